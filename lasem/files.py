@@ -1,0 +1,53 @@
+"""Files that are whole or not there: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from lasem.errors import StorageError
+
+
+def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Replace a file in one step.
+
+    Args:
+        path: where it belongs; its folder is made if it is not there.
+        content: text is written as UTF-8.
+        durable: wait until the disk has it, so that even a power cut leaves the old file or the new one.
+
+    Raises:
+        StorageError: if it cannot be written; what was there stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        if durable:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"Cannot write {path}: {error.strerror}. What was there before is untouched.") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksum(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

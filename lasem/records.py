@@ -1,0 +1,135 @@
+"""What a run leaves behind: frozen records, one JSON object a line.
+
+A run writes two files. ``records.jsonl`` holds results only, so that the same seed gives the same bytes; wall-clock
+times, which never repeat, go to ``timings.jsonl``. Metrics and reports are computed from these two files alone. This
+module imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from lasem.errors import StorageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch of one task. ``epoch`` counts from 1 within the task."""
+
+    kind: ClassVar[str] = "epoch"
+    task: str
+    epoch: int
+    loss: float
+    """Mean training loss of the epoch: cross-entropy weighted over configurations, plus penalties."""
+    valid_accuracy: float
+    """Validation accuracy of the leading configuration after the epoch, in [0, 1]."""
+    configuration: str
+    """The leading configuration, for instance ``"STTS"``: T transfers the layer, S learns its own."""
+    probabilities: tuple[float, ...]
+    """Prior probability of every configuration of the task, in the order of ``TaskRecord.configurations``."""
+    num_evaluated: int
+    """Configurations evaluated in each step of this epoch; 1 once the search has committed."""
+    test_accuracies: dict[str, float] | None = None
+    """Test accuracy of every task seen so far, where the run asked for it after this epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """One learned task, after its best epoch was chosen."""
+
+    kind: ClassVar[str] = "task"
+    task: str
+    index: int
+    """Position in the order of learning, from 0."""
+    classes: tuple[str, ...]
+    configuration: str
+    configurations: tuple[str, ...]
+    """Every configuration that the search could choose from."""
+    best_epoch: int
+    """Epoch whose validation accuracy was best (from 1). Its weights are kept if the settings restore the best."""
+    num_epochs: int
+    """Epochs trained before the budget or the patience ran out."""
+    commit_epoch: int | None
+    """First epoch that trained one configuration only because the search had committed; None if it never did."""
+    valid_accuracy: float
+    peak_accuracy: float
+    """Test accuracy at the best epoch, within the task's own training: the paper's peak per-task accuracy."""
+    parameters_added: int
+    """Parameters that the model holds for this task alone, the head included."""
+    parameters_shared: int
+    """Parameters of the shared knowledge after this task."""
+    parameters_total: int
+    """Everything the model holds after this task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """One row of the accuracy matrix: test accuracy on every task learned so far."""
+
+    kind: ClassVar[str] = "evaluation"
+    after_task: str
+    accuracies: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingRecord:
+    """Wall-clock seconds of one epoch, or of what follows a task (``epoch`` is None)."""
+
+    kind: ClassVar[str] = "timing"
+    task: str
+    epoch: int | None
+    seconds_training: float
+    """Optimisation steps alone."""
+    seconds_evaluating: float
+    """Validation and test accuracies, apart from training."""
+
+
+Record = EpochRecord | TaskRecord | EvaluationRecord | TimingRecord
+_KINDS: dict[str, type[Any]] = {r.kind: r for r in (EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)}
+_R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
+
+
+def to_json(record: Record) -> str:
+    """One line of JSON without a line break; floats keep every bit."""
+    return json.dumps({"kind": record.kind, **asdict(record)}, ensure_ascii=False, allow_nan=True)
+
+
+def from_json(line: str) -> Record:
+    """Read what ``to_json`` wrote.
+
+    Raises:
+        StorageError: if the line is not JSON, or not a record of a known kind with its fields.
+    """
+    try:
+        entry = json.loads(line)
+        cls = _KINDS[entry.pop("kind")]
+        known = {f.name for f in fields(cls)}
+        record: Record = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"Expected a record in one line of JSON; got {line[:120]!r} ({error}).") from error
+    return record
+
+
+def read_records(path: Path) -> list[Record]:
+    """Every record of a file, in order; a last line that a killed process left unfinished is passed over.
+
+    Raises:
+        StorageError: if the file is not there, or a line other than the last is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"Expected records at {path}; {error.strerror}. Is this the folder of a run?") from error
+    except UnicodeDecodeError as error:
+        raise StorageError(f"Expected text at {path}; got bytes that are not UTF-8.") from error
+    lines = text.split("\n")
+    return [from_json(line) for line in lines[:-1] if line]
+
+
+def of_kind(records: Iterable[Record], cls: type[_R]) -> Iterator[_R]:
+    """The records of one kind, in order."""
+    return (r for r in records if isinstance(r, cls))
