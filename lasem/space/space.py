@@ -1,0 +1,100 @@
+"""Which configurations a search may choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import final
+
+from lasem.errors import ConfigError
+from lasem.space.configuration import Configuration
+
+MAX_ENUMERATED = 1 << 16
+"""A space with more members is not listed: group the layers instead."""
+
+
+@final
+@dataclass(frozen=True)
+class Space:
+    """An ordered list of distinct configurations of the same depth.
+
+    Raises:
+        ConfigError: if it is empty, or the configurations are repeated or of different depths.
+    """
+
+    configurations: tuple[Configuration, ...]
+
+    def __post_init__(self) -> None:
+        if not self.configurations:
+            raise ConfigError("A space needs at least one configuration; got none.")
+        depths = {len(c) for c in self.configurations}
+        if len(depths) > 1:
+            raise ConfigError(
+                f"All configurations of a space must have the same number of layers; got {sorted(depths)}."
+            )
+        if len(set(self.configurations)) != len(self.configurations):
+            raise ConfigError("The configurations of a space must differ from each other; got one twice.")
+
+    @property
+    def depth(self) -> int:
+        """Number of layers that each configuration speaks of."""
+        return len(self.configurations[0])
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def __iter__(self) -> Iterator[Configuration]:
+        return iter(self.configurations)
+
+    def __getitem__(self, index: int) -> Configuration:
+        return self.configurations[index]
+
+    def index(self, configuration: Configuration) -> int:
+        """Position of a configuration.
+
+        Raises:
+            ConfigError: if it is not a member.
+        """
+        try:
+            return self.configurations.index(configuration)
+        except ValueError:
+            raise ConfigError(f"Configuration '{configuration}' is not one of this space's {len(self)}.") from None
+
+
+def full(depth: int) -> Space:
+    """All ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest.
+
+    Raises:
+        ConfigError: if there are too many to list.
+    """
+    return grouped((1,) * depth)
+
+
+def grouped(sizes: Sequence[int]) -> Space:
+    """Consecutive layers decide together: ``grouped((5, 4, 4, 4))`` is the paper's 4G for 17 convolutions.
+
+    Args:
+        sizes: layers in each group, input side first; each at least 1.
+
+    Raises:
+        ConfigError: if a group is empty, or there are too many configurations to list.
+    """
+    if not sizes or any(size < 1 for size in sizes):
+        raise ConfigError(f"Every group needs at least one layer; got group sizes {list(sizes)}.")
+    if 2 ** len(sizes) > MAX_ENUMERATED:
+        raise ConfigError(
+            f"{len(sizes)} groups have 2^{len(sizes)} configurations, more than {MAX_ENUMERATED} that can be listed; "
+            f"put more layers into each group."
+        )
+    return Space(
+        tuple(
+            Configuration(tuple(bit for bit, size in zip(bits, sizes, strict=True) for _ in range(size)))
+            for bits in product((False, True), repeat=len(sizes))
+        )
+    )
+
+
+def listed(configurations: Iterable[Configuration | str]) -> Space:
+    """The given configurations, in the given order."""
+    return Space(tuple(c if isinstance(c, Configuration) else Configuration.parse(c) for c in configurations))
