@@ -1,0 +1,113 @@
+"""A block: the unit that a task transfers or learns for itself. It holds no weights; they are given to it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+
+Weights = Mapping[str, Tensor]
+"""A block's weights by name."""
+
+
+class AbstractBlock(ABC):
+    """One transferable layer, or several that always go together, as a pure function of its weights."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every weight by name; kernels are ``(out, in, ...)``, everything else has one dimension."""
+
+    @abstractmethod
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights on the CPU, shaped as ``shapes`` says."""
+
+    @abstractmethod
+    def apply(self, weights: Weights, x: Tensor) -> Tensor:
+        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch for itself."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the block's plain weights."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+@final
+@dataclass(frozen=True)
+class ConvBlock(AbstractBlock):
+    """Convolution (SAME), ReLU, and max-pooling whose window is its stride."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int = 1
+    pool: int = 1
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """``weight`` of shape (out, in, kernel, kernel) and ``bias`` of shape (out,)."""
+        return {
+            "weight": (self.out_channels, self.in_channels, self.kernel, self.kernel),
+            "bias": (self.out_channels,),
+        }
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights."""
+        return _initial(self.shapes, generator, rule)
+
+    def apply(self, weights: Weights, x: Tensor) -> Tensor:
+        """(batch, in, height, width) to (batch, out, height', width'), each side divided by stride and pool, up."""
+        weight, bias = weights["weight"], weights["bias"]
+        if self.stride == 1 and self.kernel % 2 == 1:
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        else:
+            x = F.conv2d(F.pad(x, self._same_padding(x)), weight, bias, stride=self.stride)
+        x = F.relu(x, inplace=True)
+        # ceil_mode keeps the incomplete window at the border, so that no input is too small to be pooled
+        return F.max_pool2d(x, self.pool, ceil_mode=True) if self.pool > 1 else x
+
+    def output_size(self, size: int) -> int:
+        """Side of the output for a side of the input."""
+        return math.ceil(math.ceil(size / self.stride) / self.pool)
+
+    def _same_padding(self, x: Tensor) -> list[int]:
+        """Zeros at left, right, top, bottom that make the output ``ceil(size / stride)``, the odd one at the end."""
+        padding = []
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+            padding += [total // 2, total - total // 2]
+        return padding
+
+
+@final
+@dataclass(frozen=True)
+class LinearBlock(AbstractBlock):
+    """Fully-connected layer and ReLU on flattened inputs."""
+
+    in_features: int
+    out_features: int
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """``weight`` of shape (out, in) and ``bias`` of shape (out,)."""
+        return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights."""
+        return _initial(self.shapes, generator, rule)
+
+    def apply(self, weights: Weights, x: Tensor) -> Tensor:
+        """(batch, ...) with in_features numbers an entry to (batch, out_features)."""
+        return F.relu(F.linear(x.flatten(1), weights["weight"], weights["bias"]), inplace=True)
+
+
+def _initial(shapes: dict[str, tuple[int, ...]], generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+    return {"weight": initial_weight(shapes["weight"], generator, rule), "bias": initial_bias(shapes["bias"][0], rule)}

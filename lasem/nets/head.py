@@ -1,0 +1,58 @@
+"""The head: the fully-connected stack that every task owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.nets.block import Weights
+from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+
+
+@final
+@dataclass(frozen=True)
+class Head:
+    """Flatten, dropout once, hidden layers with ReLU, one linear layer to the classes."""
+
+    in_features: int
+    hidden: tuple[int, ...]
+    dropout: float
+    """Share of the flattened features that training sets to zero."""
+
+    def shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        """``weight.i`` of shape (out, in) and ``bias.i`` of shape (out,) for each linear layer."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (fan_in, fan_out) in enumerate(pairwise((self.in_features, *self.hidden, num_classes))):
+            shapes |= {f"weight.{i}": (fan_out, fan_in), f"bias.{i}": (fan_out,)}
+        return shapes
+
+    def initial(self, num_classes: int, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights on the CPU, shaped as ``shapes`` says."""
+        return {
+            name: initial_weight(shape, generator, rule) if len(shape) == 2 else initial_bias(shape[0], rule)
+            for name, shape in self.shapes(num_classes).items()
+        }
+
+    def apply(self, weights: Weights, x: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
+        """Logits of shape (batch, num_classes).
+
+        Args:
+            weights: what ``initial`` gave, or later values of it.
+            x: features of shape (batch, ...).
+            dropout_from: source of the dropout mask, on the device of ``x``; None switches dropout off.
+        """
+        x = x.flatten(1)
+        if dropout_from is not None and self.dropout > 0:
+            keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=dropout_from)
+            x = x * keep.div_(1 - self.dropout)
+        num_layers = len(self.hidden) + 1
+        for i in range(num_layers):
+            x = F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"])
+            if i < num_layers - 1:
+                x = F.relu(x)
+        return x

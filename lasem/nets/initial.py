@@ -1,0 +1,39 @@
+"""Initial values of plain weights, drawn from a generator that is passed in."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+InitialWeights = Literal["he", "paper"]
+"""``he``: normal, variance 2 / fan-in, biases 0. ``paper``: normal, deviation .05, cut at twice that, biases .2."""
+
+PAPER_DEVIATION = 0.05
+PAPER_BIAS = 0.2
+
+
+def initial_weight(shape: tuple[int, ...], generator: torch.Generator, rule: InitialWeights) -> Tensor:
+    """A weight of shape ``(out, in, ...)``, on the CPU."""
+    if rule == "paper":
+        return torch.nn.init.trunc_normal_(
+            torch.empty(shape),
+            std=PAPER_DEVIATION,
+            a=-2 * PAPER_DEVIATION,
+            b=2 * PAPER_DEVIATION,
+            generator=generator,
+        )
+    return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
+
+
+def initial_bias(size: int, rule: InitialWeights) -> Tensor:
+    """A bias of shape ``(size,)``."""
+    return torch.full((size,), PAPER_BIAS if rule == "paper" else 0.0)
+
+
+def glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, generator: torch.Generator) -> Tensor:
+    """Uniform with variance 2 / (fan_in + fan_out), as the paper starts the factors of TF and DF-CNN."""
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return (torch.rand(shape, generator=generator) * 2 - 1) * bound
