@@ -1,0 +1,67 @@
+"""A sharing mechanism: how shared knowledge becomes one task's weights for a layer."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lasem.nets import AbstractBlock, InitialWeights, Weights
+
+
+class AbstractSharing(ABC):
+    """Parameters that all tasks share, parameters that one task owns, and a pure function from both to weights.
+
+    A layer that is not transferred has plain weights of its own (``AbstractBlock.initial``), whatever the mechanism.
+    Objects hold settings only.
+    """
+
+    name: ClassVar[str]
+    """How the command line and saved files call the mechanism."""
+
+    @abstractmethod
+    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter that all tasks share for this layer."""
+
+    @abstractmethod
+    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """Shape of every parameter that a task owns for this layer if it transfers the layer."""
+
+    @abstractmethod
+    def initial_shared(
+        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """Fresh shared knowledge on the CPU, shaped as ``shared_shapes`` says."""
+
+    @abstractmethod
+    def initial_task(
+        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """What a new task owns at its start, on the CPU, shaped as ``task_shapes`` says.
+
+        Args:
+            block: the layer.
+            shared: the knowledge that is there already, on the CPU; it is only read.
+            generator: source of random numbers.
+            rule: how the network's plain weights start.
+        """
+
+    @abstractmethod
+    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
+        """The layer's weights, shaped as ``block.shapes`` says, differentiable in both arguments."""
+
+    def penalty(self, block: AbstractBlock, task: Weights) -> Tensor | None:
+        """What a transferred layer adds to the loss (a scalar), or None for nothing."""
+        return None
+
+    def num_shared(self, block: AbstractBlock) -> int:
+        """Numbers that all tasks share for this layer, counted once."""
+        return sum(math.prod(shape) for shape in self.shared_shapes(block).values())
+
+    def num_owned(self, block: AbstractBlock, *, transferred: bool) -> int:
+        """Numbers that a task owns for this layer."""
+        shapes = self.task_shapes(block) if transferred else block.shapes
+        return sum(math.prod(shape) for shape in shapes.values())

@@ -1,0 +1,140 @@
+"""Deconvolutional factorisation (DF-CNN): tasks share a small knowledge base, each owns the map from it to a kernel.
+
+.. [Lee2019] S. Lee, J. Stokes, E. Eaton. Learning Shared Knowledge for Deep Lifelong Learning using Deconvolutional
+   Networks. IJCAI 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.errors import check_choice, check_range
+from lasem.nets import AbstractBlock, InitialWeights, Weights
+from lasem.nets.initial import PAPER_DEVIATION, glorot_uniform
+from lasem.sharing.abstract import AbstractSharing
+
+_OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
+_TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
+    "cifar": {
+        (3, 3, 32): (16, 24),
+        (3, 32, 32): (24, 48),
+        (3, 32, 64): (32, 64),
+        (3, 64, 64): (36, 72),
+        (3, 64, 128): (64, 128),
+        (3, 128, 128): (72, 144),
+        **_OFFICE_HOME,
+    },
+    "stl-10": {
+        (3, 3, 32): (12, 24),
+        (3, 32, 32): (24, 48),
+        (3, 32, 64): (32, 64),
+        (3, 64, 64): (48, 96),
+        (3, 64, 128): (64, 128),
+        (3, 128, 128): (96, 192),
+        **_OFFICE_HOME,
+    },
+}
+"""(kernel, in, out) of the paper's layers -> (c_kb, c_ts): channels of the knowledge base and of what a task makes."""
+
+_LINEAR_CHANNELS = (4, 8)
+_STRIDE = 2
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Deconvolution(AbstractSharing):
+    """Z = transposed_conv(KB, V, stride 2) + b0 and W = Z . U; KB is shared, V, b0, U and the bias are the task's.
+
+    Shapes for a convolution k x k from c_in to c_out: KB (c_kb, h, h), V (c_kb, c_ts, f, f), b0 (c_ts,),
+    U (c_ts, c_out, c_in), Z (c_ts, k, k), with h = ceil((k + 1) / 2). A linear layer is treated as one kernel of
+    ``out x in`` pixels between one channel and one, so its U has c_ts numbers ([Lee2019]_ has convolutions only).
+    """
+
+    name: ClassVar[str] = "dfcnn"
+
+    sizes: Literal["cifar", "stl-10"] = "cifar"
+    """Which of the paper's tables gives c_kb and c_ts for layer sizes that both have; other layers follow a rule."""
+    filter_size: int = 3
+    """f, the side of the transposed convolution's filter; odd."""
+    start: Literal["scaled", "glorot"] = "scaled"
+    """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it, far smaller."""
+
+    def __post_init__(self) -> None:
+        check_choice("Deconvolution.sizes", self.sizes, tuple(_TABLES))
+        check_choice("Deconvolution.start", self.start, ("scaled", "glorot"))
+        check_range("Deconvolution.filter_size", self.filter_size, least=1)
+        check_range("Deconvolution.filter_size modulo 2", self.filter_size % 2, least=1)
+
+    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """``knowledge`` of shape (c_kb, h, h')."""
+        knowledge_channels, _ = self._channels(block)
+        return {"knowledge": (knowledge_channels, *(size // _STRIDE + 1 for size in _split(block)[1]))}
+
+    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """``filter`` V, ``filter_bias`` b0, ``combine`` U, and every weight of the layer but the kernel."""
+        knowledge_channels, task_channels = self._channels(block)
+        return {
+            "filter": (knowledge_channels, task_channels, self.filter_size, self.filter_size),
+            "filter_bias": (task_channels,),
+            "combine": (task_channels, *_split(block)[0]),
+        } | {name: shape for name, shape in block.shapes.items() if name != "weight"}
+
+    def initial_shared(
+        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """Glorot-uniform."""
+        shape = self.shared_shapes(block)["knowledge"]
+        area = shape[1] * shape[2]
+        return {"knowledge": glorot_uniform(shape, area, area * shape[0], generator)}
+
+    def initial_task(
+        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """Glorot-uniform V and U, b0 = 0, U then scaled where the settings say so; the rest as in a plain layer."""
+        own = {name: value for name, value in block.initial(generator, rule).items() if name != "weight"}
+        shapes = self.task_shapes(block)
+        knowledge_channels, task_channels, height, width = shapes["filter"]
+        area = height * width
+        own["filter"] = glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator)
+        own["filter_bias"] = torch.zeros(shapes["filter_bias"])
+        own["combine"] = glorot_uniform(shapes["combine"], shapes["combine"][2], shapes["combine"][1], generator)
+        if self.start == "scaled":
+            fan_in = math.prod(block.shapes["weight"][1:])
+            target = PAPER_DEVIATION if rule == "paper" else math.sqrt(2 / fan_in)
+            made = self.weights(block, shared, own)["weight"]
+            own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
+        return own
+
+    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
+        """The deconvolved kernel, and the task's own bias."""
+        spatial = _split(block)[1]
+        made = F.conv_transpose2d(
+            shared["knowledge"].unsqueeze(0),
+            task["filter"],
+            task["filter_bias"],
+            stride=_STRIDE,
+            padding=(self.filter_size - 1) // 2,
+        )[0, :, : spatial[0], : spatial[1]]  # an even side is cut from the next odd one
+        weight = torch.tensordot(task["combine"], made, dims=([0], [0]))
+        own = {name: value for name, value in task.items() if name not in ("filter", "filter_bias", "combine")}
+        return {"weight": weight.reshape(block.shapes["weight"]), **own}
+
+    def _channels(self, block: AbstractBlock) -> tuple[int, int]:
+        """c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 times c_out."""
+        (out, inputs), (kernel, _) = _split(block)
+        if len(block.shapes["weight"]) == 2:
+            return _LINEAR_CHANNELS
+        rule = out if inputs < out else out + out // 2
+        return _TABLES[self.sizes].get((kernel, inputs, out), (-(-rule // 2), rule))
+
+
+def _split(block: AbstractBlock) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Channels (out, in) and spatial sides of a kernel; a linear layer is all space."""
+    shape = block.shapes["weight"]
+    return ((1, 1), (shape[0], shape[1])) if len(shape) == 2 else ((shape[0], shape[1]), (shape[2], shape[3]))

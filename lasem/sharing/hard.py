@@ -1,0 +1,44 @@
+"""Hard parameter sharing (HPS): a transferred layer uses the shared weights as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.nets import AbstractBlock, InitialWeights, Weights
+from lasem.sharing.abstract import AbstractSharing
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HardSharing(AbstractSharing):
+    """W = W_shared; a task owns nothing of a layer that it transfers."""
+
+    name: ClassVar[str] = "hps"
+
+    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """All of the layer's weights."""
+        return block.shapes
+
+    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        """Nothing."""
+        return {}
+
+    def initial_shared(
+        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """Plain weights."""
+        return block.initial(generator, rule)
+
+    def initial_task(
+        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
+        """The shared weights themselves."""
+        return dict(shared)
