@@ -1,0 +1,34 @@
+"""Tasks, streams of tasks, and readers that cut them out of tensors, parquet files, image folders and digits."""
+
+from lasem.data.cut import CutSettings
+from lasem.data.digits import DigitsReader, DigitStyle
+from lasem.data.folders import FolderReader
+from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
+from lasem.data.parquet import ParquetReader
+from lasem.data.seeds import child_generator
+from lasem.data.split import Split, Standardise, channel_statistics, make_splits, standardise
+from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.task import Task
+from lasem.data.tensors import TensorReader
+
+__all__ = [
+    "AbstractImages",
+    "AbstractReader",
+    "CutSettings",
+    "DigitStyle",
+    "DigitsReader",
+    "FileImages",
+    "FolderReader",
+    "ParquetReader",
+    "SelectedImages",
+    "Split",
+    "Standardise",
+    "Task",
+    "TaskStream",
+    "TensorImages",
+    "TensorReader",
+    "channel_statistics",
+    "child_generator",
+    "make_splits",
+    "standardise",
+]

@@ -1,0 +1,152 @@
+"""The embedded stream: scikit-learn's handwritten digits, as tasks that differ at low and at high levels.
+
+In the spirit of the paper's STL-10 stream. At the high level, each task tells apart some of the ten digits, drawn at
+random. At the low level, each task has a style of its own (``DigitStyle``): how far its images are turned, their
+contrast or inversion, and Gaussian noise. So some tasks share what the first layers see, some what the last ones tell
+apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.data.checks import check_count
+from lasem.data.images import TensorImages
+from lasem.data.seeds import child_generator
+from lasem.data.split import STANDARDISE, Standardise, make_splits
+from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.task import Task
+from lasem.errors import DataError, check_choice
+
+_POOLS, _CLASSES, _STYLE, _IMAGES, _NOISE = range(5)  # what a child generator is for
+
+_POOL_SHARES = (0.6, 0.15, 0.25)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DigitStyle:
+    """What a task does to its images, in this order. All of it is exact or drawn once: images stay uint8."""
+
+    quarter_turns: int = 0
+    """Counterclockwise: 0, 1, 2 or 3."""
+    contrast: float = 1.0
+    """Factor on the distance from middle grey: 1, 0.5, or the same inverted, -1, -0.5."""
+    noise_mean: float = 0.0
+    """Mean of the Gaussian noise of each pixel: -0.2, -0.1, 0 or 0.1 of the range from black to white."""
+    noise_std: float = 0.0
+    """Deviation of that noise: 0, 0.1, 0.2 or 0.3 of the range."""
+
+    @classmethod
+    def drawn(cls, generator: torch.Generator) -> DigitStyle:
+        """Draw each of the four, independently and uniformly from its values."""
+        turns, contrast, mean, std = torch.randint(4, (4,), generator=generator).tolist()
+        return cls(
+            quarter_turns=turns,
+            contrast=(1.0, 0.5, -0.5, -1.0)[contrast],
+            noise_mean=(-0.2, -0.1, 0.0, 0.1)[mean],
+            noise_std=(0.0, 0.1, 0.2, 0.3)[std],
+        )
+
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change uint8 images (N, 1, height, width); the noise comes from ``generator``."""
+        values = torch.rot90(images, self.quarter_turns, dims=(2, 3)).to(torch.float64) / 255
+        values = 0.5 + self.contrast * (values - 0.5)
+        noise = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+        values = values + self.noise_mean + self.noise_std * noise
+        return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DigitsReader(AbstractReader):
+    """1797 grey images of 8x8 pixels that come with scikit-learn; needs no download.
+
+    By the seed, the images of each digit are first parted into 60 % for training, 15 % for validation and 25 % for
+    testing, the same for all tasks: no task trains on an image that another one tests on. Each task then draws its
+    digits, its style, and its images. The first task's images are not changed.
+    """
+
+    name: ClassVar[str] = "digits"
+
+    num_tasks: int = 6
+    """Number of tasks; any number, for tasks may have digits in common."""
+    classes_per_task: int = 5
+    """Digits that each task tells apart; from 2 to 10."""
+    train_per_class: int = 20
+    """Training images of each digit; at most 104."""
+    valid_per_class: int = 10
+    """Validation images of each digit; at most 26."""
+    test_per_class: int | None = None
+    """Test images of each digit; None: all, 44 or more."""
+    standardise: Standardise = "train"
+    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
+    split by its own, as in the paper; ``none``: only divided by 255."""
+
+    def __post_init__(self) -> None:
+        check_count("DigitsReader.num_tasks", self.num_tasks, least=1)
+        check_count("DigitsReader.classes_per_task", self.classes_per_task, least=2, most=10)
+        for setting in ("train_per_class", "valid_per_class", "test_per_class"):
+            value = getattr(self, setting)
+            if value is not None or setting != "test_per_class":
+                check_count(f"DigitsReader.{setting}", value, least=1)
+        check_choice("DigitsReader.standardise", self.standardise, STANDARDISE)
+
+    def open(self, seed: int) -> TaskStream:
+        """See AbstractReader."""
+        images, labels = _load()
+        pools = self._pools(labels, seed)
+
+        def task_at(index: int) -> Task:
+            digits = torch.randperm(10, generator=child_generator(seed, _CLASSES, index))[: self.classes_per_task]
+            digits = digits.sort().values
+            style = self.style(seed, index)
+            parts = []
+            for part, count in enumerate((self.train_per_class, self.valid_per_class, self.test_per_class)):
+                generator = child_generator(seed, _IMAGES, index, part)
+                chosen = [_drawn(pools[digit][part], count, generator) for digit in digits.tolist()]
+                changed = style.apply(images[torch.cat(chosen)], child_generator(seed, _NOISE, index, part))
+                sizes = torch.tensor([len(some) for some in chosen])
+                parts.append((TensorImages(changed), torch.arange(len(chosen)).repeat_interleave(sizes)))
+            splits = make_splits(parts[0], parts[1], parts[2], self.standardise)
+            return Task(f"{self.name}-{index}", tuple(str(digit) for digit in digits.tolist()), *splits)
+
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
+
+    def style(self, seed: int, index: int) -> DigitStyle:
+        """Give the style of a task: what its images differ in from other tasks'."""
+        return DigitStyle() if index == 0 else DigitStyle.drawn(child_generator(seed, _STYLE, index))
+
+    def _pools(self, labels: Tensor, seed: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Part each digit's positions in the data into training, validation and test."""
+        pools = []
+        for digit in range(10):
+            positions = torch.nonzero(labels == digit).flatten()
+            shuffled = positions[torch.randperm(len(positions), generator=child_generator(seed, _POOLS, digit))]
+            num_train, num_valid = (round(share * len(positions)) for share in _POOL_SHARES[:2])
+            train, valid, test = torch.split(shuffled, [num_train, num_valid, len(positions) - num_train - num_valid])
+            wanted = (self.train_per_class, self.valid_per_class, self.test_per_class)
+            for part, pool, count in zip(("train", "valid", "test"), (train, valid, test), wanted, strict=True):
+                if count is not None and count > len(pool):
+                    raise DataError(
+                        f"Class '{digit}' has too few images: {len(pool)} for the {part} split; DigitsReader.{part}"
+                        f"_per_class asks for {count}. Ask for fewer."
+                    )
+            pools.append((train, valid, test))
+        return pools
+
+
+def _drawn(pool: Tensor, count: int | None, generator: torch.Generator) -> Tensor:
+    return pool[torch.randperm(len(pool), generator=generator)][:count]
+
+
+def _load() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    levels = torch.from_numpy(digits.images)  # whole numbers from 0 to 16
+    return (levels * 255 / 16).round().to(torch.uint8).unsqueeze(1), torch.from_numpy(digits.target).to(torch.int64)

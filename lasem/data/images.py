@@ -1,0 +1,187 @@
+"""Where pixels wait: in memory, or in files that are decoded when they are needed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasem.data.decode import Channels, decode, image_size
+from lasem.errors import DataError
+
+
+class AbstractImages(ABC):
+    """Equally large images that can be taken by their indices."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def take(self, indices: Tensor) -> Tensor:
+        """Give the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width), CPU."""
+
+
+@final
+class TensorImages(AbstractImages):
+    """Images in memory: ``tensor`` (N, channels, height, width), uint8 or float32, is kept and not copied."""
+
+    def __init__(self, images: Tensor) -> None:
+        if images.dim() != 4 or 0 in images.shape[1:]:
+            raise DataError(f"Expected images of shape (N, channels, height, width); got {tuple(images.shape)}.")
+        if images.dtype not in (torch.uint8, torch.float32):
+            raise DataError(
+                f"Expected images of type uint8 (0 to 255) or float32; got {images.dtype}. Convert them first."
+            )
+        if images.is_floating_point():
+            finite = images.isfinite().flatten(1).all(dim=1)
+            if not finite.all():
+                raise DataError(
+                    f"Expected finite pixel values; image {int(finite.int().argmin())} of {len(images)} holds NaN or "
+                    f"infinity ({int((~finite).sum())} images do). Repair or leave out these images."
+                )
+        self.tensor = images.detach().cpu()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See AbstractImages."""
+        channels, height, width = self.tensor.shape[1:]
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """See AbstractImages."""
+        return self.tensor[indices]
+
+
+@final
+class FileImages(AbstractImages):
+    """Images in files, decoded whenever they are taken, so that they need not fit into memory.
+
+    Every header is read at once: a missing file, one that is no image, or one of another size is found here. Damage
+    behind the header is found when the image is taken.
+
+    Args:
+        paths: the files.
+        channels: 1 converts to grey, 3 to colour.
+        size: height and width that every image is resized to; None expects all to be equally large.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], *, channels: Channels = 3, size: int | None = None) -> None:
+        if not paths:
+            raise DataError("Expected at least one image file; got none.")
+        self._paths = [str(path) for path in paths]
+        self._channels: Channels = channels
+        self._size = size
+        sizes = [image_size(Path(path), path) for path in self._paths]
+        if size is None:
+            for path, (height, width) in zip(self._paths, sizes, strict=True):
+                _check_equal(path, (height, width), self._paths[0], sizes[0])
+        self._shape = (channels, *(sizes[0] if size is None else (size, size)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See AbstractImages."""
+        return self._shape
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """See AbstractImages."""
+        images = torch.empty(len(indices), *self._shape, dtype=torch.uint8)
+        for place, index in enumerate(indices.tolist()):
+            path = self._paths[index]
+            image = decode(Path(path), path, channels=self._channels, size=self._size)
+            _check_equal(path, (image.shape[1], image.shape[2]), self._paths[0], self._shape[1:])
+            images[place] = image
+        return images
+
+
+@final
+class SelectedImages(AbstractImages):
+    """Some images of others, in the order of ``indices``: cutting a stream into tasks copies no pixel."""
+
+    def __init__(self, images: AbstractImages, indices: Tensor) -> None:
+        self._images = images
+        self._indices = indices
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """See AbstractImages."""
+        return self._images.shape
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """See AbstractImages."""
+        return self._images.take(self._indices[indices])
+
+
+def in_chunks(images: AbstractImages, most_bytes: int = 2**24) -> Iterator[Tensor]:
+    """Take all images in order, some at a time: at least one, at most ``most_bytes`` as float32."""
+    step = max(1, most_bytes // (4 * int(np.prod(images.shape))))
+    for indices in torch.split(torch.arange(len(images)), step):
+        yield images.take(indices)
+
+
+def as_images(images: Any, what: str = "images") -> TensorImages:
+    """Make TensorImages of a tensor or array: (N, C, H, W), or (N, H, W) for grey; uint8, or any floating type.
+
+    Raises:
+        DataError: for another shape or type, and for values that are not finite.
+    """
+    tensor = _as_tensor(images, what)
+    if tensor.dim() == 3:
+        tensor = tensor.unsqueeze(1)
+    if tensor.dim() == 4 and tensor.shape[1] > 4 and tensor.shape[3] in (1, 3, 4):
+        raise DataError(
+            f"Expected {what} of shape (N, channels, height, width); got {tuple(tensor.shape)}, which looks like "
+            "channels last. Pass images.permute(0, 3, 1, 2), or transpose(0, 3, 1, 2) of an array."
+        )
+    return TensorImages(tensor.to(torch.float32) if tensor.is_floating_point() else tensor)
+
+
+def as_labels(labels: Any, what: str = "labels") -> Tensor:
+    """Make an int64 tensor (N,) of a tensor, array or sequence of integers.
+
+    Raises:
+        DataError: for another shape, or labels that are not integers.
+    """
+    tensor = _as_tensor(labels, what)
+    if tensor.dim() != 1:
+        raise DataError(f"Expected one label for each image, {what} of shape (N,); got {tuple(tensor.shape)}.")
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise DataError(f"Expected {what} to be integers, one class number for each image; got {tensor.dtype}.")
+    return tensor.detach().cpu().to(torch.int64)
+
+
+def _as_tensor(values: Any, what: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.from_numpy(np.array(values))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"Expected {what} to be a tensor or an array of numbers; got {type(values).__name__}."
+        ) from error
+
+
+def _check_equal(path: str, size: tuple[int, int], first_path: str, first_size: tuple[int, int]) -> None:
+    if size != first_size:
+        raise DataError(
+            f"Expected all images to be as large as {first_path}, {first_size[0]}x{first_size[1]} (height x width); "
+            f"{path} is {size[0]}x{size[1]}. Set image_size to resize all."
+        )

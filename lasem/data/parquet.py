@@ -1,0 +1,249 @@
+"""A stream of parquet files with an image column and a label column, as the Hugging Face Hub keeps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.data.checks import check_image_settings
+from lasem.data.cut import TRAIN, CutSettings, cut, stream_of_cuts, used_positions
+from lasem.data.decode import Channels, decode
+from lasem.data.images import TensorImages
+from lasem.data.names import SPLIT_NAMES, existing_path, stream_name
+from lasem.data.stream import AbstractReader, TaskStream
+from lasem.errors import DataError, nearest
+
+_ROWS_AT_ONCE = 256
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ParquetReader(CutSettings, AbstractReader):
+    """Cuts parquet files into tasks. The images that tasks use wait decoded in memory.
+
+    Cells of the image column hold an encoded image: its bytes, or a struct with a field ``bytes``. Labels are integers,
+    named by the file's ClassLabel feature if it has one, or strings.
+    """
+
+    name: ClassVar[str] = "parquet"
+
+    path: str
+    """One file; or a folder with a file for each split (train, valid, test), each in one piece or in shards
+    (``train-00000-of-00002.parquet``), in the folder itself, in ``data/`` or in a folder for each split."""
+    image_column: str = "image"
+    """Column of the images."""
+    label_column: str = "label"
+    """Column of the classes."""
+    image_size: int | None = None
+    """Height and width that every image is resized to, whatever its sides were; None: all must be equally large."""
+    channels: Channels = 3
+    """3 for colour, 1 for grey; images are converted."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_image_settings(type(self).__name__, self.image_size, self.channels)
+
+    def open(self, seed: int) -> TaskStream:
+        """See AbstractReader. Decodes every image that a task uses."""
+        place = existing_path(self.path)
+        files = _files_of_splits(place)
+        labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
+        parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
+        cuts = cut(self, torch.cat(labels), parts, class_names, seed)
+        used = used_positions(cuts)
+        images = self._decode([(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)], used)
+        return stream_of_cuts(cuts, images, used, name=stream_name(place), standardise=self.standardise)
+
+    def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
+        images, first = torch.empty(0, dtype=torch.uint8), ""
+        place, before = 0, 0
+        for file, num_rows in files:
+            rows = used[(used >= before) & (used < before + num_rows)] - before
+            for row, cell in _cells(file, self.image_column, rows.tolist()):
+                where = f"{file}, row {row}, column '{self.image_column}'"
+                if cell is None:
+                    raise DataError(
+                        f"Expected an encoded image in every row, but {where} holds none. Leave the row out."
+                    )
+                image = decode(cell, where, channels=self.channels, size=self.image_size)
+                if place == 0:
+                    images, first = torch.empty(len(used), *image.shape, dtype=torch.uint8), where
+                if image.shape != images.shape[1:]:
+                    raise DataError(
+                        f"Expected all images to be as large as the one in {first}, {tuple(images.shape[2:])} (height, "
+                        f"width); {where} is {tuple(image.shape[1:])}. Set image_size to resize all."
+                    )
+                images[place] = image
+                place += 1
+            before += num_rows
+        return TensorImages(images)
+
+
+def _files_of_splits(place: Path) -> list[tuple[Path, int]]:
+    """Find the files and the split that each belongs to, in an order that does not depend on the file system."""
+    if place.is_file():
+        return [(place, TRAIN)]
+    for folder in (place, place / "data"):
+        files = _parquet_in(folder)
+        if files:
+            break
+    else:
+        files = [
+            file
+            for folder in sorted(place.iterdir())
+            if folder.name.lower() in SPLIT_NAMES
+            for file in _parquet_in(folder)
+        ]
+        if not files:
+            raise DataError(f"Expected files ending in .parquet in {place} (or its data/ or train/); there are none.")
+        return _with_train([(file, SPLIT_NAMES[file.parent.name.lower()]) for file in files], place)
+    parts = [_split_of(file) for file in files]
+    if all(part is None for part in parts):
+        return [(file, TRAIN) for file in files]
+    unknown = [file.name for file, part in zip(files, parts, strict=True) if part is None]
+    if unknown:
+        raise DataError(
+            f"Expected the name of every parquet file in {folder} to begin with its split (train, valid, test), as "
+            f"some do; got '{unknown[0]}'. Rename it, or move it elsewhere.{nearest(unknown[0], SPLIT_NAMES)}"
+        )
+    return _with_train([(file, part) for file, part in zip(files, parts, strict=True) if part is not None], place)
+
+
+def _with_train(files: list[tuple[Path, int]], place: Path) -> list[tuple[Path, int]]:
+    if all(part != TRAIN for _, part in files):
+        raise DataError(
+            f"Expected a training split (train.parquet) in {place}; there are only "
+            f"{', '.join(file.name for file, _ in files)}."
+        )
+    return files
+
+
+def _parquet_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        entry for entry in folder.iterdir() if entry.suffix.lower() == ".parquet" and not entry.name.startswith(".")
+    )
+
+
+def _split_of(file: Path) -> int | None:
+    return SPLIT_NAMES.get(re.split(r"[-_.]", file.stem.lower(), maxsplit=1)[0])
+
+
+def _read_labels(files: Sequence[Path], image_column: str, label_column: str) -> tuple[list[Tensor], list[str]]:
+    """Read the label column of every file: numbers of classes, and the classes' names."""
+    values: list[list[Any]] = []
+    named: list[list[str] | None] = []
+    for file in files:
+        with _opened(file) as parquet:
+            schema = parquet.schema_arrow
+            for column in (image_column, label_column):
+                if column not in schema.names:
+                    raise DataError(
+                        f"Expected a column '{column}' in {file}; its columns are {', '.join(schema.names)}. Set "
+                        f"image_column and label_column.{nearest(column, schema.names)}"
+                    )
+            _check_image_type(schema.field(image_column).type, file, image_column)
+            values.append(parquet.read(columns=[label_column]).column(0).to_pylist())
+            named.append(_class_label_names(schema.metadata, label_column))
+        _check_values(values[-1], file, label_column)
+        if len(_types(values)) > 1:
+            raise DataError(f"Expected labels of one type in all files; column '{label_column}' of {file} has another.")
+        if named[-1] != named[0]:
+            raise DataError(
+                f"Expected the same class names in all files; those of column '{label_column}' in {file} differ from "
+                f"{files[0]}."
+            )
+    names = named[0]
+    if names is None or str in _types(values):
+        known = sorted({value for of_file in values for value in of_file})
+        number_of = {value: number for number, value in enumerate(known)}
+        names = [str(value) for value in known]
+        values = [[number_of[value] for value in of_file] for of_file in values]
+    for file, of_file in zip(files, values, strict=True):
+        for row, value in enumerate(of_file):
+            if not 0 <= value < len(names):
+                raise DataError(
+                    f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}; row {row} of "
+                    f"column '{label_column}' holds {value}."
+                )
+    return [torch.tensor(of_file, dtype=torch.int64) for of_file in values], names
+
+
+def _types(values: Sequence[Sequence[Any]]) -> set[type]:
+    return {type(of_file[0]) for of_file in values if of_file}
+
+
+def _check_values(values: Sequence[Any], file: Path, column: str) -> None:
+    for row, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | str) or type(value) is not type(values[0]):
+            raise DataError(
+                f"Expected integers or strings, one in every row, in column '{column}' of {file}; row {row} holds "
+                f"{value!r}. Set label_column, or leave the row out."
+            )
+
+
+def _check_image_type(kind: Any, file: Path, column: str) -> None:
+    import pyarrow.types as types
+
+    inner = kind
+    if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        inner = kind.field("bytes").type
+    if not (types.is_binary(inner) or types.is_large_binary(inner)):
+        raise DataError(
+            f"Expected encoded images in column '{column}' of {file}, as binary or a struct with binary 'bytes'; it is "
+            f"of type {kind}. Set image_column."
+        )
+
+
+def _class_label_names(metadata: dict[bytes, bytes] | None, column: str) -> list[str] | None:
+    """Find the names that Hugging Face's ClassLabel feature gives to integer labels."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return [str(name) for name in names] if isinstance(names, list) and names else None
+
+
+def _cells(file: Path, column: str, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
+    """Read the bytes of some rows (ascending), without holding more than a few hundred rows in memory."""
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    waiting = list(reversed(rows))
+    with _opened(file) as parquet:
+        first = 0
+        for group in range(parquet.num_row_groups):
+            end = first + parquet.metadata.row_group(group).num_rows
+            if waiting and waiting[-1] < end:
+                start = first
+                for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
+                    cells = batch.column(0)
+                    if types.is_struct(cells.type):
+                        cells = compute.struct_field(cells, "bytes")
+                    while waiting and waiting[-1] < start + len(cells):
+                        row = waiting.pop()
+                        yield row, cells[row - start].as_py()
+                    start += len(cells)
+            first = end
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            yield parquet
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"Expected a parquet file, but {file} cannot be read: {reason}. Download it again.") from error

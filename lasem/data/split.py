@@ -1,0 +1,179 @@
+"""One split of a task: images, labels, and the standardisation that both training and prediction apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasem.data.images import AbstractImages, in_chunks
+from lasem.errors import ConfigError, DataError, ShapeError, check_choice
+
+Standardise = Literal["train", "split", "none"]
+STANDARDISE: tuple[Standardise, ...] = ("train", "split", "none")
+
+_CHUNK_BYTES = 2**24
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels, and the mean and deviation that standardise them."""
+
+    images: AbstractImages
+    labels: Tensor
+    """int64, shape (N,), from 0 to the number of classes - 1."""
+    mean: Tensor
+    """float32, shape (channels,): of pixels / 255 for uint8 images, of the values themselves for float ones."""
+    std: Tensor
+    """float32, shape (channels,), above 0; in the unit of ``mean``."""
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != torch.int64 or tuple(self.labels.shape) != (len(self.images),):
+            raise DataError(
+                f"Expected one int64 label for each of the {len(self.images)} images; got labels of shape "
+                f"{tuple(self.labels.shape)} and type {self.labels.dtype}."
+            )
+        channels = (self.images.shape[0],)
+        if tuple(self.mean.shape) != channels or tuple(self.std.shape) != channels:
+            raise ShapeError(
+                f"Expected mean and std of shape {channels}, one number for each channel; got {tuple(self.mean.shape)} "
+                f"and {tuple(self.std.shape)}."
+            )
+        if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
+            raise DataError(
+                f"Expected a finite mean and a std above 0 for each channel; got {self.mean.tolist()} and "
+                f"{self.std.tolist()}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once over the split: standardised float32 images (B, channels, height, width) and labels (B,).
+
+        Args:
+            batch_size: images in a batch; the last one may hold fewer.
+            device: where the batches are wanted; pixels travel there as they wait, uint8 as uint8.
+            generator: shuffles, by one ``randperm`` drawn when this is called; None keeps the order.
+            drop_last: leave out a last batch that is not full.
+
+        Raises:
+            ConfigError: if ``batch_size`` is below 1, or ``drop_last`` would leave no batch at all.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1; got {batch_size}.")
+        if drop_last and len(self) < batch_size:
+            raise ConfigError(
+                f"batch_size must be at most the {len(self)} images of the split if drop_last is set, for no batch "
+                f"would be full; got {batch_size}."
+            )
+        order = torch.arange(len(self))
+        if generator is not None:
+            order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
+        return self._batches(order[: len(self) // batch_size * batch_size] if drop_last else order, batch_size, device)
+
+    def _batches(self, order: Tensor, batch_size: int, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+        # Many small batches are taken, moved and standardised together: at 10 images a batch the calls cost more than
+        # the arithmetic. Every operation is element by element, so this changes no bit.
+        batch_bytes = 4 * int(np.prod(self.images.shape)) * batch_size
+        mean, std = self.mean.to(device), self.std.to(device)
+        for chunk in torch.split(order, max(1, _CHUNK_BYTES // batch_bytes) * batch_size):
+            images = standardise(self.images.take(chunk).to(device), mean, std)
+            labels = self.labels[chunk].to(device)
+            yield from zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+
+
+def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Give ``(images - mean) / std`` for each channel as float32; uint8 images are divided by 255 first.
+
+    Args:
+        images: uint8 or floating, shape (..., channels, height, width).
+        mean: shape (channels,).
+        std: shape (channels,).
+
+    Raises:
+        ShapeError: if the images have another number of channels.
+        DataError: if the images are neither uint8 nor floating.
+    """
+    if images.dim() < 3 or images.shape[-3] != len(mean):
+        raise ShapeError(
+            f"Expected images of shape (..., {len(mean)}, height, width), as the {len(mean)} channels of the mean; got "
+            f"{tuple(images.shape)}."
+        )
+    if images.dtype == torch.uint8:
+        values = images.to(torch.float32).div_(255)
+    elif images.is_floating_point():
+        values = images.to(torch.float32)
+    else:
+        raise DataError(f"Expected images of type uint8 (0 to 255) or a floating type; got {images.dtype}.")
+    return (values - mean.to(images.device)[:, None, None]).div_(std.to(images.device)[:, None, None])
+
+
+def channel_statistics(images: AbstractImages) -> tuple[Tensor, Tensor]:
+    """Compute each channel's mean and population deviation, in the units of ``Split``; a constant channel's is 1."""
+    channels = images.shape[0]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    total, num_values = np.zeros(channels), 0
+    for chunk in in_chunks(images):
+        values = chunk.transpose(0, 1).flatten(1).numpy()
+        num_values += values.shape[1]
+        if chunk.dtype == torch.uint8:  # whole numbers are counted: exact, and files are decoded once
+            counts += np.stack([np.bincount(channel, minlength=256) for channel in values])
+        else:
+            total += values.sum(axis=1, dtype=np.float64)
+    if num_values == 0:
+        raise DataError("Expected at least one image to compute a mean and a deviation from; got none.")
+    if counts.any():
+        levels = np.arange(256) / 255
+        mean = counts @ levels / num_values
+        squares = (counts * (levels - mean[:, None]) ** 2).sum(axis=1)
+    else:
+        mean = total / num_values
+        squares = np.zeros(channels)
+        for chunk in in_chunks(images):
+            values = chunk.transpose(0, 1).flatten(1).numpy().astype(np.float64)
+            squares += ((values - mean[:, None]) ** 2).sum(axis=1)
+    std = np.sqrt(squares / num_values).astype(np.float32)
+    std[std <= 1e-7 * np.abs(mean)] = 1  # constant but for rounding
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std)
+
+
+def make_splits(
+    train: tuple[AbstractImages, Tensor],
+    valid: tuple[AbstractImages, Tensor],
+    test: tuple[AbstractImages, Tensor],
+    standardise: Standardise,
+) -> tuple[Split, Split, Split]:
+    """Make the three splits of a task, each from its images and labels.
+
+    Args:
+        train: training images and labels; the others likewise.
+        valid: for early stopping and for choosing.
+        test: for measuring.
+        standardise: ``"train"``: all three by the training images' mean and deviation (what a deployed model has);
+            ``"split"``: each by its own, as in the paper; ``"none"``: pixels / 255, or float values as they are.
+    """
+    check_choice("standardise", standardise, STANDARDISE)
+    parts = (train, valid, test)
+    if standardise == "split":
+        moments = [channel_statistics(images) for images, _ in parts]
+    elif standardise == "train":
+        moments = [channel_statistics(train[0])] * 3
+    else:
+        moments = [(torch.zeros(images.shape[0]), torch.ones(images.shape[0])) for images, _ in parts]
+    first, second, third = (
+        Split(images, labels, mean, std) for (images, labels), (mean, std) in zip(parts, moments, strict=True)
+    )
+    return first, second, third

@@ -1,0 +1,103 @@
+"""Tasks one after another, and readers that open them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import ClassVar, final
+
+from lasem.data.checks import check_unique
+from lasem.data.task import Task
+from lasem.errors import DataError
+
+
+@final
+class TaskStream:
+    """Tasks in the order of learning, each made when it is reached; every iteration starts afresh.
+
+    Args:
+        name: what records and task names call the stream.
+        start: begins an iteration.
+        num_tasks: how many tasks there will be; None: not known, and nothing may need to know.
+        task_at: makes one task by its index, where that is possible without making those before it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Iterable[Task]],
+        *,
+        num_tasks: int | None = None,
+        task_at: Callable[[int], Task] | None = None,
+    ) -> None:
+        self.name = name
+        self.num_tasks = num_tasks
+        self._start = start
+        self._task_at = task_at
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], *, name: str = "tasks") -> TaskStream:
+        """Make a stream of tasks that are there already.
+
+        Raises:
+            DataError: if two tasks have the same name.
+        """
+        kept = tuple(tasks)
+        check_unique([task.name for task in kept], "task of a stream")
+        return cls(name, lambda: kept, num_tasks=len(kept), task_at=kept.__getitem__)
+
+    @classmethod
+    def made_by(cls, task_at: Callable[[int], Task], *, name: str, num_tasks: int) -> TaskStream:
+        """Make a stream of tasks that ``task_at`` makes, each from its index alone."""
+        return cls(name, lambda: map(task_at, range(num_tasks)), num_tasks=num_tasks, task_at=task_at)
+
+    def __iter__(self) -> Iterator[Task]:
+        names: set[str] = set()
+        for task in self._start():
+            if task.name in names:
+                raise DataError(
+                    f"Expected a different name for each task of stream '{self.name}'; got '{task.name}' twice."
+                )
+            names.add(task.name)
+            yield task
+
+    def __len__(self) -> int:
+        if self.num_tasks is None:
+            raise _UnknownLengthError(f"How many tasks stream '{self.name}' has is not known. Iterate over it instead.")
+        return self.num_tasks
+
+    def __getitem__(self, index: int) -> Task:
+        """Make one task; an index below 0 counts from the end, where that is known.
+
+        Raises:
+            DataError: if there is no such task.
+        """
+        place = index + len(self) if index < 0 else index
+        if place >= 0 and (self.num_tasks is None or place < self.num_tasks):
+            if self._task_at is not None:
+                return self._task_at(place)
+            for task in islice(self, place, None):
+                return task
+        known = "" if self.num_tasks is None else f" of {self.num_tasks} tasks"
+        raise DataError(f"Expected the index of a task in stream '{self.name}'{known}, counted from 0; got {index}.")
+
+
+class _UnknownLengthError(DataError, TypeError):
+    """TypeError as well: ``list(stream)`` asks for a length first and goes on without one only after a TypeError."""
+
+
+class AbstractReader(ABC):
+    """Settings from which a stream can be opened. A subclass is a frozen dataclass."""
+
+    name: ClassVar[str]
+    """What the command line and records call this kind of stream."""
+
+    @abstractmethod
+    def open(self, seed: int) -> TaskStream:
+        """Open the stream: the same seed gives the same bits. What can be wrong with the data is looked for here.
+
+        Raises:
+            DataError: if the data are not there or not what they must be.
+            ConfigError: if the data cannot be cut as the settings ask.
+        """

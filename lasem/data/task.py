@@ -1,0 +1,153 @@
+"""A task: a name, its classes, and three splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from lasem.data.checks import check_unique
+from lasem.data.images import TensorImages, as_images, as_labels
+from lasem.data.split import Split, Standardise, make_splits
+from lasem.errors import DataError, nearest
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is learned at once: images of some classes, for training, for validation and for testing.
+
+    Raises:
+        DataError: if the name cannot name a folder, if there are fewer than two classes or two of the same name, if a
+            split is empty or holds a label that is no class, or if the splits' images differ in shape.
+    """
+
+    name: str
+    """Letters, digits, '.', '_' and '-', for it becomes the name of a folder."""
+    classes: tuple[str, ...]
+    """The name of each class; label k means ``classes[k]``."""
+    train: Split
+    valid: Split
+    test: Split
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
+            raise DataError(
+                f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', for it becomes a "
+                f"folder's name; got {self.name!r}."
+            )
+        if len(self.classes) < 2:
+            raise DataError(f"Task '{self.name}' needs at least 2 classes; got {len(self.classes)}: {self.classes}.")
+        check_unique(self.classes, f"class of task '{self.name}'")
+        for part, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+            if len(split) == 0:
+                raise DataError(f"Task '{self.name}' needs at least one image in each split; '{part}' is empty.")
+            if split.images.shape != self.image_shape:
+                raise DataError(
+                    f"Task '{self.name}' needs images of one shape: those of 'train' are {self.image_shape} (channels, "
+                    f"height, width), those of '{part}' {split.images.shape}. Resize or convert one of them."
+                )
+            _check_labels(split.labels, len(self.classes), f"task '{self.name}', split '{part}'")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        return self.train.images.shape
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the task tells apart."""
+        return len(self.classes)
+
+    def label_of(self, class_name: str) -> int:
+        """Give the label, 0 to ``num_classes - 1``, of a class.
+
+        Raises:
+            DataError: if the task has no such class.
+        """
+        if class_name not in self.classes:
+            raise DataError(
+                f"Task '{self.name}' has no class '{class_name}' (classes: {', '.join(self.classes)})."
+                f"{nearest(class_name, self.classes)}"
+            )
+        return self.classes.index(class_name)
+
+    def names_of(self, labels: Tensor) -> list[str]:
+        """Give the class name of each label."""
+        _check_labels(labels, len(self.classes), f"task '{self.name}'")
+        return [self.classes[label] for label in labels.tolist()]
+
+    @classmethod
+    def from_tensors(
+        cls,
+        name: str,
+        *,
+        train: tuple[Any, Any],
+        valid: tuple[Any, Any],
+        test: tuple[Any, Any],
+        classes: Sequence[str] | None = None,
+        standardise: Standardise = "train",
+    ) -> Task:
+        """Make a task of tensors or arrays.
+
+        Args:
+            name: see Task.
+            train: images and labels; images (N, channels, height, width), or (N, height, width) for grey, uint8 or
+                floating; labels (N,), integers.
+            valid: the same.
+            test: the same.
+            classes: the name of each class, if labels are positions in it. Without names the labels may be any
+                integers; in ascending order they become 0, 1, ..., and each is its class's name.
+            standardise: see ``make_splits``.
+
+        Raises:
+            DataError: if anything is not as said here; the message names what.
+        """
+        where = [f"task '{name}', split '{part}'" for part in ("train", "valid", "test")]
+        given = [pair(*split, place) for split, place in zip((train, valid, test), where, strict=True)]
+        for (images, _), place in zip(given, where, strict=True):
+            if len(images) == 0:  # before anything is computed from it
+                raise DataError(f"Expected at least one image in each split; there are none ({place}).")
+        if classes is None:
+            numbers = torch.unique(given[0][1])
+            classes = [str(number) for number in numbers.tolist()]
+            given = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(given, where, strict=True)]
+        return cls(name, tuple(classes), *make_splits(given[0], given[1], given[2], standardise))
+
+
+def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:
+    """Make images and int64 labels of tensors or arrays, one label for each image.
+
+    Raises:
+        DataError: if there are more or fewer labels than images, or one of the two is not what it must be.
+    """
+    checked, numbers = as_images(images, f"images ({where})"), as_labels(labels, f"labels ({where})")
+    if len(checked) != len(numbers):
+        raise DataError(
+            f"Expected one label for each image ({where}); got {len(checked)} images and {len(numbers)} labels."
+        )
+    return checked, numbers
+
+
+def _check_labels(labels: Tensor, num_classes: int, where: str) -> None:
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"Expected labels from 0 to {num_classes - 1}, one for each of {num_classes} classes ({where}); got "
+            f"{int(outside[0])}."
+        )
+
+
+def _positions(labels: Tensor, numbers: Tensor, where: str) -> Tensor:
+    unknown = labels[~torch.isin(labels, numbers)]
+    if len(unknown):
+        raise DataError(
+            f"Expected only labels that the training images have, {numbers.tolist()} ({where}); got {int(unknown[0])}."
+        )
+    return torch.searchsorted(numbers, labels)

@@ -1,0 +1,80 @@
+"""Small data sets that the tests of this room write to disk or hold in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lasem.data import Split, Task, TensorImages
+
+
+def random_images(num: int, shape: tuple[int, int, int] = (3, 4, 5), seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (num, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def random_split(num: int, num_classes: int = 2, shape: tuple[int, int, int] = (3, 4, 5)) -> Split:
+    zeros, ones = torch.zeros(shape[0]), torch.ones(shape[0])
+    return Split(TensorImages(random_images(num, shape)), torch.arange(num) % num_classes, zeros, ones)
+
+
+def random_task(name: str = "task", num_classes: int = 2) -> Task:
+    classes = tuple(f"class{number}" for number in range(num_classes))
+    return Task(name, classes, random_split(6, num_classes), random_split(4, num_classes), random_split(5, num_classes))
+
+
+def png(pixels: Tensor) -> bytes:
+    """Encode uint8 (3, height, width); PNG loses nothing."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def write_class_folders(place: Path, classes: Sequence[str], num: int, seed: int = 0, size: int = 6) -> None:
+    for number, name in enumerate(classes):
+        (place / name).mkdir(parents=True)
+        for index, pixels in enumerate(random_images(num, (3, size, size), seed * 1000 + number)):
+            (place / name / f"{index:03d}.png").write_bytes(png(pixels))
+
+
+def write_parquet(
+    file: Path,
+    images: Tensor,
+    labels: Sequence[Any],
+    names: Sequence[str] | None = None,
+    plain: bool = False,
+    rows_in_group: int = 7,
+) -> None:
+    """Write as the Hugging Face library does; ``plain`` cells are bytes instead of a struct."""
+    cells = [png(image) for image in images]
+    column = pa.array(cells) if plain else pa.array([{"bytes": cell, "path": "x.png"} for cell in cells])
+    table = pa.table({"image": column, "label": pa.array(list(labels)), "other": pa.array(np.arange(len(labels)))})
+    if names is not None:
+        features = {"label": {"names": list(names), "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file, row_group_size=rows_in_group)
+
+
+def all_pixels(split: Split) -> Tensor:
+    return split.images.take(torch.arange(len(split)))
+
+
+def assert_same_task(first: Task, second: Task) -> None:
+    assert (first.name, first.classes) == (second.name, second.classes)
+    for one, other in zip(
+        (first.train, first.valid, first.test), (second.train, second.valid, second.test), strict=True
+    ):
+        assert torch.equal(all_pixels(one), all_pixels(other))
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.std, other.std)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFile, ImageOps
+
+from lasem.data.decode import decode, image_size
+from lasem.errors import DataError
+
+from .fixture import png, random_images
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=kind, **options)
+    return file.getvalue()
+
+
+def test_pixels_come_as_they_were_written() -> None:
+    pixels = random_images(1)[0]
+    assert torch.equal(decode(png(pixels), "here", channels=3), pixels)
+    assert image_size(png(pixels), "here") == (4, 5)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_pixel_is_converted(mode: str, channels: Literal[1, 3]) -> None:
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    if mode == "I;16":
+        image = Image.fromarray(np.full((4, 5), 200 * 256 + 17, dtype=np.uint16))
+    else:
+        image = Image.new("RGB", (5, 4), (200, 200, 200)).convert(mode)
+    decoded = decode(encoded(image, kind), "here", channels=channels)
+    assert decoded.shape == (channels, 4, 5)
+    assert decoded.dtype == torch.uint8
+    if mode != "1":  # black-and-white images are dithered
+        assert (decoded.int() - 200).abs().max() <= 4  # a palette has no grey of 200
+
+
+def test_a_palette_with_transparency_in_bytes_is_converted_without_a_warning() -> None:
+    image = Image.new("P", (3, 2))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    decoded = decode(encoded(image, transparency=b"\x80\xff"), "here", channels=3)
+    assert decoded[:, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_photograph_is_turned_upright(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(random_images(1, (1, 16, 8))[0, 0].numpy()), kind, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("L"))
+    assert np.array_equal(decode(data, "here", channels=1)[0].numpy(), expected)
+    assert image_size(data, "here") == expected.shape
+
+
+def test_a_header_is_read_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    assert image_size(png(random_images(1)[0]), "here") == (4, 5)
+
+
+def test_resizing() -> None:
+    assert decode(png(random_images(1)[0]), "here", channels=1, size=7).shape == (1, 7, 7)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    whole = png(random_images(1, (3, 40, 40))[0])
+    for damaged in (b"no image", b"", whole[:-200], whole[:20], whole[:60] + bytes(50) + whole[110:]):
+        with pytest.raises(DataError, match=r"row 3 cannot: .*Replace or remove it"):
+            decode(damaged, "row 3", channels=3)
+    with pytest.raises(DataError, match="floating-point"):
+        decode(encoded(Image.new("F", (3, 3)), "TIFF"), "here", channels=3)
+    with pytest.raises(DataError, match=r"no\.png, but there is no such file"):
+        decode(tmp_path / "no.png", str(tmp_path / "no.png"), channels=3)
+
+
+def test_a_decompression_bomb_is_refused_from_its_header() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for side in (8001, 30_000):
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        for read in (lambda data: decode(data, "bomb.png", channels=3), lambda data: image_size(data, "bomb.png")):
+            with pytest.raises(DataError, match=r"bomb\.png cannot: .*pixels"):
+                read(bomb)
