@@ -1,0 +1,22 @@
+"""How weights are fitted to one task."""
+
+from lasem.training.config import TrainingConfig
+from lasem.training.mixture import Mixture, evaluate, log_likelihood
+from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
+from lasem.training.trainer import Best, Trainer, accuracy_and_loss
+from lasem.training.weights import LayerWeights, TaskWeights
+
+__all__ = [
+    "Best",
+    "LayerWeights",
+    "Mixture",
+    "RMSpropTF",
+    "TaskWeights",
+    "Trainer",
+    "TrainingConfig",
+    "accuracy_and_loss",
+    "build_optimiser",
+    "evaluate",
+    "learning_rate",
+    "log_likelihood",
+]

@@ -1,0 +1,62 @@
+"""How one task is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+from lasem.errors import check_choice, check_range
+
+OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How one task is trained. Knows neither the stream nor the search.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+    """
+
+    epochs: int = 60
+    """Passes over a task's training images; at least 1."""
+    batch_size: int = 10
+    """Images in a mini-batch; at least 1."""
+    drop_last: bool = False
+    """Whether an incomplete last mini-batch is passed over, as in the paper."""
+    optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"
+    """``rmsprop-tf`` is RMSProp as TensorFlow defines it. The optimiser's state starts afresh with each task."""
+    learning_rate: float = 5e-4
+    """Step size at the start; positive."""
+    schedule: Literal["constant", "cosine", "inverse"] = "cosine"
+    """``cosine``: to 0 over each task's epochs. ``inverse``: learning_rate / (1 + epoch * learning_rate_decay), the
+    epochs counted over all tasks, as in the paper."""
+    learning_rate_decay: float = 0.0
+    """For ``inverse``; not negative."""
+    momentum: float = 0.9
+    """For ``sgd``; in [0, 1)."""
+    weight_decay: float = 0.0
+    """L2 penalty of the optimiser; not negative."""
+    patience: int = 0
+    """Epochs without a better validation accuracy before training stops; 0 never stops early."""
+    restore_best: bool = True
+    """Keep the weights and the configuration of the epoch with the best validation accuracy, not the last ones."""
+    specific_start: Literal["fresh", "shared"] = "fresh"
+    """How task-specific weights start: at random, or from what the layer would be if it were transferred."""
+    factors_start: Literal["fresh", "latest"] = "latest"
+    """How a task's part of a transferred layer starts (TF, DF-CNN): as the mechanism says, or from the values of the
+    latest task that transferred the layer."""
+
+    def __post_init__(self) -> None:
+        check_range("TrainingConfig.epochs", self.epochs, least=1)
+        check_range("TrainingConfig.batch_size", self.batch_size, least=1)
+        check_choice("TrainingConfig.optimiser", self.optimiser, OPTIMISERS)
+        check_range("TrainingConfig.learning_rate", self.learning_rate, above=0)
+        check_choice("TrainingConfig.schedule", self.schedule, ("constant", "cosine", "inverse"))
+        check_range("TrainingConfig.learning_rate_decay", self.learning_rate_decay, least=0)
+        check_range("TrainingConfig.momentum", self.momentum, least=0, below=1)
+        check_range("TrainingConfig.weight_decay", self.weight_decay, least=0)
+        check_range("TrainingConfig.patience", self.patience, least=0)
+        check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared"))
+        check_choice("TrainingConfig.factors_start", self.factors_start, ("fresh", "latest"))

@@ -1,0 +1,80 @@
+"""What one network computes under several configurations at once: outputs, likelihoods and the M-step's loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.nets import AbstractBlock, Head, Net
+from lasem.sharing import AbstractSharing
+from lasem.space import Configuration, PrefixTree
+from lasem.training.weights import TaskWeights
+
+
+@final
+@dataclass(frozen=True)
+class Mixture:
+    """A network under C configurations of one sharing mechanism, evaluated as a prefix tree."""
+
+    blocks: tuple[AbstractBlock, ...]
+    head: Head
+    sharing: AbstractSharing
+    configurations: tuple[Configuration, ...]
+    tree: PrefixTree
+
+    @classmethod
+    def of(cls, net: Net, sharing: AbstractSharing, configurations: tuple[Configuration, ...]) -> Mixture:
+        """Put the tree over the configurations."""
+        return cls(net.blocks, net.head, sharing, configurations, PrefixTree.of(configurations))
+
+    def features(self, weights: TaskWeights, x: Tensor) -> Tensor:
+        """Outputs of the last block in the order of the tree's leaves, shape ``(C * batch, ...)``."""
+
+        def branch(layer: int, transferred: bool, x: Tensor) -> Tensor:
+            block, own = self.blocks[layer], weights.layers[layer]
+            made = self.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            return block.apply(made, x)
+
+        if x.ndim == 4:  # 1.1 to 1.4 times faster on a CPU, and no slower elsewhere
+            x = x.contiguous(memory_format=torch.channels_last)
+        return self.tree.evaluate(x, branch)
+
+    def logits(self, weights: TaskWeights, features: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
+        """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``."""
+        logits = self.head.apply(weights.head, features, dropout_from)
+        return self.tree.in_order(logits.unflatten(0, (len(self.configurations), -1)))
+
+    def penalty(self, weights: TaskWeights, probability: Tensor) -> Tensor | None:
+        """Sum over configurations of their probability times the penalties of the layers that they transfer.
+
+        Args:
+            weights: of the task that is learned.
+            probability: of each configuration, shape (C,).
+        """
+        transferred = torch.tensor([c.bits for c in self.configurations], dtype=torch.bool, device=probability.device)
+        total: Tensor | None = None
+        for layer, (block, own) in enumerate(zip(self.blocks, weights.layers, strict=True)):
+            if not own.factors or not self.tree.needs(layer, transferred=True):
+                continue
+            penalty = self.sharing.penalty(block, own.factors)
+            if penalty is not None:
+                share = probability[transferred[:, layer]].sum().to(penalty)
+                total = share * penalty if total is None else total + share * penalty
+        return total
+
+
+def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p(y_n | x_n, c) of shape (C, batch), from logits (C, batch, num_classes) and labels (batch,)."""
+    count, batch, num_classes = logits.shape
+    losses = F.cross_entropy(logits.reshape(-1, num_classes), labels.repeat(count), reduction="none")
+    return -losses.view(count, batch)
+
+
+@torch.no_grad()
+def evaluate(mixture: Mixture, weights: TaskWeights, x: Tensor) -> Tensor:
+    """Logits (C, batch, num_classes) without dropout and without gradients."""
+    return mixture.logits(weights, mixture.features(weights, x))

@@ -1,0 +1,62 @@
+"""All weights that are alive while one task is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+@final
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer's: shared knowledge, the task's part of it if transferred, and plain weights if not."""
+
+    shared: dict[str, Tensor]
+    factors: dict[str, Tensor]
+    specific: dict[str, Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class TaskWeights:
+    """The layers' weights, input side first, and the head's. A part that no configuration uses is empty."""
+
+    layers: tuple[LayerWeights, ...]
+    head: dict[str, Tensor]
+
+    def named(self) -> dict[str, Tensor]:
+        """Every tensor under one flat name such as ``layer.0.shared.weight`` or ``head.bias.1``."""
+        flat = {f"head.{name}": value for name, value in self.head.items()}
+        for i, layer in enumerate(self.layers):
+            for part in ("shared", "factors", "specific"):
+                flat |= {f"layer.{i}.{part}.{name}": value for name, value in getattr(layer, part).items()}
+        return flat
+
+    @classmethod
+    def from_named(cls, flat: Mapping[str, Tensor], num_layers: int) -> TaskWeights:
+        """Build what ``named`` flattened."""
+        layers = tuple(LayerWeights({}, {}, {}) for _ in range(num_layers))
+        head: dict[str, Tensor] = {}
+        for key, value in flat.items():
+            room, rest = key.split(".", 1)
+            if room == "head":
+                head[rest] = value
+            else:
+                index, part, name = rest.split(".", 2)
+                getattr(layers[int(index)], part)[name] = value
+        return cls(layers, head)
+
+    def copy(self, *, device: torch.device | None = None, requires_grad: bool = False) -> TaskWeights:
+        """Detached copies of every tensor."""
+        flat = {
+            name: value.detach().to(device=device, copy=True).requires_grad_(requires_grad)
+            for name, value in self.named().items()
+        }
+        return TaskWeights.from_named(flat, len(self.layers))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.named().values())
