@@ -1,1 +1,75 @@
-"""lasem."""
+"""Lifelong learning with selective layer transfer (LASEM), in PyTorch.
+
+The names below are the usual ones; each room (``lasem.data``, ``lasem.nets``, ``lasem.space``, ``lasem.sharing``,
+``lasem.search``, ``lasem.training``, ``lasem.learner``, ``lasem.metrics``, ``lasem.experiments``, ``lasem.report``) has
+more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader
+    from lasem.errors import LasemError
+    from lasem.learner import Learner
+    from lasem.nets import Net, cifar, for_images, office_home, stl10
+    from lasem.search import EM, Fixed
+    from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
+    from lasem.space import Configuration, all, alternating, bottom, none, top
+    from lasem.training import TrainingConfig
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "data": ("DigitsReader", "FolderReader", "ParquetReader", "Split", "Task", "TaskStream", "TensorReader"),
+    "errors": ("LasemError",),
+    "learner": ("Learner",),
+    "nets": ("Net", "cifar", "for_images", "office_home", "stl10"),
+    "search": ("EM", "Fixed"),
+    "sharing": ("Deconvolution", "HardSharing", "TensorFactorization"),
+    "space": ("Configuration", "all", "alternating", "bottom", "none", "top"),
+    "training": ("TrainingConfig",),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "EM",
+    "Configuration",
+    "Deconvolution",
+    "DigitsReader",
+    "Fixed",
+    "FolderReader",
+    "HardSharing",
+    "LasemError",
+    "Learner",
+    "Net",
+    "ParquetReader",
+    "Split",
+    "Task",
+    "TaskStream",
+    "TensorFactorization",
+    "TensorReader",
+    "TrainingConfig",
+    "all",
+    "alternating",
+    "bottom",
+    "cifar",
+    "for_images",
+    "none",
+    "office_home",
+    "stl10",
+    "top",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: ``lasem --help`` need not wait for torch."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"lasem.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'lasem' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

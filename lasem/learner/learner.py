@@ -1,0 +1,317 @@
+"""The learner: one model that grows by a task at a time, deciding layer by layer what to transfer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, final, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasem.data import Split, Task, standardise
+from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, nearest
+from lasem.learner import storage
+from lasem.learner.abstract import AbstractLearner, Images, OnEpoch, TrainingState
+from lasem.learner.learned import LearnedTask
+from lasem.nets import Net
+from lasem.records import TaskRecord
+from lasem.search import EM, AbstractSearch
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.space import Space
+from lasem.training import LayerWeights, Mixture, TaskWeights, Trainer, TrainingConfig, accuracy_and_loss, evaluate
+
+_PREDICTION_BATCH = 500
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, for instance ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        DeviceError: if torch does not know it or it is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise DeviceError(f"Expected a device that is there ({', '.join(there)}); got '{name}'.") from error
+    return device
+
+
+@final
+class Learner(AbstractLearner):
+    """Lifelong learning with selective layer transfer: three independent choices make it.
+
+    ``Learner(net, sharing=..., search=..., training=...)`` is LASEM with ``EM()``, hard parameter sharing as usual with
+    ``Fixed("all")``, single-task learning with ``Fixed("none")``.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        sharing: AbstractSharing | None = None,
+        search: AbstractSearch | None = None,
+        training: TrainingConfig | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        """Start without any task.
+
+        Args:
+            net: which layers there are.
+            sharing: how shared knowledge becomes a layer's weights; HardSharing() if not given.
+            search: which configuration a task gets; EM() if not given.
+            training: how a task is trained; TrainingConfig() if not given.
+            seed: of all random numbers; not negative. The same seed gives the same bits on the same machine.
+            device: where to compute.
+
+        Raises:
+            ConfigError: if the search does not fit the network, or the seed is negative.
+            DeviceError: if the device is not there.
+        """
+        if seed < 0:
+            raise ConfigError(f"A seed must be at least 0; got {seed}.")
+        self.net, self.seed = net, seed
+        self.sharing = sharing if sharing is not None else HardSharing()
+        self.search = search if search is not None else EM()
+        self.training = training if training is not None else TrainingConfig()
+        self.device = find_device(device)
+        for index in (0, 1):
+            self.search.space(net.depth, index)
+        self._shared: tuple[dict[str, Tensor], ...] = ({},) * net.depth
+        self._tasks: dict[str, LearnedTask] = {}
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks learned so far, in order."""
+        return tuple(self._tasks)
+
+    def configuration(self, name: str) -> str:
+        """What a learned task transfers, for instance ``"STTS"``."""
+        return str(self._learned(name).configuration)
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """Class names of a learned task, in the order of ``predict``'s probabilities."""
+        return self._learned(name).classes
+
+    def learn(
+        self, task: Task, *, on_epoch: OnEpoch | None = None, resume_from: TrainingState | None = None
+    ) -> TaskRecord:
+        """Learn one more task; see AbstractLearner."""
+        self._check_new(task)
+        space = self.search.space(self.net.depth, len(self._tasks))
+        trainer = self._trainer(task, space)
+        if resume_from is not None:
+            trainer.load_state(*resume_from)
+        while not trainer.finished:
+            epoch, timing = trainer.run_epoch()
+            if on_epoch is not None:
+                on_epoch(epoch, timing, lambda: TrainingState(*trainer.state()))
+        return self._keep(task, space, trainer)
+
+    @overload
+    def predict(self, name: str, images: Images, *, probabilities: Literal[False] = False) -> list[str]: ...
+    @overload
+    def predict(self, name: str, images: Images, *, probabilities: Literal[True]) -> Tensor: ...
+    def predict(self, name: str, images: Images, *, probabilities: bool = False) -> list[str] | Tensor:
+        """Answer for one task; see AbstractLearner."""
+        logits = self.logits(name, images)
+        if probabilities:
+            return torch.softmax(logits, dim=1)
+        classes = self.classes(name)
+        return [classes[index] for index in logits.argmax(dim=1).tolist()]
+
+    def logits(self, name: str, images: Images) -> Tensor:
+        """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
+        learned = self._learned(name)
+        pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.net.image_shape:
+            raise ShapeError(
+                f"Expected images of shape (N, {', '.join(map(str, self.net.image_shape))}); got {tuple(pixels.shape)}."
+            )
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.")
+        mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
+        weights = self._weights(learned)
+        out = [
+            evaluate(mixture, weights, standardise(part.to(self.device), learned.mean, learned.std))[0].cpu()
+            for part in torch.split(pixels, _PREDICTION_BATCH)
+        ]
+        return torch.cat(out) if out else torch.empty(0, len(learned.classes))
+
+    def accuracy(self, name: str, split: Split) -> float:
+        """Share of a split's images that the task's network labels rightly, in [0, 1]."""
+        learned = self._learned(name)
+        weights = self._weights(learned)
+        return accuracy_and_loss(self.net, self.sharing, learned.configuration, weights, split)[0]
+
+    def num_parameters(self, name: str | None = None) -> int:
+        """Numbers that the whole model holds (shared knowledge once), or those that one task alone owns."""
+        if name is not None:
+            return self._learned(name).num_parameters
+        return self.num_shared_parameters() + sum(t.num_parameters for t in self._tasks.values())
+
+    def num_shared_parameters(self) -> int:
+        """Numbers in the shared knowledge, of the layers where there is any."""
+        return sum(t.numel() for layer in self._shared for t in layer.values())
+
+    def save(self, directory: str | Path) -> None:
+        """Write the model as safetensors and JSON; see AbstractLearner."""
+        settings = {"sharing": self.sharing, "search": self.search, "training": self.training}
+        storage.save(Path(directory), self.net, settings, self.seed, self._shared, tuple(self._tasks.values()))
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        sharing: AbstractSharing | None = None,
+        search: AbstractSearch | None = None,
+        training: TrainingConfig | None = None,
+        device: str = "cpu",
+    ) -> Learner:
+        """Read what ``save`` wrote.
+
+        Args:
+            directory: the model's folder.
+            sharing: the mechanism that the model was saved with, if it is not one of lasem's own.
+            search: how later tasks are searched, if other than saved.
+            training: how later tasks are trained, if other than saved.
+            device: where to compute.
+
+        Raises:
+            StorageError: if the folder holds no model, a damaged one, or one of a later format.
+        """
+        stored = storage.load(Path(directory), find_device(device), sharing=sharing, search=search, training=training)
+        learner = cls(
+            stored.net,
+            sharing=stored.sharing,
+            search=stored.search,
+            training=stored.training,
+            seed=stored.seed,
+            device=device,
+        )
+        learner._shared = stored.shared
+        learner._tasks = {task.name: task for task in stored.tasks}
+        return learner
+
+    def _check_new(self, task: Task) -> None:
+        if task.name in self._tasks:
+            raise TaskError(f"Task '{task.name}' has been learned already. Give the new task another name.")
+        if task.image_shape != self.net.image_shape:
+            raise ShapeError(
+                f"Task '{task.name}' has images of shape {task.image_shape}; this network takes {self.net.image_shape}."
+            )
+
+    def _learned(self, name: str) -> LearnedTask:
+        if name not in self._tasks:
+            raise TaskError(
+                f"Task '{name}' has not been learned (learned: {', '.join(self._tasks) or 'none'})."
+                f"{nearest(name, self._tasks)} Call learn(task) first."
+            )
+        return self._tasks[name]
+
+    def _weights(self, learned: LearnedTask) -> TaskWeights:
+        layers = tuple(
+            LayerWeights(shared, own, {}) if transferred else LayerWeights({}, {}, own)
+            for shared, own, transferred in zip(self._shared, learned.layers, learned.configuration, strict=True)
+        )
+        return TaskWeights(layers, learned.head)
+
+    def _trainer(self, task: Task, space: Space) -> Trainer:
+        order, dropout = np.random.SeedSequence([self.seed, len(self._tasks)]).generate_state(2)
+        return Trainer(
+            self.net,
+            self.sharing,
+            self.search,
+            self.training,
+            space,
+            task,
+            self._initial(task, space),
+            seeds=(int(order), int(dropout)),
+            epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
+            device=self.device,
+        )
+
+    def _initial(self, task: Task, space: Space) -> TaskWeights:
+        """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say."""
+        layers = []
+        for i, block in enumerate(self.net.blocks):
+            shared: dict[str, Tensor] = {}
+            factors: dict[str, Tensor] = {}
+            specific: dict[str, Tensor] = {}
+            rule = self.net.initial
+            if any(c[i] for c in space):
+                known = self._shared[i]
+                shared = {k: v.cpu() for k, v in known.items()} or self.sharing.initial_shared(
+                    block, self._generator(i, 0), rule
+                )
+                factors = self.sharing.initial_task(block, shared, self._generator(i, 1), rule)
+                latest = self._latest_factors(i)
+                if self.training.factors_start == "latest" and latest is not None:
+                    factors = {name: value.cpu() for name, value in latest.items()}
+            if not all(c[i] for c in space):
+                if self.training.specific_start == "shared" and shared:
+                    specific = self.sharing.weights(block, shared, factors)
+                else:
+                    specific = block.initial(self._generator(i, 2), rule)
+            layers.append(LayerWeights(shared, factors, specific))
+        head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
+        return TaskWeights(tuple(layers), head)
+
+    def _generator(self, layer: int, part: int) -> torch.Generator:
+        """Its own source for each part of each layer of each task, so that methods can be compared on equal starts."""
+        seed = np.random.SeedSequence([self.seed, len(self._tasks), layer, part]).generate_state(1)
+        return torch.Generator().manual_seed(int(seed[0]))
+
+    def _latest_factors(self, layer: int) -> dict[str, Tensor] | None:
+        for learned in reversed(self._tasks.values()):
+            if learned.configuration[layer]:
+                return learned.layers[layer]
+        return None
+
+    def _keep(self, task: Task, space: Space, trainer: Trainer) -> TaskRecord:
+        """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
+        best = trainer.best
+        assert best is not None  # an epoch has been run
+        peak, _ = accuracy_and_loss(self.net, self.sharing, space[best.configuration], best.weights, task.test)
+        chosen = best.configuration if self.training.restore_best else trainer.leading
+        weights = best.weights if self.training.restore_best else trainer.weights.copy()
+        configuration = space[chosen]
+        learned = LearnedTask(
+            name=task.name,
+            classes=task.classes,
+            configuration=configuration,
+            layers=tuple(
+                layer.factors if transferred else layer.specific
+                for layer, transferred in zip(weights.layers, configuration, strict=True)
+            ),
+            head=weights.head,
+            mean=task.train.mean.to(self.device),
+            std=task.train.std.to(self.device),
+            num_epochs=trainer.num_epochs,
+            valid_accuracy=best.valid_accuracy,
+            peak_accuracy=peak,
+        )
+        self._shared = tuple(
+            layer.shared if transferred else before
+            for layer, transferred, before in zip(weights.layers, configuration, self._shared, strict=True)
+        )
+        self._tasks = {**self._tasks, task.name: learned}
+        return TaskRecord(
+            task=task.name,
+            index=len(self._tasks) - 1,
+            classes=task.classes,
+            configuration=str(configuration),
+            configurations=tuple(str(c) for c in space),
+            best_epoch=best.epoch,
+            num_epochs=trainer.num_epochs,
+            commit_epoch=trainer.commit_epoch,
+            valid_accuracy=best.valid_accuracy,
+            peak_accuracy=peak,
+            parameters_added=learned.num_parameters,
+            parameters_shared=self.num_shared_parameters(),
+            parameters_total=self.num_parameters(),
+        )

@@ -1,0 +1,247 @@
+"""A learner on disk: safetensors and JSON, never pickle.
+
+``config.json`` is written last and names what belongs to the model with checksums, so the folder holds the model before
+or after a save, never one between::
+
+    config.json                         settings, order of the tasks, checksums
+    shared-N.safetensors                shared knowledge after N tasks
+    tasks/NAME/task.json                configuration, classes, preprocessing, metrics
+    tasks/NAME/weights.safetensors      what the task owns
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from lasem.errors import LasemError, StorageError
+from lasem.files import checksum, write_file
+from lasem.learner.learned import LearnedTask
+from lasem.nets import Net
+from lasem.search import SEARCHES, AbstractSearch
+from lasem.settings import from_plain, to_plain
+from lasem.sharing import SHARINGS, AbstractSharing
+from lasem.space import Configuration
+from lasem.training import TrainingConfig
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+@final
+@dataclass(frozen=True)
+class StoredLearner:
+    """What a model's folder holds."""
+
+    net: Net
+    sharing: AbstractSharing
+    search: AbstractSearch | None
+    training: TrainingConfig
+    seed: int
+    shared: tuple[dict[str, Tensor], ...]
+    tasks: tuple[LearnedTask, ...]
+
+
+def save(
+    directory: Path,
+    net: Net,
+    settings: dict[str, Any],
+    seed: int,
+    shared: tuple[dict[str, Tensor], ...],
+    tasks: tuple[LearnedTask, ...],
+) -> None:
+    """Write a model; a folder that holds an earlier state of the same model gets what is new.
+
+    Raises:
+        StorageError: if the folder holds another model or other files, or cannot be written.
+    """
+    files = {task.name: _task_files(task) for task in tasks}
+    entries = [{"name": name, "checksum": checksum(description)} for name, (description, _) in files.items()]
+    stored = _stored_entries(directory)
+    if stored is not None and stored != entries[: len(stored)]:
+        raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
+    for name, (description, weights) in list(files.items())[len(stored or ()) :]:
+        write_file(directory / "tasks" / name / "weights.safetensors", weights)
+        write_file(directory / "tasks" / name / "task.json", description)
+    shared_bytes = _to_bytes({f"layer.{i}.{k}": v for i, layer in enumerate(shared) for k, v in layer.items()})
+    shared_name = f"shared-{len(tasks)}.safetensors"
+    write_file(directory / shared_name, shared_bytes)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "seed": seed,
+        "net": to_plain(net),
+        **{key: {"name": getattr(value, "name", None), **to_plain(value)} for key, value in settings.items()},
+        "shared": {"file": shared_name, "checksum": checksum(shared_bytes)},
+        "tasks": entries,
+    }
+    write_file(directory / "config.json", json.dumps(config, indent=1) + "\n")
+    for old in directory.glob("shared-*.safetensors"):
+        if old.name != shared_name:
+            old.unlink(missing_ok=True)
+
+
+def load(
+    directory: Path,
+    device: torch.device,
+    *,
+    sharing: AbstractSharing | None,
+    search: AbstractSearch | None,
+    training: TrainingConfig | None,
+) -> StoredLearner:
+    """Read what ``save`` wrote; what is given replaces what is stored.
+
+    Raises:
+        StorageError: if it is not there, damaged, or of a later format.
+    """
+    config = _read_json(directory / "config.json")
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StorageError(
+            f"{directory} has format version {version}; this lasem reads up to {FORMAT_VERSION}. Install a newer lasem."
+        )
+    try:
+        net = from_plain(Net, config["net"], "net")
+        sharing = sharing or _named(SHARINGS, config["sharing"], "sharing")
+        search = search or _named(SEARCHES, config["search"], "search")
+        training = training or from_plain(TrainingConfig, _without_name(config["training"]), "training")
+        tasks = tuple(_load_task(directory, entry, net, sharing, device) for entry in config["tasks"])
+        expected = f"shared-{len(tasks)}.safetensors"
+        if config["shared"]["file"] != expected:
+            raise StorageError(f"Expected the shared knowledge in {expected}; got '{config['shared']['file']}'.")
+        flat = _tensors(directory / expected, config["shared"]["checksum"], device)
+        shared = tuple(_layer(flat, i) for i in range(net.depth))
+        for i, (block, layer) in enumerate(zip(net.blocks, shared, strict=True)):
+            if layer or any(task.configuration[i] for task in tasks):
+                _check_shapes(layer, sharing.shared_shapes(block), f"layer {i} of {expected}")
+        return StoredLearner(net, sharing, search, training, int(config["seed"]), shared, tasks)
+    except StorageError:
+        raise
+    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        what = f"{error} ({type(error).__name__})"
+        raise StorageError(f"{directory} holds no model that can be read: {what}.") from error
+
+
+def _named(known: dict[str, type[Any]], entry: dict[str, Any], what: str) -> Any:
+    name = entry["name"]
+    if name not in known:
+        raise StorageError(
+            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load."
+        )
+    return from_plain(known[name], _without_name(entry), what)
+
+
+def _without_name(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "name"}
+
+
+def _task_files(task: LearnedTask) -> tuple[bytes, bytes]:
+    """task.json and weights.safetensors."""
+    weights = _to_bytes(task.named())
+    description = {
+        "name": task.name,
+        "classes": list(task.classes),
+        "configuration": str(task.configuration),
+        "preprocessing": {"mean": task.mean.tolist(), "std": task.std.tolist()},
+        "num_epochs": task.num_epochs,
+        "valid_accuracy": task.valid_accuracy,
+        "peak_accuracy": task.peak_accuracy,
+        "weights": checksum(weights),
+    }
+    return (json.dumps(description, indent=1, ensure_ascii=False) + "\n").encode(), weights
+
+
+def _load_task(
+    directory: Path, entry: dict[str, Any], net: Net, sharing: AbstractSharing, device: torch.device
+) -> LearnedTask:
+    name = entry["name"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
+        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    folder = directory / "tasks" / name
+    description = _read_json(folder / "task.json", entry["checksum"])
+    flat = _tensors(folder / "weights.safetensors", description["weights"], device)
+    task = LearnedTask(
+        name=name,
+        classes=tuple(str(c) for c in description["classes"]),
+        configuration=Configuration.parse(description["configuration"]),
+        layers=tuple(_layer(flat, i) for i in range(net.depth)),
+        head={k.removeprefix("head."): v for k, v in flat.items() if k.startswith("head.")},
+        mean=torch.tensor(description["preprocessing"]["mean"], dtype=torch.float32, device=device),
+        std=torch.tensor(description["preprocessing"]["std"], dtype=torch.float32, device=device),
+        num_epochs=int(description["num_epochs"]),
+        valid_accuracy=float(description["valid_accuracy"]),
+        peak_accuracy=float(description["peak_accuracy"]),
+    )
+    if len(task.configuration) != net.depth:
+        raise StorageError(f"Task '{name}' has {len(task.configuration)} layers; the network has {net.depth}.")
+    for i, (block, layer) in enumerate(zip(net.blocks, task.layers, strict=True)):
+        shapes = sharing.task_shapes(block) if task.configuration[i] else block.shapes
+        _check_shapes(layer, shapes, f"layer {i} of task '{name}'")
+    _check_shapes(task.head, net.head.shapes(len(task.classes)), f"the head of task '{name}'")
+    if not task.mean.shape == task.std.shape == (net.image_shape[0],):
+        raise StorageError(f"Task '{name}' needs one mean and one std for each of {net.image_shape[0]} channels.")
+    return task
+
+
+def _stored_entries(directory: Path) -> list[dict[str, Any]] | None:
+    """Tasks of the model that is there; None where there is none yet."""
+    if (directory / "config.json").exists():
+        entries = _read_json(directory / "config.json").get("tasks")
+        if isinstance(entries, list):
+            return entries
+        raise StorageError(f"{directory / 'config.json'} is not a lasem model's. Save into a new folder.")
+    strange = [p.name for p in directory.iterdir()] if directory.is_dir() else []
+    strange = [n for n in strange if n != "tasks" and not n.startswith((".", "shared-"))]
+    if strange:
+        raise StorageError(f"{directory} holds other files ({', '.join(sorted(strange)[:3])}). Save into a new folder.")
+    return None
+
+
+def _layer(flat: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    prefix = f"layer.{index}."
+    return {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
+
+
+def _check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], what: str) -> None:
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if found != shapes:
+        raise StorageError(f"Expected tensors {shapes} in {what}; got {found}.")
+
+
+def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+
+
+def _tensors(path: Path, expected: str, device: torch.device) -> dict[str, Tensor]:
+    try:
+        return {name: t.to(device) for name, t in load_tensors(_read(path, expected)).items()}
+    except SafetensorError as error:
+        raise StorageError(f"Expected tensors in {path}; got a damaged file ({error}).") from error
+
+
+def _read_json(path: Path, expected: str | None = None) -> dict[str, Any]:
+    try:
+        entry = json.loads(_read(path, expected))
+    except ValueError as error:
+        raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
+    if not isinstance(entry, dict):
+        raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
+    return entry
+
+
+def _read(path: Path, expected: str | None) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"Expected a saved model with {path}; {error.strerror}.") from error
+    if expected is not None and checksum(data) != expected:
+        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+    return data
