@@ -99,18 +99,23 @@ class Task:
         Args:
             name: see Task.
             train: images and labels; images (N, channels, height, width), or (N, height, width) for grey, uint8 or
-                floating; labels (N,), integers.
+                floating; labels (N,), integers or class names.
             valid: the same.
             test: the same.
-            classes: the name of each class, if labels are positions in it. Without names the labels may be any
-                integers; in ascending order they become 0, 1, ..., and each is its class's name.
+            classes: the name of each class in the order of the model's answers, if labels are names or positions in
+                it. Without it, names are taken in alphabetical order; integers may be any, become 0, 1, ... in their
+                own order, and each is its class's name.
             standardise: see ``make_splits``.
 
         Raises:
             DataError: if anything is not as said here; the message names what.
         """
         where = [f"task '{name}', split '{part}'" for part in ("train", "valid", "test")]
-        given = [pair(*split, place) for split, place in zip((train, valid, test), where, strict=True)]
+        parts = [train, valid, test]
+        if all(is_named(labels) for _, labels in parts):
+            classes = sorted(set(train[1])) if classes is None else classes
+            parts = [(s[0], _numbered(s[1], classes, place)) for s, place in zip(parts, where, strict=True)]
+        given = [pair(*split, place) for split, place in zip(parts, where, strict=True)]
         for (images, _), place in zip(given, where, strict=True):
             if len(images) == 0:  # before anything is computed from it
                 raise DataError(f"Expected at least one image in each split; there are none ({place}).")
@@ -133,6 +138,21 @@ def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:
             f"Expected one label for each image ({where}); got {len(checked)} images and {len(numbers)} labels."
         )
     return checked, numbers
+
+
+def is_named(labels: Any) -> bool:
+    """Whether labels are class names rather than numbers."""
+    return not isinstance(labels, Tensor) and len(labels) > 0 and all(isinstance(label, str) for label in labels)
+
+
+def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> list[int]:
+    position = {name: i for i, name in enumerate(classes)}
+    unknown = next((label for label in labels if label not in position), None)
+    if unknown is not None:
+        raise DataError(
+            f"Expected only the classes {', '.join(classes)} ({where}); got '{unknown}'.{nearest(unknown, classes)}"
+        )
+    return [position[label] for label in labels]
 
 
 def _check_labels(labels: Tensor, num_classes: int, where: str) -> None:
