@@ -8,6 +8,7 @@ module imports no torch.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -90,12 +91,15 @@ class TimingRecord:
 
 Record = EpochRecord | TaskRecord | EvaluationRecord | TimingRecord
 _KINDS: dict[str, type[Any]] = {r.kind: r for r in (EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 
 
 def to_json(record: Record) -> str:
     """One line of JSON without a line break; floats keep every bit."""
-    return json.dumps({"kind": record.kind, **asdict(record)}, ensure_ascii=False, allow_nan=True)
+    line = json.dumps({"kind": record.kind, **asdict(record)}, ensure_ascii=False, allow_nan=True)
+    # a folder's name that is not UTF-8 becomes a class name with lone surrogates, which no file can hold unescaped
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def from_json(line: str) -> Record:
