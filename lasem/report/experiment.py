@@ -1,0 +1,98 @@
+"""The files of one experiment, read: runs, settings and environment."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lasem.errors import StorageError
+from lasem.metrics import Run, load_runs
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one seed has come."""
+
+    num_learned: int
+    num_expected: int
+    unfinished_task: str | None
+    """The task that was being learned when the files were read."""
+    num_epochs: int
+    """Epochs of that task so far."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task that is known of was learned and evaluated."""
+        return self.unfinished_task is None and 0 < self.num_expected <= self.num_learned
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: every seed's run, and what is known of how it was made."""
+
+    name: str
+    runs: tuple[Run, ...]
+    config: str | None
+    """``config.yaml`` as it stands, or None."""
+    environment: dict[str, str]
+    """``environment.json``, flattened: ``torch`` or ``device.name`` to text; a list as the words of a command."""
+
+    def progress(self, run: Run) -> Progress:
+        """How far a seed has come: of ``num_tasks`` in environment.json, or of what the seed with most tasks knows."""
+        stated = self.environment.get("num_tasks", "")
+        known = [len(r.tasks) + (r.unfinished_task is not None) for r in self.runs]
+        return Progress(
+            num_learned=len(run.evaluated_tasks),
+            num_expected=max(*known, int(stated) if stated.isdecimal() else 0, 0),
+            unfinished_task=run.unfinished_task,
+            num_epochs=len(run.epochs(run.unfinished_task)) if run.unfinished_task is not None else 0,
+        )
+
+    @property
+    def comparable_runs(self) -> tuple[Run, ...]:
+        """The runs to average over: the finished ones, or all if none is finished."""
+        return tuple(run for run in self.runs if self.progress(run).finished) or self.runs
+
+
+def load_experiment(run_dir: Path) -> Experiment:
+    """Read the folder of a run, finished or not.
+
+    Raises:
+        StorageError: if it is no run's folder, or a file in it is damaged.
+    """
+    run_dir = Path(run_dir)
+    runs = load_runs(run_dir)
+    config = _read(run_dir / "config.yaml")
+    environment: dict[str, str] = {}
+    text = _read(run_dir / "environment.json")
+    if text is not None:
+        try:
+            environment = dict(_flatten(json.loads(text)))
+        except ValueError as error:
+            raise StorageError(
+                f"Expected JSON in {run_dir / 'environment.json'}; {error}. Delete the file to report without it."
+            ) from error
+    return Experiment(run_dir.resolve().name, runs, config, environment)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"Expected text in {path}; {error}. Delete the file to report without it.") from error
+
+
+def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, (*path, str(key)))
+    elif isinstance(value, list):
+        yield ".".join(path), shlex.join(str(item) for item in value)  # a command, to be typed again
+    elif value is not None:
+        yield ".".join(path), str(value)

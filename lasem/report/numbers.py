@@ -1,0 +1,62 @@
+"""How numbers and names are written in tables and figures. What has no value is a dash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from lasem.metrics import Statistic
+
+DASH = "–"
+
+
+def percent(fraction: float) -> str:
+    """``0.6234`` -> ``62.3``: the unit stands in the heading."""
+    if not math.isfinite(fraction):
+        return DASH
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: never "-0.0"
+
+
+def ratio(value: float) -> str:
+    """``0.97342`` -> ``0.973``."""
+    return f"{value:.3f}" if math.isfinite(value) else DASH
+
+
+def count(value: float) -> str:
+    """``1234567`` -> ``1,234,567``."""
+    return f"{value:,.0f}" if math.isfinite(value) else DASH
+
+
+def short_count(value: float) -> str:
+    """``1234567`` -> ``1.23 M``, three figures."""
+    if not math.isfinite(value):
+        return DASH
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * size:
+            scaled = value / size
+            return f"{scaled:.{max(0, 2 - int(math.log10(max(abs(scaled), 1))))}f} {unit}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """``3723.4`` -> ``1 h 2 min``; below a minute ``23.4 s``."""
+    if not math.isfinite(seconds):
+        return DASH
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def plus_minus(value: Statistic, write: Callable[[float], str]) -> str:
+    """``62.3 ± 0.4``; the deviation only where there is one."""
+    if not math.isfinite(value.deviation):
+        return write(value.mean)
+    return f"{write(value.mean)} ± {write(value.deviation)}"
+
+
+def display_name(name: str, limit: int | None = None) -> str:
+    """A name from a user's data, safe to draw: control characters replaced, cut to ``limit`` characters."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"

@@ -1,0 +1,149 @@
+"""What every figure owes: data equal to the records, XML that parses, names that stay names."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from lasem.metrics import Run, load_run
+from lasem.records import EvaluationRecord
+from lasem.report.figures import (
+    Drawing,
+    draw_accuracy_matrix,
+    draw_accuracy_over_time,
+    draw_parameters,
+    draw_probabilities,
+    draw_transfer_map,
+)
+from lasem.report.figures.canvas import COLOURS, thin
+
+from ..fake_run import make_records, task_names
+
+FIGURES = [draw_accuracy_matrix, draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters]
+
+
+@pytest.fixture(scope="module")
+def run(one_seed: Path) -> Run:
+    return load_run(one_seed / "seeds" / "0")
+
+
+def drawn(drawing: Drawing | None) -> Drawing:
+    assert drawing is not None
+    return drawing
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_every_figure_is_xml_with_words(draw: type, run: Run) -> None:
+    drawing = drawn(draw(run))
+    ET.fromstring(drawing.svg)
+    inline = ET.fromstring(drawing.inline())
+    assert inline.get("role") == "img"
+    assert inline.get("aria-label") == drawing.description
+    assert "http" not in drawing.inline()
+    ids = [element.get("id") for element in inline.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert drawing.caption.endswith(".")
+    assert all(len(row) == len(drawing.columns) for row in drawing.rows)
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_nothing_is_drawn_before_the_first_epoch(draw: type) -> None:
+    assert draw(Run(0, ())) is None
+
+
+@pytest.mark.parametrize("draw", FIGURES)
+def test_names_are_text_whatever_is_in_them(draw: type) -> None:
+    names = ("$x_{", "<b>&amp;</b>", "a\nb\x01\ud800", "鳥類と動物", "#ffffff")
+    drawing = drawn(draw(Run(0, tuple(make_records(0, names, num_epochs=3)[0]))))
+    text = "".join(ET.fromstring(drawing.inline()).itertext())
+    assert "$x_{" in text
+    assert "#ffffff" in text or draw is draw_accuracy_over_time  # whose lines may be many
+    assert "<b>" in text
+
+
+def test_the_users_matplotlib_settings_stay_and_do_not_matter(run: Run) -> None:
+    before = drawn(draw_parameters(run)).svg
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path"}):
+        assert drawn(draw_parameters(run)).svg == before
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_the_matrix_equals_the_records(run: Run) -> None:
+    drawing = drawn(draw_accuracy_matrix(run))
+    expected = [
+        (record.after_task, task, accuracy)
+        for record in run.records
+        if isinstance(record, EvaluationRecord)
+        for task, accuracy in record.accuracies.items()
+    ]
+    assert list(drawing.rows) == expected
+
+
+def test_the_map_equals_the_configurations(run: Run) -> None:
+    rows = drawn(draw_transfer_map(run)).rows
+    for task in run.tasks:
+        assert "".join(str(choice) for name, _, choice in rows if name == task.task) == task.configuration
+
+
+def test_the_probabilities_equal_the_records(run: Run) -> None:
+    rows = {row[:3]: row[3] for row in drawn(draw_probabilities(run)).rows}
+    for task in run.tasks:
+        for epoch in run.epochs(task.task):
+            for name, probability in zip(task.configurations, epoch.probabilities, strict=True):
+                assert rows[task.task, epoch.epoch, name] == probability
+
+
+def test_accuracy_over_time_counts_epochs_from_the_start_of_the_run(run: Run) -> None:
+    rows = {row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows}
+    assert rows["validation", "cifar-1", 41] == run.epochs("cifar-1")[0].valid_accuracy
+    assert rows["test", "cifar-0", 160] == run.evaluations["cifar-3"]["cifar-0"]
+    assert ("test", "cifar-1", 40) not in rows
+
+
+def test_accuracy_over_time_shows_tests_of_every_epoch_where_there_are_any() -> None:
+    run = Run(0, tuple(make_records(0, task_names(2), num_epochs=5, every_epoch=True)[0]))
+    rows = {row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows}
+    tests = run.epochs("cifar-1")[2].test_accuracies
+    assert tests is not None
+    assert rows["test", "cifar-0", 8] == tests["cifar-0"]
+    assert rows["test", "cifar-1", 10] == run.evaluations["cifar-1"]["cifar-1"]  # kept weights, not the last epoch's
+
+
+def test_the_parameters_equal_the_records(run: Run) -> None:
+    rows = {row[:2]: row[2] for row in drawn(draw_parameters(run)).rows}
+    last = run.tasks[-1]
+    assert rows["cifar-3", "total"] == last.parameters_total
+    assert (
+        rows["cifar-3", "shared"] + sum(rows["cifar-3", f"added by {t.task}"] for t in run.tasks)
+        == rows["cifar-3", "total"]
+    )
+
+
+def test_many_tasks_are_drawn() -> None:
+    run = Run(0, tuple(make_records(0, task_names(22), num_layers=1, num_epochs=3)[0]))
+    for draw in FIGURES:
+        drawn(draw(run))
+
+
+def test_of_many_configurations_the_leading_ones_are_drawn() -> None:
+    run = Run(0, tuple(make_records(0, task_names(2), num_layers=8, num_epochs=8)[0]))
+    shown = {row[2] for row in drawn(draw_probabilities(run)).rows if row[0] == "cifar-1"}
+    assert len(shown) == 32
+    assert run.tasks[1].configuration in shown
+
+
+def test_a_fixed_configuration_was_not_searched() -> None:
+    assert draw_probabilities(Run(0, tuple(make_records(0, task_names(1), num_epochs=3)[0]))) is None
+
+
+def test_thinning_keeps_the_ends_and_what_is_marked() -> None:
+    kept = thin(2000, keep=[777], most=100)
+    assert len(kept) <= 102
+    assert {0, 777, 1999} <= set(kept)
+    assert thin(3) == [0, 1, 2]
+    assert thin(0) == []
+
+
+def test_no_two_colours_are_the_same_on_a_light_page() -> None:
+    assert len({light for light, _ in COLOURS.values()}) == len(COLOURS)

@@ -1,0 +1,184 @@
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lasem.errors import StorageError
+from lasem.report import write_report
+
+from .fake_run import make_records, task_names, write_run, write_seed
+
+VOID = {"meta", "link", "br", "img"}
+
+
+class Outline(HTMLParser):
+    """Headings, ids and references of a page; fails where a tag is closed that is not open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append("")
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value or "")
+            if key in ("src", "href", "xlink:href"):
+                self.references.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and re.fullmatch("h[1-6]", self.open[-1]):
+            self.headings[-1] += data
+
+
+def page(run_dir: Path) -> str:
+    return (run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_section_stands_in_its_order(one_seed: Path) -> None:
+    assert Outline(page(one_seed)).headings == [
+        "cifar-em",
+        "Tasks",
+        "Accuracy on every task after each task",
+        "Layers that each task transfers",
+        "How the search decided",
+        "Accuracy over time",
+        "Parameters added by each task",
+        "Settings",
+        "Environment",
+        "Make it again",
+    ]
+
+
+def test_settings_environment_and_command_are_shown(one_seed: Path) -> None:
+    text = page(one_seed)
+    assert "learning_rate: 0.0005" in text
+    assert "2.13.0+cpu" in text
+    assert "lasem run --config &#39;my config.yaml&#39; --output runs/cifar-em" in text
+
+
+def test_the_page_loads_nothing_and_its_links_lead_somewhere(three_seeds: Path) -> None:
+    text = page(three_seeds)
+    outline = Outline(text)
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert len(outline.ids) == len(set(outline.ids))
+    for reference in outline.references:
+        if reference.startswith("#"):
+            assert reference[1:] in outline.ids
+        elif reference != "data:,":
+            assert (three_seeds / reference).is_file()
+    for used in re.findall(r"url\(#([^)]*)\)", text):
+        assert used in outline.ids
+    assert len(list((three_seeds / "figures").glob("*.svg"))) == 15
+
+
+def test_several_seeds_are_summed_up_first_and_all_are_on_the_page(three_seeds: Path) -> None:
+    text = page(three_seeds)
+    headings = Outline(text).headings
+    assert headings[:3] == ["cifar-em", "Over seeds", "Tasks over seeds"]
+    assert [h for h in headings if re.fullmatch(r"Seed \d", h)] == ["Seed 0", "Seed 1", "Seed 2"]
+    assert headings.count("How the search decided") == 3
+    assert 'class="seed hidden"' not in text  # only the script hides
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    names = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "{{ 7 * 7 }}", "$\\frac{", "\u202e\ud83d", "&lt;")
+    run_dir = write_run(tmp_path / "<i>run", names=names, num_epochs=3)
+    (run_dir / "config.yaml").write_text("</pre><script>alert(2)</script>", encoding="utf-8")
+    text = write_report(run_dir).read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert "script" not in outline.tags
+    assert "i" not in outline.tags
+    assert "img" not in outline.tags
+    assert "{{ 7 * 7 }}" in text
+    assert "&amp;lt;" in text
+
+
+def test_an_unfinished_run_says_so(killed: Path) -> None:
+    text = write_report(killed).read_text(encoding="utf-8")
+    assert "Unfinished: 2 of 3 tasks learned, &#39;cifar-2&#39; left after 6 epochs." in text
+    assert "being learned" in text
+    Outline(text)
+
+
+@pytest.mark.parametrize("num_records", [0, 1, 3, 4])
+def test_a_run_that_has_only_begun(num_records: int, tmp_path: Path) -> None:
+    records, _ = make_records(0, task_names(1), num_epochs=3)  # three epochs, the task, its evaluation
+    write_seed(tmp_path, 0, records[:num_records], [])
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Unfinished" in text
+    assert "nothing to judge" in text
+    assert "The run left no config.yaml." in text
+    assert "nan" not in text.replace("nance", "")
+    Outline(text)
+
+
+def test_without_epochs_or_configurations(tmp_path: Path) -> None:
+    """Other learners than ours may record tasks and evaluations only."""
+    records, _ = make_records(0, task_names(2), num_epochs=2)
+    write_seed(tmp_path, 0, [r for r in records if r.kind != "epoch"], [])
+    Outline(write_report(tmp_path).read_text(encoding="utf-8"))
+
+
+def test_drawn_twice_it_has_the_same_bytes(one_seed: Path) -> None:
+    def everything() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in one_seed.rglob("*") if p.is_file()}
+
+    before = everything()
+    write_report(one_seed)
+    assert everything() == before
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"holding seeds/0/records\.jsonl"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_report_imports_no_matplotlib() -> None:
+    code = "import sys, lasem.report; sys.exit('matplotlib' in sys.modules or 'jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, tmp_path: Path) -> None:
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f"""<iframe id="page" style="width: 360px; height: 900px" src="{(three_seeds / "report.html").as_uri()}">
+        </iframe><script>onload = () => {{
+          const root = document.getElementById("page").contentDocument.documentElement;
+          document.body.append(`hidden ${{root.scrollWidth - root.clientWidth}}, seeds ` +
+            root.querySelectorAll("article.seed:not(.hidden)").length);
+        }}</script>""",
+        encoding="utf-8",
+    )
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    assert "hidden 0, seeds 1" in found
