@@ -51,3 +51,25 @@ def sync_folder(path: Path) -> None:
 def checksum(data: bytes) -> str:
     """SHA-256, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def append(path: Path, text: str, *, durable: bool = False) -> None:
+    """Add text to a file in one write; the file and its folder are made if they are not there.
+
+    Args:
+        path: the file.
+        text: written as UTF-8; a process that is killed may leave a part of it, so let it end with a line break.
+        durable: wait until the disk has it, as in ``write_file``.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(text.encode())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"Cannot write {path}: {error.strerror}.") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -37,13 +38,16 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str) -> _S:
             raise ConfigError(
                 f"{where} has no setting '{name}' (there are: {', '.join(known) or 'none'}).{nearest(name, known)}"
             )
+    types = get_type_hints(cls)
+    for name, value in entry.items():  # the parser takes None for "not given"
+        if value is None and types[name] is not Any and NoneType not in get_args(types[name]):
+            raise ConfigError(f"{where}: expected a value for '{name}'; got none.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls, "settings")
+    parser.add_class_arguments(cls)
     try:
-        parsed = parser.parse_object({"settings": dict(entry)})
-        return parser.instantiate_classes(parsed).settings  # type: ignore[no-any-return]
+        return cls(**parser.parse_object(dict(entry)).as_dict())
     except ArgumentError as error:
-        raise ConfigError(f"{where}: {str(error).replace('settings.', '')}") from error
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

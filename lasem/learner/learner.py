@@ -19,7 +19,7 @@ from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
-from lasem.training import LayerWeights, Mixture, TaskWeights, Trainer, TrainingConfig, accuracy_and_loss, evaluate
+from lasem.training import LayerWeights, Mixture, TaskWeights, Trainer, TrainingConfig, accuracy, evaluate
 
 _PREDICTION_BATCH = 500
 
@@ -145,7 +145,7 @@ class Learner(AbstractLearner):
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""
         learned = self._learned(name)
         weights = self._weights(learned)
-        return accuracy_and_loss(self.net, self.sharing, learned.configuration, weights, split)[0]
+        return accuracy(self.net, self.sharing, learned.configuration, weights, split)
 
     def num_parameters(self, name: str | None = None) -> int:
         """Numbers that the whole model holds (shared knowledge once), or those that one task alone owns."""
@@ -276,7 +276,7 @@ class Learner(AbstractLearner):
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
         best = trainer.best
         assert best is not None  # an epoch has been run
-        peak, _ = accuracy_and_loss(self.net, self.sharing, space[best.configuration], best.weights, task.test)
+        peak = accuracy(self.net, self.sharing, space[best.configuration], best.weights, task.test)
         chosen = best.configuration if self.training.restore_best else trainer.leading
         weights = best.weights if self.training.restore_best else trainer.weights.copy()
         configuration = space[chosen]

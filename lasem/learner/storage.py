@@ -110,8 +110,14 @@ def load(
         )
     try:
         net = from_plain(Net, config["net"], "net")
+        seed = int(config["seed"])
+        if seed < 0:
+            raise StorageError(f"Expected a seed of at least 0 in {directory / 'config.json'}; got {seed}.")
         sharing = sharing or _named(SHARINGS, config["sharing"], "sharing")
-        search = search or _named(SEARCHES, config["search"], "search")
+        if search is None:
+            search = _named(SEARCHES, config["search"], "search")
+            for index in (0, 1):
+                search.space(net.depth, index)
         training = training or from_plain(TrainingConfig, _without_name(config["training"]), "training")
         tasks = tuple(_load_task(directory, entry, net, sharing, device) for entry in config["tasks"])
         expected = f"shared-{len(tasks)}.safetensors"
@@ -122,10 +128,10 @@ def load(
         for i, (block, layer) in enumerate(zip(net.blocks, shared, strict=True)):
             if layer or any(task.configuration[i] for task in tasks):
                 _check_shapes(layer, sharing.shared_shapes(block), f"layer {i} of {expected}")
-        return StoredLearner(net, sharing, search, training, int(config["seed"]), shared, tasks)
+        return StoredLearner(net, sharing, search, training, seed, shared, tasks)
     except StorageError:
         raise
-    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         what = f"{error} ({type(error).__name__})"
         raise StorageError(f"{directory} holds no model that can be read: {what}.") from error
 

@@ -3,7 +3,7 @@
 from lasem.training.config import TrainingConfig
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
-from lasem.training.trainer import Best, Trainer, accuracy_and_loss
+from lasem.training.trainer import Best, Trainer, accuracy
 from lasem.training.weights import LayerWeights, TaskWeights
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "TaskWeights",
     "Trainer",
     "TrainingConfig",
-    "accuracy_and_loss",
+    "accuracy",
     "build_optimiser",
     "evaluate",
     "learning_rate",

@@ -41,7 +41,11 @@ class TrainingConfig:
     patience: int = 0
     """Epochs without a better validation accuracy before training stops; 0 never stops early."""
     restore_best: bool = True
-    """Keep the weights and the configuration of the epoch with the best validation accuracy, not the last ones."""
+    """Keep the weights and the configuration of the best epoch on the validation images, not the last ones."""
+    tolerance: float = 1.0
+    """The best epoch is the latest one whose validation accuracy is at most this many standard errors below the highest
+    so far (Breiman's rule: with 30 images, one standard error is 9 points and the highest of many epochs is mostly
+    luck; with 3000 images it is 0.9). 0: the first epoch with the highest accuracy, as in the paper."""
     specific_start: Literal["fresh", "shared"] = "fresh"
     """How task-specific weights start: at random, or from what the layer would be if it were transferred."""
     factors_start: Literal["fresh", "latest"] = "latest"
@@ -58,5 +62,6 @@ class TrainingConfig:
         check_range("TrainingConfig.momentum", self.momentum, least=0, below=1)
         check_range("TrainingConfig.weight_decay", self.weight_decay, least=0)
         check_range("TrainingConfig.patience", self.patience, least=0)
+        check_range("TrainingConfig.tolerance", self.tolerance, least=0)
         check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared"))
         check_choice("TrainingConfig.factors_start", self.factors_start, ("fresh", "latest"))

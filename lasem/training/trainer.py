@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,13 +34,8 @@ class Best:
 
     epoch: int
     valid_accuracy: float
-    valid_loss: float
     configuration: int
     weights: TaskWeights
-
-    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
-        """A higher accuracy is better; among equal ones, frequent with few images, a lower loss."""
-        return (accuracy, -loss) > (self.valid_accuracy, -self.valid_loss)
 
 
 @final
@@ -90,6 +86,7 @@ class Trainer:
         self.best: Best | None = None
         self.num_epochs = 0
         self.commit_epoch: int | None = None
+        self._highest = -1.0
         self._epochs_without_gain = 0
 
     @property
@@ -120,8 +117,8 @@ class Trainer:
         trained = time.perf_counter()
         self.num_epochs += 1
         leading = self.leading
-        accuracy, valid_loss = self.measure(self._task.valid, leading)
-        self._keep_best(accuracy, valid_loss, leading)
+        accuracy = self.accuracy(self._task.valid, leading)
+        self._keep_best(accuracy, leading)
         record = EpochRecord(
             task=self._task.name,
             epoch=self.num_epochs,
@@ -139,9 +136,9 @@ class Trainer:
         )
         return record, timing
 
-    def measure(self, split: Split, configuration: int) -> tuple[float, float]:
-        """Accuracy in [0, 1] and mean cross-entropy under one configuration of the space."""
-        return accuracy_and_loss(self._net, self._sharing, self._space[configuration], self.weights, split)
+    def accuracy(self, split: Split, configuration: int) -> float:
+        """Accuracy in [0, 1] of one configuration of the space on a split."""
+        return accuracy(self._net, self._sharing, self._space[configuration], self.weights, split)
 
     def _train(self, mixture: Mixture) -> float:
         """One pass of optimiser steps; the mean loss."""
@@ -157,17 +154,12 @@ class Trainer:
             self._optimiser.step()
             total += loss.detach()  # stays on the device: it is read once an epoch
             num_batches += 1
-        if num_batches == 0:
-            raise TrainingError(
-                f"Task '{self._task.name}' has {len(self._task.train)} training images, fewer than one mini-batch of "
-                f"{self._config.batch_size}, and incomplete ones are dropped. Set a smaller batch_size or no drop_last."
-            )
         mean = float(total) / num_batches
-        if mean != mean or abs(mean) == float("inf"):
+        if not (math.isfinite(mean) and all(bool(weight.isfinite().all()) for weight in self.weights)):
             raise TrainingError(
-                f"The loss of task '{self._task.name}' was {mean} in epoch {self.num_epochs + 1}; training has stopped "
-                f"and what was learned before is untouched. Try a smaller learning_rate (now "
-                f"{self._config.learning_rate})."
+                f"The weights or the loss of task '{self._task.name}' were not finite in epoch {self.num_epochs + 1} "
+                f"(loss {mean}); training has stopped and what was learned before is untouched. Try a smaller "
+                f"learning_rate (now {self._config.learning_rate})."
             )
         return mean
 
@@ -186,19 +178,22 @@ class Trainer:
         penalty = mixture.penalty(self.weights, posterior)
         return loss if penalty is None else loss + penalty
 
-    def _keep_best(self, accuracy: float, loss: float, leading: int) -> None:
-        self._epochs_without_gain += 1
-        if self.best is None or self.best.is_beaten_by(accuracy, loss):
-            if self.best is None or accuracy > self.best.valid_accuracy:
-                self._epochs_without_gain = 0
-            self.best = Best(self.num_epochs, accuracy, loss, leading, self.weights.copy())
+    def _keep_best(self, accuracy: float, leading: int) -> None:
+        """Take this epoch as the best one so far if it is (see ``TrainingConfig.tolerance``)."""
+        gained = accuracy > self._highest
+        self._epochs_without_gain = 0 if gained else self._epochs_without_gain + 1
+        self._highest = max(accuracy, self._highest)
+        error = math.sqrt(self._highest * (1 - self._highest) / len(self._task.valid))
+        slack = self._config.tolerance * error
+        if gained or (self._config.tolerance > 0 and accuracy >= self._highest - slack):
+            self.best = Best(self.num_epochs, accuracy, leading, self.weights.copy())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that later epochs depend on: tensors by name, and plain values for JSON."""
-        tensors = {f"weights.{name}": value.detach() for name, value in self.weights.named().items()}
+        """Everything that later epochs depend on, copied: tensors by name, and plain values for JSON."""
+        tensors = {f"weights.{name}": value for name, value in self.weights.copy().named().items()}
         optimiser = self._optimiser.state_dict()["state"]
         for index, entries in optimiser.items():
-            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value).clone() for name, value in entries.items()}
         tensors |= {
             "search.mass": self.search_state.mass,
             "generator.order": self._order.get_state(),
@@ -210,6 +205,7 @@ class Trainer:
             "commit_epoch": self.commit_epoch,
             "committed": self.search_state.committed,
             "epochs_without_gain": self._epochs_without_gain,
+            "highest": self._highest,
             "best": None,
         }
         if self.best is not None:
@@ -217,7 +213,6 @@ class Trainer:
             plain["best"] = {
                 "epoch": self.best.epoch,
                 "valid_accuracy": self.best.valid_accuracy,
-                "valid_loss": self.best.valid_loss,
                 "configuration": self.best.configuration,
             }
         return tensors, plain
@@ -249,7 +244,7 @@ class Trainer:
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "optimiser").items():
             index, key = name.split(".", 1)
-            entries.setdefault(int(index), {})[key] = value
+            entries.setdefault(int(index), {})[key] = value.clone()  # the optimiser changes it in place
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
         self.search_state = replace(
             self.search_state, mass=tensors["search.mass"].to(self.search_state.mass), committed=plain["committed"]
@@ -257,7 +252,7 @@ class Trainer:
         self._order.set_state(tensors["generator.order"])
         self._dropout.set_state(tensors["generator.dropout"])
         self.num_epochs, self.commit_epoch = plain["num_epochs"], plain["commit_epoch"]
-        self._epochs_without_gain = plain["epochs_without_gain"]
+        self._epochs_without_gain, self._highest = plain["epochs_without_gain"], plain["highest"]
         if plain["best"] is not None:
             weights = TaskWeights.from_named(_part(tensors, "best"), len(self.weights.layers))
             self.best = Best(**plain["best"], weights=weights.copy(device=self._device))
@@ -267,16 +262,13 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
-def accuracy_and_loss(
+def accuracy(
     net: Net, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
-) -> tuple[float, float]:
-    """Accuracy in [0, 1] and mean cross-entropy of one configuration on a split."""
+) -> float:
+    """Share of a split's images that one configuration labels rightly, in [0, 1]."""
     mixture = Mixture.of(net, sharing, (configuration,))
     device = next(iter(weights.head.values())).device
-    correct = torch.zeros((), device=device)
-    loss = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
     for x, labels in split.batches(EVALUATION_BATCH, device=device):
-        logits = evaluate(mixture, weights, x)
-        correct += (logits[0].argmax(dim=1) == labels).sum()
-        loss -= log_likelihood(logits, labels).sum()
-    return float(correct) / len(split), float(loss) / len(split)
+        correct += (evaluate(mixture, weights, x)[0].argmax(dim=1) == labels).sum()
+    return int(correct) / len(split)
