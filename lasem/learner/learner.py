@@ -249,14 +249,17 @@ class Learner(AbstractLearner):
                     block, self._generator(i, 0), rule
                 )
                 factors = self.sharing.initial_task(block, shared, self._generator(i, 1), rule)
-                latest = self._latest_factors(i)
-                if self.training.factors_start == "latest" and latest is not None:
-                    factors = {name: value.cpu() for name, value in latest.items()}
+                known_factors = self._latest_factors(i)
+                if self.training.factors_start == "latest" and known_factors is not None:
+                    factors = {name: value.cpu() for name, value in known_factors.items()}
             if not all(c[i] for c in space):
-                if self.training.specific_start == "shared" and shared:
-                    specific = self.sharing.weights(block, shared, factors)
-                else:
+                latest = next(reversed(self._tasks.values()), None)
+                if self.training.specific_start == "fresh" or not shared or latest is None:
                     specific = block.initial(self._generator(i, 2), rule)
+                elif self.training.specific_start == "latest" and not latest.configuration[i]:
+                    specific = {name: value.cpu() for name, value in latest.layers[i].items()}
+                else:
+                    specific = self.sharing.weights(block, shared, factors)
             layers.append(LayerWeights(shared, factors, specific))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head)

@@ -66,10 +66,11 @@ def save(
     """
     files = {task.name: _task_files(task) for task in tasks}
     entries = [{"name": name, "checksum": checksum(description)} for name, (description, _) in files.items()]
-    stored = _stored_entries(directory)
-    if stored is not None and stored != entries[: len(stored)]:
+    stored = _stored_config(directory)
+    known = [] if stored is None else stored["tasks"]
+    if stored is not None and (stored["net"] != to_plain(net) or known != entries[: len(known)]):
         raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
-    for name, (description, weights) in list(files.items())[len(stored or ()) :]:
+    for name, (description, weights) in list(files.items())[len(known) :]:
         write_file(directory / "tasks" / name / "weights.safetensors", weights)
         write_file(directory / "tasks" / name / "task.json", description)
     shared_bytes = _to_bytes({f"layer.{i}.{k}": v for i, layer in enumerate(shared) for k, v in layer.items()})
@@ -103,11 +104,7 @@ def load(
         StorageError: if it is not there, damaged, or of a later format.
     """
     config = _read_json(directory / "config.json")
-    version = config.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise StorageError(
-            f"{directory} has format version {version}; this lasem reads up to {FORMAT_VERSION}. Install a newer lasem."
-        )
+    _check_version(directory, config)
     try:
         net = from_plain(Net, config["net"], "net")
         seed = int(config["seed"])
@@ -197,13 +194,22 @@ def _load_task(
     return task
 
 
-def _stored_entries(directory: Path) -> list[dict[str, Any]] | None:
-    """Tasks of the model that is there; None where there is none yet."""
+def _check_version(directory: Path, config: dict[str, Any]) -> None:
+    version = config.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StorageError(
+            f"{directory} has format version {version}; this lasem reads up to {FORMAT_VERSION}. Install a newer lasem."
+        )
+
+
+def _stored_config(directory: Path) -> dict[str, Any] | None:
+    """Settings and tasks of the model that is there; None where there is none yet."""
     if (directory / "config.json").exists():
-        entries = _read_json(directory / "config.json").get("tasks")
-        if isinstance(entries, list):
-            return entries
-        raise StorageError(f"{directory / 'config.json'} is not a lasem model's. Save into a new folder.")
+        config = _read_json(directory / "config.json")
+        if not (isinstance(config.get("tasks"), list) and "net" in config and "format_version" in config):
+            raise StorageError(f"{directory / 'config.json'} is not a lasem model's. Save into a new folder.")
+        _check_version(directory, config)
+        return config
     strange = [p.name for p in directory.iterdir()] if directory.is_dir() else []
     strange = [n for n in strange if n != "tasks" and not n.startswith((".", "shared-"))]
     if strange:

@@ -48,8 +48,9 @@ class Head:
         """
         x = x.flatten(1)
         if dropout_from is not None and self.dropout > 0:
-            keep = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=dropout_from)
-            x = x * keep.div_(1 - self.dropout)
+            # half the time of bernoulli_
+            kept = torch.rand(x.shape, generator=dropout_from, device=x.device) >= self.dropout
+            x = x * (kept.to(x.dtype) / (1 - self.dropout))
         num_layers = len(self.hidden) + 1
         for i in range(num_layers):
             x = F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"])

@@ -21,6 +21,9 @@ class AbstractSharing(ABC):
 
     name: ClassVar[str]
     """How the command line and saved files call the mechanism."""
+    step_scale: float = 1.0
+    """Step size of shared knowledge and of a task's part of it, relative to plain weights'. Where a kernel is a product
+    of parameters, one step of all of them moves it several times further than a step of a plain kernel does."""
 
     @abstractmethod
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:

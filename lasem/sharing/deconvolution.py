@@ -64,8 +64,11 @@ class Deconvolution(AbstractSharing):
     """f, the side of the transposed convolution's filter; odd."""
     start: Literal["scaled", "glorot"] = "scaled"
     """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it, far smaller."""
+    step_scale: float = 0.3
+    """Step size of KB, V, b0, U and the bias, relative to plain weights'; positive."""
 
     def __post_init__(self) -> None:
+        check_range("Deconvolution.step_scale", self.step_scale, above=0)
         check_choice("Deconvolution.sizes", self.sizes, tuple(_TABLES))
         check_choice("Deconvolution.start", self.start, ("scaled", "glorot"))
         check_range("Deconvolution.filter_size", self.filter_size, least=1)

@@ -19,7 +19,7 @@ class TrainingConfig:
         ConfigError: if a setting is out of range.
     """
 
-    epochs: int = 60
+    epochs: int = 30
     """Passes over a task's training images; at least 1."""
     batch_size: int = 10
     """Images in a mini-batch; at least 1."""
@@ -38,7 +38,7 @@ class TrainingConfig:
     """For ``sgd``; in [0, 1)."""
     weight_decay: float = 0.0
     """L2 penalty of the optimiser; not negative."""
-    patience: int = 0
+    patience: int = 20
     """Epochs without a better validation accuracy before training stops; 0 never stops early."""
     restore_best: bool = True
     """Keep the weights and the configuration of the best epoch on the validation images, not the last ones."""
@@ -46,8 +46,10 @@ class TrainingConfig:
     """The best epoch is the latest one whose validation accuracy is at most this many standard errors below the highest
     so far (Breiman's rule: with 30 images, one standard error is 9 points and the highest of many epochs is mostly
     luck; with 3000 images it is 0.9). 0: the first epoch with the highest accuracy, as in the paper."""
-    specific_start: Literal["fresh", "shared"] = "fresh"
-    """How task-specific weights start: at random, or from what the layer would be if it were transferred."""
+    specific_start: Literal["fresh", "shared", "latest"] = "latest"
+    """How task-specific weights start: at random (``fresh``, as in the paper), from what the layer would be if it were
+    transferred (``shared``), or from the weights that the latest task has there, its own or transferred (``latest``).
+    Layers that the search may not transfer start at random."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """How a task's part of a transferred layer starts (TF, DF-CNN): as the mechanism says, or from the values of the
     latest task that transferred the layer."""
@@ -63,5 +65,5 @@ class TrainingConfig:
         check_range("TrainingConfig.weight_decay", self.weight_decay, least=0)
         check_range("TrainingConfig.patience", self.patience, least=0)
         check_range("TrainingConfig.tolerance", self.tolerance, least=0)
-        check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared"))
+        check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared", "latest"))
         check_choice("TrainingConfig.factors_start", self.factors_start, ("fresh", "latest"))

@@ -46,7 +46,7 @@ class Mixture:
     def logits(self, weights: TaskWeights, features: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
         """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``."""
         logits = self.head.apply(weights.head, features, dropout_from)
-        return self.tree.in_order(logits.unflatten(0, (len(self.configurations), -1)))
+        return self.tree.in_order(logits.reshape(len(self.configurations), -1, logits.shape[-1]))
 
     def penalty(self, weights: TaskWeights, probability: Tensor) -> Tensor | None:
         """Sum over configurations of their probability times the penalties of the layers that they transfer.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lasem.training.config import TrainingConfig
+from lasem.training.weights import TaskWeights
 
 
 @final
@@ -22,7 +23,12 @@ class RMSpropTF(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10, weight_decay: float = 0.0
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        decay: float = 0.9,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
     ) -> None:
         """Take settings as torch's own optimisers do."""
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps, "weight_decay": weight_decay})
@@ -43,9 +49,20 @@ class RMSpropTF(Optimizer):
                 p.addcdiv_(gradient, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
 
 
-def build_optimiser(parameters: list[Tensor], config: TrainingConfig) -> Optimizer:
-    """The optimiser that the settings name, with fresh state."""
+def build_optimiser(weights: TaskWeights, config: TrainingConfig, step_scale: float = 1.0) -> Optimizer:
+    """The optimiser that the settings name, with fresh state.
+
+    Args:
+        weights: what is trained.
+        config: the settings.
+        step_scale: step size of shared knowledge and factors, relative to plain weights' (``AbstractSharing``).
+    """
     lr, decay = config.learning_rate, config.weight_decay
+    plain = [*weights.head.values(), *(t for layer in weights.layers for t in layer.specific.values())]
+    made = [t for layer in weights.layers for part in (layer.shared, layer.factors) for t in part.values()]
+    parameters: list[dict[str, Any]] = [
+        {"params": tensors, "scale": scale} for tensors, scale in ((plain, 1.0), (made, step_scale)) if tensors
+    ]
     # the fused kernels take one pass over each parameter; torch has them for every device that lasem supports
     match config.optimiser:
         case "adam":
@@ -58,6 +75,12 @@ def build_optimiser(parameters: list[Tensor], config: TrainingConfig) -> Optimiz
             return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
         case "rmsprop-tf":
             return RMSpropTF(parameters, lr=lr, weight_decay=decay)
+
+
+def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
+    """Set the step size of plain weights; the others follow in proportion."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["scale"]
 
 
 def learning_rate(config: TrainingConfig, epoch: int, epochs_before: int) -> float:

@@ -20,7 +20,7 @@ from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
-from lasem.training.optimiser import build_optimiser, learning_rate
+from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
 from lasem.training.weights import TaskWeights
 
 EVALUATION_BATCH = 500
@@ -78,7 +78,7 @@ class Trainer:
         self._space, self._task, self._device = space, task, device
         self._epochs_before = epochs_before
         self.weights = weights.copy(device=device, requires_grad=True)
-        self._optimiser = build_optimiser(list(self.weights), config)
+        self._optimiser = build_optimiser(self.weights, config, sharing.step_scale)
         self._order = torch.Generator().manual_seed(seeds[0])
         self._dropout = torch.Generator(device).manual_seed(seeds[1])
         start = search.init(len(space))
@@ -111,8 +111,7 @@ class Trainer:
         candidates = self._search.candidates(self.search_state, len(self._space))
         if len(candidates) == 1 and self.commit_epoch is None and len(self._space) > 1:
             self.commit_epoch = self.num_epochs + 1
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self._config, self.num_epochs, self._epochs_before)
+        set_learning_rate(self._optimiser, learning_rate(self._config, self.num_epochs, self._epochs_before))
         loss = self._train(Mixture.of(self._net, self._sharing, tuple(self._space[c] for c in candidates)))
         trained = time.perf_counter()
         self.num_epochs += 1
@@ -191,9 +190,10 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that later epochs depend on, copied: tensors by name, and plain values for JSON."""
         tensors = {f"weights.{name}": value for name, value in self.weights.copy().named().items()}
-        optimiser = self._optimiser.state_dict()["state"]
-        for index, entries in optimiser.items():
-            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value).clone() for name, value in entries.items()}
+        names = self._optimised_names()
+        for index, entries in self._optimiser.state_dict()["state"].items():
+            of = f"optimiser.{names[index]}"  # by name: a loaded learner may hold its weights in another order
+            tensors |= {f"{of}.{key}": torch.as_tensor(value).clone() for key, value in entries.items()}
         tensors |= {
             "search.mass": self.search_state.mass,
             "generator.order": self._order.get_state(),
@@ -242,9 +242,12 @@ class Trainer:
             for name, value in stored.items():
                 current[name].copy_(value)
         entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part(tensors, "optimiser").items():
-            index, key = name.split(".", 1)
-            entries.setdefault(int(index), {})[key] = value.clone()  # the optimiser changes it in place
+        names = self._optimised_names()
+        for place, value in _part(tensors, "optimiser").items():
+            name, key = place.rsplit(".", 1)
+            if value.ndim > 0 and value.shape != current[name].shape:
+                raise ValueError(f"its optimiser has another shape for '{place}'")
+            entries.setdefault(names.index(name), {})[key] = value.clone()  # the optimiser changes it in place
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
         self.search_state = replace(
             self.search_state, mass=tensors["search.mass"].to(self.search_state.mass), committed=plain["committed"]
@@ -256,6 +259,11 @@ class Trainer:
         if plain["best"] is not None:
             weights = TaskWeights.from_named(_part(tensors, "best"), len(self.weights.layers))
             self.best = Best(**plain["best"], weights=weights.copy(device=self._device))
+
+    def _optimised_names(self) -> list[str]:
+        """The weights' names in the order that the optimiser counts them, which goes by its groups."""
+        name_of = {id(weight): name for name, weight in self.weights.named().items()}
+        return [name_of[id(weight)] for group in self._optimiser.param_groups for weight in group["params"]]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
