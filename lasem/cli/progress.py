@@ -1,0 +1,170 @@
+"""What a run shows while it goes on, on stderr: a line that moves in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+
+from lasem.cli.remaining import Remaining, duration
+from lasem.experiments import ExperimentConfig, Observer
+from lasem.records import EpochRecord, TaskRecord, TimingRecord
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Of a log; the end of a task has a line of its own."""
+
+
+class Shown(Observer):
+    """Keeps what a run has told so far, in words. Shows nothing itself: subclasses do."""
+
+    directory: Path | None = None
+    """The run's folder, once everything that can be checked before training has been checked."""
+    trained = False
+    """Whether any task has begun."""
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+
+    def line(self, text: str) -> None:
+        """Show a line that stays."""
+
+    def moment(self, text: str, share: float | None) -> None:
+        """Show where the run is.
+
+        Args:
+            text: in words.
+            share: of the whole run that is done, in [0, 1]; None: not known.
+        """
+
+    def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
+        """See Observer."""
+        self.directory, self._config = directory, config
+        self._seeds_done = 0
+        self._remaining = Remaining()
+        self._clock = time.monotonic()
+        self.line(f"Writing to {directory}")
+
+    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+        """See Observer."""
+        self._seed, self._num_tasks, self._num_learned = seed, num_tasks, num_learned
+        if num_learned and num_learned != num_tasks:
+            self.line(f"{self._seed_words()}{num_learned} of {num_tasks or '?'} tasks were learned before; going on")
+
+    def task_starts(self, task: str, num_epochs: int) -> None:
+        """See Observer."""
+        self.trained = True
+        self._clock = time.monotonic()
+        if num_epochs:
+            self.line(f"{task}: {num_epochs} epochs were trained before; going on")
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """See Observer."""
+        now = time.monotonic()
+        self._remaining.add(record.epoch, now - self._clock)
+        self._clock = now
+        epochs = self._config.training.epochs
+        place = f"task {self._num_learned + 1}/{self._num_tasks or '?'}, epoch {record.epoch}/{epochs}"
+        time_left = ""
+        share = None
+        if self._num_tasks:
+            seeds = len(self._config.seeds)
+            left = self._num_tasks - self._num_learned - 1 + (seeds - self._seeds_done - 1) * self._num_tasks
+            seconds = self._remaining.estimate(record.epoch, epochs, left)
+            time_left = "" if seconds is None else f", {duration(seconds)} left"
+            done = self._seeds_done * self._num_tasks + self._num_learned + record.epoch / epochs
+            share = done / (seeds * self._num_tasks)
+        # what may be long comes last: a narrow terminal cuts it there
+        found = f"valid {100 * record.valid_accuracy:.1f} %, {record.configuration} (p {max(record.probabilities):.2f})"
+        self.moment(f"{self._seed_words()}{place}{time_left}: {found}", share)
+
+    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+        """See Observer."""
+        self._num_learned += 1
+        self.line(
+            f"{self._seed_words()}{record.task}: {record.configuration}, peak {100 * record.peak_accuracy:.1f} %, "
+            f"{duration(seconds)}"
+        )
+
+    def seed_ends(self, seed: int) -> None:
+        """See Observer."""
+        self._seeds_done += 1
+        if self._seeds_done == len(self._config.seeds):
+            self.moment("drawing the report", 1.0)
+
+    def note(self, message: str) -> None:
+        """See Observer."""
+        self.line(message)
+
+    def _seed_words(self) -> str:
+        return f"seed {self._seed}, " if len(self._config.seeds) > 1 else ""
+
+
+class Log(Shown):
+    """Plain lines, for files and pipes."""
+
+    def __init__(self) -> None:
+        """Start silent."""
+        self._last = time.monotonic()
+
+    def line(self, text: str) -> None:
+        """See Shown."""
+        print(text, file=sys.stderr, flush=True)
+        self._last = time.monotonic()
+
+    def moment(self, text: str, share: float | None) -> None:
+        """See Shown."""
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self.line(text)
+
+
+class Bar(Shown):
+    """A bar and a text that move, in a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        """Draw on a console."""
+        self._progress = Progress(
+            BarColumn(bar_width=8),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+            console=console,
+            transient=True,
+            refresh_per_second=4,  # it shares the processor with training
+        )
+        self._task = self._progress.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See Shown."""
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """See Shown."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def moment(self, text: str, share: float | None) -> None:
+        """See Shown."""
+        self._progress.update(
+            self._task, description=text, total=None if share is None else 1.0, completed=share or 0.0, visible=True
+        )
+
+
+def make_observer(*, quiet: bool) -> Shown:
+    """What suits the place that stderr goes to."""
+    if quiet:
+        return Shown()
+    console = Console(stderr=True)
+    return Bar(console) if console.is_terminal else Log()

@@ -1,0 +1,111 @@
+"""A run's folder: made once, claimed by one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lasem.errors import StorageError
+from lasem.experiments.config import ExperimentConfig
+
+CONFIG = "config.yaml"
+"""A folder that holds this file holds a run."""
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def claim_new(directory: Path) -> Iterator[None]:
+    """Make a folder for a new run and hold it.
+
+    Raises:
+        StorageError: if it holds anything, another process holds it, or it cannot be made.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise StorageError(f"Expected a new folder for the run; {directory} is a file. Choose another folder.")
+    # a folder of something else gets no lock file
+    if not (directory / _LOCK).exists():
+        _check_empty(directory)
+    with _held(directory):
+        _check_empty(directory)
+        yield
+
+
+@contextmanager
+def claim_run(directory: Path) -> Iterator[None]:
+    """Hold the folder of a run that is there.
+
+    Raises:
+        StorageError: if it holds no run, or another process holds it.
+    """
+    check_run(directory)
+    with _held(directory):
+        for left in directory.rglob(".*.tmp"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        yield
+
+
+def check_run(directory: Path) -> None:
+    """Raise StorageError unless a folder holds a run."""
+    if not directory.is_dir():
+        raise StorageError(f"Expected the folder of a run; there is no folder {directory}.")
+    if not (directory / CONFIG).is_file():
+        raise StorageError(
+            f"Expected the folder of a run, which holds {CONFIG}; {directory} does not. Give the folder that the run "
+            f"was told to write to, or start a new run."
+        )
+
+
+def next_free(parent: Path, config: ExperimentConfig) -> Path:
+    """Make the first folder ``STREAM-SHARING-SEARCH-001``, ``-002``, ... that is not there yet.
+
+    Raises:
+        StorageError: if it cannot be made.
+    """
+    stem = "-".join(str(config.to_plain()[part]["name"]) for part in ("stream", "sharing", "search"))
+    number = 1
+    while True:
+        directory = parent / f"{stem}-{number:03d}"
+        try:
+            directory.mkdir(parents=True)  # fails where another process was quicker
+            return directory
+        except FileExistsError:
+            if not parent.is_dir():
+                raise StorageError(f"Expected a folder for runs; {parent} is a file. Choose another.") from None
+            number += 1
+        except OSError as error:
+            raise StorageError(f"Cannot make {directory}: {error.strerror}. Choose another folder.") from error
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / _LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StorageError(
+            f"Another process is writing to {directory}. Wait until it ends, or choose another folder."
+        ) from None
+    except OSError as error:
+        raise StorageError(f"Cannot write to {directory}: {error.strerror}. Choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_empty(directory: Path) -> None:
+    found = sorted(p.name for p in directory.iterdir() if p.name != _LOCK) if directory.is_dir() else []
+    if CONFIG in found:
+        raise StorageError(
+            f"{directory} holds a run already. Continue it with --resume {directory}, or choose another folder."
+        )
+    if found:
+        raise StorageError(
+            f"Expected a new or empty folder for the run; {directory} holds {', '.join(found[:3])}"
+            f"{', ...' if len(found) > 3 else ''}. Choose another folder."
+        )

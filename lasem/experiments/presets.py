@@ -1,0 +1,44 @@
+"""Presets: bases that explicit settings override. They are plain values, by part and setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "paper": {
+        "stream": {"standardise": "split"},
+        "net": {"initial": "paper"},
+        "sharing": {"start": "glorot", "step_scale": 1.0},
+        "search": {
+            "likelihood": "mean",
+            "prior_form": "average",
+            "first_task": "search",
+            "commit_probability": 2.0,  # never
+            "commit_share": 1.0,
+        },
+        "training": {
+            "epochs": 2000,
+            "batch_size": 10,
+            "drop_last": True,
+            "optimiser": "rmsprop-tf",
+            "learning_rate": 1e-4,
+            "schedule": "inverse",
+            "learning_rate_decay": 1 / 4000,
+            "patience": 0,
+            "restore_best": False,
+            "tolerance": 0.0,
+            "specific_start": "fresh",
+            "factors_start": "fresh",
+        },
+    },
+}
+"""``default``: what a person should use, the settings' own defaults. ``paper``: what the authors of LASEM ran on
+CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction."""
+
+
+def base(preset: str, part: str, settings: Iterable[str]) -> dict[str, Any]:
+    """What a preset says of one part, as far as the chosen class has the settings."""
+    known = set(settings)
+    return {name: value for name, value in PRESETS[preset].get(part, {}).items() if name in known}

@@ -1,0 +1,140 @@
+"""A whole run: every seed of an experiment, on disk, and its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lasem.errors import ConfigError, DataError, StorageError
+from lasem.experiments import environment, folder
+from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.observer import Observer
+from lasem.experiments.seed_run import SeedRun, new_learner
+from lasem.files import write_file
+from lasem.learner.learner import find_device
+
+
+def run(
+    config: ExperimentConfig,
+    directory: str | Path | None = None,
+    *,
+    observer: Observer | None = None,
+    resume: bool = False,
+    command: Sequence[str] = (),
+) -> Path:
+    """Learn the stream once for each seed, keep everything in a folder, and draw the report.
+
+    Args:
+        config: what is run.
+        directory: the folder; None: the first free one under ``runs/``.
+        observer: is told how it goes.
+        resume: go on with the run in ``directory``, which must have been started with the same settings.
+        command: what a person typed, for ``environment.json``.
+
+    Returns:
+        The folder. Its layout is in ``docs``: records, model and accuracy matrix under ``seeds/SEED/``, the report.
+
+    Raises:
+        ConfigError: if settings are wrong or do not fit each other, or a resumed run has others.
+        DataError: if the data are not there or not what they must be.
+        DeviceError: if the device is not there.
+        StorageError: if the folder cannot be used, or is held by another process.
+        TrainingError: if the loss is no longer finite; what was learned before stays.
+    """
+    observer = observer or Observer()
+    with _threads(config.threads):
+        num_tasks = _check(config)
+        about = environment.describe(find_device(config.device), command, num_tasks)
+        if resume:
+            if directory is None:
+                raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
+            claim = folder.claim_run
+        else:
+            claim = folder.claim_new
+        path = folder.next_free(Path("runs"), config) if directory is None else Path(directory)
+        with claim(path):
+            if resume:
+                _check_same(config, path)
+            else:
+                write_file(path / folder.CONFIG, config.to_yaml())  # first: from now on it is a run
+            _keep_environment(path, about, observer)
+            observer.run_starts(config, path)
+            for seed in config.seeds:
+                SeedRun(config, seed, path / "seeds" / str(seed), observer).finish(config.stream.open(seed))
+            write_report(path)
+    return path
+
+
+def write_report(directory: Path) -> Path:
+    """Draw the report of a run from its files."""
+    from lasem.report import write_report  # matplotlib takes its time, and only the end needs it
+
+    return write_report(directory)
+
+
+def _check(config: ExperimentConfig) -> int | None:
+    """Meet every error that training would meet at its start or in a later seed; the number of tasks, if known."""
+    find_device(config.device)
+    num_tasks: int | None = None
+    for seed in config.seeds:
+        stream = config.stream.open(seed)
+        num_tasks = stream.num_tasks
+        if seed == config.seeds[0]:
+            first = next(iter(stream), None)
+            if first is None:
+                raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
+            new_learner(config, first, seed)
+    return num_tasks
+
+
+def _check_same(config: ExperimentConfig, path: Path) -> None:
+    stored = read_config(path)
+    try:
+        same = ExperimentConfig.from_yaml(stored) == config
+    except ConfigError:  # it names an object of a person's own, which no file can bring back
+        same = stored == config.to_yaml()
+    if not same:
+        raise StorageError(
+            f"{path} holds a run with other settings; see {path / folder.CONFIG}. Resume it with those, or start a new "
+            f"run in another folder."
+        )
+
+
+def _keep_environment(path: Path, about: dict[str, object], observer: Observer) -> None:
+    """Write it once; a run that goes on elsewhere says what has changed."""
+    place = path / "environment.json"
+    try:
+        before = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        write_file(place, json.dumps(about, indent=1) + "\n")
+        return
+    changed = environment.differences(before, about)
+    if changed:
+        observer.note(f"The last digits may differ from a run that was never stopped: {'; '.join(changed)}.")
+
+
+def read_config(path: Path) -> str:
+    """The settings of the run in a folder, as YAML.
+
+    Raises:
+        StorageError: if it holds no run, or the file cannot be read.
+    """
+    folder.check_run(path)
+    try:
+        return (path / folder.CONFIG).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"Expected the settings of a run in {path / folder.CONFIG}; {error}.") from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,263 @@
+"""The real command, in processes of its own where the process matters."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lasem.cli import main
+from lasem.experiments import run
+from lasem.learner import Learner
+
+from .tiny import OPTIONS, records_of, tiny, without_report
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+
+
+def _start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "lasem", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = "import sys; from lasem.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert "report" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("lasem 0.")
+
+
+def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["run", *OPTIONS, "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == f"Report: {out / 'report.html'}"
+    assert "digits-1" in shown.out
+    assert f"Writing to {out}" in shown.err
+    assert "digits-0: " in shown.err
+    assert "peak" in shown.err
+    assert records_of(out) == records_of(run(tiny(), tmp_path / "python"))
+
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").exists()
+    capsys.readouterr()
+
+    assert main(["run", "--resume", str(out), "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert "finished already" in shown.err
+    assert "Report: " in shown.out
+
+
+def test_the_printed_config_gives_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_report(monkeypatch)
+    options = [*OPTIONS, "--sharing", "tf", "--preset", "paper", "--search", "em", "--training.epochs", "2"]
+    assert main(["run", *options, "--print-config"]) == 0
+    (tmp_path / "my.yaml").write_text(capsys.readouterr().out)
+    assert main(["run", *options, "--out", str(tmp_path / "a"), "--quiet"]) == 0
+    assert main(["run", "--config", str(tmp_path / "my.yaml"), "--out", str(tmp_path / "b"), "--quiet"]) == 0
+    assert records_of(tmp_path / "a") == records_of(tmp_path / "b")
+    assert (tmp_path / "a/config.yaml").read_text() == (tmp_path / "my.yaml").read_text()
+
+
+def _printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    assert main(["run", *words, "--print-config"]) == 0
+    return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_options_override_the_file_and_the_preset_in_any_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["--training.epochs", "7", "--preset", "paper"], ["--preset=paper", "--training.epochs=7"]):
+        lines = _printed(capsys, *words)
+        assert "epochs: 7" in lines
+        assert "optimiser: rmsprop-tf" in lines
+    file = tmp_path / "my.yaml"
+    file.write_text("sharing: {name: dfcnn, sizes: stl-10}\ntraining: {epochs: 5}\nseeds: [1, 2]\n")
+    lines = _printed(capsys, "--config", str(file), "--sharing.filter_size", "5", "--seeds", "3")
+    assert {"sizes: stl-10", "filter_size: 5", "epochs: 5", "seeds: [3]"} <= set(lines)
+    assert "sizes: stl-10" not in _printed(capsys, "--config", str(file), "--sharing", "hps")
+
+
+def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--search.commit_share" in shown
+    assert "Images in a mini-batch" in shown
+    assert main(["run", "--stream", "parquet", "--search", "fixed", "--preset", "paper", "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert "--stream.image_column" in shown
+    assert "--search.commit_share" not in shown
+    assert "default: 2000" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("rum", "Did you mean 'run'"),
+        ("--verson", "Did you mean '--version'"),
+        ("run --epochs 5", "Did you mean '--training.epochs'"),
+        ("run --training.epoch 5", "Did you mean '--training.epochs'"),
+        ("run --stream parket", "Did you mean 'parquet'"),
+        ("run --stream parquet", "needs a path"),
+        ("run --stream parquet --stream.path nowhere", "nowhere"),
+        ("run --seeds 0 1 2", "0,1,2"),
+        ("run --seeds 0,a", "got 'a'"),
+        ("run --training.optimiser admm", "Did you mean 'adam'"),
+        ("run --training.learning_rate -1", "training.learning_rate must be above 0; got -1"),
+        ("run --search fixed --search.likelihood mean", "--search em"),
+        ("run --search.likelyhood mean", "Did you mean '--search.likelihood'"),
+        ("run --sharing.x 1", "There is no option --sharing.x"),
+        ("run --search.groups 1,2", "add up to"),
+        ("run --device nowhere", "Expected a device that is there"),
+        ("run --config nowhere.yaml", "nowhere.yaml"),
+        ("run --preset papr", "Did you mean 'paper'"),
+        ("run --out", "--out needs a value"),
+        ("run parquet", "got 'parquet'"),
+        ("run --resume nowhere", "there is no folder nowhere"),
+        ("run --resume a --out b", "--out"),
+        ("report", "got none"),
+        ("report nowhere", "nowhere"),
+        ("report --quite", "There is no option --quite"),
+    ],
+)
+def test_a_mistake_is_answered(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.err.startswith("lasem: ")
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preset_does_not_fight_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.yaml").write_text(tiny().to_yaml())
+    assert main(["run", "--config", str(tmp_path / "my.yaml"), "--preset", "paper"]) == 2
+    assert "names the preset 'default'" in capsys.readouterr().err
+
+
+def test_resume_takes_no_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text(tiny().to_yaml())
+    for words, name in (("--training.epochs 4", "--training.epochs"), ("--sharing tf", "--sharing"), ("--seeds 1", "")):
+        assert main(["run", "--resume", str(tmp_path), *words.split()]) == 2
+        assert f"Leave {name}" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_a_failure_without_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(argv: list[str]) -> int:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("lasem.cli.report.main", broken)
+    assert main(["report", "x"]) == 1
+    shown = capsys.readouterr().err
+    assert "unexpected ZeroDivisionError" in shown
+    assert "Traceback" not in shown
+    assert main(["report", "x", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_writing_that_fails_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lasem.files.os.replace", full)
+    assert main(["run", *OPTIONS, "--out", str(tmp_path / "run"), "--quiet"]) == 2  # nothing has begun: choose another
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr("lasem.experiments.checkpoint.write_file", lambda *_, **__: full())
+    assert main(["run", *OPTIONS, "--out", str(tmp_path / "other"), "--quiet"]) == 1
+
+
+def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # a step of the first task, and nothing finite in the second, whose step size no longer shrinks to 0
+    out = tmp_path / "run"
+    words = [*OPTIONS, "--training.optimiser", "sgd", "--training.learning_rate", "1e6", "--out", str(out), "--quiet"]
+    assert main(["run", *words]) == 1
+    shown = capsys.readouterr().err
+    assert "learning_rate" in shown
+    assert "Traceback" not in shown
+    assert not (out / "seeds/0/model").exists()
+
+
+def test_two_processes_want_one_folder(tmp_path: Path) -> None:
+    words = ["run", *OPTIONS, "--training.epochs=2000", "--out", str(tmp_path / "run")]
+    first = _start(*words)
+    try:
+        _wait_for(tmp_path / "run/seeds/0/records.jsonl", first)
+        assert main([*words, "--quiet"]) == 2
+        assert main(["run", "--resume", str(tmp_path / "run"), "--quiet"]) == 2
+    finally:
+        first.send_signal(signal.SIGINT)
+        _, shown = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert shown.splitlines()[-1].endswith(f"lasem run --resume {tmp_path / 'run'}")
+    assert "Traceback" not in shown
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    config = tiny(3, 25)
+    with pytest.MonkeyPatch.context() as patch:
+        without_report(patch)
+        expected = records_of(run(config, tmp_path / "whole"))
+    (tmp_path / "my.yaml").write_text(config.to_yaml())
+    out = tmp_path / "run"
+    words = ["run", "--config", str(tmp_path / "my.yaml"), "--out", str(out), "--quiet"]
+    kills = 0
+    while True:
+        process = _start(*words)
+        if kills < 3:
+            _wait_for(out / "config.yaml", process)
+            time.sleep(chance.uniform(0, 0.6))
+            process.kill()
+        _, shown = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, shown
+        kills += 1
+        words = ["run", "--resume", str(out), "--quiet"]
+    assert kills == 3
+    assert records_of(out) == expected
+    assert Learner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1", "digits-2")
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Until a process has come as far as a file, or, where the file is there already, has read it and trains."""
+    started = time.monotonic()
+    size = _size(path.parent) if path.exists() else -1
+    while process.poll() is None and time.monotonic() - started < 60:
+        if path.exists() and _size(path.parent) != size:
+            return
+        time.sleep(0.01)
+
+
+def _size(folder: Path) -> int:
+    """Changes with every epoch."""
+    records = folder / "seeds/0/records.jsonl"
+    return records.stat().st_size if records.exists() else 0

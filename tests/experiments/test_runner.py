@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from lasem.data import DigitsReader, TaskStream
+from lasem.errors import ConfigError, DataError, DeviceError, StorageError, TrainingError
+from lasem.experiments import ExperimentConfig, Observer, run
+from lasem.learner import Learner
+from lasem.metrics import load_runs
+from lasem.records import EpochRecord, TaskRecord, TimingRecord, of_kind, read_records
+from lasem.search import EM, Fixed
+from lasem.sharing import Deconvolution, TensorFactorization
+from lasem.training import TrainingConfig
+
+from .tiny import READER, records_of, tiny, without_report
+
+
+def test_a_run_leaves_everything(tmp_path: Path) -> None:
+    directory = run(tiny(seeds=(0, 1)), tmp_path / "run", command=("lasem", "run"))
+    assert {p.name for p in directory.iterdir()} == {
+        ".lock",
+        "config.yaml",
+        "environment.json",
+        "figures",
+        "report.html",
+        "seeds",
+    }
+    for seed in (0, 1):
+        names = {p.name for p in (directory / "seeds" / str(seed)).iterdir()}
+        assert names == {"records.jsonl", "timings.jsonl", "accuracy_matrix.csv", "model"}
+    about = json.loads((directory / "environment.json").read_text())
+    assert about["command"] == ["lasem", "run"]
+    assert about["torch"] == torch.__version__
+    assert str(Path.home()) not in (directory / "environment.json").read_text().replace(str(tmp_path), "")
+    assert records_of(directory, 0) != records_of(directory, 1)
+    first, _ = load_runs(directory)
+    assert first.accuracy_matrix.shape == (2, 2)
+    timings = list(of_kind(read_records(directory / "seeds/0/timings.jsonl"), TimingRecord))
+    assert [t.epoch for t in timings] == [1, 2, 3, None] * 2
+    assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")
+
+
+@pytest.mark.parametrize("sharing", [TensorFactorization(), Deconvolution()], ids=lambda s: s.name)
+def test_the_same_seed_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: TensorFactorization | Deconvolution
+) -> None:
+    without_report(monkeypatch)
+    config = tiny(epochs=2, sharing=sharing)
+    assert records_of(run(config, tmp_path / "a")) == records_of(run(config, tmp_path / "b"))
+
+
+def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    config = tiny(1, 1)
+    assert [str(run(config)) for _ in range(2)] == ["runs/digits-hps-em-001", "runs/digits-hps-em-002"]
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(StorageError, match=r"holds mine\.txt"):
+        run(tiny(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(StorageError, match="is a file"):
+        run(tiny(), tmp_path / "mine.txt")
+
+
+def test_a_folder_with_a_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    run(tiny(1, 1), tmp_path / "run")
+    with pytest.raises(StorageError, match="--resume"):
+        run(tiny(1, 1), tmp_path / "run")
+    with pytest.raises(StorageError, match="other settings"):
+        run(tiny(1, 2), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_another_run_holds_is_refused(tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "config.yaml").write_text(tiny().to_yaml())
+    with FileLock(tmp_path / ".lock"), pytest.raises(StorageError, match="Another process"):
+        run(tiny(), tmp_path, resume=resume)
+
+
+def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
+    wrong = [
+        (tiny(device="nowhere"), DeviceError),
+        (tiny(search=EM(groups=(1, 1))), ConfigError),
+        (tiny(search=Fixed("top-9")), ConfigError),
+        (tiny(stream=DigitsReader(train_per_class=105)), DataError),
+    ]
+    for config, error in wrong:
+        with pytest.raises(error):
+            run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_diverges_keeps_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Last(Observer):
+        def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+            monkeypatch.setattr("lasem.training.trainer.learning_rate", lambda *_: 1e12)
+
+    config = tiny(training=TrainingConfig(epochs=3, optimiser="sgd"))
+    with pytest.raises(TrainingError, match="learning_rate"):
+        run(config, tmp_path / "run", observer=Last())
+    assert Learner.load(tmp_path / "run/seeds/0/model").task_names == ("digits-0",)
+
+
+def test_a_stream_of_unknown_length_is_run_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    opened = DigitsReader.open
+
+    def unknown(self: DigitsReader, seed: int) -> TaskStream:
+        return TaskStream("digits", lambda: iter(opened(self, seed)))
+
+    monkeypatch.setattr(DigitsReader, "open", unknown)
+    directory = run(tiny(3, 1), tmp_path / "run")
+    assert len(load_runs(directory)[0].tasks) == 3
+
+
+def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    before = torch.get_num_threads()
+    run(tiny(1, 1, threads=2), tmp_path / "run")
+    assert torch.get_num_threads() == before
+
+
+def test_an_observer_is_told_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    told: list[str] = []
+
+    class Listener(Observer):
+        def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
+            told.append("run")
+
+        def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+            told.append(f"seed {seed}/{num_tasks}")
+
+        def task_starts(self, task: str, num_epochs: int) -> None:
+            told.append(task)
+
+        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+            told.append(f"{record.epoch}")
+
+        def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+            told.append(f"{record.task} {len(final_accuracies)} {seconds > 0}")
+
+        def seed_ends(self, seed: int) -> None:
+            told.append("end")
+
+    run(tiny(2, 2), tmp_path / "run", observer=Listener())
+    expected = ["run", "seed 0/2", "digits-0", "1", "2", "digits-0 1 True", "digits-1", "1", "2", "digits-1 2 True"]
+    assert told == [*expected, "end"]
+
+
+def test_settings_are_stored_as_they_were_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    config = tiny(1, 1)
+    assert config.stream == DigitsReader(num_tasks=1, **READER)
+    directory = run(config, tmp_path / "run")
+    assert ExperimentConfig.from_yaml((directory / "config.yaml").read_text()) == config
+
+
+def test_objects_of_ones_own_can_be_run_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    monkeypatch.setattr(TensorFactorization, "name", "mine")  # as good as a class that no file knows
+    config = tiny(1, 1, sharing=TensorFactorization())
+    directory = run(config, tmp_path / "run")
+    assert run(config, directory, resume=True) == directory
+    with pytest.raises(StorageError, match="other settings"):
+        run(tiny(1, 1, sharing=TensorFactorization(penalty_weight=0.5)), directory, resume=True)

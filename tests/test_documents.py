@@ -1,0 +1,69 @@
+"""Every example in the README, in docs/ and in examples/ runs."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lasem.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = [
+    pytest.param(code, id=f"{path.name}-{i}")
+    for path in DOCUMENTS
+    for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL))
+]
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for path in DOCUMENTS
+        for block in re.findall(r"```console\n(.*?)```", path.read_text(), flags=re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("lasem ")
+    }
+)
+
+
+def run_python(arguments: list[str], folder: Path) -> str:
+    """Run Python as a stranger would, with warnings as errors; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_in_a_document_runs(code: str, tmp_path: Path) -> None:
+    run_python(["-c", code], tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
+    assert run_python([str(path)], tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_in_a_document_is_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command)[1:]
+    folder = next((word for word in words if word.startswith("runs/")), None)
+    if folder is None:  # it would learn for minutes: see that its settings hold
+        if "--print-config" not in words:
+            words.append("--print-config")
+    else:  # it needs a run to be there: make a small one
+        small = "--stream.num_tasks 2 --stream.train_per_class 5 --training.epochs 2 --out"
+        assert main(["run", *small.split(), folder]) == 0
+    assert main(words) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out
+
+
+def test_documents_have_examples() -> None:
+    assert len(PYTHON) >= 1
+    assert len(COMMANDS) >= 5
