@@ -1,15 +1,17 @@
-"""Settings as plain values and back: frozen dataclasses <-> what JSON and YAML can hold."""
+"""Settings as plain values and back: frozen dataclasses <-> what JSON, YAML and a command line can hold.
+
+Only the types that the fields are annotated with can come out: no name in a file is ever imported. (A parser library
+would do, were it not for its messages: they run over several lines and name no nearest choice.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from lasem.errors import ConfigError, nearest
+from lasem.errors import ConfigError, check_choice, nearest
 
 _S = TypeVar("_S")
 
@@ -19,36 +21,131 @@ def to_plain(settings: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)}
 
 
-def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str) -> _S:
-    """Build a settings dataclass from plain values; fields that are not given keep their defaults.
+def settings_of(cls: type[Any]) -> dict[str, Any]:
+    """The settings of a class and what each may be; its name is not one of them."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
 
-    Only the types that the fields are annotated with can come out: no name in ``entry`` is ever imported.
+
+def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str | None = None) -> _S:
+    """Build a settings dataclass from plain values; fields that are not given keep their defaults.
 
     Args:
         cls: a frozen dataclass whose fields are numbers, text, choices and tuples of them.
-        entry: values by field name.
-        where: what a message calls the settings, for instance ``--training``.
+        entry: values by field name, as JSON or YAML have them or as text.
+        where: what a message puts before a setting's name, for instance ``training``.
+        whose: what a message calls the settings together, if not ``where``.
 
     Raises:
-        ConfigError: if a name is unknown (the nearest known one is named), or a value has another type.
+        ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value has another type.
     """
-    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    known = settings_of(cls)
     for name in entry:
         if name not in known:
             raise ConfigError(
-                f"{where} has no setting '{name}' (there are: {', '.join(known) or 'none'}).{nearest(name, known)}"
+                f"{whose or where} has no setting '{name}' (there are: {', '.join(known) or 'none'})."
+                f"{nearest(str(name), known)}"
             )
-    types = get_type_hints(cls)
-    for name, value in entry.items():  # the parser takes None for "not given"
-        if value is None and types[name] is not Any and NoneType not in get_args(types[name]):
-            raise ConfigError(f"{where}: expected a value for '{name}'; got none.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls)
+    values = {name: read_value(value, known[name], f"{where}.{name}") for name, value in entry.items()}
+    for f in fields(cls):  # type: ignore[arg-type]
+        required = f.default is MISSING and f.default_factory is MISSING
+        if f.name in known and f.name not in values and required:
+            raise ConfigError(f"{whose or where} needs a value for '{f.name}'; none was given.")
     try:
-        return cls(**parser.parse_object(dict(entry)).as_dict())
-    except ArgumentError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        return cls(**values)
+    except ConfigError as error:  # a person wrote "training.epochs", not "TrainingConfig.epochs"
+        raise ConfigError(str(error).replace(f"{cls.__name__}.", f"{where}.")) from error
+
+
+def read_value(value: Any, annotation: Any, where: str) -> Any:
+    """Read a value as a setting's annotation says.
+
+    Args:
+        value: a plain value, or text: ``3``, ``1e-3``, ``true``, ``none``, ``0,1,2``.
+        annotation: int, float, bool, str, a Literal, a tuple of any length of one of these, or one of these or None.
+        where: what a message calls the setting, for instance ``training.epochs``.
+
+    Raises:
+        ConfigError: if the value is none of the annotation's.
+    """
+    if get_origin(annotation) in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            return None
+        (annotation,) = (a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:
+        return _choice(value, get_args(annotation), where)
+    if get_origin(annotation) is tuple:
+        return tuple(read_value(v, get_args(annotation)[0], where) for v in _members(value, where))
+    return _READERS[annotation](value, where)
+
+
+def kind(annotation: Any) -> str:
+    """What a help text writes in the value's place: N, NUMBER, {a,b}, ..."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = (a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(map(str, get_args(annotation))) + "}"
+    if get_origin(annotation) is tuple:
+        one = kind(get_args(annotation)[0])
+        return f"{one},{one},..."
+    return {int: "N", float: "NUMBER", bool: "{true,false}"}.get(annotation, "TEXT")
 
 
 def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    check_choice(where, str(value), [str(c) for c in choices])
+    return next(c for c in choices if str(c) == str(value))
+
+
+def _members(value: Any, where: str) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")] if value.strip() else []
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return [value]
+    raise ConfigError(f"{where} must be a list such as 0,1,2; got {value!r}.")
+
+
+def _read_int(value: Any, where: str) -> int:
+    try:
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return int(value)
+    except ValueError:
+        pass
+    raise ConfigError(f"{where} must be a whole number; got {value!r}.")
+
+
+def _read_float(value: Any, where: str) -> float:
+    try:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"{where} must be a number; got {value!r}.")
+
+
+def _read_bool(value: Any, where: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUTH:
+        return _TRUTH[value.lower()]
+    raise ConfigError(f"{where} must be true or false; got {value!r}.")
+
+
+def _read_str(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ConfigError(f"{where} must be text; got {value!r}. Put it into quotes.")
+
+
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+_READERS: dict[Any, Callable[[Any, str], Any]] = {
+    int: _read_int,
+    float: _read_float,
+    bool: _read_bool,
+    str: _read_str,
+}

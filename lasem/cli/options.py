@@ -14,10 +14,10 @@ from lasem.cli.parser import Parser
 from lasem.cli.settings_help import field_help, in_words
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import PRESETS, ExperimentConfig
-from lasem.experiments.config import PARTS, chosen, settings_of
+from lasem.experiments.config import PARTS, chosen
 from lasem.experiments.presets import base
-from lasem.experiments.values import kind
 from lasem.experiments.yaml_text import from_yaml
+from lasem.settings import kind, settings_of
 
 _TITLES = {
     "stream": "what is learned",

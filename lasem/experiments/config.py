@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from lasem.data import AbstractReader, DigitsReader, FolderReader, ParquetReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
 from lasem.experiments.net_choice import AUTO, NetChoice
 from lasem.experiments.presets import PRESETS, base
-from lasem.experiments.values import read_value
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, AbstractSearch
-from lasem.settings import to_plain
+from lasem.settings import from_plain, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 
@@ -129,12 +128,6 @@ def chosen(part: str, entry: Any) -> tuple[str, type[Any], dict[str, Any]]:
     return name, PARTS[part][name], settings
 
 
-def settings_of(cls: type[Any]) -> dict[str, Any]:
-    """The settings of a class and what each may be; its name is not one of them."""
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
-
-
 def _mapping(part: str, entry: Any) -> dict[str, Any]:
     if entry is None:
         return {}
@@ -148,27 +141,13 @@ def _build(part: str, entry: Any, preset: str) -> Any:
     name, cls, settings = chosen(part, entry)
     known = settings_of(cls)
     whose = part if part == "training" else f"{part} '{name}'"
-    for setting in settings:
-        if setting not in known:
-            raise ConfigError(
-                f"{whose} has no setting '{setting}' (there are: {', '.join(known) or 'none'})."
-                f"{nearest(str(setting), known)}"
-            )
-    values = {
-        setting: read_value(value, known[setting], f"{part}.{setting}")
-        for setting, value in {**base(preset, part, known), **settings}.items()
-    }
     for f in fields(cls):
-        if f.name in known and f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+        if f.name in known and f.name not in settings and f.default is MISSING and f.default_factory is MISSING:
             raise ConfigError(
                 f"{whose} needs a {f.name}; none was given. Add --{part}.{f.name}, or {f.name} under {part} in a file."
             )
-    if cls is NetChoice:
-        values["name"] = name
-    try:
-        return cls(**values)
-    except ConfigError as error:  # a person wrote "training.epochs", not "TrainingConfig.epochs"
-        raise ConfigError(str(error).replace(f"{cls.__name__}.", f"{part}.")) from error
+    built = from_plain(cls, {**base(preset, part, known), **settings}, part, whose)
+    return replace(built, name=name) if isinstance(built, NetChoice) else built
 
 
 def _named(settings: Any) -> dict[str, Any]:

@@ -30,14 +30,14 @@ def console_table(run_dir: Path) -> Table:
     means = result.over_seeds
     for heading, footer in (
         ("Task", "Mean"),
-        ("Configuration", ""),
+        ("Layers", ""),
         ("Peak %", plus_minus(means["peak_accuracy"], percent)),
         ("Final %", plus_minus(means["final_accuracy"], percent)),
         ("Final / peak", plus_minus(means["forgetting_ratio"], ratio)),
         ("Parameters added", f"total {plus_minus(means['parameters_total'], count)}"),
         ("Training time", f"total {plus_minus(means['seconds_training'], duration)}"),
     ):
-        numeric = heading not in ("Task", "Configuration")
+        numeric = heading not in ("Task", "Layers")
         table.add_column(heading, footer=footer, justify="right" if numeric else "left")
     for task in result.tasks:
         table.add_row(

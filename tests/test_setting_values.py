@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 
 from lasem.errors import ConfigError
-from lasem.experiments.values import kind, read_value
+from lasem.settings import kind, read_value
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasem.errors import ConfigError
+from lasem.nets import Net, cifar, office_home
+from lasem.search import EM, Fixed
+from lasem.settings import from_plain, to_plain
+from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
+from lasem.training import TrainingConfig
+
+EVERY = [
+    HardSharing(),
+    TensorFactorization(),
+    TensorFactorization(penalty_weight=0, max_rank=3, start="glorot"),
+    Deconvolution(),
+    Deconvolution(sizes="stl-10", filter_size=5, start="glorot"),
+    EM(),
+    EM(likelihood="mean", prior_form="average", groups=(5, 4, 4, 4), first_task="search", commit_probability=1.5),
+    EM(first_task="none", groups=()),
+    Fixed(),
+    *map(Fixed, ("all", "none", "alternating", "top-2", "bottom-1", "STTS", "T")),
+    TrainingConfig(),
+    TrainingConfig(
+        epochs=3, drop_last=True, optimiser="rmsprop-tf", schedule="inverse", restore_best=False, patience=4
+    ),
+    cifar(),
+    office_home((1, 7, 9)),
+    Net(image_shape=(1, 2, 3), channels=(), kernels=(), pools=(), linear=(4,), hidden=(), initial="paper", dropout=0),
+    Net(image_shape=(1, 5, 5), channels=(2, 2), kernels=(1, 4), pools=(1, 2), strides=(2, 1), linear=(3, 3)),
+]
+
+
+@pytest.mark.parametrize("settings", EVERY, ids=str)
+def test_settings_come_back_from_json(settings: Any) -> None:
+    plain = json.loads(json.dumps(to_plain(settings)))
+    assert from_plain(type(settings), plain, "there") == settings
+
+
+@given(
+    st.builds(
+        TrainingConfig,
+        epochs=st.integers(1, 10**6),
+        learning_rate=st.floats(1e-12, 1e6),
+        weight_decay=st.floats(0, 1, exclude_max=True),
+        optimiser=st.sampled_from(("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")),
+        patience=st.integers(0, 99),
+    )
+)
+def test_every_number_comes_back_with_every_bit(settings: TrainingConfig) -> None:
+    assert from_plain(TrainingConfig, json.loads(json.dumps(to_plain(settings))), "there") == settings
+
+
+def test_tuples_become_lists_and_missing_fields_keep_defaults() -> None:
+    assert to_plain(EM(groups=(2, 1)))["groups"] == [2, 1]
+    assert from_plain(EM, {}, "there") == EM()
+    assert from_plain(EM, {"likelihood": "mean"}, "there") == EM(likelihood="mean")
+
+
+@pytest.mark.parametrize(
+    ("cls", "entry", "message"),
+    [
+        (
+            TrainingConfig,
+            {"epoch": 3},
+            r"^--t has no setting 'epoch' \(there are: epochs, .*\)\. Did you mean 'epochs'\?",
+        ),
+        (HardSharing, {"rank": 3}, r"^--t has no setting 'rank' \(there are: none\)\.$"),
+        (EM, {"name": "em"}, r"^--t has no setting 'name'"),
+        (TrainingConfig, {"epochs": "many"}, r"^--t\..*epochs"),
+        (TrainingConfig, {"epochs": 2.5}, r"^--t\..*epochs"),
+        (TrainingConfig, {"epochs": None}, r"^--t\..*epochs"),
+        (TrainingConfig, {"epochs": [1]}, r"^--t\..*epochs"),
+        (TrainingConfig, {"drop_last": "perhaps"}, r"^--t\..*drop_last"),
+        (TrainingConfig, {"optimiser": "adamm"}, r"^--t\..*optimiser"),
+        (EM, {"groups": ["a"]}, r"^--t\..*groups"),
+        (EM, {"groups": {"a": 1}}, r"^--t\..*groups"),
+        (Net, {"image_shape": [3, 8]}, r"^--t needs a value for .channels."),
+        (Net, {}, r"^--t needs a value for .image_shape."),
+        (Fixed, {"configuration": {"class_path": "os.system"}}, r"^--t\..*configuration"),
+        (TrainingConfig, {"epochs": 0}, r"^--t\.epochs must be at least 1; got 0"),
+        (Fixed, {"configuration": "SXT"}, "Expected a configuration: all, none"),
+    ],
+)
+def test_names_and_types_are_checked(cls: type[Any], entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_plain(cls, entry, "--t")
