@@ -1,0 +1,323 @@
+"""What every learner must do. A new one joins by a factory in the list."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, tiny_net, tiny_task
+
+from lasem.errors import ShapeError, StorageError, TaskError
+from lasem.learner import AbstractLearner, Learner
+from lasem.search import EM, AbstractSearch, Fixed
+from lasem.sharing import AbstractSharing
+from lasem.training import TrainingConfig
+
+QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
+
+
+@final
+@dataclass(frozen=True)
+class Factory:
+    """How a kind of learner is made for images of a shape, and read again."""
+
+    label: str
+    make: Callable[[tuple[int, int, int]], AbstractLearner]
+    load: Callable[[Path], AbstractLearner]
+
+
+def learner_factory(sharing: AbstractSharing, search: AbstractSearch) -> Factory:
+    own = {} if isinstance(search, EM | Fixed) else {"search": search}  # a user's own search is passed again
+
+    def make(shape: tuple[int, int, int]) -> AbstractLearner:
+        return Learner(tiny_net(shape), sharing=sharing, search=search, training=QUICK, seed=7)
+
+    return Factory(f"{sharing.name}-{search.name}", make, lambda folder: Learner.load(folder, **own))
+
+
+FACTORIES = [
+    *(learner_factory(sharing, EM(commit_share=0.5)) for sharing in SHARINGS),
+    learner_factory(SHARINGS[0], Fixed("all")),
+    learner_factory(SHARINGS[0], Fixed("none")),
+    learner_factory(SHARINGS[1], Fixed("top-1")),
+    learner_factory(SHARINGS[2], MovingPrior()),
+]
+every_learner = pytest.mark.parametrize("factory", FACTORIES, ids=lambda f: f.label)
+CLASSES = (2, 4, 3)
+
+
+def learn_three(learner: AbstractLearner, shape: tuple[int, int, int] = GREY) -> None:
+    for k, num_classes in enumerate(CLASSES):
+        record = learner.learn(tiny_task(f"t{k}", num_classes, shape, seed=k))
+        assert (record.task, record.index) == (f"t{k}", k)
+        assert record.classes == learner.classes(f"t{k}")
+        assert record.configuration in record.configurations
+        assert record.parameters_total == learner.num_parameters()
+        assert record.parameters_added == learner.num_parameters(f"t{k}")
+        assert 0 <= record.peak_accuracy <= 1
+        assert 1 <= record.best_epoch <= record.num_epochs == QUICK.epochs
+
+
+@every_learner
+@pytest.mark.parametrize("shape", [GREY, (3, 7, 6)])
+def test_three_tasks_are_learned_answered_saved_and_read(
+    factory: Factory, shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    learner = factory.make(shape)
+    assert learner.task_names == ()
+    learn_three(learner, shape)
+    assert learner.task_names == ("t0", "t1", "t2")
+    images = torch.randint(0, 256, (5, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    learner.save(tmp_path / "model")
+    again = factory.load(tmp_path / "model")
+    assert again.task_names == learner.task_names
+    for name, num_classes in zip(learner.task_names, CLASSES, strict=True):
+        names, probabilities = learner.predict(name, images), learner.predict(name, images, probabilities=True)
+        assert probabilities.shape == (5, num_classes)
+        assert probabilities.dtype == torch.float32
+        torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5))
+        assert names == [learner.classes(name)[k] for k in probabilities.argmax(dim=1).tolist()]
+        assert torch.equal(again.predict(name, images, probabilities=True), probabilities)
+        assert again.predict(name, images.numpy()) == names
+        assert again.predict(name, images[:0]) == []
+        assert again.predict(name, images[:0], probabilities=True).shape == (0, num_classes)
+        assert (again.classes(name), again.num_parameters(name)) == (
+            learner.classes(name),
+            learner.num_parameters(name),
+        )
+        test = tiny_task(name, num_classes, shape, seed=int(name[1])).test
+        assert again.accuracy(name, test) == learner.accuracy(name, test)
+        if isinstance(learner, Learner) and isinstance(again, Learner):
+            assert torch.equal(again.logits(name, images), learner.logits(name, images))
+    assert again.num_parameters() == learner.num_parameters()
+
+
+@every_learner
+def test_parameters_are_counted_as_they_are_stored(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learn_three(learner)
+    learner.save(tmp_path)
+    tensors = tensors_in(tmp_path)
+    assert learner.num_parameters() == sum(t.numel() for t in tensors.values())
+    for name in learner.task_names:
+        owned = sum(t.numel() for key, t in tensors.items() if key.startswith(f"tasks/{name}:"))
+        assert learner.num_parameters(name) == owned
+
+
+@every_learner
+def test_a_model_that_was_read_learns_on_as_if_it_had_never_been_away(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learner.learn(tiny_task("t0"))
+    learner.save(tmp_path / "one")
+    again = factory.load(tmp_path / "one")
+    task = tiny_task("t1", 3, seed=1)
+    assert again.learn(task) == learner.learn(task)
+    learner.save(tmp_path / "stayed")
+    again.save(tmp_path / "away")
+    assert files_in(tmp_path / "stayed") == files_in(tmp_path / "away")
+
+
+@every_learner
+def test_saving_again_only_adds(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learner.save(tmp_path)
+    for k in range(3):
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+        learner.learn(tiny_task(f"t{k}", seed=k))
+        learner.save(tmp_path)
+        learner.save(tmp_path)
+        assert all(p.stat().st_mtime_ns == time for p, time in before.items() if p.parent.parent.name == "tasks")
+        assert len(list(tmp_path.glob("shared-*"))) <= 1
+        assert factory.load(tmp_path).task_names == learner.task_names
+
+
+@every_learner
+def test_names_and_shapes_that_do_not_fit(factory: Factory) -> None:
+    learner, images = factory.make(GREY), torch.zeros(1, *GREY)
+    with pytest.raises(TaskError, match=r"'cifar-7' has not been learned \(learned: none\)"):
+        learner.predict("cifar-7", images)
+    learner.learn(tiny_task("cifar-1"))
+    learner.learn(tiny_task("other"))
+    for ask in (
+        lambda: learner.predict("cifar-7", images),
+        lambda: learner.classes("cifar-7"),
+        lambda: learner.num_parameters("cifar-7"),
+        lambda: learner.accuracy("cifar-7", tiny_task().test),
+    ):
+        with pytest.raises(TaskError, match=r"learned: cifar-1, other\)\. Did you mean 'cifar-1'\?"):
+            ask()
+    with pytest.raises(TaskError, match="Task 'other' has been learned already"):
+        learner.learn(tiny_task("other", seed=5))
+    with pytest.raises(ShapeError, match=r"images of shape \(3, 6, 6\); this network takes \(1, 6, 6\)"):
+        learner.learn(tiny_task("third", shape=(3, 6, 6)))
+    for wrong in (torch.zeros(1, 3, 6, 6), torch.zeros(1, 6, 6), torch.zeros(2, 1, 6, 7)):
+        with pytest.raises(ShapeError, match=r"Expected images of shape \(N, 1, 6, 6\); got \("):
+            learner.predict("other", wrong)
+    with pytest.raises(ShapeError, match=r"uint8 pixels or floats; got torch\.int64"):
+        learner.predict("other", torch.zeros(1, *GREY, dtype=torch.int64))
+    assert learner.task_names == ("cifar-1", "other")
+
+
+@every_learner
+def test_images_as_arrays_bytes_and_floats(factory: Factory) -> None:
+    learner = factory.make(GREY)
+    learner.learn(tiny_task("a"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *GREY), dtype=np.uint8)
+    expected = learner.predict("a", pixels, probabilities=True)
+    before = pixels.copy()
+    for same in (torch.from_numpy(pixels), pixels.astype(np.float32) / 255, pixels.astype(np.float64) / 255):
+        torch.testing.assert_close(learner.predict("a", same, probabilities=True), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(learner.predict("a", pixels[::-1][::-1], probabilities=True), expected)
+    assert np.array_equal(pixels, before)
+
+
+@every_learner
+def test_a_folder_that_holds_something_else_is_left_alone(factory: Factory, tmp_path: Path) -> None:
+    learner, other = factory.make(GREY), factory.make((3, 6, 6))
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path / "model")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("years of work")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.json").write_text('{"tasks": []}')
+    (tmp_path / "newer").mkdir()
+    newer = json.loads((tmp_path / "model" / "config.json").read_text()) | {"format_version": 10**6}
+    (tmp_path / "newer" / "config.json").write_text(json.dumps(newer))
+    (tmp_path / "file").write_text("a file")
+    other.save(tmp_path / "empty")  # no task yet, but of another network
+    shorter = factory.make(GREY)
+    before = files_in(tmp_path)
+    for folder, message in (
+        ("papers", r"holds other files \(thesis\.txt\)"),
+        ("project", "is not a lasem model's"),
+        ("newer", "Install a newer lasem"),
+        ("empty", "holds another model"),
+        ("file", "Cannot write"),
+    ):
+        with pytest.raises(StorageError, match=message):
+            learner.save(tmp_path / folder)
+    for another in (shorter, other):
+        with pytest.raises(StorageError, match="holds another model"):
+            another.save(tmp_path / "model")
+    shorter.learn(tiny_task("a", seed=3))
+    with pytest.raises(StorageError, match="holds another model"):
+        shorter.save(tmp_path / "model")
+    assert files_in(tmp_path) == before
+
+
+@pytest.fixture(scope="module", params=FACTORIES[:1], ids=lambda f: f.label)
+def stored(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Factory, Path]:
+    factory: Factory = request.param
+    folder = tmp_path_factory.mktemp("stored") / "model"
+    learner = factory.make(GREY)
+    for k in range(2):
+        learner.learn(tiny_task(f"t{k}", seed=k))
+    learner.save(folder)
+    return factory, folder
+
+
+def test_every_missing_file_is_an_error_of_storage(stored: tuple[Factory, Path], tmp_path: Path) -> None:
+    factory, folder = stored
+    for number, name in enumerate(files_in(folder)):
+        shutil.copytree(folder, tmp_path / str(number))
+        (tmp_path / str(number) / name).unlink()
+        with pytest.raises(StorageError, match=Path(name).name):
+            factory.load(tmp_path / str(number))
+    for nowhere in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(StorageError, match="Expected a saved model"):
+            factory.load(nowhere)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_damage_is_an_error_of_storage_and_nothing_else(
+    stored: tuple[Factory, Path], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    factory, folder = stored
+    whole = files_in(folder)
+    name = data.draw(st.sampled_from(sorted(whole)))
+    content = bytearray(whole[name])
+    at = data.draw(st.integers(0, len(content) - 1))
+    new = data.draw(
+        st.one_of(st.binary(max_size=3), st.sampled_from([b"-", b"9", b"null", b"1e999", b'"', b"]", b"{"]))
+    )
+    content[at : at + data.draw(st.integers(0, 3))] = new
+    damaged = tmp_path_factory.getbasetemp() / "damaged"
+    if not damaged.exists():
+        shutil.copytree(folder, damaged)
+    (damaged / name).write_bytes(content)
+    try:
+        factory.load(damaged)
+        readable = True
+    except StorageError:
+        readable = False
+    finally:
+        (damaged / name).write_bytes(whole[name])
+    # nothing guards config.json but itself: a changed seed is a seed; every other file is guarded by a checksum
+    assert not readable or name == "config.json" or bytes(content) == whole[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format_version",), 10**6),
+        (("format_version",), "1"),
+        (("format_version",), None),
+        (("seed",), -1),
+        (("seed",), float("inf")),
+        (("seed",), "x"),
+        (("net",), []),
+        (("net", "channels"), [3]),
+        (("net", "image_shape"), [1, 6, 8]),
+        (("net", "dropout"), 3),
+        (("net", "colour"), 3),
+        (("sharing", "name"), "unheard-of"),
+        (("sharing", "name"), None),
+        (("sharing", "name"), ["hps"]),
+        (("search", "name"), "unheard-of"),
+        (("search", "groups"), [5, 5]),
+        (("search", "first_task"), "top-9"),
+        (("training", "epochs"), 0),
+        (("training", "epochs"), None),
+        (("training",), None),
+        (("shared", "file"), "../elsewhere"),
+        (("shared", "checksum"), "0"),
+        (("tasks",), None),
+        (("tasks",), [{"name": "../../etc", "checksum": "0"}]),
+        (("tasks",), [{"name": "t0"}]),
+        (("tasks",), ["t0"]),
+        (("tasks",), [3]),
+    ],
+    ids=str,
+)
+def test_settings_that_no_model_has_are_an_error_of_storage(
+    stored: tuple[Factory, Path], tmp_path: Path, path: tuple[str, ...], value: Any
+) -> None:
+    factory, folder = stored
+    shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    part = config
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StorageError):
+        factory.load(tmp_path / "model")
+
+
+def test_a_users_own_parts_are_named_if_they_are_not_passed(tmp_path: Path) -> None:
+    learner = Learner(tiny_net(), search=MovingPrior(), training=QUICK)
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path)
+    with pytest.raises(StorageError, match=r"saved with the search 'moving-prior', .* pass search=\.\.\. to load"):
+        Learner.load(tmp_path)
+    assert Learner.load(tmp_path, search=MovingPrior()).task_names == ("a",)

@@ -1,0 +1,136 @@
+"""What every sharing mechanism must do. A new one joins by standing in the list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lasem.nets import AbstractBlock, ConvBlock, InitialWeights, LinearBlock, Weights
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
+
+
+@final
+@dataclass(frozen=True)
+class ScaledSharing(AbstractSharing):
+    """A user's own mechanism, in a file of their own: tasks share a layer up to one factor."""
+
+    name: ClassVar[str] = "scaled"
+
+    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        return block.shapes
+
+    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        return {"scale": (1,)}
+
+    def initial_shared(
+        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        return block.initial(generator, rule)
+
+    def initial_task(
+        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+    ) -> dict[str, Tensor]:
+        return {"scale": torch.ones(1)}
+
+    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
+        return {name: value * task["scale"] for name, value in shared.items()}
+
+
+SHARINGS: list[AbstractSharing] = [
+    HardSharing(),
+    TensorFactorization(),
+    TensorFactorization(penalty_weight=0, max_rank=2, start="glorot"),
+    Deconvolution(),
+    Deconvolution(sizes="stl-10", filter_size=5, start="glorot"),
+    ScaledSharing(),
+]
+every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=str)
+
+blocks = st.one_of(
+    st.builds(ConvBlock, st.integers(1, 5), st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(1, 2)),
+    st.builds(LinearBlock, st.integers(1, 9), st.integers(1, 9)),
+)
+rules: st.SearchStrategy[InitialWeights] = st.sampled_from(("he", "paper"))
+
+
+def shapes_of(tensors: Weights) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in tensors.items()}
+
+
+def start(
+    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int = 0
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    shared = sharing.initial_shared(block, torch.Generator().manual_seed(seed), rule)
+    return shared, sharing.initial_task(block, shared, torch.Generator().manual_seed(seed + 1), rule)
+
+
+@every_sharing
+@given(blocks, rules)
+def test_shapes_and_counts_are_those_of_the_tensors(
+    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
+) -> None:
+    shared, own = start(sharing, block, rule)
+    assert shapes_of(shared) == sharing.shared_shapes(block)
+    assert shapes_of(own) == sharing.task_shapes(block)
+    assert shapes_of(sharing.weights(block, shared, own)) == block.shapes
+    assert sharing.num_shared(block) == sum(t.numel() for t in shared.values())
+    assert sharing.num_owned(block, transferred=True) == sum(t.numel() for t in own.values())
+    plain = block.initial(torch.Generator().manual_seed(0), rule)
+    assert shapes_of(plain) == block.shapes
+    assert sharing.num_owned(block, transferred=False) == block.num_parameters == sum(t.numel() for t in plain.values())
+
+
+@every_sharing
+@given(blocks, rules)
+def test_it_is_a_function_of_its_arguments_alone(
+    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
+) -> None:
+    shared, own = start(sharing, block, rule)
+    before = {name: value.clone() for name, value in {**shared, **own}.items()}
+    global_state = torch.random.get_rng_state()
+    first, again = sharing.weights(block, shared, own), sharing.weights(block, shared, own)
+    assert all(torch.equal(first[name], again[name]) for name in block.shapes)
+    shared_again, own_again = start(sharing, block, rule)
+    assert all(torch.equal(value, {**shared_again, **own_again}[name]) for name, value in before.items())
+    assert all(torch.equal(value, {**shared, **own}[name]) for name, value in before.items())
+    assert torch.equal(global_state, torch.random.get_rng_state())
+
+
+@every_sharing
+@pytest.mark.parametrize("block", [ConvBlock(2, 3, 3), ConvBlock(2, 3, 2, 2), LinearBlock(5, 4)])
+def test_weights_and_penalty_are_differentiable(sharing: AbstractSharing, block: AbstractBlock) -> None:
+    shared, own = start(sharing, block, "paper")
+    arguments = [t.double().requires_grad_() for t in (*shared.values(), *own.values())]
+
+    def made(*values: Tensor) -> tuple[Tensor, ...]:
+        of_shared = dict(zip(shared, values, strict=False))
+        of_task = dict(zip(own, values[len(shared) :], strict=True))
+        return tuple(sharing.weights(block, of_shared, of_task)[name] for name in block.shapes)
+
+    assert torch.autograd.gradcheck(made, arguments)
+    for weight in made(*arguments):
+        assert weight.dtype == torch.float64
+    penalty = sharing.penalty(block, dict(zip(own, arguments[len(shared) :], strict=True)))
+    if penalty is not None:
+        assert penalty.shape == ()
+        gradients = torch.autograd.grad(penalty, arguments, allow_unused=True)
+        assert all(g is None for g in gradients[: len(shared)])  # shared knowledge is not penalised for one task
+        assert all(bool(g.isfinite().all()) for g in gradients if g is not None)
+
+
+@every_sharing
+@given(blocks, rules, st.integers(0, 5))
+def test_a_fresh_layer_is_alive(
+    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int
+) -> None:
+    shared, own = start(sharing, block, rule, seed)
+    weight = sharing.weights(block, shared, own)["weight"]
+    assert bool(weight.isfinite().all())
+    assert bool((weight != 0).any())
+    assert float(weight.abs().max()) < 20

@@ -1,0 +1,131 @@
+"""Small tasks, networks and learners for the tests of training, learners and contracts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lasem.data import Task
+from lasem.nets import Net
+from lasem.search import AbstractSearch, SearchState
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
+from lasem.space import Space, full
+
+SHARINGS: list[AbstractSharing] = [HardSharing(), TensorFactorization(), Deconvolution()]
+GREY = (1, 6, 6)
+
+
+def tiny_task(
+    name: str = "task", num_classes: int = 2, shape: tuple[int, int, int] = GREY, seed: int = 0, num_train: int = 10
+) -> Task:
+    """Noise around one pattern for each class, in bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.rand(num_classes, *shape, generator=generator)
+
+    def split(num: int) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(num) % num_classes
+        images = 0.5 * patterns[labels] + 0.5 * torch.rand(num, *shape, generator=generator)
+        return (images * 255).to(torch.uint8), labels
+
+    classes = [f"{name}-class-{k}" for k in range(num_classes)]
+    return Task.from_tensors(name, train=split(num_train), valid=split(6), test=split(6), classes=classes)
+
+
+def tiny_net(
+    shape: tuple[int, int, int] = GREY, depth: int = 2, linear: Sequence[int] = (), dropout: float = 0.5
+) -> Net:
+    """Convolutions, the second one pooled, and linear layers behind them."""
+    return Net(
+        image_shape=shape,
+        channels=(3, 4, 2, 3, 2, 3)[:depth],
+        kernels=(3, 2, 3, 1, 3, 3)[:depth],
+        pools=(1, 2, 1, 1, 1, 1)[:depth],
+        linear=tuple(linear),
+        hidden=(5,),
+        dropout=dropout,
+    )
+
+
+def tensors_in(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a saved model: ``shared:layer.0.weight``, ``tasks/NAME:head.bias.0``."""
+    found = {f"shared:{k}": v for path in folder.glob("shared-*") for k, v in load_file(path).items()}
+    for path in folder.glob("tasks/*/weights.safetensors"):
+        found |= {f"tasks/{path.parent.name}:{k}": v for k, v in load_file(path).items()}
+    return found
+
+
+def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert list(sorted(first)) == list(sorted(second))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def configurations_in(folder: Path) -> dict[str, str]:
+    return {
+        path.parent.name: json.loads(path.read_text())["configuration"] for path in folder.glob("tasks/*/task.json")
+    }
+
+
+@final
+@dataclass(frozen=True)
+class MovingPrior(AbstractSearch):
+    """A user's own search, in a file of their own."""
+
+    name: ClassVar[str] = "moving-prior"
+    rate: float = 0.1
+
+    def space(self, depth: int, task_index: int) -> Space:
+        return full(depth)
+
+    def init(self, num_configurations: int) -> SearchState:
+        return SearchState(torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64))
+
+    def prior(self, state: SearchState) -> Tensor:
+        return state.mass
+
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        posterior = torch.softmax(state.mass.log() + log_likelihood.sum(dim=1), dim=0)
+        return posterior, SearchState(torch.lerp(state.mass, posterior, self.rate))
+
+    def advance(self, state: SearchState, progress: float) -> SearchState:
+        return state
+
+    def best(self, state: SearchState) -> int:
+        return int(state.mass.argmax())
+
+
+@final
+@dataclass(frozen=True)
+class Scripted(AbstractSearch):
+    """The leading configuration changes with every epoch, whatever the evidence."""
+
+    name: ClassVar[str] = "scripted"
+
+    def space(self, depth: int, task_index: int) -> Space:
+        return full(depth)
+
+    def init(self, num_configurations: int) -> SearchState:
+        return SearchState(torch.zeros(num_configurations, dtype=torch.float64))
+
+    def prior(self, state: SearchState) -> Tensor:
+        return torch.full_like(state.mass, 1 / len(state.mass))
+
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        return self.prior(state), state
+
+    def advance(self, state: SearchState, progress: float) -> SearchState:
+        return SearchState(state.mass + 1)
+
+    def best(self, state: SearchState) -> int:
+        return int(state.mass[0]) % len(state.mass)

@@ -1,0 +1,350 @@
+"""What only this learner promises: protected knowledge, equal starts, restored epochs, exact resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
+from lasem.learner import Learner, TrainingState
+from lasem.nets import Net
+from lasem.records import EpochRecord, TimingRecord
+from lasem.search import EM, AbstractSearch, Fixed
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.space import full
+from lasem.training import TrainingConfig
+from lasem.training import trainer as trainer_module
+from lasem.training.config import OPTIMISERS
+
+from .fixture import (
+    GREY,
+    SHARINGS,
+    MovingPrior,
+    Scripted,
+    assert_same_tensors,
+    configurations_in,
+    files_in,
+    tensors_in,
+    tiny_net,
+    tiny_task,
+)
+
+every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+QUICK = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.01)
+PAPER = TrainingConfig(
+    epochs=3,
+    batch_size=5,
+    drop_last=True,
+    optimiser="rmsprop-tf",
+    learning_rate=0.01,
+    schedule="inverse",
+    learning_rate_decay=0.1,
+    restore_best=False,
+    tolerance=0,
+    specific_start="fresh",
+    factors_start="fresh",
+)
+PAPER_SEARCH = EM(likelihood="mean", prior_form="average", first_task="search", commit_probability=2, commit_share=1)
+
+
+def paper_net(depth: int = 3) -> Net:
+    return Net(image_shape=GREY, channels=(3,) * depth, kernels=(3,) * depth, pools=(1,) * depth, initial="paper")
+
+
+def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
+    learner.save(folder)
+    return tensors_in(folder)
+
+
+@every_sharing
+@pytest.mark.parametrize(
+    ("search", "training"),
+    [
+        (EM(), QUICK),
+        (PAPER_SEARCH, PAPER),
+        (MovingPrior(), QUICK),
+        *((Fixed(name), QUICK) for name in ("all", "none", "top-2", "bottom-1", "alternating")),
+    ],
+    ids=str,
+)
+def test_what_earlier_tasks_own_and_what_is_not_transferred_keeps_every_bit(
+    sharing: AbstractSharing, search: AbstractSearch, training: TrainingConfig, tmp_path: Path
+) -> None:
+    learner = Learner(paper_net(), sharing=sharing, search=search, training=training)
+    before: dict[str, Tensor] = {}
+    for index in range(4):
+        record = learner.learn(tiny_task(f"t{index}", num_classes=2 + index % 2, seed=index))
+        after = saved(learner, tmp_path / str(index))
+        for name, value in before.items():
+            room, rest = name.split(":")
+            if room != "shared":
+                assert torch.equal(after[name], value), name
+            else:
+                transferred = record.configuration[int(rest.split(".")[1])] == "T"
+                assert torch.equal(after[name], value) != transferred, name
+        for name in set(after) - set(before):
+            if name.startswith("shared:"):
+                assert record.configuration[int(name.split(".")[1])] == "T"
+        before = after
+
+
+@every_sharing
+@pytest.mark.parametrize(("search", "training"), [(EM(), QUICK), (PAPER_SEARCH, PAPER)], ids=["default", "paper"])
+def test_the_same_seed_gives_the_same_bits(
+    sharing: AbstractSharing, search: AbstractSearch, training: TrainingConfig, tmp_path: Path
+) -> None:
+    runs, records = [], []
+    for number, seed in enumerate((3, 3, 4)):
+        torch.manual_seed(number)  # nobody's business
+        learner = Learner(tiny_net(), sharing=sharing, search=search, training=training, seed=seed)
+        records.append([learner.learn(tiny_task(f"t{k}", seed=k)) for k in range(2)])
+        runs.append(saved(learner, tmp_path / str(number)))
+    assert records[0] == records[1]
+    assert_same_tensors(runs[0], runs[1])
+    assert all(
+        not torch.equal(value, runs[2][name])
+        for name, value in runs[0].items()
+        if name in runs[2] and value.shape == runs[2][name].shape
+    )
+
+
+STILL = TrainingConfig(
+    epochs=1, batch_size=10, learning_rate=1e-30, optimiser="sgd", specific_start="fresh", factors_start="fresh"
+)
+"""Steps too small to change a bit: what comes out is what the task started with."""
+
+
+def starts(tmp_path: Path, name: str, search: AbstractSearch, num_before: int, **options: Any) -> dict[str, Tensor]:
+    options = {"sharing": HardSharing(), "training": STILL} | options
+    learner = Learner(paper_net(), search=search, **options)
+    for k in range(num_before):
+        learner.learn(tiny_task(f"before{k}", num_classes=2 + k, seed=9 + k))
+    learner.learn(tiny_task("last"))
+    found = saved(learner, tmp_path / name)
+    return {key.removeprefix("tasks/last:"): value for key, value in found.items() if key.startswith("tasks/last:")}
+
+
+def test_methods_start_a_task_from_the_same_values(tmp_path: Path) -> None:
+    alone = starts(tmp_path, "none", Fixed("none"), 1)
+    for name, search in (("top", Fixed("top-1")), ("alternating", Fixed("alternating")), ("em", EM(first_task="none"))):
+        other = starts(tmp_path, name, search, 1)
+        assert set(other) <= set(alone)
+        assert_same_tensors({key: alone[key] for key in other}, other)
+    for sharing in SHARINGS:
+        other = starts(tmp_path, f"of-{sharing.name}", Fixed("top-1"), 1, sharing=sharing)
+        assert all(torch.equal(other[key], alone[key]) for key in alone if not key.startswith("layer.2"))
+
+
+def test_every_task_has_its_own_start_that_only_its_position_decides(tmp_path: Path) -> None:
+    first, second, third = (starts(tmp_path, str(n), Fixed("none"), n) for n in range(3))
+    for a, b in ((first, second), (second, third)):
+        assert all(not torch.equal(a[key], b[key]) for key in a if "weight" in key)
+    assert_same_tensors(second, starts(tmp_path, "again", Fixed("none"), 1, training=STILL))
+
+
+def test_specific_weights_may_start_from_the_shared_ones(tmp_path: Path) -> None:
+    for sharing in SHARINGS:
+        training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", specific_start="shared")
+        search = EM(first_task="all", likelihood="mean", commit_share=1, commit_probability=2)
+        learner = Learner(paper_net(1), sharing=sharing, search=search, training=training)
+        block = learner.net.blocks[0]
+        learner.learn(tiny_task("a"))
+        seen: list[TrainingState] = []
+        learner.learn(tiny_task("b"), on_epoch=lambda _, __, state, seen=seen: seen.append(state()))
+        weights = seen[0].tensors
+        parts = {
+            part: {k.split(".", 4)[-1]: v for k, v in weights.items() if k.startswith(f"weights.layer.0.{part}.")}
+            for part in ("shared", "factors", "specific")
+        }
+        made = sharing.weights(block, parts["shared"], parts["factors"])
+        torch.testing.assert_close(parts["specific"], made)
+
+
+def test_factors_may_start_from_the_latest_task_that_has_some(tmp_path: Path) -> None:
+    for sharing in SHARINGS[1:]:
+        learner = Learner(paper_net(2), sharing=sharing, search=Fixed("all"), training=QUICK)
+        learner.learn(tiny_task("a"))
+        learner.save(tmp_path / sharing.name)
+        still = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", factors_start="latest")
+        again = Learner.load(tmp_path / sharing.name, training=still)
+        again.learn(tiny_task("b", seed=1))
+        found = saved(again, tmp_path / f"{sharing.name}-2")
+        for key, value in found.items():
+            if key.startswith("tasks/b:layer"):
+                assert torch.equal(value, found[key.replace("tasks/b", "tasks/a")]), key
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Path) -> None:
+    training = TrainingConfig(
+        epochs=6, batch_size=5, learning_rate=0.02, schedule="constant", restore_best=restore_best, tolerance=0
+    )
+    num_other = 0
+    for seed in range(4):
+        seen: list[tuple[EpochRecord, TrainingState]] = []
+
+        def watch(epoch: EpochRecord, _: TimingRecord, state: Any, seen: Any = seen) -> None:
+            seen.append((epoch, state()))
+
+        learner = Learner(tiny_net(), search=Scripted(), training=training, seed=seed)
+        record = learner.learn(tiny_task("a", num_classes=3, seed=seed), on_epoch=watch)
+        highest = max(epoch.valid_accuracy for epoch, _ in seen)
+        best = next(k for k, (epoch, _) in enumerate(seen) if epoch.valid_accuracy == highest)
+        epoch, state = seen[best if restore_best else -1]
+        assert (record.best_epoch, record.num_epochs, record.valid_accuracy) == (best + 1, 6, highest)
+        assert record.configuration == learner.configuration("a") == epoch.configuration
+        for key, value in saved(learner, tmp_path / str(seed)).items():
+            room, name = key.split(":")
+            if name.startswith("layer"):
+                layer, number, rest = name.split(".", 2)
+                name = f"{layer}.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
+            assert torch.equal(value, state.tensors[f"weights.{name}"]), key
+        num_other += seen[-1][0].configuration != seen[best][0].configuration
+    assert num_other > 0
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop(*_: Any) -> None:
+    raise StoppedError
+
+
+@every_sharing
+def test_a_task_that_fails_leaves_no_trace(sharing: AbstractSharing, tmp_path: Path) -> None:
+    learner = Learner(tiny_net(), sharing=sharing, training=QUICK)
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path / "before")
+    images = torch.rand(3, *GREY)
+    logits = learner.logits("a", images)
+
+    def unchanged(name: str) -> None:
+        assert learner.task_names == ("a",)
+        assert torch.equal(learner.logits("a", images), logits)
+        learner.save(tmp_path / name)
+        assert files_in(tmp_path / name) == files_in(tmp_path / "before")
+
+    with pytest.raises(StoppedError):
+        learner.learn(tiny_task("b", seed=1), on_epoch=stop)
+    unchanged("stopped")
+    with pytest.raises(TaskError):
+        learner.learn(tiny_task("a"))
+    with pytest.raises(ShapeError):
+        learner.learn(tiny_task("b", shape=(1, 7, 6)))
+    unchanged("refused")
+    learner.training = TrainingConfig(
+        epochs=8, batch_size=5, optimiser="sgd", learning_rate=1e6, weight_decay=1, schedule="constant"
+    )
+    with pytest.raises(TrainingError):
+        learner.learn(tiny_task("b", seed=1))
+    learner.training = QUICK
+    unchanged("diverged")
+    after_failures = learner.learn(tiny_task("b", seed=1))
+    fresh = Learner.load(tmp_path / "before")
+    assert after_failures == fresh.learn(tiny_task("b", seed=1))
+    assert_same_tensors(saved(learner, tmp_path / "x"), saved(fresh, tmp_path / "y"))
+
+
+def through_disk(state: TrainingState) -> TrainingState:
+    return TrainingState(load(save(dict(state.tensors))), json.loads(json.dumps(state.plain)))
+
+
+@pytest.mark.parametrize(
+    ("sharing", "optimiser"),
+    [*((HardSharing(), name) for name in OPTIMISERS), *((sharing, "adam") for sharing in SHARINGS[1:])],
+    ids=str,
+)
+def test_training_resumes_after_any_epoch_to_the_same_bits(
+    sharing: AbstractSharing, optimiser: Any, tmp_path: Path
+) -> None:
+    training = TrainingConfig(epochs=4, batch_size=4, optimiser=optimiser, learning_rate=0.005, patience=3)
+    search = EM(commit_probability=2, commit_share=0.75, prior_form="average")  # commits before the last epoch
+    learner = Learner(tiny_net(), sharing=sharing, search=search, training=training)
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path / "a")
+    states: list[TrainingState] = []
+    epochs: list[EpochRecord] = []
+
+    def keep(epoch: EpochRecord, _: TimingRecord, state: Any) -> None:
+        epochs.append(epoch)
+        states.append(through_disk(state()))
+
+    task = tiny_task("b", num_classes=3, seed=1)
+    whole = learner.learn(task, on_epoch=keep)
+    expected = saved(learner, tmp_path / "whole")
+    assert len(states) >= 3
+    for k, state in enumerate(states, start=1):
+        other, later = Learner.load(tmp_path / "a"), []
+        record = other.learn(task, resume_from=state, on_epoch=lambda epoch, *_, later=later: later.append(epoch))
+        assert later == epochs[k:]
+        assert record == whole
+        assert_same_tensors(saved(other, tmp_path / f"resumed-{k}"), expected)
+
+
+def test_steps_and_epochs_are_counted_as_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    original = trainer_module.learning_rate
+
+    def watched(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
+        asked.append((epoch, epochs_before))
+        return original(config, epoch, epochs_before)
+
+    monkeypatch.setattr(trainer_module, "learning_rate", watched)
+    learner = Learner(tiny_net(), training=TrainingConfig(epochs=2, batch_size=5, schedule="inverse"))
+    steps: list[float] = []
+    for k in range(3):
+        learner.learn(
+            tiny_task(f"t{k}"), on_epoch=lambda *a: steps.append(a[2]().tensors["optimiser.head.bias.1.step"].item())
+        )
+    assert asked == [(0, 0), (1, 0), (0, 2), (1, 2), (0, 4), (1, 4)]  # epochs over all tasks
+    assert steps == [2, 4] * 3  # the optimiser starts afresh
+
+
+def test_the_first_task_is_not_searched_unless_asked() -> None:
+    learner = Learner(tiny_net(), training=QUICK)
+    first, second = learner.learn(tiny_task("a")), learner.learn(tiny_task("b", seed=1))
+    assert (first.configurations, first.configuration, first.commit_epoch) == (("TT",), "TT", None)
+    assert second.configurations == tuple(map(str, full(2)))
+    assert second.commit_epoch == 2
+    searched = Learner(tiny_net(), search=EM(first_task="search"), training=QUICK).learn(tiny_task("a"))
+    assert len(searched.configurations) == 4
+
+
+@pytest.mark.parametrize("search", [Fixed("none"), Fixed("all"), EM()])
+def test_it_learns_what_can_be_learned(search: AbstractSearch) -> None:
+    training = TrainingConfig(epochs=25, batch_size=8, learning_rate=0.01)
+    learner = Learner(tiny_net(dropout=0.1), search=search, training=training)
+    records = [learner.learn(tiny_task(f"t{k}", num_classes=2, seed=k, num_train=24)) for k in range(2)]
+    assert min(record.peak_accuracy for record in records) >= 0.8
+    assert records[1].peak_accuracy == learner.accuracy("t1", tiny_task("t1", num_classes=2, seed=1, num_train=24).test)
+
+
+def test_linear_layers_and_groups_in_a_learner(tmp_path: Path) -> None:
+    for sharing in SHARINGS:
+        net = tiny_net(depth=2, linear=(5,))
+        learner = Learner(net, sharing=sharing, search=EM(groups=(2, 1)), training=QUICK)
+        learner.learn(tiny_task("a"))
+        record = learner.learn(tiny_task("b", seed=1))
+        assert record.configurations == ("SSS", "SST", "TTS", "TTT")
+        learner.save(tmp_path / sharing.name)
+        assert configurations_in(tmp_path / sharing.name)["b"] == record.configuration
+
+
+def test_arguments_are_checked_at_the_start() -> None:
+    with pytest.raises(ConfigError, match="A seed must be at least 0; got -1"):
+        Learner(tiny_net(), seed=-1)
+    with pytest.raises(DeviceError, match=r"Expected a device that is there \(cpu.*\); got 'cuda:99'"):
+        Learner(tiny_net(), device="cuda:99")
+    with pytest.raises(DeviceError, match="got 'gpu'"):
+        Learner(tiny_net(), device="gpu")
+    with pytest.raises(ConfigError, match="'top-3' asks for 3 layers; the network has 2"):
+        Learner(tiny_net(), search=Fixed("top-3"))
+    with pytest.raises(ConfigError, match="add up to the network's 2 layers"):
+        Learner(tiny_net(), search=EM(groups=(3,)))

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasem.errors import ConfigError
+from lasem.search import EM, batch_log_likelihood
+from lasem.space import full, grouped
+
+LIKELIHOODS = ("mean", "geometric", "product")
+
+
+def naive_likelihood(probabilities: list[float], kind: str) -> float:
+    if kind == "mean":
+        return sum(probabilities) / len(probabilities)
+    return math.prod(probabilities) ** (1 / len(probabilities) if kind == "geometric" else 1)
+
+
+def naive_steps(
+    batches: list[list[list[float]]], likelihood: str, prior_form: str
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Posterior of every step, and the prior after it."""
+    num = len(batches[0])
+    counts, sums, prior = [1.0] * num, [0.0] * num, [1 / num] * num
+    posteriors, priors = [], []
+    for step, batch in enumerate(batches, start=1):
+        joint = [prior[c] * naive_likelihood(batch[c], likelihood) for c in range(num)]
+        posterior = [value / sum(joint) for value in joint]
+        counts[posterior.index(max(posterior))] += 1
+        sums = [total + value for total, value in zip(sums, posterior, strict=True)]
+        prior = [n / sum(counts) for n in counts] if prior_form == "count" else [total / step for total in sums]
+        posteriors.append(posterior)
+        priors.append(prior)
+    return posteriors, priors
+
+
+@pytest.mark.parametrize("prior_form", ["count", "average"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@given(
+    st.integers(2, 5).flatmap(
+        lambda num: st.lists(
+            st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=num, max_size=num),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_every_step_is_the_calculation_by_hand(
+    likelihood: Any, prior_form: Any, batches: list[list[list[float]]]
+) -> None:
+    search = EM(likelihood=likelihood, prior_form=prior_form)
+    state = search.init(len(batches[0]))
+    posteriors, priors = naive_steps(batches, likelihood, prior_form)
+    assert search.prior(state).tolist() == [1 / len(batches[0])] * len(batches[0])
+    for batch, posterior, prior in zip(batches, posteriors, priors, strict=True):
+        ranked = sorted(posterior)
+        weights, state = search.step(state, torch.tensor(batch, dtype=torch.float64).log())
+        torch.testing.assert_close(weights, torch.tensor(posterior, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+        if prior_form == "count" and ranked[-1] - ranked[-2] < 1e-9:
+            return  # which of two equal ones counts is not promised
+        torch.testing.assert_close(search.prior(state), torch.tensor(prior, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+def test_one_mini_batch_in_numbers() -> None:
+    """Two images, two configurations: p = .3, .3 against .2, .4."""
+    log_likelihood = torch.tensor([[0.3, 0.3], [0.2, 0.4]], dtype=torch.float64).log()
+    expected = {"mean": 0.3 / (0.3 + 0.3), "product": 0.09 / (0.09 + 0.08), "geometric": 0.3 / (0.3 + 0.08**0.5)}
+    for kind, value in expected.items():
+        search = EM(likelihood=kind)  # type: ignore[arg-type]
+        weights, state = search.step(search.init(2), log_likelihood)
+        assert math.isclose(weights[0].item(), value, rel_tol=1e-12)
+        if kind != "mean":
+            assert search.prior(state).tolist() == [2 / 3, 1 / 3]
+            second, _ = search.step(state, log_likelihood)
+            assert math.isclose(second[0].item(), 2 * value / (2 * value + 1 - value), rel_tol=1e-12)
+
+
+def test_at_batch_10_the_mean_is_flat_and_the_product_is_not() -> None:
+    """The ratios that the reference gives for p = .30 against .25."""
+    log_likelihood = torch.tensor([[0.30] * 10, [0.25] * 10], dtype=torch.float64).log()
+    ratios = [
+        (batch_log_likelihood(log_likelihood, kind) @ torch.tensor([1.0, -1.0]).double()).exp() for kind in LIKELIHOODS
+    ]
+    for ratio, expected in zip(ratios, (1.2, 1.2, 6.19), strict=True):
+        assert math.isclose(ratio.item(), expected, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_improbable_batches_do_not_underflow(likelihood: Any) -> None:
+    search = EM(likelihood=likelihood, prior_form="average")
+    state = search.init(3)
+    for _ in range(5):
+        weights, state = search.step(state, torch.tensor([[-900.0] * 40, [-901.0] * 40, [-1e6] * 40]))
+        assert bool(weights.isfinite().all())
+        assert math.isclose(weights.sum().item(), 1, rel_tol=1e-12)
+    assert search.best(state) == 0
+
+
+def test_the_state_that_went_in_stays_as_it_was() -> None:
+    for form in ("count", "average"):
+        search = EM(prior_form=form)  # type: ignore[arg-type]
+        state = search.init(2)
+        before = state.mass.clone()
+        search.step(state, torch.tensor([[-1.0], [-2.0]]))
+        assert torch.equal(state.mass, before)
+
+
+def led_by(search: EM, winner: int, steps: int) -> Any:
+    state = search.init(4)
+    evidence = torch.full((4, 1), -3.0)
+    evidence[winner] = -1
+    for _ in range(steps):
+        _, state = search.step(state, evidence)
+    return state
+
+
+def test_commitment_when_the_prior_is_large_enough() -> None:
+    search = EM(commit_probability=0.7, commit_share=1)
+    short, long = led_by(search, 2, 5), led_by(search, 2, 6)  # 6 / 9 and 7 / 10
+    assert search.advance(short, 0.99).committed is None
+    assert search.advance(long, 0.01).committed == 2
+    assert search.advance(long, 0.0).committed is None
+
+
+def test_commitment_when_the_share_of_epochs_is_spent() -> None:
+    search = EM(commit_probability=1.01, commit_share=0.25)
+    state = led_by(search, 1, 2)
+    assert search.advance(state, 0.2499).committed is None
+    committed = search.advance(state, 0.25)
+    assert committed.committed == search.best(committed) == 1
+    assert search.prior(committed).tolist() == [0, 1, 0, 0]
+    assert search.candidates(committed, 4) == (1,)
+    assert search.candidates(state, 4) == (0, 1, 2, 3)
+    assert search.advance(committed, 0.9) is committed
+
+
+def test_no_commitment_if_both_are_out_of_reach() -> None:
+    search = EM(commit_probability=1.01, commit_share=1)
+    assert search.advance(led_by(search, 1, 300), 0.999).committed is None
+
+
+def test_spaces() -> None:
+    assert EM().space(4, 1) == full(4)
+    assert EM(groups=(2, 2)).space(4, 1) == grouped((2, 2))
+    assert [str(c) for c in EM().space(3, 0)] == ["TTT"]
+    assert [str(c) for c in EM(first_task="alternating", groups=(2, 1)).space(3, 0)] == ["STS"]
+    assert EM(first_task="search").space(3, 0) == full(3)
+    with pytest.raises(
+        ConfigError, match="add up to the network's 4 layers that can be transferred; got 3, 2, which is 5"
+    ):
+        EM(groups=(3, 2)).space(4, 1)
+    with pytest.raises(ConfigError, match="'top-4' asks for 4 layers; the network has 3"):
+        EM(first_task="top-4").space(3, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"likelihood": "meen"}, "likelihood must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
+        ({"prior_form": "counts"}, "Did you mean 'count'"),
+        ({"commit_probability": 0}, r"EM\.commit_probability must be above 0; got 0"),
+        ({"commit_share": 1.5}, r"EM\.commit_share must be above 0 and at most 1; got 1\.5"),
+        ({"groups": (2, 0)}, r"EM\.groups must be at least 1; got 0"),
+        ({"first_task": "searched"}, "Expected a configuration: all, none"),
+    ],
+)
+def test_settings_are_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EM(**change)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lasem.errors import ConfigError
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, office_home, stl10
+from lasem.nets.initial import PAPER_DEVIATION
+from lasem.sharing import Deconvolution
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {
+        k: torch.randn(shape, dtype=torch.float64, generator=generator(n))
+        for n, (k, shape) in enumerate(shapes.items())
+    }
+
+
+def naive_kernel(knowledge: Tensor, filter_: Tensor, bias: Tensor, combine: Tensor, sides: tuple[int, int]) -> Tensor:
+    """SAME with stride 2: entry i of the knowledge spreads the filter around position 2i; then Z . U."""
+    (_, height, width), f = knowledge.shape, filter_.shape[-1]
+    made = torch.zeros(filter_.shape[1], *sides, dtype=knowledge.dtype) + bias[:, None, None]
+    for i, j, a, b in product(range(height), range(width), range(f), range(f)):
+        row, column = 2 * i + a - f // 2, 2 * j + b - f // 2
+        if 0 <= row < sides[0] and 0 <= column < sides[1]:
+            for c, o in product(range(filter_.shape[0]), range(filter_.shape[1])):
+                made[o, row, column] += knowledge[c, i, j] * filter_[c, o, a, b]
+    weight = torch.zeros(combine.shape[1], combine.shape[2], *sides, dtype=knowledge.dtype)
+    for t in range(filter_.shape[1]):
+        weight += combine[t][:, :, None, None] * made[t][None, None]
+    return weight
+
+
+@pytest.mark.parametrize("filter_size", [1, 3, 5])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 11])
+def test_the_kernel_is_its_definition(kernel: int, filter_size: int) -> None:
+    sharing, block = Deconvolution(filter_size=filter_size), ConvBlock(2, 3, kernel)
+    shared, task = random(sharing.shared_shapes(block)), random(sharing.task_shapes(block))
+    assert shared["knowledge"].shape[1:] == (math.ceil((kernel + 1) / 2),) * 2
+    made = sharing.weights(block, shared, task)
+    expected = naive_kernel(shared["knowledge"], task["filter"], task["filter_bias"], task["combine"], (kernel, kernel))
+    torch.testing.assert_close(made["weight"], expected)
+    assert torch.equal(made["bias"], task["bias"])
+    assert set(made) == {"weight", "bias"}
+
+
+def test_a_linear_layer_is_one_kernel_between_one_channel_and_one() -> None:
+    sharing, block = Deconvolution(), LinearBlock(6, 3)
+    shared, task = random(sharing.shared_shapes(block)), random(sharing.task_shapes(block))
+    assert sharing.shared_shapes(block) == {"knowledge": (4, 2, 4)}
+    assert task["combine"].shape == (8, 1, 1)
+    expected = naive_kernel(shared["knowledge"], task["filter"], task["filter_bias"], task["combine"], (3, 6))
+    torch.testing.assert_close(sharing.weights(block, shared, task)["weight"], expected[0, 0])
+
+
+CIFAR6 = [(2, 16, 3, 24), (2, 24, 3, 48), (2, 32, 3, 64), (2, 36, 3, 72), (2, 64, 3, 128), (2, 72, 3, 144)]
+OFFICE_HOME = [(6, 24, 3, 48), (3, 64, 3, 128), (2, 64, 3, 128), (2, 64, 3, 128)]
+STL10 = [(2, 12, 3, 24), (2, 24, 3, 48), (2, 32, 3, 64), (2, 48, 3, 96), (2, 64, 3, 128), (2, 96, 3, 192)]
+
+
+@pytest.mark.parametrize(
+    ("net", "sizes", "table"),
+    [
+        (cifar(), "cifar", CIFAR6[:4]),
+        (cifar(depth=6), "cifar", CIFAR6),
+        (office_home(), "cifar", OFFICE_HOME),
+        (office_home(), "stl-10", OFFICE_HOME),
+        (stl10(), "stl-10", STL10),
+    ],
+)
+def test_the_papers_sizes(net: Net, sizes: str, table: list[tuple[int, int, int, int]]) -> None:
+    sharing = Deconvolution(sizes=sizes)  # type: ignore[arg-type]
+    for block, (h, knowledge_channels, f, task_channels) in zip(net.blocks, table, strict=True):
+        assert isinstance(block, ConvBlock)
+        assert sharing.shared_shapes(block) == {"knowledge": (knowledge_channels, h, h)}
+        assert block.kernel == 2 * (h - 1) + 1
+        assert sharing.task_shapes(block) == {
+            "filter": (knowledge_channels, task_channels, f, f),
+            "filter_bias": (task_channels,),
+            "combine": (task_channels, block.out_channels, block.in_channels),
+            "bias": (block.out_channels,),
+        }
+        assert sharing.num_shared(block) == h * h * knowledge_channels
+
+
+def test_the_knowledge_is_smaller_than_the_layers_that_the_paper_shares() -> None:
+    for block in cifar().blocks[1:]:
+        assert Deconvolution().num_shared(block) < block.num_parameters
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.sampled_from(("he", "paper")), st.integers(0, 9))
+def test_a_scaled_start_has_a_plain_kernels_deviation(kernel: int, inputs: int, out: int, rule: str, seed: int) -> None:
+    block: AbstractBlock
+    for block in (ConvBlock(inputs, out, kernel), LinearBlock(inputs * kernel, out)):
+        made, _ = start(Deconvolution(start="scaled"), block, rule, seed)
+        fan_in = math.prod(block.shapes["weight"][1:])
+        expected = PAPER_DEVIATION if rule == "paper" else math.sqrt(2 / fan_in)
+        assert math.isclose(float(made["weight"].square().mean().sqrt()), expected, rel_tol=1e-3)
+
+
+def start(
+    sharing: Deconvolution, block: AbstractBlock, rule: str, seed: int = 0
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    shared = sharing.initial_shared(block, generator(seed), rule)  # type: ignore[arg-type]
+    own = sharing.initial_task(block, shared, generator(seed + 1), rule)  # type: ignore[arg-type]
+    return sharing.weights(block, shared, own), own
+
+
+def test_a_glorot_start_differs_in_scale_only() -> None:
+    block = cifar().blocks[1]
+    scaled, own_scaled = start(Deconvolution(start="scaled"), block, "paper")
+    plain, own_plain = start(Deconvolution(start="glorot"), block, "paper")
+    ratio = float(scaled["weight"].std() / plain["weight"].std())
+    torch.testing.assert_close(own_scaled["combine"], own_plain["combine"] * ratio, rtol=1e-4, atol=1e-6)
+    for name in ("filter", "filter_bias", "bias"):
+        assert torch.equal(own_scaled[name], own_plain[name])
+    bound = math.sqrt(6 / (24 * 9 + 48 * 9))
+    assert bound * 0.99 < float(own_plain["filter"].abs().max()) <= bound
+    assert float(own_plain["filter_bias"].abs().max()) == 0
+    assert torch.equal(own_plain["bias"], torch.full((32,), 0.2))
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ConfigError, match="filter_size modulo 2 must be at least 1; got 0"):
+        Deconvolution(filter_size=4)
+    with pytest.raises(ConfigError, match=r"Deconvolution\.filter_size must be at least 1; got -1"):
+        Deconvolution(filter_size=-1)
+    with pytest.raises(ConfigError, match=r"one of cifar, stl-10; got 'stl10'\. Did you mean 'stl-10'"):
+        Deconvolution(sizes="stl10")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="Did you mean 'glorot'"):
+        Deconvolution(start="gloro")  # type: ignore[arg-type]

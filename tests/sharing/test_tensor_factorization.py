@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+from itertools import permutations, product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lasem.errors import ConfigError, ShapeError
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock
+from lasem.sharing import TensorFactorization, tucker_weight
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_tucker_weight_is_the_sum_in_its_definition() -> None:
+    core, rows, columns = torch.randn(2, 3), torch.randn(4, 2), torch.randn(5, 3)
+    expected = torch.zeros(4, 5)
+    for i, j, a, b in product(range(4), range(5), range(2), range(3)):
+        expected[i, j] += core[a, b] * rows[i, a] * columns[j, b]
+    torch.testing.assert_close(tucker_weight(core, [rows, columns]), expected)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4))
+def test_tucker_weight_of_any_number_of_modes(sizes: list[tuple[int, int]]) -> None:
+    core = torch.randn([rank for _, rank in sizes], dtype=torch.float64, generator=generator())
+    factors = [torch.randn(size, rank, dtype=torch.float64, generator=generator(1)) for size, rank in sizes]
+    expected = torch.zeros([size for size, _ in sizes], dtype=torch.float64)
+    for at in product(*(range(size) for size, _ in sizes)):
+        for of in product(*(range(rank) for _, rank in sizes)):
+            expected[at] += core[of] * math.prod(float(f[i, r]) for f, i, r in zip(factors, at, of, strict=True))
+    torch.testing.assert_close(tucker_weight(core, factors), expected)
+
+
+def test_factors_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ShapeError, match=r"core of shape \(2, 3\); got factors of shapes \[\(4, 2\), \(5, 2\)\]"):
+        tucker_weight(torch.zeros(2, 3), [torch.zeros(4, 2), torch.zeros(5, 2)])
+    with pytest.raises(ShapeError, match="one factor"):
+        tucker_weight(torch.zeros(2, 3), [torch.zeros(4, 2)])
+
+
+@pytest.mark.parametrize("block", [ConvBlock(3, 5, 3), ConvBlock(2, 2, 4, 2), LinearBlock(6, 4)])
+def test_the_papers_shapes(block: AbstractBlock) -> None:
+    sharing, kernel = TensorFactorization(), block.shapes["weight"]
+    assert sharing.shared_shapes(block) == {"core": kernel}
+    owned = {f"factor.{n}": (size, size) for n, size in enumerate(kernel)}
+    assert sharing.task_shapes(block) == owned | {"bias": (kernel[0],)}
+    assert sharing.num_shared(block) == math.prod(kernel)
+    assert sharing.num_owned(block, transferred=True) == sum(size**2 for size in kernel) + kernel[0]
+
+
+@pytest.mark.parametrize("rule", ["he", "paper"])
+@pytest.mark.parametrize("block", [ConvBlock(3, 5, 3), LinearBlock(6, 4)])
+def test_an_identity_start_is_the_core_itself(block: AbstractBlock, rule: str) -> None:
+    sharing = TensorFactorization(start="identity")
+    shared = sharing.initial_shared(block, generator(), rule)  # type: ignore[arg-type]
+    plain = block.initial(generator(), rule)  # type: ignore[arg-type]
+    own = sharing.initial_task(block, shared, generator(1), rule)  # type: ignore[arg-type]
+    made = sharing.weights(block, shared, own)
+    assert torch.equal(made["weight"], shared["core"])
+    assert torch.equal(shared["core"], plain["weight"])
+    assert torch.equal(made["bias"], plain["bias"])
+
+
+def test_a_rank_below_the_size_starts_as_the_core_with_zeros_around() -> None:
+    sharing, block = TensorFactorization(max_rank=2), LinearBlock(5, 3)
+    shared = sharing.initial_shared(block, generator(), "he")
+    made = sharing.weights(block, shared, sharing.initial_task(block, shared, generator(), "he"))["weight"]
+    assert shared["core"].shape == (2, 2)
+    expected = torch.zeros(3, 5)
+    expected[:2, :2] = shared["core"]
+    assert torch.equal(made, expected)
+
+
+def naive_penalty(sharing: TensorFactorization, task: dict[str, Tensor]) -> float:
+    total = 0.0
+    for name, factor in task.items():
+        if name.startswith("factor."):
+            squares = 0.0
+            for a, b in product(range(factor.shape[1]), repeat=2):
+                dot = sum(float(factor[i, a]) * float(factor[i, b]) for i in range(factor.shape[0]))
+                squares += (dot - (a == b)) ** 2
+            total += math.sqrt(squares)
+    return sharing.penalty_weight * total
+
+
+@pytest.mark.parametrize("weight", [0.1, 2.5])
+@pytest.mark.parametrize("block", [ConvBlock(3, 2, 3), LinearBlock(4, 3)])
+def test_the_penalty_is_the_norm_and_not_its_square(block: AbstractBlock, weight: float) -> None:
+    sharing = TensorFactorization(penalty_weight=weight, max_rank=2)
+    task = {k: torch.randn(shape, dtype=torch.float64) for k, shape in sharing.task_shapes(block).items()}
+    penalty = sharing.penalty(block, task)
+    assert penalty is not None
+    assert penalty.shape == ()
+    assert math.isclose(float(penalty), naive_penalty(sharing, task), rel_tol=1e-9)
+
+
+def test_the_penalty_vanishes_at_orthogonal_factors_with_a_finite_gradient() -> None:
+    block = ConvBlock(3, 2, 3)
+    shared = TensorFactorization().initial_shared(block, generator(), "he")
+    own = TensorFactorization().initial_task(block, shared, generator(), "he")
+    task = {k: v.double().requires_grad_() for k, v in own.items()}
+    penalty = TensorFactorization().penalty(block, task)
+    assert penalty is not None
+    assert 0 <= penalty.item() < 1e-6
+    penalty.backward()
+    for name, factor in task.items():
+        assert factor.grad is None if name == "bias" else bool(factor.grad.isfinite().all())
+
+
+def test_no_weight_no_penalty() -> None:
+    assert TensorFactorization(penalty_weight=0).penalty(ConvBlock(1, 1, 1), {}) is None
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"TensorFactorization\.penalty_weight must be at least 0; got -1"):
+        TensorFactorization(penalty_weight=-1)
+    with pytest.raises(ConfigError, match=r"TensorFactorization\.max_rank must be at least 1; got 0"):
+        TensorFactorization(max_rank=0)
+    with pytest.raises(ConfigError, match="Did you mean 'identity'"):
+        TensorFactorization(start="identiy")  # type: ignore[arg-type]
+
+
+def test_the_order_in_which_factors_are_read_changes_no_bit() -> None:
+    """safetensors gives the tensors of a file in any order, and a sum of floats depends on it."""
+    sharing, block = TensorFactorization(), ConvBlock(5, 7, 3)
+    for seed in range(5):
+        task = {
+            k: torch.randn(shape, generator=generator(seed + n))
+            for n, (k, shape) in enumerate(sharing.task_shapes(block).items())
+        }
+        penalties = [sharing.penalty(block, {k: task[k] for k in order}) for order in permutations(task)]
+        assert len({p.item() for p in penalties if p is not None}) == 1

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from lasem.errors import StorageError
+from lasem.files import checksum, write_file
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_is_written_replaced_and_alone(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "new" / "folders" / "file.txt"
+    write_file(path, "Grüße\n", durable=durable)
+    assert path.read_bytes() == "Grüße\n".encode()
+    write_file(path, b"\x00\xff", durable=durable)
+    assert path.read_bytes() == b"\x00\xff"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_there_stays_if_the_last_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_file(path, "old")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(StorageError, match=r"Cannot write .*file: No space left on device\. .*untouched"):
+        write_file(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="Cannot write"):
+        write_file(tmp_path / "file" / "below", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="Cannot write"):
+        write_file(tmp_path / "folder", "x")
+
+
+def test_checksum_is_sha256() -> None:
+    assert checksum(b"lasem") == hashlib.sha256(b"lasem").hexdigest()

@@ -1,0 +1,63 @@
+"""A trainer over weights that a test chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from learner.fixture import tiny_task
+from torch import Tensor
+
+from lasem.data import Task
+from lasem.nets import Net
+from lasem.search import AbstractSearch
+from lasem.sharing import AbstractSharing
+from lasem.space import Configuration, Space
+from lasem.training import LayerWeights, TaskWeights, Trainer, TrainingConfig
+
+
+def random_weights(
+    net: Net, sharing: AbstractSharing, configurations: Sequence[Configuration], num_classes: int, dtype: torch.dtype
+) -> TaskWeights:
+    """Random values of every part that a configuration uses."""
+    generator = torch.Generator().manual_seed(5)
+
+    def fill(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        return {k: 0.4 * torch.randn(shape, dtype=dtype, generator=generator) for k, shape in shapes.items()}
+
+    layers = []
+    for i, block in enumerate(net.blocks):
+        transfers, learns = any(c[i] for c in configurations), any(not c[i] for c in configurations)
+        layers.append(
+            LayerWeights(
+                fill(sharing.shared_shapes(block)) if transfers else {},
+                fill(sharing.task_shapes(block)) if transfers else {},
+                fill(block.shapes) if learns else {},
+            )
+        )
+    return TaskWeights(tuple(layers), fill(net.head.shapes(num_classes)))
+
+
+def trainer_of(
+    net: Net,
+    sharing: AbstractSharing,
+    search: AbstractSearch,
+    space: Space,
+    config: TrainingConfig | None = None,
+    *,
+    task: Task | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Trainer:
+    task = task or tiny_task(shape=net.image_shape)
+    return Trainer(
+        net,
+        sharing,
+        search,
+        config or TrainingConfig(epochs=4, batch_size=5),
+        space,
+        task,
+        random_weights(net, sharing, tuple(space), task.num_classes, dtype),
+        seeds=(1, 2),
+        epochs_before=0,
+        device=torch.device("cpu"),
+    )

@@ -1,0 +1,158 @@
+"""The tree against evaluating each configuration alone: the paper's equations, written as plain loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from learner.fixture import SHARINGS, tiny_net
+from torch import Tensor
+
+from lasem.nets import Net
+from lasem.search import EM
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
+from lasem.space import Configuration, Space, full, grouped, listed
+from lasem.training import Mixture, TaskWeights, evaluate, log_likelihood
+
+from .fixture import random_weights, trainer_of
+
+NUM_CLASSES = 3
+SHAPE = (2, 5, 4)
+CASES: list[tuple[Net, Space]] = [
+    *((tiny_net(SHAPE, depth, dropout=0), full(depth)) for depth in range(1, 7)),
+    (tiny_net(SHAPE, 2, linear=(6,), dropout=0), full(3)),
+    (tiny_net(SHAPE, 3, linear=(6, 4), dropout=0), grouped((2, 1, 2))),
+    (tiny_net(SHAPE, 1, linear=(4, 3), dropout=0), listed(["TST", "SST", "STT", "SSS"])),
+    (tiny_net(SHAPE, 4, dropout=0), listed(["TSST", "TTST", "TSSS"])),
+    (tiny_net(SHAPE, 4, dropout=0), listed(["TTTT", "SSSS"])),
+    (tiny_net(SHAPE, 3, dropout=0), listed(["STS"])),
+]
+every_case = pytest.mark.parametrize(("net", "space"), CASES, ids=[f"{n.depth}-{len(s)}" for n, s in CASES])
+every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+
+
+def alone(net: Net, sharing: AbstractSharing, weights: TaskWeights, configuration: Configuration, x: Tensor) -> Tensor:
+    """Logits (batch, num_classes) of one configuration."""
+    for block, own, transferred in zip(net.blocks, weights.layers, configuration, strict=True):
+        x = block.apply(sharing.weights(block, own.shared, own.factors) if transferred else own.specific, x)
+    hidden = (x.flatten(1) @ weights.head["weight.0"].T + weights.head["bias.0"]).clamp_min(0)
+    return hidden @ weights.head["weight.1"].T + weights.head["bias.1"]
+
+
+def penalty_alone(sharing: AbstractSharing, weights: TaskWeights, configuration: Configuration) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    if isinstance(sharing, TensorFactorization):
+        for own, transferred in zip(weights.layers, configuration, strict=True):
+            for name, factor in own.factors.items():
+                if transferred and name.startswith("factor"):
+                    gap = factor.T @ factor - torch.eye(factor.shape[1], dtype=torch.float64)
+                    total = total + sharing.penalty_weight * gap.norm()
+    return total
+
+
+def naive_loss(
+    net: Net,
+    sharing: AbstractSharing,
+    weights: TaskWeights,
+    space: Space,
+    prior: list[float],
+    x: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods (C, batch), and sum_c q_c (CE_c + penalty_c), q_c ~ prior_c prod_n p(y_n | x_n, c)."""
+    rows = []
+    for configuration in space:
+        probabilities = alone(net, sharing, weights, configuration, x).softmax(dim=1)
+        rows.append(torch.stack([probabilities[n, label] for n, label in enumerate(labels.tolist())]).log())
+    joint = [p * row.sum().exp().item() for p, row in zip(prior, rows, strict=True)]
+    loss = torch.zeros((), dtype=torch.float64)
+    for configuration, value, row in zip(space, joint, rows, strict=True):
+        loss = loss + value / sum(joint) * (penalty_alone(sharing, weights, configuration) - row.mean())
+    return torch.stack(rows), loss
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(8)
+    return torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator), torch.tensor([0, 2, 1, 2])
+
+
+@every_sharing
+@every_case
+def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: AbstractSharing) -> None:
+    x, labels = batch()
+    search = EM(first_task="search")
+    trainer = trainer_of(net, sharing, search, space, dtype=torch.float64)
+    weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
+    trainer.weights = weights
+    mass = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
+    trainer.search_state = replace(trainer.search_state, mass=mass)
+    prior = search.prior(trainer.search_state).tolist()
+    mixture = Mixture.of(net, sharing, tuple(space))
+    likelihoods, expected = naive_loss(net, sharing, weights, space, prior, x, labels)
+    torch.testing.assert_close(log_likelihood(evaluate(mixture, weights, x), labels), likelihoods, rtol=0, atol=1e-10)
+
+    expected.backward()
+    naive_gradients = {name: value.grad for name, value in weights.named().items()}
+    for value in weights:
+        value.grad = None
+    loss = trainer._loss(mixture, x, labels)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
+    for name, value in weights.named().items():
+        torch.testing.assert_close(value.grad, naive_gradients[name], rtol=0, atol=1e-10, msg=name)
+
+
+@every_sharing
+def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
+    """The gradient is that of a weighted sum, not of the marginal likelihood's weights too."""
+    net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
+    trainer = trainer_of(net, sharing, EM(first_task="search"), space, dtype=torch.float64)
+    trainer.weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
+    mixture = Mixture.of(net, sharing, tuple(space))
+    posterior = log_likelihood(evaluate(mixture, trainer.weights, x), labels).sum(dim=1).softmax(dim=0)
+    trainer._loss(mixture, x, labels).backward()
+    bias = trainer.weights.head["bias.1"]
+    expected = torch.zeros(NUM_CLASSES, dtype=torch.float64)
+    for weight, configuration in zip(posterior, space, strict=True):
+        logits = alone(net, sharing, trainer.weights, configuration, x).detach()
+        for n, label in enumerate(labels.tolist()):
+            expected += weight * (logits[n].softmax(dim=0) - torch.eye(NUM_CLASSES)[label]) / len(labels)
+    torch.testing.assert_close(bias.grad, expected, rtol=0, atol=1e-10)
+
+
+def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
+    net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0.9), full(2), batch()
+    search = EM(first_task="search", prior_form="average")
+    trainer = trainer_of(net, HardSharing(), search, space, dtype=torch.float64)
+    trainer.weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64).copy(
+        requires_grad=True
+    )
+    mixture = Mixture.of(net, HardSharing(), tuple(space))
+    evidence = log_likelihood(evaluate(mixture, trainer.weights, x), labels)
+    posterior, state = search.step(trainer.search_state, evidence)
+    loss = trainer._loss(mixture, x, labels)
+    torch.testing.assert_close(trainer.search_state.mass, state.mass, rtol=0, atol=1e-12)
+    without_dropout = -(posterior @ evidence.mean(dim=1))
+    assert abs(loss.item() - without_dropout.item()) > 1e-3
+
+
+def test_dropout_does_not_depend_on_the_order_of_configurations_for_logits() -> None:
+    net, x = tiny_net(SHAPE, 3, dropout=0), batch()[0]
+    space = full(3)
+    weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64)
+    straight = evaluate(Mixture.of(net, HardSharing(), tuple(space)), weights, x)
+    backwards = evaluate(Mixture.of(net, HardSharing(), tuple(space)[::-1]), weights, x)
+    torch.testing.assert_close(backwards.flip(0), straight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_the_mixture_evaluates_each_prefix_once(depth: int) -> None:
+    assert Mixture.of(tiny_net(SHAPE, depth), HardSharing(), tuple(full(depth))).tree.num_nodes == 2 ** (depth + 1) - 2
+
+
+def test_a_weight_of_zero_adds_no_penalty() -> None:
+    net, space = tiny_net(SHAPE, 2), full(2)
+    for sharing in (HardSharing(), Deconvolution(), TensorFactorization(penalty_weight=0)):
+        weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64)
+        assert Mixture.of(net, sharing, tuple(space)).penalty(weights, torch.full((4,), 0.25)) is None

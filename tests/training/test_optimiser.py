@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasem.errors import ConfigError
+from lasem.training import RMSpropTF, TaskWeights, TrainingConfig, build_optimiser, learning_rate
+from lasem.training.config import OPTIMISERS
+
+
+@given(st.floats(1e-4, 1), st.floats(0, 0.99), st.sampled_from((1e-10, 1e-3)), st.sampled_from((0.0, 0.1)))
+def test_rmsprop_tf_is_its_definition(lr: float, decay: float, eps: float, weight_decay: float) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(3, 2))
+    parameter = torch.tensor(w, requires_grad=True)
+    unused = torch.ones(2, requires_grad=True)
+    optimiser = RMSpropTF([parameter, unused], lr=lr, decay=decay, eps=eps, weight_decay=weight_decay)
+    mean_square = np.ones_like(w)
+    for _ in range(5):
+        gradient = rng.normal(size=w.shape)
+        parameter.grad = torch.tensor(gradient)
+        optimiser.step()
+        total = gradient + weight_decay * w
+        mean_square = decay * mean_square + (1 - decay) * total**2
+        w = w - lr * total / np.sqrt(mean_square + eps)
+        np.testing.assert_allclose(parameter.detach().numpy(), w, rtol=1e-10, atol=1e-12)
+    assert torch.equal(unused, torch.ones(2))
+
+
+def test_its_first_step_is_what_tensorflow_1_takes() -> None:
+    """g = 1: the accumulator is .9 * 1 + .1 * 1 = 1, so the step is the learning rate; torch's own: 3.2 times it."""
+    parameter = torch.zeros(1, requires_grad=True)
+    optimiser = build_optimiser(
+        TaskWeights((), {"w": parameter}), TrainingConfig(optimiser="rmsprop-tf", learning_rate=0.01)
+    )
+    parameter.grad = torch.ones(1)
+    optimiser.step()
+    assert math.isclose(parameter.item(), -0.01, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_name_makes_an_optimiser_that_goes_downhill(name: str) -> None:
+    parameter = torch.tensor([3.0, -2.0], requires_grad=True)
+    config = TrainingConfig(optimiser=name, learning_rate=0.05)  # type: ignore[arg-type]
+    optimiser = build_optimiser(TaskWeights((), {"w": parameter}), config)
+    before = parameter.square().sum().item()
+    for _ in range(5):
+        optimiser.zero_grad()
+        parameter.square().sum().backward()
+        optimiser.step()
+    assert parameter.square().sum().item() < before
+    assert optimiser.param_groups[0]["lr"] == 0.05
+
+
+@given(st.integers(1, 50), st.integers(0, 500), st.floats(1e-6, 1), st.floats(0, 0.1))
+def test_schedules_are_their_formulas(epochs: int, before: int, lr: float, decay: float) -> None:
+    for epoch in range(epochs):
+        for schedule, expected in (
+            ("constant", lr),
+            ("cosine", lr * (1 + math.cos(math.pi * epoch / epochs)) / 2),
+            ("inverse", lr / (1 + (before + epoch) * decay)),
+        ):
+            config = TrainingConfig(
+                epochs=epochs,
+                learning_rate=lr,
+                schedule=schedule,  # type: ignore[arg-type]
+                learning_rate_decay=decay,
+            )
+            assert math.isclose(learning_rate(config, epoch, before), expected, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, r"TrainingConfig\.epochs must be at least 1; got 0"),
+        ({"batch_size": 0}, r"TrainingConfig\.batch_size must be at least 1"),
+        ({"optimiser": "adm"}, "must be one of adam, adamw, sgd, rmsprop, rmsprop-tf; got 'adm'. Did you mean 'adam'"),
+        ({"learning_rate": 0.0}, r"TrainingConfig\.learning_rate must be above 0; got 0\.0"),
+        ({"learning_rate": math.nan}, r"TrainingConfig\.learning_rate must be above 0; got nan"),
+        ({"schedule": "cosin"}, "Did you mean 'cosine'"),
+        ({"learning_rate_decay": -1}, r"learning_rate_decay must be at least 0"),
+        ({"momentum": 1}, r"momentum must be at least 0 and below 1; got 1"),
+        ({"weight_decay": -1}, r"weight_decay must be at least 0"),
+        ({"patience": -1}, r"patience must be at least 0"),
+        ({"specific_start": "share"}, "Did you mean 'shared'"),
+        ({"factors_start": "last"}, "Did you mean 'latest'"),
+    ],
+)
+def test_settings_out_of_range_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**change)  # type: ignore[arg-type]

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from learner.fixture import SHARINGS, Scripted, assert_same_tensors, tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.search import EM, Fixed
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
+from lasem.space import Configuration, full, listed
+from lasem.training import TaskWeights, Trainer, TrainingConfig, accuracy
+from lasem.training.config import OPTIMISERS
+
+from .fixture import trainer_of
+
+NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
+
+
+def copied(weights: TaskWeights) -> dict[str, Tensor]:
+    return weights.copy().named()
+
+
+def used_by(configuration: Configuration, name: str) -> bool:
+    if name.startswith("head."):
+        return True
+    _, layer, part, _ = name.split(".", 3)
+    return configuration[int(layer)] == (part != "specific")
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing, optimiser: Any) -> None:
+    search = EM(first_task="search", commit_probability=1.01, commit_share=0.5)
+    config = TrainingConfig(epochs=4, batch_size=5, optimiser=optimiser, schedule="constant", weight_decay=0.01)
+    trainer = trainer_of(tiny_net(), sharing, search, full(2), config)
+    before = copied(trainer.weights)
+    records = [trainer.run_epoch()[0] for _ in range(2)]
+    searched = copied(trainer.weights)
+    assert all(not torch.equal(before[name], searched[name]) for name in before)
+    records += [trainer.run_epoch()[0] for _ in range(2)]
+    assert trainer.finished
+    assert [r.num_evaluated for r in records] == [4, 4, 1, 1]
+    assert trainer.commit_epoch == 3
+    chosen = Configuration.parse(records[-1].configuration)
+    assert records[-2].configuration == records[-1].configuration
+    assert sorted(records[-1].probabilities) == [0, 0, 0, 1]
+    for name, value in trainer.weights.named().items():
+        assert torch.equal(value, searched[name]) != used_by(chosen, name), name
+
+
+def test_commitment_by_probability_and_never() -> None:
+    task = tiny_task()
+    by_probability = EM(first_task="search", commit_probability=0.5, commit_share=1)
+    trainer = trainer_of(tiny_net(depth=1), HardSharing(), by_probability, full(1), task=task)
+    while not trainer.finished:
+        trainer.run_epoch()
+    assert trainer.commit_epoch == 2
+    trainer = trainer_of(tiny_net(depth=1), HardSharing(), EM(**NEVER), full(1), task=task)
+    records = []
+    while not trainer.finished:
+        records.append(trainer.run_epoch()[0])
+    assert trainer.commit_epoch is None
+    assert [r.num_evaluated for r in records] == [2] * 4
+
+
+def test_a_search_over_one_configuration_commits_to_nothing() -> None:
+    for search in (Fixed("all"), EM()):
+        trainer = trainer_of(tiny_net(), HardSharing(), search, listed(["TT"]))
+        record, _ = trainer.run_epoch()
+        assert (trainer.commit_epoch, record.num_evaluated, record.probabilities) == (None, 1, (1.0,))
+
+
+def test_records_hold_what_the_trainer_measures() -> None:
+    net, task = tiny_net(), tiny_task()
+    trainer = trainer_of(net, HardSharing(), EM(**NEVER), full(2), task=task)
+    for epoch in (1, 2):
+        record, timing = trainer.run_epoch()
+        chosen = full(2)[trainer.leading]
+        assert (record.task, record.epoch, record.configuration) == (task.name, epoch, str(chosen))
+        assert record.valid_accuracy == accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
+        assert record.probabilities.index(max(record.probabilities)) == trainer.leading
+        assert timing.epoch == epoch
+        assert timing.seconds_training > 0
+
+
+def naive_best(accuracies: list[float], num_valid: int, tolerance: float) -> int:
+    """The rule of ``TrainingConfig.tolerance``, epoch by epoch."""
+    best = 0
+    for epoch, value in enumerate(accuracies):
+        highest = max(accuracies[: epoch + 1])
+        error = math.sqrt(highest * (1 - highest) / num_valid)
+        first = value == highest and value not in accuracies[:epoch]
+        if first or (tolerance > 0 and value >= highest - tolerance * error):
+            best = epoch
+    return best
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.7, 1.5])
+def test_the_best_epoch_keeps_its_weights_and_its_configuration(tolerance: float) -> None:
+    config = TrainingConfig(epochs=7, batch_size=5, learning_rate=0.01, schedule="constant", tolerance=tolerance)
+    num_other = 0
+    for seed in range(4):
+        task = tiny_task(seed=seed, num_classes=3)
+        trainer = trainer_of(tiny_net(), HardSharing(), Scripted(), full(2), config, task=task)
+        history = []
+        while not trainer.finished:
+            record, _ = trainer.run_epoch()
+            history.append((record.valid_accuracy, trainer.leading, copied(trainer.weights)))
+        best = trainer.best
+        assert best is not None
+        at = naive_best([value for value, _, _ in history], len(task.valid), tolerance)
+        assert (best.epoch, best.valid_accuracy, best.configuration) == (at + 1, *history[at][:2])
+        assert_same_tensors(best.weights.named(), history[at][2])
+        num_other += best.configuration != trainer.leading
+    assert num_other > 0  # the case that matters came up
+
+
+def test_patience_counts_epochs_without_a_better_accuracy() -> None:
+    task = tiny_task()
+    config = TrainingConfig(epochs=50, batch_size=5, learning_rate=1e-12, patience=3)
+    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+    accuracies = []
+    while not trainer.finished:
+        accuracies.append(trainer.run_epoch()[0].valid_accuracy)
+    assert len(set(accuracies)) == 1  # nothing moves, so no epoch is better than the first
+    assert trainer.num_epochs == 4
+
+
+def test_without_patience_every_epoch_is_trained() -> None:
+    config = TrainingConfig(epochs=6, batch_size=5, learning_rate=1e-12, patience=0)
+    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config)
+    while not trainer.finished:
+        trainer.run_epoch()
+    assert trainer.num_epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "weight_decay", "num_train"),
+    [(1e6, 1.0, 10), (3e38, 1e3, 5)],  # the second takes one step: its loss is finite, only the weights are not
+)
+def test_training_that_diverges_is_an_error(learning_rate: float, weight_decay: float, num_train: int) -> None:
+    config = TrainingConfig(
+        epochs=8 if num_train > 5 else 1,
+        batch_size=5,
+        optimiser="sgd",
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
+    task = tiny_task(num_train=num_train)
+    trainer = trainer_of(tiny_net(dropout=0), HardSharing(), EM(**NEVER), full(2), config, task=task)
+    with pytest.raises(TrainingError, match=r"not finite in epoch \d+ .*Try a smaller learning_rate"):
+        trained(trainer, config.epochs)
+
+
+def test_incomplete_mini_batches_are_dropped_if_asked_for() -> None:
+    task = tiny_task(num_train=7)
+    for drop_last, steps in ((True, 1), (False, 2)):
+        config = TrainingConfig(epochs=1, batch_size=5, drop_last=drop_last)
+        trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+        trainer.run_epoch()
+        assert trainer.state()[0]["optimiser.head.bias.1.step"].item() == steps
+    config = TrainingConfig(epochs=1, batch_size=8, drop_last=True)
+    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+    with pytest.raises((TrainingError, ConfigError), match="batch_size"):
+        trainer.run_epoch()
+
+
+def test_a_mini_batch_of_one_image() -> None:
+    config = TrainingConfig(epochs=1, batch_size=1)
+    trainer = trainer_of(tiny_net(), HardSharing(), EM(**NEVER), full(2), config)
+    assert trainer.run_epoch()[0].loss > 0
+
+
+@pytest.mark.parametrize("kind", [TensorFactorization, Deconvolution])
+def test_what_makes_a_kernel_takes_steps_of_its_own_size(kind: type[TensorFactorization | Deconvolution]) -> None:
+    """One step of plain gradient descent: a quarter of the step for shared knowledge and factors."""
+    config = TrainingConfig(epochs=1, batch_size=10, optimiser="sgd", momentum=0, learning_rate=0.01)
+    moved = []
+    for step_scale in (1.0, 0.25):
+        trainer = trainer_of(tiny_net(dropout=0), kind(step_scale=step_scale), EM(**NEVER), full(2), config)
+        before = copied(trainer.weights)
+        trainer.run_epoch()
+        moved.append({name: value - before[name] for name, value in copied(trainer.weights).items()})
+    for name, distance in moved[0].items():
+        scale = 1.0 if name.startswith("head.") or ".specific." in name else 0.25
+        assert float(distance.abs().max()) > 0
+        torch.testing.assert_close(moved[1][name], scale * distance, rtol=1e-3, atol=1e-6)
+
+
+def trained(trainer: Trainer, epochs: int) -> Trainer:
+    for _ in range(epochs):
+        trainer.run_epoch()
+    return trainer
+
+
+def test_a_state_is_a_copy_and_is_not_changed_by_whoever_takes_it() -> None:
+    def fresh() -> Trainer:
+        return trainer_of(tiny_net(), HardSharing(), EM(**NEVER), full(2))
+
+    first = trained(fresh(), 1)
+    tensors, plain = first.state()
+    before = {name: value.clone() for name, value in tensors.items()}
+    trained(first, 2)
+    for _ in range(2):
+        second = fresh()
+        second.load_state(tensors, plain)
+        trained(second, 2)
+        assert_same_tensors(copied(second.weights), copied(first.weights))
+    assert_same_tensors(tensors, before)
+
+
+def test_a_state_of_something_else_is_refused() -> None:
+    def fresh(depth: int = 2, name: str = "task") -> Trainer:
+        return trainer_of(tiny_net(depth=depth), HardSharing(), EM(**NEVER), full(depth), task=tiny_task(name))
+
+    tensors, plain = trained(fresh(), 1).state()
+    with pytest.raises(StorageError, match=r"training state of task 'other' .* got another \(it is of task 'task'\)"):
+        fresh(name="other").load_state(tensors, plain)
+    with pytest.raises(StorageError, match="other names or shapes"):
+        fresh(depth=3).load_state(tensors, plain)
+    for name in ("generator.order", "generator.dropout", "search.mass"):
+        with pytest.raises(StorageError, match=name):
+            fresh().load_state({k: v for k, v in tensors.items() if k != name}, plain)
+    for name in plain:
+        with pytest.raises(StorageError, match=name):
+            fresh().load_state(tensors, {k: v for k, v in plain.items() if k != name})
+    with pytest.raises(StorageError):
+        fresh().load_state(tensors | {"generator.order": torch.zeros(3)}, plain)
+    with pytest.raises(StorageError):
+        fresh().load_state(tensors | {"optimiser.first.step": torch.zeros(())}, plain)
+    with pytest.raises(StorageError, match=r"another shape for 'head\.bias\.1\.exp_avg'"):  # memory would be overrun
+        fresh().load_state(tensors | {"optimiser.head.bias.1.exp_avg": torch.zeros(99)}, plain)
