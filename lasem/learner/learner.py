@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, final, overload
 
@@ -253,13 +254,16 @@ class Learner(AbstractLearner):
                 if self.training.factors_start == "latest" and known_factors is not None:
                     factors = {name: value.cpu() for name, value in known_factors.items()}
             if not all(c[i] for c in space):
+                specific = block.initial(self._generator(i, 2), rule)
                 latest = next(reversed(self._tasks.values()), None)
-                if self.training.specific_start == "fresh" or not shared or latest is None:
-                    specific = block.initial(self._generator(i, 2), rule)
-                elif self.training.specific_start == "latest" and not latest.configuration[i]:
-                    specific = {name: value.cpu() for name, value in latest.layers[i].items()}
-                else:
-                    specific = self.sharing.weights(block, shared, factors)
+                if self.training.specific_start != "fresh" and shared and latest is not None:
+                    owned = self.training.specific_start == "latest" and not latest.configuration[i]
+                    taken = latest.layers[i] if owned else self.sharing.weights(block, shared, factors)
+                    keep = self.training.specific_shrink
+                    specific = {
+                        name: keep * taken[name].cpu() + math.sqrt(1 - keep**2) * value
+                        for name, value in specific.items()
+                    }
             layers.append(LayerWeights(shared, factors, specific))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head)

@@ -234,7 +234,9 @@ def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
 
 def _tensors(path: Path, expected: str, device: torch.device) -> dict[str, Tensor]:
     try:
-        return {name: t.to(device) for name, t in load_tensors(_read(path, expected)).items()}
+        # a copy starts where the allocator puts it: sums over unaligned memory, as in the file, differ in the last bit;
+        # sorted, because safetensors gives the tensors in another order each time
+        return {name: t.to(device, copy=True) for name, t in sorted(load_tensors(_read(path, expected)).items())}
     except SafetensorError as error:
         raise StorageError(f"Expected tensors in {path}; got a damaged file ({error}).") from error
 

@@ -111,9 +111,8 @@ class TensorFactorization(AbstractSharing):
         if self.penalty_weight == 0:
             return None
         norms = []
-        for name, factor in task.items():
-            if name.startswith("factor."):
-                gram = factor.T @ factor
-                gap = gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
-                norms.append((gap.square().sum() + _PENALTY_EPSILON).sqrt())
+        for factor in (task[name] for name in sorted(task) if name.startswith("factor.")):  # a file has no order
+            gram = factor.T @ factor
+            gap = gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+            norms.append((gap.square().sum() + _PENALTY_EPSILON).sqrt())
         return self.penalty_weight * torch.stack(norms).sum()

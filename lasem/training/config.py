@@ -50,6 +50,10 @@ class TrainingConfig:
     """How task-specific weights start: at random (``fresh``, as in the paper), from what the layer would be if it were
     transferred (``shared``), or from the weights that the latest task has there, its own or transferred (``latest``).
     Layers that the search may not transfer start at random."""
+    specific_shrink: float = 0.5
+    """What is kept of the weights that ``specific_start`` takes over: they start from s w + sqrt(1 - s^2) w', w' drawn
+    at random. Networks that go on from weights fitted to little data generalise worse than fresh ones; shrinking and
+    perturbing them mends that (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS 2020). In [0, 1]."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """How a task's part of a transferred layer starts (TF, DF-CNN): as the mechanism says, or from the values of the
     latest task that transferred the layer."""
@@ -66,4 +70,5 @@ class TrainingConfig:
         check_range("TrainingConfig.patience", self.patience, least=0)
         check_range("TrainingConfig.tolerance", self.tolerance, least=0)
         check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared", "latest"))
+        check_range("TrainingConfig.specific_shrink", self.specific_shrink, least=0, most=1)
         check_choice("TrainingConfig.factors_start", self.factors_start, ("fresh", "latest"))

@@ -250,14 +250,17 @@ class Trainer:
             entries.setdefault(names.index(name), {})[key] = value.clone()  # the optimiser changes it in place
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
         self.search_state = replace(
-            self.search_state, mass=tensors["search.mass"].to(self.search_state.mass), committed=plain["committed"]
+            self.search_state,
+            mass=tensors["search.mass"].to(self.search_state.mass).clone(),
+            committed=plain["committed"],
         )
         self._order.set_state(tensors["generator.order"])
         self._dropout.set_state(tensors["generator.dropout"])
         self.num_epochs, self.commit_epoch = plain["num_epochs"], plain["commit_epoch"]
         self._epochs_without_gain, self._highest = plain["epochs_without_gain"], plain["highest"]
         if plain["best"] is not None:
-            weights = TaskWeights.from_named(_part(tensors, "best"), len(self.weights.layers))
+            stored = _part(tensors, "best")
+            weights = TaskWeights.from_named({name: stored[name] for name in current}, len(self.weights.layers))
             self.best = Best(**plain["best"], weights=weights.copy(device=self._device))
 
     def _optimised_names(self) -> list[str]:
