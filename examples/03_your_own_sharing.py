@@ -1,4 +1,4 @@
-"""Your own sharing mechanism is one class: what all tasks share, what a task owns, and how both make a layer's weights."""
+"""Your own sharing mechanism is one class: what all tasks share, what a task owns, and how both make weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final

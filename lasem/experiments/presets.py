@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "restore_best": False,
             "tolerance": 0.0,
             "specific_start": "fresh",
+            "specific_shrink": 1.0,
             "factors_start": "fresh",
         },
     },

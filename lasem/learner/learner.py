@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Literal, final, overload
 
@@ -15,7 +14,7 @@ from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, neares
 from lasem.learner import storage
 from lasem.learner.abstract import AbstractLearner, Images, OnEpoch, TrainingState
 from lasem.learner.learned import LearnedTask
-from lasem.nets import Net
+from lasem.nets import AbstractBlock, Net
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSearch
 from lasem.sharing import AbstractSharing, HardSharing
@@ -222,6 +221,7 @@ class Learner(AbstractLearner):
         return TaskWeights(layers, learned.head)
 
     def _trainer(self, task: Task, space: Space) -> Trainer:
+        initial, replaced = self._initial(task, space)
         order, dropout = np.random.SeedSequence([self.seed, len(self._tasks)]).generate_state(2)
         return Trainer(
             self.net,
@@ -230,54 +230,57 @@ class Learner(AbstractLearner):
             self.training,
             space,
             task,
-            self._initial(task, space),
+            initial,
+            replaced=replaced,
             seeds=(int(order), int(dropout)),
             epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
             device=self.device,
         )
 
-    def _initial(self, task: Task, space: Space) -> TaskWeights:
-        """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say."""
+    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, dict[int, dict[str, Tensor]]]:
+        """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
+
+        Returns:
+            The weights, and the fresh ones of the layers where task-specific weights were taken over instead.
+        """
         layers = []
+        replaced: dict[int, dict[str, Tensor]] = {}
         for i, block in enumerate(self.net.blocks):
-            shared: dict[str, Tensor] = {}
-            factors: dict[str, Tensor] = {}
-            specific: dict[str, Tensor] = {}
-            rule = self.net.initial
-            if any(c[i] for c in space):
-                known = self._shared[i]
-                shared = {k: v.cpu() for k, v in known.items()} or self.sharing.initial_shared(
-                    block, self._generator(i, 0), rule
-                )
-                factors = self.sharing.initial_task(block, shared, self._generator(i, 1), rule)
-                known_factors = self._latest_factors(i)
-                if self.training.factors_start == "latest" and known_factors is not None:
-                    factors = {name: value.cpu() for name, value in known_factors.items()}
-            if not all(c[i] for c in space):
-                specific = block.initial(self._generator(i, 2), rule)
-                latest = next(reversed(self._tasks.values()), None)
-                if self.training.specific_start != "fresh" and shared and latest is not None:
-                    owned = self.training.specific_start == "latest" and not latest.configuration[i]
-                    taken = latest.layers[i] if owned else self.sharing.weights(block, shared, factors)
-                    keep = self.training.specific_shrink
-                    specific = {
-                        name: keep * taken[name].cpu() + math.sqrt(1 - keep**2) * value
-                        for name, value in specific.items()
-                    }
-            layers.append(LayerWeights(shared, factors, specific))
+            shared, factors = self._initial_transfer(i, block) if any(c[i] for c in space) else ({}, {})
+            fresh = {} if all(c[i] for c in space) else block.initial(self._generator(i, 2), self.net.initial)
+            taken = self._taken_over(i, block, shared, factors) if fresh and shared else {}
+            if taken:
+                replaced[i] = fresh
+            layers.append(LayerWeights(shared, factors, taken or fresh))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
-        return TaskWeights(tuple(layers), head)
+        return TaskWeights(tuple(layers), head), replaced
+
+    def _initial_transfer(self, layer: int, block: AbstractBlock) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Shared knowledge of a layer, and the new task's part of it if the layer is transferred."""
+        rule, known = self.net.initial, self._shared[layer]
+        shared = {name: value.cpu() for name, value in known.items()}
+        shared = shared or self.sharing.initial_shared(block, self._generator(layer, 0), rule)
+        if self.training.factors_start == "latest":
+            for learned in reversed(self._tasks.values()):
+                if learned.configuration[layer]:
+                    return shared, {name: value.cpu() for name, value in learned.layers[layer].items()}
+        return shared, self.sharing.initial_task(block, shared, self._generator(layer, 1), rule)
+
+    def _taken_over(
+        self, layer: int, block: AbstractBlock, shared: dict[str, Tensor], factors: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What task-specific weights start from instead of fresh ones; nothing where they do start fresh."""
+        latest = next(reversed(self._tasks.values()), None)
+        if self.training.specific_start == "fresh" or latest is None:
+            return {}
+        if self.training.specific_start == "latest" and not latest.configuration[layer]:
+            return {name: value.cpu() for name, value in latest.layers[layer].items()}
+        return self.sharing.weights(block, shared, factors)
 
     def _generator(self, layer: int, part: int) -> torch.Generator:
         """Its own source for each part of each layer of each task, so that methods can be compared on equal starts."""
         seed = np.random.SeedSequence([self.seed, len(self._tasks), layer, part]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
-
-    def _latest_factors(self, layer: int) -> dict[str, Tensor] | None:
-        for learned in reversed(self._tasks.values()):
-            if learned.configuration[layer]:
-                return learned.layers[layer]
-        return None
 
     def _keep(self, task: Task, space: Space, trainer: Trainer) -> TaskRecord:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""

@@ -60,7 +60,7 @@ class EM(AbstractSearch):
     """Configuration of a learner's first task, which has nothing to transfer, or ``search``."""
     commit_probability: float = 0.95
     """The search ends when the leading configuration's prior reaches this; above 1: never."""
-    commit_share: float = 0.1
+    commit_share: float = 0.05
     """The search ends when this share of the task's epochs is spent; 1: never."""
 
     def __post_init__(self) -> None:

@@ -63,8 +63,8 @@ class Deconvolution(AbstractSharing):
     filter_size: int = 3
     """f, the side of the transposed convolution's filter; odd."""
     start: Literal["scaled", "glorot"] = "scaled"
-    """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it, far smaller."""
-    step_scale: float = 0.3
+    """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it."""
+    step_scale: float = 0.15
     """Step size of KB, V, b0, U and the bias, relative to plain weights'; positive."""
 
     def __post_init__(self) -> None:

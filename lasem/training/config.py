@@ -51,9 +51,10 @@ class TrainingConfig:
     transferred (``shared``), or from the weights that the latest task has there, its own or transferred (``latest``).
     Layers that the search may not transfer start at random."""
     specific_shrink: float = 0.5
-    """What is kept of the weights that ``specific_start`` takes over: they start from s w + sqrt(1 - s^2) w', w' drawn
-    at random. Networks that go on from weights fitted to little data generalise worse than fresh ones; shrinking and
-    perturbing them mends that (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS 2020). In [0, 1]."""
+    """What is kept of weights that ``specific_start`` took over when the search commits to them: they go on from
+    s w + sqrt(1 - s^2) w', w' drawn at random; 1 keeps all. Networks that go on from weights fitted to little data
+    generalise worse than fresh ones, which this mends (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS
+    2020); while the search lasts it would make them look worse than they are. In [0, 1]."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """How a task's part of a transferred layer starts (TF, DF-CNN): as the mechanism says, or from the values of the
     latest task that transferred the layer."""

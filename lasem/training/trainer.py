@@ -56,6 +56,7 @@ class Trainer:
         task: Task,
         weights: TaskWeights,
         *,
+        replaced: Mapping[int, Mapping[str, Tensor]],
         seeds: tuple[int, int],
         epochs_before: int,
         device: torch.device,
@@ -70,13 +71,14 @@ class Trainer:
             space: the configurations to choose from.
             task: images and labels.
             weights: initial values; they are copied.
+            replaced: fresh weights of the layers whose task-specific weights were taken over from another task.
             seeds: of the order of the images, and of dropout.
             epochs_before: epochs that earlier tasks were trained for.
             device: where to compute.
         """
         self._net, self._sharing, self._search, self._config = net, sharing, search, config
         self._space, self._task, self._device = space, task, device
-        self._epochs_before = epochs_before
+        self._replaced, self._epochs_before = replaced, epochs_before
         self.weights = weights.copy(device=device, requires_grad=True)
         self._optimiser = build_optimiser(self.weights, config, sharing.step_scale)
         self._order = torch.Generator().manual_seed(seeds[0])
@@ -111,6 +113,7 @@ class Trainer:
         candidates = self._search.candidates(self.search_state, len(self._space))
         if len(candidates) == 1 and self.commit_epoch is None and len(self._space) > 1:
             self.commit_epoch = self.num_epochs + 1
+            self._shrink(self._space[candidates[0]])
         set_learning_rate(self._optimiser, learning_rate(self._config, self.num_epochs, self._epochs_before))
         loss = self._train(Mixture.of(self._net, self._sharing, tuple(self._space[c] for c in candidates)))
         trained = time.perf_counter()
@@ -138,6 +141,15 @@ class Trainer:
     def accuracy(self, split: Split, configuration: int) -> float:
         """Accuracy in [0, 1] of one configuration of the space on a split."""
         return accuracy(self._net, self._sharing, self._space[configuration], self.weights, split)
+
+    @torch.no_grad()
+    def _shrink(self, configuration: Configuration) -> None:
+        """Move task-specific weights that were taken over part of the way to fresh ones (``specific_shrink``)."""
+        keep = self._config.specific_shrink
+        for layer, fresh in self._replaced.items():
+            if not configuration[layer]:
+                for name, weight in self.weights.layers[layer].specific.items():
+                    weight.mul_(keep).add_(fresh[name].to(weight), alpha=math.sqrt(1 - keep**2))
 
     def _train(self, mixture: Mixture) -> float:
         """One pass of optimiser steps; the mean loss."""

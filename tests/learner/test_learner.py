@@ -148,22 +148,31 @@ def test_every_task_has_its_own_start_that_only_its_position_decides(tmp_path: P
     assert_same_tensors(second, starts(tmp_path, "again", Fixed("none"), 1, training=STILL))
 
 
-def test_specific_weights_may_start_from_the_shared_ones(tmp_path: Path) -> None:
-    for sharing in SHARINGS:
-        training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", specific_start="shared")
-        search = EM(first_task="all", likelihood="mean", commit_share=1, commit_probability=2)
-        learner = Learner(paper_net(1), sharing=sharing, search=search, training=training)
-        block = learner.net.blocks[0]
-        learner.learn(tiny_task("a"))
-        seen: list[TrainingState] = []
-        learner.learn(tiny_task("b"), on_epoch=lambda _, __, state, seen=seen: seen.append(state()))
-        weights = seen[0].tensors
-        parts = {
-            part: {k.split(".", 4)[-1]: v for k, v in weights.items() if k.startswith(f"weights.layer.0.{part}.")}
-            for part in ("shared", "factors", "specific")
-        }
-        made = sharing.weights(block, parts["shared"], parts["factors"])
-        torch.testing.assert_close(parts["specific"], made)
+def start_of_second(sharing: AbstractSharing, first_task: str, **settings: Any) -> dict[str, dict[str, Tensor]]:
+    """The second task's shared, factors and specific, before a step, and what the first task owns: ``own``."""
+    training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", **settings)
+    search = EM(first_task=first_task, likelihood="mean", commit_share=1, commit_probability=2)
+    learner = Learner(paper_net(1), sharing=sharing, search=search, training=training)
+    seen: list[TrainingState] = []
+    for name in ("a", "b"):
+        learner.learn(tiny_task(name), on_epoch=lambda _, __, state: seen.append(state()))
+    found = {}
+    parts = (("shared", 1), ("factors", 1), ("specific", 1), ("own", 0))
+    for part, index in parts:
+        place = f"weights.layer.0.{'specific' if part == 'own' else part}."
+        found[part] = {k.removeprefix(place): v for k, v in seen[index].tensors.items() if k.startswith(place)}
+    return found
+
+
+@every_sharing
+@pytest.mark.parametrize("first_task", ["all", "none"])
+@pytest.mark.parametrize("start", ["shared", "latest"])
+def test_specific_weights_may_start_from_what_is_there(sharing: AbstractSharing, first_task: str, start: str) -> None:
+    found = start_of_second(sharing, first_task, specific_start=start)
+    taken = sharing.weights(paper_net(1).blocks[0], found["shared"], found["factors"])
+    if start == "latest" and first_task == "none":
+        taken = found["own"]
+    torch.testing.assert_close(found["specific"], taken, rtol=1e-5, atol=1e-7)
 
 
 def test_factors_may_start_from_the_latest_task_that_has_some(tmp_path: Path) -> None:

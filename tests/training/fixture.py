@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from learner.fixture import tiny_task
@@ -47,6 +47,7 @@ def trainer_of(
     *,
     task: Task | None = None,
     dtype: torch.dtype = torch.float32,
+    replaced: Mapping[int, Mapping[str, Tensor]] | None = None,
 ) -> Trainer:
     task = task or tiny_task(shape=net.image_shape)
     return Trainer(
@@ -57,6 +58,7 @@ def trainer_of(
         space,
         task,
         random_weights(net, sharing, tuple(space), task.num_classes, dtype),
+        replaced=replaced or {},
         seeds=(1, 2),
         epochs_before=0,
         device=torch.device("cpu"),

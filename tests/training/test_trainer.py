@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from learner.fixture import SHARINGS, Scripted, assert_same_tensors, tiny_net, t
 from torch import Tensor
 
 from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.nets import Net
 from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
@@ -234,3 +236,23 @@ def test_a_state_of_something_else_is_refused() -> None:
         fresh().load_state(tensors | {"optimiser.first.step": torch.zeros(())}, plain)
     with pytest.raises(StorageError, match=r"another shape for 'head\.bias\.1\.exp_avg'"):  # memory would be overrun
         fresh().load_state(tensors | {"optimiser.head.bias.1.exp_avg": torch.zeros(99)}, plain)
+
+
+@pytest.mark.parametrize("chosen", ["ST", "TS", "SS", "TT"])
+def test_committed_weights_that_were_taken_over_are_shrunk_and_perturbed(chosen: str) -> None:
+    net = Net(image_shape=(1, 6, 6), channels=(2, 3), kernels=(3, 3), pools=(1, 2), hidden=(4,))
+    search, space = EM(commit_share=0.5, commit_probability=2), full(2)
+    config = TrainingConfig(epochs=2, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
+    fresh = {"weight": torch.randn(3, 2, 3, 3), "bias": torch.randn(3)}
+    trainer = trainer_of(net, HardSharing(), search, space, config, replaced={1: fresh})
+    trainer.run_epoch()
+    before = trainer.weights.copy().named()
+    mass = torch.ones(len(space), dtype=torch.float64)
+    mass[space.index(Configuration.parse(chosen))] = 9
+    trainer.search_state = replace(trainer.search_state, mass=mass)
+    trainer.run_epoch()
+    assert trainer.commit_epoch == 2
+    for name, value in trainer.weights.named().items():
+        moved = name.startswith("layer.1.specific.") and chosen[1] == "S"
+        expected = 0.6 * before[name] + 0.8 * fresh[name.rsplit(".", 1)[1]] if moved else before[name]
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6 if moved else 0)
