@@ -132,6 +132,7 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         restore_best=False,
         tolerance=0.0,
         specific_start="fresh",
+        specific_shrink=1.0,
         factors_start="fresh",
     )
     assert config.net.build((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper")
