@@ -10,7 +10,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "stream": {"standardise": "split"},
         "net": {"initial": "paper"},
-        "sharing": {"start": "glorot", "step_scale": 1.0},
+        "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh"},
         "search": {
             "likelihood": "mean",
             "prior_form": "average",
@@ -31,7 +31,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "tolerance": 0.0,
             "specific_start": "fresh",
             "specific_shrink": 1.0,
-            "factors_start": "fresh",
         },
     },
 }

@@ -260,7 +260,7 @@ class Learner(AbstractLearner):
         rule, known = self.net.initial, self._shared[layer]
         shared = {name: value.cpu() for name, value in known.items()}
         shared = shared or self.sharing.initial_shared(block, self._generator(layer, 0), rule)
-        if self.training.factors_start == "latest":
+        if self.sharing.factors_start == "latest":
             for learned in reversed(self._tasks.values()):
                 if learned.configuration[layer]:
                     return shared, {name: value.cpu() for name, value in learned.layers[layer].items()}

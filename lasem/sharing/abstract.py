@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ class AbstractSharing(ABC):
 
     name: ClassVar[str]
     """How the command line and saved files call the mechanism."""
+    factors_start: Literal["fresh", "latest"] = "fresh"
+    """How a task's part of a transferred layer starts: as ``initial_task`` says, or from the values of the latest task
+    that transferred the layer."""
     step_scale: float = 1.0
     """Step size of shared knowledge and of a task's part of it, relative to plain weights'. Where a kernel is a product
     of parameters, one step of all of them moves it several times further than a step of a plain kernel does."""

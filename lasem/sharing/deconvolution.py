@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.errors import check_choice, check_range
+from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import AbstractBlock, InitialWeights, Weights
 from lasem.nets.initial import PAPER_DEVIATION, glorot_uniform
 from lasem.sharing.abstract import AbstractSharing
@@ -64,15 +64,19 @@ class Deconvolution(AbstractSharing):
     """f, the side of the transposed convolution's filter; odd."""
     start: Literal["scaled", "glorot"] = "scaled"
     """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it."""
-    step_scale: float = 0.15
+    factors_start: Literal["fresh", "latest"] = "latest"
+    """A new task's V, b0, U and bias start as ``start`` says, or from the latest task that transferred the layer."""
+    step_scale: float = 0.3
     """Step size of KB, V, b0, U and the bias, relative to plain weights'; positive."""
 
     def __post_init__(self) -> None:
+        check_choice("Deconvolution.factors_start", self.factors_start, ("fresh", "latest"))
         check_range("Deconvolution.step_scale", self.step_scale, above=0)
         check_choice("Deconvolution.sizes", self.sizes, tuple(_TABLES))
         check_choice("Deconvolution.start", self.start, ("scaled", "glorot"))
         check_range("Deconvolution.filter_size", self.filter_size, least=1)
-        check_range("Deconvolution.filter_size modulo 2", self.filter_size % 2, least=1)
+        if self.filter_size % 2 == 0:
+            raise ConfigError(f"Deconvolution.filter_size must be odd; got {self.filter_size}.")
 
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         """``knowledge`` of shape (c_kb, h, h')."""

@@ -60,10 +60,13 @@ class TensorFactorization(AbstractSharing):
     """Largest rank of a mode. The paper's layers are below it, so their factors are square; larger ones are cut."""
     start: Literal["identity", "glorot"] = "identity"
     """``identity``: the weight starts as the core itself. ``glorot``: random factors, as the paper has them."""
+    factors_start: Literal["fresh", "latest"] = "latest"
+    """A new task's factors and bias start as ``start`` says, or from the latest task that transferred the layer."""
     step_scale: float = 1.0
     """Step size of the core, the factors and the bias, relative to plain weights'; positive."""
 
     def __post_init__(self) -> None:
+        check_choice("TensorFactorization.factors_start", self.factors_start, ("fresh", "latest"))
         check_range("TensorFactorization.step_scale", self.step_scale, above=0)
         check_range("TensorFactorization.penalty_weight", self.penalty_weight, least=0)
         check_range("TensorFactorization.max_rank", self.max_rank, least=1)

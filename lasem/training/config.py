@@ -55,9 +55,6 @@ class TrainingConfig:
     s w + sqrt(1 - s^2) w', w' drawn at random; 1 keeps all. Networks that go on from weights fitted to little data
     generalise worse than fresh ones, which this mends (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS
     2020); while the search lasts it would make them look worse than they are. In [0, 1]."""
-    factors_start: Literal["fresh", "latest"] = "latest"
-    """How a task's part of a transferred layer starts (TF, DF-CNN): as the mechanism says, or from the values of the
-    latest task that transferred the layer."""
 
     def __post_init__(self) -> None:
         check_range("TrainingConfig.epochs", self.epochs, least=1)
@@ -72,4 +69,3 @@ class TrainingConfig:
         check_range("TrainingConfig.tolerance", self.tolerance, least=0)
         check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared", "latest"))
         check_range("TrainingConfig.specific_shrink", self.specific_shrink, least=0, most=1)
-        check_choice("TrainingConfig.factors_start", self.factors_start, ("fresh", "latest"))

@@ -116,7 +116,7 @@ def test_a_number_without_a_dot_is_a_number() -> None:
 def test_the_paper_preset_is_what_the_authors_ran() -> None:
     config = ExperimentConfig.from_plain({"preset": "paper", "sharing": "dfcnn", "training": {"epochs": 5}})
     assert config.stream == DigitsReader(standardise="split")
-    assert config.sharing == Deconvolution(start="glorot", step_scale=1.0)
+    assert config.sharing == Deconvolution(start="glorot", step_scale=1.0, factors_start="fresh")
     assert config.search == EM(
         likelihood="mean", prior_form="average", first_task="search", commit_probability=2, commit_share=1
     )
@@ -133,7 +133,6 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         tolerance=0.0,
         specific_start="fresh",
         specific_shrink=1.0,
-        factors_start="fresh",
     )
     assert config.net.build((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper")
 

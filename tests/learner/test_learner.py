@@ -16,7 +16,7 @@ from lasem.learner import Learner, TrainingState
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed
-from lasem.sharing import AbstractSharing, HardSharing
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import full
 from lasem.training import TrainingConfig
 from lasem.training import trainer as trainer_module
@@ -48,7 +48,6 @@ PAPER = TrainingConfig(
     restore_best=False,
     tolerance=0,
     specific_start="fresh",
-    factors_start="fresh",
 )
 PAPER_SEARCH = EM(likelihood="mean", prior_form="average", first_task="search", commit_probability=2, commit_share=1)
 
@@ -114,9 +113,7 @@ def test_the_same_seed_gives_the_same_bits(
     )
 
 
-STILL = TrainingConfig(
-    epochs=1, batch_size=10, learning_rate=1e-30, optimiser="sgd", specific_start="fresh", factors_start="fresh"
-)
+STILL = TrainingConfig(epochs=1, batch_size=10, learning_rate=1e-30, optimiser="sgd", specific_start="fresh")
 """Steps too small to change a bit: what comes out is what the task started with."""
 
 
@@ -176,11 +173,11 @@ def test_specific_weights_may_start_from_what_is_there(sharing: AbstractSharing,
 
 
 def test_factors_may_start_from_the_latest_task_that_has_some(tmp_path: Path) -> None:
-    for sharing in SHARINGS[1:]:
+    for sharing in (TensorFactorization(factors_start="latest"), Deconvolution(factors_start="latest")):
         learner = Learner(paper_net(2), sharing=sharing, search=Fixed("all"), training=QUICK)
         learner.learn(tiny_task("a"))
         learner.save(tmp_path / sharing.name)
-        still = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", factors_start="latest")
+        still = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd")
         again = Learner.load(tmp_path / sharing.name, training=still)
         again.learn(tiny_task("b", seed=1))
         found = saved(again, tmp_path / f"{sharing.name}-2")

@@ -88,7 +88,7 @@ def test_schedules_are_their_formulas(epochs: int, before: int, lr: float, decay
         ({"weight_decay": -1}, r"weight_decay must be at least 0"),
         ({"patience": -1}, r"patience must be at least 0"),
         ({"specific_start": "share"}, "Did you mean 'shared'"),
-        ({"factors_start": "last"}, "Did you mean 'latest'"),
+        ({"specific_start": "last"}, "Did you mean 'latest'"),
     ],
 )
 def test_settings_out_of_range_are_named(change: dict[str, object], message: str) -> None:
