@@ -131,7 +131,7 @@ def test_a_glorot_start_differs_in_scale_only() -> None:
 
 
 def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(ConfigError, match="filter_size modulo 2 must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="filter_size must be odd; got 4"):
         Deconvolution(filter_size=4)
     with pytest.raises(ConfigError, match=r"Deconvolution\.filter_size must be at least 1; got -1"):
         Deconvolution(filter_size=-1)
