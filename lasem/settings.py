@@ -27,6 +27,13 @@ def settings_of(cls: type[Any]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
 
 
+def first_missing(cls: type[Any], entry: Mapping[str, Any]) -> str | None:
+    """The first setting of a class that has no default and is not in ``entry``; None if there is none."""
+    known = settings_of(cls)
+    required = (f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
+    return next((name for name in required if name in known and name not in entry), None)
+
+
 def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str | None = None) -> _S:
     """Build a settings dataclass from plain values; fields that are not given keep their defaults.
 
@@ -47,10 +54,9 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
                 f"{nearest(str(name), known)}"
             )
     values = {name: read_value(value, known[name], f"{where}.{name}") for name, value in entry.items()}
-    for f in fields(cls):  # type: ignore[arg-type]
-        required = f.default is MISSING and f.default_factory is MISSING
-        if f.name in known and f.name not in values and required:
-            raise ConfigError(f"{whose or where} needs a value for '{f.name}'; none was given.")
+    missing = first_missing(cls, values)
+    if missing is not None:
+        raise ConfigError(f"{whose or where} needs a value for '{missing}'; none was given.")
     try:
         return cls(**values)
     except ConfigError as error:  # a person wrote "training.epochs", not "TrainingConfig.epochs"

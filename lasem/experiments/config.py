@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from lasem.data import AbstractReader, DigitsReader, FolderReader, ParquetReader
@@ -13,7 +13,7 @@ from lasem.experiments.presets import PRESETS, base
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, AbstractSearch
-from lasem.settings import from_plain, read_value, settings_of, to_plain
+from lasem.settings import first_missing, from_plain, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 
@@ -139,14 +139,13 @@ def _mapping(part: str, entry: Any) -> dict[str, Any]:
 
 def _build(part: str, entry: Any, preset: str) -> Any:
     name, cls, settings = chosen(part, entry)
-    known = settings_of(cls)
     whose = part if part == "training" else f"{part} '{name}'"
-    for f in fields(cls):
-        if f.name in known and f.name not in settings and f.default is MISSING and f.default_factory is MISSING:
-            raise ConfigError(
-                f"{whose} needs a {f.name}; none was given. Add --{part}.{f.name}, or {f.name} under {part} in a file."
-            )
-    built = from_plain(cls, {**base(preset, part, known), **settings}, part, whose)
+    missing = first_missing(cls, settings)
+    if missing is not None:
+        raise ConfigError(
+            f"{whose} needs a {missing}; none was given. Add --{part}.{missing}, or {missing} under {part} in a file."
+        )
+    built = from_plain(cls, {**base(preset, part, settings_of(cls)), **settings}, part, whose)
     return replace(built, name=name) if isinstance(built, NetChoice) else built
 
 

@@ -19,9 +19,16 @@ from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
-from lasem.training import LayerWeights, Mixture, TaskWeights, Trainer, TrainingConfig, accuracy, evaluate
-
-_PREDICTION_BATCH = 500
+from lasem.training import (
+    EVALUATION_BATCH,
+    LayerWeights,
+    Mixture,
+    TaskWeights,
+    Trainer,
+    TrainingConfig,
+    accuracy,
+    evaluate,
+)
 
 
 def find_device(name: str) -> torch.device:
@@ -137,7 +144,7 @@ class Learner(AbstractLearner):
         weights = self._weights(learned)
         out = [
             evaluate(mixture, weights, standardise(part.to(self.device), learned.mean, learned.std))[0].cpu()
-            for part in torch.split(pixels, _PREDICTION_BATCH)
+            for part in torch.split(pixels, EVALUATION_BATCH)
         ]
         return torch.cat(out) if out else torch.empty(0, len(learned.classes))
 

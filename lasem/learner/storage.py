@@ -31,7 +31,7 @@ from lasem.search import SEARCHES, AbstractSearch
 from lasem.settings import from_plain, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.space import Configuration
-from lasem.training import TrainingConfig
+from lasem.training import TrainingConfig, part_of
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -121,7 +121,7 @@ def load(
         if config["shared"]["file"] != expected:
             raise StorageError(f"Expected the shared knowledge in {expected}; got '{config['shared']['file']}'.")
         flat = _tensors(directory / expected, config["shared"]["checksum"], device)
-        shared = tuple(_layer(flat, i) for i in range(net.depth))
+        shared = tuple(part_of(flat, f"layer.{i}") for i in range(net.depth))
         for i, (block, layer) in enumerate(zip(net.blocks, shared, strict=True)):
             if layer or any(task.configuration[i] for task in tasks):
                 _check_shapes(layer, sharing.shared_shapes(block), f"layer {i} of {expected}")
@@ -175,8 +175,8 @@ def _load_task(
         name=name,
         classes=tuple(str(c) for c in description["classes"]),
         configuration=Configuration.parse(description["configuration"]),
-        layers=tuple(_layer(flat, i) for i in range(net.depth)),
-        head={k.removeprefix("head."): v for k, v in flat.items() if k.startswith("head.")},
+        layers=tuple(part_of(flat, f"layer.{i}") for i in range(net.depth)),
+        head=part_of(flat, "head"),
         mean=torch.tensor(description["preprocessing"]["mean"], dtype=torch.float32, device=device),
         std=torch.tensor(description["preprocessing"]["std"], dtype=torch.float32, device=device),
         num_epochs=int(description["num_epochs"]),
@@ -215,11 +215,6 @@ def _stored_config(directory: Path) -> dict[str, Any] | None:
     if strange:
         raise StorageError(f"{directory} holds other files ({', '.join(sorted(strange)[:3])}). Save into a new folder.")
     return None
-
-
-def _layer(flat: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    prefix = f"layer.{index}."
-    return {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
 
 
 def _check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], what: str) -> None:

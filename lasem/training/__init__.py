@@ -3,10 +3,11 @@
 from lasem.training.config import TrainingConfig
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
-from lasem.training.trainer import Best, Trainer, accuracy
-from lasem.training.weights import LayerWeights, TaskWeights
+from lasem.training.trainer import EVALUATION_BATCH, Best, Trainer, accuracy
+from lasem.training.weights import LayerWeights, TaskWeights, part_of
 
 __all__ = [
+    "EVALUATION_BATCH",
     "Best",
     "LayerWeights",
     "Mixture",
@@ -19,4 +20,5 @@ __all__ = [
     "evaluate",
     "learning_rate",
     "log_likelihood",
+    "part_of",
 ]

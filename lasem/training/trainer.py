@@ -21,7 +21,7 @@ from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-from lasem.training.weights import TaskWeights
+from lasem.training.weights import TaskWeights, part_of
 
 EVALUATION_BATCH = 500
 """Images at a time where no gradients are needed."""
@@ -247,7 +247,7 @@ class Trainer:
         if plain["task"] != self._task.name:
             raise ValueError(f"it is of task '{plain['task']}'")
         current = self.weights.named()
-        stored = _part(tensors, "weights")
+        stored = part_of(tensors, "weights")
         if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in current.items()}:
             raise ValueError("its weights have other names or shapes")
         with torch.no_grad():
@@ -255,7 +255,7 @@ class Trainer:
                 current[name].copy_(value)
         entries: dict[int, dict[str, Tensor]] = {}
         names = self._optimised_names()
-        for place, value in _part(tensors, "optimiser").items():
+        for place, value in part_of(tensors, "optimiser").items():
             name, key = place.rsplit(".", 1)
             if value.ndim > 0 and value.shape != current[name].shape:
                 raise ValueError(f"its optimiser has another shape for '{place}'")
@@ -271,7 +271,7 @@ class Trainer:
         self.num_epochs, self.commit_epoch = plain["num_epochs"], plain["commit_epoch"]
         self._epochs_without_gain, self._highest = plain["epochs_without_gain"], plain["highest"]
         if plain["best"] is not None:
-            stored = _part(tensors, "best")
+            stored = part_of(tensors, "best")
             weights = TaskWeights.from_named({name: stored[name] for name in current}, len(self.weights.layers))
             self.best = Best(**plain["best"], weights=weights.copy(device=self._device))
 
@@ -279,10 +279,6 @@ class Trainer:
         """The weights' names in the order that the optimiser counts them, which goes by its groups."""
         name_of = {id(weight): name for name, weight in self.weights.named().items()}
         return [name_of[id(weight)] for group in self._optimiser.param_groups for weight in group["params"]]
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}
 
 
 def accuracy(

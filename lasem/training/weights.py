@@ -60,3 +60,8 @@ class TaskWeights:
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.named().values())
+
+
+def part_of(flat: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose flat names begin with ``prefix`` and a dot, by the rest of their names."""
+    return {name.removeprefix(prefix + "."): t for name, t in flat.items() if name.startswith(prefix + ".")}
