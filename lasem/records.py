@@ -36,6 +36,8 @@ class EpochRecord:
     """Configurations evaluated in each step of this epoch; 1 once the search has committed."""
     test_accuracies: dict[str, float] | None = None
     """Test accuracy of every task seen so far, where the run asked for it after this epoch."""
+    phase: str = ""
+    """Stretch of training that the epoch belongs to, where a method has several for one task."""
 
 
 @dataclass(frozen=True, kw_only=True)

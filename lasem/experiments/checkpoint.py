@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from lasem.files import checksum, write_file
-from lasem.learner.abstract import TrainingState
+from lasem.training import TrainingState
 
 _INDEX = "checkpoint.json"
 

@@ -12,7 +12,7 @@ from lasem.experiments.net_choice import AUTO, NetChoice
 from lasem.experiments.presets import PRESETS, base
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.nets import NETS
-from lasem.search import EM, SEARCHES, AbstractSearch
+from lasem.search import EM, SEARCHES, AbstractSelection
 from lasem.settings import first_missing, from_plain, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
@@ -47,7 +47,7 @@ class ExperimentConfig:
     """Which layers there are."""
     sharing: AbstractSharing = field(default_factory=HardSharing)
     """How shared knowledge becomes a layer's weights."""
-    search: AbstractSearch = field(default_factory=EM)
+    search: AbstractSelection = field(default_factory=EM)
     """Which configuration a task gets."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How a task is trained."""

@@ -23,9 +23,9 @@ from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
 from lasem.experiments.observer import Observer
 from lasem.learner import Learner
-from lasem.learner.abstract import TrainingState
 from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
 from lasem.report.matrix_csv import write_accuracy_matrix
+from lasem.training import TrainingState
 
 
 @final

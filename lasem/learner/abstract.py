@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lasem.data import Split, Task
-from lasem.records import EpochRecord, TaskRecord, TimingRecord
-
-
-class TrainingState(NamedTuple):
-    """Everything that the epochs still to come depend on: tensors by name, and plain values for JSON."""
-
-    tensors: Mapping[str, Tensor]
-    plain: Mapping[str, Any]
-
-
-OnEpoch = Callable[[EpochRecord, TimingRecord, Callable[[], TrainingState]], None]
-"""Called after each epoch with its records and a function that gives the state to resume from."""
+from lasem.errors import ShapeError, TaskError, nearest
+from lasem.records import TaskRecord
+from lasem.training import OnEpoch, TrainingState
 
 Images = Tensor | NDArray[np.generic]
 """Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
@@ -59,7 +51,6 @@ class AbstractLearner(ABC):
     def predict(self, name: str, images: Images, *, probabilities: Literal[False] = False) -> list[str]: ...
     @overload
     def predict(self, name: str, images: Images, *, probabilities: Literal[True]) -> Tensor: ...
-    @abstractmethod
     def predict(self, name: str, images: Images, *, probabilities: bool = False) -> list[str] | Tensor:
         """Answer for one task.
 
@@ -72,6 +63,15 @@ class AbstractLearner(ABC):
             TaskError: if the task was not learned.
             ShapeError: if the images have another shape than the network takes.
         """
+        logits = self.logits(name, images)
+        if probabilities:
+            return torch.softmax(logits, dim=1)
+        classes = self.classes(name)
+        return [classes[index] for index in logits.argmax(dim=1).tolist()]
+
+    @abstractmethod
+    def logits(self, name: str, images: Images) -> Tensor:
+        """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
 
     @abstractmethod
     def classes(self, name: str) -> tuple[str, ...]:
@@ -92,3 +92,34 @@ class AbstractLearner(ABC):
         Raises:
             StorageError: if the folder holds something else, or cannot be written.
         """
+
+
+def as_pixels(images: Images, image_shape: tuple[int, int, int]) -> Tensor:
+    """Images as a tensor, if they are what ``AbstractLearner.predict`` takes; ShapeError if not."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+    if pixels.ndim != 4 or tuple(pixels.shape[1:]) != image_shape:
+        raise ShapeError(
+            f"Expected images of shape (N, {', '.join(map(str, image_shape))}); got {tuple(pixels.shape)}."
+        )
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.")
+    return pixels
+
+
+def check_new(task: Task, learned: Collection[str], image_shape: tuple[int, int, int]) -> None:
+    """Raise TaskError if a task of that name was learned, ShapeError if its images do not fit the network."""
+    if task.name in learned:
+        raise TaskError(f"Task '{task.name}' has been learned already. Give the new task another name.")
+    if task.image_shape != image_shape:
+        raise ShapeError(
+            f"Task '{task.name}' has images of shape {task.image_shape}; this network takes {image_shape}."
+        )
+
+
+def check_learned(name: str, learned: Collection[str]) -> None:
+    """Raise TaskError unless a task of that name was learned."""
+    if name not in learned:
+        raise TaskError(
+            f"Task '{name}' has not been learned (learned: {', '.join(learned) or 'none'}).{nearest(name, learned)} "
+            f"Call learn(task) first."
+        )

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, final, overload
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lasem.data import Split, Task, standardise
-from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, nearest
+from lasem.errors import ConfigError, DeviceError
 from lasem.learner import storage
-from lasem.learner.abstract import AbstractLearner, Images, OnEpoch, TrainingState
+from lasem.learner.abstract import AbstractLearner, Images, as_pixels, check_learned, check_new
 from lasem.learner.learned import LearnedTask
 from lasem.nets import AbstractBlock, Net
 from lasem.records import TaskRecord
-from lasem.search import EM, AbstractSearch
+from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
 from lasem.training import (
     EVALUATION_BATCH,
     LayerWeights,
     Mixture,
+    OnEpoch,
+    Problem,
+    Selected,
     TaskWeights,
-    Trainer,
     TrainingConfig,
+    TrainingState,
     accuracy,
     evaluate,
+    follow,
+    plan_of,
 )
 
 
@@ -59,7 +64,7 @@ class Learner(AbstractLearner):
         net: Net,
         *,
         sharing: AbstractSharing | None = None,
-        search: AbstractSearch | None = None,
+        search: AbstractSelection | None = None,
         training: TrainingConfig | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -107,39 +112,24 @@ class Learner(AbstractLearner):
         self, task: Task, *, on_epoch: OnEpoch | None = None, resume_from: TrainingState | None = None
     ) -> TaskRecord:
         """Learn one more task; see AbstractLearner."""
-        self._check_new(task)
+        check_new(task, self._tasks, self.net.image_shape)
         space = self.search.space(self.net.depth, len(self._tasks))
-        trainer = self._trainer(task, space)
-        if resume_from is not None:
-            trainer.load_state(*resume_from)
-        while not trainer.finished:
-            epoch, timing = trainer.run_epoch()
-            if on_epoch is not None:
-                on_epoch(epoch, timing, lambda: TrainingState(*trainer.state()))
-        return self._keep(task, space, trainer)
-
-    @overload
-    def predict(self, name: str, images: Images, *, probabilities: Literal[False] = False) -> list[str]: ...
-    @overload
-    def predict(self, name: str, images: Images, *, probabilities: Literal[True]) -> Tensor: ...
-    def predict(self, name: str, images: Images, *, probabilities: bool = False) -> list[str] | Tensor:
-        """Answer for one task; see AbstractLearner."""
-        logits = self.logits(name, images)
-        if probabilities:
-            return torch.softmax(logits, dim=1)
-        classes = self.classes(name)
-        return [classes[index] for index in logits.argmax(dim=1).tolist()]
+        weights, replaced = self._initial(task, space)
+        problem = Problem(self.net, self.sharing, self.training, task, space, weights, replaced, self.device)
+        found = follow(
+            plan_of(self.search, problem),
+            seeds=(self.seed, len(self._tasks)),
+            epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
+            device=self.device,
+            on_epoch=on_epoch,
+            resume_from=resume_from,
+        )
+        return self._keep(task, space, found)
 
     def logits(self, name: str, images: Images) -> Tensor:
         """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
         learned = self._learned(name)
-        pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != self.net.image_shape:
-            raise ShapeError(
-                f"Expected images of shape (N, {', '.join(map(str, self.net.image_shape))}); got {tuple(pixels.shape)}."
-            )
-        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-            raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.")
+        pixels = as_pixels(images, self.net.image_shape)
         mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
         weights = self._weights(learned)
         out = [
@@ -175,7 +165,7 @@ class Learner(AbstractLearner):
         directory: str | Path,
         *,
         sharing: AbstractSharing | None = None,
-        search: AbstractSearch | None = None,
+        search: AbstractSelection | None = None,
         training: TrainingConfig | None = None,
         device: str = "cpu",
     ) -> Learner:
@@ -204,20 +194,8 @@ class Learner(AbstractLearner):
         learner._tasks = {task.name: task for task in stored.tasks}
         return learner
 
-    def _check_new(self, task: Task) -> None:
-        if task.name in self._tasks:
-            raise TaskError(f"Task '{task.name}' has been learned already. Give the new task another name.")
-        if task.image_shape != self.net.image_shape:
-            raise ShapeError(
-                f"Task '{task.name}' has images of shape {task.image_shape}; this network takes {self.net.image_shape}."
-            )
-
     def _learned(self, name: str) -> LearnedTask:
-        if name not in self._tasks:
-            raise TaskError(
-                f"Task '{name}' has not been learned (learned: {', '.join(self._tasks) or 'none'})."
-                f"{nearest(name, self._tasks)} Call learn(task) first."
-            )
+        check_learned(name, self._tasks)
         return self._tasks[name]
 
     def _weights(self, learned: LearnedTask) -> TaskWeights:
@@ -226,23 +204,6 @@ class Learner(AbstractLearner):
             for shared, own, transferred in zip(self._shared, learned.layers, learned.configuration, strict=True)
         )
         return TaskWeights(layers, learned.head)
-
-    def _trainer(self, task: Task, space: Space) -> Trainer:
-        initial, replaced = self._initial(task, space)
-        order, dropout = np.random.SeedSequence([self.seed, len(self._tasks)]).generate_state(2)
-        return Trainer(
-            self.net,
-            self.sharing,
-            self.search,
-            self.training,
-            space,
-            task,
-            initial,
-            replaced=replaced,
-            seeds=(int(order), int(dropout)),
-            epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
-            device=self.device,
-        )
 
     def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, dict[int, dict[str, Tensor]]]:
         """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
@@ -289,14 +250,10 @@ class Learner(AbstractLearner):
         seed = np.random.SeedSequence([self.seed, len(self._tasks), layer, part]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
 
-    def _keep(self, task: Task, space: Space, trainer: Trainer) -> TaskRecord:
+    def _keep(self, task: Task, space: Space, found: Selected) -> TaskRecord:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
-        best = trainer.best
-        assert best is not None  # an epoch has been run
-        peak = accuracy(self.net, self.sharing, space[best.configuration], best.weights, task.test)
-        chosen = best.configuration if self.training.restore_best else trainer.leading
-        weights = best.weights if self.training.restore_best else trainer.weights.copy()
-        configuration = space[chosen]
+        peak = accuracy(self.net, self.sharing, found.best.configuration, found.best.weights, task.test)
+        configuration, weights = found.kept.configuration, found.kept.weights
         learned = LearnedTask(
             name=task.name,
             classes=task.classes,
@@ -308,8 +265,8 @@ class Learner(AbstractLearner):
             head=weights.head,
             mean=task.train.mean.to(self.device),
             std=task.train.std.to(self.device),
-            num_epochs=trainer.num_epochs,
-            valid_accuracy=best.valid_accuracy,
+            num_epochs=found.num_epochs,
+            valid_accuracy=found.valid_accuracy,
             peak_accuracy=peak,
         )
         self._shared = tuple(
@@ -323,10 +280,10 @@ class Learner(AbstractLearner):
             classes=task.classes,
             configuration=str(configuration),
             configurations=tuple(str(c) for c in space),
-            best_epoch=best.epoch,
-            num_epochs=trainer.num_epochs,
-            commit_epoch=trainer.commit_epoch,
-            valid_accuracy=best.valid_accuracy,
+            best_epoch=found.best_epoch,
+            num_epochs=found.num_epochs,
+            commit_epoch=found.commit_epoch,
+            valid_accuracy=found.valid_accuracy,
             peak_accuracy=peak,
             parameters_added=learned.num_parameters,
             parameters_shared=self.num_shared_parameters(),

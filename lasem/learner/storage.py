@@ -18,22 +18,19 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.learned import LearnedTask
+from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, to_bytes
 from lasem.nets import Net
-from lasem.search import SEARCHES, AbstractSearch
+from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import from_plain, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.space import Configuration
 from lasem.training import TrainingConfig, part_of
 
-FORMAT_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -44,7 +41,7 @@ class StoredLearner:
 
     net: Net
     sharing: AbstractSharing
-    search: AbstractSearch | None
+    search: AbstractSelection | None
     training: TrainingConfig
     seed: int
     shared: tuple[dict[str, Tensor], ...]
@@ -66,14 +63,14 @@ def save(
     """
     files = {task.name: _task_files(task) for task in tasks}
     entries = [{"name": name, "checksum": checksum(description)} for name, (description, _) in files.items()]
-    stored = _stored_config(directory)
+    stored = stored_config(directory)
     known = [] if stored is None else stored["tasks"]
     if stored is not None and (stored["net"] != to_plain(net) or known != entries[: len(known)]):
         raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
     for name, (description, weights) in list(files.items())[len(known) :]:
         write_file(directory / "tasks" / name / "weights.safetensors", weights)
         write_file(directory / "tasks" / name / "task.json", description)
-    shared_bytes = _to_bytes({f"layer.{i}.{k}": v for i, layer in enumerate(shared) for k, v in layer.items()})
+    shared_bytes = to_bytes({f"layer.{i}.{k}": v for i, layer in enumerate(shared) for k, v in layer.items()})
     shared_name = f"shared-{len(tasks)}.safetensors"
     write_file(directory / shared_name, shared_bytes)
     config = {
@@ -95,7 +92,7 @@ def load(
     device: torch.device,
     *,
     sharing: AbstractSharing | None,
-    search: AbstractSearch | None,
+    search: AbstractSelection | None,
     training: TrainingConfig | None,
 ) -> StoredLearner:
     """Read what ``save`` wrote; what is given replaces what is stored.
@@ -103,8 +100,8 @@ def load(
     Raises:
         StorageError: if it is not there, damaged, or of a later format.
     """
-    config = _read_json(directory / "config.json")
-    _check_version(directory, config)
+    config = read_json(directory / "config.json")
+    check_version(directory, config)
     try:
         net = from_plain(Net, config["net"], "net")
         seed = int(config["seed"])
@@ -120,7 +117,7 @@ def load(
         expected = f"shared-{len(tasks)}.safetensors"
         if config["shared"]["file"] != expected:
             raise StorageError(f"Expected the shared knowledge in {expected}; got '{config['shared']['file']}'.")
-        flat = _tensors(directory / expected, config["shared"]["checksum"], device)
+        flat = read_tensors(directory / expected, config["shared"]["checksum"], device)
         shared = tuple(part_of(flat, f"layer.{i}") for i in range(net.depth))
         for i, (block, layer) in enumerate(zip(net.blocks, shared, strict=True)):
             if layer or any(task.configuration[i] for task in tasks):
@@ -148,7 +145,7 @@ def _without_name(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _task_files(task: LearnedTask) -> tuple[bytes, bytes]:
     """task.json and weights.safetensors."""
-    weights = _to_bytes(task.named())
+    weights = to_bytes(task.named())
     description = {
         "name": task.name,
         "classes": list(task.classes),
@@ -169,8 +166,8 @@ def _load_task(
     if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
         raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
     folder = directory / "tasks" / name
-    description = _read_json(folder / "task.json", entry["checksum"])
-    flat = _tensors(folder / "weights.safetensors", description["weights"], device)
+    description = read_json(folder / "task.json", entry["checksum"])
+    flat = read_tensors(folder / "weights.safetensors", description["weights"], device)
     task = LearnedTask(
         name=name,
         classes=tuple(str(c) for c in description["classes"]),
@@ -194,21 +191,13 @@ def _load_task(
     return task
 
 
-def _check_version(directory: Path, config: dict[str, Any]) -> None:
-    version = config.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise StorageError(
-            f"{directory} has format version {version}; this lasem reads up to {FORMAT_VERSION}. Install a newer lasem."
-        )
-
-
-def _stored_config(directory: Path) -> dict[str, Any] | None:
+def stored_config(directory: Path) -> dict[str, Any] | None:
     """Settings and tasks of the model that is there; None where there is none yet."""
     if (directory / "config.json").exists():
-        config = _read_json(directory / "config.json")
+        config = read_json(directory / "config.json")
         if not (isinstance(config.get("tasks"), list) and "net" in config and "format_version" in config):
             raise StorageError(f"{directory / 'config.json'} is not a lasem model's. Save into a new folder.")
-        _check_version(directory, config)
+        check_version(directory, config)
         return config
     strange = [p.name for p in directory.iterdir()] if directory.is_dir() else []
     strange = [n for n in strange if n != "tasks" and not n.startswith((".", "shared-"))]
@@ -221,36 +210,3 @@ def _check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if found != shapes:
         raise StorageError(f"Expected tensors {shapes} in {what}; got {found}.")
-
-
-def _to_bytes(tensors: dict[str, Tensor]) -> bytes:
-    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-
-
-def _tensors(path: Path, expected: str, device: torch.device) -> dict[str, Tensor]:
-    try:
-        # a copy starts where the allocator puts it: sums over unaligned memory, as in the file, differ in the last bit;
-        # sorted, because safetensors gives the tensors in another order each time
-        return {name: t.to(device, copy=True) for name, t in sorted(load_tensors(_read(path, expected)).items())}
-    except SafetensorError as error:
-        raise StorageError(f"Expected tensors in {path}; got a damaged file ({error}).") from error
-
-
-def _read_json(path: Path, expected: str | None = None) -> dict[str, Any]:
-    try:
-        entry = json.loads(_read(path, expected))
-    except ValueError as error:
-        raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
-    if not isinstance(entry, dict):
-        raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
-    return entry
-
-
-def _read(path: Path, expected: str | None) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"Expected a saved model with {path}; {error.strerror}.") from error
-    if expected is not None and checksum(data) != expected:
-        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
-    return data

@@ -22,8 +22,8 @@ class SearchState:
     """The one configuration that is still trained, once the search has ended."""
 
 
-class AbstractSearch(ABC):
-    """Weighs the C configurations of a task while it is learned. Holds settings only; what it finds out is state."""
+class AbstractSelection(ABC):
+    """Any way to choose a task's configuration. Holds settings only."""
 
     name: ClassVar[str]
     """How the command line and saved files call the search."""
@@ -35,6 +35,10 @@ class AbstractSearch(ABC):
         Raises:
             ConfigError: if the settings do not fit the depth.
         """
+
+
+class AbstractSearch(AbstractSelection):
+    """Weighs the C configurations of a task while it is learned; what it finds out is state."""
 
     @abstractmethod
     def init(self, num_configurations: int) -> SearchState:

@@ -28,6 +28,10 @@ class AbstractSharing(ABC):
     """Step size of shared knowledge and of a task's part of it, relative to plain weights'. Where a kernel is a product
     of parameters, one step of all of them moves it several times further than a step of a plain kernel does."""
 
+    def step(self, parameter: str) -> float:
+        """Step size of one of ``shared_shapes`` or ``task_shapes``, relative to plain weights'."""
+        return self.step_scale
+
     @abstractmethod
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter that all tasks share for this layer."""

@@ -62,18 +62,21 @@ class Deconvolution(AbstractSharing):
     """Which of the paper's tables gives c_kb and c_ts for layer sizes that both have; other layers follow a rule."""
     filter_size: int = 3
     """f, the side of the transposed convolution's filter; odd."""
-    start: Literal["scaled", "glorot"] = "scaled"
-    """``scaled``: U starts so that W has a plain kernel's deviation. ``glorot``: as the paper has it."""
+    start: Literal["identity", "scaled", "glorot"] = "identity"
+    """``identity``: V starts so that Z is one channel a pixel and U so that W is a plain layer's start, so that a step
+    of U is a plain layer's step. ``scaled``: at random, U so that W has a plain kernel's deviation; this is also the
+    start of kernels with more pixels than c_ts. ``glorot``: as the paper has it."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """A new task's V, b0, U and bias start as ``start`` says, or from the latest task that transferred the layer."""
     step_scale: float = 0.3
-    """Step size of KB, V, b0, U and the bias, relative to plain weights'; positive."""
+    """Step size of what makes Z, which are KB, V and b0, relative to plain weights'; positive. U and the bias move as
+    plain weights do."""
 
     def __post_init__(self) -> None:
         check_choice("Deconvolution.factors_start", self.factors_start, ("fresh", "latest"))
         check_range("Deconvolution.step_scale", self.step_scale, above=0)
         check_choice("Deconvolution.sizes", self.sizes, tuple(_TABLES))
-        check_choice("Deconvolution.start", self.start, ("scaled", "glorot"))
+        check_choice("Deconvolution.start", self.start, ("identity", "scaled", "glorot"))
         check_range("Deconvolution.filter_size", self.filter_size, least=1)
         if self.filter_size % 2 == 0:
             raise ConfigError(f"Deconvolution.filter_size must be odd; got {self.filter_size}.")
@@ -103,34 +106,57 @@ class Deconvolution(AbstractSharing):
     def initial_task(
         self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
     ) -> dict[str, Tensor]:
-        """Glorot-uniform V and U, b0 = 0, U then scaled where the settings say so; the rest as in a plain layer."""
-        own = {name: value for name, value in block.initial(generator, rule).items() if name != "weight"}
+        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say; the rest as in a plain layer."""
+        plain = block.initial(generator, rule)
+        own = {name: value for name, value in plain.items() if name != "weight"}
         shapes = self.task_shapes(block)
         knowledge_channels, task_channels, height, width = shapes["filter"]
         area = height * width
         own["filter"] = glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator)
         own["filter_bias"] = torch.zeros(shapes["filter_bias"])
         own["combine"] = glorot_uniform(shapes["combine"], shapes["combine"][2], shapes["combine"][1], generator)
-        if self.start == "scaled":
-            fan_in = math.prod(block.shapes["weight"][1:])
-            target = PAPER_DEVIATION if rule == "paper" else math.sqrt(2 / fan_in)
+        if self.start == "glorot":
+            return own
+        fan_in = math.prod(block.shapes["weight"][1:])
+        target = PAPER_DEVIATION if rule == "paper" else math.sqrt(2 / fan_in)
+        num_pixels = math.prod(_split(block)[1])
+        if self.start == "identity" and num_pixels <= task_channels:
+            own["filter"] = self._identity_filter(block, shared["knowledge"], task_channels)
+            own["combine"] *= target / own["combine"].square().mean().sqrt()
+            own["combine"][:num_pixels] = plain["weight"].flatten(2).permute(2, 0, 1)  # W is the sum of these alone
+        else:
             made = self.weights(block, shared, own)["weight"]
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
         return own
 
+    def _identity_filter(self, block: AbstractBlock, knowledge: Tensor, task_channels: int) -> Tensor:
+        """The smallest V with Z_c = 1 at pixel c, 0 elsewhere, or as near to it as the knowledge base allows."""
+        channels, side = knowledge.shape[0], self.filter_size
+        units = torch.eye(channels * side**2, dtype=torch.float64).view(-1, channels, side, side).transpose(0, 1)
+        answers = self._deconvolve(block, knowledge.double(), units, None).flatten(1).T  # (pixels, numbers of a filter)
+        wanted = torch.eye(len(answers), task_channels, dtype=torch.float64)
+        found = torch.linalg.lstsq(answers, wanted, driver="gelsd").solution
+        filters: Tensor = found.view(channels, side, side, task_channels).permute(0, 3, 1, 2).contiguous()
+        return filters.to(knowledge.dtype)
+
     def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
         """The deconvolved kernel, and the task's own bias."""
-        spatial = _split(block)[1]
-        made = F.conv_transpose2d(
-            shared["knowledge"].unsqueeze(0),
-            task["filter"],
-            task["filter_bias"],
-            stride=_STRIDE,
-            padding=(self.filter_size - 1) // 2,
-        )[0, :, : spatial[0], : spatial[1]]  # an even side is cut from the next odd one
+        made = self._deconvolve(block, shared["knowledge"], task["filter"], task["filter_bias"])
         weight = torch.tensordot(task["combine"], made, dims=([0], [0]))
         own = {name: value for name, value in task.items() if name not in ("filter", "filter_bias", "combine")}
         return {"weight": weight.reshape(block.shapes["weight"]), **own}
+
+    def step(self, parameter: str) -> float:
+        """KB, V and b0 move by ``step_scale``."""
+        return self.step_scale if parameter in ("knowledge", "filter", "filter_bias") else 1.0
+
+    def _deconvolve(self, block: AbstractBlock, knowledge: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
+        """Z of shape (channels of the filters, kernel's sides)."""
+        height, width = _split(block)[1]
+        made = F.conv_transpose2d(
+            knowledge.unsqueeze(0), filters, bias, stride=_STRIDE, padding=(self.filter_size - 1) // 2
+        )
+        return made[0, :, :height, :width]  # an even side is cut from the next odd one
 
     def _channels(self, block: AbstractBlock) -> tuple[int, int]:
         """c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 times c_out."""

@@ -1,24 +1,43 @@
 """How weights are fitted to one task."""
 
 from lasem.training.config import TrainingConfig
+from lasem.training.loop import Loop
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
-from lasem.training.trainer import EVALUATION_BATCH, Best, Trainer, accuracy
+from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
+from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
+from lasem.training.selection import Choice, Problem, Selected, plan_of
+from lasem.training.weighing import EVALUATION_BATCH, Weighing, accuracy
 from lasem.training.weights import LayerWeights, TaskWeights, part_of
 
 __all__ = [
     "EVALUATION_BATCH",
-    "Best",
+    "AbstractPhase",
+    "Batch",
+    "Choice",
+    "Fitted",
     "LayerWeights",
+    "Loop",
     "Mixture",
+    "Named",
+    "OnEpoch",
+    "Plan",
+    "Problem",
     "RMSpropTF",
+    "Seen",
+    "Selected",
+    "Snapshot",
+    "Step",
     "TaskWeights",
-    "Trainer",
     "TrainingConfig",
+    "TrainingState",
+    "Weighing",
     "accuracy",
     "build_optimiser",
     "evaluate",
+    "follow",
     "learning_rate",
     "log_likelihood",
     "part_of",
+    "plan_of",
 ]

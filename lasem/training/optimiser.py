@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lasem.training.config import TrainingConfig
-from lasem.training.weights import TaskWeights
 
 
 @final
@@ -49,19 +48,17 @@ class RMSpropTF(Optimizer):
                 p.addcdiv_(gradient, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
 
 
-def build_optimiser(weights: TaskWeights, config: TrainingConfig, step_scale: float = 1.0) -> Optimizer:
+def build_optimiser(weights: Mapping[str, tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:
     """The optimiser that the settings name, with fresh state.
 
     Args:
-        weights: what is trained.
+        weights: by name, what is trained and its step size relative to plain weights'.
         config: the settings.
-        step_scale: step size of shared knowledge and factors, relative to plain weights' (``AbstractSharing``).
     """
     lr, decay = config.learning_rate, config.weight_decay
-    plain = [*weights.head.values(), *(t for layer in weights.layers for t in layer.specific.values())]
-    made = [t for layer in weights.layers for part in (layer.shared, layer.factors) for t in part.values()]
     parameters: list[dict[str, Any]] = [
-        {"params": tensors, "scale": scale} for tensors, scale in ((plain, 1.0), (made, step_scale)) if tensors
+        {"params": [tensor for tensor, own in weights.values() if own == scale], "scale": scale}
+        for scale in dict.fromkeys(own for _, own in weights.values())
     ]
     # the fused kernels take one pass over each parameter; torch has them for every device that lasem supports
     match config.optimiser:

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
-from lasem.learner import Learner, TrainingState
+from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed

@@ -1,0 +1,201 @@
+"""A baseline's model on disk: safetensors and JSON, never pickle.
+
+``config.json`` is written last and names every file with its checksum, so the folder holds the model before or after a
+save, never one between. Files of tensors are named by their content: what has not changed is not written again::
+
+    config.json                           settings, order of the tasks, files and checksums
+    shared-SUM.safetensors                what several tasks answer with
+    memory-SUM.safetensors                what only the learning of later tasks needs
+    tasks/NAME/task.json                  classes, preprocessing, metrics
+    tasks/NAME/weights-SUM.safetensors    what the task alone answers with
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from lasem.baselines.info import TaskInfo
+from lasem.baselines.method import AbstractMethod, Model
+from lasem.errors import LasemError, StorageError
+from lasem.files import checksum, write_file
+from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, to_bytes
+from lasem.learner.storage import stored_config
+from lasem.nets import Net
+from lasem.settings import from_plain, to_plain
+from lasem.training import Named, TrainingConfig
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_FILE = re.compile(r"(shared|memory|weights)-[0-9a-f]{16}\.safetensors")
+
+
+@final
+@dataclass(frozen=True)
+class StoredBaseline:
+    """What a model's folder holds."""
+
+    net: Net
+    method: AbstractMethod
+    training: TrainingConfig
+    seed: int
+    model: Model
+    tasks: tuple[TaskInfo, ...]
+
+
+def save(
+    directory: Path,
+    net: Net,
+    method: AbstractMethod,
+    training: TrainingConfig,
+    seed: int,
+    model: Model,
+    tasks: tuple[TaskInfo, ...],
+) -> None:
+    """Write a model; a folder that holds an earlier state of the same model gets what is new.
+
+    Raises:
+        StorageError: if the folder holds another model or other files, or cannot be written.
+    """
+    stored = stored_config(directory)
+    descriptions = {task.name: _description(task) for task in tasks}
+    before: dict[str, str] = {}
+    if stored is not None:
+        before = {entry["name"]: entry["checksum"] for entry in stored["tasks"]}
+        now = {name: checksum(text) for name, text in list(descriptions.items())[: len(before)]}
+        if stored["net"] != to_plain(net) or "method" not in stored or list(before.items()) != list(now.items()):
+            raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
+    entries: list[dict[str, Any]] = []
+    for name, text in descriptions.items():
+        folder = directory / "tasks" / name
+        weights = _write_tensors(folder, "weights", model.own[name])
+        if name not in before:
+            write_file(folder / "task.json", text)
+        entries.append({"name": name, "checksum": checksum(text), "weights": weights})
+    parts = {part: _write_tensors(directory, part, getattr(model, part)) for part in ("shared", "memory")}
+    config = {
+        "format_version": FORMAT_VERSION,
+        "seed": seed,
+        "net": to_plain(net),
+        "method": {"name": method.name, **to_plain(method)},
+        "training": to_plain(training),
+        **parts,
+        "tasks": entries,
+    }
+    write_file(directory / "config.json", json.dumps(config, indent=1) + "\n")
+    used = {parts[part]["file"] for part in parts} | {f"{e['name']}/{e['weights']['file']}" for e in entries}
+    for place in (directory, *(directory / "tasks" / entry["name"] for entry in entries)):
+        for old in place.glob("*-*.safetensors"):
+            name = old.name if place == directory else f"{place.name}/{old.name}"
+            if _FILE.fullmatch(old.name) and name not in used:
+                old.unlink(missing_ok=True)
+
+
+def load(
+    directory: Path, device: torch.device, *, method: AbstractMethod | None, training: TrainingConfig | None
+) -> StoredBaseline:
+    """Read what ``save`` wrote; what is given replaces what is stored.
+
+    Raises:
+        StorageError: if it is not there, damaged, or of a later format.
+    """
+    from lasem.baselines import METHODS  # they import what is above them
+
+    config = read_json(directory / "config.json")
+    check_version(directory, config)
+    if "method" not in config:
+        raise StorageError(f"{directory} holds a model of sharing and search, not a baseline's: use Learner.load.")
+    try:
+        net = from_plain(Net, config["net"], "net")
+        entry = dict(config["method"])
+        name = entry.pop("name")
+        if method is None:
+            if name not in METHODS:
+                raise StorageError(
+                    f"The model was saved with the method '{name}', which is not lasem's own: pass method=... to load."
+                )
+            method = from_plain(METHODS[name], entry, "method")
+        training = training or from_plain(TrainingConfig, config["training"], "training")
+        seed = int(config["seed"])
+        if seed < 0:
+            raise StorageError(f"Expected a seed of at least 0 in {directory / 'config.json'}; got {seed}.")
+        method.check(net, training)
+        tasks, own = [], {}
+        for stored in config["tasks"]:
+            info = _read_task(directory, stored, net, device)
+            tasks.append(info)
+            own[info.name] = _read_part(directory / "tasks" / info.name, stored["weights"], device)
+        shared, memory = (_read_part(directory, config[part], device) for part in ("shared", "memory"))
+        model = Model(shared, own, memory)
+        for info in tasks:
+            _try(method, net, model, info, device)
+        return StoredBaseline(net, method, training, seed, model, tuple(tasks))
+    except StorageError:
+        raise
+    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        what = f"{error} ({type(error).__name__})"
+        raise StorageError(f"{directory} holds no model that can be read: {what}.") from error
+
+
+def _try(method: AbstractMethod, net: Net, model: Model, info: TaskInfo, device: torch.device) -> None:
+    """Let a task answer once: tensors that do not fit the network are met here, not when a person asks."""
+    try:
+        with torch.no_grad():
+            shape = method.logits(net, model, info.name, torch.zeros(1, *net.image_shape, device=device)).shape
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise StorageError(f"The tensors of task '{info.name}' do not fit the network: {error}.") from error
+    if tuple(shape) != (1, len(info.classes)):
+        raise StorageError(f"Task '{info.name}' has {len(info.classes)} classes; its network answers with {shape[-1]}.")
+
+
+def _description(task: TaskInfo) -> bytes:
+    entry = {
+        "name": task.name,
+        "classes": list(task.classes),
+        "preprocessing": {"mean": task.mean.tolist(), "std": task.std.tolist()},
+        "num_epochs": task.num_epochs,
+        "valid_accuracy": task.valid_accuracy,
+        "peak_accuracy": task.peak_accuracy,
+    }
+    return (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _read_task(directory: Path, entry: dict[str, Any], net: Net, device: torch.device) -> TaskInfo:
+    name = entry["name"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
+        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    stored = read_json(directory / "tasks" / name / "task.json", entry["checksum"])
+    preprocessing = {
+        key: torch.tensor(stored["preprocessing"][key], dtype=torch.float32, device=device) for key in ("mean", "std")
+    }
+    if any(value.shape != (net.image_shape[0],) for value in preprocessing.values()):
+        raise StorageError(f"Task '{name}' needs one mean and one std for each of {net.image_shape[0]} channels.")
+    return TaskInfo(
+        name=name,
+        classes=tuple(str(c) for c in stored["classes"]),
+        **preprocessing,
+        num_epochs=int(stored["num_epochs"]),
+        valid_accuracy=float(stored["valid_accuracy"]),
+        peak_accuracy=float(stored["peak_accuracy"]),
+    )
+
+
+def _write_tensors(folder: Path, part: str, tensors: Named) -> dict[str, str]:
+    """Write a file of tensors unless it is there; what config.json says of it."""
+    data = to_bytes(tensors)
+    entry = {"file": f"{part}-{checksum(data)[:16]}.safetensors", "checksum": checksum(data)}
+    place = folder / entry["file"]
+    if not place.exists() or place.stat().st_size != len(data):
+        write_file(place, data)
+    return entry
+
+
+def _read_part(folder: Path, entry: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
+    if not _FILE.fullmatch(str(entry["file"])):
+        raise StorageError(f"Expected the name of a file of tensors in {folder}; got {entry['file']!r}.")
+    return read_tensors(folder / entry["file"], entry["checksum"], device)
