@@ -37,7 +37,7 @@ from lasem.nets import ConvBlock, Net, cifar
 from lasem.search import EM, AbstractSearch, Fixed
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.space import PrefixTree, full
-from lasem.training import Trainer, TrainingConfig
+from lasem.training import Loop, TrainingConfig, plan_of
 
 SEARCH = EM(first_task="search", commit_probability=2, commit_share=1)  # never commits
 SMALL = Net(image_shape=(3, 8, 8), channels=(4, 4, 8, 8), kernels=(3,) * 4, pools=(1, 2, 1, 2), hidden=(8,))
@@ -125,29 +125,30 @@ def make_task(net: Net, num_classes: int, num_train: int) -> Task:
     return Task.from_tensors("task", train=split(num_train), valid=split(small), test=split(small), classes=classes)
 
 
-def make_trainer(net: Net, sharing: AbstractSharing, search: AbstractSearch, task: Task, batch: int) -> Trainer:
-    """The trainer that ``learn`` makes, with the initial weights that a learner gives it."""
+def make_loop(net: Net, sharing: AbstractSharing, search: AbstractSearch, task: Task, batch: int) -> Loop:
+    """The loop that ``learn`` makes, with the initial weights that a learner gives it."""
     config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True)
     learner = Learner(net, sharing=sharing, search=search, training=config)
-    return learner._trainer(task, search.space(net.depth, 0))
+    phase = next(plan_of(search, learner.problem(task)))
+    return Loop(phase, seeds=(0, 1), device=learner.device)
 
 
 def measure(net: Net, sharing: AbstractSharing, *, batch: int, turns: int, steps: int, num_classes: int = 10) -> Result:
     """Let the three kinds of step take turns; then one tree step under the eyes of ``PeakMemory``."""
     task = make_task(net, num_classes, batch * steps)
     searches = {"plain": Fixed("none"), "committed": Fixed("all"), "tree": SEARCH}
-    trainers = {name: make_trainer(net, sharing, search, task, batch) for name, search in searches.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    loops = {name: make_loop(net, sharing, search, task, batch) for name, search in searches.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(turns + 1):
-        for name, trainer in trainers.items():
-            _, timing = trainer.run_epoch()
+        for name, loop in loops.items():
+            _, timing = loop.run_epoch()
             if turn > 0:  # the first turn warms up
                 seconds[name].append(timing.seconds_training / steps)
 
     def ratio(name: str) -> float:
         return statistics.median(a / b for a, b in zip(seconds[name], seconds["plain"], strict=True))
 
-    one = make_trainer(net, sharing, SEARCH, make_task(net, num_classes, batch), batch)
+    one = make_loop(net, sharing, SEARCH, make_task(net, num_classes, batch), batch)
     one.run_epoch()  # so that the optimiser's state is there before
     with PeakMemory() as memory:
         one.run_epoch()

@@ -59,6 +59,23 @@ class AbstractSharing(ABC):
             rule: how the network's plain weights start.
         """
 
+    def renewed(
+        self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
+    ) -> dict[str, Tensor]:
+        """A task's part that was taken over from another task, moved part of the way to a fresh one.
+
+        Where tasks own nearly all of a layer there is the same reason for it as with plain weights, which become
+        ``keep`` w + sqrt(1 - ``keep``^2) w' (``TrainingConfig.specific_shrink``). Here: what was taken over, unchanged.
+
+        Args:
+            block: the layer.
+            shared: the knowledge as it is.
+            task: what was taken over.
+            fresh: w', fresh plain weights of the layer.
+            keep: in [0, 1].
+        """
+        return dict(task)
+
     @abstractmethod
     def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
         """The layer's weights, shaped as ``block.shapes`` says, differentiable in both arguments."""

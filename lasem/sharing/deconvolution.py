@@ -68,7 +68,7 @@ class Deconvolution(AbstractSharing):
     start of kernels with more pixels than c_ts. ``glorot``: as the paper has it."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """A new task's V, b0, U and bias start as ``start`` says, or from the latest task that transferred the layer."""
-    step_scale: float = 0.3
+    step_scale: float = 0.1
     """Step size of what makes Z, which are KB, V and b0, relative to plain weights'; positive. U and the bias move as
     plain weights do."""
 
@@ -129,13 +129,34 @@ class Deconvolution(AbstractSharing):
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
         return own
 
+    def renewed(
+        self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
+    ) -> dict[str, Tensor]:
+        """W becomes keep W + sqrt(1 - keep^2) W', made as by an ``identity`` start.
+
+        Without this Z grows from task to task, and with it how far one step moves W.
+        """
+        num_pixels, task_channels = math.prod(_split(block)[1]), len(task["filter_bias"])
+        if self.start != "identity" or num_pixels > task_channels:
+            return dict(task)
+        before, away = self.weights(block, shared, task), math.sqrt(1 - keep**2)
+        made = {name: keep * value + away * fresh[name].to(value) for name, value in before.items()}
+        combine = task["combine"].clone()
+        combine[:num_pixels] = made.pop("weight").flatten(2).permute(2, 0, 1)
+        filters = self._identity_filter(block, shared["knowledge"], task_channels)
+        return {"filter": filters, "filter_bias": torch.zeros_like(task["filter_bias"]), "combine": combine, **made}
+
     def _identity_filter(self, block: AbstractBlock, knowledge: Tensor, task_channels: int) -> Tensor:
         """The smallest V with Z_c = 1 at pixel c, 0 elsewhere, or as near to it as the knowledge base allows."""
         channels, side = knowledge.shape[0], self.filter_size
-        units = torch.eye(channels * side**2, dtype=torch.float64).view(-1, channels, side, side).transpose(0, 1)
+        units = (
+            torch.eye(channels * side**2, dtype=torch.float64, device=knowledge.device)
+            .view(-1, channels, side, side)
+            .transpose(0, 1)
+        )
         answers = self._deconvolve(block, knowledge.double(), units, None).flatten(1).T  # (pixels, numbers of a filter)
-        wanted = torch.eye(len(answers), task_channels, dtype=torch.float64)
-        found = torch.linalg.lstsq(answers, wanted, driver="gelsd").solution
+        wanted = torch.eye(len(answers), task_channels, dtype=torch.float64, device=answers.device)
+        found = torch.linalg.pinv(answers) @ wanted
         filters: Tensor = found.view(channels, side, side, task_channels).permute(0, 3, 1, 2).contiguous()
         return filters.to(knowledge.dtype)
 

@@ -20,6 +20,10 @@ from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.weights import TaskWeights
 
+Replaced = Mapping[tuple[int, bool], Mapping[str, Tensor]]
+"""Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
+as task-specific weights (False) or as a mechanism's part (True)."""
+
 EVALUATION_BATCH = 500
 """Images at a time where no gradients are needed."""
 
@@ -41,7 +45,7 @@ class Weighing(AbstractPhase):
         task: Task,
         weights: TaskWeights,
         *,
-        replaced: Mapping[int, Mapping[str, Tensor]],
+        replaced: Replaced,
         device: torch.device,
     ) -> None:
         """Start before the first epoch.
@@ -54,7 +58,7 @@ class Weighing(AbstractPhase):
             space: the configurations to choose from.
             task: images and labels.
             weights: initial values.
-            replaced: fresh weights of the layers whose task-specific weights were taken over from another task.
+            replaced: see ``Replaced``.
             device: where to compute.
         """
         self.task, self.config = task, config
@@ -84,9 +88,10 @@ class Weighing(AbstractPhase):
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
         self.search_state = self._search.advance(self.search_state, epoch / self.config.epochs)
         candidates = self._search.candidates(self.search_state, len(self._space))
-        if len(candidates) == 1 and self.commit_epoch is None and len(self._space) > 1:
-            self.commit_epoch = epoch + 1
-            self._shrink(weights, self._space[candidates[0]])
+        searching = len(self._mixture.configurations) > 1
+        if len(candidates) == 1 and (searching or epoch == 0):
+            self.commit_epoch = epoch + 1 if searching else None
+            self._renew(weights, self._space[candidates[0]])
         self._mixture = self._mixture_of(candidates)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
@@ -139,14 +144,20 @@ class Weighing(AbstractPhase):
         return Mixture.of(self._net, self._sharing, tuple(self._space[c] for c in candidates))
 
     @torch.no_grad()
-    def _shrink(self, weights: Named, configuration: Configuration) -> None:
-        """Move task-specific weights that were taken over part of the way to fresh ones (``specific_shrink``)."""
+    def _renew(self, weights: Named, configuration: Configuration) -> None:
+        """Move what was taken over part of the way to fresh weights (``TrainingConfig.specific_shrink``)."""
         keep = self.config.specific_shrink
-        for layer, fresh in self._replaced.items():
-            if not configuration[layer]:
+        for (layer, transferred), fresh in self._replaced.items():
+            if configuration[layer] != transferred:
+                continue
+            own = self._parts(weights).layers[layer]
+            if transferred:
+                renewed = self._sharing.renewed(self._net.blocks[layer], own.shared, own.factors, fresh, keep)
+                for name, value in renewed.items():
+                    own.factors[name].copy_(value)
+            else:
                 for name, value in fresh.items():
-                    weight = weights[f"layer.{layer}.specific.{name}"]
-                    weight.mul_(keep).add_(value.to(weight), alpha=math.sqrt(1 - keep**2))
+                    own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=math.sqrt(1 - keep**2))
 
 
 def accuracy(

@@ -102,7 +102,7 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
 def test_a_loss_that_diverges_keeps_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Last(Observer):
         def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-            monkeypatch.setattr("lasem.training.trainer.learning_rate", lambda *_: 1e12)
+            monkeypatch.setattr("lasem.training.loop.learning_rate", lambda *_: 1e12)
 
     config = tiny(training=TrainingConfig(epochs=3, optimiser="sgd"))
     with pytest.raises(TrainingError, match="learning_rate"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import full
-from lasem.training import TrainingConfig
-from lasem.training import trainer as trainer_module
+from lasem.training import TrainingConfig, TrainingState
+from lasem.training import loop as loop_module
 from lasem.training.config import OPTIMISERS
 
 from .fixture import (
@@ -156,7 +157,7 @@ def start_of_second(sharing: AbstractSharing, first_task: str, **settings: Any) 
     found = {}
     parts = (("shared", 1), ("factors", 1), ("specific", 1), ("own", 0))
     for part, index in parts:
-        place = f"weights.layer.0.{'specific' if part == 'own' else part}."
+        place = f"loop.weights.layer.0.{'specific' if part == 'own' else part}."
         found[part] = {k.removeprefix(place): v for k, v in seen[index].tensors.items() if k.startswith(place)}
     return found
 
@@ -296,19 +297,21 @@ def test_training_resumes_after_any_epoch_to_the_same_bits(
 
 def test_steps_and_epochs_are_counted_as_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
-    original = trainer_module.learning_rate
+    original = loop_module.learning_rate
 
     def watched(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
         asked.append((epoch, epochs_before))
         return original(config, epoch, epochs_before)
 
-    monkeypatch.setattr(trainer_module, "learning_rate", watched)
+    monkeypatch.setattr(loop_module, "learning_rate", watched)
     learner = Learner(tiny_net(), training=TrainingConfig(epochs=2, batch_size=5, schedule="inverse"))
     steps: list[float] = []
+
+    def watch(_: EpochRecord, __: TimingRecord, state: Callable[[], TrainingState]) -> None:
+        steps.append(state().tensors["loop.optimiser.head.bias.1.step"].item())
+
     for k in range(3):
-        learner.learn(
-            tiny_task(f"t{k}"), on_epoch=lambda *a: steps.append(a[2]().tensors["optimiser.head.bias.1.step"].item())
-        )
+        learner.learn(tiny_task(f"t{k}"), on_epoch=watch)
     assert asked == [(0, 0), (1, 0), (0, 2), (1, 2), (0, 4), (1, 4)]  # epochs over all tasks
     assert steps == [2, 4] * 3  # the optimiser starts afresh
 

@@ -130,6 +130,62 @@ def test_a_glorot_start_differs_in_scale_only() -> None:
     assert torch.equal(own_plain["bias"], torch.full((32,), 0.2))
 
 
+@pytest.mark.parametrize("rule", ["he", "paper"])
+def test_an_identity_start_is_a_plain_layers(rule: str) -> None:
+    """Z is one channel a pixel, so W is U's first nine slices, and a step of U is a plain layer's step."""
+    for block in cifar().blocks:
+        made, own = start(Deconvolution(), block, rule)
+        slices = own["combine"][:9].permute(1, 2, 0).reshape(block.shapes["weight"])
+        torch.testing.assert_close(made["weight"], slices, rtol=1e-5, atol=1e-6)
+        plain = block.initial(generator(1), rule)["weight"]  # type: ignore[arg-type]
+        torch.testing.assert_close(slices, plain, rtol=0, atol=0)
+
+
+def test_steps_of_an_identity_start_are_a_plain_layers_steps() -> None:
+    block, sharing = cifar().blocks[1], Deconvolution()
+    shared = sharing.initial_shared(block, generator(), "he")
+    own = sharing.initial_task(block, shared, generator(1), "he")
+    own["combine"].requires_grad_()
+    target = torch.randn(block.shapes["weight"], generator=generator(2))
+    weight = sharing.weights(block, shared, own)["weight"]
+    (weight - target).square().sum().backward()
+    gradient = own["combine"].grad
+    assert gradient is not None
+    expected = 2 * (weight - target).detach().flatten(2).permute(2, 0, 1)
+    torch.testing.assert_close(gradient[:9], expected, rtol=1e-4, atol=1e-4)
+    assert float(gradient[9:].abs().max()) < 1e-3
+
+
+def test_kernels_with_more_pixels_than_channels_start_scaled() -> None:
+    block = office_home().blocks[0]  # 11 x 11 pixels, 48 channels
+    (identity, own), (scaled, own_scaled) = (start(Deconvolution(start=s), block, "he") for s in ("identity", "scaled"))  # type: ignore[arg-type]
+    assert torch.equal(identity["weight"], scaled["weight"])
+    assert all(torch.equal(own[name], own_scaled[name]) for name in own)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
+def test_what_was_taken_over_is_renewed_in_the_kernel(keep: float) -> None:
+    sharing = Deconvolution()
+    for block in cifar().blocks:
+        shared = sharing.initial_shared(block, generator(), "he")
+        own = sharing.initial_task(block, shared, generator(1), "he")
+        own = {name: value + 0.01 * torch.randn(value.shape, generator=generator(3)) for name, value in own.items()}
+        fresh = block.initial(generator(2), "paper")
+        before, after = (
+            sharing.weights(block, shared, part) for part in (own, sharing.renewed(block, shared, own, fresh, keep))
+        )
+        assert float(sharing.renewed(block, shared, own, fresh, keep)["filter_bias"].abs().max()) == 0
+        for name, value in before.items():
+            expected = keep * value + math.sqrt(1 - keep**2) * fresh[name]
+            torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_only_what_makes_z_takes_steps_of_its_own_size() -> None:
+    sharing, block = Deconvolution(step_scale=0.2), cifar().blocks[0]
+    steps = {name: sharing.step(name) for name in (*sharing.shared_shapes(block), *sharing.task_shapes(block))}
+    assert steps == {"knowledge": 0.2, "filter": 0.2, "filter_bias": 0.2, "combine": 1.0, "bias": 1.0}
+
+
 def test_settings_out_of_range_are_named() -> None:
     with pytest.raises(ConfigError, match="filter_size must be odd; got 4"):
         Deconvolution(filter_size=4)

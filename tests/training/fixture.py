@@ -1,8 +1,9 @@
-"""A trainer over weights that a test chooses."""
+"""A loop over LASEM's phase with weights that a test chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import final
 
 import torch
 from learner.fixture import tiny_task
@@ -13,7 +14,7 @@ from lasem.nets import Net
 from lasem.search import AbstractSearch
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import LayerWeights, TaskWeights, Trainer, TrainingConfig
+from lasem.training import LayerWeights, Loop, Replaced, TaskWeights, TrainingConfig, Weighing
 
 
 def random_weights(
@@ -38,7 +39,21 @@ def random_weights(
     return TaskWeights(tuple(layers), fill(net.head.shapes(num_classes)))
 
 
-def trainer_of(
+@final
+class WeighingLoop:
+    """The phase and the loop that trains it."""
+
+    def __init__(self, phase: Weighing) -> None:
+        self.phase = phase
+        self.loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+        self.run_epoch, self.state, self.load_state = self.loop.run_epoch, self.loop.state, self.loop.load_state
+
+    @property
+    def weights(self) -> TaskWeights:
+        return TaskWeights.from_named(self.loop.weights, len(self.phase._net.blocks))
+
+
+def loop_of(
     net: Net,
     sharing: AbstractSharing,
     search: AbstractSearch,
@@ -47,10 +62,10 @@ def trainer_of(
     *,
     task: Task | None = None,
     dtype: torch.dtype = torch.float32,
-    replaced: Mapping[int, Mapping[str, Tensor]] | None = None,
-) -> Trainer:
+    replaced: Replaced | None = None,
+) -> WeighingLoop:
     task = task or tiny_task(shape=net.image_shape)
-    return Trainer(
+    phase = Weighing(
         net,
         sharing,
         search,
@@ -59,7 +74,6 @@ def trainer_of(
         task,
         random_weights(net, sharing, tuple(space), task.num_classes, dtype),
         replaced=replaced or {},
-        seeds=(1, 2),
-        epochs_before=0,
         device=torch.device("cpu"),
     )
+    return WeighingLoop(phase)

@@ -13,9 +13,9 @@ from lasem.nets import Net
 from lasem.search import EM
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, Space, full, grouped, listed
-from lasem.training import Mixture, TaskWeights, evaluate, log_likelihood
+from lasem.training import Batch, Mixture, TaskWeights, Weighing, evaluate, log_likelihood
 
-from .fixture import random_weights, trainer_of
+from .fixture import loop_of, random_weights
 
 NUM_CLASSES = 3
 SHAPE = (2, 5, 4)
@@ -77,17 +77,20 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator), torch.tensor([0, 2, 1, 2])
 
 
+def loss_of(phase: Weighing, weights: TaskWeights, x: Tensor, labels: Tensor) -> Tensor:
+    return phase.loss(weights.named(), Batch(x, labels, "task"), torch.Generator().manual_seed(2))
+
+
 @every_sharing
 @every_case
 def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: AbstractSharing) -> None:
     x, labels = batch()
     search = EM(first_task="search")
-    trainer = trainer_of(net, sharing, search, space, dtype=torch.float64)
+    phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
     weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
-    trainer.weights = weights
     mass = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
-    trainer.search_state = replace(trainer.search_state, mass=mass)
-    prior = search.prior(trainer.search_state).tolist()
+    phase.search_state = replace(phase.search_state, mass=mass)
+    prior = search.prior(phase.search_state).tolist()
     mixture = Mixture.of(net, sharing, tuple(space))
     likelihoods, expected = naive_loss(net, sharing, weights, space, prior, x, labels)
     torch.testing.assert_close(log_likelihood(evaluate(mixture, weights, x), labels), likelihoods, rtol=0, atol=1e-10)
@@ -96,7 +99,7 @@ def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: 
     naive_gradients = {name: value.grad for name, value in weights.named().items()}
     for value in weights:
         value.grad = None
-    loss = trainer._loss(mixture, x, labels)
+    loss = loss_of(phase, weights, x, labels)
     loss.backward()
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
     for name, value in weights.named().items():
@@ -107,15 +110,15 @@ def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: 
 def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
     """The gradient is that of a weighted sum, not of the marginal likelihood's weights too."""
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
-    trainer = trainer_of(net, sharing, EM(first_task="search"), space, dtype=torch.float64)
-    trainer.weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
+    phase = loop_of(net, sharing, EM(first_task="search"), space, dtype=torch.float64).phase
+    weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
     mixture = Mixture.of(net, sharing, tuple(space))
-    posterior = log_likelihood(evaluate(mixture, trainer.weights, x), labels).sum(dim=1).softmax(dim=0)
-    trainer._loss(mixture, x, labels).backward()
-    bias = trainer.weights.head["bias.1"]
+    posterior = log_likelihood(evaluate(mixture, weights, x), labels).sum(dim=1).softmax(dim=0)
+    loss_of(phase, weights, x, labels).backward()
+    bias = weights.head["bias.1"]
     expected = torch.zeros(NUM_CLASSES, dtype=torch.float64)
     for weight, configuration in zip(posterior, space, strict=True):
-        logits = alone(net, sharing, trainer.weights, configuration, x).detach()
+        logits = alone(net, sharing, weights, configuration, x).detach()
         for n, label in enumerate(labels.tolist()):
             expected += weight * (logits[n].softmax(dim=0) - torch.eye(NUM_CLASSES)[label]) / len(labels)
     torch.testing.assert_close(bias.grad, expected, rtol=0, atol=1e-10)
@@ -124,15 +127,13 @@ def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
 def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0.9), full(2), batch()
     search = EM(first_task="search", prior_form="average")
-    trainer = trainer_of(net, HardSharing(), search, space, dtype=torch.float64)
-    trainer.weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64).copy(
-        requires_grad=True
-    )
+    phase = loop_of(net, HardSharing(), search, space, dtype=torch.float64).phase
+    weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
     mixture = Mixture.of(net, HardSharing(), tuple(space))
-    evidence = log_likelihood(evaluate(mixture, trainer.weights, x), labels)
-    posterior, state = search.step(trainer.search_state, evidence)
-    loss = trainer._loss(mixture, x, labels)
-    torch.testing.assert_close(trainer.search_state.mass, state.mass, rtol=0, atol=1e-12)
+    evidence = log_likelihood(evaluate(mixture, weights, x), labels)
+    posterior, state = search.step(phase.search_state, evidence)
+    loss = loss_of(phase, weights, x, labels)
+    torch.testing.assert_close(phase.search_state.mass, state.mass, rtol=0, atol=1e-12)
     without_dropout = -(posterior @ evidence.mean(dim=1))
     assert abs(loss.item() - without_dropout.item()) > 1e-3
 

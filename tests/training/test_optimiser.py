@@ -47,7 +47,7 @@ def test_its_first_step_is_what_tensorflow_1_takes() -> None:
 def test_every_name_makes_an_optimiser_that_goes_downhill(name: str) -> None:
     parameter = torch.tensor([3.0, -2.0], requires_grad=True)
     config = TrainingConfig(optimiser=name, learning_rate=0.05)  # type: ignore[arg-type]
-    optimiser = build_optimiser(TaskWeights((), {"w": parameter}), config)
+    optimiser = build_optimiser({"w": (parameter, 1.0)}, config)
     before = parameter.square().sum().item()
     for _ in range(5):
         optimiser.zero_grad()

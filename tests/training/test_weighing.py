@@ -14,10 +14,10 @@ from lasem.nets import Net
 from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
-from lasem.training import TaskWeights, Trainer, TrainingConfig, accuracy
+from lasem.training import TaskWeights, TrainingConfig, accuracy
 from lasem.training.config import OPTIMISERS
 
-from .fixture import trainer_of
+from .fixture import WeighingLoop, loop_of
 
 NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 
@@ -38,15 +38,15 @@ def used_by(configuration: Configuration, name: str) -> bool:
 def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing, optimiser: Any) -> None:
     search = EM(first_task="search", commit_probability=1.01, commit_share=0.5)
     config = TrainingConfig(epochs=4, batch_size=5, optimiser=optimiser, schedule="constant", weight_decay=0.01)
-    trainer = trainer_of(tiny_net(), sharing, search, full(2), config)
+    trainer = loop_of(tiny_net(), sharing, search, full(2), config)
     before = copied(trainer.weights)
     records = [trainer.run_epoch()[0] for _ in range(2)]
     searched = copied(trainer.weights)
     assert all(not torch.equal(before[name], searched[name]) for name in before)
     records += [trainer.run_epoch()[0] for _ in range(2)]
-    assert trainer.finished
+    assert trainer.loop.finished
     assert [r.num_evaluated for r in records] == [4, 4, 1, 1]
-    assert trainer.commit_epoch == 3
+    assert trainer.phase.commit_epoch == 3
     chosen = Configuration.parse(records[-1].configuration)
     assert records[-2].configuration == records[-1].configuration
     assert sorted(records[-1].probabilities) == [0, 0, 0, 1]
@@ -57,34 +57,34 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
 def test_commitment_by_probability_and_never() -> None:
     task = tiny_task()
     by_probability = EM(first_task="search", commit_probability=0.5, commit_share=1)
-    trainer = trainer_of(tiny_net(depth=1), HardSharing(), by_probability, full(1), task=task)
-    while not trainer.finished:
+    trainer = loop_of(tiny_net(depth=1), HardSharing(), by_probability, full(1), task=task)
+    while not trainer.loop.finished:
         trainer.run_epoch()
-    assert trainer.commit_epoch == 2
-    trainer = trainer_of(tiny_net(depth=1), HardSharing(), EM(**NEVER), full(1), task=task)
+    assert trainer.phase.commit_epoch == 2
+    trainer = loop_of(tiny_net(depth=1), HardSharing(), EM(**NEVER), full(1), task=task)
     records = []
-    while not trainer.finished:
+    while not trainer.loop.finished:
         records.append(trainer.run_epoch()[0])
-    assert trainer.commit_epoch is None
+    assert trainer.phase.commit_epoch is None
     assert [r.num_evaluated for r in records] == [2] * 4
 
 
 def test_a_search_over_one_configuration_commits_to_nothing() -> None:
     for search in (Fixed("all"), EM()):
-        trainer = trainer_of(tiny_net(), HardSharing(), search, listed(["TT"]))
+        trainer = loop_of(tiny_net(), HardSharing(), search, listed(["TT"]))
         record, _ = trainer.run_epoch()
-        assert (trainer.commit_epoch, record.num_evaluated, record.probabilities) == (None, 1, (1.0,))
+        assert (trainer.phase.commit_epoch, record.num_evaluated, record.probabilities) == (None, 1, (1.0,))
 
 
 def test_records_hold_what_the_trainer_measures() -> None:
     net, task = tiny_net(), tiny_task()
-    trainer = trainer_of(net, HardSharing(), EM(**NEVER), full(2), task=task)
+    trainer = loop_of(net, HardSharing(), EM(**NEVER), full(2), task=task)
     for epoch in (1, 2):
         record, timing = trainer.run_epoch()
-        chosen = full(2)[trainer.leading]
+        chosen = full(2)[trainer.phase.leading]
         assert (record.task, record.epoch, record.configuration) == (task.name, epoch, str(chosen))
         assert record.valid_accuracy == accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
-        assert record.probabilities.index(max(record.probabilities)) == trainer.leading
+        assert record.probabilities.index(max(record.probabilities)) == trainer.phase.leading
         assert timing.epoch == epoch
         assert timing.seconds_training > 0
 
@@ -107,37 +107,37 @@ def test_the_best_epoch_keeps_its_weights_and_its_configuration(tolerance: float
     num_other = 0
     for seed in range(4):
         task = tiny_task(seed=seed, num_classes=3)
-        trainer = trainer_of(tiny_net(), HardSharing(), Scripted(), full(2), config, task=task)
+        trainer = loop_of(tiny_net(), HardSharing(), Scripted(), full(2), config, task=task)
         history = []
-        while not trainer.finished:
+        while not trainer.loop.finished:
             record, _ = trainer.run_epoch()
-            history.append((record.valid_accuracy, trainer.leading, copied(trainer.weights)))
-        best = trainer.best
+            history.append((record.valid_accuracy, trainer.phase.leading, copied(trainer.weights)))
+        best = trainer.loop.best
         assert best is not None
         at = naive_best([value for value, _, _ in history], len(task.valid), tolerance)
-        assert (best.epoch, best.valid_accuracy, best.configuration) == (at + 1, *history[at][:2])
-        assert_same_tensors(best.weights.named(), history[at][2])
-        num_other += best.configuration != trainer.leading
+        assert (best.epoch, best.valid_accuracy, best.outcome["configuration"]) == (at + 1, *history[at][:2])
+        assert_same_tensors(best.weights, history[at][2])
+        num_other += best.outcome["configuration"] != trainer.phase.leading
     assert num_other > 0  # the case that matters came up
 
 
 def test_patience_counts_epochs_without_a_better_accuracy() -> None:
     task = tiny_task()
     config = TrainingConfig(epochs=50, batch_size=5, learning_rate=1e-12, patience=3)
-    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
     accuracies = []
-    while not trainer.finished:
+    while not trainer.loop.finished:
         accuracies.append(trainer.run_epoch()[0].valid_accuracy)
     assert len(set(accuracies)) == 1  # nothing moves, so no epoch is better than the first
-    assert trainer.num_epochs == 4
+    assert trainer.loop.num_epochs == 4
 
 
 def test_without_patience_every_epoch_is_trained() -> None:
     config = TrainingConfig(epochs=6, batch_size=5, learning_rate=1e-12, patience=0)
-    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config)
-    while not trainer.finished:
+    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config)
+    while not trainer.loop.finished:
         trainer.run_epoch()
-    assert trainer.num_epochs == 6
+    assert trainer.loop.num_epochs == 6
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_training_that_diverges_is_an_error(learning_rate: float, weight_decay: 
         weight_decay=weight_decay,
     )
     task = tiny_task(num_train=num_train)
-    trainer = trainer_of(tiny_net(dropout=0), HardSharing(), EM(**NEVER), full(2), config, task=task)
+    trainer = loop_of(tiny_net(dropout=0), HardSharing(), EM(**NEVER), full(2), config, task=task)
     with pytest.raises(TrainingError, match=r"not finite in epoch \d+ .*Try a smaller learning_rate"):
         trained(trainer, config.epochs)
 
@@ -162,18 +162,18 @@ def test_incomplete_mini_batches_are_dropped_if_asked_for() -> None:
     task = tiny_task(num_train=7)
     for drop_last, steps in ((True, 1), (False, 2)):
         config = TrainingConfig(epochs=1, batch_size=5, drop_last=drop_last)
-        trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+        trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
         trainer.run_epoch()
         assert trainer.state()[0]["optimiser.head.bias.1.step"].item() == steps
     config = TrainingConfig(epochs=1, batch_size=8, drop_last=True)
-    trainer = trainer_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
     with pytest.raises((TrainingError, ConfigError), match="batch_size"):
         trainer.run_epoch()
 
 
 def test_a_mini_batch_of_one_image() -> None:
     config = TrainingConfig(epochs=1, batch_size=1)
-    trainer = trainer_of(tiny_net(), HardSharing(), EM(**NEVER), full(2), config)
+    trainer = loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2), config)
     assert trainer.run_epoch()[0].loss > 0
 
 
@@ -183,25 +183,26 @@ def test_what_makes_a_kernel_takes_steps_of_its_own_size(kind: type[TensorFactor
     config = TrainingConfig(epochs=1, batch_size=10, optimiser="sgd", momentum=0, learning_rate=0.01)
     moved = []
     for step_scale in (1.0, 0.25):
-        trainer = trainer_of(tiny_net(dropout=0), kind(step_scale=step_scale), EM(**NEVER), full(2), config)
+        trainer = loop_of(tiny_net(dropout=0), kind(step_scale=step_scale), EM(**NEVER), full(2), config)
         before = copied(trainer.weights)
         trainer.run_epoch()
         moved.append({name: value - before[name] for name, value in copied(trainer.weights).items()})
     for name, distance in moved[0].items():
-        scale = 1.0 if name.startswith("head.") or ".specific." in name else 0.25
+        plain = name.startswith("head.") or ".specific." in name
+        scale = 1.0 if plain or kind(step_scale=0.25).step(name.split(".", 3)[3]) == 1.0 else 0.25
         assert float(distance.abs().max()) > 0
         torch.testing.assert_close(moved[1][name], scale * distance, rtol=1e-3, atol=1e-6)
 
 
-def trained(trainer: Trainer, epochs: int) -> Trainer:
+def trained(trainer: WeighingLoop, epochs: int) -> WeighingLoop:
     for _ in range(epochs):
         trainer.run_epoch()
     return trainer
 
 
 def test_a_state_is_a_copy_and_is_not_changed_by_whoever_takes_it() -> None:
-    def fresh() -> Trainer:
-        return trainer_of(tiny_net(), HardSharing(), EM(**NEVER), full(2))
+    def fresh() -> WeighingLoop:
+        return loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2))
 
     first = trained(fresh(), 1)
     tensors, plain = first.state()
@@ -216,16 +217,16 @@ def test_a_state_is_a_copy_and_is_not_changed_by_whoever_takes_it() -> None:
 
 
 def test_a_state_of_something_else_is_refused() -> None:
-    def fresh(depth: int = 2, name: str = "task") -> Trainer:
-        return trainer_of(tiny_net(depth=depth), HardSharing(), EM(**NEVER), full(depth), task=tiny_task(name))
+    def fresh(depth: int = 2, name: str = "task") -> WeighingLoop:
+        return loop_of(tiny_net(depth=depth), HardSharing(), EM(**NEVER), full(depth), task=tiny_task(name))
 
     tensors, plain = trained(fresh(), 1).state()
     with pytest.raises(StorageError, match=r"training state of task 'other' .* got another \(it is of task 'task'\)"):
         fresh(name="other").load_state(tensors, plain)
     with pytest.raises(StorageError, match="other names or shapes"):
         fresh(depth=3).load_state(tensors, plain)
-    for name in ("generator.order", "generator.dropout", "search.mass"):
-        with pytest.raises(StorageError, match=name):
+    for name in ("generator.order", "generator.dropout", "phase.mass"):
+        with pytest.raises(StorageError, match=name.removeprefix("phase.")):
             fresh().load_state({k: v for k, v in tensors.items() if k != name}, plain)
     for name in plain:
         with pytest.raises(StorageError, match=name):
@@ -244,15 +245,33 @@ def test_committed_weights_that_were_taken_over_are_shrunk_and_perturbed(chosen:
     search, space = EM(commit_share=0.5, commit_probability=2), full(2)
     config = TrainingConfig(epochs=2, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
     fresh = {"weight": torch.randn(3, 2, 3, 3), "bias": torch.randn(3)}
-    trainer = trainer_of(net, HardSharing(), search, space, config, replaced={1: fresh})
+    trainer = loop_of(net, HardSharing(), search, space, config, replaced={(1, False): fresh})
     trainer.run_epoch()
     before = trainer.weights.copy().named()
     mass = torch.ones(len(space), dtype=torch.float64)
     mass[space.index(Configuration.parse(chosen))] = 9
-    trainer.search_state = replace(trainer.search_state, mass=mass)
+    trainer.phase.search_state = replace(trainer.phase.search_state, mass=mass)
     trainer.run_epoch()
-    assert trainer.commit_epoch == 2
+    assert trainer.phase.commit_epoch == 2
     for name, value in trainer.weights.named().items():
         moved = name.startswith("layer.1.specific.") and chosen[1] == "S"
         expected = 0.6 * before[name] + 0.8 * fresh[name.rsplit(".", 1)[1]] if moved else before[name]
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6 if moved else 0)
+
+
+@pytest.mark.parametrize("chosen", ["T", "S"])
+def test_a_mechanisms_part_that_was_taken_over_is_renewed_where_it_is_kept(chosen: str) -> None:
+    net, sharing = Net(image_shape=(3, 6, 6), channels=(12,), kernels=(3,), pools=(1,), hidden=(4,)), Deconvolution()
+    block = net.blocks[0]
+    config = TrainingConfig(epochs=1, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
+    fresh = block.initial(torch.Generator().manual_seed(4), "he")
+    trainer = loop_of(net, sharing, Fixed(chosen), listed([chosen]), config, replaced={(0, True): fresh})
+    before = trainer.weights.copy()
+    trainer.run_epoch()
+    after = trainer.weights.copy()
+    if chosen == "S":
+        assert_same_tensors(after.named(), before.named())
+        return
+    expected = sharing.renewed(block, before.layers[0].shared, before.layers[0].factors, fresh, 0.6)
+    torch.testing.assert_close(after.layers[0].factors, expected, rtol=0, atol=1e-20)  # one step of 1e-30
+    assert not torch.equal(expected["combine"], before.layers[0].factors["combine"])

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from learner.fixture import assert_same_tensors, tiny_task
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lasem.errors import StorageError
+from lasem.records import EpochRecord, TimingRecord
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, TrainingState, follow
+
+CONFIG = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.05)
+
+
+class Line(AbstractPhase):
+    """Logistic regression from a start; counts its steps, which is a condition of its own."""
+
+    def __init__(
+        self, start: Tensor, title: str, config: TrainingConfig = CONFIG, forgets: tuple[int, ...] = ()
+    ) -> None:
+        self.task, self.config, self.title, self.forgets = tiny_task(), config, title, forgets
+        self._start, self.num_steps = start, 0
+        self.asked: list[Step] = []
+
+    def initial(self) -> dict[str, Tensor]:
+        return {"w": self._start}
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        noise = torch.rand((), generator=dropout)
+        return torch.nn.functional.cross_entropy(batch.x.flatten(1) @ weights["w"], batch.labels) + 0 * noise
+
+    def after_step(self, weights: Named, step: Step) -> None:
+        self.num_steps += 1
+        self.asked.append(step)
+        weights["w"].mul_(1 - 0.001 * self.num_steps)
+
+    def accuracy(self, weights: Named) -> float:
+        x, labels = next(self.task.valid.batches(len(self.task.valid)))
+        return float(((x.flatten(1) @ weights["w"]).argmax(dim=1) == labels).float().mean())
+
+    def seen(self) -> Seen:
+        return Seen("T")
+
+    def outcome(self) -> dict[str, Any]:
+        return {"steps": self.num_steps}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {}, {"steps": self.num_steps}
+
+    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
+        self.num_steps = plain["steps"]
+
+
+def three_phases(seen: list[Fitted] | None = None) -> Plan[dict[str, Tensor]]:
+    """Two from the same start; the third goes on from the second and no longer needs the first."""
+    first = yield Line(torch.zeros(36, 2), "first")
+    second = yield Line(torch.zeros(36, 2), "second")
+    third = yield Line(second.best.weights["w"] * 2, "third", replace(CONFIG, epochs=3), forgets=(0,))
+    if seen is not None:
+        seen += [first, second, third]
+    return third.last.weights
+
+
+def followed(**options: Any) -> tuple[dict[str, Tensor], list[EpochRecord], list[TrainingState]]:
+    records: list[EpochRecord] = []
+    states: list[TrainingState] = []
+
+    def keep(record: EpochRecord, _: TimingRecord, state: Callable[[], TrainingState]) -> None:
+        records.append(record)
+        tensors, plain = state()
+        states.append(TrainingState(load(save(dict(tensors))), json.loads(json.dumps(plain))))
+
+    result = follow(three_phases(), seeds=(3, 0), epochs_before=0, device=torch.device("cpu"), on_epoch=keep, **options)
+    return result, records, states
+
+
+def test_epochs_are_counted_over_all_phases_and_named_by_them() -> None:
+    _, records, _ = followed()
+    assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6, 7]
+    assert [record.phase for record in records] == ["first"] * 2 + ["second"] * 2 + ["third"] * 3
+
+
+def test_a_plan_goes_on_after_any_epoch_to_the_same_bits() -> None:
+    whole, records, states = followed()
+    for at, state in enumerate(states):
+        result, rest, later = followed(resume_from=state)
+        assert_same_tensors(result, whole)
+        assert rest == records[at + 1 :]
+        for again, before in zip(later, states[at + 1 :], strict=True):
+            assert again.plain == before.plain
+            assert_same_tensors(dict(again.tensors), dict(before.tensors))
+
+
+def test_what_a_phase_forgets_is_not_kept() -> None:
+    _, _, states = followed()
+    assert any(name.startswith("finished.0.") for name in states[3].tensors)
+    assert not any(name.startswith("finished.0.") for name in states[4].tensors)
+    assert any(name.startswith("finished.1.") for name in states[4].tensors)
+
+
+def test_phases_draw_from_their_own_sources() -> None:
+    """The same phase twice in one plan: other orders of images, so other weights."""
+
+    def twice() -> Plan[tuple[Tensor, Tensor]]:
+        one = yield Line(torch.zeros(36, 2), "a")
+        two = yield Line(torch.zeros(36, 2), "b")
+        return one.last.weights["w"], two.last.weights["w"]
+
+    one, two = follow(twice(), seeds=(1,), epochs_before=0, device=torch.device("cpu"))
+    assert not torch.equal(one, two)
+
+
+def test_a_step_says_where_training_stands() -> None:
+    phase = Line(torch.zeros(36, 2), "only", replace(CONFIG, schedule="constant"))
+
+    def plan() -> Plan[None]:
+        yield phase
+
+    follow(plan(), seeds=(1,), epochs_before=0, device=torch.device("cpu"))
+    assert phase.asked == [Step(epoch, batch, 3, 0.05) for epoch in range(2) for batch in range(3)]
+
+
+def test_a_snapshot_holds_what_the_phase_said_then() -> None:
+    seen: list[Fitted] = []
+    follow(three_phases(seen), seeds=(3, 0), epochs_before=0, device=torch.device("cpu"))
+    for fitted in seen:
+        assert fitted.last.outcome == {"steps": 3 * fitted.num_epochs}
+        assert fitted.best.outcome == {"steps": 3 * fitted.best.epoch}
+        assert fitted.kept(True) is fitted.best
+        assert fitted.kept(False) is fitted.last
+
+
+def test_a_state_of_something_else_is_refused() -> None:
+    _, _, states = followed()
+    for broken in (TrainingState({}, {}), TrainingState(states[4].tensors, {**states[4].plain, "finished": [{}]})):
+        with pytest.raises(StorageError, match="state of an interrupted training"):
+            followed(resume_from=broken)
