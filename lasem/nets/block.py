@@ -31,8 +31,16 @@ class AbstractBlock(ABC):
         """Fresh weights on the CPU, shaped as ``shapes`` says."""
 
     @abstractmethod
+    def activate(self, weights: Weights, x: Tensor) -> Tensor:
+        """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation; every entry for itself."""
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """What follows the activation and has no weights: pooling, if there is any."""
+        return x
+
     def apply(self, weights: Weights, x: Tensor) -> Tensor:
         """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch for itself."""
+        return self.reduce(self.activate(weights, x))
 
     @property
     def num_parameters(self) -> int:
@@ -63,14 +71,17 @@ class ConvBlock(AbstractBlock):
         """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
-    def apply(self, weights: Weights, x: Tensor) -> Tensor:
-        """(batch, in, height, width) to (batch, out, height', width'), each side divided by stride and pool, up."""
+    def activate(self, weights: Weights, x: Tensor) -> Tensor:
+        """(batch, in, height, width) to (batch, out, height', width'), each side divided by the stride, up."""
         weight, bias = weights["weight"], weights["bias"]
         if self.stride == 1 and self.kernel % 2 == 1:
             x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
         else:
             x = F.conv2d(F.pad(x, self._same_padding(x)), weight, bias, stride=self.stride)
-        x = F.relu(x, inplace=True)
+        return F.relu(x, inplace=True)
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """Divide each side by the pool, up."""
         # ceil_mode keeps the incomplete window at the border, so that no input is too small to be pooled
         return F.max_pool2d(x, self.pool, ceil_mode=True) if self.pool > 1 else x
 
@@ -104,7 +115,7 @@ class LinearBlock(AbstractBlock):
         """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
-    def apply(self, weights: Weights, x: Tensor) -> Tensor:
+    def activate(self, weights: Weights, x: Tensor) -> Tensor:
         """(batch, ...) with in_features numbers an entry to (batch, out_features)."""
         return F.relu(F.linear(x.flatten(1), weights["weight"], weights["bias"]), inplace=True)
 
