@@ -25,6 +25,7 @@ from lasem.training import (
     Mixture,
     OnEpoch,
     Problem,
+    Replaced,
     Selected,
     TaskWeights,
     TrainingConfig,
@@ -113,18 +114,25 @@ class Learner(AbstractLearner):
     ) -> TaskRecord:
         """Learn one more task; see AbstractLearner."""
         check_new(task, self._tasks, self.net.image_shape)
-        space = self.search.space(self.net.depth, len(self._tasks))
-        weights, replaced = self._initial(task, space)
-        problem = Problem(self.net, self.sharing, self.training, task, space, weights, replaced, self.device)
+        problem = self.problem(task)
         found = follow(
             plan_of(self.search, problem),
-            seeds=(self.seed, len(self._tasks)),
+            seeds=problem.seed,
             epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
             device=self.device,
             on_epoch=on_epoch,
             resume_from=resume_from,
         )
-        return self._keep(task, space, found)
+        return self._keep(task, problem.space, found)
+
+    def problem(self, task: Task) -> Problem:
+        """What a search of the task starts from."""
+        index = len(self._tasks)
+        space = self.search.space(self.net.depth, index)
+        weights, replaced = self._initial(task, space)
+        return Problem(
+            self.net, self.sharing, self.training, task, space, weights, replaced, self.device, (self.seed, index)
+        )
 
     def logits(self, name: str, images: Images) -> Tensor:
         """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
@@ -205,34 +213,44 @@ class Learner(AbstractLearner):
         )
         return TaskWeights(layers, learned.head)
 
-    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, dict[int, dict[str, Tensor]]]:
+    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, Replaced]:
         """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
 
         Returns:
-            The weights, and the fresh ones of the layers where task-specific weights were taken over instead.
+            The weights, and fresh ones where something was taken over from another task instead.
         """
         layers = []
-        replaced: dict[int, dict[str, Tensor]] = {}
+        replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
         for i, block in enumerate(self.net.blocks):
-            shared, factors = self._initial_transfer(i, block) if any(c[i] for c in space) else ({}, {})
-            fresh = {} if all(c[i] for c in space) else block.initial(self._generator(i, 2), self.net.initial)
-            taken = self._taken_over(i, block, shared, factors) if fresh and shared else {}
-            if taken:
-                replaced[i] = fresh
-            layers.append(LayerWeights(shared, factors, taken or fresh))
+            fresh = block.initial(self._generator(i, 2), self.net.initial)
+            shared, factors, specific = {}, {}, {}
+            if any(c[i] for c in space):
+                shared = self._knowledge(i, block)
+                taken = self._latest_factors(i)
+                factors = taken or self.sharing.initial_task(block, shared, self._generator(i, 1), self.net.initial)
+                if taken:
+                    replaced[i, True] = fresh
+            if not all(c[i] for c in space):
+                taken = self._taken_over(i, block, shared, factors) if shared else {}
+                specific = taken or fresh
+                if taken:
+                    replaced[i, False] = fresh
+            layers.append(LayerWeights(shared, factors, specific))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head), replaced
 
-    def _initial_transfer(self, layer: int, block: AbstractBlock) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Shared knowledge of a layer, and the new task's part of it if the layer is transferred."""
-        rule, known = self.net.initial, self._shared[layer]
-        shared = {name: value.cpu() for name, value in known.items()}
-        shared = shared or self.sharing.initial_shared(block, self._generator(layer, 0), rule)
+    def _knowledge(self, layer: int, block: AbstractBlock) -> dict[str, Tensor]:
+        """Shared knowledge of a layer as it is, or fresh where there is none."""
+        known = {name: value.cpu() for name, value in self._shared[layer].items()}
+        return known or self.sharing.initial_shared(block, self._generator(layer, 0), self.net.initial)
+
+    def _latest_factors(self, layer: int) -> dict[str, Tensor]:
+        """The latest transferring task's part of a layer, if the mechanism goes on from it."""
         if self.sharing.factors_start == "latest":
             for learned in reversed(self._tasks.values()):
                 if learned.configuration[layer]:
-                    return shared, {name: value.cpu() for name, value in learned.layers[layer].items()}
-        return shared, self.sharing.initial_task(block, shared, self._generator(layer, 1), rule)
+                    return {name: value.cpu() for name, value in learned.layers[layer].items()}
+        return {}
 
     def _taken_over(
         self, layer: int, block: AbstractBlock, shared: dict[str, Tensor], factors: dict[str, Tensor]

@@ -7,7 +7,6 @@ from functools import singledispatch
 from typing import final
 
 import torch
-from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
@@ -18,7 +17,7 @@ from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
 from lasem.training.phase import Fitted, Snapshot
 from lasem.training.plan import Plan
-from lasem.training.weighing import Weighing
+from lasem.training.weighing import Replaced, Weighing
 from lasem.training.weights import TaskWeights
 
 
@@ -35,9 +34,11 @@ class Problem:
     """The configurations to choose from."""
     weights: TaskWeights
     """Start of whatever some configuration of the space uses."""
-    replaced: dict[int, dict[str, Tensor]]
-    """Fresh weights of the layers whose task-specific weights were taken over from another task."""
+    replaced: Replaced
+    """Fresh plain weights where the task's own part was taken over from another task."""
     device: torch.device
+    seed: tuple[int, ...] = ()
+    """Of the random numbers of a search: the learner's seed and the task's position."""
 
     def only(self, configuration: Configuration) -> Problem:
         """The same with one configuration to train, from the same start."""

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lasem.errors import ConfigError
+from lasem.search import SEARCHES, AbstractTrials, Exhaustive, PrefixSearch, RandomSearch
+from lasem.space import full, listed
+
+KINDS: list[type[AbstractTrials]] = [Exhaustive, RandomSearch, PrefixSearch]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+
+
+def proposed(search: AbstractTrials, depth: int, seed: int = 0) -> list[str]:
+    """Everything that is tried, if every accuracy is the same."""
+    space, tried = search.space(depth, 1), dict[int, float]()
+    generator = torch.Generator().manual_seed(seed)
+    while candidates := search.propose(space, tried, generator):
+        tried |= dict.fromkeys(candidates, 0.5)
+    return [str(space[position]) for position in tried]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_every_configuration_is_tried_once(depth: int) -> None:
+    expected = ["".join(letters) for letters in product("ST", repeat=depth)]
+    assert proposed(Exhaustive(), depth) == expected == [str(c) for c in Exhaustive().space(depth, 1)]
+
+
+def test_groups_are_tried_together() -> None:
+    assert proposed(Exhaustive(groups=(2, 1)), 3) == ["SSS", "SST", "TTS", "TTT"]
+
+
+@every_kind
+def test_the_first_task_is_searched_only_if_asked_for(kind: type[AbstractTrials]) -> None:
+    assert [str(c) for c in kind().space(3, 0)] == ["TTT"]
+    assert [str(c) for c in kind(first_task="top-1").space(3, 0)] == ["SST"]
+    assert kind(first_task="search").space(3, 0) == kind().space(3, 1) == kind().space(3, 7)
+
+
+@every_kind
+def test_one_configuration_is_tried_as_it_is(kind: type[AbstractTrials]) -> None:
+    space = kind().space(3, 0)
+    assert kind().propose(space, {}, torch.Generator()) == (0,)
+    assert kind().propose(space, {0: 0.5}, torch.Generator()) == ()
+
+
+def naive_best(letters: list[str], accuracies: list[float]) -> int:
+    best = 0
+    for position in range(1, len(letters)):
+        more = letters[position].count("T") > letters[best].count("T")
+        better = accuracies[position] > accuracies[best]
+        if better or (accuracies[position] == accuracies[best] and more):
+            best = position
+    return best
+
+
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.8]), min_size=8, max_size=8), st.permutations(range(8)))
+def test_the_best_is_the_most_accurate_then_transfers_most_then_comes_first(
+    accuracies: list[float], order: list[int]
+) -> None:
+    tried = {position: accuracies[position] for position in order}
+    assert Exhaustive().best(full(3), tried) == naive_best([str(c) for c in full(3)], accuracies)
+
+
+def test_ties_by_hand() -> None:
+    space = listed(["SS", "ST", "TS", "TT"])
+    assert Exhaustive().best(space, {0: 0.5, 1: 0.5, 2: 0.5}) == 1
+    assert Exhaustive().best(space, {2: 0.5, 1: 0.5}) == 1
+    assert Exhaustive().best(space, {0: 0.5, 3: 0.5, 1: 0.4}) == 3
+    assert Exhaustive().best(space, {0: 0.6, 3: 0.5}) == 0
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"groups": (2, 0)}, r"\.groups must be at least 1; got 0"),
+        ({"workers": 0}, r"\.workers must be at least 1; got 0"),
+        ({"first_task": "al"}, "Did you mean 'all'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(kind: type[AbstractTrials], settings: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**settings)
+
+
+@every_kind
+def test_a_space_that_does_not_fit_the_network_is_refused(kind: type[AbstractTrials]) -> None:
+    with pytest.raises(ConfigError, match=rf"^{kind.__name__}\.groups .* network's 3 layers .* got 2, 2, which is 4"):
+        kind(groups=(2, 2)).space(3, 1)
+
+
+def test_more_configurations_than_can_be_listed_are_refused() -> None:
+    with pytest.raises(ConfigError, match="put more layers into each group"):
+        Exhaustive().space(17, 1)
+    assert len(Exhaustive(groups=(5, 4, 4, 4)).space(17, 1)) == 16
+
+
+def test_they_can_be_named() -> None:
+    assert [SEARCHES[name] for name in ("exhaustive", "random", "prefix")] == KINDS

@@ -1,0 +1,278 @@
+"""Searches by trials: what each candidate comes to, which one is kept, and what an interruption costs."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import pytest
+import torch
+from learner.fixture import SHARINGS, assert_same_tensors, files_in, tensors_in, tiny_net, tiny_task
+from safetensors.torch import load, save
+
+from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.learner import Learner
+from lasem.records import EpochRecord, TaskRecord, TimingRecord
+from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.space import Configuration, Space, full, grouped
+from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, Weighing, follow, plan_of
+from lasem.training.together import Team
+
+CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
+FRESH = replace(CONFIG, specific_start="fresh")
+CPU = torch.device("cpu")
+SECOND = tiny_task("t1", 3, seed=1)
+
+
+def after_one_task(folder: Path, sharing: AbstractSharing, config: TrainingConfig = CONFIG) -> Callable[[Any], Learner]:
+    """A learner of one task on disk; the function reads it with another search."""
+    learner = Learner(tiny_net(), sharing=sharing, search=Fixed("all"), training=config, seed=3)
+    learner.learn(tiny_task("t0"))
+    learner.save(folder)
+    return lambda search: Learner.load(folder, search=search)
+
+
+def problem_of(learner: Learner, space: Space) -> Problem:
+    weights, replaced = learner._initial(SECOND, space)
+    return Problem(
+        learner.net, learner.sharing, learner.training, SECOND, space, weights, replaced, CPU, (learner.seed, 1)
+    )
+
+
+def learned(
+    learner: Learner, resume_from: TrainingState | None = None
+) -> tuple[TaskRecord, list[EpochRecord], list[TrainingState]]:
+    """The second task's record, epochs, and the states after each of them, through the disk's form."""
+    epochs, states = [], []
+
+    def keep(epoch: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
+        assert (timing.task, timing.epoch) == (epoch.task, epoch.epoch)
+        assert timing.seconds_training > 0
+        tensors, plain = state()
+        epochs.append(epoch)
+        states.append(TrainingState(load(save(dict(tensors))), json.loads(json.dumps(plain))))
+
+    return learner.learn(SECOND, on_epoch=keep, resume_from=resume_from), epochs, states
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_brute_force_is_a_plain_loop_over_learners_with_one_configuration(
+    sharing: AbstractSharing, tmp_path: Path
+) -> None:
+    again = after_one_task(tmp_path / "one", sharing, FRESH)
+    tried: dict[str, TaskRecord] = {}
+    for letters in ("SS", "ST", "TS", "TT"):
+        learner = again(Fixed(letters))
+        tried[letters] = learner.learn(SECOND)
+        learner.save(tmp_path / letters)
+    highest = max(record.valid_accuracy for record in tried.values())
+    tied = [letters for letters, record in tried.items() if record.valid_accuracy == highest]
+    expected = max(tied, key=lambda letters: letters.count("T"))  # max takes the first
+    learner = again(Exhaustive())
+    record = learner.learn(SECOND)
+    learner.save(tmp_path / "all")
+    assert record.configuration == expected
+    assert record.configurations == ("SS", "ST", "TS", "TT")
+    assert (record.valid_accuracy, record.peak_accuracy) == (highest, tried[expected].peak_accuracy)
+    assert_same_tensors(tensors_in(tmp_path / "all"), tensors_in(tmp_path / expected))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
+    sharing: AbstractSharing, restore_best: bool, tmp_path: Path
+) -> None:
+    """Also where weights were taken over from the first task, and shrunk."""
+    problem = problem_of(after_one_task(tmp_path, sharing)(Exhaustive()), full(2))
+    problem = replace(problem, config=replace(CONFIG, restore_best=restore_best))
+    assert problem.replaced
+
+    def fitted(search: Any, problem: Problem) -> tuple[Selected, list[EpochRecord]]:
+        records: list[EpochRecord] = []
+        found = follow(
+            plan_of(search, problem),
+            seeds=(3, 1),
+            epochs_before=3,
+            device=CPU,
+            on_epoch=lambda record, *_: records.append(record),
+        )
+        return found, records
+
+    found, records = fitted(Exhaustive(), problem)
+    alone = {c: fitted(Fixed(str(c)), problem.only(c)) for c in problem.space}
+    expected = [
+        (str(c), e.loss, e.valid_accuracy, number * CONFIG.epochs + e.epoch)
+        for number, (c, (_, epochs)) in enumerate(alone.items())
+        for e in epochs
+    ]
+    assert [(e.phase, e.loss, e.valid_accuracy, e.epoch) for e in records] == expected
+    assert [e.configuration for e in records] == [e.phase for e in records]
+    assert {e.num_evaluated for e in records} == {1}
+    chosen = alone[found.best.configuration][0]
+    assert found.valid_accuracy == max(one.valid_accuracy for one, _ in alone.values()) == chosen.valid_accuracy
+    assert_same_tensors(found.best.weights.named(), chosen.best.weights.named())
+    assert_same_tensors(found.kept.weights.named(), chosen.kept.weights.named())
+    position = problem.space.index(found.kept.configuration)
+    assert (found.num_epochs, found.best_epoch) == (4 * CONFIG.epochs, position * CONFIG.epochs + chosen.best_epoch)
+    assert found.commit_epoch is None
+
+
+def test_probability_is_with_the_best_of_those_before(tmp_path: Path) -> None:
+    again = after_one_task(tmp_path, HardSharing())
+    _, epochs, states = learned(again(Exhaustive()))
+    chosen = [state.plain["finished"] for state in states]
+    for epoch, finished in zip(epochs, chosen, strict=True):
+        tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(finished)}
+        leader = Exhaustive().best(full(2), tried) if tried else 0
+        assert epoch.probabilities == tuple(float(i == leader) for i in range(4))
+
+
+def test_a_checkpoint_holds_the_best_candidate_and_the_one_under_way(tmp_path: Path) -> None:
+    again = after_one_task(tmp_path, HardSharing())
+    _, epochs, states = learned(again(Exhaustive()))
+    for epoch, (tensors, plain) in zip(epochs, states, strict=True):
+        kept = {int(name.split(".")[1]) for name in tensors if name.startswith("finished.")}
+        tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(plain["finished"])}
+        assert kept == ({Exhaustive().best(full(2), tried)} if tried else set())
+        assert len(tried) == (epoch.epoch - 1) // CONFIG.epochs
+
+
+def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
+    learner = Learner(tiny_net(depth=3), seed=3, training=replace(CONFIG, epochs=1))
+    problem = problem_of(learner, full(3))
+    search = RandomSearch(num_candidates=4, workers=2)
+    draws = {}
+    for seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        first, second = (next(plan_of(search, replace(problem, seed=seed))) for _ in range(2))
+        assert first.together is not None
+        assert second.together is not None
+        draws[seed] = tuple(phase.title for phase in first.together.phases)
+        assert draws[seed] == tuple(phase.title for phase in second.together.phases)
+    assert len(set(draws.values())) == len(draws)
+
+
+def test_a_trial_hands_on_all_that_its_candidate_does() -> None:
+    own = {name for name in vars(Weighing) if not name.startswith("__")}
+    inherited = {name for name in dir(Trial.__mro__[1]) if not name.startswith("__")}
+    assert own & inherited <= set(vars(Trial))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Climbing(AbstractTrials):
+    """A user's own: from nothing, one layer more as long as that is better."""
+
+    name: ClassVar[str] = "climbing"
+
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        return grouped(groups)
+
+    def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
+        leader = space[self.best(space, tried)].bits if tried else None
+        if leader is None:
+            return (0,)
+        more = [(*leader[:i], True, *leader[i + 1 :]) for i in range(len(leader)) if not leader[i]]
+        positions = [space.index(Configuration(bits)) for bits in more]
+        return tuple(p for p in positions if p not in tried)
+
+
+def test_a_search_may_go_by_what_was_found_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    again = after_one_task(tmp_path / "one", HardSharing())
+    learner = again(Climbing())
+    record, epochs, states = learned(learner)
+    learner.save(tmp_path / "whole")
+    assert {e.phase for e in epochs} >= {"SS", "ST", "TS"}
+    for at in range(0, len(states), 2):
+        learner = again(Climbing())
+        done, rest, _ = learned(learner, states[at])
+        assert (done, rest) == (record, epochs[at + 1 :])
+        learner.save(tmp_path / str(at))
+        assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Broken(AbstractTrials):
+    name: ClassVar[str] = "broken"
+    num_times: int = 0
+
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        return grouped(groups)
+
+    def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
+        return (1,) * self.num_times
+
+
+def test_a_search_that_proposes_nothing_or_one_twice_is_named() -> None:
+    learner = Learner(tiny_net(), search=Broken(first_task="search"), training=CONFIG)
+    with pytest.raises(ConfigError, match=r"Broken\.propose must give at least one"):
+        learner.learn(SECOND)
+    learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=2), training=CONFIG)
+    with pytest.raises(ConfigError, match=r"Broken\.propose must not give a candidate twice; got \(1, 1\)"):
+        learner.learn(SECOND)
+    learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=1), training=CONFIG)
+    with pytest.raises(ConfigError, match=r"Broken\.propose must not give a candidate twice; got \(1,\)"):
+        learner.learn(SECOND)
+
+
+@pytest.fixture
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_processes_come_to_the_same_bits_and_an_interruption_costs_what_was_not_finished(tmp_path: Path) -> None:
+    again = after_one_task(tmp_path / "one", HardSharing())
+    alone, beside = again(PrefixSearch()), again(PrefixSearch(workers=2))
+    record, epochs, _ = learned(alone)
+    side_by_side, same, states = learned(beside)
+    assert (side_by_side, same) == (record, epochs)
+    assert len(epochs) == 3 * CONFIG.epochs
+    alone.save(tmp_path / "alone")
+    beside.save(tmp_path / "beside")
+    assert_same_tensors(tensors_in(tmp_path / "beside"), tensors_in(tmp_path / "alone"))
+    for at, (tensors, plain) in enumerate(states):
+        num_finished, num_told = divmod(at + 1, CONFIG.epochs)
+        assert (len(plain["finished"]), plain["num_told"], plain["loop"]) == (num_finished, num_told, None)
+        assert len({name.split(".")[1] for name in tensors}) <= 2
+    for at, workers in ((1, 1), (2, 1), (4, 1), (5, 2), (8, 2)):  # the last one has nothing left to train
+        learner = again(PrefixSearch(workers=workers))
+        done, rest, _ = learned(learner, states[at])
+        assert (done, rest) == (record, epochs[at + 1 :])
+        learner.save(tmp_path / str(at))
+        assert_same_tensors(tensors_in(tmp_path / str(at)), tensors_in(tmp_path / "alone"))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_process_tells_what_went_wrong_and_ends_in_the_middle_of_its_work() -> None:
+    learner = Learner(tiny_net(), training=replace(CONFIG, epochs=10**9, patience=0))
+    endless = problem_of(learner, full(2))
+    wild = replace(endless, config=replace(CONFIG, optimiser="sgd", learning_rate=1e30))
+    phases = (Trial(wild, 0), Trial(endless, 0))
+    team = Team(phases, 1, seeds=[(0, 0)] * 2, epochs_before=0, device=CPU)
+    try:
+        with pytest.raises(TrainingError, match=r"of task 't1' were not finite in epoch 1 "):
+            team.result(phases[0])
+    finally:
+        team.end()
+    with pytest.raises((TrainingError, CancelledError)):
+        team.result(phases[1])
+    assert multiprocessing.active_children() == []
+
+
+def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
+    again = after_one_task(tmp_path, HardSharing())
+    _, _, states = learned(again(Exhaustive()))
+    tensors, plain = states[-1]
+    for name in plain:
+        with pytest.raises(StorageError, match=name):
+            learned(again(Exhaustive()), TrainingState(tensors, {k: v for k, v in plain.items() if k != name}))
