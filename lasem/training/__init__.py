@@ -6,8 +6,10 @@ from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
+from lasem.training.relaxation import Relaxation
 from lasem.training.selection import Choice, Problem, Selected, plan_of
-from lasem.training.weighing import EVALUATION_BATCH, Weighing, accuracy
+from lasem.training.trials import Trial
+from lasem.training.weighing import EVALUATION_BATCH, Replaced, Weighing, accuracy
 from lasem.training.weights import LayerWeights, TaskWeights, part_of
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "Plan",
     "Problem",
     "RMSpropTF",
+    "Relaxation",
+    "Replaced",
     "Seen",
     "Selected",
     "Snapshot",
@@ -31,6 +35,7 @@ __all__ = [
     "TaskWeights",
     "TrainingConfig",
     "TrainingState",
+    "Trial",
     "Weighing",
     "accuracy",
     "build_optimiser",

@@ -22,7 +22,7 @@ from lasem.baselines.method import count
 from lasem.errors import ShapeError, StorageError, TaskError
 from lasem.learner import AbstractLearner, Learner
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, AbstractSearch, Fixed
+from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig, TrainingState
 
@@ -41,8 +41,8 @@ class Factory:
     """Whether what earlier tasks own may change when a later one is learned."""
 
 
-def learner_factory(sharing: AbstractSharing, search: AbstractSearch) -> Factory:
-    own = {} if isinstance(search, EM | Fixed) else {"search": search}  # a user's own search is passed again
+def learner_factory(sharing: AbstractSharing, search: AbstractSelection) -> Factory:
+    own = {} if type(search) in SEARCHES.values() else {"search": search}  # a user's own search is passed again
 
     def make(shape: tuple[int, int, int]) -> AbstractLearner:
         return Learner(tiny_net(shape), sharing=sharing, search=search, training=QUICK, seed=7)
@@ -64,6 +64,11 @@ FACTORIES = [
     learner_factory(SHARINGS[0], Fixed("none")),
     learner_factory(SHARINGS[1], Fixed("top-1")),
     learner_factory(SHARINGS[2], MovingPrior()),
+    learner_factory(SHARINGS[0], Exhaustive()),
+    learner_factory(SHARINGS[1], PrefixSearch(first_task="search")),
+    learner_factory(SHARINGS[2], RandomSearch(num_candidates=2)),
+    *(learner_factory(sharing, DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
+    learner_factory(SHARINGS[1], DARTS(order="second", first_task="search", retrain=True)),
     *map(baseline_factory, METHODS.values()),
 ]
 every_learner = pytest.mark.parametrize("factory", FACTORIES, ids=lambda f: f.label)

@@ -1,0 +1,314 @@
+"""DARTS's phase: both branches of every layer are trained at once, and how much of each is learned by gradient.
+
+.. [Liu2019] H. Liu, K. Simonyan, Y. Yang. DARTS: Differentiable Architecture Search. ICLR 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lasem.data import Split
+from lasem.errors import ConfigError
+from lasem.search import DARTS, Fixed
+from lasem.space import Configuration
+from lasem.training.optimiser import RMSpropTF, learning_rate
+from lasem.training.phase import AbstractPhase, Batch, Named, Seen, Step
+from lasem.training.plan import Plan
+from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
+from lasem.training.weighing import accuracy
+from lasem.training.weights import TaskWeights
+
+_DIFFERENCE = 0.01
+"""Length of the step that the finite difference takes in weight space, over all weights together ([Liu2019]_, 2.3)."""
+
+
+@final
+class Relaxation(AbstractPhase):
+    """Alpha and the weights take turns: alpha steps when a mini-batch comes, then the weights are trained on it.
+
+    ``outcome`` holds ``configuration``, the position in the space of what alpha's larger entries choose.
+    """
+
+    def __init__(self, search: DARTS, problem: Problem) -> None:
+        """Start before the first epoch, with alpha at 0.
+
+        Args:
+            search: the settings.
+            problem: the task and where its weights start; its space is ``search``'s for more than one configuration.
+
+        Raises:
+            ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart.
+        """
+        self.task, self.config = problem.task, problem.config
+        self._search, self._problem = search, problem
+        self._blocks, self._head = problem.net.blocks, problem.net.head
+        self._start = _renewed(problem)
+        _check_different(self._start)
+        sizes = search.groups or (1,) * problem.net.depth
+        self._group_of = tuple(group for group, size in enumerate(sizes) for _ in range(size))
+        dtype = next(iter(self._start.head.values())).dtype
+        self.alpha = torch.zeros(len(sizes), 2, dtype=dtype, device=problem.device, requires_grad=True)
+        self._optimiser = _optimiser_of(search, self.alpha)
+        self._rate = self.config.learning_rate
+        self._held_out = _Rounds.of(problem) if search.alpha_split == "valid" else None
+
+    @property
+    def configuration(self) -> Configuration:
+        """What alpha chooses: the shared branch where its entry is larger; equal ones mean the task-specific branch."""
+        transferred = (self.alpha[:, 1] > self.alpha[:, 0]).tolist()
+        return Configuration(tuple(transferred[group] for group in self._group_of))
+
+    def initial(self) -> dict[str, Tensor]:
+        """Both branches of every layer, and the head; see ``TaskWeights.named``."""
+        return self._start.named()
+
+    def scale(self, name: str) -> float:
+        """Shared knowledge and factors move as the mechanism says."""
+        if name.startswith("head.") or ".specific." in name:
+            return 1.0
+        return self._problem.sharing.step(name.split(".", 3)[3])
+
+    def begin_epoch(self, weights: Named, epoch: int) -> None:
+        """Find the weights' step size, which alpha may need before the first step tells it."""
+        if self.config.schedule != "inverse":
+            self._rate = learning_rate(self.config, epoch, 0)
+        # "inverse" counts the epochs of earlier tasks, which a phase is not told: the epoch's first mini-batch has the
+        # step size of the epoch before, the task's first one the undecayed one
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        """Step alpha, then give what the weights go down on, alpha constant ([Liu2019]_, Algorithm 1)."""
+        self.alpha.grad = self.alpha_gradient(weights, batch, dropout)
+        if self._search.alpha_learning_rate is None:
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._rate
+        self._optimiser.step()
+        return self.training_loss(weights, self.alpha.detach(), batch, dropout)
+
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        """Changes nothing; notes the step size."""
+        self._rate = step.learning_rate
+
+    def alpha_gradient(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        """What alpha goes down on, shape of ``alpha``.
+
+        First order: grad_alpha L(w, alpha). Second order, with L_train for the training loss, L for the cross-entropy
+        that alpha goes down on, v = grad_w' L(w', alpha) and e = .01 / ||v|| ([Liu2019]_, equations 7 and 8)::
+
+            w' = w - xi grad_w L_train(w, alpha)
+            grad_alpha L(w', alpha) - xi [grad_alpha L_train(w + e v, alpha) - grad_alpha L_train(w - e v, alpha)] / 2e
+
+        Where the mechanism scales a parameter's steps, w' and v have that parameter's gradients times its scale, for
+        then w' is the step that will be taken.
+
+        Args:
+            weights: w.
+            batch: the mini-batch that the weights are about to be trained on.
+            dropout: source of dropout masks; held-out images get none.
+        """
+        if self._held_out is None:
+            held, held_dropout = batch, dropout
+        else:
+            held, held_dropout = Batch(*next(self._held_out), self.task.name), None
+        if self._search.order == "first":
+            return torch.autograd.grad(self.cross_entropy(weights, self.alpha, held, held_dropout), self.alpha)[0]
+        xi = self._rate if self._search.xi is None else self._search.xi
+        mask = dropout.get_state()
+
+        def loss(at: Named) -> Tensor:
+            dropout.set_state(mask)  # the same features dropped every time: it is one function of w and alpha
+            return self.training_loss(at, self.alpha, batch, dropout)
+
+        names = sorted(weights)  # a loaded learner may hold them in another order, and sums go by it
+        scales = [self.scale(name) for name in names]
+        plain = [weights[name].detach() for name in names]
+        downhill = torch.autograd.grad(loss(weights), [weights[name] for name in names])
+        ahead = {
+            name: (w - xi * scale * g).requires_grad_(True)
+            for name, w, scale, g in zip(names, plain, scales, downhill, strict=True)
+        }
+        direct, *slopes = torch.autograd.grad(
+            self.cross_entropy(ahead, self.alpha, held, held_dropout), [self.alpha, *ahead.values()]
+        )
+        direction = [scale * slope for scale, slope in zip(scales, slopes, strict=True)]
+        length = torch.stack([v.square().sum() for v in direction]).sum().sqrt()
+        epsilon = _DIFFERENCE / length.clamp_min(1e-30)  # where all slopes vanish the difference is 0, not NaN
+        forward, backward = (
+            torch.autograd.grad(
+                loss({name: w + sign * epsilon * v for name, w, v in zip(names, plain, direction, strict=True)}),
+                self.alpha,
+            )[0]
+            for sign in (1, -1)
+        )
+        return direct - xi * (forward - backward) / (2 * epsilon)
+
+    def training_loss(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
+        """Cross-entropy of the mixed network, and each layer's penalty by its share of the shared branch."""
+        loss = self.cross_entropy(weights, alpha, batch, dropout)
+        parts, mixing = self._parts(weights), torch.softmax(alpha, dim=1)
+        for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
+            penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
+            if penalty is not None:
+                loss = loss + mixing[group, 1] * penalty
+        return loss
+
+    def cross_entropy(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
+        """Mean cross-entropy of the mixed network on a mini-batch."""
+        return F.cross_entropy(self.logits(weights, alpha, batch.x, dropout), batch.labels)
+
+    def logits(self, weights: Named, alpha: Tensor, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
+        """(batch, num_classes) of the mixed network: branches meet behind the activation, before the pooling."""
+        sharing, parts = self._problem.sharing, self._parts(weights)
+        mixing = torch.softmax(alpha, dim=1).unbind(0)
+        x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU, and no slower elsewhere
+        for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
+            specific = block.activate(own.specific, x)
+            shared = block.activate(sharing.weights(block, own.shared, own.factors), x)
+            x = block.reduce(mixing[group][0] * specific + mixing[group][1] * shared)
+        return self._head.apply(parts.head, x, dropout)
+
+    def accuracy(self, weights: Named) -> float:
+        """Of the configuration that alpha chooses, not of the mixture."""
+        problem = self._problem
+        return accuracy(problem.net, problem.sharing, self.configuration, self._parts(weights), problem.task.valid)
+
+    def seen(self) -> Seen:
+        """What alpha chooses; of every configuration the product of its layers' (groups') softmax entries."""
+        firsts = [self._group_of.index(group) for group in range(len(self.alpha))]
+        chosen = torch.tensor([c.bits for c in self._problem.space], dtype=torch.int64)[:, firsts]
+        mixing = torch.log_softmax(self.alpha.detach().cpu().double(), dim=1)
+        probabilities = mixing[torch.arange(len(firsts)), chosen].sum(dim=1).exp()
+        return Seen(str(self.configuration), tuple(probabilities.tolist()), num_evaluated=2)  # branches of each layer
+
+    def outcome(self) -> dict[str, Any]:
+        """What alpha chooses; nothing is ever committed to."""
+        return {"configuration": self._problem.space.index(self.configuration), "commit_epoch": None}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Alpha, its optimiser, and where the rounds over the validation images are."""
+        tensors = {"alpha": self.alpha.detach()}
+        for name, value in self._optimiser.state_dict()["state"].get(0, {}).items():
+            tensors[f"optimiser.{name}"] = torch.as_tensor(value)
+        if self._held_out is not None:
+            tensors["round"] = self._held_out.began
+        return tensors, {"rate": self._rate, "taken": None if self._held_out is None else self._held_out.taken}
+
+    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
+        """Take them back."""
+        if tensors["alpha"].shape != self.alpha.shape:
+            raise ValueError("its alpha has another shape")
+        with torch.no_grad():
+            self.alpha.copy_(tensors["alpha"])
+        entries = {
+            name.removeprefix("optimiser."): value.clone()
+            for name, value in tensors.items()
+            if name.startswith("optimiser.")
+        }
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": {0: entries} if entries else {}})
+        self._rate = float(plain["rate"])
+        if self._held_out is not None:
+            self._held_out.go_to(tensors["round"], plain["taken"])
+
+    def _parts(self, weights: Named) -> TaskWeights:
+        return TaskWeights.from_named(weights, self._problem.net.depth)
+
+
+@plan_of.register
+def _(search: DARTS, problem: Problem) -> Plan[Selected]:
+    if len(problem.space) == 1:
+        fitted = yield weighing(Fixed(str(problem.space[0])), problem)
+        return selected(problem, fitted)
+    searching = Relaxation(search, problem)
+    searching.title = "search" if search.retrain else ""
+    searched = yield searching
+    if not search.retrain:
+        return selected(problem, searched)
+    chosen = problem.space[searched.kept(problem.config.restore_best).outcome["configuration"]]
+    again = problem.only(chosen)
+    retraining = weighing(Fixed(str(chosen)), again)
+    retraining.title, retraining.forgets = "retraining", (0,)
+    fitted = yield retraining
+    before = searched.num_epochs
+    result = selected(again, fitted, epochs_before=before, num_epochs=before + fitted.num_epochs)
+    return replace(result, commit_epoch=before + 1)
+
+
+@final
+class _Rounds:
+    """Goes over a split again and again, each time in another order."""
+
+    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
+        self._split, self._batch_size, self._device = split, batch_size, device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._begin()
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Rounds:
+        """Over the validation images, with a source of its own: the training images keep their order."""
+        seed = np.random.SeedSequence(problem.seed, spawn_key=(1,)).generate_state(1)
+        return cls(problem.task.valid, problem.config.batch_size, problem.device, int(seed[0]))
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        batch = next(self._batches, None)
+        if batch is None:
+            self._begin()
+            batch = next(self._batches)
+        self.taken += 1
+        return batch
+
+    def go_to(self, began: Tensor, taken: int) -> None:
+        """Take up the round that ``began`` belongs to, behind its first ``taken`` batches."""
+        self._generator.set_state(began.cpu())
+        self._begin()
+        for _ in range(taken):
+            next(self)
+
+    def _begin(self) -> None:
+        self.began = self._generator.get_state()
+        self._batches = self._split.batches(self._batch_size, device=self._device, generator=self._generator)
+        self.taken = 0
+
+
+def _optimiser_of(search: DARTS, alpha: Tensor) -> Optimizer:
+    rate = search.alpha_learning_rate or 1.0  # None: set before every step
+    if search.alpha_optimiser == "adam":
+        return torch.optim.Adam([alpha], lr=rate, betas=(0.5, 0.999), weight_decay=search.alpha_weight_decay)
+    return RMSpropTF([alpha], lr=rate, weight_decay=search.alpha_weight_decay)
+
+
+@torch.no_grad()
+def _renewed(problem: Problem) -> TaskWeights:
+    """The weights' start, what was taken over moved part of the way to fresh (``TrainingConfig.specific_shrink``).
+
+    Other searches wait for that until they commit, which DARTS never does. It could not wait either: task-specific
+    weights taken over from the shared ones would have the same gradients and stay the same for ever.
+    """
+    keep = problem.config.specific_shrink
+    start = problem.weights.copy()
+    for (layer, transferred), fresh in problem.replaced.items():
+        own = start.layers[layer]
+        if transferred:
+            block = problem.net.blocks[layer]
+            own.factors.update(problem.sharing.renewed(block, own.shared, own.factors, fresh, keep))
+        else:
+            moved = {n: keep * w + math.sqrt(1 - keep**2) * fresh[n].to(w) for n, w in own.specific.items()}
+            own.specific.update(moved)
+    return start
+
+
+def _check_different(weights: TaskWeights) -> None:
+    for i, layer in enumerate(weights.layers):
+        pairs = [(w, layer.shared.get(name)) for name, w in layer.specific.items()]
+        if not layer.factors and all(shared is not None and torch.equal(w, shared) for w, shared in pairs):
+            raise ConfigError(
+                f"DARTS cannot tell the branches of layer {i + 1} apart, for task-specific weights start as the shared "
+                f"ones and would stay so; set TrainingConfig.specific_shrink below 1 or specific_start to 'fresh'."
+            )
