@@ -1,0 +1,264 @@
+"""Progressive neural networks: every task gets a column of its own, which also sees what all earlier columns compute.
+
+.. [Rusu2016] A. A. Rusu et al. Progressive Neural Networks. arXiv:1606.04671, 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Literal, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.plain import initial_head, initial_layers
+from lasem.data import Task
+from lasem.errors import check_choice, check_range
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, Weights
+from lasem.nets.initial import initial_bias, initial_weight
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ProgNN(AbstractMethod):
+    """Columns with lateral adapters; earlier columns never change ([Rusu2016]_ Eq. 2).
+
+    Layer i of column k gives f(W h_k + U relu(V [alpha_1 h_1, ..., alpha_{k-1} h_{k-1}] + b)), h_j being the input that
+    layer i has in column j, behind ReLU and pooling. V reduces the channels pixel by pixel (1x1), U has the kernel and
+    the stride of W. The first layer gets no laterals. Only the new column, its adapters and its scalars alpha are
+    trained, so no task is ever forgotten; parameters grow with the square of the number of tasks.
+
+    A task's answer takes the columns before its own as well. They are counted once, with the tasks that they were
+    learned for.
+    """
+
+    name: ClassVar[str] = "prognn"
+
+    adapters: Literal["joined", "each"] = "joined"
+    """``joined``: one adapter on all earlier columns together, as in the paper. ``each``: one for each of them,
+    narrower the more there are, and their outputs added up, as in the code of LASEM's authors."""
+    reduction: float = 1.0
+    """How many times fewer channels an adapter has inside than go into the layer (into a fully-connected layer, or out
+    of it if that is fewer); ``each`` divides by the number of columns as well. At least 1; LASEM's authors take 2."""
+    alpha_start: float = 0.05
+    """Deviation of the alphas at the start: normal, cut at twice that; above 0."""
+    head_adapters: Literal["all", "first", "none"] = "all"
+    """Which layers of the head get laterals: ``all`` with the output layer, as in the paper, the ``first``, or
+    ``none``, as in the code of LASEM's authors."""
+
+    def __post_init__(self) -> None:
+        check_choice("ProgNN.adapters", self.adapters, ("joined", "each"))
+        check_range("ProgNN.reduction", self.reduction, least=1)
+        check_range("ProgNN.alpha_start", self.alpha_start, above=0)
+        check_choice("ProgNN.head_adapters", self.head_adapters, ("all", "first", "none"))
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase: the new column."""
+        fitted: Fitted = yield _Phase(self, tuple(model.own.values()), task, setup)
+        kept = fitted.kept(setup.training.restore_best)
+        learned = model.having(own={**model.own, task.name: kept.weights})
+        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The task's column, next to the columns before it."""
+        columns = [model.own[earlier] for earlier in list(model.own)[: list(model.own).index(name)]]
+        return self.answer(net, columns, model.own[name], x)
+
+    def transferred(self, net: Net) -> str:
+        """No layer: each task has weights of its own in all of them.
+
+        That later columns also look at what a layer computes saves them none of their own layers, which is what the
+        letter T says.
+        """
+        return "S" * net.depth
+
+    def initial(self, setup: Setup, num_columns: int, num_classes: int) -> dict[str, Tensor]:
+        """A fresh column, on the CPU.
+
+        Args:
+            setup: network and randomness.
+            num_columns: earlier columns, K.
+            num_classes: of the task.
+
+        Returns:
+            The names of a plain network; and for each layer I with laterals, counted on into the head, n being the
+            width of an adapter: ``adapter.I.alpha`` (K,), ``adapter.I.reduce.weight``, V, (n, K in), with ``each``
+            (K n, in), then 1, 1 for a convolution, ``adapter.I.reduce.bias``, and ``adapter.I.lateral.weight``, U,
+            shaped as W but for its inputs, n, with ``each`` K n.
+        """
+        weights = {**initial_layers(setup), **initial_head(setup, num_classes)}
+        if num_columns == 0:
+            return weights
+        layers, rule = _layers(setup.net, num_classes), setup.net.initial
+        for i in self._adapted(setup.net):
+            generator, own = setup.generator("adapter", i), layers[i].shapes["weight"]
+            width, (num_out, num_in), kernel = self.width(layers[i], num_columns), own[:2], own[2:]
+            inside, seen = (width, num_columns * num_in) if self.adapters == "joined" else (num_columns * width, num_in)
+            deviation = self.alpha_start
+            alpha = torch.nn.init.trunc_normal_(
+                torch.empty(num_columns), std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+            )
+            weights |= {
+                f"adapter.{i}.alpha": alpha,
+                f"adapter.{i}.reduce.weight": initial_weight((inside, seen, *(1 for _ in kernel)), generator, rule),
+                f"adapter.{i}.reduce.bias": initial_bias(inside, rule),
+                f"adapter.{i}.lateral.weight": initial_weight((num_out, inside, *kernel), generator, rule),
+            }
+        return weights
+
+    def width(self, layer: AbstractBlock, num_columns: int) -> int:
+        """Channels inside one adapter of a layer that sees K earlier columns; at least 1.
+
+        The paper projects the inputs of a convolution onto as many channels as the layer has inputs. For
+        fully-connected layers it says n_i, the layer's outputs, in words and n_{i-1}, its inputs, in the shape of V.
+        The smaller of the two keeps what the words are about, laterals with about as many parameters as the layer:
+        behind a convolution of 4096 features, n_{i-1} would make V sixty times larger than W.
+        """
+        outputs, inputs = layer.shapes["weight"][:2]
+        full = inputs if isinstance(layer, ConvBlock) else min(inputs, outputs)
+        parts = 1 if self.adapters == "joined" else num_columns + 1
+        return max(1, int(full / (self.reduction * parts)))
+
+    def answer(
+        self, net: Net, columns: Sequence[Named], weights: Named, x: Tensor, dropout: torch.Generator | None = None
+    ) -> Tensor:
+        """Logits (B, num_classes) of a column.
+
+        Args:
+            net: the network.
+            columns: the earlier ones, in order; no gradient reaches them.
+            weights: of the column, as ``initial`` names them.
+            x: shape (B, channels, height, width).
+            dropout: source of the dropout masks; None switches dropout off. It drops features of all columns where
+                the head begins, and nothing inside the earlier columns.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        earlier: list[list[Tensor]] = []
+        with torch.no_grad():
+            for column in columns:
+                earlier.append(self._through(net, column, x, earlier, self._adapted(net).stop - 1))
+        return self._through(net, weights, x, earlier, net.depth + len(net.hidden) + 1, dropout)[-1]
+
+    def _through(
+        self,
+        net: Net,
+        weights: Named,
+        x: Tensor,
+        earlier: Sequence[Sequence[Tensor]],
+        num_layers: int,
+        dropout: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """The inputs of a column's first layers and, at last, what comes out of them; each of ``earlier`` likewise."""
+        output = net.depth + len(net.hidden)
+        layers = _layers(net, len(weights[f"head.bias.{len(net.hidden)}"]))
+        adapted = self._adapted(net)
+        passed = [x]
+        for i, layer in enumerate(layers[:num_layers]):
+            seen = [column[i] for column in earlier] if i in adapted else []
+            if i == net.depth and dropout is not None and net.dropout > 0:
+                x, *seen = (_dropped(features, net.dropout, dropout) for features in (x, *seen))
+            x = preactivation(layer, _own(net, weights, i), x)
+            if seen:
+                x = x + self._lateral(layer, weights, i, seen)
+            if i < output:
+                x = activation(layer, x)
+            passed.append(x)
+        return passed
+
+    def _lateral(self, layer: AbstractBlock, weights: Named, i: int, seen: Sequence[Tensor]) -> Tensor:
+        """U relu(V [alpha_1 h_1, ...] + b), what the earlier columns add before the activation."""
+        alpha, bias = weights[f"adapter.{i}.alpha"], weights[f"adapter.{i}.reduce.bias"]
+        reduce, joined, num_columns = weights[f"adapter.{i}.reduce.weight"], self.adapters == "joined", len(seen)
+        # alpha goes into V, which is smaller than the features and needs a gradient anyway
+        per_entry = alpha.repeat_interleave(reduce.shape[1 if joined else 0] // num_columns)
+        scaled = (reduce.flatten(1) * (per_entry if joined else per_entry[:, None])).view_as(reduce)
+        if isinstance(layer, ConvBlock):
+            inside = F.conv2d(torch.cat(list(seen), dim=1), scaled, bias, groups=1 if joined else num_columns)
+        elif joined:
+            inside = F.linear(torch.cat([h.flatten(1) for h in seen], dim=1), scaled, bias)
+        else:  # V of each column on its own features
+            parts = zip(seen, scaled.chunk(num_columns), bias.chunk(num_columns), strict=True)
+            inside = torch.cat([F.linear(h.flatten(1), part, b) for h, part, b in parts], dim=1)
+        inside = F.relu(inside, inplace=True)
+        # with `each`, U holds those of all columns side by side: one product adds up what they give
+        return preactivation(layer, {"weight": weights[f"adapter.{i}.lateral.weight"]}, inside)
+
+    def _adapted(self, net: Net) -> range:
+        """Layers with laterals, the head's counted on from the blocks."""
+        in_head = {"all": len(net.hidden) + 1, "first": 1, "none": 0}[self.head_adapters]
+        return range(1, net.depth + in_head)
+
+
+class _Phase(AbstractPhase):
+    def __init__(self, method: ProgNN, columns: Sequence[Named], task: Task, setup: Setup) -> None:
+        self.task, self.config = task, setup.training
+        self._method, self._columns, self._setup = method, columns, setup
+
+    def initial(self) -> dict[str, Tensor]:
+        return self._method.initial(self._setup, len(self._columns), self.task.num_classes)
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        logits = self._method.answer(self._setup.net, self._columns, weights, batch.x, dropout)
+        return F.cross_entropy(logits, batch.labels)
+
+    def accuracy(self, weights: Named) -> float:
+        return share_right(
+            lambda x: self._method.answer(self._setup.net, self._columns, weights, x),
+            self.task.valid,
+            self._setup.device,
+        )
+
+    def seen(self) -> Seen:
+        return Seen(self._method.transferred(self._setup.net))
+
+
+def preactivation(block: AbstractBlock, weights: Weights, x: Tensor) -> Tensor:
+    """What a block computes before its ReLU and pooling.
+
+    Args:
+        block: a convolution (SAME) or a fully-connected layer.
+        weights: ``weight``, for any number of input channels, and ``bias`` if there is one.
+        x: shape (B, in, height, width), or (B, ...) for a fully-connected layer.
+    """
+    weight, bias = weights["weight"], weights.get("bias")
+    if not isinstance(block, ConvBlock):
+        return F.linear(x.flatten(1), weight, bias)
+    if block.stride == 1 and block.kernel % 2 == 1:
+        return F.conv2d(x, weight, bias, padding=block.kernel // 2)
+    padding = []
+    for size in (x.shape[-1], x.shape[-2]):  # zeros so that ceil(size / stride) come out, an odd one at the end
+        total = max((-(-size // block.stride) - 1) * block.stride + block.kernel - size, 0)
+        padding += [total // 2, total - total // 2]
+    return F.conv2d(F.pad(x, padding), weight, bias, stride=block.stride)
+
+
+def activation(block: AbstractBlock, x: Tensor) -> Tensor:
+    """ReLU, which overwrites ``x``, and the block's pooling."""
+    x = F.relu(x, inplace=True)
+    return F.max_pool2d(x, block.pool, ceil_mode=True) if isinstance(block, ConvBlock) and block.pool > 1 else x
+
+
+def _layers(net: Net, num_classes: int) -> tuple[AbstractBlock, ...]:
+    """The blocks and, as if they were blocks, the linear layers of the head."""
+    sizes = (net.head.in_features, *net.hidden, num_classes)
+    return (*net.blocks, *(LinearBlock(fan_in, fan_out) for fan_in, fan_out in pairwise(sizes)))
+
+
+def _own(net: Net, weights: Named, i: int) -> Mapping[str, Tensor]:
+    """W and its bias for one of ``_layers``."""
+    at = i - net.depth
+    if at < 0:
+        return {"weight": weights[f"layer.{i}.weight"], "bias": weights[f"layer.{i}.bias"]}
+    return {"weight": weights[f"head.weight.{at}"], "bias": weights[f"head.bias.{at}"]}
+
+
+def _dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Inverted dropout, bit for bit as the head has it."""
+    x = x.flatten(1)
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
+    return x * (kept.to(x.dtype) / (1 - share))

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from learner.fixture import GREY, tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.baselines import BaselineLearner, Model, ProgNN, Setup
+from lasem.baselines.method import count
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.baselines.prognn import activation, preactivation
+from lasem.errors import ConfigError
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
+from lasem.training import Batch, TrainingConfig
+
+QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
+DEEP = Net(
+    image_shape=(2, 7, 5), channels=(3, 4), kernels=(3, 2), pools=(1, 2), strides=(2, 1), linear=(6,), hidden=(5, 3)
+)
+METHODS = [
+    ProgNN(adapters=adapters, reduction=reduction, head_adapters=head)
+    for adapters, reduction in (("joined", 1.0), ("each", 1.0), ("joined", 2.0))
+    for head in ("all", "first", "none")
+]
+
+
+def setup_of(net: Net, index: int = 0) -> Setup:
+    return Setup(net, QUICK, torch.device("cpu"), 3, index)
+
+
+def random_columns(method: ProgNN, net: Net, num: int) -> list[dict[str, Tensor]]:
+    """Columns of a stream of tasks with 2, 3, 4, ... classes, every number of them random and none of them small."""
+    generator = torch.Generator().manual_seed(5)
+    return [
+        {name: 0.7 * torch.randn(t.shape, generator=generator) for name, t in column.items()}
+        for column in (method.initial(setup_of(net, k), k, k + 2) for k in range(num))
+    ]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pool"), [*product((1, 2, 3, 4, 5), (1, 2, 3), (1, 2))])
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+def test_preactivation_and_activation_make_a_block(kernel: int, stride: int, pool: int, size: tuple[int, int]) -> None:
+    block = ConvBlock(3, 4, kernel, stride, pool)
+    weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
+    x = torch.randn(2, 3, *size)
+    assert torch.equal(activation(block, preactivation(block, weights, x)), block.apply(weights, x))
+
+
+def test_preactivation_and_activation_make_a_fully_connected_block() -> None:
+    block = LinearBlock(12, 4)
+    weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
+    x = torch.randn(2, 3, 2, 2)
+    assert torch.equal(activation(block, preactivation(block, weights, x)), block.apply(weights, x))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("net", [DEEP, tiny_net(DEEP.image_shape, depth=1)], ids=["deep", "flat"])
+def test_the_first_column_is_the_plain_network(method: ProgNN, net: Net) -> None:
+    setup = setup_of(net)
+    weights, x = method.initial(setup, 0, 4), torch.randn(3, *net.image_shape)
+    assert weights.keys() == {**initial_layers(setup), **initial_head(setup, 4)}.keys()
+    assert torch.equal(method.answer(net, [], weights, x), run(net, weights, x))
+    first, second = (torch.Generator().manual_seed(1) for _ in range(2))
+    assert torch.equal(method.answer(net, [], weights, x, first), run(net, weights, x, dropout=second))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("with_dropout", [False, True])
+def test_a_column_is_what_the_equation_says(method: ProgNN, with_dropout: bool) -> None:
+    columns = random_columns(method, DEEP, 3)
+    x = torch.randn(2, *DEEP.image_shape, generator=torch.Generator().manual_seed(1))
+    masks = [np.ones((2, 6))] * 3
+    dropout = None
+    if with_dropout:  # the column's own mask is drawn first, then those of the columns before it, if they are looked at
+        source, dropout = torch.Generator().manual_seed(8), torch.Generator().manual_seed(8)
+        num_drawn = 1 if method.head_adapters == "none" else 3
+        drawn = [((torch.rand(2, 6, generator=source) >= 0.5) / 0.5).numpy() for _ in range(num_drawn)]
+        masks = [*drawn[1:], drawn[0]] if num_drawn == 3 else [*masks[:2], drawn[0]]
+    given = method.answer(DEEP, columns[:2], columns[2], x, dropout)
+    assert given.shape == (2, 4)
+    for n in range(2):
+        expected = Naive(method, DEEP, columns, x[n].double().numpy(), [mask[n] for mask in masks]).inputs(2, 6)
+        np.testing.assert_allclose(given[n].numpy(), expected, rtol=2e-4, atol=2e-4)
+
+
+class Naive:
+    """Equation 2, image by image and number by number."""
+
+    def __init__(
+        self, method: ProgNN, net: Net, columns: Sequence[dict[str, Tensor]], x: Any, masks: Sequence[Any]
+    ) -> None:
+        self.method, self.net, self.x, self.masks = method, net, x, masks
+        self.columns = [{name: value.double().numpy() for name, value in column.items()} for column in columns]
+        self.depth, self.num_layers = net.depth, net.depth + len(net.hidden) + 1
+
+    def inputs(self, k: int, i: int) -> Any:
+        """What goes into layer i of column k, the logits for i = number of layers."""
+        if i == 0:
+            return self.x
+        below = self.inputs(k, i - 1)
+        z = self.linear(k, i - 1, below)
+        return z if i == self.num_layers else self.activation(i - 1, z)
+
+    def linear(self, k: int, i: int, below: Any) -> Any:
+        weights = self.columns[k]
+        name = f"layer.{i}.%s" if i < self.depth else f"head.%s.{i - self.depth}"
+        if i == self.depth and k == 2:
+            below = below * self.masks[2]
+        z = self.product(i, weights[name % "weight"], below, weights[name % "bias"])
+        last = {"all": self.num_layers, "first": self.depth + 1, "none": self.depth}[self.method.head_adapters]
+        if k == 0 or i == 0 or i >= last:
+            assert f"adapter.{i}.alpha" not in weights
+            return z
+        alpha, V, b, U = (
+            weights[f"adapter.{i}.{part}"] for part in ("alpha", "reduce.weight", "reduce.bias", "lateral.weight")
+        )
+        seen = [alpha[j] * self.inputs(j, i) for j in range(k)]
+        if i == self.depth and k == 2:
+            seen = [h * self.masks[j] for j, h in enumerate(seen)]
+        if i >= self.depth or isinstance(self.net.blocks[i], LinearBlock):
+            seen = [h.reshape(-1) for h in seen]
+        if self.method.adapters == "joined":
+            inside = np.maximum(one_by_one(V, np.concatenate(seen), b), 0)
+            return z + self.product(i, U, inside, np.zeros(len(U)))
+        width = len(V) // k
+        for j in range(k):
+            part = slice(j * width, (j + 1) * width)
+            inside = np.maximum(one_by_one(V[part], seen[j], b[part]), 0)
+            z = z + self.product(i, U[:, part], inside, np.zeros(len(U)))
+        return z
+
+    def product(self, i: int, weight: Any, x: Any, bias: Any) -> Any:
+        if i >= self.depth or isinstance(self.net.blocks[i], LinearBlock):
+            return one_by_one(weight, x.reshape(-1), bias)
+        return naive_convolution(weight, x, bias, self.net.strides[i])
+
+    def activation(self, i: int, z: Any) -> Any:
+        h = np.maximum(z, 0)
+        pool = self.net.pools[i] if i < len(self.net.pools) else 1
+        if pool == 1:
+            return h
+        rows, columns = (range(0, size, pool) for size in h.shape[1:])
+        return np.array([[[c[r : r + pool, s : s + pool].max() for s in columns] for r in rows] for c in h])
+
+
+def one_by_one(weight: Any, x: Any, bias: Any) -> Any:
+    out = np.zeros((len(weight), *x.shape[1:]))
+    for o in range(len(weight)):
+        for c in range(len(x)):
+            out[o] += float(weight[o, c].squeeze()) * x[c]
+        out[o] += bias[o]
+    return out
+
+
+def naive_convolution(weight: Any, x: Any, bias: Any, stride: int) -> Any:
+    kernel = weight.shape[-1]
+    sizes = [-(-size // stride) for size in x.shape[1:]]
+    before = [max((out - 1) * stride + kernel - size, 0) // 2 for out, size in zip(sizes, x.shape[1:], strict=True)]
+    out = np.zeros((len(weight), *sizes)) + bias[:, None, None]
+    for r, s, dr, ds in product(*map(range, sizes), range(kernel), range(kernel)):
+        row, column = r * stride + dr - before[0], s * stride + ds - before[1]
+        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+            out[:, r, s] += weight[:, :, dr, ds] @ x[:, row, column]
+    return out
+
+
+@pytest.mark.parametrize("method", METHODS[:4:3], ids=str)
+def test_alphas_of_zero_cut_a_column_off(method: ProgNN) -> None:
+    columns = random_columns(method, DEEP, 2)
+    fresh = method.initial(setup_of(DEEP, 2), 2, 3)
+    cut_off = {name: torch.zeros_like(t) if name.endswith("alpha") else t for name, t in fresh.items()}
+    x = torch.randn(4, *DEEP.image_shape)
+    torch.testing.assert_close(method.answer(DEEP, columns, cut_off, x), run(DEEP, cut_off, x))
+    assert not torch.allclose(method.answer(DEEP, columns, fresh, x), run(DEEP, fresh, x))
+
+
+def test_alphas_start_small_random_and_cut() -> None:
+    method = ProgNN(alpha_start=0.05)
+    alphas = [
+        alpha
+        for k in range(1, 40)
+        for name, alpha in method.initial(setup_of(tiny_net(), k), k, 2).items()
+        if name.endswith("alpha")
+    ]
+    assert [len(alpha) for alpha in alphas[:6]] == [1, 1, 1, 2, 2, 2]  # second convolution, both layers of the head
+    every = torch.cat(alphas)
+    assert float(every.abs().max()) <= 0.1
+    assert len(every.unique()) > 0.99 * len(every)
+    assert float(every.std()) == pytest.approx(0.044, abs=0.003)  # of a normal that is cut at twice its deviation, .88
+    assert abs(float(every.mean())) < 0.004
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_earlier_columns_get_no_gradient_and_the_new_one_does_everywhere(method: ProgNN) -> None:
+    # of positive numbers alone: no unit is silent
+    columns = [
+        {name: value.abs().requires_grad_(True) for name, value in column.items()}
+        for column in random_columns(method, DEEP, 3)
+    ]
+    x = torch.rand(4, *DEEP.image_shape)
+    method.answer(DEEP, columns[:2], columns[2], x).square().sum().backward()
+    assert all(value.grad is None for column in columns[:2] for value in column.values())
+    for name, value in columns[2].items():
+        assert value.grad is not None, name
+        assert bool((value.grad != 0).any()), name
+
+
+@pytest.mark.parametrize("method", [ProgNN(), ProgNN(adapters="each", reduction=2.0, head_adapters="none")], ids=str)
+def test_a_learned_task_stays_as_it_is_to_the_bit(method: ProgNN) -> None:
+    learner = BaselineLearner(tiny_net(linear=(6,)), method, training=QUICK, seed=1)
+    images = torch.rand(7, *GREY, generator=torch.Generator().manual_seed(0))
+    answers: dict[str, Tensor] = {}
+    owned: dict[str, dict[str, Tensor]] = {}
+    for k in range(4):
+        record = learner.learn(tiny_task(f"t{k}", num_classes=2 + k % 2, seed=k))
+        assert record.configuration == "SSS"
+        assert record.parameters_shared == 0
+        answers[f"t{k}"] = learner.logits(f"t{k}", images)
+        owned[f"t{k}"] = {name: value.clone() for name, value in learner.model.own[f"t{k}"].items()}
+        for name in answers:
+            assert torch.equal(learner.logits(name, images), answers[name])
+            assert owned[name].keys() == learner.model.own[name].keys()
+            assert all(torch.equal(learner.model.own[name][key], value) for key, value in owned[name].items())
+    start = method.initial(setup_of(tiny_net(linear=(6,)), 3), 3, 3)
+    assert start.keys() == owned["t3"].keys()
+
+
+def test_everything_of_the_new_column_is_trained_from_its_own_start() -> None:
+    method, net = ProgNN(), tiny_net()
+    training = TrainingConfig(epochs=6, batch_size=5, learning_rate=0.01, restore_best=False)
+    learner = BaselineLearner(net, method, training=training, seed=1)
+    for k in range(3):
+        learner.learn(tiny_task(f"t{k}", seed=k))
+    for k in range(3):
+        start = method.initial(Setup(net, training, torch.device("cpu"), 1, k), k, 2)
+        for name, value in learner.model.own[f"t{k}"].items():
+            assert not torch.equal(value, start[name]), name
+    first, second = (method.initial(setup_of(net, k), 0, 2) for k in range(2))
+    assert not torch.equal(first["layer.0.weight"], second["layer.0.weight"])
+
+
+def test_the_phase_trains_on_cross_entropy() -> None:
+    method, net, task = ProgNN(), tiny_net(dropout=0.0), tiny_task("b", 3, seed=1)
+    columns = random_columns(method, net, 2)
+    model = Model(own={"a": columns[0]})
+    phase = next(method.plan(model, task, setup_of(net, 1)))
+    x, labels = next(task.train.batches(4))
+    weights = {name: 0.5 * torch.randn_like(value) for name, value in phase.initial().items()}
+    logits = method.answer(net, [columns[0]], weights, x).double().numpy()
+    expected = np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)])
+    assert float(phase.loss(weights, Batch(x, labels, "b"), torch.Generator())) == pytest.approx(expected, rel=1e-5)
+    right = [
+        int(method.answer(net, [columns[0]], weights, x)[0].argmax()) == int(label)
+        for x, label in task.valid.batches(1)
+    ]
+    assert phase.accuracy(weights) == pytest.approx(np.mean(right))
+
+
+def adapter_size(method: ProgNN, block: AbstractBlock, num_columns: int) -> int:
+    """Numbers in one layer's adapters, from the settings."""
+    num_out, num_in = block.shapes["weight"][:2]
+    area = int(np.prod(block.shapes["weight"][2:]))
+    full = num_in if isinstance(block, ConvBlock) else min(num_in, num_out)
+    if method.adapters == "joined":
+        width = max(1, int(full / method.reduction))
+        return num_columns + width * num_columns * num_in + width + num_out * width * area
+    width = max(1, int(full / (method.reduction * (num_columns + 1))))
+    return num_columns * (1 + width * num_in + width + num_out * width * area)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_parameters_are_a_column_and_its_adapters(method: ProgNN) -> None:
+    head = [LinearBlock(6, 5), LinearBlock(5, 3), LinearBlock(3, 4)]
+    adapted = [*DEEP.blocks[1:], *{"all": head, "first": head[:1], "none": []}[method.head_adapters]]
+    plain = sum(block.num_parameters for block in (*DEEP.blocks, *head))
+    sizes = []
+    for num_columns in range(8):
+        expected = plain + (num_columns > 0) * sum(adapter_size(method, block, num_columns) for block in adapted)
+        sizes.append(count(method.initial(setup_of(DEEP, num_columns), num_columns, 4)))
+        assert sizes[-1] == expected
+    if method.adapters == "joined":  # every column is larger than the one before by the same: O(T^2) in all
+        assert len(set(np.diff(sizes[1:]))) == 1
+        assert sizes[2] > sizes[1]
+
+
+def test_widths() -> None:
+    convolution, wide, narrow = ConvBlock(12, 40, 3), LinearBlock(4096, 64), LinearBlock(8, 100)
+    assert [ProgNN().width(block, 5) for block in (convolution, wide, narrow)] == [12, 64, 8]
+    assert [ProgNN(reduction=3).width(block, 5) for block in (convolution, wide, narrow)] == [4, 21, 2]
+    each = ProgNN(adapters="each", reduction=2)
+    assert [each.width(convolution, num) for num in (1, 2, 3, 5, 6, 60)] == [3, 2, 1, 1, 1, 1]
+    for method in (each, ProgNN(reduction=1000)):  # too narrow for even one channel
+        fresh = method.initial(setup_of(DEEP, 9), 9, 2)
+        assert method.answer(DEEP, random_columns(method, DEEP, 9), fresh, torch.randn(1, *DEEP.image_shape)).shape == (
+            1,
+            2,
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"adapters": "both"}, r"ProgNN\.adapters must be one of joined, each"),
+        ({"reduction": 0.5}, r"ProgNN\.reduction must be at least 1"),
+        ({"alpha_start": 0.0}, r"ProgNN\.alpha_start must be above 0"),
+        ({"head_adapters": "last"}, r"ProgNN\.head_adapters must be one of all, first, none"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ProgNN(**settings)
