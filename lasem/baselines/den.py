@@ -1,0 +1,287 @@
+"""Dynamically expandable networks (DEN): retrain what a task needs, add units if that is not enough, split what drifts.
+
+.. [Yoon2018] J. Yoon, E. Yang, J. Lee, S. J. Hwang. Lifelong Learning with Dynamically Expandable Networks. ICLR 2018.
+
+``shared`` holds the weights of all units, and ``stamp.I``: for each unit of block I the position of the task that made
+it. A task's head, with the head's hidden layers, is its own and never changes. The phases of a task after the first,
+with its share of the epochs in each:
+
+1. *head* (selective retraining, first half): min L + l1 ||W_head||_1 over the head alone. Then the units that the
+   task's outputs depend on are selected, see ``den_units.select``.
+2. *retraining* (second half, and the objective of the split): min L + l2 / 2 ||W_S||^2 + drift_penalty / 2
+   ||W_S - W_S^(t-1)||^2 over the edges between selected units.
+3. *expansion*, if the mean training loss of the retraining's last epoch is above the threshold: units are added to all
+   blocks at once, and min L + l1 ||W_N||_1 + group_lasso sum_g ||W_g||_2 over the edges that begin or end at them, a
+   group being the incoming weights of one new unit. Edges from new to older units are among them; older tasks do not
+   see them. Units that the group norm has brought to 0 are removed.
+4. *last*: units that have drifted too far in the retraining are split, whether there was an expansion or not, see
+   ``den_units.split``. What is the task's alone is then trained once more with an L1 norm: its head, its units and
+   copies, and the edges from these to older units. Older units that have drifted less stay as they are, so that older
+   tasks meet the drift that was measured.
+
+Deviations. The paper trains all weights with the drift penalty after the expansion; here it stands where the drift
+arises: the loss does not depend on units that are not selected. The thresholds of the proximal steps are multiplied by
+the step size, as in the proximal gradient method, so that a setting is the strength of a penalty and not a number of
+steps. The group norm of d weights has the usual factor sqrt(d). L1 and L2 norms leave out biases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.baselines import den_units as units
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.data import Task
+from lasem.errors import check_range
+from lasem.nets import Net
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DEN(AbstractMethod):
+    """Selective retraining, expansion, split and duplication, timestamped inference ([Yoon2018]_ Algorithms 1 to 4).
+
+    What the optimiser does apart, a penalty's strength is relative to the loss. With Adam, whose steps have the size of
+    the learning rate whatever the gradient's, ``l1`` and ``group_lasso`` are better read relative to 1: what gets a
+    gradient of changing sign moves by about 0.2 of a step on average, what gets one of constant sign by 1.
+    """
+
+    name: ClassVar[str] = "den"
+
+    l1: float = 0.1
+    """Strength of the L1 norm of the first task, of the head alone, and of a task's own weights; not negative."""
+    l2: float = 1e-4
+    """Strength of l2 / 2 ||W||^2 in the first task and the retraining; not negative."""
+    group_lasso: float = 0.25
+    """Strength of the norm of each new unit's incoming weights in the expansion; not negative."""
+    drift_penalty: float = 0.5
+    """Strength of drift_penalty / 2 ||W - W^(t-1)||^2 in the retraining; not negative."""
+    num_new_units: int = 16
+    """Units that an expansion adds to each block before useless ones are removed; at least 1."""
+    new_deviation: float = 0.005
+    """Standard deviation at which the edges of new units start; positive. It is small so that the network starts from
+    what it did, and so that the group norm can bring units to 0 within the epochs of the expansion."""
+    loss_threshold: float = 0.01
+    """The network is expanded if the retraining's mean loss in its last epoch (cross-entropy, nats) is above this; not
+    negative."""
+    split_threshold: float = 0.1
+    """A unit is split if its incoming weights have moved further than this, in L2 norm; not negative."""
+    head_share: float = 0.2
+    """Share of ``TrainingConfig.epochs`` in which a later task's head is trained alone, rounded up; above 0."""
+    expand_share: float = 0.2
+    """Share for the expansion, above 0; the last phase has it too if there is none. The retraining has the rest."""
+    last_share: float = 0.2
+    """Share for the last phase, above 0."""
+
+    def __post_init__(self) -> None:
+        for setting in ("l1", "l2", "group_lasso", "drift_penalty", "loss_threshold", "split_threshold"):
+            check_range(f"DEN.{setting}", getattr(self, setting), least=0)
+        check_range("DEN.num_new_units", self.num_new_units, least=1)
+        check_range("DEN.new_deviation", self.new_deviation, above=0)
+        for setting in ("head_share", "expand_share", "last_share"):
+            check_range(f"DEN.{setting}", getattr(self, setting), above=0)
+        total = self.head_share + self.expand_share + self.last_share
+        check_range("DEN.head_share + expand_share + last_share", total, below=1)
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase for the first task, three or four for a later one."""
+        return self._later(model, task, setup) if model.own else self._first(task, setup)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The units that the task or an earlier one made, and the task's head."""
+        index = list(model.own).index(name)
+        return run(net, {**units.visible(net, model.shared, index), **model.own[name]}, x)
+
+    def _first(self, task: Task, setup: Setup) -> Plan[Learned]:
+        """Everything is trained, with L1 and L2 norms, to a sparse network."""
+        start = {**initial_layers(setup), **initial_head(setup, task.num_classes)}
+        phase = _Phase(task, setup, start, dict.fromkeys(start), l1=self.l1, l2=self.l2)
+        fitted = yield phase
+        return _learned(Model(), task, setup, phase.kept(fitted), [fitted])
+
+    def _later(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """[Yoon2018]_ Algorithms 2 to 4."""
+        net, training, on = setup.net, setup.training, setup.device
+        before = {name: value for name, value in model.shared.items() if name.startswith("layer.")}
+        num_before = units.num_units(net, before)
+        finished: list[Fitted] = []
+
+        head = {name: value.to(on) for name, value in _initial_head(setup, task.num_classes, num_before[-1]).items()}
+        part = _part(training, self.head_share)
+        phase = _Phase(task, setup, {**before, **head}, dict.fromkeys(head), config=part, title="head", l1=self.l1)
+        finished.append((yield phase))
+        weights = phase.kept(finished[-1])
+
+        inside = units.within(net, weights, units.select(net, weights))
+        part = _part(training, 1 - self.head_share - self.expand_share - self.last_share)
+        phase = _Phase(
+            task,
+            setup,
+            weights,
+            inside,
+            config=part,
+            title="retraining",
+            l2=self.l2,
+            drift_penalty=self.drift_penalty,
+            anchor=before,
+        )
+        finished.append((yield phase))
+        weights = phase.kept(finished[-1])
+
+        share = self.last_share + self.expand_share
+        if finished[-1].last_loss > self.loss_threshold:
+            share = self.last_share
+            weights = units.expand(net, weights, self.num_new_units)
+            new = units.added(net, weights, num_before)
+            weights |= {name: self._start(name, new[name], weights[name], setup) for name in new if ".weight" in name}
+            part = _part(training, self.expand_share)
+            phase = _Phase(
+                task,
+                setup,
+                weights,
+                new,
+                config=part,
+                title="expansion",
+                l1=self.l1,
+                group_lasso=self.group_lasso,
+                num_before=num_before,
+            )
+            finished.append((yield phase))
+            weights = phase.kept(finished[-1])
+            weights = units.keep(net, weights, units.useful(net, weights, num_before))
+
+        drifted = [rho > self.split_threshold for rho in units.drift(net, weights, before)]
+        weights = units.split(net, weights, before, drifted)
+        own = {**units.added(net, weights, num_before), **dict.fromkeys(head)}
+        phase = _Phase(task, setup, weights, own, config=_part(training, share), title="last", l1=self.l1)
+        finished.append((yield phase))
+        return _learned(model, task, setup, phase.kept(finished[-1]), finished)
+
+    def _start(self, name: str, new: Tensor, weight: Tensor, setup: Setup) -> Tensor:
+        """A weight with fresh values where the mask says that it is new."""
+        values = torch.randn(weight.shape, generator=setup.generator("expansion", name)) * self.new_deviation
+        return torch.where(new, values.to(weight.device), weight)
+
+
+def _initial_head(setup: Setup, num_classes: int, num_units: int) -> dict[str, Tensor]:
+    """A fresh head for the units that there are now, on the CPU."""
+    net, head = setup.net, setup.net.head
+    wider = replace(head, in_features=head.in_features // net.blocks[-1].shapes["bias"][0] * num_units)
+    initial = wider.initial(num_classes, setup.generator("head"), net.initial)
+    return {f"head.{name}": value for name, value in initial.items()}
+
+
+def _part(training: TrainingConfig, share: float) -> TrainingConfig:
+    """The same training for a share of its epochs, rounded up."""
+    return replace(training, epochs=max(1, math.ceil(share * training.epochs - 1e-9)))  # 1 - .2 - .2 - .2 is not .4
+
+
+def _learned(model: Model, task: Task, setup: Setup, weights: Named, finished: Sequence[Fitted]) -> Learned:
+    """Stamp the units that are new, and put the head apart."""
+    shared = {name: value for name, value in weights.items() if name.startswith("layer.")}
+    for i, num in enumerate(units.num_units(setup.net, shared)):
+        stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
+        shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
+    own = {name: value for name, value in weights.items() if name.startswith("head.")}
+    epochs = [fitted.num_epochs for fitted in finished]
+    kept = finished[-1].kept(setup.training.restore_best)
+    learned = model.having(shared=shared, own={**model.own, task.name: own})
+    return Learned(learned, sum(epochs[:-1]) + kept.epoch, kept.valid_accuracy, sum(epochs))
+
+
+@final
+class _Phase(AbstractPhase):
+    """Trains some edges of a network with the penalties that are not 0; the others keep their bits."""
+
+    def __init__(
+        self,
+        task: Task,
+        setup: Setup,
+        start: Named,
+        trained: Mapping[str, Tensor | None],
+        *,
+        config: TrainingConfig | None = None,
+        title: str = "",
+        l1: float = 0.0,
+        l2: float = 0.0,
+        drift_penalty: float = 0.0,
+        anchor: Named | None = None,
+        group_lasso: float = 0.0,
+        num_before: Sequence[int] = (),
+    ) -> None:
+        """Start before the first epoch.
+
+        Args:
+            task: images and labels.
+            setup: network, training, device.
+            start: of the whole network.
+            trained: names of the tensors that are trained, each with the mask of its numbers that are; None for all.
+            config: how to train, if not as the setup says.
+            title: of the phase.
+            l1: strength of the L1 norm of the weights.
+            l2: strength of half the squared L2 norm of the weights.
+            drift_penalty: strength of half the squared distance from the anchor.
+            anchor: of weights and biases, by name, in the form of ``start``.
+            group_lasso: strength of the group norm.
+            num_before: units of each block that are no groups.
+        """
+        self.task, self.config, self.title = task, config or setup.training, title
+        self._setup = setup
+        self._start = {name: value.to(setup.device) for name, value in start.items()}
+        self._masks = {name: mask for name, mask in trained.items() if mask is None or bool(mask.any())}
+        self._l1, self._l2, self._drift_penalty, self._anchor = l1, l2, drift_penalty, anchor or {}
+        self._group_lasso, self._num_before = group_lasso, num_before
+
+    def initial(self) -> dict[str, Tensor]:
+        return {name: self._start[name] for name in self._masks}
+
+    def whole(self, weights: Named) -> dict[str, Tensor]:
+        """The network with what is trained in its place; the gradient reaches nothing else."""
+        whole = dict(self._start)
+        for name, mask in self._masks.items():
+            whole[name] = weights[name] if mask is None else torch.where(mask, weights[name], self._start[name])
+        return whole
+
+    def kept(self, fitted: Fitted) -> dict[str, Tensor]:
+        """The network to go on with."""
+        return self.whole(fitted.kept(self.config.restore_best).weights)
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        logits = run(self._setup.net, self.whole(weights), batch.x, dropout=dropout)
+        return torch.nn.functional.cross_entropy(logits, batch.labels)
+
+    def accuracy(self, weights: Named) -> float:
+        whole = self.whole(weights)
+        return share_right(lambda x: run(self._setup.net, whole, x), self.task.valid, self._setup.device)
+
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        """Add the smooth penalties' gradients; the loss, which the threshold is compared with, is without them."""
+        with torch.no_grad():
+            for name, value in weights.items():
+                assert value.grad is not None
+                if self._l2 > 0 and ".weight" in name:
+                    value.grad.add_(value, alpha=self._l2)
+                if self._drift_penalty > 0 and name in self._anchor:
+                    value.grad.add_(value - self._anchor[name], alpha=self._drift_penalty)
+
+    def after_step(self, weights: Named, step: Step) -> None:
+        """The proximal steps; on numbers that are not trained they do nothing that ``whole`` would show."""
+        if self._l1 > 0:
+            for name, value in weights.items():
+                if ".weight" in name:
+                    units.soft_threshold_(value, step.learning_rate * self._l1)
+        if self._group_lasso > 0:
+            for i, first in enumerate(self._num_before):
+                weight, bias = weights[f"layer.{i}.weight"], weights[f"layer.{i}.bias"]
+                units.group_soft_threshold_(weight, bias, first, step.learning_rate * self._group_lasso)
+
+    def seen(self) -> Seen:
+        return Seen("T" * self._setup.net.depth)
