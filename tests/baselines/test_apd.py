@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import GREY, tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.baselines import APD, BaselineLearner, Model, Setup
+from lasem.baselines.apd import adaptive, dense, kernel, plain_weights, prune, sparse
+from lasem.baselines.method import count
+from lasem.baselines.plain import initial_layers, run
+from lasem.errors import ConfigError
+from lasem.nets import Net
+from lasem.training import AbstractPhase, Batch, Step, TrainingConfig
+
+CPU = torch.device("cpu")
+NET = tiny_net(linear=(4,), dropout=0.0)  # two convolutions and a fully-connected layer
+DEPTH = 3
+QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
+NEVER = APD(period=0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def learned(method: APD, num_tasks: int, *, training: TrainingConfig = QUICK, net: Net = NET) -> BaselineLearner:
+    learner = BaselineLearner(net, method, training=training, seed=3)
+    for k in range(num_tasks):
+        learner.learn(tiny_task(f"t{k}", 2 + k % 2, seed=k))
+    return learner
+
+
+def next_phase(method: APD, model: Model, name: str = "next", index: int = 9) -> AbstractPhase:
+    setup = Setup(NET, QUICK, CPU, seed=3, index=index)
+    return next(method.plan(model, tiny_task(name, 3, seed=8), setup))
+
+
+def random_start(phase: AbstractPhase, seed: int = 0) -> dict[str, Tensor]:
+    """Other weights than the phase's start, in float64, some numbers of tau at zero."""
+    generator = seeded(seed)
+    weights = {}
+    for name, value in phase.initial().items():
+        noise = 0.1 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        if name.endswith((".tau", ".past")):
+            noise *= torch.rand(value.shape, generator=generator) > 0.3
+        weights[name] = (value * (value != 0 if name.endswith((".tau", ".past")) else 1) + noise).requires_grad_()
+    return weights
+
+
+def naive_kernel(sigma: Tensor, mask: Tensor, tau: Tensor) -> Tensor:
+    theta = torch.zeros_like(sigma)
+    for place in product(*map(range, sigma.shape)):
+        theta[place] = sigma[place] * (1 / (1 + math.exp(-float(mask[place[0]])))) + tau[place]
+    return theta
+
+
+def batch_of(phase: AbstractPhase) -> Batch:
+    return next(iter(phase.batches(CPU, seeded())))
+
+
+def penalty_of(phase: AbstractPhase, weights: dict[str, Tensor]) -> float:
+    """The loss less the cross-entropy of the network with kernels from naive loops."""
+    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
+    plain = {name: value for name, value in weights.items() if name.startswith("head.")}
+    for i in range(DEPTH):
+        parts = [weights[f"layer.{i}.{part}"].detach() for part in ("sigma", "mask", "tau")]
+        plain[f"layer.{i}.weight"] = naive_kernel(*parts)
+        plain[f"layer.{i}.bias"] = weights[f"layer.{i}.bias"]
+    with torch.no_grad():
+        loss = phase.loss(weights, batch, seeded())
+        return float(loss - F.cross_entropy(run(NET, plain, batch.x), batch.labels))
+
+
+def squares(*tensors: Tensor) -> float:
+    return sum(float(number) ** 2 for tensor in tensors for number in tensor.detach().flatten())
+
+
+def sizes(*tensors: Tensor) -> float:
+    return sum(abs(float(number)) for tensor in tensors for number in tensor.detach().flatten())
+
+
+def each(weights: dict[str, Tensor], part: str) -> list[Tensor]:
+    return [weights[f"layer.{i}.{part}"] for i in range(DEPTH)]
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (5, 3)])
+def test_a_kernel_is_masked_channel_by_channel(shape: tuple[int, ...]) -> None:
+    generator = seeded(1)
+    sigma, mask = (torch.randn(s, generator=generator, dtype=torch.float64) for s in (shape, shape[:1]))
+    tau = torch.randn(shape, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(kernel(sigma, mask, tau), naive_kernel(sigma, mask, tau))
+    many = kernel(sigma, torch.stack([mask, -mask]), torch.stack([tau, 2 * tau]))
+    assert torch.equal(many[0], kernel(sigma, mask, tau))
+    assert torch.equal(many[1], kernel(sigma, -mask, 2 * tau))
+
+
+@pytest.mark.parametrize("tensor", [torch.zeros(2, 3), torch.tensor([[0.0, -2.5], [1e-9, 0.0]]), torch.ones(1, 2, 2)])
+def test_sparse_tensors_come_back_and_are_counted_as_numbers_and_bits(tensor: Tensor) -> None:
+    stored = sparse("a.tau", tensor)
+    assert torch.equal(dense("a.tau", stored), tensor)
+    assert count(stored) == int((tensor != 0).sum()) + math.ceil(tensor.numel() / 32)
+
+
+def test_numbers_up_to_l1_are_pruned() -> None:
+    tau = torch.tensor([0.5, -0.5, 0.51, -0.51, 0.0, 0.1])
+    assert prune(tau, 0.5).tolist() == pytest.approx([0, 0, 0.51, -0.51, 0, 0])
+
+
+def test_the_first_tasks_objective() -> None:
+    method = APD(l1=0.3, weight_decay=0.7)
+    phase = next_phase(method, Model(), index=0)
+    weights = random_start(phase)
+    sigma, tau, mask = (each(weights, part) for part in ("sigma", "tau", "mask"))
+    expected = 0.3 * sizes(*tau) + 0.7 / 2 * squares(*tau, *mask, *sigma)
+    assert penalty_of(phase, weights) == pytest.approx(expected)
+    assert {name.rsplit(".", 1)[1] for name in weights if "layer." in name} == {"sigma", "tau", "mask", "bias"}
+
+
+def test_a_later_tasks_objective_holds_every_earlier_task_where_it_was_before() -> None:
+    method = APD(l1=0.3, l2=1.7, weight_decay=0.7, period=2, groups=1, threshold=0.3)  # groups share, too
+    model = learned(replace(method, l1=1e-3), 3).model
+    assert any(".local." in name for name in model.shared)
+    phase = next_phase(method, model)
+    weights = random_start(phase)
+    tau, mask, past = (each(weights, part) for part in ("tau", "mask", "past"))
+    expected = 0.3 * sizes(*tau, *past) + 0.7 / 2 * squares(*tau, *mask)
+    for k, name in enumerate(model.own):
+        before = plain_weights(model, name, DEPTH)  # theta*: what the task answered with when training started
+        for i in range(DEPTH):
+            local = adaptive(model, name, i) - dense(f"layer.{i}.tau", model.own[name])
+            now = naive_kernel(
+                weights[f"layer.{i}.sigma"].detach(), model.own[name][f"layer.{i}.mask"], past[i].detach()[k] + local
+            )
+            expected += 1.7 * squares(before[f"layer.{i}.weight"] - now)
+    assert penalty_of(phase, weights) == pytest.approx(expected, rel=1e-5)
+
+
+def test_at_the_start_of_a_later_task_every_earlier_one_is_exactly_where_it_was() -> None:
+    """So the size of the last sum says nothing, and not even rounding is in it."""
+    model = learned(APD(period=2, groups=1), 3).model
+    small, large = (next_phase(APD(l2=l2), model) for l2 in (1.0, 1e12))
+    weights = {name: value.clone() for name, value in small.initial().items()}
+    batch = batch_of(small)
+    assert float(small.loss(weights, batch, seeded())) == float(large.loss(weights, batch, seeded()))
+
+
+def test_the_simple_form_holds_sigma() -> None:
+    method = APD(l1=0.3, l2=1.7, weight_decay=0.7, retroactive=False)
+    model = learned(method, 2).model
+    phase = next_phase(method, model)
+    weights = random_start(phase)
+    assert not any(name.endswith("past") for name in weights)
+    sigma, tau, mask = (each(weights, part) for part in ("sigma", "tau", "mask"))
+    drift = squares(*(now - model.shared[f"layer.{i}.sigma"] for i, now in enumerate(sigma)))
+    expected = 0.3 * sizes(*tau) + 0.7 / 2 * squares(*tau, *mask) + 1.7 * drift
+    assert penalty_of(phase, weights) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("start", ["zero", "shared"])
+def test_kernels_start_as_a_plain_networks(start: Any) -> None:
+    method = APD(start=start)
+    phase = next_phase(method, Model(), index=0)
+    plain = initial_layers(Setup(NET, QUICK, CPU, seed=3, index=0))
+    weights = phase.initial()
+    for i in range(DEPTH):
+        parts = [weights[f"layer.{i}.{part}"] for part in ("sigma", "mask", "tau")]
+        torch.testing.assert_close(kernel(*parts), plain[f"layer.{i}.weight"])
+    model = learned(method, 1).model
+    later = next_phase(method, model).initial()
+    for i in range(DEPTH):
+        sigma = model.shared[f"layer.{i}.sigma"]
+        assert torch.equal(later[f"layer.{i}.sigma"], sigma)
+        assert torch.equal(later[f"layer.{i}.tau"], sigma if start == "shared" else torch.zeros_like(sigma))
+
+
+def one_step(phase: AbstractPhase, weights: dict[str, Tensor], optimiser: torch.optim.Optimizer, rate: float) -> None:
+    step = Step(0, 0, 1, rate)
+    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
+    optimiser.zero_grad()
+    phase.loss(weights, batch, seeded()).backward()
+    phase.change_gradients(weights, step)
+    optimiser.step()
+    with torch.no_grad():
+        phase.after_step(weights, step)
+
+
+def test_a_step_of_plain_descent_is_the_proximal_step_and_stops_at_zero() -> None:
+    method = APD(l1=0.05, l2=0.5, weight_decay=0.0)
+    model = learned(replace(method, l1=1e-3), 2).model
+    phase, smooth = next_phase(method, model), next_phase(replace(method, l1=0.0), model)
+    weights, rate = random_start(phase), 0.3
+    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
+    smooth.loss(weights, batch, seeded()).backward()
+    seen = set()
+    expected = {}
+    for name in (f"layer.{i}.{part}" for i in range(DEPTH) for part in ("tau", "past")):
+        gradient = weights[name].grad
+        assert gradient is not None
+        expected[name] = torch.zeros_like(gradient)
+        for place in product(*map(range, gradient.shape)):
+            before = float(weights[name].detach()[place])
+            moved = before - rate * float(gradient[place])
+            after = math.copysign(max(abs(moved) - rate * 0.05, 0.0), moved)  # soft threshold
+            crossed = before * after < 0  # where a step that stops at zero is not the proximal one
+            expected[name][place] = 0.0 if crossed else after
+            seen.add((before == 0, after == 0, crossed))
+    assert len(seen) == 5  # stays away, stays at zero, leaves zero, ends at zero, would have crossed
+    one_step(phase, weights, torch.optim.SGD(weights.values(), lr=rate), rate)
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name].detach(), value)
+        assert torch.equal(weights[name] == 0, value == 0), name
+
+
+def test_zeros_are_exact_under_adam() -> None:
+    """With a penalty steeper than any gradient, every number goes to zero and stays there."""
+    model = learned(APD(), 1).model
+    phase = next_phase(APD(l1=50.0, l2=0.0), model)
+    weights = random_start(phase)
+    optimiser = torch.optim.Adam(weights.values(), lr=0.02)
+    for _ in range(40):
+        one_step(phase, weights, optimiser, 0.02)
+    for i, part in product(range(DEPTH), ("tau", "past")):
+        assert not weights[f"layer.{i}.{part}"].any()
+    assert all(weights[f"layer.{i}.sigma"].all() for i in range(DEPTH))
+
+
+def test_numbers_at_zero_may_leave_it() -> None:
+    model = learned(replace(NEVER, l1=0.0), 1).model
+    for i in range(DEPTH):
+        assert adaptive(model, "t0", i).any()
+
+
+def test_a_weight_that_is_not_finite_is_left_to_be_noticed() -> None:
+    phase = next_phase(NEVER, Model(), index=0)
+    weights = {name: value.clone().requires_grad_() for name, value in phase.initial().items()}
+    phase.loss(weights, batch_of(phase), seeded()).backward()
+    weights["layer.0.tau"].grad.fill_(float("nan"))  # type: ignore[union-attr]
+    phase.change_gradients(weights, Step(0, 0, 1, 0.1))
+    with torch.no_grad():
+        weights["layer.0.tau"].fill_(float("nan"))
+        phase.after_step(weights, Step(0, 0, 1, 0.1))
+    assert weights["layer.0.tau"].isnan().all()
+
+
+def test_a_large_penalty_keeps_earlier_tasks_though_sigma_moves() -> None:
+    learner = learned(APD(l1=0.0, l2=1e4, period=0), 2)
+    learner.training = TrainingConfig(epochs=60, batch_size=5, learning_rate=1e-3, patience=0, restore_best=False)
+    names = learner.task_names
+    before = [plain_weights(learner.model, name, DEPTH) for name in names]
+    model = learner.model
+    learner.learn(tiny_task("next", 3, seed=8))
+    for i in range(DEPTH):
+        moved = (learner.model.shared[f"layer.{i}.sigma"] - model.shared[f"layer.{i}.sigma"]).abs()
+        assert float(moved.mean()) > 1e-4  # ten times what is allowed to the kernels
+    for name, weights in zip(names, before, strict=True):
+        for key, value in plain_weights(learner.model, name, DEPTH).items():
+            torch.testing.assert_close(value, weights[key], rtol=0, atol=1e-5)
+        assert not torch.equal(adaptive(learner.model, name, 0), adaptive(model, name, 0))
+
+
+def test_without_retroactive_steps_earlier_tasks_move_with_sigma() -> None:
+    learner = learned(APD(l2=0.0, period=0, retroactive=False), 1)
+    before, model = plain_weights(learner.model, "t0", DEPTH), learner.model
+    learner.learn(tiny_task("next", 3, seed=8))
+    assert all(torch.equal(value, learner.model.own["t0"][key]) for key, value in model.own["t0"].items())
+    now = plain_weights(learner.model, "t0", DEPTH)
+    gate = torch.sigmoid(model.own["t0"]["layer.0.mask"])[:, None, None, None]
+    moved = (learner.model.shared["layer.0.sigma"] - model.shared["layer.0.sigma"]) * gate
+    assert moved.any()
+    torch.testing.assert_close(now["layer.0.weight"] - before["layer.0.weight"], moved, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [APD(period=2, groups=1), APD(period=2, groups=1, retroactive=False), NEVER])
+def test_heads_biases_and_masks_of_earlier_tasks_are_never_changed(method: APD) -> None:
+    learner = learned(method, 1)
+    for k in range(1, 5):
+        before = learner.model
+        copies = {name: {key: t.clone() for key, t in own.items()} for name, own in before.own.items()}
+        learner.learn(tiny_task(f"t{k}", seed=k))
+        assert list(learner.model.own) == [f"t{j}" for j in range(k + 1)]
+        for name, own in before.own.items():
+            for key, value in own.items():
+                assert torch.equal(value, copies[name][key])  # the model that was given is left alone
+                if key.startswith("head.") or key.endswith((".mask", ".bias")):
+                    assert torch.equal(learner.model.own[name][key], value)
+
+
+def test_what_is_kept_is_pruned_and_counted_after_it() -> None:
+    learner = learned(APD(l1=5e-3, period=0), 2)
+    for name in learner.task_names:
+        own, numbers = learner.model.own[name], 0
+        for i, block in enumerate(NET.blocks):
+            tau = dense(f"layer.{i}.tau", own)
+            assert bool(((tau == 0) | (tau.abs() > 5e-3)).all())
+            assert not tau.all(), "a test in which nothing is pruned shows nothing"
+            out = block.shapes["bias"][0]
+            numbers += int((tau != 0).sum()) + math.ceil(tau.numel() / 32) + 2 * out
+        head = sum(math.prod(shape) for shape in NET.head.shapes(len(learner.classes(name))).values())
+        assert learner.num_parameters(name) == numbers + head
+    kernels = sum(math.prod(block.shapes["weight"]) for block in NET.blocks)
+    assert learner.num_parameters() - sum(map(learner.num_parameters, learner.task_names)) == kernels
+
+
+def test_validation_accuracy_is_of_the_pruned_network() -> None:
+    """All of tau is below the limit, so the kernels are the masked sigma."""
+    phase = next_phase(APD(l1=1e3), Model(), index=0)
+    weights = {name: value.detach().float() for name, value in random_start(phase).items()}
+    bare = {key: torch.zeros_like(value) if key.endswith("tau") else value for key, value in weights.items()}
+    for name, value in weights.items():
+        if name.endswith("tau"):
+            weights[name] = 100 * value  # would change the answers if it were not pruned
+    plain = {
+        **bare,
+        **{f"layer.{i}.weight": kernel(*(each(bare, p)[i] for p in ("sigma", "mask", "tau"))) for i in range(3)},
+    }
+    x, labels = next(iter(phase.task.valid.batches(6, device=CPU)))
+    assert phase.accuracy(weights) == pytest.approx(float((run(NET, plain, x).argmax(1) == labels).float().mean()))
+
+
+def without_consolidation(method: APD, num_tasks: int) -> tuple[Model, Model]:
+    """The model just before the consolidation that the last task brings, and after it."""
+    after = learned(method, num_tasks)
+    before = learned(method, num_tasks - 1)
+    before.method = replace(method, period=0)
+    before.learn(tiny_task(f"t{num_tasks - 1}", 2 + (num_tasks - 1) % 2, seed=num_tasks - 1))
+    return before.model, after.model
+
+
+@pytest.mark.parametrize("num_tasks", [3, 6])
+def test_consolidation_leaves_kernels_where_they_are_within_the_threshold(num_tasks: int) -> None:
+    method = APD(period=3, groups=1, threshold=0.02)
+    before, after = without_consolidation(method, num_tasks)
+    for i, name in product(range(DEPTH), after.own):
+        old, new = (plain_weights(model, name, DEPTH)[f"layer.{i}.weight"] for model in (before, after))
+        slack = method.threshold / 2 + (method.l1 if num_tasks > 3 else 0)  # see below
+        assert float((new - old).abs().max()) <= slack + 1e-7
+        tau = dense(f"layer.{i}.tau", after.own[name])
+        untouched = tau != 0
+        assert untouched.any()
+        assert torch.equal(new[untouched], old[untouched])
+        if f"layer.{i}.member" not in after.own[name] and num_tasks == 3:
+            assert torch.equal(new, old)
+        # what comes back from a group may be smaller than l1, and is pruned like all of tau
+        assert bool(((tau == 0) | (tau.abs() > method.l1)).all())
+    assert any(".local." in name for name in after.shared)
+    assert count(after.shared) + sum(map(count, after.own.values())) < count(before.shared) + sum(
+        map(count, before.own.values())
+    )
+
+
+def test_groups_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def spy(points: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
+        asked.append((len(points), num_groups))
+        return torch.arange(len(points)) % num_groups
+
+    monkeypatch.setattr("lasem.baselines.apd.k_means", spy)
+    learned(APD(period=2, groups=3), 4, net=tiny_net(depth=1), training=replace(QUICK, epochs=1))
+    assert asked == [(2, 2), (4, 4)]  # no more than there are tasks
+    asked.clear()
+    learner = learned(APD(period=3, groups=1), 6, net=tiny_net(depth=1), training=replace(QUICK, epochs=1))
+    assert asked == [(3, 1), (6, 2)]  # int(k (t + 1) / s), each layer
+    members = [learner.model.own[name]["layer.0.member"].tolist() for name in learner.task_names]
+    assert members == [[True, False], [False, True]] * 3
+
+
+def test_whole_adaptive_tensors_are_grouped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = APD(period=2, groups=1, threshold=10.0)  # everything goes to the group at the first consolidation
+    first = learned(method, 2)
+    assert not dense("layer.0.tau", first.model.own["t0"]).any()
+    assert adaptive(first.model, "t0", 0).any()
+    seen: list[Tensor] = []
+
+    def spy(points: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
+        seen.append(points)
+        return torch.arange(len(points))
+
+    monkeypatch.setattr("lasem.baselines.apd.k_means", spy)
+    before, after = without_consolidation(replace(method, period=4), 4)
+    assert len(seen) == DEPTH
+    for i, name in product(range(DEPTH), after.own):
+        torch.testing.assert_close(seen[i][list(after.own).index(name)], adaptive(before, name, i).flatten())
+        assert f"layer.{i}.member" not in after.own[name]  # groups of one keep their tau
+        assert torch.equal(adaptive(after, name, i), adaptive(before, name, i))
+
+
+def test_consolidated_tasks_are_saved_read_and_learned_on(tmp_path: Path) -> None:
+    learner = learned(APD(period=2, groups=1), 2)
+    assert any(".local." in name for name in learner.model.shared)
+    learner.save(tmp_path)
+    again = BaselineLearner.load(tmp_path)
+    images = torch.randint(0, 256, (5, *GREY), dtype=torch.uint8, generator=seeded())
+    for more in ((), (tiny_task("t2"), tiny_task("t3", 3, seed=3))):
+        for task in more:
+            assert again.learn(task) == learner.learn(task)
+        for name in learner.task_names:
+            assert torch.equal(again.logits(name, images), learner.logits(name, images))
+        assert again.num_parameters() == learner.num_parameters()
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first, second = (learned(APD(period=2, groups=1), 4).model for _ in range(2))
+    for name, own in first.own.items():
+        assert all(torch.equal(value, second.own[name][key]) for key, value in own.items())
+    assert all(torch.equal(value, second.shared[key]) for key, value in first.shared.items())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"l1": -1.0},
+        {"l2": float("nan")},
+        {"weight_decay": -1e-9},
+        {"period": -1},
+        {"groups": 0},
+        {"threshold": -0.1},
+        {"start": "sigma"},
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"APD.{next(iter(settings))}"):
+        APD(**settings)
+
+
+def test_the_optimisers_weight_decay_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"TrainingConfig.weight_decay 0, got 0.1\. Set APD\.weight_decay"):
+        BaselineLearner(tiny_net(GREY), APD(), training=TrainingConfig(weight_decay=0.1))
