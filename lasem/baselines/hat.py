@@ -1,0 +1,236 @@
+"""Hard attention to the task (HAT): each task learns which units it uses, and later tasks leave those as they are.
+
+.. [Serra2018] J. Serra, D. Suris, M. Miron, A. Karatzoglou. Overcoming Catastrophic Forgetting with Hard Attention to
+   the Task. ICML 2018.
+
+Every unit (a convolution's channel, a linear layer's output) has one number e per task; its output is multiplied by the
+gate a = sigmoid(s e). The scale s grows within each epoch, from gates of 1/2 that let gradients through to gates of 0
+or 1 as they are when the task answers.
+
+One thing is not the paper's: its step size falls by 3 after 5 epochs without a lower validation loss; ours follows
+``TrainingConfig.schedule``, as every method's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.data import Task
+from lasem.errors import ConfigError, check_range
+from lasem.nets import Net
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig
+
+EMBEDDING_BOUND = 6.0
+"""Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""
+COSH_BOUND = 50.0
+"""What cosh is taken of is kept within this of 0, so that it is a number ([Serra2018]_)."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HAT(AbstractMethod):
+    """All layers shared, heads apart; gates choose the units of each task and protect them ([Serra2018]_)."""
+
+    name: ClassVar[str] = "hat"
+    training: ClassVar[Mapping[str, Any]] = {"optimiser": "sgd", "learning_rate": 0.05, "momentum": 0.0}
+
+    penalty: float = 0.75
+    """Weight of the share of unprotected units that the task uses, the paper's c; not negative. The higher, the more
+    units remain for later tasks."""
+    max_scale: float = 400.0
+    """Scale of the embeddings at the end of each epoch and wherever the task answers, s_max; at least 1."""
+    clip: float = 10000.0
+    """Largest norm of a step's gradient, as the authors' code sets it; positive."""
+
+    def __post_init__(self) -> None:
+        check_range("HAT.penalty", self.penalty, least=0)
+        check_range("HAT.max_scale", self.max_scale, least=1)
+        check_range("HAT.clip", self.clip, above=0)
+
+    def check(self, net: Net, training: TrainingConfig) -> None:
+        """Refuse what would move protected weights."""
+        if training.optimiser != "sgd":
+            raise ConfigError(
+                f"HAT needs TrainingConfig.optimiser='sgd'; got '{training.optimiser}', which divides each gradient by "
+                "its usual size: weights whose gradients HAT makes small would move all the same."
+            )
+        if training.weight_decay > 0:
+            raise ConfigError(
+                f"HAT needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would shrink the weights "
+                "that earlier tasks use."
+            )
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase; then the units that the task uses are protected."""
+        layers = model.shared or initial_layers(setup)
+        start = {**layers, **_initial_embeddings(setup), **initial_head(setup, task.num_classes)}
+        used = [
+            model.memory.get(f"used.{i}", torch.zeros(num, device=setup.device))
+            for i, num in enumerate(_num_units(setup.net))
+        ]
+        fitted: Fitted = yield _Phase(self, used, task, setup, start)
+        kept = fitted.kept(setup.training.restore_best)
+        shared = {name: value for name, value in kept.weights.items() if name.startswith("layer.")}
+        own = {name: value for name, value in kept.weights.items() if not name.startswith("layer.")}
+        last = gates(own, setup.net, self.max_scale)
+        used = [torch.maximum(before, gate) for before, gate in zip(used, last, strict=True)]
+        memory = {f"used.{i}": layer for i, layer in enumerate(used)}
+        learned = Model(shared, {**model.own, task.name: own}, memory)
+        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The shared layers through the task's gates, and its head."""
+        own = model.own[name]
+        return run_gated(net, {**model.shared, **own}, x, gates(own, net, self.max_scale))
+
+
+def gates(embeddings: Named, net: Net, scale: float) -> list[Tensor]:
+    """Gates a = sigmoid(s e) of every layer's units ([Serra2018]_, Architecture).
+
+    Args:
+        embeddings: ``embedding.I`` of shape (units,) for each layer I; other names are passed over.
+        net: the network.
+        scale: s.
+    """
+    return [torch.sigmoid(scale * embeddings[f"embedding.{i}"]) for i in range(net.depth)]
+
+
+def run_gated(
+    net: Net, weights: Named, x: Tensor, layer_gates: Sequence[Tensor], dropout: torch.Generator | None = None
+) -> Tensor:
+    """Logits of the network whose units are multiplied by their gates, (B, num_classes).
+
+    The gate comes behind the block's pooling: a factor above 0 and max-pooling may change places.
+    """
+
+    def gated(layer: int, out: Tensor) -> Tensor:
+        return out * layer_gates[layer].view(-1, *(1,) * (out.ndim - 2))
+
+    return run(net, weights, x, dropout=dropout, between=gated)
+
+
+def annealed(batch: int, num_batches: int, max_scale: float) -> float:
+    """Scale s of a mini-batch: linear over an epoch, from 1 / s_max to s_max ([Serra2018]_, Hard Attention Training).
+
+    Args:
+        batch: its position, from 0.
+        num_batches: mini-batches in the epoch; with one only, s is s_max.
+        max_scale: s_max.
+    """
+    progress = batch / (num_batches - 1) if num_batches > 1 else 1.0
+    return 1 / max_scale + (max_scale - 1 / max_scale) * progress
+
+
+def compensation(embedding: Tensor, scale: float, max_scale: float) -> Tensor:
+    """What an embedding's gradient is multiplied by, so that it does not depend on the scale.
+
+    s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), shaped like ``embedding`` ([Serra2018]_, Embedding Gradient
+    Compensation).
+    """
+    steep = torch.cosh((scale * embedding).clamp(-COSH_BOUND, COSH_BOUND)) + 1
+    return max_scale / scale * steep / (torch.cosh(embedding) + 1)
+
+
+def free(net: Net, used: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What the gradient of every shared weight is multiplied by, 1 - min(A_out, A_in) ([Serra2018]_, Network Training).
+
+    A weight is protected as far as both its ends are. Every task uses the images, so the first layer's inputs count
+    as used, as does what goes into a bias.
+
+    Args:
+        net: the network.
+        used: A, for each layer the largest gate of each unit over the earlier tasks, shape (units,).
+
+    Returns:
+        By flat name, each of a shape that broadcasts to the weight's.
+    """
+    factors: dict[str, Tensor] = {}
+    for i, block in enumerate(net.blocks):
+        for name, shape in block.shapes.items():
+            protected = used[i].view(-1, *(1,) * (len(shape) - 1))
+            if i > 0 and len(shape) > 1:
+                # where convolutions end, each channel is as many inputs in a row as it has pixels
+                inputs = used[i - 1].repeat_interleave(shape[1] // len(used[i - 1]))
+                protected = torch.minimum(protected, inputs.view(1, -1, *(1,) * (len(shape) - 2)))
+            factors[f"layer.{i}.{name}"] = 1 - protected
+    return factors
+
+
+def use_of_free_units(layer_gates: Sequence[Tensor], used: Sequence[Tensor]) -> Tensor:
+    """Share of the unprotected units that gates let through, sum a (1 - A) / sum (1 - A).
+
+    Zero when there is no unprotected unit ([Serra2018]_, Promoting Low Capacity Usage).
+    """
+    open_ = torch.cat(list(layer_gates))
+    unprotected = 1 - torch.cat(list(used))
+    return (open_ * unprotected).sum() / unprotected.sum().clamp_min(torch.finfo(unprotected.dtype).tiny)
+
+
+class _Phase(AbstractPhase):
+    def __init__(self, method: HAT, used: list[Tensor], task: Task, setup: Setup, start: dict[str, Tensor]) -> None:
+        self.task, self.config = task, setup.training
+        self._method, self._used, self._setup, self._start = method, used, setup, start
+        self._free = free(setup.net, used)
+        self._batch = 0
+        """Position of the next mini-batch in its epoch, which ``loss`` is not told."""
+
+    def initial(self) -> dict[str, Tensor]:
+        return self._start
+
+    def begin_epoch(self, weights: Named, epoch: int) -> None:
+        self._batch = 0
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        now = gates(weights, self._setup.net, self._scale(self._batch))
+        logits = run_gated(self._setup.net, weights, batch.x, now, dropout)
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        return loss + self._method.penalty * use_of_free_units(now, self._used)
+
+    @torch.no_grad()
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        """Protect what earlier tasks use, and make the embeddings' gradients independent of the scale."""
+        self._batch = step.batch + 1
+        scale = self._scale(step.batch)
+        for name, weight in weights.items():
+            assert weight.grad is not None
+            if name in self._free:
+                weight.grad *= self._free[name]
+            elif name.startswith("embedding."):
+                weight.grad *= compensation(weight, scale, self._method.max_scale)
+        torch.nn.utils.clip_grad_norm_(list(weights.values()), self._method.clip)
+
+    def after_step(self, weights: Named, step: Step) -> None:
+        for name, weight in weights.items():
+            if name.startswith("embedding."):
+                weight.clamp_(-EMBEDDING_BOUND, EMBEDDING_BOUND)
+
+    def accuracy(self, weights: Named) -> float:
+        net = self._setup.net
+        with torch.no_grad():
+            last = gates(weights, net, self._method.max_scale)
+        return share_right(lambda x: run_gated(net, weights, x, last), self.task.valid, self._setup.device)
+
+    def seen(self) -> Seen:
+        return Seen("T" * self._setup.net.depth)
+
+    def _scale(self, batch: int) -> float:
+        return annealed(batch, self.num_batches, self._method.max_scale)
+
+
+def _num_units(net: Net) -> list[int]:
+    return [block.shapes["bias"][0] for block in net.blocks]
+
+
+def _initial_embeddings(setup: Setup) -> dict[str, Tensor]:
+    """Standard normal, on the CPU: about half of the units begin as used."""
+    return {
+        f"embedding.{i}": torch.randn(num, generator=setup.generator("embedding", i))
+        for i, num in enumerate(_num_units(setup.net))
+    }

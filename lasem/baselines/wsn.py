@@ -1,0 +1,175 @@
+"""Winning subnetworks (WSN): each task uses the best-scored share of every layer's weights, and freezes them.
+
+.. [Kang2022] H. Kang, R. J. L. Mina, S. R. H. Madjid, J. Yoon, M. Hasegawa-Johnson, S. J. Hwang, C. D. Yoo. Forget-free
+   Continual Learning with Winning Subnetworks. ICML 2022.
+
+Weights and scores are trained together: the forward pass uses the weights with the highest scores of their layer, and
+the scores get their gradients as if the mask were the scores themselves. Weights that an earlier task uses may be used
+again, but never change.
+
+What the paper leaves open and how it is here: scores go on from the task before, as in the authors' code, so a new task
+begins with the subnetwork of the last one. The paper's networks have no biases; ours, being one number a unit, are
+each task's own, as its head is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.data import Task
+from lasem.errors import ConfigError, check_range
+from lasem.nets import Net
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, part_of
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class WSN(AbstractMethod):
+    """Every layer's weights shared through binary masks; masks, biases and heads are a task's own ([Kang2022]_)."""
+
+    name: ClassVar[str] = "wsn"
+
+    capacity: float = 0.5
+    """Share c of each layer's weights that a task uses; above 0, at most 1."""
+    score_rate: float = 1.0
+    """Step size of the scores, relative to the weights'; positive."""
+
+    def __post_init__(self) -> None:
+        check_range("WSN.capacity", self.capacity, above=0, most=1)
+        check_range("WSN.score_rate", self.score_rate, above=0)
+
+    def check(self, net: Net, training: TrainingConfig) -> None:
+        """Refuse what would move frozen weights."""
+        if training.weight_decay > 0:
+            raise ConfigError(
+                f"WSN needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would shrink the weights "
+                "that earlier tasks have frozen."
+            )
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase; the masks that its scores give are stored."""
+        fresh = initial_layers(setup)
+        biases = {name: value for name, value in fresh.items() if name not in kernels(setup.net)}
+        shared = model.shared or {name: fresh[name] for name in kernels(setup.net)}
+        scores = part_of(model.memory, "score") or _initial_scores(setup)
+        start = {**shared, **biases, **_under("score", scores), **initial_head(setup, task.num_classes)}
+        fitted: Fitted = yield _Phase(self, frozen(setup.net, model), task, setup, start)
+        kept = fitted.kept(setup.training.restore_best)
+        scores = part_of(kept.weights, "score")
+        masks = {name: best_scored(score, self.capacity) for name, score in scores.items()}
+        own = {name: kept.weights[name] for name in kept.weights if name in biases or name.startswith("head.")}
+        learned = Model(
+            shared={name: kept.weights[name] for name in shared},
+            own={**model.own, task.name: {**_under("mask", masks), **own}},
+            memory=_under("score", scores),
+        )
+        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The task's subnetwork, with its biases and its head."""
+        own = model.own[name]
+        masked = {k: torch.where(mask, model.shared[k], 0.0) for k, mask in part_of(own, "mask").items()}
+        return run(net, {**own, **masked}, x)
+
+
+def kernels(net: Net) -> dict[str, tuple[int, ...]]:
+    """Flat names and shapes of the weights that have scores: every layer's, but for the biases."""
+    return {
+        f"layer.{i}.{name}": shape
+        for i, block in enumerate(net.blocks)
+        for name, shape in block.shapes.items()
+        if len(shape) > 1
+    }
+
+
+def best_scored(scores: Tensor, capacity: float) -> Tensor:
+    """Mask of the ceil(c n) highest of n scores, in their shape ([Kang2022]_).
+
+    Of equal scores, the first ones in memory are taken, so that the mask has exactly so many entries and is the same
+    on every device.
+    """
+    flat = scores.detach().flatten()
+    num = math.ceil(round(capacity * flat.numel(), 6))  # .07 * 100 is a little more than 7
+    least = flat.kthvalue(flat.numel() - num + 1).values
+    higher, equal = flat > least, flat == least
+    mask = higher | (equal & (equal.cumsum(0) <= num - higher.sum()))
+    return mask.view(scores.shape)
+
+
+def subnetwork(weights: Tensor, scores: Tensor, capacity: float) -> Tensor:
+    """The best-scored weights, and zeros elsewhere.
+
+    The gradient of a weight is its own if it is used, else 0; that of a score is the gradient of the masked weight
+    times the weight, as if the mask were the scores (straight through, [Kang2022]_).
+    """
+    masked = torch.where(best_scored(scores, capacity), weights, 0.0)
+    return masked + (scores - scores.detach()) * weights.detach()  # the second term is exactly 0
+
+
+def frozen(net: Net, model: Model) -> dict[str, Tensor]:
+    """Weights that some task uses, M: masks by flat name; without tasks, there are none."""
+    union: dict[str, Tensor] = {}
+    for own in model.own.values():
+        for name in kernels(net):
+            mask = own[f"mask.{name}"]
+            union[name] = union[name] | mask if name in union else mask
+    return union
+
+
+class _Phase(AbstractPhase):
+    def __init__(
+        self, method: WSN, fixed: dict[str, Tensor], task: Task, setup: Setup, start: dict[str, Tensor]
+    ) -> None:
+        self.task, self.config = task, setup.training
+        self._method, self._fixed, self._setup, self._start = method, fixed, setup, start
+        self._kernels = kernels(setup.net)
+
+    def initial(self) -> dict[str, Tensor]:
+        return self._start
+
+    def scale(self, name: str) -> float:
+        return self._method.score_rate if name.startswith("score.") else 1.0
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        logits = run(self._setup.net, self._masked(weights), batch.x, dropout=dropout)
+        return torch.nn.functional.cross_entropy(logits, batch.labels)
+
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        """No gradient for weights that an earlier task uses ([Kang2022]_)."""
+        for name, mask in self._fixed.items():
+            gradient = weights[name].grad
+            assert gradient is not None
+            gradient.masked_fill_(mask, 0.0)
+
+    def accuracy(self, weights: Named) -> float:
+        with torch.no_grad():
+            masked = self._masked(weights)
+        return share_right(lambda x: run(self._setup.net, masked, x), self.task.valid, self._setup.device)
+
+    def seen(self) -> Seen:
+        return Seen("T" * self._setup.net.depth)
+
+    def _masked(self, weights: Named) -> dict[str, Tensor]:
+        masked = {
+            name: subnetwork(weights[name], weights[f"score.{name}"], self._method.capacity) for name in self._kernels
+        }
+        return {**weights, **masked}
+
+
+def _initial_scores(setup: Setup) -> dict[str, Tensor]:
+    """Uniform within 1 / sqrt(fan-in) of 0, as the authors' code starts them; on the CPU."""
+    return {
+        name: (torch.rand(shape, generator=setup.generator("score", name)) * 2 - 1) / math.sqrt(math.prod(shape[1:]))
+        for name, shape in kernels(setup.net).items()
+    }
+
+
+def _under(prefix: str, tensors: Named) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}

@@ -1,0 +1,305 @@
+"""HAT against its equations, written with loops in float64, and what it promises of earlier tasks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import pairwise, product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import GREY, tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.baselines import HAT, BaselineLearner, Model, Setup
+from lasem.baselines.hat import (
+    EMBEDDING_BOUND,
+    annealed,
+    compensation,
+    free,
+    gates,
+    run_gated,
+    use_of_free_units,
+)
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.data import Task
+from lasem.errors import ConfigError
+from lasem.nets import ConvBlock, Net
+from lasem.training import AbstractPhase, Step, TrainingConfig
+
+CPU = torch.device("cpu")
+SGD = TrainingConfig(epochs=3, batch_size=4, optimiser="sgd", learning_rate=0.05, momentum=0.9)
+NET = Net(
+    image_shape=GREY,
+    channels=(3, 4),
+    kernels=(3, 2),
+    pools=(1, 2),
+    strides=(1, 2),
+    linear=(5, 3),
+    hidden=(4,),
+    dropout=0.5,
+)
+"""Two convolutions whose output has 2 x 2 pixels, and two linear layers."""
+UNITS = (3, 4, 5, 3)
+
+
+def setup_of(net: Net = NET, training: TrainingConfig = SGD, index: int = 0) -> Setup:
+    return Setup(net, training, CPU, seed=3, index=index)
+
+
+def uniform(seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(num, generator=generator) for num in UNITS]
+
+
+def test_the_scale_grows_over_an_epoch_from_its_inverse_to_itself() -> None:
+    scales = [annealed(b, 5, 400.0) for b in range(5)]
+    assert scales[0] == 1 / 400
+    assert scales[-1] == pytest.approx(400)
+    steps = [later - earlier for earlier, later in pairwise(scales)]
+    assert steps == pytest.approx([(400 - 1 / 400) / 4] * 4)
+    assert annealed(0, 1, 400.0) == pytest.approx(400)
+
+
+@pytest.mark.parametrize("scale", [1 / 400, 0.3, 1.0, 4.0])
+def test_compensated_gradients_do_not_depend_on_the_scale(scale: float) -> None:
+    """Compensated, the slope of sigmoid(s e) is s_max times that of sigmoid(e), and is computed as the paper says."""
+    embedding = torch.linspace(-5.5, 5.5, 23, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(torch.sigmoid(scale * embedding).sum(), embedding)
+    factor = compensation(embedding.detach(), scale, 400.0)
+    for e, found in zip(embedding.tolist(), factor.tolist(), strict=True):
+        assert found == pytest.approx(400 * (math.cosh(scale * e) + 1) / (scale * (math.cosh(e) + 1)))
+    flat = torch.sigmoid(embedding) * (1 - torch.sigmoid(embedding))
+    torch.testing.assert_close(slope * factor, (400 * flat).detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_compensation_stays_finite() -> None:
+    embedding = torch.tensor([-6.0, 6.0])
+    expected = (math.cosh(50) + 1) / (math.cosh(6) + 1)
+    torch.testing.assert_close(compensation(embedding, 400.0, 400.0), torch.full((2,), expected))
+
+
+def test_a_gate_behind_the_pooling_is_a_gate_behind_the_activation() -> None:
+    weights = {**initial_layers(setup_of()), **initial_head(setup_of(), 2)}
+    x, gate = torch.randn(2, *GREY), uniform()
+    out = x
+    for i, block in enumerate(NET.blocks):
+        own = {name: weights[f"layer.{i}.{name}"] for name in ("weight", "bias")}
+        if isinstance(block, ConvBlock):  # without its pooling, then gated, then pooled
+            unpooled = ConvBlock(block.in_channels, block.out_channels, block.kernel, block.stride)
+            out = unpooled.apply(own, out) * gate[i].view(-1, 1, 1)
+            out = F.max_pool2d(out, block.pool, ceil_mode=True)
+        else:
+            out = block.apply(own, out) * gate[i]
+    head = {name.removeprefix("head."): value for name, value in weights.items() if name.startswith("head.")}
+    torch.testing.assert_close(run_gated(NET, weights, x, gate), NET.head.apply(head, out))
+    assert not torch.equal(run_gated(NET, weights, x, gate), run(NET, weights, x))
+
+
+def naive_free(used: list[Tensor], name: str, place: tuple[int, ...]) -> float:
+    layer, kind = int(name.split(".")[1]), name.split(".")[2]
+    out = used[layer][place[0]].item()
+    if kind == "bias" or layer == 0:
+        return 1 - out
+    if layer == 2:  # behind the convolutions, a feature belongs to the channel whose 2 x 2 pixels it is one of
+        feature = torch.arange(16).view(4, 2, 2)
+        (channel,) = {c for c in range(4) if place[1] in feature[c]}
+        return 1 - min(out, used[1][channel].item())
+    return 1 - min(out, used[layer - 1][place[1]].item())
+
+
+def test_a_weight_is_as_free_as_its_freer_end() -> None:
+    used = uniform()
+    factors = free(NET, used)
+    weights = initial_layers(setup_of())
+    assert list(factors) == list(weights)
+    for name, factor in factors.items():
+        whole = factor.expand(weights[name].shape)
+        for place in product(*map(range, whole.shape)):
+            assert whole[place].item() == pytest.approx(naive_free(used, name, place))
+
+
+def test_without_earlier_tasks_everything_is_free() -> None:
+    assert all(bool((factor == 1).all()) for factor in free(NET, [torch.zeros(num) for num in UNITS]).values())
+
+
+def test_the_penalty_is_the_share_of_free_units_in_use() -> None:
+    opened, used = uniform(1), uniform(2)
+    above = sum(
+        a.item() * (1 - u.item()) for g, old in zip(opened, used, strict=True) for a, u in zip(g, old, strict=True)
+    )
+    below = sum(1 - u.item() for old in used for u in old)
+    assert use_of_free_units(opened, used).item() == pytest.approx(above / below)
+    assert use_of_free_units(opened, [torch.ones(num) for num in UNITS]).item() == 0
+
+
+def model_of(task: str, embeddings: list[Tensor]) -> Model:
+    """A model that has learned one task, with the embeddings given."""
+    own = {f"embedding.{i}": e for i, e in enumerate(embeddings)}
+    memory = {f"used.{i}": torch.sigmoid(400 * e) for i, e in enumerate(embeddings)}
+    return Model(initial_layers(setup_of()), {task: {**own, **initial_head(setup_of(), 2)}}, memory)
+
+
+def decided(seed: int) -> list[Tensor]:
+    """Embeddings whose gates are 0 and 1 to the bit, some of each in every layer."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.where(torch.randperm(num, generator=generator) < num // 2 + 1, 2.0, -2.0) for num in UNITS]
+
+
+def phase_of(method: HAT, model: Model, task: Task, training: TrainingConfig = SGD) -> AbstractPhase:
+    return next(method.plan(model, task, setup_of(training=training, index=len(model.own))))
+
+
+@pytest.mark.parametrize("clip", [10000.0, 0.01])
+def test_a_step_is_that_of_the_definition(clip: float) -> None:
+    """The third batch of an epoch of a second task: loss and the gradient that the optimiser gets."""
+    embeddings = [torch.logit(u.clamp(0.1, 0.9)) / 400 for u in uniform(4)]
+    model, task = model_of("first", embeddings), tiny_task("second", num_train=20)
+    method = HAT(penalty=0.9, max_scale=4, clip=clip)  # where float32 still sees the gates' slopes
+    phase = phase_of(method, model, task)
+    weights = {k: v.clone().requires_grad_() for k, v in phase.initial().items()}
+    batch = next(phase.batches(CPU, torch.Generator()))
+    phase.begin_epoch(weights, 0)
+    for b in range(3):
+        loss = phase.loss(weights, batch, torch.Generator().manual_seed(1))
+        for weight in weights.values():
+            weight.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        phase.change_gradients(weights, Step(0, b, 5, 0.1))
+
+    exact = {k: v.detach().double().requires_grad_() for k, v in weights.items()}
+    scale = 1 / 4 + (4 - 1 / 4) * 2 / 4
+    used = [torch.sigmoid(400 * e.double()) for e in embeddings]
+    gate = [1 / (1 + torch.exp(-scale * exact[f"embedding.{i}"])) for i in range(4)]
+
+    def multiply(layer: int, out: Tensor) -> Tensor:
+        return out * gate[layer].reshape(1, -1, *[1] * (out.ndim - 2))
+
+    logits = run(NET, exact, batch.x.double(), dropout=torch.Generator().manual_seed(1), between=multiply)
+    penalty = sum((g * (1 - u)).sum() for g, u in zip(gate, used, strict=True)) / sum((1 - u).sum() for u in used)
+    expected = -torch.log_softmax(logits, 1)[range(4), batch.labels].mean() + 0.9 * penalty
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+
+    expected.backward()  # type: ignore[no-untyped-call]
+    gradients: dict[str, Tensor] = {}
+    for name, weight in exact.items():
+        assert weight.grad is not None
+        gradient = weight.grad.clone()
+        if name.startswith("embedding."):
+            for j, e in enumerate(weight.tolist()):
+                steep = math.cosh(max(-50.0, min(50.0, scale * e))) + 1
+                gradient[j] *= 4 * steep / (scale * (math.cosh(e) + 1))
+        elif name.startswith("layer."):
+            for place in product(*map(range, weight.shape)):
+                gradient[place] *= naive_free(used, name, place)
+        gradients[name] = gradient
+    norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+    assert norm > 0.02
+    for name, gradient in gradients.items():
+        found = weights[name].grad
+        assert found is not None
+        torch.testing.assert_close(
+            found.double(), gradient * min(1.0, clip / norm), rtol=2e-3, atol=1e-5 * min(1, clip)
+        )
+
+
+def test_the_scale_begins_again_with_every_epoch() -> None:
+    phase = phase_of(HAT(), Model(), tiny_task("first", num_train=20))
+    weights = {k: v.clone().requires_grad_() for k, v in phase.initial().items()}
+    batch = next(phase.batches(CPU, torch.Generator()))
+
+    def loss() -> float:
+        return phase.loss(weights, batch, torch.Generator().manual_seed(1)).item()
+
+    phase.begin_epoch(weights, 0)
+    first = loss()
+    assert loss() == first  # asking does not change anything
+    phase.loss(weights, batch, torch.Generator()).backward()  # type: ignore[no-untyped-call]
+    phase.change_gradients(weights, Step(0, 0, 5, 0.1))
+    assert loss() != first
+    phase.begin_epoch(weights, 1)
+    assert loss() == first
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum: float) -> None:
+    embeddings = decided(6)
+    model = model_of("first", embeddings)
+    assert all(bool(((a == 0) | (a == 1)).all()) for a in model.memory.values())
+    before = {name: value.clone() for name, value in model.shared.items()}
+    images = torch.randn(5, *GREY)
+    method = HAT()
+    answers = method.logits(NET, model, "first", images)
+    training = replace(SGD, learning_rate=0.1, momentum=momentum)
+    later = model
+    for k in range(2):
+        learner = BaselineLearner(NET, method, training=training, seed=k)
+        learner._model = later  # go on from a model with gates that a test has chosen
+        learner.learn(tiny_task(f"later-{k}", 3, seed=k, num_train=20))
+        later = learner.model
+        assert torch.equal(method.logits(NET, later, "first", images), answers)
+    factors = free(NET, list(model.memory.values()))
+    moved = 0
+    for name, value in later.shared.items():
+        protected = factors[name].expand(value.shape) == 0
+        assert bool(protected.any())
+        assert torch.equal(value[protected], before[name][protected]), name
+        moved += int((value != before[name]).sum())
+    assert moved > 10
+    assert all(torch.equal(before[name], value) for name, value in model.shared.items())  # the given model is as it was
+    for i, old in enumerate(model.memory.values()):
+        own = [torch.sigmoid(400 * later.own[f"later-{k}"][f"embedding.{i}"]) for k in range(2)]
+        torch.testing.assert_close(later.memory[f"used.{i}"], torch.maximum(old, torch.maximum(*own)))
+
+
+def test_where_everything_is_used_only_the_tasks_own_parts_move() -> None:
+    model = model_of("first", [torch.full((num,), 2.0) for num in UNITS])
+    learner = BaselineLearner(NET, HAT(), training=SGD)
+    learner._model = model
+    learner.learn(tiny_task("second"))
+    assert all(torch.equal(value, model.shared[name]) for name, value in learner.model.shared.items())
+    fresh = initial_head(setup_of(index=1), 2)
+    assert any(not torch.equal(learner.model.own["second"][name], value) for name, value in fresh.items())
+
+
+def test_gates_close_as_the_penalty_asks_and_embeddings_stay_in_bounds() -> None:
+    task = tiny_task("a", num_train=20)
+    share = {}
+    for penalty in (0.0, 20.0):
+        training = TrainingConfig(epochs=8, batch_size=4, optimiser="sgd", momentum=0.0, learning_rate=0.1, tolerance=9)
+        learner = BaselineLearner(tiny_net(), HAT(penalty=penalty), training=training)
+        learner.learn(task)
+        own = learner.model.own["a"]
+        assert all(float(own[f"embedding.{i}"].abs().max()) <= EMBEDDING_BOUND for i in range(2))
+        opened = torch.cat(gates(own, tiny_net(), 400.0))
+        share[penalty] = float(opened.mean())
+    assert share[20.0] < 0.2 < share[0.0]
+
+
+def test_what_a_task_owns_is_its_gates_and_its_head() -> None:
+    learner = BaselineLearner(NET, HAT(), training=SGD)
+    learner.learn(tiny_task("a", 3))
+    assert set(learner.model.own["a"]) == {f"embedding.{i}" for i in range(4)} | {
+        f"head.{name}" for name in NET.head.shapes(3)
+    }
+    head = sum(math.prod(shape) for shape in NET.head.shapes(3).values())
+    assert learner.num_parameters("a") == sum(UNITS) + head
+    assert learner.num_parameters() == sum(block.num_parameters for block in NET.blocks) + sum(UNITS) + head
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "rmsprop", "rmsprop-tf"])
+def test_adaptive_optimisers_are_refused(optimiser: str) -> None:
+    training = TrainingConfig(optimiser=optimiser)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"optimiser='sgd'; got '{optimiser}'"):
+        BaselineLearner(NET, HAT(), training=training)
+
+
+def test_settings_that_it_cannot_use_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"weight_decay=0; got 0\.1"):
+        BaselineLearner(NET, HAT(), training=TrainingConfig(optimiser="sgd", weight_decay=0.1))
+    for wrong in ({"penalty": -1.0}, {"max_scale": 0.5}, {"clip": 0.0}):
+        (name,) = wrong
+        with pytest.raises(ConfigError, match=f"HAT.{name} must be"):
+            HAT(**wrong)
+    assert BaselineLearner(NET, HAT()).training.optimiser == "sgd"
