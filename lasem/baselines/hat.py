@@ -184,7 +184,7 @@ class _Phase(AbstractPhase):
     def initial(self) -> dict[str, Tensor]:
         return self._start
 
-    def begin_epoch(self, weights: Named, epoch: int) -> None:
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._batch = 0
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:

@@ -283,7 +283,7 @@ class Learner(AbstractLearner):
             head=weights.head,
             mean=task.train.mean.to(self.device),
             std=task.train.std.to(self.device),
-            num_epochs=found.num_epochs,
+            num_epochs=found.num_epochs_kept,
             valid_accuracy=found.valid_accuracy,
             peak_accuracy=peak,
         )

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from lasem.errors import ConfigError, check_choice, check_range
-from lasem.search.abstract import AbstractSelection
-from lasem.space import Pattern, Space, full, grouped, listed
+from lasem.errors import check_choice, check_range
+from lasem.search.grouped import GroupedSelection
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DARTS(AbstractSelection):
+class DARTS(GroupedSelection):
     """Each layer's output is softmax(alpha)[0] times the task-specific one plus softmax(alpha)[1] times the shared one.
 
     alpha (two numbers a layer, 0 at the start) and the weights take turns at every mini-batch ([Liu2019]_, Algorithm
@@ -45,13 +44,9 @@ class DARTS(AbstractSelection):
     retrain: bool = False
     """Train the chosen configuration once more from the task's start, with all its epochs: the searched weights are
     fitted to the mixture, of which only one branch a layer is kept."""
-    groups: tuple[int, ...] = ()
-    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
-    first_task: str = "all"
-    """Configuration of a learner's first task, which has nothing to transfer, or ``search``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "groups", tuple(self.groups))
+        super().__post_init__()
         check_choice("DARTS.order", self.order, ("first", "second"))
         check_choice("DARTS.alpha_split", self.alpha_split, ("valid", "train"))
         check_choice("DARTS.alpha_optimiser", self.alpha_optimiser, ("adam", "rmsprop-tf"))
@@ -60,20 +55,3 @@ class DARTS(AbstractSelection):
         check_range("DARTS.alpha_weight_decay", self.alpha_weight_decay, least=0)
         if self.xi is not None:
             check_range("DARTS.xi", self.xi, above=0)
-        for size in self.groups:
-            check_range("DARTS.groups", size, least=1)
-        if self.first_task != "search":
-            Pattern(self.first_task)
-
-    def space(self, depth: int, task_index: int) -> Space:
-        """All configurations or the grouped ones; for a first task that is not searched, one."""
-        if task_index == 0 and self.first_task != "search":
-            return listed([Pattern(self.first_task).of(depth)])
-        if not self.groups:
-            return full(depth)
-        if sum(self.groups) != depth:
-            raise ConfigError(
-                f"DARTS.groups must add up to the network's {depth} layers that can be transferred; "
-                f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
-            )
-        return grouped(self.groups)

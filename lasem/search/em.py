@@ -13,9 +13,9 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import check_choice, check_range
 from lasem.search.abstract import AbstractSearch, SearchState
-from lasem.space import Pattern, Space, full, grouped, listed
+from lasem.search.grouped import GroupedSelection
 
 Likelihood = Literal["mean", "geometric", "product"]
 
@@ -41,7 +41,7 @@ def batch_log_likelihood(log_likelihood: Tensor, kind: Likelihood) -> Tensor:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EM(AbstractSearch):
+class EM(GroupedSelection, AbstractSearch):
     """E-step: posterior proportional to prior times likelihood. M-step: one optimiser step on sum_c posterior_c CE_c.
 
     Prior, likelihood and the choice at the end are [Lee2021]_'s; commitment ends the search when its outcome is clear.
@@ -54,38 +54,17 @@ class EM(AbstractSearch):
     prior_form: Literal["count", "average"] = "count"
     """``count``: (n_c + 1) / sum (n_c' + 1), n_c the mini-batches so far whose most probable configuration was c.
     ``average``: running mean of all posteriors since the task began."""
-    groups: tuple[int, ...] = ()
-    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
-    first_task: str = "all"
-    """Configuration of a learner's first task, which has nothing to transfer, or ``search``."""
     commit_probability: float = 0.95
     """The search ends when the leading configuration's prior reaches this; above 1: never."""
     commit_share: float = 0.05
     """The search ends when this share of the task's epochs is spent; 1: never."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "groups", tuple(self.groups))
+        super().__post_init__()
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
         check_range("EM.commit_probability", self.commit_probability, above=0)
         check_range("EM.commit_share", self.commit_share, above=0, most=1)
-        for size in self.groups:
-            check_range("EM.groups", size, least=1)
-        if self.first_task != "search":
-            Pattern(self.first_task)
-
-    def space(self, depth: int, task_index: int) -> Space:
-        """All configurations or the grouped ones; for a first task that is not searched, one."""
-        if task_index == 0 and self.first_task != "search":
-            return listed([Pattern(self.first_task).of(depth)])
-        if not self.groups:
-            return full(depth)
-        if sum(self.groups) != depth:
-            raise ConfigError(
-                f"EM.groups must add up to the network's {depth} layers that can be transferred; "
-                f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
-            )
-        return grouped(self.groups)
 
     def init(self, num_configurations: int) -> SearchState:
         """One pseudo-count each for ``count``, nothing yet for ``average``; a single configuration is committed to."""

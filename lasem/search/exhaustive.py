@@ -13,7 +13,7 @@ from typing import ClassVar, final
 import torch
 
 from lasem.search.trials import AbstractTrials
-from lasem.space import Space, grouped
+from lasem.space import Space
 
 
 @final
@@ -26,10 +26,6 @@ class Exhaustive(AbstractTrials):
     """
 
     name: ClassVar[str] = "exhaustive"
-
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """All configurations of the groups."""
-        return grouped(groups)
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
         """All of them at once, in order."""

@@ -8,49 +8,25 @@ from dataclasses import dataclass
 
 import torch
 
-from lasem.errors import ConfigError, check_range
-from lasem.search.abstract import AbstractSelection
-from lasem.space import Pattern, Space, listed
+from lasem.errors import check_range
+from lasem.search.grouped import GroupedSelection
+from lasem.space import Space
 
 
 @dataclass(frozen=True, kw_only=True)
-class AbstractTrials(AbstractSelection):
+class AbstractTrials(GroupedSelection):
     """Proposes candidates and says which one is best; every one is trained from the same start, as ``Fixed`` would.
 
     Holds settings and pure logic only; what the trials have come to is given to it.
     """
 
-    groups: tuple[int, ...] = ()
-    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
-    first_task: str = "all"
-    """Configuration of a learner's first task, which has nothing to transfer, or ``search``."""
     workers: int = 1
     """Candidates that are trained at the same time, each in a process of its own, which share out the threads of the
     CPU; 1: one after another in this process. A script that asks for more needs ``if __name__ == "__main__":``."""
 
     def __post_init__(self) -> None:
-        kind = type(self).__name__
-        object.__setattr__(self, "groups", tuple(self.groups))
-        for size in self.groups:
-            check_range(f"{kind}.groups", size, least=1)
-        check_range(f"{kind}.workers", self.workers, least=1)
-        if self.first_task != "search":
-            Pattern(self.first_task)
-
-    def space(self, depth: int, task_index: int) -> Space:
-        """Every configuration that may be tried; for a first task that is not searched, one."""
-        if task_index == 0 and self.first_task != "search":
-            return listed([Pattern(self.first_task).of(depth)])
-        if self.groups and sum(self.groups) != depth:
-            raise ConfigError(
-                f"{type(self).__name__}.groups must add up to the network's {depth} layers that can be transferred; "
-                f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
-            )
-        return self.choices(self.groups or (1,) * depth)
-
-    @abstractmethod
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """The configurations of a task that is searched, of as many layers as the sizes of the groups add up to."""
+        super().__post_init__()
+        check_range(f"{type(self).__name__}.workers", self.workers, least=1)
 
     @abstractmethod
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:

@@ -71,8 +71,8 @@ class Loop:
             TrainingError: if the loss or a weight is no longer finite.
         """
         started = time.perf_counter()
-        self.phase.begin_epoch(self.weights, self.num_epochs)
         rate = learning_rate(self._config, self.num_epochs, self._epochs_before)
+        self.phase.begin_epoch(self.weights, self.num_epochs, rate)
         set_learning_rate(self._optimiser, rate)
         self._loss = self._train(rate)
         trained = time.perf_counter()

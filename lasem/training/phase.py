@@ -141,8 +141,8 @@ class AbstractPhase(ABC):
         size, total = self.config.batch_size, len(self.task.train)
         return max(1, total // size) if self.config.drop_last else -(-total // size)
 
-    def begin_epoch(self, weights: Named, epoch: int) -> None:  # noqa: B027
-        """Called before each epoch, counted from 0; may change ``weights`` in place."""
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:  # noqa: B027
+        """Called before each epoch, counted from 0, with its step size; may change ``weights`` in place."""
 
     def change_gradients(self, weights: Named, step: Step) -> None:  # noqa: B027
         """Called between the loss's gradient and the optimiser's step; may change ``weights[...].grad``."""

@@ -20,8 +20,8 @@ from lasem.data import Split
 from lasem.errors import ConfigError
 from lasem.search import DARTS, Fixed
 from lasem.space import Configuration
-from lasem.training.optimiser import RMSpropTF, learning_rate
-from lasem.training.phase import AbstractPhase, Batch, Named, Seen, Step
+from lasem.training.optimiser import RMSpropTF
+from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
 from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
 from lasem.training.weighing import accuracy
@@ -77,12 +77,9 @@ class Relaxation(AbstractPhase):
             return 1.0
         return self._problem.sharing.step(name.split(".", 3)[3])
 
-    def begin_epoch(self, weights: Named, epoch: int) -> None:
-        """Find the weights' step size, which alpha may need before the first step tells it."""
-        if self.config.schedule != "inverse":
-            self._rate = learning_rate(self.config, epoch, 0)
-        # "inverse" counts the epochs of earlier tasks, which a phase is not told: the epoch's first mini-batch has the
-        # step size of the epoch before, the task's first one the undecayed one
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
+        """Note the weights' step size, which alpha may need."""
+        self._rate = learning_rate
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         """Step alpha, then give what the weights go down on, alpha constant ([Liu2019]_, Algorithm 1)."""
@@ -92,10 +89,6 @@ class Relaxation(AbstractPhase):
                 group["lr"] = self._rate
         self._optimiser.step()
         return self.training_loss(weights, self.alpha.detach(), batch, dropout)
-
-    def change_gradients(self, weights: Named, step: Step) -> None:
-        """Changes nothing; notes the step size."""
-        self._rate = step.learning_rate
 
     def alpha_gradient(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         """What alpha goes down on, shape of ``alpha``.
@@ -199,7 +192,7 @@ class Relaxation(AbstractPhase):
             tensors[f"optimiser.{name}"] = torch.as_tensor(value)
         if self._held_out is not None:
             tensors["round"] = self._held_out.began
-        return tensors, {"rate": self._rate, "taken": None if self._held_out is None else self._held_out.taken}
+        return tensors, {"taken": None if self._held_out is None else self._held_out.taken}
 
     def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
         """Take them back."""
@@ -213,7 +206,6 @@ class Relaxation(AbstractPhase):
             if name.startswith("optimiser.")
         }
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": {0: entries} if entries else {}})
-        self._rate = float(plain["rate"])
         if self._held_out is not None:
             self._held_out.go_to(tensors["round"], plain["taken"])
 

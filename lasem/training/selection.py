@@ -74,6 +74,8 @@ class Selected:
     """At the best epoch."""
     num_epochs: int
     """Over all phases."""
+    num_epochs_kept: int
+    """Of the weights that are kept alone, for schedules that count the epochs of earlier tasks."""
     commit_epoch: int | None
 
 
@@ -124,5 +126,6 @@ def selected(problem: Problem, fitted: Fitted, *, epochs_before: int = 0, num_ep
         best_epoch=epochs_before + fitted.best.epoch,
         valid_accuracy=fitted.best.valid_accuracy,
         num_epochs=fitted.num_epochs if num_epochs is None else num_epochs,
+        num_epochs_kept=fitted.num_epochs,
         commit_epoch=fitted.last.outcome["commit_epoch"],
     )

@@ -69,9 +69,9 @@ class Trial(AbstractPhase):
         """The candidate's."""
         return self._candidate.num_batches
 
-    def begin_epoch(self, weights: Named, epoch: int) -> None:
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """The candidate's."""
-        self._candidate.begin_epoch(weights, epoch)
+        self._candidate.begin_epoch(weights, epoch, learning_rate)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
         """The candidate's."""

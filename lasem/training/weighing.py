@@ -84,7 +84,7 @@ class Weighing(AbstractPhase):
             return 1.0
         return self._sharing.step(name.split(".", 3)[3])
 
-    def begin_epoch(self, weights: Named, epoch: int) -> None:
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
         self.search_state = self._search.advance(self.search_state, epoch / self.config.epochs)
         candidates = self._search.candidates(self.search_state, len(self._space))

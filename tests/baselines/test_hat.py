@@ -160,7 +160,7 @@ def test_a_step_is_that_of_the_definition(clip: float) -> None:
     phase = phase_of(method, model, task)
     weights = {k: v.clone().requires_grad_() for k, v in phase.initial().items()}
     batch = next(phase.batches(CPU, torch.Generator()))
-    phase.begin_epoch(weights, 0)
+    phase.begin_epoch(weights, 0, 0.1)
     for b in range(3):
         loss = phase.loss(weights, batch, torch.Generator().manual_seed(1))
         for weight in weights.values():
@@ -212,13 +212,13 @@ def test_the_scale_begins_again_with_every_epoch() -> None:
     def loss() -> float:
         return phase.loss(weights, batch, torch.Generator().manual_seed(1)).item()
 
-    phase.begin_epoch(weights, 0)
+    phase.begin_epoch(weights, 0, 0.1)
     first = loss()
     assert loss() == first  # asking does not change anything
     phase.loss(weights, batch, torch.Generator()).backward()  # type: ignore[no-untyped-call]
     phase.change_gradients(weights, Step(0, 0, 5, 0.1))
     assert loss() != first
-    phase.begin_epoch(weights, 1)
+    phase.begin_epoch(weights, 1, 0.1)
     assert loss() == first
 
 

@@ -32,6 +32,7 @@ from lasem.training import (
     plan_of,
     relaxation,
 )
+from lasem.training.optimiser import learning_rate
 from lasem.training.plan import phase_seeds
 from lasem.training.selection import weighing
 
@@ -229,7 +230,7 @@ def test_second_order_looks_one_step_of_the_schedule_ahead() -> None:
     for epoch, same in ((0, False), (2, True), (3, False)):  # half of the learning rate in the middle
         found = []
         for phase in (first, second):
-            phase.begin_epoch(phase.initial(), epoch)
+            phase.begin_epoch(phase.initial(), epoch, learning_rate(config, epoch, 0))
             found.append(phase.alpha_gradient(leaves(phase), batch, generator()))
         assert torch.allclose(*found, rtol=1e-6, atol=0) == same
 

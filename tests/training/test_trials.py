@@ -21,7 +21,7 @@ from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, Weighing, follow, plan_of
+from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, Weighing, follow, loop, plan_of
 from lasem.training.together import Team
 
 CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
@@ -276,3 +276,21 @@ def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
     for name in plain:
         with pytest.raises(StorageError, match=name):
             learned(again(Exhaustive()), TrainingState(tensors, {k: v for k, v in plain.items() if k != name}))
+
+
+def test_schedules_count_the_epochs_of_what_was_kept_and_records_those_of_the_search() -> None:
+    training = TrainingConfig(epochs=2, batch_size=5, schedule="inverse")
+    learner = Learner(tiny_net(), search=Exhaustive(first_task="search"), training=training, seed=3)
+    record = learner.learn(tiny_task("a"))
+    assert record.num_epochs == 8
+    asked: list[int] = []
+    original = loop.learning_rate
+
+    def watched(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
+        asked.append(epochs_before)
+        return original(config, epoch, epochs_before)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "learning_rate", watched)
+        learner.learn(tiny_task("b", seed=1))
+    assert set(asked) == {2}
