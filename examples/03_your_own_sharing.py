@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import lasem
-from lasem.nets import AbstractBlock, InitialWeights, Weights
+from lasem.nets import AbstractBlock, Weights
 from lasem.sharing import AbstractSharing
 
 
@@ -24,15 +24,13 @@ class ScaledSharing(AbstractSharing):
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         return {"scale": block.shapes["bias"], "bias": block.shapes["bias"]}
 
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
-        return {"weight": block.initial(generator, rule)["weight"]}
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        return {"weight": plain["weight"]}
 
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        return {"scale": torch.ones(block.shapes["bias"]), "bias": torch.zeros(block.shapes["bias"])}
+        return {"scale": torch.ones(block.shapes["bias"]), "bias": plain["bias"]}
 
     def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
         scale = task["scale"].view(-1, *(1,) * (shared["weight"].ndim - 1))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lasem.baselines.method import Setup
-from lasem.nets import Net
+from lasem.nets import Net, start_generator
 from lasem.training import Named, part_of
 
 Between = Callable[[int, Tensor], Tensor]
@@ -39,15 +39,16 @@ def run(
 
 
 def initial_layers(setup: Setup) -> dict[str, Tensor]:
-    """Fresh weights of every block, on the CPU."""
+    """Fresh weights of every block, on the CPU: those that every method starts from (``start_generator``)."""
     return {
         f"layer.{i}.{name}": value
         for i, block in enumerate(setup.net.blocks)
-        for name, value in block.initial(setup.generator("layer", i), setup.net.initial).items()
+        for name, value in block.initial(start_generator(setup.seed, setup.index, i), setup.net.initial).items()
     }
 
 
 def initial_head(setup: Setup, num_classes: int) -> dict[str, Tensor]:
-    """Fresh weights of the head, on the CPU."""
-    head = setup.net.head.initial(num_classes, setup.generator("head"), setup.net.initial)
+    """Fresh weights of the head, on the CPU: those that every method starts from."""
+    generator = start_generator(setup.seed, setup.index, setup.net.depth)
+    head = setup.net.head.initial(num_classes, generator, setup.net.initial)
     return {f"head.{name}": value for name, value in head.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from lasem.errors import ConfigError, DeviceError
 from lasem.learner import storage
 from lasem.learner.abstract import AbstractLearner, Images, as_pixels, check_learned, check_new
 from lasem.learner.learned import LearnedTask
-from lasem.nets import AbstractBlock, Net
+from lasem.nets import AbstractBlock, Net, start_generator
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing, HardSharing
@@ -222,15 +221,21 @@ class Learner(AbstractLearner):
         layers = []
         replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
         for i, block in enumerate(self.net.blocks):
-            fresh = block.initial(self._generator(i, 2), self.net.initial)
+            plain = block.initial(self._generator(i, 0), self.net.initial)
+            transferable, ownable = any(c[i] for c in space), not all(c[i] for c in space)
+            known = {name: value.cpu() for name, value in self._shared[i].items()}
+            taken = self._latest_factors(i)
+            # one start for all methods; but where a transferred layer starts there, the task's own starts elsewhere
+            as_plain = not known or (not taken and bool(self.sharing.task_shapes(block)))
+            apart = transferable and ownable and as_plain
+            fresh = block.initial(self._generator(i, 1), self.net.initial) if apart else plain
             shared, factors, specific = {}, {}, {}
-            if any(c[i] for c in space):
-                shared = self._knowledge(i, block)
-                taken = self._latest_factors(i)
-                factors = taken or self.sharing.initial_task(block, shared, self._generator(i, 1), self.net.initial)
+            if transferable:
+                shared = known or self.sharing.initial_shared(block, plain, self._generator(i, 2))
+                factors = taken or self.sharing.initial_task(block, shared, plain, self._generator(i, 3))
                 if taken:
                     replaced[i, True] = fresh
-            if not all(c[i] for c in space):
+            if ownable:
                 taken = self._taken_over(i, block, shared, factors) if shared else {}
                 specific = taken or fresh
                 if taken:
@@ -238,11 +243,6 @@ class Learner(AbstractLearner):
             layers.append(LayerWeights(shared, factors, specific))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head), replaced
-
-    def _knowledge(self, layer: int, block: AbstractBlock) -> dict[str, Tensor]:
-        """Shared knowledge of a layer as it is, or fresh where there is none."""
-        known = {name: value.cpu() for name, value in self._shared[layer].items()}
-        return known or self.sharing.initial_shared(block, self._generator(layer, 0), self.net.initial)
 
     def _latest_factors(self, layer: int) -> dict[str, Tensor]:
         """The latest transferring task's part of a layer, if the mechanism goes on from it."""
@@ -264,9 +264,7 @@ class Learner(AbstractLearner):
         return self.sharing.weights(block, shared, factors)
 
     def _generator(self, layer: int, part: int) -> torch.Generator:
-        """Its own source for each part of each layer of each task, so that methods can be compared on equal starts."""
-        seed = np.random.SeedSequence([self.seed, len(self._tasks), layer, part]).generate_state(1)
-        return torch.Generator().manual_seed(int(seed[0]))
+        return start_generator(self.seed, len(self._tasks), layer, part)
 
     def _keep(self, task: Task, space: Space, found: Selected) -> TaskRecord:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""

@@ -2,7 +2,7 @@
 
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Weights
 from lasem.nets.head import Head
-from lasem.nets.initial import InitialWeights
+from lasem.nets.initial import InitialWeights, start_generator
 from lasem.nets.net import Net
 from lasem.nets.paper import NETS, ImageShape, cifar, digits, for_images, office_home, stl10
 
@@ -20,5 +20,6 @@ __all__ = [
     "digits",
     "for_images",
     "office_home",
+    "start_generator",
     "stl10",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,3 +38,16 @@ def glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, generator:
     """Uniform with variance 2 / (fan_in + fan_out), as the paper starts the factors of TF and DF-CNN."""
     bound = math.sqrt(6 / (fan_in + fan_out))
     return (torch.rand(shape, generator=generator) * 2 - 1) * bound
+
+
+def start_generator(seed: int, task_index: int, layer: int, part: int = 0) -> torch.Generator:
+    """Its own source for the start of each layer of each task, so that methods are compared on equal starts.
+
+    Args:
+        seed: the learner's.
+        task_index: tasks learned before.
+        layer: position from the input side; the number of layers means the head.
+        part: 0 for what a plain network starts from; others for what a method needs besides.
+    """
+    state = np.random.SeedSequence([seed, task_index, layer, part]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, InitialWeights, Weights
+from lasem.nets import AbstractBlock, Weights
 
 
 class AbstractSharing(ABC):
@@ -41,22 +41,27 @@ class AbstractSharing(ABC):
         """Shape of every parameter that a task owns for this layer if it transfers the layer."""
 
     @abstractmethod
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
-        """Fresh shared knowledge on the CPU, shaped as ``shared_shapes`` says."""
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        """Fresh shared knowledge on the CPU, shaped as ``shared_shapes`` says.
+
+        Args:
+            block: the layer.
+            plain: what the layer would start from if it had plain weights. What can start there should: methods are
+                compared on equal starts.
+            generator: source of random numbers.
+        """
 
     @abstractmethod
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """What a new task owns at its start, on the CPU, shaped as ``task_shapes`` says.
 
         Args:
             block: the layer.
             shared: the knowledge that is there already, on the CPU; it is only read.
+            plain: what the layer would start from if it had plain weights.
             generator: source of random numbers.
-            rule: how the network's plain weights start.
         """
 
     def renewed(

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.errors import ConfigError, check_choice, check_range
-from lasem.nets import AbstractBlock, InitialWeights, Weights
-from lasem.nets.initial import PAPER_DEVIATION, glorot_uniform
+from lasem.nets import AbstractBlock, Weights
+from lasem.nets.initial import glorot_uniform
 from lasem.sharing.abstract import AbstractSharing
 
 _OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
@@ -95,19 +95,16 @@ class Deconvolution(AbstractSharing):
             "combine": (task_channels, *_split(block)[0]),
         } | {name: shape for name, shape in block.shapes.items() if name != "weight"}
 
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
         """Glorot-uniform."""
         shape = self.shared_shapes(block)["knowledge"]
         area = shape[1] * shape[2]
         return {"knowledge": glorot_uniform(shape, area, area * shape[0], generator)}
 
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Glorot-uniform V and U, b0 = 0, both then changed as the settings say; the rest as in a plain layer."""
-        plain = block.initial(generator, rule)
         own = {name: value for name, value in plain.items() if name != "weight"}
         shapes = self.task_shapes(block)
         knowledge_channels, task_channels, height, width = shapes["filter"]
@@ -117,13 +114,12 @@ class Deconvolution(AbstractSharing):
         own["combine"] = glorot_uniform(shapes["combine"], shapes["combine"][2], shapes["combine"][1], generator)
         if self.start == "glorot":
             return own
-        fan_in = math.prod(block.shapes["weight"][1:])
-        target = PAPER_DEVIATION if rule == "paper" else math.sqrt(2 / fan_in)
+        target = plain["weight"].square().mean().sqrt()
         num_pixels = math.prod(_split(block)[1])
         if self.start == "identity" and num_pixels <= task_channels:
             own["filter"] = self._identity_filter(block, shared["knowledge"], task_channels)
             own["combine"] *= target / own["combine"].square().mean().sqrt()
-            own["combine"][:num_pixels] = plain["weight"].flatten(2).permute(2, 0, 1)  # W is the sum of these alone
+            own["combine"][:num_pixels] = _by_pixel(block, plain["weight"])  # W is the sum of these alone
         else:
             made = self.weights(block, shared, own)["weight"]
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
@@ -142,7 +138,7 @@ class Deconvolution(AbstractSharing):
         before, away = self.weights(block, shared, task), math.sqrt(1 - keep**2)
         made = {name: keep * value + away * fresh[name].to(value) for name, value in before.items()}
         combine = task["combine"].clone()
-        combine[:num_pixels] = made.pop("weight").flatten(2).permute(2, 0, 1)
+        combine[:num_pixels] = _by_pixel(block, made.pop("weight"))
         filters = self._identity_filter(block, shared["knowledge"], task_channels)
         return {"filter": filters, "filter_bias": torch.zeros_like(task["filter_bias"]), "combine": combine, **made}
 
@@ -192,3 +188,8 @@ def _split(block: AbstractBlock) -> tuple[tuple[int, int], tuple[int, int]]:
     """Channels (out, in) and spatial sides of a kernel; a linear layer is all space."""
     shape = block.shapes["weight"]
     return ((1, 1), (shape[0], shape[1])) if len(shape) == 2 else ((shape[0], shape[1]), (shape[2], shape[3]))
+
+
+def _by_pixel(block: AbstractBlock, weight: Tensor) -> Tensor:
+    """A kernel as one matrix for each of its pixels, shape (pixels, out, in)."""
+    return weight.reshape(*_split(block)[0], -1).permute(2, 0, 1)

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, InitialWeights, Weights
+from lasem.nets import AbstractBlock, Weights
 from lasem.sharing.abstract import AbstractSharing
 
 
@@ -27,14 +27,12 @@ class HardSharing(AbstractSharing):
         """Nothing."""
         return {}
 
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
         """Plain weights."""
-        return block.initial(generator, rule)
+        return dict(plain)
 
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Nothing."""
         return {}

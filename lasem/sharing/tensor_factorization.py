@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ShapeError, check_choice, check_range
-from lasem.nets import AbstractBlock, InitialWeights, Weights
-from lasem.nets.initial import glorot_uniform, initial_weight
+from lasem.nets import AbstractBlock, Weights
+from lasem.nets.initial import glorot_uniform
 from lasem.sharing.abstract import AbstractSharing
 
 _PENALTY_EPSILON = 1e-12
@@ -82,21 +83,21 @@ class TensorFactorization(AbstractSharing):
         factors = {f"factor.{n}": (size, min(size, self.max_rank)) for n, size in enumerate(sizes)}
         return factors | {name: shape for name, shape in block.shapes.items() if name != "weight"}
 
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
-        """A plain kernel's values, or Glorot's for random factors."""
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        """A plain kernel cut to the core's ranks and scaled to the inputs left, or Glorot's for random factors."""
         shape = self.shared_shapes(block)["core"]
         if self.start == "glorot":
             receptive = torch.Size(shape[2:]).numel()
             return {"core": glorot_uniform(shape, shape[1] * receptive, shape[0] * receptive, generator)}
-        return {"core": initial_weight(shape, generator, rule)}
+        whole = block.shapes["weight"]
+        core = plain["weight"][tuple(slice(rank) for rank in shape)]
+        return {"core": core * math.sqrt(math.prod(whole[1:]) / math.prod(shape[1:]))}
 
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Identity or random factors; the rest as in a plain layer."""
-        own = {name: value for name, value in block.initial(generator, rule).items() if name != "weight"}
+        own = {name: value for name, value in plain.items() if name != "weight"}
         for name, shape in self.task_shapes(block).items():
             if name.startswith("factor."):
                 random = self.start == "glorot"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, tiny_net, tiny_task
 from safetensors.torch import load, save
 
-from lasem.baselines import METHODS, AbstractMethod, BaselineLearner
+from lasem.baselines import EWC, METHODS, AbstractMethod, BaselineLearner, OneNetwork, ProgNN
 from lasem.baselines.method import count
 from lasem.errors import ShapeError, StorageError, TaskError
 from lasem.learner import AbstractLearner, Learner
@@ -372,3 +372,20 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path
         assert rest == epochs[at + 1 :]
         again.save(tmp_path / str(at))
         assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")
+
+
+def first_epoch(learner: AbstractLearner) -> float:
+    losses: list[float] = []
+    learner.learn(tiny_task("t0", 3), on_epoch=lambda epoch, *_: losses.append(epoch.loss))
+    return losses[0]
+
+
+def test_methods_start_from_the_same_weights() -> None:
+    """A first task has nothing to transfer: where a method is plain training then, it is the same training."""
+    alone = first_epoch(Learner(tiny_net(), search=Fixed("none"), training=QUICK, seed=7))
+    others: list[AbstractLearner] = [
+        *(Learner(tiny_net(), search=search, training=QUICK, seed=7) for search in (Fixed("all"), EM(), Exhaustive())),
+        *(BaselineLearner(tiny_net(), method, training=QUICK, seed=7) for method in (EWC(), ProgNN(), OneNetwork())),
+    ]
+    for other in others:
+        assert first_epoch(other) == pytest.approx(alone, rel=1e-5)

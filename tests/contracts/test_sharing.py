@@ -28,13 +28,11 @@ class ScaledSharing(AbstractSharing):
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         return {"scale": (1,)}
 
-    def initial_shared(
-        self, block: AbstractBlock, generator: torch.Generator, rule: InitialWeights
-    ) -> dict[str, Tensor]:
-        return block.initial(generator, rule)
+    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        return dict(plain)
 
     def initial_task(
-        self, block: AbstractBlock, shared: Weights, generator: torch.Generator, rule: InitialWeights
+        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         return {"scale": torch.ones(1)}
 
@@ -66,8 +64,9 @@ def shapes_of(tensors: Weights) -> dict[str, tuple[int, ...]]:
 def start(
     sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int = 0
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    shared = sharing.initial_shared(block, torch.Generator().manual_seed(seed), rule)
-    return shared, sharing.initial_task(block, shared, torch.Generator().manual_seed(seed + 1), rule)
+    plain = block.initial(torch.Generator().manual_seed(seed), rule)
+    shared = sharing.initial_shared(block, plain, torch.Generator().manual_seed(seed + 1))
+    return shared, sharing.initial_task(block, shared, plain, torch.Generator().manual_seed(seed + 2))
 
 
 @every_sharing

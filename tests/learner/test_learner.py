@@ -211,7 +211,7 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
             if name.startswith("layer"):
                 layer, number, rest = name.split(".", 2)
                 name = f"{layer}.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
-            assert torch.equal(value, state.tensors[f"weights.{name}"]), key
+            assert torch.equal(value, state.tensors[f"loop.weights.{name}"]), key
         num_other += seen[-1][0].configuration != seen[best][0].configuration
     assert num_other > 0
 

@@ -58,9 +58,9 @@ def test_the_papers_shapes(block: AbstractBlock) -> None:
 @pytest.mark.parametrize("block", [ConvBlock(3, 5, 3), LinearBlock(6, 4)])
 def test_an_identity_start_is_the_core_itself(block: AbstractBlock, rule: str) -> None:
     sharing = TensorFactorization(start="identity")
-    shared = sharing.initial_shared(block, generator(), rule)  # type: ignore[arg-type]
     plain = block.initial(generator(), rule)  # type: ignore[arg-type]
-    own = sharing.initial_task(block, shared, generator(1), rule)  # type: ignore[arg-type]
+    shared = sharing.initial_shared(block, plain, generator(1))
+    own = sharing.initial_task(block, shared, plain, generator(2))
     made = sharing.weights(block, shared, own)
     assert torch.equal(made["weight"], shared["core"])
     assert torch.equal(shared["core"], plain["weight"])
@@ -69,9 +69,10 @@ def test_an_identity_start_is_the_core_itself(block: AbstractBlock, rule: str) -
 
 def test_a_rank_below_the_size_starts_as_the_core_with_zeros_around() -> None:
     sharing, block = TensorFactorization(max_rank=2), LinearBlock(5, 3)
-    shared = sharing.initial_shared(block, generator(), "he")
-    made = sharing.weights(block, shared, sharing.initial_task(block, shared, generator(), "he"))["weight"]
-    assert shared["core"].shape == (2, 2)
+    plain = block.initial(generator(), "he")
+    shared = sharing.initial_shared(block, plain, generator(1))
+    made = sharing.weights(block, shared, sharing.initial_task(block, shared, plain, generator(2)))["weight"]
+    torch.testing.assert_close(shared["core"], plain["weight"][:2, :2] * math.sqrt(5 / 2))  # as of two inputs
     expected = torch.zeros(3, 5)
     expected[:2, :2] = shared["core"]
     assert torch.equal(made, expected)
@@ -102,8 +103,9 @@ def test_the_penalty_is_the_norm_and_not_its_square(block: AbstractBlock, weight
 
 def test_the_penalty_vanishes_at_orthogonal_factors_with_a_finite_gradient() -> None:
     block = ConvBlock(3, 2, 3)
-    shared = TensorFactorization().initial_shared(block, generator(), "he")
-    own = TensorFactorization().initial_task(block, shared, generator(), "he")
+    plain = block.initial(generator(), "he")
+    shared = TensorFactorization().initial_shared(block, plain, generator(1))
+    own = TensorFactorization().initial_task(block, shared, plain, generator(2))
     task = {k: v.double().requires_grad_() for k, v in own.items()}
     penalty = TensorFactorization().penalty(block, task)
     assert penalty is not None

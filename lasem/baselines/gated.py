@@ -1,0 +1,372 @@
+"""Conditional channel-gated networks: for every image a small network chooses the channels of each layer.
+
+.. [Abati2020] D. Abati, J. Tomczak, T. Blankevoort, S. Calderara, R. Cucchiara, B. Ehteshami Bejnordi. Conditional
+   Channel Gated Networks for Task-Aware Continual Learning. CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.plain import initial_head, initial_layers
+from lasem.data import Split, Task
+from lasem.errors import check_range
+from lasem.nets import ConvBlock, Head, Net, Weights
+from lasem.nets.initial import initial_weight
+from lasem.training import EVALUATION_BATCH, AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, part_of
+
+Gate = Callable[[int, Tensor], Tensor]
+"""From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
+
+_MOMENTUM = 0.1
+_EPSILON = 1e-5
+"""Of batch normalisation; torch's own choices."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ChannelGated(AbstractMethod):
+    """Every task has a gate at each layer that opens and closes channels, and a head ([Abati2020]_, task-incremental).
+
+    A layer answers with g(x) * h(x), h its own output and g in {0, 1} by channel. The loss is CE + sparsity / L sum_l
+    mean_x |g_l(x)|_1 / c_l over L layers of c_l channels. After a task, channels that its gates opened on the
+    validation images are frozen: later tasks use them and do not change them. All others start afresh with the next
+    task. When no channel is left, later tasks learn gates and heads only.
+
+    A frozen channel keeps its whole kernel and its bias. What it reads from channels that were closed is 0 whatever
+    they compute, so an old task answers the same bits to every image that opens frozen channels only. A gate may open
+    for a test image though it stayed closed for the validation images; that channel is not the one that the task was
+    trained with, and this is all that the method can forget. It happens the more, the fewer the validation images are.
+    """
+
+    name: ClassVar[str] = "gated"
+
+    sparsity: float = 8.0
+    """Weight of the sparsity term; not negative. Too little, and the first task freezes every channel; too much, and
+    all gates close. The right weight grows as tasks get fewer steps: 0.5 and less is usual for thousands of images a
+    class."""
+    dense_share: float = 0.3
+    """Share of a task's epochs before the sparsity term sets in, so that gates do not close before features are
+    learned; in [0, 1]."""
+    threshold: float = 0.0
+    """A channel is frozen if its gate is open on more than this share of the validation images; in [0, 1]. 0 as in the
+    paper: whatever was open once is kept. More forgets, and leaves more channels to later tasks."""
+    opening: float = 3.0
+    """Bias of fresh gates, of which the sigmoid is open in training: at 0 they are the toss of a coin, which a few
+    hundred images do not get over. The paper does not say how gates start."""
+    gate_step: float = 10.0
+    """Step size of gates, relative to other weights'; positive. 1 as published; a few hundred steps of 5e-4, all that
+    tasks with some hundred images have, close no gate whatever the sparsity."""
+    hidden: int = 16
+    """Units of a gate's hidden layer; at least 1."""
+    temperature: float = 2 / 3
+    """Of the sigmoid whose gradient stands in for the step's; positive."""
+
+    def __post_init__(self) -> None:
+        check_range("ChannelGated.sparsity", self.sparsity, least=0)
+        check_range("ChannelGated.dense_share", self.dense_share, least=0, most=1)
+        check_range("ChannelGated.threshold", self.threshold, least=0, most=1)
+        check_range("ChannelGated.opening", self.opening)
+        check_range("ChannelGated.gate_step", self.gate_step, above=0)
+        check_range("ChannelGated.hidden", self.hidden, least=1)
+        check_range("ChannelGated.temperature", self.temperature, above=0)
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase; then the channels that the task uses are frozen."""
+        frozen = part_of(model.memory, "frozen")
+        layers = fresh_where_free(initial_layers(setup), model.shared, frozen, setup.device)
+        initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
+        fitted: Fitted = yield _Phase(self, task, setup, initial, frozen)
+        kept = fitted.kept(setup.training.restore_best)
+        shared, own = _shared_and_own(kept.weights)
+        memory = {}
+        for i, rate in enumerate(firing_rates(setup.net, kept.weights, task.valid, setup.device)):
+            used = rate > self.threshold
+            memory[f"frozen.{i}"] = frozen[f"{i}"] | used if frozen else used
+        learned = Model(shared, {**model.own, task.name: own}, memory)
+        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The shared layers, with the task's gates and head."""
+        weights = {**model.shared, **model.own[name]}
+        return run_gated(net, weights, x, decided(weights))[0]
+
+    def initial_gates(self, setup: Setup) -> dict[str, Tensor]:
+        """Fresh gates of every layer, on the CPU: ``gate.I.`` weight.0, scale, shift, mean, variance, weight.1, bias.1.
+
+        A linear map without bias to the hidden units, batch normalisation (``mean`` and ``variance`` are running
+        ones), ReLU, and a linear map to the channels.
+        """
+        rule = setup.net.initial
+        gates: dict[str, Tensor] = {}
+        for i, (inputs, outputs) in enumerate(channels(setup.net)):
+            generator = setup.generator("gate", i)
+            gate = {
+                "weight.0": initial_weight((self.hidden, inputs), generator, rule),
+                "scale": torch.ones(self.hidden),
+                "shift": torch.zeros(self.hidden),
+                "mean": torch.zeros(self.hidden),
+                "variance": torch.ones(self.hidden),
+                "weight.1": initial_weight((outputs, self.hidden), generator, rule),
+                "bias.1": torch.full((outputs,), float(self.opening)),
+            }
+            gates |= {f"gate.{i}.{name}": value for name, value in gate.items()}
+        return gates
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LasemChannelGated(AbstractMethod):
+    """What the authors of LASEM compared with under the name of channel-gated networks.
+
+    It differs from [Abati2020]_ in all that keeps tasks apart: g is a softmax over the channels, so that they share 1;
+    the sparsity term is a constant (the mean of such g is 1 / c_l); and nothing is frozen. What is left is a network
+    that all tasks train, with weights of a task's own on its channels. Kept to compare with the paper's numbers.
+    """
+
+    name: ClassVar[str] = "gated_lasem_compat"
+
+    sparsity: float = 100.0
+    """Weight of mean_l mean_x mean_k |g_k|, which no gradient changes; not negative."""
+    hidden: int = 256
+    """Units of a gate's hidden layer, which reads the layer's whole input; at least 1."""
+    temperature: float = 0.1
+    """Of the softmax; positive."""
+
+    def __post_init__(self) -> None:
+        check_range("LasemChannelGated.sparsity", self.sparsity, least=0)
+        check_range("LasemChannelGated.hidden", self.hidden, least=1)
+        check_range("LasemChannelGated.temperature", self.temperature, above=0)
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        """One phase; layers go on from what the task before left."""
+        layers = model.shared or initial_layers(setup)
+        initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
+        fitted: Fitted = yield _LasemPhase(self, task, setup, initial)
+        kept = fitted.kept(setup.training.restore_best)
+        shared, own = _shared_and_own(kept.weights)
+        learned = model.having(shared=shared, own={**model.own, task.name: own})
+        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        """The shared layers, with the task's gates and head."""
+        weights = {**model.shared, **model.own[name]}
+        return run_gated(net, weights, x, self.gate(net, weights))[0]
+
+    def gate(self, net: Net, weights: Named) -> Gate:
+        """g = softmax(MLP(flattened input) / temperature)."""
+        stacks = self._stacks(net)
+
+        def gate(i: int, x: Tensor) -> Tensor:
+            return torch.softmax(stacks[i].apply(part_of(weights, f"gate.{i}"), x) / self.temperature, dim=1)
+
+        return gate
+
+    def initial_gates(self, setup: Setup) -> dict[str, Tensor]:
+        """Fresh gates of every layer, on the CPU: ``gate.I.weight.J``, ``gate.I.bias.J``."""
+        return {
+            f"gate.{i}.{name}": value
+            for i, (stack, (_, outputs)) in enumerate(zip(self._stacks(setup.net), channels(setup.net), strict=True))
+            for name, value in stack.initial(outputs, setup.generator("gate", i), setup.net.initial).items()
+        }
+
+    def _stacks(self, net: Net) -> list[Head]:
+        """Each layer's MLP: the same stack of linear layers and ReLU that a head is."""
+        stacks = []
+        shape: tuple[int, ...] = net.image_shape
+        for block in net.blocks:
+            stacks.append(Head(math.prod(shape), (self.hidden,), dropout=0.0))
+            if isinstance(block, ConvBlock):
+                shape = (block.out_channels, block.output_size(shape[1]), block.output_size(shape[2]))
+            else:
+                shape = block.shapes["bias"]
+        return stacks
+
+
+def channels(net: Net) -> list[tuple[int, int]]:
+    """For each layer, the channels of its input and of its output; units are a linear layer's channels."""
+    return list(pairwise((net.image_shape[0], *net.channels, *net.linear)))
+
+
+def run_gated(
+    net: Net, weights: Named, x: Tensor, gate: Gate, dropout: torch.Generator | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits (B, num_classes), and each layer's factors (B, out).
+
+    A factor multiplies a layer's output behind ReLU and pooling; for factors of 0 and 1 it is the same before them.
+
+    Args:
+        net: the network.
+        weights: of every layer and of the head, by flat name.
+        x: shape (B, channels, height, width).
+        gate: gives the factors.
+        dropout: source of the head's dropout mask; None switches dropout off.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    factors = []
+    for i, block in enumerate(net.blocks):
+        factor = gate(i, x)
+        x = block.apply(part_of(weights, f"layer.{i}"), x)
+        x = x * (factor[:, :, None, None] if x.dim() == 4 else factor)
+        factors.append(factor)
+    return net.head.apply(part_of(weights, "head"), x, dropout), factors
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Global average pooling: (B, channels, height, width), or (B, channels) as it is, to (B, channels)."""
+    return x.mean(dim=(2, 3)) if x.dim() == 4 else x
+
+
+def gate_logits(gate: Weights, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Logits (B, out) of a gate being open, from its hidden units (B, hidden) before normalisation."""
+    normal = (hidden - mean) * torch.rsqrt(variance + _EPSILON)
+    return F.linear(F.relu(normal * gate["scale"] + gate["shift"]), gate["weight.1"], gate["bias.1"])
+
+
+def straight_through(logits: Tensor, temperature: float) -> Tensor:
+    """1 where a logit is above 0, else 0; the gradient is that of sigmoid(logits / temperature)."""
+    soft = torch.sigmoid(logits / temperature)
+    return (logits > 0).to(logits) + (soft - soft.detach())
+
+
+def decided(weights: Named) -> Gate:
+    """Gates without noise, 0 or 1, that go by the running mean and variance."""
+
+    def gate(i: int, x: Tensor) -> Tensor:
+        own = part_of(weights, f"gate.{i}")
+        hidden = F.linear(pooled(x), own["weight.0"])
+        return (gate_logits(own, hidden, own["mean"], own["variance"]) > 0).to(x)
+
+    return gate
+
+
+@torch.no_grad()
+def firing_rates(net: Net, weights: Named, split: Split, device: torch.device) -> list[Tensor]:
+    """For each layer, the share of a split's images that open each channel, shape (out,)."""
+    totals = [torch.zeros(outputs, device=device) for _, outputs in channels(net)]
+    gate = decided(weights)
+    for x, _ in split.batches(EVALUATION_BATCH, device=device):
+        for total, factor in zip(totals, run_gated(net, weights, x, gate)[1], strict=True):
+            total += factor.sum(dim=0)
+    return [total / len(split) for total in totals]
+
+
+def fresh_where_free(fresh: Named, layers: Named, frozen: Named, device: torch.device) -> dict[str, Tensor]:
+    """Layers for the next task: frozen channels keep kernel and bias, all others get fresh ones.
+
+    Args:
+        fresh: new weights of every layer, by flat name.
+        layers: the weights so far; nothing before the first task.
+        frozen: for each layer's position, which channels are, bool of shape (out,); nothing before the first task.
+        device: where the result is wanted.
+    """
+    fresh = {name: value.to(device) for name, value in fresh.items()}
+    if not frozen:
+        return fresh
+    return {name: torch.where(_rows(name, value, frozen), layers[name], value) for name, value in fresh.items()}
+
+
+def _rows(name: str, weight: Tensor, frozen: Named) -> Tensor:
+    """Which of a layer's numbers belong to frozen channels: a mask that goes with its first dimension."""
+    return frozen[name.split(".")[1]].view(-1, *[1] * (weight.dim() - 1))
+
+
+def _shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    shared = {name: value for name, value in weights.items() if name.startswith("layer.")}
+    return shared, {name: value for name, value in weights.items() if name not in shared}
+
+
+class _Phase(AbstractPhase):
+    """Layers, gates and head at once; frozen channels stay."""
+
+    def __init__(
+        self, method: ChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor], frozen: Named
+    ) -> None:
+        self.task, self.config = task, setup.training
+        self._method, self._setup, self._initial = method, setup, initial
+        layers = (name for name in initial if name.startswith("layer."))
+        self._frozen = {name: _rows(name, initial[name], frozen) for name in layers} if frozen else {}
+        self._sparse = False
+        self._moments: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def initial(self) -> dict[str, Tensor]:
+        return self._initial
+
+    def scale(self, name: str) -> float:
+        return self._method.gate_step if name.startswith("gate.") else 1.0
+
+    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
+        self._sparse = epoch >= self._method.dense_share * self.config.epochs
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        def gate(i: int, x: Tensor) -> Tensor:
+            own = part_of(weights, f"gate.{i}")
+            hidden = F.linear(pooled(x), own["weight.0"])
+            mean, variance = hidden.mean(dim=0), hidden.var(dim=0, correction=0)
+            self._moments[i] = (mean.detach(), variance.detach() * (len(x) / max(len(x) - 1, 1)))
+            logits = gate_logits(own, hidden, mean, variance)
+            # the difference of two Gumbel variables, for open and for closed, is logistic
+            noise = torch.logit(torch.rand(logits.shape, generator=dropout, device=logits.device))
+            return straight_through(logits + noise, self._method.temperature)
+
+        logits, factors = run_gated(self._setup.net, weights, batch.x, gate, dropout)
+        loss = F.cross_entropy(logits, batch.labels)
+        return loss + self._method.sparsity * mean_open(factors) if self._sparse else loss
+
+    def accuracy(self, weights: Named) -> float:
+        net, gate = self._setup.net, decided(weights)
+        return share_right(lambda x: run_gated(net, weights, x, gate)[0], self.task.valid, self._setup.device)
+
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        for name, frozen in self._frozen.items():
+            gradient = weights[name].grad
+            assert gradient is not None
+            gradient.masked_fill_(frozen, 0)
+
+    def after_step(self, weights: Named, step: Step) -> None:
+        for i, (mean, variance) in self._moments.items():
+            weights[f"gate.{i}.mean"].lerp_(mean, _MOMENTUM)
+            weights[f"gate.{i}.variance"].lerp_(variance, _MOMENTUM)
+        if self.config.weight_decay > 0:  # it moves weights that have no gradient
+            for name, frozen in self._frozen.items():
+                weights[name].copy_(torch.where(frozen, self._initial[name], weights[name]))
+
+    def seen(self) -> Seen:
+        return Seen("T" * self._setup.net.depth)
+
+
+def mean_open(factors: Sequence[Tensor]) -> Tensor:
+    """1 / L sum_l mean_x |g_l(x)|_1 / c_l of L layers' factors (B, c_l)."""
+    return torch.stack([factor.abs().mean() for factor in factors]).mean()
+
+
+class _LasemPhase(AbstractPhase):
+    """Layers, gates and head at once."""
+
+    def __init__(self, method: LasemChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
+        self.task, self.config = task, setup.training
+        self._method, self._setup, self._initial = method, setup, initial
+
+    def initial(self) -> dict[str, Tensor]:
+        return self._initial
+
+    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+        net = self._setup.net
+        logits, factors = run_gated(net, weights, batch.x, self._method.gate(net, weights), dropout)
+        return F.cross_entropy(logits, batch.labels) + self._method.sparsity * mean_open(factors)
+
+    def accuracy(self, weights: Named) -> float:
+        net, gate = self._setup.net, self._method.gate(self._setup.net, weights)
+        return share_right(lambda x: run_gated(net, weights, x, gate)[0], self.task.valid, self._setup.device)
+
+    def seen(self) -> Seen:
+        return Seen("T" * self._setup.net.depth)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from learner.fixture import tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.baselines import EWC, BaselineLearner, Setup, ewc
+from lasem.baselines.plain import initial_head, initial_layers, run
+from lasem.data import Task
+from lasem.errors import ConfigError
+from lasem.nets import Net
+from lasem.training import TrainingConfig
+
+CPU = torch.device("cpu")
+NETS = [tiny_net(depth=2), tiny_net(depth=1, linear=(4,)), tiny_net(depth=0, linear=(5, 3))]
+every_net = pytest.mark.parametrize("net", NETS, ids=["convolutions", "both", "linear"])
+
+
+def start(
+    net: Net, num_classes: int = 3, num_train: int = 7
+) -> tuple[Task, Setup, dict[str, Tensor], dict[str, Tensor]]:
+    task = tiny_task(num_classes=num_classes, num_train=num_train)
+    setup = Setup(net, TrainingConfig(), CPU, seed=5, index=0)
+    return task, setup, initial_layers(setup), initial_head(setup, num_classes)
+
+
+def naive_squares(net: Net, layers: dict[str, Tensor], head: dict[str, Tensor], task: Task) -> Tensor:
+    """(d log p(y | x) / d theta)^2 in float64, shape (images, classes, numbers), and the probabilities before it."""
+    theta = {name: value.double().requires_grad_() for name, value in layers.items()}
+    fixed = {name: value.double() for name, value in head.items()}
+    rows = []
+    for x, _ in task.train.batches(1):
+        log_p = torch.log_softmax(run(net, {**theta, **fixed}, x.double()), dim=1)[0]
+        columns = []
+        for y in range(len(log_p)):
+            gradients = torch.autograd.grad(log_p[y], list(theta.values()), retain_graph=True)
+            columns.append(torch.cat([gradient.flatten() for gradient in gradients]) ** 2)
+        rows.append(torch.stack(columns))
+    return torch.stack(rows)
+
+
+def probabilities(net: Net, layers: dict[str, Tensor], head: dict[str, Tensor], task: Task) -> Tensor:
+    images, _ = next(iter(task.train.batches(len(task.train))))
+    weights = {name: value.double() for name, value in {**layers, **head}.items()}
+    return torch.softmax(run(net, weights, images.double()), dim=1)
+
+
+def flat(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([tensors[name].flatten() for name in like]).double()
+
+
+@every_net
+def test_exact_importances_are_the_expectation_over_images_and_labels(net: Net) -> None:
+    task, setup, layers, head = start(net)
+    squares, p = naive_squares(net, layers, head, task), probabilities(net, layers, head, task)
+    expected = torch.zeros(squares.shape[2], dtype=torch.float64)
+    for n in range(len(squares)):
+        for y in range(p.shape[1]):
+            expected += p[n, y] * squares[n, y] / len(squares)
+    importances = EWC().importances(layers, head, task, setup)
+    assert list(importances) == list(layers)
+    assert all(value.dtype == torch.float32 for value in importances.values())
+    torch.testing.assert_close(flat(importances, layers), expected, rtol=1e-4, atol=1e-8)
+    assert expected.max() > 1e-3
+
+
+def test_empirical_importances_take_the_true_label_image_by_image() -> None:
+    task, setup, layers, head = start(NETS[1])
+    squares = naive_squares(NETS[1], layers, head, task)
+    labels = task.train.labels
+    expected = torch.stack([squares[n, labels[n]] for n in range(len(labels))]).mean(dim=0)
+    empirical = flat(EWC(fisher="empirical").importances(layers, head, task, setup), layers)
+    torch.testing.assert_close(empirical, expected, rtol=1e-4, atol=1e-8)
+    # the square of the batch's mean gradient, which many libraries take, is another number
+    theta = {name: value.clone().requires_grad_() for name, value in layers.items()}
+    images, labels = next(iter(task.train.batches(len(task.train))))
+    loss = torch.nn.functional.cross_entropy(run(NETS[1], {**theta, **head}, images), labels)
+    batched = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(theta.values()))]).double() ** 2
+    assert batched.sum() < 0.8 * expected.sum()
+
+
+def test_sampled_importances_are_unbiased() -> None:
+    net, repeats = NETS[1], 150
+    task, setup, layers, head = start(net, num_train=4)
+    head = {name: 2 * value for name, value in head.items()}  # probabilities that are far from equal
+    squares, p = naive_squares(net, layers, head, task), probabilities(net, layers, head, task)
+    exact = (p[:, :, None] * squares).sum(dim=1)
+    variance = ((p[:, :, None] * squares**2).sum(dim=1) - exact**2).sum(dim=0) / 16  # of the mean over four images
+    images = task.train.images.take(torch.arange(4))
+    often = Task.from_tensors(
+        "often",
+        train=(images.repeat(repeats, 1, 1, 1), task.train.labels.repeat(repeats)),
+        valid=(images, task.train.labels),
+        test=(images, task.train.labels),
+    )
+    sampled = flat(EWC(fisher="sampled").importances(layers, head, often, setup), layers)
+    standard_error = (variance / repeats).sqrt()
+    assert ((sampled - exact.mean(dim=0)).abs() <= 5 * standard_error + 1e-6).all()
+    assert (sampled - exact.mean(dim=0)).norm() < 0.2 * exact.mean(dim=0).norm()
+    empirical = flat(EWC(fisher="empirical").importances(layers, head, often, setup), layers)
+    assert ((empirical - exact.mean(dim=0)).abs() > 5 * standard_error + 1e-6).any()  # the test can fail
+    other = Setup(net, TrainingConfig(), CPU, seed=6, index=0)
+    assert torch.equal(sampled, flat(EWC(fisher="sampled").importances(layers, head, often, setup), layers))
+    assert not torch.equal(sampled, flat(EWC(fisher="sampled").importances(layers, head, often, other), layers))
+
+
+@pytest.mark.parametrize("fisher", ["exact", "sampled", "empirical"])
+def test_chunks_do_not_change_importances(fisher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, setup, layers, head = start(NETS[0], num_train=9)
+    method = EWC(fisher=fisher)  # type: ignore[arg-type]
+    whole = flat(method.importances(layers, head, task, setup), layers)
+    size = sum(value.numel() for value in layers.values())
+    for most_numbers in (1, 2 * size, 7 * size):  # one gradient at a time; some labels; some images
+        monkeypatch.setattr(ewc, "_MOST_NUMBERS", most_numbers)
+        parts = flat(method.importances(layers, head, task, setup), layers)
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-8)
+
+
+def test_importances_are_computed_without_dropout_and_from_as_many_images_as_asked() -> None:
+    task, setup, layers, head = start(NETS[0], num_train=9)
+    without = Setup(tiny_net(depth=2, dropout=0.0), TrainingConfig(), CPU, seed=5, index=0)
+    everything = flat(EWC().importances(layers, head, task, setup), layers)
+    assert torch.equal(everything, flat(EWC().importances(layers, head, task, without), layers))
+    assert torch.equal(everything, flat(EWC(num_samples=100).importances(layers, head, task, setup), layers))
+    squares, p = naive_squares(NETS[0], layers, head, task), probabilities(NETS[0], layers, head, task)
+    each = (p[:, :, None] * squares).sum(dim=1)
+    some = flat(EWC(num_samples=3).importances(layers, head, task, setup), layers)
+    matches = [
+        torch.allclose(some, each[list(chosen)].mean(dim=0), rtol=1e-4, atol=1e-8)
+        for chosen in torch.combinations(torch.arange(9), 3).tolist()
+    ]
+    assert sum(matches) == 1
+
+
+def test_a_dead_unit_has_no_importance_and_does_no_harm() -> None:
+    task, setup, layers, head = start(NETS[0])
+    layers["layer.0.bias"][1] = -100.0
+    importances = EWC().importances(layers, head, task, setup)
+    assert (importances["layer.0.weight"][1] == 0).all()
+    assert importances["layer.0.bias"][1] == 0
+    assert (importances["layer.0.weight"][0] > 0).any()
+    memory = EWC().consolidate({}, importances, layers)
+    memory = EWC().consolidate(memory, importances, {name: value + 1 for name, value in layers.items()})
+    assert all(value.isfinite().all() for value in memory.values())
+
+
+def three_tasks() -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"layer.0.weight": (3, 4), "layer.0.bias": (3,)}
+
+    def draw() -> dict[str, Tensor]:
+        return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+
+    tasks = [({name: value**2 for name, value in draw().items()}, draw()) for _ in range(3)]
+    for importances, _ in tasks[:2]:
+        importances["layer.0.bias"][0] = 0.0
+    return tasks
+
+
+def test_one_quadratic_is_the_sum_of_the_tasks_separate_terms() -> None:
+    method, memory, tasks = EWC(strength=3.0), {}, three_tasks()
+    generator = torch.Generator().manual_seed(1)
+    for k, (importances, anchors) in enumerate(tasks):
+        memory = method.consolidate(memory, importances, anchors)
+        theta = {
+            name: torch.randn(value.shape, generator=generator, dtype=torch.float64).requires_grad_()
+            for name, value in anchors.items()
+        }
+        expected = torch.zeros((), dtype=torch.float64)
+        for task_importances, task_anchors in tasks[: k + 1]:
+            for name, value in theta.items():
+                expected = expected + 3.0 / 2 * (task_importances[name] * (value - task_anchors[name]) ** 2).sum()
+        penalty = method.penalty(memory, {**theta, "head.bias.0": torch.full((2,), float("nan"))})
+        torch.testing.assert_close(penalty, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            torch.autograd.grad(penalty, list(theta.values())), torch.autograd.grad(expected, list(theta.values()))
+        )
+
+
+def test_the_online_form_forgets_importances_and_stays_near_the_latest_weights() -> None:
+    method, memory, tasks = EWC(strength=3.0, form="online", decay=0.6), {}, three_tasks()
+    for importances, anchors in tasks:
+        memory = method.consolidate(memory, importances, anchors)
+    theta = {name: value + 0.5 for name, value in tasks[0][1].items()}
+    expected = 0.0
+    for name, value in theta.items():
+        running = 0.36 * tasks[0][0][name] + 0.6 * tasks[1][0][name] + tasks[2][0][name]
+        expected += float(3.0 / 2 * (running * (value - tasks[2][1][name]) ** 2).sum())
+    assert float(method.penalty(memory, theta)) == pytest.approx(expected, rel=1e-12)
+    assert float(method.penalty(memory, tasks[2][1])) == 0
+
+
+def train(method: EWC, num_tasks: int = 3) -> BaselineLearner:
+    training = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
+    learner = BaselineLearner(tiny_net(), method, training=training, seed=2)
+    for k in range(num_tasks):
+        learner.learn(tiny_task(f"t{k}", 2 + k, seed=k))
+    return learner
+
+
+def test_the_loss_of_a_later_task_is_cross_entropy_and_penalty() -> None:
+    method = EWC(strength=70.0)
+    learner = train(method, 1)
+    task = tiny_task("t1", 3, seed=1)
+    plan = method.plan(learner.model, task, Setup(learner.net, learner.training, CPU, seed=2, index=1))
+    phase = next(plan)
+    weights = {name: value + 0.1 for name, value in phase.initial().items()}
+    batch = next(phase.batches(CPU, torch.Generator().manual_seed(0)))
+    loss = phase.loss(weights, batch, torch.Generator().manual_seed(3))
+    answer = run(learner.net, weights, batch.x, dropout=torch.Generator().manual_seed(3))
+    expected = float(torch.nn.functional.cross_entropy(answer, batch.labels))
+    for name, value in learner.model.shared.items():
+        importance = learner.model.memory[f"importance.{name}"]
+        expected += float(70.0 / 2 * (importance * (weights[name] - value) ** 2).sum())
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert expected > float(torch.nn.functional.cross_entropy(answer, batch.labels)) + 0.01
+
+
+def test_a_stronger_penalty_moves_important_weights_less() -> None:
+    moved = []
+    for strength in (0.0, 3e3, 1e6):
+        one, two = train(EWC(strength=strength), 1), train(EWC(strength=strength), 2)
+        importances = {name: one.model.memory[f"importance.{name}"] for name in one.model.shared}
+        moved.append(
+            sum(
+                float((value * (two.model.shared[name] - one.model.shared[name]) ** 2).sum())
+                for name, value in importances.items()
+            )
+        )
+    assert moved[0] > 2 * moved[1] > 4 * moved[2]
+
+
+def test_what_is_kept_does_not_grow_with_tasks() -> None:
+    one, three = train(EWC(), 1).model.memory, train(EWC(), 3).model.memory
+    assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in three.items()}
+    assert not any("head" in name for name in one)
+    assert float(one["constant"]) == 0 < float(three["constant"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": -1.0}, "strength must be at least 0"),
+        ({"fisher": "batched"}, "fisher must be one of exact, sampled, empirical"),
+        ({"form": "on-line"}, "Did you mean 'online'"),
+        ({"decay": 1.5}, "decay must be at least 0 and at most 1"),
+        ({"num_samples": -1}, "num_samples must be at least 0"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EWC(**settings)  # type: ignore[arg-type]
