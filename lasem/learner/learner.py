@@ -225,21 +225,21 @@ class Learner(AbstractLearner):
             transferable, ownable = any(c[i] for c in space), not all(c[i] for c in space)
             known = {name: value.cpu() for name, value in self._shared[i].items()}
             taken = self._latest_factors(i)
-            # one start for all methods; but where a transferred layer starts there, the task's own starts elsewhere
-            as_plain = not known or (not taken and bool(self.sharing.task_shapes(block)))
-            apart = transferable and ownable and as_plain
-            fresh = block.initial(self._generator(i, 1), self.net.initial) if apart else plain
+            # one start for all methods; but where the task may choose, both choices must not start as the same
+            made_fresh = not known or (not taken and bool(self.sharing.task_shapes(block)))
+            apart = ownable and made_fresh
+            other = block.initial(self._generator(i, 1), self.net.initial) if apart else plain
             shared, factors, specific = {}, {}, {}
             if transferable:
-                shared = known or self.sharing.initial_shared(block, plain, self._generator(i, 2))
-                factors = taken or self.sharing.initial_task(block, shared, plain, self._generator(i, 3))
+                shared = known or self.sharing.initial_shared(block, other, self._generator(i, 2))
+                factors = taken or self.sharing.initial_task(block, shared, other, self._generator(i, 3))
                 if taken:
-                    replaced[i, True] = fresh
+                    replaced[i, True] = plain
             if ownable:
                 taken = self._taken_over(i, block, shared, factors) if shared else {}
-                specific = taken or fresh
+                specific = taken or plain
                 if taken:
-                    replaced[i, False] = fresh
+                    replaced[i, False] = plain
             layers.append(LayerWeights(shared, factors, specific))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head), replaced
