@@ -18,6 +18,7 @@ from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, n
 
 COMMANDS = {
     "run": "learn a stream of tasks; everything is kept in a folder",
+    "compare": "learn it with several methods, side by side; one table and one figure",
     "report": "draw the report of a run again, from its files",
 }
 """Each has a module of its name in this package, with ``main(argv)``."""

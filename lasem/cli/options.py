@@ -14,25 +14,36 @@ from lasem.cli.parser import Parser
 from lasem.cli.settings_help import field_help, in_words
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import PRESETS, ExperimentConfig
-from lasem.experiments.config import PARTS, chosen
-from lasem.experiments.presets import base
+from lasem.experiments.config import PARTS, chosen, parts_used, starting_values
+from lasem.experiments.methods import LASEM, METHOD_PARTS, method_names, resolve, with_name
 from lasem.experiments.yaml_text import from_yaml
 from lasem.settings import kind, settings_of
 
 _TITLES = {
     "stream": "what is learned",
     "net": "which layers there are",
+    "method": "how tasks are learned",
     "sharing": "how shared knowledge becomes a layer's weights",
     "search": "which configuration a task gets: which layers transfer",
     "training": "how a task is trained",
 }
+COMMON_PARTS = ("stream", "net", "training")
+"""What every method has."""
 
 
-def add_settings(parser: Parser, argv: Sequence[str], stored: Mapping[str, Any]) -> None:
+def add_settings(
+    parser: Parser, argv: Sequence[str], stored: Mapping[str, Any], only: Sequence[str] | None = None
+) -> None:
     """Add the options of the parts that ``argv``, or else ``stored``, names.
 
+    Args:
+        parser: gets the options.
+        argv: what a person typed.
+        stored: settings below it, as ``resolve`` gives them.
+        only: the parts to add; all that the method uses if not given.
+
     Raises:
-        ConfigError: if a name is not known.
+        ConfigError: if a name is not known, or contradicts the method's.
     """
     names = _names(argv)
     preset = names.get("preset") or stored.get("preset", "default")
@@ -50,30 +61,59 @@ def add_settings(parser: Parser, argv: Sequence[str], stored: Mapping[str, Any])
         help=f"{_or(PRESETS)}: what settings are where nothing else is said; paper: what the authors of LASEM ran "
         "(default: default)",
     )
-    for part, title in _TITLES.items():
-        name, cls, given = chosen(part, entry_of(part, stored.get(part), names.get(part)))
-        group = parser.add_argument_group(f"{part}: {title}" if part == "training" else f"{part} {name}: {title}")
-        if part in PARTS:
-            group.add_argument(f"--{part}", metavar="NAME", help=f"{_or(PARTS[part])} (now: {name})")
+    entry = _with_names(stored, names)
+    method = _method(entry)
+    shown_method = names.get("method") or method or LASEM
+    groups = {"method": parser.add_argument_group(f"method {shown_method}: {_TITLES['method']}")} if not only else {}
+    if "method" in groups:
+        groups["method"].add_argument(
+            "--method",
+            metavar="NAME",
+            help=f"{names_in_words()} (now: {shown_method})",
+        )
+    for part in only or parts_used(method is not None):
+        name, cls, given = chosen(part, entry.get(part))
+        if part not in groups:
+            groups[part] = parser.add_argument_group(f"{part}{f' {name}' if name != part else ''}: {_TITLES[part]}")
+            if part in PARTS:
+                groups[part].add_argument(f"--{part}", metavar="NAME", help=f"{_or(PARTS[part])} (now: {name})")
         texts, known = field_help(cls), settings_of(cls)
-        presets = base(preset, part, known) if preset in PRESETS else {}
+        kind_of_method = PARTS["method"][method] if method else None
+        presets = starting_values(part, preset, kind_of_method) if preset in PRESETS else {}
         for field, annotation in known.items():
+            if part == "training" and kind_of_method is not None and field in kind_of_method.unused:
+                continue
             default = cls.__dataclass_fields__[field].default
             value = given.get(field, presets.get(field, default))
             shown = "required" if type(value).__name__ == "_MISSING_TYPE" else f"default: {in_words(value)}"
-            group.add_argument(
+            groups[part].add_argument(
                 f"--{part}.{field}",
                 metavar=kind(annotation),
                 help=f"{texts.get(field, '')} ({shown})".replace("%", "%%").strip(),
             )
 
 
-def entry_of(part: str, stored: Any, name: str | None) -> Any:
-    """What a file says of a part; nothing if the command line names another one, whose settings differ."""
-    if part not in PARTS or name is None:
-        return stored
-    same = stored is not None and chosen(part, stored)[0] == name
-    return stored if same else {"name": name}
+def names_in_words() -> str:
+    """The methods' names, for a help text."""
+    suffixes = _or([f"-{name}" for name in PARTS["sharing"]])
+    return f"{_or(method_names())}; those before {next(iter(PARTS['method']))} may end in {suffixes}, as in lasem-tf"
+
+
+def read_entry(found: argparse.Namespace, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a file and the options above it make, as plain values.
+
+    Raises:
+        ConfigError: if a name is not known, or a setting contradicts the method.
+    """
+    given = {key: value for key, value in vars(found).items() if value is not None}
+    entry = _with_names(stored, given)
+    for part in (*PARTS, "training"):
+        typed = {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"{part}.")}
+        if typed and "method" in given and part in METHOD_PARTS:
+            resolve({"method": given["method"], part: typed})  # what the method's name has decided stays
+        if typed:
+            entry[part] = {**with_name(part, entry.get(part)), **typed}
+    return entry | {key: given[key] for key in ("seeds", "device", "threads", "preset") if key in given}
 
 
 def read_settings(found: argparse.Namespace, stored: Mapping[str, Any]) -> ExperimentConfig:
@@ -82,14 +122,30 @@ def read_settings(found: argparse.Namespace, stored: Mapping[str, Any]) -> Exper
     Raises:
         ConfigError: if a value is not what it must be.
     """
-    given = {key: value for key, value in vars(found).items() if value is not None}
+    return ExperimentConfig.from_plain(read_entry(found, stored))
+
+
+def _with_names(stored: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A file's settings below the names that the command line chooses: settings of what is not chosen are left out."""
     entry = dict(stored)
-    for part in (*PARTS, "training"):
-        name, _, settings = chosen(part, entry_of(part, stored.get(part), given.get(part)))
-        typed = {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"{part}.")}
-        entry[part] = {**({"name": name} if part in PARTS else {}), **settings, **typed}
-    entry |= {key: given[key] for key in ("seeds", "device", "threads", "preset") if key in given}
-    return ExperimentConfig.from_plain(entry)
+    typed = {part: names[part] for part in PARTS if part in names}
+    if "method" not in typed and "method" in entry:
+        resolve({**typed, "method": _method(entry)})  # a search cannot be chosen for the file's baseline
+    decided = resolve(typed)
+    if "method" in decided:
+        entry = {part: value for part, value in entry.items() if part not in METHOD_PARTS}
+    elif "method" in typed:
+        entry.pop("method", None)
+    for part, value in decided.items():
+        wanted = with_name(part, value)
+        before = with_name(part, entry.get(part))
+        same = chosen(part, wanted)[0] == chosen(part, before or wanted)[0]
+        entry[part] = {**before, **wanted} if same else wanted
+    return entry
+
+
+def _method(entry: Mapping[str, Any]) -> str | None:
+    return chosen("method", entry["method"])[0] if "method" in entry else None
 
 
 def read_file(path: str | None, argv: Sequence[str]) -> dict[str, Any]:
@@ -100,14 +156,10 @@ def read_file(path: str | None, argv: Sequence[str]) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"Expected a YAML file of settings at {path}; {reason}.") from error
-    stored = from_yaml(text, path)
+    stored = from_yaml(read_text(path), path)
     ExperimentConfig.from_plain({key: value for key, value in stored.items() if key not in _TITLES})
-    for part in _TITLES:
+    stored = resolve(stored)
+    for part in parts_used("method" in stored):
         chosen(part, stored.get(part))  # a name that is not known is told before the options are made
     typed = _names(argv).get("preset")
     if typed and "preset" in stored and stored["preset"] != typed:
@@ -118,15 +170,27 @@ def read_file(path: str | None, argv: Sequence[str]) -> dict[str, Any]:
     return stored
 
 
-def explain_unknown(argv: Sequence[str], parser: Parser) -> None:
+def read_text(path: str) -> str:
+    """A file of settings; ConfigError if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Expected a YAML file of settings at {path}; {reason}.") from error
+
+
+def explain_unknown(argv: Sequence[str], parser: Parser, stored: Mapping[str, Any]) -> None:
     """Raise ConfigError for an option of a class that was not chosen; it says which one has it."""
     known = {option for action in parser._actions for option in action.option_strings}
+    method = _method(_with_names(stored, _names(argv)))
     for word in argv:
         option = word.split("=")[0]
         part, _, field = option.removeprefix("--").partition(".")
-        if option in known or not field or part not in PARTS:
+        if option in known or not field or part not in (*PARTS, "training"):
             continue
-        owners = [name for name, cls in PARTS[part].items() if field in settings_of(cls)]
+        if method and (part in METHOD_PARTS or (part == "training" and field in PARTS["method"][method].unused)):
+            raise ConfigError(f"Method '{method}' does not use {option}. Leave it out, or choose another --method.")
+        owners = [name for name, cls in PARTS.get(part, {}).items() if field in settings_of(cls)]
         mine = sorted(o for o in known if o.startswith(f"--{part}."))
         if owners:
             raise ConfigError(

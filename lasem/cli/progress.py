@@ -50,6 +50,7 @@ class Shown(Observer):
         """See Observer."""
         self.directory, self._config = directory, config
         self._seeds_done = 0
+        self._epochs_of_phases: int | None = None
         self._remaining = Remaining()
         self._clock = time.monotonic()
         self.line(f"Writing to {directory}")
@@ -63,6 +64,7 @@ class Shown(Observer):
     def task_starts(self, task: str, num_epochs: int) -> None:
         """See Observer."""
         self.trained = True
+        self._in_phases = False
         self._clock = time.monotonic()
         if num_epochs:
             self.line(f"{task}: {num_epochs} epochs were trained before; going on")
@@ -72,27 +74,39 @@ class Shown(Observer):
         now = time.monotonic()
         self._remaining.add(record.epoch, now - self._clock)
         self._clock = now
-        epochs = self._config.training.epochs
-        place = f"task {self._num_learned + 1}/{self._num_tasks or '?'}, epoch {record.epoch}/{epochs}"
+        self._in_phases = self._in_phases or bool(record.phase)
+        epochs = self._epochs(record)
+        phase = f", {record.phase}" if record.phase else ""
+        place = f"task {self._num_learned + 1}/{self._num_tasks or '?'}{phase}, epoch {record.epoch}"
+        place += f"/{epochs}" if epochs else ""
         time_left = ""
         share = None
         if self._num_tasks:
             seeds = len(self._config.seeds)
             left = self._num_tasks - self._num_learned - 1 + (seeds - self._seeds_done - 1) * self._num_tasks
-            seconds = self._remaining.estimate(record.epoch, epochs, left)
+            seconds = self._remaining.estimate(record.epoch, epochs, left) if epochs else None
             time_left = "" if seconds is None else f", {duration(seconds)} left"
-            done = self._seeds_done * self._num_tasks + self._num_learned + record.epoch / epochs
+            done = self._seeds_done * self._num_tasks + self._num_learned + (record.epoch / epochs if epochs else 0.0)
             share = done / (seeds * self._num_tasks)
         # what may be long comes last: a narrow terminal cuts it there
-        found = f"valid {100 * record.valid_accuracy:.1f} %, {record.configuration} (p {max(record.probabilities):.2f})"
+        found = f"valid {100 * record.valid_accuracy:.1f} %"
+        if self._config.method is None:
+            found += f", {record.configuration} (p {max(record.probabilities):.2f})"
         self.moment(f"{self._seed_words()}{place}{time_left}: {found}", share)
+
+    def _epochs(self, record: EpochRecord) -> int | None:
+        """Epochs that the task under way will take; None where its phases have not been seen to their end before."""
+        expected = self._epochs_of_phases if self._in_phases else self._config.training.epochs
+        return expected if expected and record.epoch <= expected else None
 
     def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
         """See Observer."""
         self._num_learned += 1
+        if self._in_phases:
+            self._epochs_of_phases = record.num_epochs
+        chosen = f"{record.configuration}, " if self._config.method is None else ""
         self.line(
-            f"{self._seed_words()}{record.task}: {record.configuration}, peak {100 * record.peak_accuracy:.1f} %, "
-            f"{duration(seconds)}"
+            f"{self._seed_words()}{record.task}: {chosen}peak {100 * record.peak_accuracy:.1f} %, {duration(seconds)}"
         )
 
     def seed_ends(self, seed: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lasem.cli.main import FailedRunError
-from lasem.cli.output import print_result
+from lasem.cli.output import print_comparison, print_result
 from lasem.cli.parser import Parser
 from lasem.errors import StorageError
 
@@ -16,10 +16,13 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="lasem report",
         usage="lasem report RUN",
-        description="Draw RUN/report.html and RUN/figures from the run's records alone; the run may still be going on.",
+        description="Draw RUN/report.html and RUN/figures from the run's records alone; the run may still be going on. "
+        "Of a comparison's folder, draw the comparison again.",
         add_help=False,
     )
-    parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, such as runs/digits-hps-em-001")
+    parser.add_argument(
+        "run", metavar="RUN", nargs="?", help="folder of a run, such as runs/digits-hps-em-001, or of a comparison"
+    )
     options = parser.add_argument_group("options")
     options.add_argument("-h", "--help", action="store_true", help="show this text")
     options.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -29,15 +32,21 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if found.run is None:
         parser.error("expected the folder of a run; got none")
+    from lasem.report.comparison import INDEX
+
+    directory = Path(found.run)
+    _draw(directory, compared=(directory / INDEX).exists())
+    return 0
+
+
+def _draw(directory: Path, *, compared: bool) -> None:
     from lasem.metrics import load_runs
+    from lasem.report import load_comparison, write_comparison, write_report
 
-    run_dir = Path(found.run)
-    load_runs(run_dir)  # a folder without a run is wrong input; a report that cannot be written is a failure
-    from lasem.report import write_report
-
+    # a folder without a run is wrong input; a report that cannot be written is a failure
+    (load_comparison if compared else load_runs)(directory)
     try:
-        write_report(run_dir)
+        (write_comparison if compared else write_report)(directory)
     except StorageError as error:
         raise FailedRunError from error
-    print_result(run_dir)
-    return 0
+    (print_comparison if compared else print_result)(directory)

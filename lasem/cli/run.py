@@ -17,12 +17,15 @@ from lasem.cli.parser import Parser
 from lasem.cli.progress import make_observer
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import ExperimentConfig, run
+from lasem.experiments.config import differences
+from lasem.experiments.methods import resolve
 from lasem.experiments.runner import read_config
 from lasem.experiments.yaml_text import from_yaml
 
 _EXAMPLES = """examples:
   lasem run                              the embedded stream of digits, with LASEM
-  lasem run --search fixed               the same, all layers shared
+  lasem run --method all                 the same, all layers shared
+  lasem run --method ewc                 another method; with --help, its settings
   lasem run --stream parquet --stream.path DATA --sharing dfcnn --seeds 0,1,2
   lasem run --stream parquet --help      the settings of that stream
   lasem run --print-config > my.yaml     all settings, to be changed and used:
@@ -52,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     first, _ = parser.parse_known_args(argv)
     stored = _stored(first, argv)
     add_settings(parser, argv, stored)
-    explain_unknown(argv, parser)
+    explain_unknown(argv, parser, stored)
     found = parser.parse_known_options(argv)
     if found.help:
         print(parser.format_help(), end="")
@@ -74,19 +77,15 @@ def _stored(first: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
         if value:
             raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {option} as well.")
     path = Path(first.resume)
-    return from_yaml(read_config(path), str(path / "config.yaml"))
+    return resolve(from_yaml(read_config(path), str(path / "config.yaml")))
 
 
 def _check_unchanged(config: ExperimentConfig, stored: Mapping[str, Any], directory: str) -> None:
-    before, now = ExperimentConfig.from_plain(stored).to_plain(), config.to_plain()
-    for part, value in now.items():
-        pairs = {f"{part}.{k}": (before[part].get(k), v) for k, v in value.items()} if isinstance(value, dict) else {}
-        for name, (old, new) in (pairs or {part: (before[part], value)}).items():
-            if old != new:
-                raise ConfigError(
-                    f"A run goes on with the settings that it was started with; {directory} has {name} = {old}, got "
-                    f"{new}. Leave --{name.removesuffix('.name')} out, or start a new run."
-                )
+    for name, old, new in differences(ExperimentConfig.from_plain(stored), config):
+        raise ConfigError(
+            f"A run goes on with the settings that it was started with; {directory} has {name} = {old}, got {new}. "
+            f"Leave --{name.removesuffix('.name')} out, or start a new run."
+        )
 
 
 def _run(config: ExperimentConfig, found: argparse.Namespace, argv: Sequence[str]) -> int:

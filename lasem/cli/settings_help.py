@@ -45,4 +45,5 @@ def _own(cls: type[Any]) -> dict[str, str]:
 
 def _as_typed(text: str) -> str:
     """A docstring without its markup, on one line."""
-    return re.sub(r"\bNone\b", "none", " ".join(text.replace("``", "").split()))
+    plain = re.sub(r"\[(\w+)\]_", r"\1", text.replace("``", ""))  # a reference
+    return re.sub(r"\bNone\b", "none", " ".join(plain.split()))

@@ -1,9 +1,22 @@
 """Runs: what is run, on disk so that a kill loses nothing, and its report at the end."""
 
+from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare, contestants
 from lasem.experiments.config import READERS, ExperimentConfig
 from lasem.experiments.net_choice import NetChoice
 from lasem.experiments.observer import Observer
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.runner import run
 
-__all__ = ["PRESETS", "READERS", "ExperimentConfig", "NetChoice", "Observer", "run"]
+__all__ = [
+    "PRESETS",
+    "READERS",
+    "Compared",
+    "ComparisonObserver",
+    "Contestant",
+    "ExperimentConfig",
+    "NetChoice",
+    "Observer",
+    "compare",
+    "contestants",
+    "run",
+]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
+from lasem.baselines import METHODS, AbstractMethod
 from lasem.data import AbstractReader, DigitsReader, FolderReader, ParquetReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
+from lasem.experiments.methods import METHOD_PARTS, resolve, with_name
 from lasem.experiments.net_choice import AUTO, NetChoice
-from lasem.experiments.presets import PRESETS, base
+from lasem.experiments.presets import PRESETS
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, AbstractSelection
@@ -25,6 +27,7 @@ PARTS: dict[str, dict[str, type[Any]]] = {
     "net": dict.fromkeys((AUTO, *NETS), NetChoice),
     "sharing": dict(SHARINGS),
     "search": dict(SEARCHES),
+    "method": dict(METHODS),
 }
 """The choices that have a name, and the settings' class that each name means. No other name is ever looked up."""
 
@@ -36,7 +39,7 @@ class ExperimentConfig:
     """A stream, the choices that make a learner, and the seeds. The objects are the settings.
 
     Raises:
-        ConfigError: if a setting is out of range.
+        ConfigError: if a setting is out of range, or one that the method does not use is not at its default.
     """
 
     preset: str = "default"
@@ -49,8 +52,10 @@ class ExperimentConfig:
     """How shared knowledge becomes a layer's weights."""
     search: AbstractSelection = field(default_factory=EM)
     """Which configuration a task gets."""
+    method: AbstractMethod | None = None
+    """A baseline, which learns tasks in another way than by sharing and search; None: by these two."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How a task is trained."""
+    """How a task is trained. In Python, pass ``TrainingConfig(**method.training)`` to a method that needs its own."""
     seeds: tuple[int, ...] = (0,)
     """One run of the whole stream for each; the seed draws the tasks and all initial weights."""
     device: str = "cpu"
@@ -68,14 +73,34 @@ class ExperimentConfig:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
         check_range("threads", self.threads, least=0)
+        if self.method is not None:
+            self._check_used(self.method)
+
+    def _check_used(self, method: AbstractMethod) -> None:
+        for part, default in (("sharing", HardSharing()), ("search", EM())):
+            if getattr(self, part) != default:
+                raise ConfigError(f"Method '{method.name}' does not use {part}; got {getattr(self, part)}.")
+        defaults = to_plain(TrainingConfig()) | dict(method.training)
+        for name, value in to_plain(self.training).items():
+            if name in method.unused and value != defaults[name]:
+                raise ConfigError(
+                    f"Method '{method.name}' does not use training.{name}; got {value}. Leave it out "
+                    f"(default: {defaults[name]})."
+                )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the settings that the run uses: no sharing and no search for a baseline."""
+        return parts_used(self.method is not None)
 
     def to_plain(self) -> dict[str, Any]:
         """Every setting as YAML and JSON can hold it; ``from_plain`` gives back an equal object."""
-        named = {part: _named(getattr(self, part)) for part in PARTS}
+        named = {part: _named(getattr(self, part)) for part in self.parts if part != "training"}
+        unused = self.method.unused if self.method is not None else ()
         return {
             "preset": self.preset,
             **named,
-            "training": to_plain(self.training),
+            "training": {name: value for name, value in to_plain(self.training).items() if name not in unused},
             "seeds": list(self.seeds),
             "device": self.device,
             "threads": self.threads,
@@ -85,8 +110,11 @@ class ExperimentConfig:
     def from_plain(cls, entry: Mapping[str, Any]) -> ExperimentConfig:
         """Build from plain values. What is not given comes from the preset, and what that leaves open from defaults.
 
+        ``method`` may also be a shorthand for sharing and search; see ``lasem.experiments.methods``.
+
         Raises:
-            ConfigError: if a name is unknown (the nearest known one is named), or a value is not what it must be.
+            ConfigError: if a name is unknown (the nearest known one is named), a value is not what it must be, or the
+                method does not use what is set.
         """
         known = [f.name for f in fields(cls)]
         for name in entry:
@@ -100,7 +128,10 @@ class ExperimentConfig:
         plain = {
             name: read_value(entry[name], hints[name], name) for name in ("seeds", "device", "threads") if name in entry
         }
-        parts = {part: _build(part, entry.get(part), preset) for part in (*PARTS, "training")}
+        entry = resolve(entry)
+        parts: dict[str, Any] = {}
+        for part in parts_used("method" in entry):
+            parts[part] = _build(part, entry.get(part), preset, parts.get("method"))
         return cls(preset=preset, **parts, **plain)
 
     def to_yaml(self) -> str:
@@ -113,31 +144,51 @@ class ExperimentConfig:
         return cls.from_plain(from_yaml(text, where))
 
 
+def parts_used(baseline: bool) -> tuple[str, ...]:
+    """The parts of a baseline's settings, or of any other run's, in the order in which they are written."""
+    return ("stream", "net", *(("method",) if baseline else METHOD_PARTS), "training")
+
+
 def chosen(part: str, entry: Any) -> tuple[str, type[Any], dict[str, Any]]:
     """The name, class and settings that an entry of a file chooses: a mapping with ``name``, or the name alone.
 
     Raises:
         ConfigError: if there is no such name, or the entry is something else.
     """
+    settings = with_name(part, entry)
     if part == "training":
-        name, settings = part, _mapping(part, entry)
-        return name, TrainingConfig, settings
-    settings = {"name": entry} if isinstance(entry, str) else _mapping(part, entry)
-    name = read_value(settings.pop("name", DEFAULT_NAMES[part]), str, f"{part}.name")
+        return part, TrainingConfig, settings
+    name = read_value(settings.pop("name", DEFAULT_NAMES.get(part)), str, f"{part}.name")
     check_choice(part, name, PARTS[part])
     return name, PARTS[part][name], settings
 
 
-def _mapping(part: str, entry: Any) -> dict[str, Any]:
-    if entry is None:
-        return {}
-    if not isinstance(entry, Mapping):
-        what = "'setting: value' lines" if part == "training" else "a name, or 'setting: value' lines"
-        raise ConfigError(f"{part} must hold {what}; got {entry!r}.")
-    return dict(entry)
+def starting_values(part: str, preset: str, method: AbstractMethod | type[AbstractMethod] | None) -> dict[str, Any]:
+    """What a part starts from below explicit settings: the preset, and for training what a baseline needs above it."""
+    values = dict(PRESETS[preset].get(part, {}))
+    if part == "training" and method is not None:
+        values = {name: value for name, value in values.items() if name not in method.unused} | dict(method.training)
+    return values
 
 
-def _build(part: str, entry: Any, preset: str) -> Any:
+def differences(one: ExperimentConfig, other: ExperimentConfig) -> list[tuple[str, Any, Any]]:
+    """The settings in which two configurations differ: (name, value in the one, value in the other)."""
+    flat = [_flat(config.to_plain()) for config in (one, other)]
+    return [
+        (name, flat[0].get(name), flat[1].get(name))
+        for name in (flat[0] | flat[1])
+        if flat[0].get(name) != flat[1].get(name)
+    ]
+
+
+def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part, value in plain.items():
+        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
+    return found
+
+
+def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) -> Any:
     name, cls, settings = chosen(part, entry)
     whose = part if part == "training" else f"{part} '{name}'"
     missing = first_missing(cls, settings)
@@ -145,7 +196,9 @@ def _build(part: str, entry: Any, preset: str) -> Any:
         raise ConfigError(
             f"{whose} needs a {missing}; none was given. Add --{part}.{missing}, or {missing} under {part} in a file."
         )
-    built = from_plain(cls, {**base(preset, part, settings_of(cls)), **settings}, part, whose)
+    known = settings_of(cls)
+    start = {key: value for key, value in starting_values(part, preset, method).items() if key in known}
+    built = from_plain(cls, {**start, **settings}, part, whose)
     return replace(built, name=name) if isinstance(built, NetChoice) else built
 
 

@@ -24,13 +24,11 @@ def claim_new(directory: Path) -> Iterator[None]:
     Raises:
         StorageError: if it holds anything, another process holds it, or it cannot be made.
     """
-    if directory.exists() and not directory.is_dir():
-        raise StorageError(f"Expected a new folder for the run; {directory} is a file. Choose another folder.")
     # a folder of something else gets no lock file
     if not (directory / _LOCK).exists():
-        _check_empty(directory)
+        check_free(directory)
     with _held(directory):
-        _check_empty(directory)
+        check_free(directory)
         yield
 
 
@@ -60,12 +58,13 @@ def check_run(directory: Path) -> None:
 
 
 def next_free(parent: Path, config: ExperimentConfig) -> Path:
-    """Make the first folder ``STREAM-SHARING-SEARCH-001``, ``-002``, ... that is not there yet.
+    """Make the first folder ``STREAM-SHARING-SEARCH-001`` or ``STREAM-METHOD-001``, ... that is not there yet.
 
     Raises:
         StorageError: if it cannot be made.
     """
-    stem = "-".join(str(config.to_plain()[part]["name"]) for part in ("stream", "sharing", "search"))
+    plain = config.to_plain()
+    stem = "-".join(str(plain[part]["name"]) for part in config.parts if part not in ("net", "training"))
     number = 1
     while True:
         directory = parent / f"{stem}-{number:03d}"
@@ -98,7 +97,25 @@ def _held(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_empty(directory: Path) -> None:
+@contextmanager
+def claim_comparison(directory: Path) -> Iterator[None]:
+    """Hold the folder of a comparison, new or begun before; the runs in it are claimed by themselves.
+
+    Raises:
+        StorageError: if it is a run's own folder, another process holds it, or it cannot be made.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise StorageError(f"Expected a folder for the comparison; {directory} is a file. Choose another.")
+    if (directory / CONFIG).exists():
+        raise StorageError(f"{directory} holds a run, not a comparison of runs. Choose another folder.")
+    with _held(directory):
+        yield
+
+
+def check_free(directory: Path) -> None:
+    """Raise StorageError unless a folder is new or empty."""
+    if directory.exists() and not directory.is_dir():
+        raise StorageError(f"Expected a new folder for the run; {directory} is a file. Choose another folder.")
     found = sorted(p.name for p in directory.iterdir() if p.name != _LOCK) if directory.is_dir() else []
     if CONFIG in found:
         raise StorageError(

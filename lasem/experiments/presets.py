@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -36,9 +35,3 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """``default``: what a person should use, the settings' own defaults. ``paper``: what the authors of LASEM ran on
 CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction."""
-
-
-def base(preset: str, part: str, settings: Iterable[str]) -> dict[str, Any]:
-    """What a preset says of one part, as far as the chosen class has the settings."""
-    known = set(settings)
-    return {name: value for name, value in PRESETS[preset].get(part, {}).items() if name in known}

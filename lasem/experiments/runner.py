@@ -47,7 +47,7 @@ def run(
     """
     observer = observer or Observer()
     with _threads(config.threads):
-        num_tasks = _check(config)
+        num_tasks = check([config])
         about = environment.describe(find_device(config.device), command, num_tasks)
         if resume:
             if directory is None:
@@ -76,18 +76,32 @@ def write_report(directory: Path) -> Path:
     return write_report(directory)
 
 
-def _check(config: ExperimentConfig) -> int | None:
-    """Meet every error that training would meet at its start or in a later seed; the number of tasks, if known."""
-    find_device(config.device)
+def check(configs: Sequence[ExperimentConfig]) -> int | None:
+    """Meet every error that training would meet at its start or in a later seed.
+
+    Args:
+        configs: runs of one stream with the same seeds.
+
+    Returns:
+        The number of tasks, if known.
+
+    Raises:
+        ConfigError: if settings do not fit each other, the network or the method.
+        DataError: if the data are not there or not what they must be.
+        DeviceError: if the device is not there.
+    """
     num_tasks: int | None = None
-    for seed in config.seeds:
-        stream = config.stream.open(seed)
+    for config in configs:
+        find_device(config.device)
+    for seed in configs[0].seeds:
+        stream = configs[0].stream.open(seed)
         num_tasks = stream.num_tasks
-        if seed == config.seeds[0]:
+        if seed == configs[0].seeds[0]:
             first = next(iter(stream), None)
             if first is None:
                 raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
-            new_learner(config, first, seed)
+            for config in configs:
+                new_learner(config, first, seed)
     return num_tasks
 
 

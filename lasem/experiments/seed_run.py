@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
+from lasem.baselines import BaselineLearner
 from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
 from lasem.experiments import checkpoint
@@ -66,7 +67,7 @@ class SeedRun:
     def _learn(self, task: Task, tests: dict[str, Split]) -> None:
         """Train one task, evaluate all so far, and keep what came out."""
         if self._learner is None:
-            self._learner = self._new(task)
+            self._learner = new_learner(self._config, task, self._seed)
         before, self._checkpoint = self._checkpoint, None
         self._observer.task_starts(task.name, before.num_epochs if before else 0)
         record = self._learner.learn(task, on_epoch=self._keep_epoch, resume_from=before.state if before else None)
@@ -88,11 +89,12 @@ class SeedRun:
         checkpoint.save(self._checkpoints, Checkpoint(self._num_learned, record.epoch, state()))
         self._observer.epoch_ends(record, timing)
 
-    def _new(self, task: Task) -> Learner:
-        return new_learner(self._config, task, self._seed)
-
-    def _load(self) -> Learner:
+    def _load(self) -> Learner | BaselineLearner:
         config = self._config
+        if config.method is not None:
+            return BaselineLearner.load(
+                self._model, method=config.method, training=config.training, device=config.device
+            )
         return Learner.load(
             self._model, sharing=config.sharing, search=config.search, training=config.training, device=config.device
         )
@@ -108,15 +110,18 @@ class SeedRun:
             )
 
 
-def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner:
+def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner | BaselineLearner:
     """A learner without tasks, its network fitted to the first task's images.
 
     Raises:
-        ConfigError: if the search does not fit the network.
+        ConfigError: if the search or the method does not fit the network or the training.
         DeviceError: if the device is not there.
     """
+    net = config.net.build(first_task.image_shape)
+    if config.method is not None:
+        return BaselineLearner(net, config.method, training=config.training, seed=seed, device=config.device)
     return Learner(
-        config.net.build(first_task.image_shape),
+        net,
         sharing=config.sharing,
         search=config.search,
         training=config.training,

@@ -30,7 +30,7 @@ def console_table(run_dir: Path) -> Table:
     means = result.over_seeds
     for heading, footer in (
         ("Task", "Mean"),
-        ("Layers", ""),
+        *([] if result.method else [("Layers", "")]),
         ("Peak %", plus_minus(means["peak_accuracy"], percent)),
         ("Final %", plus_minus(means["final_accuracy"], percent)),
         ("Final / peak", plus_minus(means["forgetting_ratio"], ratio)),
@@ -42,7 +42,7 @@ def console_table(run_dir: Path) -> Table:
     for task in result.tasks:
         table.add_row(
             Text(display_name(task.task, 40)),
-            Text(shared_configuration(task.configurations)),
+            *([] if result.method else [Text(shared_configuration(task.configurations))]),
             plus_minus(task.peak_accuracy, percent),
             plus_minus(task.final_accuracy, percent),
             plus_minus(task.forgetting_ratio, ratio),
@@ -64,5 +64,6 @@ def _add_unfinished(table: Table, result: ResultTable) -> None:
         return  # the caption names them
     for row in result.seeds[0].rows:
         if not row.learned:
+            layers = [] if result.method else [Text(row.configuration)]
             cells = [f"epoch {row.num_epochs}", "", "", "", duration(row.seconds_training)]
-            table.add_row(Text(display_name(row.task, 40)), Text(row.configuration), *cells, style="dim italic")
+            table.add_row(Text(display_name(row.task, 40)), *layers, *cells, style="dim italic")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lasem.errors import StorageError
 from lasem.metrics import Run, load_runs
 
@@ -41,6 +43,13 @@ class Experiment:
     environment: dict[str, str]
     """``environment.json``, flattened: ``torch`` or ``device.name`` to text; a list as the words of a command."""
 
+    @property
+    def method(self) -> str | None:
+        """The baseline that learned, which has no configurations to choose from; None for sharing and search."""
+        method = plain_settings(self.config).get("method")
+        name = method.get("name") if isinstance(method, dict) else None
+        return name if isinstance(name, str) else None
+
     def progress(self, run: Run) -> Progress:
         """How far a seed has come: of ``num_tasks`` in environment.json, or of what the seed with most tasks knows."""
         stated = self.environment.get("num_tasks", "")
@@ -67,16 +76,37 @@ def load_experiment(run_dir: Path) -> Experiment:
     run_dir = Path(run_dir)
     runs = load_runs(run_dir)
     config = _read(run_dir / "config.yaml")
-    environment: dict[str, str] = {}
-    text = _read(run_dir / "environment.json")
-    if text is not None:
-        try:
-            environment = dict(_flatten(json.loads(text)))
-        except ValueError as error:
-            raise StorageError(
-                f"Expected JSON in {run_dir / 'environment.json'}; {error}. Delete the file to report without it."
-            ) from error
+    environment = read_environment(run_dir / "environment.json")
     return Experiment(run_dir.resolve().name, runs, config, environment)
+
+
+def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
+    """A JSON file of what something was made with, flattened; empty if there is none.
+
+    Args:
+        path: the file.
+        key: where in the file it stands; None: it is all of it.
+
+    Raises:
+        StorageError: if it is damaged.
+    """
+    text = _read(path)
+    if text is None:
+        return {}
+    try:
+        entry = json.loads(text)
+    except ValueError as error:
+        raise StorageError(f"Expected JSON in {path}; {error}. Delete the file to report without it.") from error
+    return dict(_flatten(entry if key is None else entry.get(key, {})))
+
+
+def plain_settings(config: str | None) -> dict[str, Any]:
+    """The settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
+    try:
+        found = yaml.safe_load(config or "")
+    except (yaml.YAMLError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> str | None:

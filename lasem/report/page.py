@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from lasem.metrics import Run, Statistic
 from lasem.report.experiment import Experiment, load_experiment
-from lasem.report.figures.canvas import COLOURS
 from lasem.report.figures.drawing import Drawing
+from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio, short_count
 from lasem.report.tables import ResultTable, SeedTable, tabulate
 from lasem.report.text_files import to_csv, write_text
@@ -58,7 +56,7 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     experiment = load_experiment(run_dir)
     result = tabulate(experiment)
-    sections = {run.seed: _sections(run) for run in experiment.runs}
+    sections = {run.seed: _sections(run, experiment.method) for run in experiment.runs}
     for section in (section for of_seed in sections.values() for section in of_seed):
         if section.drawing is not None:
             stem = run_dir / "figures" / section.drawing.name
@@ -67,17 +65,17 @@ def write_report(run_dir: Path) -> Path:
     return write_text(run_dir / "report.html", _render(experiment, result, sections))
 
 
-def _sections(run: Run) -> list[Section]:
+def _sections(run: Run, method: str | None) -> list[Section]:
     # here, for matplotlib takes half a second to import and most commands draw nothing
     from lasem.report import figures
 
-    return [
-        Section(
-            "matrix",
-            "Accuracy on every task after each task",
-            figures.draw_accuracy_matrix(run),
-            "No task has been evaluated yet.",
-        ),
+    matrix = Section(
+        "matrix",
+        "Accuracy on every task after each task",
+        figures.draw_accuracy_matrix(run),
+        "No task has been evaluated yet.",
+    )
+    choice = [
         Section(
             "layers",
             "Layers that each task transfers",
@@ -90,6 +88,8 @@ def _sections(run: Run) -> list[Section]:
             figures.draw_probabilities(run),
             "Every task had one configuration only: there was nothing to search.",
         ),
+    ]
+    cost = [
         Section(
             "time",
             "Accuracy over time",
@@ -103,23 +103,14 @@ def _sections(run: Run) -> list[Section]:
             "No task has been learned to its end yet.",
         ),
     ]
+    return [matrix, *cost] if method else [matrix, *choice, *cost]
 
 
 def _render(experiment: Experiment, result: ResultTable, sections: dict[int, list[Section]]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    room = files("lasem.report")
-    # autoescape: names of tasks and classes, settings and paths come from other people's files
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "ratio": ratio, "count": count, "short_count": short_count}
-    environment.filters |= {"duration": duration, "name": display_name, "plus_minus": plus_minus}
-    writers = {"percent": percent, "ratio": ratio, "count": count, "duration": duration}
-    template = environment.from_string((room / "template.html.jinja").read_text(encoding="utf-8"))
-    return template.render(
-        style=(room / "page.css").read_text(encoding="utf-8"),
-        colours=COLOURS,
+    return render(
+        "report.html.jinja",
         name=display_name(result.name),
-        verdict=_keep_together(verdict(result)),
+        verdict=keep_together(verdict(result)),
         progress=progress_sentence(result),
         tiles=_tiles(result),
         result=result,
@@ -128,7 +119,7 @@ def _render(experiment: Experiment, result: ResultTable, sections: dict[int, lis
         config=experiment.config,
         environment={k: v for k, v in experiment.environment.items() if k != "command"},
         command=experiment.environment.get("command"),
-        write=writers,
+        write={"percent": percent, "ratio": ratio, "count": count, "duration": duration},
     )
 
 
@@ -154,11 +145,6 @@ def _split(value: Statistic, write: Callable[[float], str], unit: str = "") -> t
     return write(value.mean) + unit, f"± {write(value.deviation)}" if value.num_seeds > 1 else ""
 
 
-def _keep_together(text: str) -> str:
-    """No line breaks between a number and its unit or its deviation."""
-    return re.sub(r"(?<=[\d±]) (?=[\d±%kMGhs]|min)", "\N{NO-BREAK SPACE}", text)
-
-
 def _evaluation_note(result: ResultTable) -> str:
     evaluating = result.over_seeds["seconds_evaluating"].mean
     per_seed = "a seed, " if len(result.averaged_seeds) > 1 else ""
@@ -171,4 +157,5 @@ def _quantities(result: ResultTable) -> list[tuple[str, str, Sequence[str]]]:
     return [
         (heading, plus_minus(result.over_seeds[key], write), [write(getattr(table.summary, key)) for table in by_seed])
         for key, heading, write in _QUANTITIES
+        if not (result.method and key == "fraction_layers_shared")
     ]

@@ -70,6 +70,8 @@ class ResultTable:
     """What the command prints at the end and the page shows first."""
 
     name: str
+    method: str | None
+    """The baseline that learned; None for sharing and search, which choose a configuration for each task."""
     seeds: tuple[SeedTable, ...]
     averaged_seeds: tuple[int, ...]
     """The seeds behind ``tasks`` and ``over_seeds``: the finished ones, or all if none is finished."""
@@ -102,6 +104,7 @@ def tabulate(experiment: Experiment) -> ResultTable:
     tables = [table for table in seeds if table.seed in averaged]
     return ResultTable(
         name=experiment.name,
+        method=experiment.method,
         seeds=seeds,
         averaged_seeds=averaged,
         tasks=_tasks_over_seeds(tables),

@@ -221,7 +221,7 @@ def test_the_loss_of_a_later_task_is_cross_entropy_and_penalty() -> None:
 
 def test_a_stronger_penalty_moves_important_weights_less() -> None:
     moved = []
-    for strength in (0.0, 3e3, 1e6):
+    for strength in (0.0, 100.0, 1000.0):
         one, two = train(EWC(strength=strength), 1), train(EWC(strength=strength), 2)
         importances = {name: one.model.memory[f"importance.{name}"] for name in one.model.shared}
         moved.append(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lasem.baselines import BaselineLearner
 from lasem.cli import main
 from lasem.experiments import run
 from lasem.learner import Learner
@@ -28,6 +29,9 @@ def _start(*words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
     )
 
 
@@ -97,6 +101,41 @@ def test_options_override_the_file_and_the_preset_in_any_order(
     assert "sizes: stl-10" not in _printed(capsys, "--config", str(file), "--sharing", "hps")
 
 
+def test_a_method_overrides_what_a_file_says_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("sharing: {name: tf, max_rank: 7}\nsearch: {name: em, commit_share: 0.3}\n")
+    assert {"max_rank: 7", "configuration: none"} <= set(_printed(capsys, "--config", str(file), "--method", "none"))
+    assert {"max_rank: 7", "commit_share: 0.3"} <= set(_printed(capsys, "--config", str(file), "--method", "lasem"))
+    lines = _printed(capsys, "--config", str(file), "--method", "ewc", "--method.strength", "3")
+    assert {"name: ewc", "strength: 3.0"} <= set(lines)
+    assert "sharing:" not in lines
+    file.write_text("method: {name: ewc, strength: 3}\n")
+    assert "strength: 3.0" in _printed(capsys, "--config", str(file))
+    assert "name: em" in _printed(capsys, "--config", str(file), "--method", "lasem")
+    assert main(["run", "--config", str(file), "--search", "em"]) == 2
+    assert "'ewc' does not use search" in capsys.readouterr().err
+
+
+def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    options = [option for option in OPTIONS if not option.startswith("--search")]
+    assert main(["run", *options, "--method", "ewc", "--method.strength", "3", "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert "digits-1" in shown.out
+    assert "Layers" not in shown.out
+    assert "TTTT" not in shown.err
+    assert "peak" in shown.err
+    page = (out / "report.html").read_text()
+    assert "How the search decided" not in page
+    assert "Layers that each task transfers" not in page
+    assert "Accuracy over time" in page
+    assert BaselineLearner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1")
+    assert main(["run", "--resume", str(out), "--method", "lasem"]) == 2
+    assert "Leave --method out" in capsys.readouterr().err
+    assert main(["run", "--resume", str(out), "--quiet"]) == 0
+    assert "finished already" in capsys.readouterr().err
+
+
 def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--help"]) == 0
     shown = capsys.readouterr().out
@@ -107,6 +146,12 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
     assert "--stream.image_column" in shown
     assert "--search.commit_share" not in shown
     assert "default: 2000" in shown
+    assert main(["run", "--method", "ewc", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--method.strength" in shown
+    assert "(now: ewc)" in " ".join(shown.split())
+    assert "--search" not in shown.replace("lasem run --search", "")
+    assert "--training.specific_start" not in shown
 
 
 @pytest.mark.parametrize(
@@ -124,6 +169,17 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("run --training.optimiser admm", "Did you mean 'adam'"),
         ("run --training.learning_rate -1", "training.learning_rate must be above 0; got -1"),
         ("run --search fixed --search.likelihood mean", "--search em"),
+        ("run --method ewx", "Did you mean 'ewc'"),
+        ("run --method ewc --search em", "'ewc' does not use search; got search 'em'"),
+        ("run --method ewc --sharing=tf", "'ewc' does not use sharing; got sharing 'tf'"),
+        ("run --method ewc --sharing.max_rank 3", "'ewc' does not use --sharing.max_rank"),
+        ("run --method ewc --training.specific_start fresh", "'ewc' does not use --training.specific_start"),
+        ("run --method ewc --method.strenth 3", "Did you mean '--method.strength'"),
+        ("run --method ewc --method.strength -3", "method.strength must be at least 0"),
+        ("run --method all --search em", "'all' means search fixed; got search em"),
+        ("run --method all --search.configuration none", "'all' means search.configuration all"),
+        ("run --method all-tf --sharing hps", "'all-tf' means sharing tf"),
+        ("run --method.strength 3", "a setting of --method ewc"),
         ("run --search.likelyhood mean", "Did you mean '--search.likelihood'"),
         ("run --sharing.x 1", "There is no option --sharing.x"),
         ("run --search.groups 1,2", "add up to"),

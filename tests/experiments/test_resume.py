@@ -10,18 +10,22 @@ from typing import Any
 import pytest
 
 import lasem.files
+from lasem.baselines import EWC, BaselineLearner
 from lasem.errors import StorageError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
 from lasem.records import EpochRecord, TimingRecord
+from lasem.search import EM
 
 from .tiny import records_of, tiny, without_report
 
 CONFIG = tiny(2, 2)
+BASELINE = tiny(2, 2, search=EM(), method=EWC())
 WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.experiments.runner.write_file", "write_file"),
     ("lasem.experiments.checkpoint.write_file", "write_file"),
     ("lasem.learner.storage.write_file", "write_file"),
+    ("lasem.baselines.storage.write_file", "write_file"),
     ("lasem.report.matrix_csv.write_text", None),
     ("lasem.experiments.journal.append", "append"),
 )
@@ -95,6 +99,28 @@ def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ex
             assert len(timings) == 2 * (2 + 1)
         at += 1
     assert at > 25  # 4 writes an epoch, 7 and more a task
+
+
+def test_a_baseline_killed_again_and_again_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    whole = run(BASELINE, tmp_path / "whole")
+    killer = Killer(monkeypatch)
+    kills, resume = 0, False
+    while True:
+        killer.arm(7, ("before", "within", "after")[kills % 3])
+        try:
+            run(BASELINE, tmp_path / "run", resume=resume)
+            break
+        except Killed:
+            kills, resume = kills + 1, True
+    assert kills > 2
+    assert records_of(tmp_path / "run") == records_of(whole)
+    models = [
+        {p.relative_to(m): p.read_bytes() for p in m.glob("seeds/0/model/**/*") if p.is_file()}
+        for m in (whole, tmp_path / "run")
+    ]
+    assert models[0] == models[1]
+    assert BaselineLearner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
 def test_killed_again_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> None:

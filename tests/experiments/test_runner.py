@@ -7,17 +7,29 @@ import pytest
 import torch
 from filelock import FileLock
 
+from lasem.baselines import EWC, AbstractMethod
 from lasem.data import DigitsReader, TaskStream
 from lasem.errors import ConfigError, DataError, DeviceError, StorageError, TrainingError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
 from lasem.metrics import load_runs
+from lasem.nets import Net
 from lasem.records import EpochRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
 
 from .tiny import READER, records_of, tiny, without_report
+
+
+class Refusing(AbstractMethod):
+    """Learns nothing."""
+
+    name = "refusing"
+    plan = logits = None  # type: ignore[assignment]
+
+    def check(self, net: Net, training: TrainingConfig) -> None:
+        raise ConfigError(f"Method 'refusing' cannot learn with {net.depth} layers.")
 
 
 def test_a_run_leaves_everything(tmp_path: Path) -> None:
@@ -59,6 +71,7 @@ def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     config = tiny(1, 1)
     assert [str(run(config)) for _ in range(2)] == ["runs/digits-hps-em-001", "runs/digits-hps-em-002"]
+    assert str(run(tiny(1, 1, search=EM(), method=EWC()))) == "runs/digits-ewc-001"
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -91,6 +104,7 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
         (tiny(device="nowhere"), DeviceError),
         (tiny(search=EM(groups=(1, 1))), ConfigError),
         (tiny(search=Fixed("top-9")), ConfigError),
+        (tiny(search=EM(), method=Refusing()), ConfigError),
         (tiny(stream=DigitsReader(train_per_class=105)), DataError),
     ]
     for config, error in wrong:

@@ -43,3 +43,11 @@ def test_names_are_not_markup(tmp_path: Path) -> None:
 def test_seeds_may_choose_differently() -> None:
     assert shared_configuration(("ST", "ST")) == "ST"
     assert shared_configuration(("ST", "TT", "ST")) == "2 different"
+
+
+def test_a_baseline_has_no_layers_to_show(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, num_epochs=2)
+    assert "Layers" in printed(run_dir)
+    (run_dir / "config.yaml").write_text("method: {name: ewc}\n")
+    assert "Layers" not in printed(run_dir)
+    assert "cifar-3" in printed(run_dir)

@@ -182,3 +182,17 @@ def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, tmp_path: 
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
     assert "hidden 0, seeds 1" in found
+
+
+def test_a_baseline_has_no_configurations(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, num_seeds=2, num_epochs=3)
+    (run_dir / "config.yaml").write_text("method: {name: ewc, strength: 3}\n")
+    text = write_report(run_dir).read_text(encoding="utf-8")
+    headings = Outline(text).headings
+    assert "How the search decided" not in headings
+    assert "Layers that each task transfers" not in headings
+    assert "Accuracy over time" in headings
+    assert "Configuration" not in text
+    assert "Layers transferred" not in text
+    assert "ewc · 2 seeds" in text
+    assert not list((run_dir / "figures").glob("*probabilities*"))

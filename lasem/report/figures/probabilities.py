@@ -110,7 +110,11 @@ def _panel(
     num = max([len(names), *(len(epoch.probabilities) for epoch in epochs)])
     probabilities = np.zeros((len(epochs), num))
     for at, epoch in enumerate(epochs):
-        probabilities[at, : len(epoch.probabilities)] = epoch.probabilities
+        if len(epoch.probabilities) == 1 < num and epoch.configuration in names:
+            # a phase after the search, which trains what was chosen and knows of no other configuration
+            probabilities[at, list(names).index(epoch.configuration)] = epoch.probabilities[0]
+        else:
+            probabilities[at, : len(epoch.probabilities)] = epoch.probabilities
     if winner is None:  # not chosen yet: the one that leads
         winner = int(probabilities[-1].argmax()) if probabilities.size else 0
     highest = probabilities.max(axis=0) if len(epochs) else np.zeros(num)

@@ -1,13 +1,14 @@
 """What every figure owes: data equal to the records, XML that parses, names that stay names."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 
 from lasem.metrics import Run, load_run
-from lasem.records import EvaluationRecord
+from lasem.records import EpochRecord, EvaluationRecord
 from lasem.report.figures import (
     Drawing,
     draw_accuracy_matrix,
@@ -135,6 +136,20 @@ def test_of_many_configurations_the_leading_ones_are_drawn() -> None:
 
 def test_a_fixed_configuration_was_not_searched() -> None:
     assert draw_probabilities(Run(0, tuple(make_records(0, task_names(1), num_epochs=3)[0]))) is None
+
+
+def test_a_phase_after_the_search_trains_what_was_chosen(run: Run) -> None:
+    """Its epochs know of one configuration only, which is not the first in the list."""
+    task = run.tasks[1]
+    records = [
+        replace(r, probabilities=(1.0,), configuration=task.configuration, phase="retraining")
+        if isinstance(r, EpochRecord) and r.task == task.task and r.epoch > 20
+        else r
+        for r in run.records
+    ]
+    rows = {row[1:3]: row[3] for row in drawn(draw_probabilities(Run(0, tuple(records)))).rows if row[0] == task.task}
+    assert rows[40, task.configuration] == 1
+    assert all(p == 0 for (epoch, name), p in rows.items() if epoch == 40 and name != task.configuration)
 
 
 def test_thinning_keeps_the_ends_and_what_is_marked() -> None:

@@ -1,0 +1,98 @@
+"""What a comparison shows while it goes on: a line for each run that ends, and in a terminal one that moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from lasem.cli.progress import Bar, Shown, make_observer
+from lasem.cli.remaining import duration
+from lasem.experiments import ComparisonObserver
+from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
+
+
+class ComparisonShown(ComparisonObserver):
+    """Tells what has happened, in words."""
+
+    started = False
+    """Whether everything that can be checked before training has been checked."""
+
+    def __init__(self, shown: Shown, *, num_workers: int, moving: bool) -> None:
+        """Show it on ``shown``.
+
+        Args:
+            shown: where.
+            num_workers: runs at a time.
+            moving: whether there is a line that moves; a log gets a line a run only.
+        """
+        self._shown, self._num_workers, self._moving = shown, num_workers, moving
+
+    def __enter__(self) -> ComparisonShown:
+        self._shown.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._shown.__exit__(kind, error, trace)
+
+    def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
+        """See ComparisonObserver."""
+        self.started = True
+        self._clock = time.monotonic()
+        self._waiting, self._num_runs, self._num_ended = list(waiting), len(waiting), 0
+        self._running: dict[str, tuple[float, float]] = {}  # when it began, and the share of it that is done
+        self._seconds: dict[str, float] = {}
+        there = f", {len(finished)} finished already" if finished else ""
+        self._shown.line(f"Writing to {directory}: {len(waiting)} run{'s' if len(waiting) != 1 else ''} to go{there}")
+
+    def told(self, event: Event) -> None:
+        """See ComparisonObserver."""
+        if isinstance(event, Started):
+            self._waiting.remove(event.name)
+            self._running[event.name] = (time.monotonic(), 0.0)
+        elif isinstance(event, Learned):
+            share = event.num_learned / event.num_tasks if event.num_tasks else 0.0
+            self._running[event.name] = (self._running[event.name][0], share)
+        elif isinstance(event, Noted):
+            self._shown.line(f"{event.name}: {event.message}")
+        elif isinstance(event, Ended):
+            self._end(event)
+        if self._moving:
+            names = ", ".join(f"{name} {100 * share:.0f} %" for name, (_, share) in self._running.items())
+            share = (self._num_ended + sum(of[1] for of in self._running.values())) / max(1, self._num_runs)
+            self._shown.moment(f"{self._num_ended} of {self._num_runs} runs{self._left()}: {names}", share)
+
+    def _end(self, event: Ended) -> None:
+        del self._running[event.name]
+        self._num_ended += 1
+        if event.error is None:
+            self._seconds[event.name] = event.seconds
+        how = f"done in {duration(event.seconds)}" if event.error is None else f"failed: {event.error}"
+        self._shown.line(
+            f"{self._num_ended}/{self._num_runs} {event.name}: {how} "
+            f"({duration(time.monotonic() - self._clock)} elapsed{self._left()})"
+        )
+
+    def _left(self) -> str:
+        """What the rest will take, from the runs that have ended: the same method's if there is one."""
+        rest = [*self._waiting, *self._running]
+        if not rest or not self._seconds:
+            return ""
+        seconds = []
+        for name in rest:
+            method = name.rpartition("-")[0]
+            same = [taken for other, taken in self._seconds.items() if other.rpartition("-")[0] == method]
+            known = same or list(self._seconds.values())
+            gone = time.monotonic() - self._running[name][0] if name in self._running else 0.0
+            seconds.append(max(0.0, sum(known) / len(known) - gone))
+        return f", about {duration(max(sum(seconds) / self._num_workers, max(seconds)))} left"
+
+
+def make_comparison_observer(*, quiet: bool, num_workers: int) -> ComparisonShown:
+    """What suits the place that stderr goes to."""
+    shown = make_observer(quiet=quiet)
+    return ComparisonShown(shown, num_workers=num_workers, moving=isinstance(shown, Bar))

@@ -1,0 +1,213 @@
+"""``lasem compare`` as a person types it; what it decides is tested in tests/experiments/test_comparison.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from lasem.cli import main
+from lasem.cli.compare_progress import ComparisonShown
+from lasem.cli.progress import Shown
+from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started
+
+OPTIONS = [
+    "--stream.num_tasks=2",
+    "--stream.train_per_class=4",
+    "--stream.valid_per_class=2",
+    "--stream.test_per_class=4",
+    "--stream.classes_per_task=3",
+    "--training.epochs=2",
+    "--threads=1",
+]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.usefixtures("small")
+def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "compared"
+    words = ["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(out), "--workers", "2"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == f"Comparison: {out / 'comparison.html'}"
+    assert "none" in shown.out
+    assert "ewc" in shown.out
+    assert f"Writing to {out}: 2 runs to go" in shown.err
+    assert "2/2 " in shown.err
+    assert "done in" in shown.err
+
+    assert main(words) == 0
+    again = capsys.readouterr()
+    assert "0 runs to go, 2 finished already" in again.err
+    assert again.out == shown.out
+
+    (out / "comparison.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert "Comparison: " in capsys.readouterr().out
+    assert (out / "comparison.html").exists()
+    assert main(["report", str(out / "ewc-0")]) == 0
+
+    assert main([*words, "--training.epochs=3"]) == 2
+    assert "holds a run with other settings: training.epochs = 2 there, 3 here" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_named_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+        for job in jobs:
+            yield Started(job.name)
+            yield Ended(job.name, 1.0, "The loss was not finite.")
+
+    monkeypatch.setattr("lasem.experiments.comparison.work", fake)
+    assert main(["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(tmp_path / "x")]) == 1
+    shown = capsys.readouterr().err
+    assert "lasem: 2 of 2 runs failed:" in shown
+    assert "  ewc-0: The loss was not finite." in shown
+
+
+def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "compared"
+    words = ["compare", "--methods", "ewc,none", *OPTIONS, "--training.epochs=100000", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lasem", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # a job in the background ignores it
+    )
+    records = out / "ewc-0/seeds/0/records.jsonl"
+    while process.poll() is None and not records.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert shown.splitlines()[-1].endswith(f"go on with the same command: lasem {' '.join(words)}")
+    assert "Traceback" not in shown
+    with FileLock(out / "ewc-0/.lock", timeout=5):  # nothing goes on behind it
+        pass
+    assert not (out / "none-0").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("compare", "--methods or --methods-file"),
+        ("compare --methods lasem,ewx", "Did you mean 'ewc'"),
+        ("compare --methods lasem,lasem", "is there twice"),
+        ("compare --methods lasem --sharing tf", "--sharing is an option of lasem run"),
+        ("compare --methods lasem --search.commit_share=0.5", "--search.commit_share is an option of lasem run"),
+        ("compare --methods ewc --method.strength 3", "--methods-file"),
+        ("compare --methods ewc --training.specific_start fresh", "'ewc' does not use training.specific_start"),
+        ("compare --methods ewc --training.epoch 3", "Did you mean '--training.epochs'"),
+        ("compare --methods ewc --workers 0", "workers must be at least 1"),
+        ("compare --methods ewc --workers x", "--workers must be a whole number"),
+        ("compare --methods ewc --seeds 0 1", "0,1,2"),
+        ("compare --methods ewc,top-9", "top-9"),
+        ("compare --methods-file nowhere.yaml", "nowhere.yaml"),
+        ("compare --methods ewc --stream parquet --stream.path nowhere", "nowhere"),
+        ("report --resume", "--resume"),
+        ("comapre", "Did you mean 'compare'"),
+    ],
+)
+def test_a_mistake_is_answered(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_methods_and_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, _: (jobs.extend(these), iter(()))[1])
+    (tmp_path / "methods.yaml").write_text(
+        "- lasem-tf\n- {name: ewc, label: strong, method: {strength: 9}, training: {epochs: 7}}\n"
+    )
+    (tmp_path / "base.yaml").write_text("training: {epochs: 5}\nstream: {num_tasks: 2}\nseeds: [3]\n")
+    words = ["--methods-file", str(tmp_path / "methods.yaml"), "--config", str(tmp_path / "base.yaml")]
+    assert main(["compare", *words, "--methods", "none", "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    assert [job.name for job in jobs] == ["lasem-tf-3", "strong-3", "none-3"]
+    assert [job.config.training.epochs for job in jobs] == [5, 7, 5]
+    assert jobs[0].config.sharing.name == "tf"
+    assert jobs[1].config.to_plain()["method"]["strength"] == 9
+    capsys.readouterr()
+
+    assert main(["compare", *words, "--print-config"]) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert main(["compare", "--methods-file", str(tmp_path / "printed.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == (tmp_path / "printed.yaml").read_text()
+    assert "label: strong" in (tmp_path / "printed.yaml").read_text()
+
+    (tmp_path / "base.yaml").write_text("search: em\n")
+    assert main(["compare", *words]) == 2
+    assert "sets search; in a comparison each method has its own" in capsys.readouterr().err
+    (tmp_path / "methods.yaml").write_text("lasem: {}\n")
+    assert main(["compare", "--methods-file", str(tmp_path / "methods.yaml")]) == 2
+    assert "Expected a list" in capsys.readouterr().err
+
+
+def test_help_shows_the_settings_that_all_methods_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--training.epochs" in shown
+    assert "--stream.num_tasks" in shown
+    assert "--sharing" not in shown
+    assert "--search" not in shown
+
+
+class Lines(Shown):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.moments: list[tuple[str, float | None]] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def moment(self, text: str, share: float | None) -> None:
+        self.moments.append((text, share))
+
+
+def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("lasem.cli.compare_progress.time.monotonic", lambda: now[0])
+    lines = Lines()
+    shown = ComparisonShown(lines, num_workers=1, moving=True)
+    shown.comparison_starts(Path("x"), ["a-0", "b-0", "a-1", "b-1"], ["c-0"])
+    shown.told(Started("a-0"))
+    shown.told(Learned("a-0", 1, 2))
+    assert lines.moments[-1] == ("0 of 4 runs: a-0 50 %", 0.125)
+    now[0] = 100.0
+    shown.told(Ended("a-0", 100.0, None))
+    assert lines.lines == [
+        "Writing to x: 4 runs to go, 1 finished already",
+        "1/4 a-0: done in 1:40 min (1:40 min elapsed, about 5:00 min left)",
+    ]
+    shown.told(Started("b-0"))
+    now[0] = 110.0
+    shown.told(Ended("b-0", 10.0, None))
+    assert lines.lines[-1].endswith("(1:50 min elapsed, about 1:50 min left)")
+    shown.told(Noted("a-1", "torch has changed"))
+    assert lines.lines[-1] == "a-1: torch has changed"
+    shown.told(Started("a-1"))
+    shown.told(Ended("a-1", 1.0, "broken"))
+    assert "3/4 a-1: failed: broken" in lines.lines[-1]

@@ -1,0 +1,235 @@
+"""Comparisons whose runs happen in this process; in processes of their own they are in test_workers.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from lasem.baselines import METHODS as BASELINES
+from lasem.errors import ConfigError, DataError, LasemError, StorageError
+from lasem.experiments import Compared, ComparisonObserver, Observer, compare, contestants, run
+from lasem.experiments.comparison import methods_to_yaml
+from lasem.experiments.workers import Ended, Event, Job, Learned, Started
+from lasem.experiments.yaml_text import list_from_yaml
+from lasem.records import EpochRecord, TimingRecord
+
+from .tiny import READER, records_of, without_report
+
+BASE: dict[str, Any] = {
+    "stream": {"name": "digits", "num_tasks": 2, **READER},
+    "training": {"epochs": 2},
+    "seeds": [0, 1],
+    "threads": 1,
+}
+METHODS = ("none", "ewc")
+
+
+class Here:
+    """Does jobs in this process, and counts them."""
+
+    def __init__(self, fail: Sequence[str] = ()) -> None:
+        self.names: list[str] = []
+        self._fail = fail
+
+    def __call__(self, jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+        for job in jobs:
+            self.names.append(job.name)
+            yield Started(job.name)
+            if job.name in self._fail:
+                yield Ended(job.name, 0.1, "it went wrong")
+                continue
+            run(job.config, job.directory, resume=job.resume, command=job.command)
+            (job.directory / "report.html").touch()
+            yield Learned(job.name, 2, 2)
+            yield Ended(job.name, 0.1, None)
+
+
+def compared(path: Path, monkeypatch: pytest.MonkeyPatch, here: Here, **changes: Any) -> Compared:
+    monkeypatch.setattr("lasem.experiments.comparison.work", here)
+    without_report(monkeypatch)
+    return compare(contestants(BASE | changes, METHODS), path, command=("lasem", "compare"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "compared"
+    with pytest.MonkeyPatch.context() as patch:
+        compared(path, patch, Here())
+    return path
+
+
+def test_every_run_is_an_ordinary_one(whole: Path) -> None:
+    assert {p.name for p in whole.iterdir()} >= {
+        *(f"{method}-{seed}" for method in METHODS for seed in (0, 1)),
+        "comparison.csv",
+        "comparison.html",
+        "comparison.json",
+        "comparison.md",
+        "figure.svg",
+    }
+    index = json.loads((whole / "comparison.json").read_text())
+    assert (index["methods"], index["seeds"]) == (["none", "ewc"], [0, 1])
+    assert index["environment"]["command"] == ["lasem", "compare"]
+    for seed in (0, 1):
+        assert len(records_of(whole / f"ewc-{seed}", seed)) > 0
+    config = contestants(BASE | {"seeds": [1]}, ["ewc"])[0].config
+    assert run(config, whole / "ewc-1", resume=True) == whole / "ewc-1"  # as `lasem run --resume` would
+
+
+def test_seeds_come_one_after_another_and_nothing_is_run_twice(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Here()
+    monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
+    fake = [Ended(name, 0.0, None) for name in ("none-0", "ewc-0", "none-1", "ewc-1")]
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "lasem.experiments.comparison.work", lambda jobs, _: (seen.extend(j.name for j in jobs), iter(fake))[1]
+    )
+    compare(contestants(BASE, METHODS), tmp_path / "new")
+    assert seen == ["none-0", "ewc-0", "none-1", "ewc-1"]
+
+    before = {p: p.stat().st_mtime_ns for p in whole.rglob("*/**/*") if p.is_file() and p.parent != whole}
+    told: list[tuple[int, int]] = []
+
+    class Listener(ComparisonObserver):
+        def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
+            told.append((len(waiting), len(finished)))
+
+    monkeypatch.setattr("lasem.experiments.comparison.work", order)
+    result = compare(contestants(BASE, METHODS), whole, observer=Listener())
+    assert (order.names, told, result.num_made) == ([], [(0, 4)], 0)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Stop(Observer):
+        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+            if (record.task, record.epoch) == ("digits-1", 1):
+                raise Killed
+
+    without_report(monkeypatch)
+    config = contestants(BASE | {"seeds": [0]}, ["ewc"])[0].config
+    with pytest.raises(Killed):
+        run(config, tmp_path / "ewc-0", observer=Stop())
+    here = Here()
+    assert not compared(tmp_path, monkeypatch, here, seeds=[0]).failures
+    assert here.names == ["none-0", "ewc-0"]
+    for name in here.names:
+        assert records_of(tmp_path / name) == records_of(whole / name)
+
+
+def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, _: (jobs.extend(these), iter(()))[1])
+    monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
+    index = (whole / "comparison.json").read_bytes()
+    compare(contestants(BASE, [*METHODS, "all"]), whole)
+    (whole / "comparison.json").write_bytes(index)
+    assert [job.name for job in jobs] == ["all-0", "all-1"]
+
+
+def test_a_run_with_other_settings_is_refused_before_anything_runs(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Here()
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    with pytest.raises(
+        StorageError, match=r"none-0 holds a run with other settings: training\.epochs = 2 there, 3 here"
+    ):
+        compared(whole, monkeypatch, here, training={"epochs": 3})
+    assert here.names == []
+    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Here()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").touch()
+    with pytest.raises(StorageError, match="holds a run, not a comparison"):
+        compared(tmp_path / "run", monkeypatch, here)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="is a file"):
+        compared(tmp_path / "file", monkeypatch, here)
+    (tmp_path / "mine/ewc-1").mkdir(parents=True)
+    (tmp_path / "mine/ewc-1/thesis.txt").touch()
+    with pytest.raises(StorageError, match=r"holds thesis\.txt"):
+        compared(tmp_path / "mine", monkeypatch, here)
+    (tmp_path / "held").mkdir()
+    with FileLock(tmp_path / "held/.lock"), pytest.raises(StorageError, match="Another process"):
+        compared(tmp_path / "held", monkeypatch, here)
+    assert here.names == []
+
+
+def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Here(fail=["none-0"])
+    result = compared(tmp_path, monkeypatch, here, seeds=[0])
+    assert here.names == ["none-0", "ewc-0"]
+    assert {name: ended.error for name, ended in result.failures.items()} == {"none-0": "it went wrong"}
+    assert "Unfinished: none (seed 0)" in (tmp_path / "comparison.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("entries", "error", "said"),
+    [
+        (["ewx"], ConfigError, "ewx: There is no method 'ewx'"),
+        (["ewc", "ewc"], ConfigError, "'ewc' is there twice"),
+        ([{"name": "ewc", "label": "../up"}], ConfigError, r"got '\.\./up'"),
+        ([{"label": "x"}], ConfigError, "with a 'name'"),
+        ([["ewc"]], ConfigError, "Expected a method's name"),
+        ([{"name": "ewc", "trainig": {}}], ConfigError, "Did you mean 'training'"),
+        ([{"name": "ewc", "stream": "digits"}], ConfigError, "has no 'stream'"),
+        ([{"name": "ewc", "method": {"strenth": 1}}], ConfigError, "ewc: .*Did you mean 'strength'"),
+        ([{"name": "ewc", "method": "none"}], ConfigError, "called 'ewc' and 'none'"),
+        ([{"name": "ewc", "search": "em"}], ConfigError, "ewc: Method 'ewc' does not use search"),
+        (
+            [{"name": "ewc", "training": {"specific_start": "fresh"}}],
+            ConfigError,
+            "does not use training.specific_start",
+        ),
+        ([], ConfigError, "at least one method"),
+    ],
+)
+def test_methods_that_cannot_be_compared(entries: list[Any], error: type[LasemError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        contestants(BASE, (), entries)
+
+
+def test_what_training_would_refuse_is_refused_before(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="top-9"):
+        compare(contestants(BASE, ["ewc", "top-9"]), tmp_path / "a")
+    with pytest.raises(DataError):
+        compare(contestants(BASE | {"stream": {"train_per_class": 105}}, ["ewc"]), tmp_path / "a")
+    with pytest.raises(ConfigError, match="workers"):
+        compare(contestants(BASE, ["ewc"]), tmp_path / "a", num_workers=0)
+    both = (*contestants(BASE, ["ewc"]), *contestants(BASE | {"seeds": [5]}, ["none"]))
+    with pytest.raises(ConfigError, match="same seeds; none has others"):
+        compare(both, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_methods_survive_yaml() -> None:
+    entries = [{"name": "ewc", "label": "odd-1", "method": {"strength": 1 / 3}}]
+    found = contestants(BASE, ["lasem-tf", "top-2", *BASELINES], entries)
+    again = contestants(BASE, (), list_from_yaml(methods_to_yaml(found), "text"))
+    assert again == found
+
+
+def test_settings_of_a_method_stand_above_those_of_all() -> None:
+    entries = [{"name": "ewc", "label": "slow", "method": {"strength": 3}, "training": {"learning_rate": 0.01}}]
+    slow, plain = contestants(BASE, ["ewc"], entries)
+    assert (slow.label, plain.label) == ("slow", "ewc")
+    assert slow.config.method is not None
+    assert slow.config.to_plain()["method"]["strength"] == 3
+    assert (slow.config.training.learning_rate, slow.config.training.epochs) == (0.01, 2)
+    assert plain.config.training.learning_rate != 0.01

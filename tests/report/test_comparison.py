@@ -1,0 +1,195 @@
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from lasem.errors import StorageError
+from lasem.metrics import load_run, statistic, summarise
+from lasem.report import comparison_table, load_comparison, write_comparison
+from lasem.report.comparison import INDEX, parameters_per_task
+from lasem.report.comparison_page import sentence, unfinished_sentence
+from lasem.report.figures.comparison import draw_comparison
+
+from .fake_run import ENVIRONMENT, make_records, task_names, write_seed
+from .test_page import Outline
+
+METHODS = {
+    "lasem": {
+        "sharing": {"name": "hps"},
+        "search": {"name": "em", "groups": []},
+        "training": {"epochs": 3, "patience": 1},
+    },
+    "ewc-9": {"method": {"name": "ewc", "strength": 9.0}, "training": {"epochs": 3, "patience": 2}},
+}
+
+
+def write_runs(directory: Path, seeds: tuple[int, ...] = (0, 1), num_tasks: int = 3) -> Path:
+    """Two methods, each seed in a folder of its own."""
+    for number, (label, settings) in enumerate(METHODS.items()):
+        for seed in seeds:
+            folder = directory / f"{label}-{seed}"
+            write_seed(folder, seed, *make_records(seed + 10 * number, task_names(num_tasks), num_epochs=3))
+            plain = {"preset": "default", "stream": {"name": "digits"}, **settings, "seeds": [seed], "threads": 1}
+            (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+            (folder / "environment.json").write_text(json.dumps({"num_tasks": num_tasks}))
+    index = {"methods": list(METHODS), "seeds": list(seeds), "environment": ENVIRONMENT}
+    (directory / INDEX).write_text(json.dumps(index))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = write_runs(tmp_path_factory.mktemp("compared") / "my comparison")
+    assert write_comparison(directory) == directory / "comparison.html"
+    return directory
+
+
+def test_numbers_are_those_of_the_runs(drawn: Path) -> None:
+    comparison = load_comparison(drawn)
+    assert [row.label for row in comparison.rows] == list(METHODS)
+    for row in comparison.rows:
+        runs = [load_run(drawn / f"{row.label}-{seed}" / "seeds" / str(seed)) for seed in (0, 1)]
+        for name in ("peak_accuracy", "final_accuracy", "forgetting_ratio", "parameters_total", "seconds_training"):
+            assert row.values[name] == statistic([getattr(summarise(run), name) for run in runs])
+        grown = [(run.tasks[2].parameters_total - run.tasks[0].parameters_total) / 2 for run in runs]
+        assert row.values["parameters_per_task"] == statistic(grown)
+    assert comparison.finished
+    assert comparison.num_tasks == 3
+
+
+def test_growth_needs_two_tasks() -> None:
+    records, _ = make_records(0, task_names(1), num_epochs=2)
+    growth = parameters_per_task([r for r in records if r.kind == "task"])  # type: ignore[misc]
+    assert growth != growth
+
+
+def test_settings_are_parted_into_common_ones_and_those_of_a_method(drawn: Path) -> None:
+    comparison = load_comparison(drawn)
+    assert yaml.safe_load(comparison.common) == {"stream": {"name": "digits"}, "training": {"epochs": 3}, "threads": 1}
+    lasem, ewc = comparison.rows
+    assert lasem.settings == {"sharing.name": "hps", "search.name": "em", "search.groups": [], "training.patience": 1}
+    assert ewc.settings == {"method.name": "ewc", "method.strength": 9.0, "training.patience": 2}
+
+
+def test_the_csv_keeps_every_bit(drawn: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((drawn / "comparison.csv").read_text())))
+    assert [row["method"] for row in rows] == list(METHODS)
+    for row, read in zip(load_comparison(drawn).rows, rows, strict=True):
+        assert read["num_seeds"] == "2"
+        for name in ("peak_accuracy", "final_accuracy", "fraction_layers_shared", "parameters_per_task"):
+            assert float(read[f"{name}_mean"]) == row.values[name].mean
+            assert float(read[f"{name}_deviation"]) == row.values[name].deviation
+
+
+def test_the_table_in_markdown_and_in_a_terminal(drawn: Path) -> None:
+    lines = (drawn / "comparison.md").read_text().splitlines()
+    assert lines[0].startswith("| method | peak % | final % |")
+    assert len({line.count("|") for line in lines[:4]}) == 1
+    assert lines[3].startswith("| ewc-9 | ")
+    assert lines[-1] == "my comparison, mean ± deviation of 2 seeds."
+    console = Console(file=io.StringIO(), width=160)
+    console.print(comparison_table(drawn))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "ewc-9" in shown
+    assert "Parameters a task" in shown
+    assert "Unfinished" not in shown
+
+
+def test_the_page_holds_everything_and_loads_nothing(drawn: Path) -> None:
+    text = (drawn / "comparison.html").read_text()
+    outline = Outline(text)
+    assert outline.headings == [
+        "my comparison",
+        "Methods",
+        "Accuracy and cost",
+        "Settings",
+        "Environment",
+        "Make it again",
+    ]
+    assert "http://" not in text
+    assert "https://" not in text
+    assert len(outline.ids) == len(set(outline.ids))
+    for reference in outline.references:
+        if reference.startswith("#"):
+            assert reference[1:] in outline.ids
+        elif not reference.startswith("data:") and not reference.endswith("report.html"):
+            assert (drawn / reference).is_file()
+    assert "lasem-1/report.html" in outline.references
+    assert "2.13.0+cpu" in text
+    assert "lasem run --config &#39;my config.yaml&#39;" in text
+
+
+def test_drawn_twice_it_has_the_same_bytes(drawn: Path) -> None:
+    before = {p: p.read_bytes() for p in drawn.iterdir() if p.is_file()}
+    write_comparison(drawn)
+    assert {p: p.read_bytes() for p in drawn.iterdir() if p.is_file()} == before
+
+
+def test_the_figure_holds_the_numbers_and_puts_the_best_above(drawn: Path) -> None:
+    rows = [(row.label, row.values) for row in load_comparison(drawn).rows]
+    drawing = draw_comparison(rows)
+    assert drawing is not None
+    assert ET.fromstring(drawing.inline()).get("aria-label") == drawing.description
+    finals = [row[drawing.columns.index("final_accuracy_mean")] for row in drawing.rows]
+    assert finals == sorted(finals, reverse=True)  # type: ignore[type-var]
+    assert {row[0]: row[1] for row in drawing.rows} == {label: of["peak_accuracy"].mean for label, of in rows}
+    assert draw_comparison([]) is None
+    assert draw_comparison(rows * 20) is not None
+
+
+def test_what_is_unfinished_is_named_and_left_out(tmp_path: Path) -> None:
+    directory = write_runs(tmp_path)
+    (directory / "lasem-1/seeds/1/checkpoint").mkdir()
+    records = directory / "ewc-9-0/seeds/0/records.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:7]))
+    (directory / "ewc-9-1/seeds/1/records.jsonl").unlink()
+    write_comparison(directory)
+    comparison = load_comparison(directory)
+    assert [tuple(row.seeds) for row in comparison.rows] == [(0,), ()]
+    said = "Unfinished: lasem (seed 1); ewc-9 (seeds 0, 1). Means are over the finished seeds."
+    assert unfinished_sentence(comparison) == said
+    text = (directory / "comparison.html").read_text()
+    assert said in text
+    assert "1 of 2 seeds" in text
+    assert "nan" not in (directory / "comparison.csv").read_text()
+    assert "One method has learned 3 tasks: lasem" in sentence(comparison)
+
+
+def test_before_the_first_run_is_finished(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text(json.dumps({"methods": ["a"], "seeds": [0]}))
+    text = write_comparison(tmp_path).read_text()
+    assert "nothing to compare" in text
+    Outline(text)
+    assert not (tmp_path / "figure.svg").exists()
+
+
+def test_one_seed_and_one_task_have_no_deviation_and_no_growth(tmp_path: Path) -> None:
+    directory = write_runs(tmp_path, seeds=(4,), num_tasks=1)
+    write_comparison(directory)
+    assert "±" not in (directory / "comparison.md").read_text()
+    assert "nan" not in (directory / "comparison.html").read_text().replace("nance", "")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"methods": ["a"]}', '{"methods": 3, "seeds": [0]}'])
+def test_a_damaged_index_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / INDEX).write_text(content)
+    with pytest.raises(StorageError, match=INDEX):
+        load_comparison(tmp_path)
+
+
+def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="Expected a comparison"):
+        load_comparison(tmp_path)
+
+
+def test_nothing_forgotten_is_said(drawn: Path) -> None:
+    comparison = load_comparison(drawn)
+    for row in comparison.rows:
+        row.values["forgetting_ratio"] = statistic([1.0, 1.0])
+    assert "lasem and ewc-9 forget nothing" in sentence(comparison)
