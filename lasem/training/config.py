@@ -51,7 +51,7 @@ class TrainingConfig:
     """How task-specific weights start: at random (``fresh``, as in the paper), from what the layer would be if it were
     transferred (``shared``), or from the weights that the latest task has there, its own or transferred (``latest``).
     Layers that the search may not transfer start at random."""
-    specific_shrink: float = 0.5
+    specific_shrink: float = 0.25
     """What is kept of weights that ``specific_start`` took over when the search commits to them: they go on from
     s w + sqrt(1 - s^2) w', w' drawn at random; 1 keeps all. Networks that go on from weights fitted to little data
     generalise worse than fresh ones, which this mends (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS

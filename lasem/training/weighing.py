@@ -91,7 +91,7 @@ class Weighing(AbstractPhase):
         searching = len(self._mixture.configurations) > 1
         if len(candidates) == 1 and (searching or epoch == 0):
             self.commit_epoch = epoch + 1 if searching else None
-            self._renew(weights, self._space[candidates[0]])
+            self._renew(weights, self._space[candidates[0]], with_head=searching)
         self._mixture = self._mixture_of(candidates)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
@@ -144,9 +144,16 @@ class Weighing(AbstractPhase):
         return Mixture.of(self._net, self._sharing, tuple(self._space[c] for c in candidates))
 
     @torch.no_grad()
-    def _renew(self, weights: Named, configuration: Configuration) -> None:
-        """Move what was taken over part of the way to fresh weights (``TrainingConfig.specific_shrink``)."""
+    def _renew(self, weights: Named, configuration: Configuration, *, with_head: bool) -> None:
+        """Move what was taken over part of the way to fresh weights (``TrainingConfig.specific_shrink``).
+
+        The head then starts again: it was fitted to features that are no more, for which many of its units would be
+        silent and stay so.
+        """
         keep = self.config.specific_shrink
+        if with_head and keep < 1:
+            for name, value in self._weights.head.items():
+                weights[f"head.{name}"].copy_(value)
         for (layer, transferred), fresh in self._replaced.items():
             if configuration[layer] != transferred:
                 continue

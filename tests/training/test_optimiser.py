@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.training import RMSpropTF, TaskWeights, TrainingConfig, build_optimiser, learning_rate
+from lasem.training import RMSpropTF, TrainingConfig, build_optimiser, learning_rate
 from lasem.training.config import OPTIMISERS
 
 
@@ -35,9 +35,7 @@ def test_rmsprop_tf_is_its_definition(lr: float, decay: float, eps: float, weigh
 def test_its_first_step_is_what_tensorflow_1_takes() -> None:
     """g = 1: the accumulator is .9 * 1 + .1 * 1 = 1, so the step is the learning rate; torch's own: 3.2 times it."""
     parameter = torch.zeros(1, requires_grad=True)
-    optimiser = build_optimiser(
-        TaskWeights((), {"w": parameter}), TrainingConfig(optimiser="rmsprop-tf", learning_rate=0.01)
-    )
+    optimiser = build_optimiser({"w": (parameter, 1.0)}, TrainingConfig(optimiser="rmsprop-tf", learning_rate=0.01))
     parameter.grad = torch.ones(1)
     optimiser.step()
     assert math.isclose(parameter.item(), -0.01, rel_tol=1e-6)

@@ -253,7 +253,11 @@ def test_committed_weights_that_were_taken_over_are_shrunk_and_perturbed(chosen:
     trainer.phase.search_state = replace(trainer.phase.search_state, mass=mass)
     trainer.run_epoch()
     assert trainer.phase.commit_epoch == 2
+    start = trainer.phase.initial()
     for name, value in trainer.weights.named().items():
+        if name.startswith("head."):
+            torch.testing.assert_close(value, start[name], rtol=0, atol=0)
+            continue
         moved = name.startswith("layer.1.specific.") and chosen[1] == "S"
         expected = 0.6 * before[name] + 0.8 * fresh[name.rsplit(".", 1)[1]] if moved else before[name]
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6 if moved else 0)
@@ -275,3 +279,17 @@ def test_a_mechanisms_part_that_was_taken_over_is_renewed_where_it_is_kept(chose
     expected = sharing.renewed(block, before.layers[0].shared, before.layers[0].factors, fresh, 0.6)
     torch.testing.assert_close(after.layers[0].factors, expected, rtol=0, atol=1e-20)  # one step of 1e-30
     assert not torch.equal(expected["combine"], before.layers[0].factors["combine"])
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float) -> None:
+    config = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.05, specific_shrink=keep)
+    search = EM(first_task="search", commit_share=0.25, commit_probability=2)
+    trainer = loop_of(tiny_net(), HardSharing(), search, full(2), config)
+    trainer.run_epoch()
+    trained = trainer.weights.copy().head
+    trainer.phase.begin_epoch(trainer.loop.weights, 1, 0.05)
+    assert trainer.phase.commit_epoch == 2
+    expected = trained if keep == 1 else {n.removeprefix("head."): t for n, t in trainer.phase.initial().items()}
+    assert_same_tensors(trainer.weights.copy().head, {name: expected[name] for name in trained})
+    assert not torch.equal(trained["weight.0"], trainer.phase.initial()["head.weight.0"])
