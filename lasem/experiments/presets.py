@@ -16,6 +16,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "first_task": "search",
             "commit_probability": 2.0,  # never
             "commit_share": 1.0,
+            "alpha_split": "train",
+            "alpha_optimiser": "rmsprop-tf",
+            "alpha_learning_rate": None,
+            "alpha_weight_decay": 0.0,
         },
         "training": {
             "epochs": 2000,

@@ -88,10 +88,10 @@ class Weighing(AbstractPhase):
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
         self.search_state = self._search.advance(self.search_state, epoch / self.config.epochs)
         candidates = self._search.candidates(self.search_state, len(self._space))
-        searching = len(self._mixture.configurations) > 1
-        if len(candidates) == 1 and (searching or epoch == 0):
-            self.commit_epoch = epoch + 1 if searching else None
-            self._renew(weights, self._space[candidates[0]], with_head=searching)
+        searched = len(self._space) > 1
+        if len(candidates) == 1 and (self.commit_epoch is None if searched else epoch == 0):
+            self.commit_epoch = epoch + 1 if searched else None
+            self._renew(weights, self._space[candidates[0]], with_head=searched)
         self._mixture = self._mixture_of(candidates)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
