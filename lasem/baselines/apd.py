@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.baselines.apd_consolidation import consolidate, k_means
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
 
 
 @final

@@ -36,12 +36,12 @@ import torch
 from torch import Tensor
 
 from lasem.baselines import den_units as units
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
 
 
 @final

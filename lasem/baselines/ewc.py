@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, part_of
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, part_of, share_right
 
 _MOST_NUMBERS = 2**23
 """Numbers that the gradients of single images may take at a time: 32 MiB."""

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.nets import ConvBlock, Head, Net, Weights
 from lasem.nets.initial import initial_weight
-from lasem.training import EVALUATION_BATCH, AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, part_of
+from lasem.training import EVALUATION_BATCH, AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, part_of, share_right
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""

@@ -20,12 +20,12 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
 
 EMBEDDING_BOUND = 6.0
 """Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Split, Task, TensorImages
 from lasem.errors import ConfigError
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, TrainingConfig, part_of
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, TrainingConfig, part_of, share_right
 
 
 @final
@@ -122,10 +123,8 @@ class _Phase(AbstractPhase):
     def accuracy(self, weights: Named) -> float:
         each = []
         for k, material in enumerate(self._materials):
-            own = self._of(weights, k)
-            each.append(
-                share_right(lambda x, own=own: run(self._setup.net, own, x), material.valid, self._setup.device)
-            )
+            answer = partial(run, self._setup.net, self._of(weights, k))
+            each.append(share_right(answer, material.valid, self._setup.device))
         return sum(each) / len(each)
 
     @property

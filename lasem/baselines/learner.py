@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
-import torch
 from torch import Tensor
 
 from lasem.baselines import storage
 from lasem.baselines.info import TaskInfo
-from lasem.baselines.method import AbstractMethod, Model, Setup, count, share_right
-from lasem.data import Split, Task, standardise
+from lasem.baselines.method import AbstractMethod, Model, Setup, count
+from lasem.data import Split, Task
 from lasem.errors import ConfigError
 from lasem.learner import AbstractLearner, Images, find_device
-from lasem.learner.abstract import as_pixels, check_learned, check_new
+from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
 from lasem.nets import Net
 from lasem.records import TaskRecord
-from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingConfig, TrainingState, follow
+from lasem.training import OnEpoch, TrainingConfig, TrainingState, follow, share_right
 
 
 @final
@@ -113,19 +112,18 @@ class BaselineLearner(AbstractLearner):
             parameters_total=self.num_parameters(),
         )
 
-    @torch.no_grad()
     def logits(self, name: str, images: Images) -> Tensor:
         """Logits of shape (N, num_classes) on the CPU; see AbstractLearner."""
         info = self.info(name)
         pixels = as_pixels(images, self.net.image_shape)
-        out = [
-            self.method.logits(
-                self.net, self._model, name, standardise(part.to(self.device), info.mean, info.std)
-            ).cpu()
-            for part in torch.split(pixels, EVALUATION_BATCH)
-            if len(part)
-        ]
-        return torch.cat(out) if out else torch.empty(0, len(info.classes))
+        return answered(
+            pixels,
+            lambda x: self.method.logits(self.net, self._model, name, x),
+            mean=info.mean,
+            std=info.std,
+            num_classes=len(info.classes),
+            device=self.device,
+        )
 
     def accuracy(self, name: str, split: Split) -> float:
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""

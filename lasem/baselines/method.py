@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data import Split, Task
+from lasem.data import Task
 from lasem.nets import Net
-from lasem.training import EVALUATION_BATCH, Named, Plan, TrainingConfig
+from lasem.training import Named, Plan, TrainingConfig
 
 
 @final
@@ -118,12 +118,3 @@ class AbstractMethod(ABC):
 def count(tensors: Named) -> int:
     """Numbers that tensors hold, a number being 32 bits: a mask of n yes-or-noes counts as n / 32, up."""
     return sum(-(-t.numel() // 32) if t.dtype == torch.bool else t.numel() for t in tensors.values())
-
-
-@torch.no_grad()
-def share_right(answer: Any, split: Split, device: torch.device) -> float:
-    """Share of a split's images that a function from images to logits labels rightly, in [0, 1]."""
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for x, labels in split.batches(EVALUATION_BATCH, device=device):
-        correct += (answer(x).argmax(dim=1) == labels).sum()
-    return int(correct) / len(split)

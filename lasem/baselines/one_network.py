@@ -8,12 +8,12 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, share_right
 
 
 @final

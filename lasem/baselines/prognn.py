@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
-from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, Weights
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, share_right
 
 
 @final
@@ -162,11 +162,11 @@ class ProgNN(AbstractMethod):
             seen = [column[i] for column in earlier] if i in adapted else []
             if i == net.depth and dropout is not None and net.dropout > 0:
                 x, *seen = (_dropped(features, net.dropout, dropout) for features in (x, *seen))
-            x = preactivation(layer, _own(net, weights, i), x)
+            x = layer.preactivate(_own(net, weights, i), x)
             if seen:
                 x = x + self._lateral(layer, weights, i, seen)
             if i < output:
-                x = activation(layer, x)
+                x = layer.reduce(F.relu(x, inplace=True))
             passed.append(x)
         return passed
 
@@ -186,7 +186,7 @@ class ProgNN(AbstractMethod):
             inside = torch.cat([F.linear(h.flatten(1), part, b) for h, part, b in parts], dim=1)
         inside = F.relu(inside, inplace=True)
         # with `each`, U holds those of all columns side by side: one product adds up what they give
-        return preactivation(layer, {"weight": weights[f"adapter.{i}.lateral.weight"]}, inside)
+        return layer.preactivate({"weight": weights[f"adapter.{i}.lateral.weight"]}, inside)
 
     def _adapted(self, net: Net) -> range:
         """Layers with laterals, the head's counted on from the blocks."""
@@ -215,32 +215,6 @@ class _Phase(AbstractPhase):
 
     def seen(self) -> Seen:
         return Seen(self._method.transferred(self._setup.net))
-
-
-def preactivation(block: AbstractBlock, weights: Weights, x: Tensor) -> Tensor:
-    """What a block computes before its ReLU and pooling.
-
-    Args:
-        block: a convolution (SAME) or a fully-connected layer.
-        weights: ``weight``, for any number of input channels, and ``bias`` if there is one.
-        x: shape (B, in, height, width), or (B, ...) for a fully-connected layer.
-    """
-    weight, bias = weights["weight"], weights.get("bias")
-    if not isinstance(block, ConvBlock):
-        return F.linear(x.flatten(1), weight, bias)
-    if block.stride == 1 and block.kernel % 2 == 1:
-        return F.conv2d(x, weight, bias, padding=block.kernel // 2)
-    padding = []
-    for size in (x.shape[-1], x.shape[-2]):  # zeros so that ceil(size / stride) come out, an odd one at the end
-        total = max((-(-size // block.stride) - 1) * block.stride + block.kernel - size, 0)
-        padding += [total // 2, total - total // 2]
-    return F.conv2d(F.pad(x, padding), weight, bias, stride=block.stride)
-
-
-def activation(block: AbstractBlock, x: Tensor) -> Tensor:
-    """ReLU, which overwrites ``x``, and the block's pooling."""
-    x = F.relu(x, inplace=True)
-    return F.max_pool2d(x, block.pool, ceil_mode=True) if isinstance(block, ConvBlock) and block.pool > 1 else x
 
 
 def _layers(net: Net, num_classes: int) -> tuple[AbstractBlock, ...]:

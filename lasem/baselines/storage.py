@@ -25,13 +25,12 @@ from lasem.baselines.info import TaskInfo
 from lasem.baselines.method import AbstractMethod, Model
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum, write_file
-from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, to_bytes
+from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, task_name, to_bytes
 from lasem.learner.storage import stored_config
 from lasem.nets import Net
 from lasem.settings import from_plain, to_plain
 from lasem.training import Named, TrainingConfig
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _FILE = re.compile(r"(shared|memory|weights)-[0-9a-f]{16}\.safetensors")
 
 
@@ -166,9 +165,7 @@ def _description(task: TaskInfo) -> bytes:
 
 
 def _read_task(directory: Path, entry: dict[str, Any], net: Net, device: torch.device) -> TaskInfo:
-    name = entry["name"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
-        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    name = task_name(entry)
     stored = read_json(directory / "tasks" / name / "task.json", entry["checksum"])
     preprocessing = {
         key: torch.tensor(stored["preprocessing"][key], dtype=torch.float32, device=device) for key in ("mean", "std")

@@ -21,12 +21,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup, share_right
+from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, part_of
+from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, part_of, share_right
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, overload
 
@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasem.data import Split, Task
+from lasem.data import Split, Task, standardise
 from lasem.errors import ShapeError, TaskError, nearest
 from lasem.records import TaskRecord
-from lasem.training import OnEpoch, TrainingState
+from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingState
 
 Images = Tensor | NDArray[np.generic]
 """Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
@@ -104,6 +104,31 @@ def as_pixels(images: Images, image_shape: tuple[int, int, int]) -> Tensor:
     if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
         raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.")
     return pixels
+
+
+@torch.no_grad()
+def answered(
+    pixels: Tensor,
+    answer: Callable[[Tensor], Tensor],
+    *,
+    mean: Tensor,
+    std: Tensor,
+    num_classes: int,
+    device: torch.device,
+) -> Tensor:
+    """Logits (N, num_classes) on the CPU for N images, a part of them at a time.
+
+    Args:
+        pixels: see ``as_pixels``.
+        answer: from standardised images on the device to logits.
+        mean: per channel, see ``standardise``.
+        std: per channel.
+        num_classes: of the task.
+        device: where to compute.
+    """
+    parts = (part for part in torch.split(pixels, EVALUATION_BATCH) if len(part))
+    out = [answer(standardise(part.to(device), mean, std)).cpu() for part in parts]
+    return torch.cat(out) if out else torch.empty(0, num_classes)
 
 
 def check_new(task: Task, learned: Collection[str], image_shape: tuple[int, int, int]) -> None:

@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lasem.data import Split, Task, standardise
+from lasem.data import Split, Task
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import storage
-from lasem.learner.abstract import AbstractLearner, Images, as_pixels, check_learned, check_new
+from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new
 from lasem.learner.learned import LearnedTask
 from lasem.nets import AbstractBlock, Net, start_generator
 from lasem.records import TaskRecord
@@ -19,7 +19,6 @@ from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
 from lasem.training import (
-    EVALUATION_BATCH,
     LayerWeights,
     Mixture,
     OnEpoch,
@@ -139,11 +138,14 @@ class Learner(AbstractLearner):
         pixels = as_pixels(images, self.net.image_shape)
         mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
         weights = self._weights(learned)
-        out = [
-            evaluate(mixture, weights, standardise(part.to(self.device), learned.mean, learned.std))[0].cpu()
-            for part in torch.split(pixels, EVALUATION_BATCH)
-        ]
-        return torch.cat(out) if out else torch.empty(0, len(learned.classes))
+        return answered(
+            pixels,
+            lambda x: evaluate(mixture, weights, x)[0],
+            mean=learned.mean,
+            std=learned.std,
+            num_classes=len(learned.classes),
+            device=self.device,
+        )
 
     def accuracy(self, name: str, split: Split) -> float:
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lasem.errors import StorageError
 from lasem.files import checksum
 
 FORMAT_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def check_version(directory: Path, config: Mapping[str, Any]) -> None:
@@ -71,3 +73,11 @@ def _read(path: Path, expected: str | None) -> bytes:
     if expected is not None and checksum(data) != expected:
         raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
     return data
+
+
+def task_name(entry: Mapping[str, Any]) -> str:
+    """The name in a task's entry of ``config.json``; StorageError unless it can name a folder beside that file."""
+    name = entry["name"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
+        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    return name

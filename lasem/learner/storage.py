@@ -12,7 +12,6 @@ or after a save, never one between::
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -23,15 +22,13 @@ from torch import Tensor
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.learned import LearnedTask
-from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, to_bytes
+from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, task_name, to_bytes
 from lasem.nets import Net
 from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import from_plain, to_plain
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.space import Configuration
 from lasem.training import TrainingConfig, part_of
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 @final
@@ -162,9 +159,7 @@ def _task_files(task: LearnedTask) -> tuple[bytes, bytes]:
 def _load_task(
     directory: Path, entry: dict[str, Any], net: Net, sharing: AbstractSharing, device: torch.device
 ) -> LearnedTask:
-    name = entry["name"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
-        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    name = task_name(entry)
     folder = directory / "tasks" / name
     description = read_json(folder / "task.json", entry["checksum"])
     flat = read_tensors(folder / "weights.safetensors", description["weights"], device)

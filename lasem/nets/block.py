@@ -31,8 +31,12 @@ class AbstractBlock(ABC):
         """Fresh weights on the CPU, shaped as ``shapes`` says."""
 
     @abstractmethod
+    def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
+        """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, without it."""
+
     def activate(self, weights: Weights, x: Tensor) -> Tensor:
-        """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation; every entry for itself."""
+        """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, a ReLU; entries apart."""
+        return F.relu(self.preactivate(weights, x), inplace=True)
 
     def reduce(self, x: Tensor) -> Tensor:
         """What follows the activation and has no weights: pooling, if there is any."""
@@ -71,14 +75,15 @@ class ConvBlock(AbstractBlock):
         """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
-    def activate(self, weights: Weights, x: Tensor) -> Tensor:
-        """(batch, in, height, width) to (batch, out, height', width'), each side divided by the stride, up."""
-        weight, bias = weights["weight"], weights["bias"]
+    def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
+        """(batch, in, height, width) to (batch, out, height', width'), each side divided by the stride, up.
+
+        The kernel may have any number of input channels, and there may be no ``bias``.
+        """
+        weight, bias = weights["weight"], weights.get("bias")
         if self.stride == 1 and self.kernel % 2 == 1:
-            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
-        else:
-            x = F.conv2d(F.pad(x, self._same_padding(x)), weight, bias, stride=self.stride)
-        return F.relu(x, inplace=True)
+            return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        return F.conv2d(F.pad(x, self._same_padding(x)), weight, bias, stride=self.stride)
 
     def reduce(self, x: Tensor) -> Tensor:
         """Divide each side by the pool, up."""
@@ -115,9 +120,9 @@ class LinearBlock(AbstractBlock):
         """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
-    def activate(self, weights: Weights, x: Tensor) -> Tensor:
-        """(batch, ...) with in_features numbers an entry to (batch, out_features)."""
-        return F.relu(F.linear(x.flatten(1), weights["weight"], weights["bias"]), inplace=True)
+    def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
+        """(batch, ...) with in_features numbers an entry to (batch, out_features); there may be no ``bias``."""
+        return F.linear(x.flatten(1), weights["weight"], weights.get("bias"))
 
 
 def _initial(shapes: dict[str, tuple[int, ...]], generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:

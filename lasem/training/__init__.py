@@ -1,6 +1,7 @@
 """How weights are fitted to one task."""
 
 from lasem.training.config import TrainingConfig
+from lasem.training.evaluation import EVALUATION_BATCH, share_right
 from lasem.training.loop import Loop
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
@@ -9,7 +10,7 @@ from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
 from lasem.training.relaxation import Relaxation
 from lasem.training.selection import Choice, Problem, Selected, plan_of
 from lasem.training.trials import Trial
-from lasem.training.weighing import EVALUATION_BATCH, Replaced, Weighing, accuracy
+from lasem.training.weighing import Replaced, Weighing, accuracy
 from lasem.training.weights import LayerWeights, TaskWeights, part_of
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "log_likelihood",
     "part_of",
     "plan_of",
+    "share_right",
 ]

@@ -25,7 +25,7 @@ from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
 from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
 from lasem.training.weighing import accuracy
-from lasem.training.weights import TaskWeights
+from lasem.training.weights import TaskWeights, step_of
 
 _DIFFERENCE = 0.01
 """Length of the step that the finite difference takes in weight space, over all weights together ([Liu2019]_, 2.3)."""
@@ -73,9 +73,7 @@ class Relaxation(AbstractPhase):
 
     def scale(self, name: str) -> float:
         """Shared knowledge and factors move as the mechanism says."""
-        if name.startswith("head.") or ".specific." in name:
-            return 1.0
-        return self._problem.sharing.step(name.split(".", 3)[3])
+        return step_of(self._problem.sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Note the weights' step size, which alpha may need."""

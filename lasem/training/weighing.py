@@ -16,16 +16,14 @@ from lasem.search import AbstractSearch, SearchState
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
+from lasem.training.evaluation import share_right
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
-from lasem.training.weights import TaskWeights
+from lasem.training.weights import TaskWeights, step_of
 
 Replaced = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
 as task-specific weights (False) or as a mechanism's part (True)."""
-
-EVALUATION_BATCH = 500
-"""Images at a time where no gradients are needed."""
 
 
 @final
@@ -80,9 +78,7 @@ class Weighing(AbstractPhase):
 
     def scale(self, name: str) -> float:
         """Shared knowledge and factors move as the mechanism says."""
-        if name.startswith("head.") or ".specific." in name:
-            return 1.0
-        return self._sharing.step(name.split(".", 3)[3])
+        return step_of(self._sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
@@ -173,7 +169,4 @@ def accuracy(
     """Share of a split's images that one configuration labels rightly, in [0, 1]."""
     mixture = Mixture.of(net, sharing, (configuration,))
     device = next(iter(weights.head.values())).device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for x, labels in split.batches(EVALUATION_BATCH, device=device):
-        correct += (evaluate(mixture, weights, x)[0].argmax(dim=1) == labels).sum()
-    return int(correct) / len(split)
+    return share_right(lambda x: evaluate(mixture, weights, x)[0], split, device)

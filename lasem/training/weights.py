@@ -9,6 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from lasem.sharing import AbstractSharing
+
 
 @final
 @dataclass(frozen=True)
@@ -65,3 +67,10 @@ class TaskWeights:
 def part_of(flat: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose flat names begin with ``prefix`` and a dot, by the rest of their names."""
     return {name.removeprefix(prefix + "."): t for name, t in flat.items() if name.startswith(prefix + ".")}
+
+
+def step_of(sharing: AbstractSharing, name: str) -> float:
+    """Step size of one of ``TaskWeights.named``, relative to plain weights': what is transferred has its own."""
+    if name.startswith("head.") or ".specific." in name:
+        return 1.0
+    return sharing.step(name.split(".", 3)[3])

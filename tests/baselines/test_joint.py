@@ -13,11 +13,10 @@ from torch import Tensor
 
 from lasem.baselines import BaselineLearner, Joint, Learned, Model, Setup
 from lasem.baselines.joint import remembered, to_remember
-from lasem.baselines.method import share_right
 from lasem.baselines.plain import run
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, part_of
+from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, part_of, share_right
 
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
 CPU = torch.device("cpu")

@@ -13,7 +13,6 @@ from torch import Tensor
 from lasem.baselines import BaselineLearner, Model, ProgNN, Setup
 from lasem.baselines.method import count
 from lasem.baselines.plain import initial_head, initial_layers, run
-from lasem.baselines.prognn import activation, preactivation
 from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.training import Batch, TrainingConfig
@@ -48,14 +47,14 @@ def test_preactivation_and_activation_make_a_block(kernel: int, stride: int, poo
     block = ConvBlock(3, 4, kernel, stride, pool)
     weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
     x = torch.randn(2, 3, *size)
-    assert torch.equal(activation(block, preactivation(block, weights, x)), block.apply(weights, x))
+    assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))
 
 
 def test_preactivation_and_activation_make_a_fully_connected_block() -> None:
     block = LinearBlock(12, 4)
     weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
     x = torch.randn(2, 3, 2, 2)
-    assert torch.equal(activation(block, preactivation(block, weights, x)), block.apply(weights, x))
+    assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
