@@ -2,8 +2,6 @@
 
 .. [Kirkpatrick2017] J. Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 114(13), 2017.
 .. [Schwarz2018] J. Schwarz et al. Progress and Compress: A scalable framework for continual learning. ICML 2018.
-.. [vandeVen2025] G. M. van de Ven. On the computation of the Fisher Information in continual learning. ICLR Blogposts
-   2025.
 """
 
 from __future__ import annotations
@@ -21,10 +19,22 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, part_of, share_right
+from lasem.training import (
+    AbstractPhase,
+    Batch,
+    FisherKind,
+    Fitted,
+    Named,
+    Plan,
+    Quadratic,
+    Seen,
+    directions_of,
+    part_of,
+    share_right,
+    squared_gradients,
+    with_term,
+)
 
-_MOST_NUMBERS = 2**23
-"""Numbers that the gradients of single images may take at a time: 32 MiB."""
 _MOST_IMAGES = 64
 
 
@@ -43,9 +53,9 @@ class EWC(AbstractMethod):
     strength: float = 10000.0
     """Weight of the penalty; not negative. It is not portable between ways to compute the importances: this one is for
     exact ones, a mean over images."""
-    fisher: Literal["exact", "sampled", "empirical"] = "exact"
-    """How the squared derivatives of log p(y | x) are weighed over the labels y, for every image by itself
-    ([vandeVen2025]_): by p(y | x), which is the definition; for one label drawn from p(y | x); for the true label."""
+    fisher: FisherKind = "exact"
+    """How the squared derivatives of log p(y | x) are weighed over the labels y, for every image by itself: by
+    p(y | x), which is the definition; for one label drawn from p(y | x); for the true label (see ``FisherKind``)."""
     form: Literal["separate", "online"] = "separate"
     """``separate``: one quadratic term for each earlier task; their sum is kept as one quadratic, which is the same.
     ``online``: one term around the latest weights, with importances F <- decay F + F_i ([Schwarz2018]_)."""
@@ -88,9 +98,15 @@ class EWC(AbstractMethod):
         draws = setup.generator("importances", "labels")
         total = {name: torch.zeros_like(value) for name, value in layers.items()}
         num_images = 0
+
+        def answer(layers: Named, x: Tensor) -> Tensor:
+            for i, block in enumerate(setup.net.blocks):  # plain.run asks for a memory layout, which vmap does not know
+                x = block.apply(part_of(layers, f"layer.{i}"), x)
+            return setup.net.head.apply(part_of(head, "head"), x)
+
         for x, labels in self._images(task, setup):
-            directions = self._directions(run(setup.net, {**layers, **head}, x), labels, draws)
-            for name, squares in squared_gradients(setup.net, layers, head, x, directions).items():
+            directions = directions_of(run(setup.net, {**layers, **head}, x), labels, self.fisher, draws)
+            for name, squares in squared_gradients(answer, layers, x, directions).items():
                 total[name] += squares
             num_images += len(x)
         return {name: value / num_images for name, value in total.items()}
@@ -98,35 +114,16 @@ class EWC(AbstractMethod):
     def consolidate(self, memory: Named, importances: Named, weights: Named) -> dict[str, Tensor]:
         """What later tasks are held back by, once one more task's term has been added.
 
-        The sum of separate terms is completed to one square, which loses nothing: with G = sum_i F_i and m = sum_i F_i
-        theta*_i / G, sum_i F_i (theta - theta*_i)^2 = G (theta - m)^2 + c. They are brought up to date as a running
-        mean and variance are, so that nothing cancels.
-
         Args:
-            memory: ``importance.NAME`` (G), ``anchor.NAME`` (m) and ``constant`` (c, shape ()) so far; or nothing.
+            memory: a ``Quadratic`` as named tensors; or nothing.
             importances: the task's, by name.
             weights: after the task, by name.
         """
-        if not memory:
-            before, anchors, constant = {}, {}, torch.zeros_like(next(iter(weights.values()))).sum()
-        else:
-            before, anchors, constant = part_of(memory, "importance"), part_of(memory, "anchor"), memory["constant"]
-        merged: dict[str, Tensor] = {}
-        for name in sorted(importances):  # a loaded model has them in another order, and a sum depends on it
-            importance, weight = importances[name], weights[name]
-            if name not in before:
-                total, anchor = importance, weight
-            elif self.form == "online":
-                total, anchor = self.decay * before[name] + importance, weight
-            else:
-                total = before[name] + importance
-                # a weight that no task needs (dead ReLU) has no mean; any place will do
-                share = torch.where(total > 0, importance / total, 1.0)
-                moved = weight - anchors[name]
-                anchor = anchors[name] + share * moved
-                constant = constant + (before[name] * share * moved.square()).sum()
-            merged |= {f"importance.{name}": total, f"anchor.{name}": anchor}
-        return {**merged, "constant": constant}
+        before = Quadratic.from_named(memory) if memory else None
+        if before is None or self.form == "separate":
+            return with_term(before, importances, weights).named()
+        total = {name: self.decay * before.importance[name] + value for name, value in importances.items()}
+        return Quadratic(total, {name: weights[name] for name in importances}, before.constant).named()
 
     def penalty(self, memory: Named, weights: Named) -> Tensor:
         """strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, a scalar.
@@ -135,11 +132,7 @@ class EWC(AbstractMethod):
             memory: what ``consolidate`` gave.
             weights: by name; those that memory does not know, such as heads, are free.
         """
-        anchors = part_of(memory, "anchor")
-        total = memory["constant"]
-        for name, importance in sorted(part_of(memory, "importance").items()):
-            total = total + (importance * (weights[name] - anchors[name]).square()).sum()
-        return self.strength / 2 * total
+        return self.strength / 2 * Quadratic.from_named(memory).value(weights)
 
     def _images(self, task: Task, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels that importances are computed from."""
@@ -150,52 +143,6 @@ class EWC(AbstractMethod):
             left -= len(x)
             if left <= 0:
                 return
-
-    def _directions(self, logits: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
-        """Factors (B, K, C) of log p(y | x): the squared gradients of the K sums add up to an image's importances."""
-        probabilities = torch.softmax(logits, dim=1)
-        if self.fisher == "exact":  # (sqrt(p) dlog p)^2 = p (dlog p)^2
-            return torch.diag_embed(probabilities.sqrt())
-        if self.fisher == "sampled":
-            uniform = torch.rand(len(logits), 1, generator=draws).to(logits)
-            labels = (probabilities.cumsum(dim=1) <= uniform).sum(dim=1).clamp(max=logits.shape[1] - 1)
-        return F.one_hot(labels, logits.shape[1]).to(logits)[:, None]
-
-
-def squared_gradients(net: Net, layers: Named, head: Named, x: Tensor, directions: Tensor) -> dict[str, Tensor]:
-    """Sum over images b and directions k of (d/d theta sum_y directions[b, k, y] log p(y | x_b))^2, without dropout.
-
-    Each image's gradients are taken by themselves: the square of a batch's mean gradient is something else.
-
-    Args:
-        net: the network.
-        layers: theta, by flat name.
-        head: the task's, constant.
-        x: shape (B, channels, height, width).
-        directions: shape (B, K, number of classes).
-
-    Returns:
-        One tensor for each layer's weight, in its shape.
-    """
-
-    def answer(layers: Named, image: Tensor, direction: Tensor) -> Tensor:
-        features = image[None]
-        for i, block in enumerate(net.blocks):  # plain.run asks for a memory layout, which vmap does not know
-            features = block.apply(part_of(layers, f"layer.{i}"), features)
-        logits = net.head.apply(part_of(head, "head"), features)[0]
-        return direction @ torch.log_softmax(logits, dim=0)
-
-    of_directions = torch.func.vmap(torch.func.grad(answer), in_dims=(None, None, 0))  # they share the forward pass
-    gradients = torch.func.vmap(of_directions, in_dims=(None, 0, 0))
-    size = max(1, sum(value.numel() for value in layers.values()))
-    num_directions = max(1, min(directions.shape[1], _MOST_NUMBERS // size))
-    num_images = max(1, _MOST_NUMBERS // (size * num_directions))
-    total = {name: torch.zeros_like(value) for name, value in layers.items()}
-    for images, per_image in zip(torch.split(x, num_images), torch.split(directions, num_images), strict=True):
-        for part in torch.split(per_image, num_directions, dim=1):
-            for name, value in gradients(dict(layers), images, part).items():
-                total[name] += value.square_().sum(dim=(0, 1))
-    return total
 
 
 class _Phase(AbstractPhase):

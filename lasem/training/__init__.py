@@ -2,11 +2,14 @@
 
 from lasem.training.config import TrainingConfig
 from lasem.training.evaluation import EVALUATION_BATCH, share_right
+from lasem.training.fisher import FisherKind, directions_of, squared_gradients
+from lasem.training.guard import Guard
 from lasem.training.loop import Loop
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
+from lasem.training.quadratic import Quadratic, with_term
 from lasem.training.relaxation import Relaxation
 from lasem.training.selection import Choice, Problem, Selected, plan_of
 from lasem.training.trials import Trial
@@ -18,7 +21,9 @@ __all__ = [
     "AbstractPhase",
     "Batch",
     "Choice",
+    "FisherKind",
     "Fitted",
+    "Guard",
     "LayerWeights",
     "Loop",
     "Mixture",
@@ -26,6 +31,7 @@ __all__ = [
     "OnEpoch",
     "Plan",
     "Problem",
+    "Quadratic",
     "RMSpropTF",
     "Relaxation",
     "Replaced",
@@ -40,6 +46,7 @@ __all__ = [
     "Weighing",
     "accuracy",
     "build_optimiser",
+    "directions_of",
     "evaluate",
     "follow",
     "learning_rate",
@@ -47,4 +54,6 @@ __all__ = [
     "part_of",
     "plan_of",
     "share_right",
+    "squared_gradients",
+    "with_term",
 ]

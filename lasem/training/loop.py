@@ -45,9 +45,13 @@ class Loop:
         """
         self.phase, self._config, self._device = phase, phase.config, device
         self._epochs_before, self._first_epoch = epochs_before, first_epoch
-        self.weights = _leaves(phase.initial(), device)
+        initial = phase.initial()
+        scales = {name: phase.scale(name) for name in initial}
+        self.weights = {
+            name: t.detach().to(device, copy=True).requires_grad_(scales[name] > 0) for name, t in initial.items()
+        }
         self._optimiser = build_optimiser(
-            {name: (t, phase.scale(name)) for name, t in self.weights.items()}, phase.config
+            {name: (t, scales[name]) for name, t in self.weights.items() if scales[name] > 0}, phase.config
         )
         self._order = torch.Generator().manual_seed(seeds[0])
         self._dropout = torch.Generator(device).manual_seed(seeds[1])
@@ -218,7 +222,3 @@ class Loop:
 def plain_snapshot(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot without its weights, for JSON."""
     return {"epoch": snapshot.epoch, "valid_accuracy": snapshot.valid_accuracy, "outcome": snapshot.outcome}
-
-
-def _leaves(initial: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: t.detach().to(device, copy=True).requires_grad_(True) for name, t in initial.items()}

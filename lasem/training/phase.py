@@ -126,7 +126,7 @@ class AbstractPhase(ABC):
         return len(self.task.valid)
 
     def scale(self, name: str) -> float:
-        """Step size of one tensor, relative to plain weights'."""
+        """Step size of one tensor, relative to plain weights'; with 0 it is only read."""
         return 1.0
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:

@@ -25,7 +25,7 @@ from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
 from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
 from lasem.training.weighing import accuracy
-from lasem.training.weights import TaskWeights, step_of
+from lasem.training.weights import TaskWeights
 
 _DIFFERENCE = 0.01
 """Length of the step that the finite difference takes in weight space, over all weights together ([Liu2019]_, 2.3)."""
@@ -72,8 +72,8 @@ class Relaxation(AbstractPhase):
         return self._start.named()
 
     def scale(self, name: str) -> float:
-        """Shared knowledge and factors move as the mechanism says."""
-        return step_of(self._problem.sharing, name)
+        """Shared knowledge and factors move as the mechanism says, unless they are held."""
+        return self._problem.guard.scale(self._problem.sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Note the weights' step size, which alpha may need."""
@@ -118,7 +118,8 @@ class Relaxation(AbstractPhase):
             dropout.set_state(mask)  # the same features dropped every time: it is one function of w and alpha
             return self.training_loss(at, self.alpha, batch, dropout)
 
-        names = sorted(weights)  # a loaded learner may hold them in another order, and sums go by it
+        # a loaded learner may hold them in another order, and sums go by it; what is only read is a constant
+        names = [name for name in sorted(weights) if self.scale(name) > 0]
         scales = [self.scale(name) for name in names]
         plain = [weights[name].detach() for name in names]
         downhill = torch.autograd.grad(loss(weights), [weights[name] for name in names])
@@ -127,18 +128,17 @@ class Relaxation(AbstractPhase):
             for name, w, scale, g in zip(names, plain, scales, downhill, strict=True)
         }
         direct, *slopes = torch.autograd.grad(
-            self.cross_entropy(ahead, self.alpha, held, held_dropout), [self.alpha, *ahead.values()]
+            self.cross_entropy({**weights, **ahead}, self.alpha, held, held_dropout), [self.alpha, *ahead.values()]
         )
         direction = [scale * slope for scale, slope in zip(scales, slopes, strict=True)]
         length = torch.stack([v.square().sum() for v in direction]).sum().sqrt()
         epsilon = _DIFFERENCE / length.clamp_min(1e-30)  # where all slopes vanish the difference is 0, not NaN
-        forward, backward = (
-            torch.autograd.grad(
-                loss({name: w + sign * epsilon * v for name, w, v in zip(names, plain, direction, strict=True)}),
-                self.alpha,
-            )[0]
-            for sign in (1, -1)
-        )
+
+        def slope(sign: int) -> Tensor:
+            moved = {name: w + sign * epsilon * v for name, w, v in zip(names, plain, direction, strict=True)}
+            return torch.autograd.grad(loss({**weights, **moved}), self.alpha)[0]
+
+        forward, backward = slope(1), slope(-1)
         return direct - xi * (forward - backward) / (2 * epsilon)
 
     def training_loss(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
@@ -149,7 +149,8 @@ class Relaxation(AbstractPhase):
             penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
             if penalty is not None:
                 loss = loss + mixing[group, 1] * penalty
-        return loss
+        held = self._problem.guard.penalty(weights)
+        return loss if held is None else loss + held
 
     def cross_entropy(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
         """Mean cross-entropy of the mixed network on a mini-batch."""

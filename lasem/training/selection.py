@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 from typing import final
 
@@ -15,6 +15,7 @@ from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
+from lasem.training.guard import Guard
 from lasem.training.phase import Fitted, Snapshot
 from lasem.training.plan import Plan
 from lasem.training.weighing import Replaced, Weighing
@@ -39,6 +40,8 @@ class Problem:
     device: torch.device
     seed: tuple[int, ...] = ()
     """Of the random numbers of a search: the learner's seed and the task's position."""
+    guard: Guard = field(default_factory=Guard)
+    """What holds shared knowledge that earlier tasks use."""
 
     def only(self, configuration: Configuration) -> Problem:
         """The same with one configuration to train, from the same start."""
@@ -102,6 +105,7 @@ def weighing(search: AbstractSearch, problem: Problem) -> Weighing:
         problem.task,
         problem.weights,
         replaced=problem.replaced,
+        guard=problem.guard,
         device=problem.device,
     )
 

@@ -17,9 +17,10 @@ from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
 from lasem.training.evaluation import share_right
+from lasem.training.guard import Guard
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
-from lasem.training.weights import TaskWeights, step_of
+from lasem.training.weights import TaskWeights
 
 Replaced = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
@@ -44,6 +45,7 @@ class Weighing(AbstractPhase):
         weights: TaskWeights,
         *,
         replaced: Replaced,
+        guard: Guard | None = None,
         device: torch.device,
     ) -> None:
         """Start before the first epoch.
@@ -57,11 +59,13 @@ class Weighing(AbstractPhase):
             task: images and labels.
             weights: initial values.
             replaced: see ``Replaced``.
+            guard: what holds shared knowledge that earlier tasks use; nothing if not given.
             device: where to compute.
         """
         self.task, self.config = task, config
         self._net, self._sharing, self._search, self._space = net, sharing, search, space
         self._weights, self._replaced = weights, replaced
+        self._guard = guard if guard is not None else Guard()
         start = search.init(len(space))
         self.search_state: SearchState = replace(start, mass=start.mass.to(device))
         self.commit_epoch: int | None = None
@@ -77,8 +81,8 @@ class Weighing(AbstractPhase):
         return self._weights.named()
 
     def scale(self, name: str) -> float:
-        """Shared knowledge and factors move as the mechanism says."""
-        return step_of(self._sharing, name)
+        """Shared knowledge and factors move as the mechanism says, unless they are held."""
+        return self._guard.scale(self._sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
@@ -103,8 +107,9 @@ class Weighing(AbstractPhase):
         logits = mixture.logits(parts, features, dropout)
         losses = -log_likelihood(logits, batch.labels).mean(dim=1)
         loss = posterior.to(losses) @ losses
-        penalty = mixture.penalty(parts, posterior)
-        return loss if penalty is None else loss + penalty
+        for penalty in (mixture.penalty(parts, posterior), self._guard.penalty(weights)):
+            loss = loss if penalty is None else loss + penalty
+        return loss
 
     def accuracy(self, weights: Named) -> float:
         """Of the leading configuration."""

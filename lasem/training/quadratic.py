@@ -1,0 +1,73 @@
+"""A sum of quadratic terms, one for each earlier task, that holds weights where those tasks need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from lasem.training.phase import Named
+from lasem.training.weights import part_of
+
+
+@final
+@dataclass(frozen=True)
+class Quadratic:
+    """sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, kept as sum_p G_p (theta_p - m_p)^2 + c, which loses nothing.
+
+    G = sum_i F_i and m = sum_i F_i theta*_i / G. Both are brought up to date as a running mean and variance are, so
+    that nothing cancels.
+    """
+
+    importance: Mapping[str, Tensor]
+    """G, by the weights' names."""
+    anchor: Mapping[str, Tensor]
+    """m, by the weights' names."""
+    constant: Tensor
+    """c, shape ()."""
+
+    @classmethod
+    def from_named(cls, flat: Named) -> Quadratic:
+        """Build what ``named`` flattened."""
+        return cls(part_of(flat, "importance"), part_of(flat, "anchor"), flat["constant"])
+
+    def named(self) -> dict[str, Tensor]:
+        """Every tensor under one flat name: ``importance.NAME``, ``anchor.NAME`` and ``constant``."""
+        flat = {f"importance.{name}": value for name, value in self.importance.items()}
+        flat |= {f"anchor.{name}": value for name, value in self.anchor.items()}
+        return {**flat, "constant": self.constant}
+
+    def value(self, weights: Named) -> Tensor:
+        """The sum at some weights, a scalar; weights that it does not know are free."""
+        total = self.constant
+        for name, importance in sorted(self.importance.items()):  # a loaded one has another order, and a sum goes by it
+            if name in weights:
+                total = total + (importance * (weights[name] - self.anchor[name]).square()).sum()
+        return total
+
+
+def with_term(before: Quadratic | None, importances: Named, weights: Named) -> Quadratic:
+    """The sum with one more task's term in it.
+
+    Args:
+        before: the sum so far, if there is any.
+        importances: F of the task, by the weights' names; other weights of the sum stay as they are.
+        weights: theta* after the task.
+    """
+    constant = torch.zeros_like(next(iter(weights.values()))).sum() if before is None else before.constant
+    importance = {} if before is None else dict(before.importance)
+    anchor = {} if before is None else dict(before.anchor)
+    for name in sorted(importances):
+        if name not in importance:
+            importance[name], anchor[name] = importances[name], weights[name]
+            continue
+        total = importance[name] + importances[name]
+        # a weight that no task needs (dead ReLU) has no mean; any place will do
+        share = torch.where(total > 0, importances[name] / total, 1.0)
+        moved = weights[name] - anchor[name]
+        constant = constant + (importance[name] * share * moved.square()).sum()
+        importance[name], anchor[name] = total, anchor[name] + share * moved
+    return Quadratic(importance, anchor, constant)
