@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from learner.fixture import SHARINGS, tiny_net, tiny_task
+
+from lasem.search import DARTS, EM
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.space import full
+from lasem.training import (
+    Guard,
+    Loop,
+    Problem,
+    Quadratic,
+    Relaxation,
+    TrainingConfig,
+    Weighing,
+    with_term,
+)
+from lasem.training.phase import AbstractPhase, Batch
+
+from .fixture import random_weights
+
+CPU = torch.device("cpu")
+NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
+
+
+def problem_of(guard: Guard, sharing: AbstractSharing, **training: Any) -> Problem:
+    net, task, space = tiny_net(), tiny_task(), full(2)
+    weights = random_weights(net, sharing, tuple(space), task.num_classes, torch.float32)
+    config = TrainingConfig(epochs=3, batch_size=5, **training)
+    return Problem(net, sharing, config, task, space, weights, {}, CPU, guard=guard)
+
+
+def weighing_of(problem: Problem) -> Weighing:
+    return Weighing(
+        problem.net,
+        problem.sharing,
+        EM(**NEVER),
+        problem.config,
+        problem.space,
+        problem.task,
+        problem.weights,
+        replaced={},
+        guard=problem.guard,
+        device=CPU,
+    )
+
+
+def phases(problem: Problem) -> list[AbstractPhase]:
+    return [
+        weighing_of(problem),
+        Relaxation(DARTS(first_task="search"), problem),
+        Relaxation(DARTS(first_task="search", order="second"), problem),
+    ]
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@pytest.mark.parametrize("which", range(3), ids=["em", "darts", "darts-second"])
+def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing: AbstractSharing) -> None:
+    phase = phases(problem_of(Guard(read_only=frozenset({1})), sharing, optimiser="adamw", weight_decay=0.1))[which]
+    before = {name: value.clone() for name, value in phase.initial().items()}
+    loop = Loop(phase, seeds=(1, 2), device=CPU)
+    while not loop.finished:
+        loop.run_epoch()
+    for name, value in loop.weights.items():
+        held = name.startswith("layer.1.shared.")
+        assert torch.equal(value, before[name]) == held, name
+        assert value.requires_grad != held, name
+    tensors, _ = loop.state()
+    assert not [name for name in tensors if name.startswith("optimiser.layer.1.shared.")]
+
+
+def test_a_held_loop_goes_on_to_the_same_bits() -> None:
+    problem = problem_of(Guard(read_only=frozenset({0})), HardSharing())
+    whole, first, second = (Loop(weighing_of(problem), seeds=(1, 2), device=CPU) for _ in range(3))
+    for _ in range(3):
+        whole.run_epoch()
+    first.run_epoch()
+    second.load_state(*first.state())
+    second.run_epoch()
+    second.run_epoch()
+    assert all(torch.equal(value, second.weights[name]) for name, value in whole.weights.items())
+
+
+@pytest.mark.parametrize("which", range(2), ids=["em", "darts"])
+def test_the_penalty_is_in_the_loss(which: int) -> None:
+    free = problem_of(Guard(), HardSharing())
+    flat = free.weights.named()
+    shared = {name: value for name, value in flat.items() if ".shared." in name}
+    importances = {name: torch.rand_like(value) for name, value in shared.items()}
+    anchor = {name: torch.randn_like(value) for name, value in shared.items()}
+    held = replace(free, guard=Guard(quadratic=with_term(None, importances, anchor), strength=3.0))
+    expected = 0.0
+    for name, value in shared.items():
+        for f, m, w in zip(importances[name].flatten(), anchor[name].flatten(), value.flatten(), strict=True):
+            expected += 1.5 * float(f) * (float(w) - float(m)) ** 2
+    x, labels = next(free.task.train.batches(5, device=CPU, generator=torch.Generator().manual_seed(0)))
+    batch = Batch(x, labels, free.task.name)
+    with_held, without = (
+        float(phases(p)[which].loss(p.weights.named(), batch, torch.Generator().manual_seed(1))) for p in (held, free)
+    )
+    assert with_held - without == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -> None:
+    start = problem_of(Guard(), HardSharing()).weights.named()
+    name = "layer.0.shared.weight"
+    matters = torch.zeros_like(start[name])
+    matters[0] = 50.0
+    guard = Guard(quadratic=with_term(None, {name: matters}, {name: start[name]}), strength=1.0)
+    moved = []
+    for held in (guard, Guard()):
+        problem = problem_of(held, HardSharing(), optimiser="sgd", momentum=0.0, learning_rate=0.01)
+        loop = Loop(weighing_of(problem), seeds=(1, 2), device=CPU)
+        while not loop.finished:
+            loop.run_epoch()
+        moved.append((loop.weights[name] - start[name]).detach().flatten(1).norm(dim=1))
+    assert moved[0][0] < 0.5 * moved[1][0]
+    assert (moved[0][1:] > 0.7 * moved[1][1:]).all()
+
+
+def test_sums_of_quadratics_are_what_their_terms_add_up_to() -> None:
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*names: str) -> dict[str, torch.Tensor]:
+        return {name: torch.rand(4, dtype=torch.float64, generator=generator) for name in names}
+
+    terms = [(draw("a", "b"), draw("a", "b")), (draw("a"), draw("a")), (draw("a", "c"), draw("a", "c"))]
+    terms[1][0]["a"][2] = terms[0][0]["a"][2] = 0.0  # no task so far needs this one
+    total = None
+    for importances, anchors in terms:
+        total = with_term(total, importances, anchors)
+    assert total is not None
+    for _ in range(3):
+        weights = draw("a", "b", "c", "unknown")
+        expected = sum(
+            float(f * (weights[name][i] - anchors[name][i]) ** 2)
+            for importances, anchors in terms
+            for name, values in importances.items()
+            for i, f in enumerate(values)
+        )
+        assert float(total.value(weights)) == pytest.approx(expected, rel=1e-12)
+        again = Quadratic.from_named(dict(reversed(total.named().items())))
+        assert torch.equal(again.value(weights), total.value(weights))
+
+
+def test_parts_that_are_not_there_are_free() -> None:
+    quadratic = with_term(None, {"a": torch.ones(2)}, {"a": torch.zeros(2)})
+    assert float(quadratic.value({"b": torch.ones(3)})) == 0.0
+    assert Guard().penalty({"a": torch.ones(2)}) is None
