@@ -1,10 +1,13 @@
 """Tasks, streams of tasks, and readers that cut them out of tensors, parquet files, image folders and digits."""
 
+from lasem.data.benchmarks import BENCHMARKS
 from lasem.data.cut import CutSettings
 from lasem.data.digits import DigitsReader, DigitStyle
 from lasem.data.folders import FolderReader
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
+from lasem.data.labelled import Labelled
 from lasem.data.parquet import ParquetReader
+from lasem.data.planted import PlantedReader
 from lasem.data.seeds import child_generator
 from lasem.data.split import Split, Standardise, channel_statistics, make_splits, standardise
 from lasem.data.stream import AbstractReader, TaskStream
@@ -12,6 +15,7 @@ from lasem.data.task import Task
 from lasem.data.tensors import TensorReader
 
 __all__ = [
+    "BENCHMARKS",
     "AbstractImages",
     "AbstractReader",
     "CutSettings",
@@ -19,7 +23,9 @@ __all__ = [
     "DigitsReader",
     "FileImages",
     "FolderReader",
+    "Labelled",
     "ParquetReader",
+    "PlantedReader",
     "SelectedImages",
     "Split",
     "Standardise",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from lasem.errors import ConfigError, DataError, check_range
@@ -12,6 +13,19 @@ def check_count(setting: str, value: int, *, least: int, most: int | None = None
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{setting} must be an integer; got {value!r}.")
     check_range(setting, value, least=least, most=most)
+
+
+def check_memory(num_bytes: int, what: str) -> None:
+    """Raise DataError if something needs more memory than the machine has."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not tell
+        return
+    if num_bytes > there:
+        raise DataError(
+            f"Expected {what} to fit into memory; they need {num_bytes / 2**30:.1f} GiB, and the machine has "
+            f"{there / 2**30:.1f} GiB. Use fewer or smaller images, or a folder of image files, which may wait on disk."
+        )
 
 
 def check_unique(names: Sequence[str], what: str) -> None:

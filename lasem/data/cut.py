@@ -86,24 +86,35 @@ def cut(
         DataError: if a class that is drawn has too few images, or there are labels without a class.
         ConfigError: if there are too few classes for the tasks.
     """
-    check_unique(class_names, "class")
-    outside = labels[(labels < 0) | (labels >= len(class_names))]
-    if len(outside):
-        raise DataError(
-            f"Expected labels from 0 to {len(class_names) - 1}, one for each of {len(class_names)} classes; got "
-            f"{int(outside[0])}."
-        )
+    check_classes(labels, class_names)
+    present = torch.unique(labels)
+    num_tasks = _num_tasks(settings, len(present))
+    drawn = present[torch.randperm(len(present), generator=child_generator(seed, _CLASSES))]
+    chosen = torch.split(drawn[: num_tasks * settings.classes_per_task], settings.classes_per_task)
+    return cut_classes(settings, labels, parts, class_names, seed, [task.tolist() for task in chosen])
+
+
+def cut_classes(
+    settings: CutSettings,
+    labels: Tensor,
+    parts: Tensor,
+    class_names: Sequence[str],
+    seed: int,
+    chosen: Sequence[Sequence[int]],
+) -> tuple[TaskCut, ...]:
+    """Choose the images of tasks whose classes are known, which may be in several tasks; see ``cut``.
+
+    A class has the same images in every task that it is in.
+    """
+    check_classes(labels, class_names)
     groups = labels * len(PARTS) + parts
     sizes = groups.bincount(minlength=len(class_names) * len(PARTS)).tolist()
     by_group = torch.split(groups.argsort(stable=True), sizes)
     has_valid, has_test = bool((parts == VALID).any()), bool((parts == TEST).any())
 
-    present = torch.unique(labels)
-    num_tasks = _num_tasks(settings, len(present))
-    drawn = present[torch.randperm(len(present), generator=child_generator(seed, _CLASSES))]
     tasks = []
-    for chosen in torch.split(drawn[: num_tasks * settings.classes_per_task], settings.classes_per_task):
-        numbers = chosen.sort().values.tolist()
+    for classes in chosen:
+        numbers = sorted(classes)
         images: list[tuple[Tensor, Tensor, Tensor]] = []
         for number in numbers:
             shuffled = []
@@ -124,6 +135,17 @@ def cut(
             )
         )
     return tuple(tasks)
+
+
+def check_classes(labels: Tensor, class_names: Sequence[str]) -> None:
+    """Raise DataError for a label without a class, or a class name that comes twice."""
+    check_unique(class_names, "class")
+    outside = labels[(labels < 0) | (labels >= len(class_names))]
+    if len(outside):
+        raise DataError(
+            f"Expected labels from 0 to {len(class_names) - 1}, one for each of {len(class_names)} classes; got "
+            f"{int(outside[0])}."
+        )
 
 
 def used_positions(cuts: Sequence[TaskCut]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
@@ -14,6 +14,7 @@ from lasem.data.checks import check_image_settings
 from lasem.data.cut import TRAIN, CutSettings, cut, stream_of_cuts, used_positions
 from lasem.data.decode import Channels
 from lasem.data.images import AbstractImages, FileImages, TensorImages, in_chunks
+from lasem.data.labelled import Labelled
 from lasem.data.names import SPLIT_NAMES, existing_path, stream_name
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.errors import DataError, check_range, nearest
@@ -47,6 +48,21 @@ class FolderReader(CutSettings, AbstractReader):
 
     def open(self, seed: int) -> TaskStream:
         """See AbstractReader. Reads the header of every image that a task uses, and decodes what fits into memory."""
+        found = self.labelled()
+        cuts = cut(self, found.labels, found.parts, found.class_names, seed)
+        used = used_positions(cuts)
+        images = found.take(used)
+        return stream_of_cuts(
+            cuts,
+            images,
+            used,
+            name=stream_name(existing_path(self.path)),
+            standardise=self.standardise,
+            look_at=_decode_all if isinstance(images, FileImages) else None,
+        )
+
+    def labelled(self) -> Labelled:
+        """Every image's class and split; no image is opened yet."""
         place = existing_path(self.path)
         if not place.is_dir():
             raise DataError(f"Expected a folder of images at {place}, but it is a file.")
@@ -55,21 +71,12 @@ class FolderReader(CutSettings, AbstractReader):
         number_of = {name: number for number, name in enumerate(class_names)}
         labels = torch.tensor([number_of[name] for _, name, _ in found])
         parts = torch.tensor([part for part, _, _ in found])
-        cuts = cut(self, labels, parts, class_names, seed)
-        used = used_positions(cuts)
+        return Labelled(labels, parts, class_names, lambda used: self._images([found[p][2] for p in used.tolist()]))
 
-        files = FileImages(
-            [found[position][2] for position in used.tolist()], channels=self.channels, size=self.image_size
-        )
+    def _images(self, paths: Sequence[Path]) -> AbstractImages:
+        files = FileImages(paths, channels=self.channels, size=self.image_size)
         fits = len(files) * int(np.prod(files.shape)) <= self.memory_limit_mb * 2**20
-        return stream_of_cuts(
-            cuts,
-            TensorImages(files.take(torch.arange(len(files)))) if fits else files,
-            used,
-            name=stream_name(place),
-            standardise=self.standardise,
-            look_at=None if fits else _decode_all,
-        )
+        return TensorImages(files.take(torch.arange(len(files)))) if fits else files
 
 
 def _decode_all(images: AbstractImages) -> None:

@@ -13,15 +13,17 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_image_settings
-from lasem.data.cut import TRAIN, CutSettings, cut, stream_of_cuts, used_positions
+from lasem.data.checks import check_image_settings, check_memory
+from lasem.data.cut import TRAIN, CutSettings
 from lasem.data.decode import Channels, decode
 from lasem.data.images import TensorImages
+from lasem.data.labelled import Labelled
 from lasem.data.names import SPLIT_NAMES, existing_path, stream_name
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.errors import DataError, nearest
 
 _ROWS_AT_ONCE = 256
+_SLACK_ROWS, _SLACK_BYTES, _MOST_EXPANSION = 10**5, 2**26, 100
 
 
 @final
@@ -53,14 +55,15 @@ class ParquetReader(CutSettings, AbstractReader):
 
     def open(self, seed: int) -> TaskStream:
         """See AbstractReader. Decodes every image that a task uses."""
-        place = existing_path(self.path)
-        files = _files_of_splits(place)
+        return self.labelled().disjoint(self, seed, stream_name(existing_path(self.path)))
+
+    def labelled(self) -> Labelled:
+        """Every row's label and split; no image is decoded yet."""
+        files = _files_of_splits(existing_path(self.path))
         labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
-        cuts = cut(self, torch.cat(labels), parts, class_names, seed)
-        used = used_positions(cuts)
-        images = self._decode([(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)], used)
-        return stream_of_cuts(cuts, images, used, name=stream_name(place), standardise=self.standardise)
+        rows = [(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)]
+        return Labelled(torch.cat(labels), parts, class_names, lambda used: self._decode(rows, used))
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
         images, first = torch.empty(0, dtype=torch.uint8), ""
@@ -75,6 +78,7 @@ class ParquetReader(CutSettings, AbstractReader):
                     )
                 image = decode(cell, where, channels=self.channels, size=self.image_size)
                 if place == 0:
+                    check_memory(len(used) * image.numel(), f"the images of {file.parent}")
                     images, first = torch.empty(len(used), *image.shape, dtype=torch.uint8), where
                 if image.shape != images.shape[1:]:
                     raise DataError(
@@ -144,6 +148,7 @@ def _read_labels(files: Sequence[Path], image_column: str, label_column: str) ->
     named: list[list[str] | None] = []
     for file in files:
         with _opened(file) as parquet:
+            _check_claims(parquet, file)
             schema = parquet.schema_arrow
             for column in (image_column, label_column):
                 if column not in schema.names:
@@ -176,6 +181,19 @@ def _read_labels(files: Sequence[Path], image_column: str, label_column: str) ->
                     f"column '{label_column}' holds {value}."
                 )
     return [torch.tensor(of_file, dtype=torch.int64) for of_file in values], names
+
+
+def _check_claims(parquet: Any, file: Path) -> None:
+    """Meet a file that claims far more than its bytes can hold before any memory is taken for it."""
+    size, about = file.stat().st_size, parquet.metadata
+    groups = [about.row_group(group) for group in range(about.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    largest = max((group.total_byte_size for group in groups), default=0)
+    if rows != about.num_rows or rows > size + _SLACK_ROWS or largest > _MOST_EXPANSION * size + _SLACK_BYTES:
+        raise DataError(
+            f"Expected a parquet file of images, but {file} cannot be read: it claims {about.num_rows:,} rows and "
+            f"{largest:,} bytes in a group of them, in a file of {size:,} bytes. Download it again."
+        )
 
 
 def _types(values: Sequence[Sequence[Any]]) -> set[type]:

@@ -37,11 +37,7 @@ class Task:
     test: Split
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
-            raise DataError(
-                f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', for it becomes a "
-                f"folder's name; got {self.name!r}."
-            )
+        check_task_name(self.name)
         if len(self.classes) < 2:
             raise DataError(f"Task '{self.name}' needs at least 2 classes; got {len(self.classes)}: {self.classes}.")
         check_unique(self.classes, f"class of task '{self.name}'")
@@ -124,6 +120,15 @@ class Task:
             classes = [str(number) for number in numbers.tolist()]
             given = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(given, where, strict=True)]
         return cls(name, tuple(classes), *make_splits(given[0], given[1], given[2], standardise))
+
+
+def check_task_name(name: str) -> None:
+    """Raise DataError unless a name can name a task and its folder."""
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise DataError(
+            f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', for it becomes a "
+            f"folder's name; got {name!r}."
+        )
 
 
 def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:

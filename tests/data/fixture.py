@@ -53,13 +53,15 @@ def write_parquet(
     names: Sequence[str] | None = None,
     plain: bool = False,
     rows_in_group: int = 7,
+    image: str = "image",
+    label: str = "label",
 ) -> None:
     """Write as the Hugging Face library does; ``plain`` cells are bytes instead of a struct."""
     cells = [png(image) for image in images]
     column = pa.array(cells) if plain else pa.array([{"bytes": cell, "path": "x.png"} for cell in cells])
-    table = pa.table({"image": column, "label": pa.array(list(labels)), "other": pa.array(np.arange(len(labels)))})
+    table = pa.table({image: column, label: pa.array(list(labels)), "other": pa.array(np.arange(len(labels)))})
     if names is not None:
-        features = {"label": {"names": list(names), "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+        features = {label: {"names": list(names), "_type": "ClassLabel"}, image: {"_type": "Image"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, file, row_group_size=rows_in_group)

@@ -171,3 +171,22 @@ def test_real_images_with_the_papers_budget() -> None:
     images, _ = next(first.train.batches(170))
     torch.testing.assert_close(images.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(images.std(dim=(0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+
+
+def test_a_file_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of one value takes a few bytes for any number of rows."""
+    column = pa.array([b"x"] * 300_000).dictionary_encode()
+    table = pa.table({"image": column.cast(pa.binary()), "label": pa.array([0] * 300_000)})
+    pq.write_table(table, tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 10_000
+    with pytest.raises(DataError, match=r"bomb\.parquet cannot be read: it claims 300,000 rows"):
+        read(tmp_path / "bomb.parquet").open(0)
+    pq.write_table(
+        pa.table({"image": [bytes(10**8), b""], "label": [0, 1]}), tmp_path / "zeros.parquet", compression="zstd"
+    )
+    with pytest.raises(DataError, match=r"zeros\.parquet cannot be read: it claims .* bytes in a group"):
+        read(tmp_path / "zeros.parquet").open(0)
+    write_parquet(tmp_path / "insects.parquet", IMAGES, LABELS, NAMES)
+    monkeypatch.setattr("lasem.data.checks.os.sysconf", lambda _: 10)
+    with pytest.raises(DataError, match=r"Expected the images of .* to fit into memory"):
+        read(tmp_path / "insects.parquet").open(0)

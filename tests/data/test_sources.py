@@ -1,0 +1,132 @@
+"""A task from folders and parquet files: which images train, validate and test, and how they are made to fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lasem.data import Task
+from lasem.data.decode import decode
+from lasem.data.sources import Source, task_from
+from lasem.errors import DataError
+
+from .fixture import random_images, write_parquet
+
+
+def write_images(place: Path, classes: dict[str, int], size: int = 4, seed: int = 0) -> Path:
+    generator = np.random.default_rng(seed)
+    for name, count in classes.items():
+        (place / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / name / f"{number:03d}.png")
+    return place
+
+
+def pixels_of(task: Task) -> list[set[bytes]]:
+    return [
+        {image.numpy().tobytes() for image in split.images.take(torch.arange(len(split)))}
+        for split in (task.train, task.valid, task.test)
+    ]
+
+
+def source(place: Path) -> Source:
+    return Source(path=str(place))
+
+
+def test_a_share_of_each_class_validates_and_nothing_is_lost(tmp_path: Path) -> None:
+    place = write_images(tmp_path / "all", {"a": 20, "b": 7, "c": 2})
+    task = task_from("t", source(place), image_size=4, channels=3, seed=0)
+    train, valid, test = pixels_of(task)
+    assert task.classes == ("a", "b", "c")
+    assert task.train.labels.bincount().tolist() == [17, 6, 1]
+    assert task.valid.labels.bincount().tolist() == [3, 1, 1]
+    assert task.test is task.valid
+    assert (len(train | valid), train & valid, test) == (29, set(), valid)
+    again = task_from("t", source(place), image_size=4, channels=3, seed=0)
+    other = task_from("t", source(place), image_size=4, channels=3, seed=1)
+    assert pixels_of(again) == pixels_of(task) != pixels_of(other)
+    for split in (task.train, task.valid):
+        for image, label in zip(split.images.take(torch.arange(len(split))), split.labels.tolist(), strict=True):
+            files = (place / task.classes[label]).iterdir()
+            assert any(torch.equal(image, decode(file, "", channels=3)) for file in files)
+
+
+def test_other_places_validate_and_test(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", {"a": 3, "b": 3})
+    valid = write_images(tmp_path / "valid", {"b": 2}, size=6, seed=1)
+    test = write_images(tmp_path / "test", {"a": 1, "b": 2}, size=5, seed=2)
+    task = task_from("t", source(train), source(valid), source(test), image_size=4, channels=1, seed=0)
+    assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 2, 3]
+    assert task.image_shape == (1, 4, 4)
+    assert task.valid.labels.tolist() == [1, 1]  # by name, not by place in its own folder
+    expected = decode(valid / "b/000.png", "", channels=1, size=4)
+    assert torch.equal(task.valid.images.take(torch.tensor([0]))[0], expected)
+    assert torch.equal(task.test.mean, task.train.mean)
+
+
+def test_splits_that_the_place_has_are_used(tmp_path: Path) -> None:
+    for part, count in (("train", 3), ("val", 2), ("test", 1)):
+        write_images(tmp_path / "data" / part, {"a": count, "b": count}, seed=count)
+    task = task_from("t", source(tmp_path / "data"), image_size=4, channels=3, seed=0)
+    assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 4, 2]
+    part = source(tmp_path / "data").part(2, 4, 3)
+    assert len(part.positions) == 2
+    (tmp_path / "data/test").rename(tmp_path / "apart")
+    with pytest.raises(DataError, match=r"Expected a split 'test' in .*; there are train"):
+        source(tmp_path / "data").part(2, 4, 3)
+
+
+def test_parquet_is_read_as_folders_are(tmp_path: Path) -> None:
+    images = random_images(8, (3, 4, 4))
+    write_parquet(tmp_path / "train.parquet", images[:6], [0, 1, 0, 1, 0, 1], names=["x", "y"])
+    write_parquet(tmp_path / "test.parquet", images[6:], [1, 0], names=["x", "y"])
+    whole = task_from("t", source(tmp_path), image_size=4, channels=3, seed=0)
+    assert whole.classes == ("x", "y")
+    assert [len(split) for split in (whole.train, whole.valid, whole.test)] == [4, 2, 2]
+    one = task_from(
+        "t",
+        source(tmp_path / "train.parquet"),
+        test=source(tmp_path / "test.parquet"),
+        image_size=4,
+        channels=3,
+        seed=0,
+    )
+    assert pixels_of(one) == pixels_of(whole)
+
+
+def test_the_first_images_say_size_and_channels(tmp_path: Path) -> None:
+    assert source(write_images(tmp_path / "colour", {"a": 1, "b": 1}, size=5)).find_shape() == (5, 3)
+    for name in "ab":
+        (tmp_path / "grey" / name).mkdir(parents=True)
+        grey = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
+        Image.fromarray(grey).convert("RGB").save(tmp_path / "grey" / name / "0.png")
+    assert source(tmp_path / "grey").find_shape() == (6, 1)
+    Image.new("RGB", (8, 7)).save(tmp_path / "grey/a/0.png")
+    with pytest.raises(DataError, match=r"got 6x6 and 7x8 \(height x width\).*--image-size"):
+        source(tmp_path / "grey").find_shape()
+    assert source(tmp_path / "grey").find_shape(4)[0] == 4
+    for name in "ab":
+        Image.new("L", (300, 300)).save(tmp_path / f"grey/{name}/0.png")
+    with pytest.raises(DataError, match=r"at most 256 pixels a side.*got 300x300"):
+        source(tmp_path / "grey").find_shape()
+
+
+def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", {"cat": 3, "dog": 1})
+    strange = write_images(tmp_path / "strange", {"cta": 1})
+    with pytest.raises(DataError, match=r"Class 'dog' has too few images in .*at least 2.*--valid"):
+        task_from("t", source(train), image_size=4, channels=3, seed=0)
+    with pytest.raises(DataError, match=r"Expected only the task's classes \(cat, dog\).*'cta'. Did you mean 'cat'"):
+        task_from("t", source(train), source(strange), image_size=4, channels=3, seed=0)
+    with pytest.raises(DataError, match="needs at least 2 classes"):
+        task_from("t", source(strange), source(strange), image_size=4, channels=3, seed=0)
+    with pytest.raises(DataError, match="Expected a file or folder at"):
+        task_from("t", source(tmp_path / "nowhere"), image_size=4, channels=3, seed=0)
+    (tmp_path / "train/cat/broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        task_from("t", source(train), source(train), image_size=4, channels=3, seed=0)
