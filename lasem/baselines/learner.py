@@ -14,7 +14,7 @@ from lasem.data import Split, Task
 from lasem.errors import ConfigError
 from lasem.learner import AbstractLearner, Images, find_device
 from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.records import TaskRecord
 from lasem.training import OnEpoch, TrainingConfig, TrainingState, follow, share_right
 
@@ -25,7 +25,7 @@ class BaselineLearner(AbstractLearner):
 
     def __init__(
         self,
-        net: Net,
+        net: AbstractNet,
         method: AbstractMethod,
         *,
         training: TrainingConfig | None = None,
@@ -47,6 +47,12 @@ class BaselineLearner(AbstractLearner):
         """
         if seed < 0:
             raise ConfigError(f"A seed must be at least 0; got {seed}.")
+        if not isinstance(net, Net):
+            raise ConfigError(
+                f"Method '{method.name}' looks into the layers of a plain convolutional network (Net); got "
+                f"{type(net).__name__}. Choose such a network, or learn this one with Learner: sharing and search take "
+                f"any network."
+            )
         self.net, self.method, self.seed = net, method, seed
         self.training = training if training is not None else TrainingConfig(**method.training)
         method.check(net, self.training)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from lasem.errors import check_choice, check_range
-from lasem.nets import NETS, ImageShape, InitialWeights, Net, for_images
+from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
 
 AUTO = "auto"
 """The network that the paper's choices suggest for the images' size."""
@@ -39,8 +39,9 @@ class NetChoice:
         if self.initial is not None:
             check_choice("NetChoice.initial", self.initial, ("he", "paper"))
 
-    def build(self, image_shape: ImageShape) -> Net:
+    def build(self, image_shape: ImageShape) -> AbstractNet:
         """Build the network for images of (channels, height, width)."""
-        net = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
+        net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
         given: dict[str, Any] = {"hidden": self.hidden, "dropout": self.dropout, "initial": self.initial}
-        return replace(net, **{field: value for field, value in given.items() if value is not None})
+        built: AbstractNet = replace(net, **{field: value for field, value in given.items() if value is not None})
+        return built

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,10 @@ from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
 Weights = Mapping[str, Tensor]
 """A block's weights by name."""
 
+Value = Any
+"""What one block passes to the next: a tensor of shape (batch, ...), or a tuple of such tensors where something passes
+by the next block, as a skip connection does."""
+
 
 class AbstractBlock(ABC):
     """One transferable layer, or several that always go together, as a pure function of its weights."""
@@ -26,25 +30,70 @@ class AbstractBlock(ABC):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every weight by name; kernels are ``(out, in, ...)``, everything else has one dimension."""
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The names of the weights that are kernels, which a mechanism may factorise."""
+        return tuple(name for name, shape in self.shapes.items() if len(shape) > 1)
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every running statistic by name; they always belong to a task and are not trained.
+
+        Names differ from the weights'. A block that has any evaluates with them, and measures them in training.
+        """
+        return {}
+
+    def initial_statistics(self) -> dict[str, Tensor]:
+        """Statistics before anything was measured, on the CPU, shaped as ``statistics`` says."""
+        return {}
+
+    pretrained: bool = False
+    """Whether ``initial`` gives weights that were learned elsewhere, the same ones every time."""
+
+    def fresh_share(self, keep: float) -> float:
+        """How much of fresh weights w' goes into weights w of which a share is kept (``specific_shrink``).
+
+        Fresh weights are drawn at random, and s w + sqrt(1 - s^2) w' has the deviation of both. Pretrained ones are
+        not: w came from them, so that it goes back towards them on a straight line, s w + (1 - s) w'.
+        """
+        return 1 - keep if self.pretrained else math.sqrt(1 - keep**2)
+
     @abstractmethod
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
         """Fresh weights on the CPU, shaped as ``shapes`` says."""
 
     @abstractmethod
-    def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
+    def preactivate(self, weights: Weights, x: Value) -> Tensor:
         """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, without it."""
 
-    def activate(self, weights: Weights, x: Tensor) -> Tensor:
+    def activate(self, weights: Weights, x: Value) -> Value:
         """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, a ReLU; entries apart."""
         return F.relu(self.preactivate(weights, x), inplace=True)
 
-    def reduce(self, x: Tensor) -> Tensor:
+    def reduce(self, x: Value) -> Value:
         """What follows the activation and has no weights: pooling, if there is any."""
         return x
 
-    def apply(self, weights: Weights, x: Tensor) -> Tensor:
-        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch for itself."""
+    def apply(self, weights: Weights, x: Value) -> Value:
+        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch for itself.
+
+        Args:
+            weights: shaped as ``shapes`` says, and the statistics, if the block has any.
+            x: what the block before gave.
+        """
         return self.reduce(self.activate(weights, x))
+
+    def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
+        """Run the block on one mini-batch of training, normalised by the mini-batch itself where it has statistics.
+
+        Args:
+            weights: as in ``apply``; they are only read.
+            x: what the block before gave for one mini-batch.
+
+        Returns:
+            The output, and the statistics after the mini-batch.
+        """
+        return self.apply(weights, x), {}
 
     @property
     def num_parameters(self) -> int:

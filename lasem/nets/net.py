@@ -1,19 +1,21 @@
-"""A network: blocks that may be transferred, and a head that is always a task's own."""
+"""A plain convolutional network: convolutions one after another, linear layers, and the head."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from lasem.errors import ConfigError, check_choice, check_range
+from lasem.nets.abstract import AbstractNet
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights
+from lasem.settings import to_plain
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Net:
+class Net(AbstractNet):
     """A convolutional network as settings: a saved model holds them and builds the network again.
 
     Raises:
@@ -77,6 +79,10 @@ class Net:
     def depth(self) -> int:
         """Number of layers that may be transferred."""
         return len(self.channels) + len(self.linear)
+
+    def description(self) -> dict[str, Any]:
+        """The settings."""
+        return to_plain(self)
 
     def _convolutions(self) -> list[ConvBlock]:
         inputs = (self.image_shape[0], *self.channels)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from lasem.errors import check_choice
+from lasem.nets.abstract import AbstractNet
 from lasem.nets.net import Net
+from lasem.nets.resnet import ResNet
 
 ImageShape = tuple[int, int, int]
 
@@ -50,13 +52,19 @@ def digits(image_shape: ImageShape = (1, 8, 8)) -> Net:
     return Net(image_shape=image_shape, channels=(16, 16, 32, 32), kernels=(3,) * 4, pools=(1, 2, 1, 2), hidden=(32,))
 
 
-NETS: dict[str, Callable[[ImageShape], Net]] = {
+def resnet(image_shape: ImageShape = (3, 32, 32)) -> ResNet:
+    """The residual network with 17 convolutions."""
+    return ResNet(image_shape=image_shape)
+
+
+NETS: dict[str, Callable[[ImageShape], AbstractNet]] = {
     "cifar": cifar,
     "cifar-6": lambda shape: cifar(shape, depth=6),
     "cifar-8": lambda shape: cifar(shape, depth=8),
     "office-home": office_home,
     "stl-10": stl10,
     "digits": digits,
+    "resnet": resnet,
 }
 """The networks that a name on the command line can mean."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.abstract import AbstractSharing
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of
 
 _OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
 _TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
@@ -43,12 +43,14 @@ _TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
 """(kernel, in, out) of the paper's layers -> (c_kb, c_ts): channels of the knowledge base and of what a task makes."""
 
 _LINEAR_CHANNELS = (4, 8)
+_MOST_NUMBERS = 2**22
+"""Of one layer's U, where the paper does not have the layer."""
 _STRIDE = 2
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Deconvolution(AbstractSharing):
+class Deconvolution(AbstractKernelSharing):
     """Z = transposed_conv(KB, V, stride 2) + b0 and W = Z . U; KB is shared, V, b0, U and the bias are the task's.
 
     Shapes for a convolution k x k from c_in to c_out: KB (c_kb, h, h), V (c_kb, c_ts, f, f), b0 (c_ts,),
@@ -81,68 +83,82 @@ class Deconvolution(AbstractSharing):
         if self.filter_size % 2 == 0:
             raise ConfigError(f"Deconvolution.filter_size must be odd; got {self.filter_size}.")
 
-    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+    def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
         """``knowledge`` of shape (c_kb, h, h')."""
-        knowledge_channels, _ = self._channels(block)
-        return {"knowledge": (knowledge_channels, *(size // _STRIDE + 1 for size in _split(block)[1]))}
+        knowledge_channels, _ = self._channels(kernel)
+        return {"knowledge": (knowledge_channels, *(size // _STRIDE + 1 for size in _split(kernel)[1]))}
 
-    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
-        """``filter`` V, ``filter_bias`` b0, ``combine`` U, and every weight of the layer but the kernel."""
-        knowledge_channels, task_channels = self._channels(block)
+    def task_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
+        """``filter`` V, ``filter_bias`` b0 and ``combine`` U."""
+        knowledge_channels, task_channels = self._channels(kernel)
         return {
             "filter": (knowledge_channels, task_channels, self.filter_size, self.filter_size),
             "filter_bias": (task_channels,),
-            "combine": (task_channels, *_split(block)[0]),
-        } | {name: shape for name, shape in block.shapes.items() if name != "weight"}
+            "combine": (task_channels, *_split(kernel)[0]),
+        }
 
-    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+    def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Glorot-uniform."""
-        shape = self.shared_shapes(block)["knowledge"]
+        shape = self.shared_kernel_shapes(kernel)["knowledge"]
         area = shape[1] * shape[2]
         return {"knowledge": glorot_uniform(shape, area, area * shape[0], generator)}
 
-    def initial_task(
-        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
+    def initial_task_kernel(
+        self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say; the rest as in a plain layer."""
-        own = {name: value for name, value in plain.items() if name != "weight"}
-        shapes = self.task_shapes(block)
+        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say."""
+        own: dict[str, Tensor] = {}
+        shapes = self.task_kernel_shapes(kernel)
         knowledge_channels, task_channels, height, width = shapes["filter"]
         area = height * width
         own["filter"] = glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator)
         own["filter_bias"] = torch.zeros(shapes["filter_bias"])
         own["combine"] = glorot_uniform(shapes["combine"], shapes["combine"][2], shapes["combine"][1], generator)
+        num_pixels = math.prod(_split(kernel)[1])
+        if kernel.pretrained and (self.start != "identity" or num_pixels > task_channels):
+            raise ConfigError(
+                f"DF-CNN with start='{self.start}' cannot begin at a pretrained kernel of shape {kernel.shape}: it "
+                f"makes {num_pixels} pixels from {task_channels} channels. Use hps, tf or low-rank, or leave such "
+                f"layers to the task."
+            )
         if self.start == "glorot":
             return own
-        target = plain["weight"].square().mean().sqrt()
-        num_pixels = math.prod(_split(block)[1])
+        target = plain.square().mean().sqrt()
         if self.start == "identity" and num_pixels <= task_channels:
-            own["filter"] = self._identity_filter(block, shared["knowledge"], task_channels)
+            own["filter"] = self._identity_filter(kernel, shared["knowledge"], task_channels)
             own["combine"] *= target / own["combine"].square().mean().sqrt()
-            own["combine"][:num_pixels] = _by_pixel(block, plain["weight"])  # W is the sum of these alone
+            own["combine"][:num_pixels] = _by_pixel(kernel, plain)  # W is the sum of these alone
         else:
-            made = self.weights(block, shared, own)["weight"]
+            made = self.kernel(kernel, shared, own)
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
         return own
 
     def renewed(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
     ) -> dict[str, Tensor]:
-        """W becomes keep W + sqrt(1 - keep^2) W', made as by an ``identity`` start.
+        """W becomes keep W + sqrt(1 - keep^2) W', made as by an ``identity`` start; so does the rest.
 
-        Without this Z grows from task to task, and with it how far one step moves W.
+        Without this Z grows from task to task, and with it how far one step moves W. (For the share of W', see
+        ``AbstractBlock.fresh_share``.)
         """
-        num_pixels, task_channels = math.prod(_split(block)[1]), len(task["filter_bias"])
-        if self.start != "identity" or num_pixels > task_channels:
+        channels = {kernel.prefix: len(task[f"{kernel.prefix}filter_bias"]) for _, kernel in kernels_of(block)}
+        pixels = {kernel.prefix: math.prod(_split(kernel)[1]) for _, kernel in kernels_of(block)}
+        if self.start != "identity" or any(pixels[prefix] > channels[prefix] for prefix in channels):
             return dict(task)
-        before, away = self.weights(block, shared, task), math.sqrt(1 - keep**2)
+        before, away = self.weights(block, shared, task), block.fresh_share(keep)
         made = {name: keep * value + away * fresh[name].to(value) for name, value in before.items()}
-        combine = task["combine"].clone()
-        combine[:num_pixels] = _by_pixel(block, made.pop("weight"))
-        filters = self._identity_filter(block, shared["knowledge"], task_channels)
-        return {"filter": filters, "filter_bias": torch.zeros_like(task["filter_bias"]), "combine": combine, **made}
+        renewed = {}
+        for name, kernel in kernels_of(block):
+            prefix = kernel.prefix
+            combine = task[f"{prefix}combine"].clone()
+            combine[: pixels[prefix]] = _by_pixel(kernel, made.pop(name))
+            filters = self._identity_filter(kernel, shared[f"{prefix}knowledge"], channels[prefix])
+            renewed[f"{prefix}filter"] = filters
+            renewed[f"{prefix}filter_bias"] = torch.zeros_like(task[f"{prefix}filter_bias"])
+            renewed[f"{prefix}combine"] = combine
+        return renewed | made
 
-    def _identity_filter(self, block: AbstractBlock, knowledge: Tensor, task_channels: int) -> Tensor:
+    def _identity_filter(self, kernel: Kernel, knowledge: Tensor, task_channels: int) -> Tensor:
         """The smallest V with Z_c = 1 at pixel c, 0 elsewhere, or as near to it as the knowledge base allows."""
         channels, side = knowledge.shape[0], self.filter_size
         units = (
@@ -150,46 +166,56 @@ class Deconvolution(AbstractSharing):
             .view(-1, channels, side, side)
             .transpose(0, 1)
         )
-        answers = self._deconvolve(block, knowledge.double(), units, None).flatten(1).T  # (pixels, numbers of a filter)
+        # (pixels, numbers of a filter)
+        answers = self._deconvolve(kernel, knowledge.double(), units, None).flatten(1).T
         wanted = torch.eye(len(answers), task_channels, dtype=torch.float64, device=answers.device)
         found = torch.linalg.pinv(answers) @ wanted
         filters: Tensor = found.view(channels, side, side, task_channels).permute(0, 3, 1, 2).contiguous()
         return filters.to(knowledge.dtype)
 
-    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
-        """The deconvolved kernel, and the task's own bias."""
-        made = self._deconvolve(block, shared["knowledge"], task["filter"], task["filter_bias"])
-        weight = torch.tensordot(task["combine"], made, dims=([0], [0]))
-        own = {name: value for name, value in task.items() if name not in ("filter", "filter_bias", "combine")}
-        return {"weight": weight.reshape(block.shapes["weight"]), **own}
+    def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
+        """The deconvolved kernel."""
+        made = self._deconvolve(kernel, shared["knowledge"], task["filter"], task["filter_bias"])
+        weight: Tensor = torch.tensordot(task["combine"], made, dims=([0], [0])).reshape(kernel.shape)
+        return weight
 
     def step(self, parameter: str) -> float:
         """KB, V and b0 move by ``step_scale``."""
-        return self.step_scale if parameter in ("knowledge", "filter", "filter_bias") else 1.0
+        return self.step_scale if parameter.rpartition(".")[2] in ("knowledge", "filter", "filter_bias") else 1.0
 
-    def _deconvolve(self, block: AbstractBlock, knowledge: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
+    def _deconvolve(self, kernel: Kernel, knowledge: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
         """Z of shape (channels of the filters, kernel's sides)."""
-        height, width = _split(block)[1]
+        height, width = _split(kernel)[1]
         made = F.conv_transpose2d(
             knowledge.unsqueeze(0), filters, bias, stride=_STRIDE, padding=(self.filter_size - 1) // 2
         )
         return made[0, :, :height, :width]  # an even side is cut from the next odd one
 
-    def _channels(self, block: AbstractBlock) -> tuple[int, int]:
-        """c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 times c_out."""
-        (out, inputs), (kernel, _) = _split(block)
-        if len(block.shapes["weight"]) == 2:
+    def _channels(self, kernel: Kernel) -> tuple[int, int]:
+        """c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 times c_out.
+
+        Where U would then have millions of numbers, as in the last stages of a residual network, c_ts is only as large
+        as Z needs to be any kernel: one channel for each pixel.
+        """
+        (out, inputs), (side, other) = _split(kernel)
+        if len(kernel.shape) == 2:
             return _LINEAR_CHANNELS
         rule = out if inputs < out else out + out // 2
-        return _TABLES[self.sizes].get((kernel, inputs, out), (-(-rule // 2), rule))
+        if rule * out * inputs > _MOST_NUMBERS:
+            rule = min(rule, side * other)
+        if kernel.pretrained:
+            rule = max(rule, side * other)
+        return _TABLES[self.sizes].get((side, inputs, out), (-(-rule // 2), rule))
 
 
-def _split(block: AbstractBlock) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Channels (out, in) and spatial sides of a kernel; a linear layer is all space."""
-    shape = block.shapes["weight"]
-    return ((1, 1), (shape[0], shape[1])) if len(shape) == 2 else ((shape[0], shape[1]), (shape[2], shape[3]))
+def _split(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Channels (out, in) and spatial sides of a kernel; a matrix is all space, one dimension counts as two."""
+    out, inputs, *sides = kernel.shape
+    if not sides:
+        return (1, 1), (out, inputs)
+    return (out, inputs), (sides[0], math.prod(sides[1:]))
 
 
-def _by_pixel(block: AbstractBlock, weight: Tensor) -> Tensor:
+def _by_pixel(kernel: Kernel, weight: Tensor) -> Tensor:
     """A kernel as one matrix for each of its pixels, shape (pixels, out, in)."""
-    return weight.reshape(*_split(block)[0], -1).permute(2, 0, 1)
+    return weight.reshape(*_split(kernel)[0], -1).permute(2, 0, 1)

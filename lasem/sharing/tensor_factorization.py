@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ShapeError, check_choice, check_range
-from lasem.nets import AbstractBlock, Weights
+from lasem.nets import Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.abstract import AbstractSharing
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
 
 _PENALTY_EPSILON = 1e-12
 """Inside the square root: the gradient of the Frobenius norm stays finite where the norm vanishes."""
@@ -50,8 +50,11 @@ def tucker_weight(core: Tensor, factors: Sequence[Tensor]) -> Tensor:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class TensorFactorization(AbstractSharing):
-    """W = core x1 U1 x2 U2 ... xN UN; the core is shared, the factors U and the bias are the task's ([Bulat2020]_)."""
+class TensorFactorization(AbstractKernelSharing):
+    """W = core x1 U1 x2 U2 ... xN UN; the core is shared, the factors U and the bias are the task's ([Bulat2020]_).
+
+    A block with several kernels has a core for each.
+    """
 
     name: ClassVar[str] = "tf"
 
@@ -73,44 +76,46 @@ class TensorFactorization(AbstractSharing):
         check_range("TensorFactorization.max_rank", self.max_rank, least=1)
         check_choice("TensorFactorization.start", self.start, ("identity", "glorot"))
 
-    def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+    def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
         """``core`` of shape (R_1, ..., R_N)."""
-        return {"core": tuple(min(size, self.max_rank) for size in block.shapes["weight"])}
+        return {"core": self._ranks(kernel)}
 
-    def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
-        """``factor.n`` of shape (D_n, R_n), and every weight of the layer but the kernel."""
-        sizes = block.shapes["weight"]
-        factors = {f"factor.{n}": (size, min(size, self.max_rank)) for n, size in enumerate(sizes)}
-        return factors | {name: shape for name, shape in block.shapes.items() if name != "weight"}
+    def task_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
+        """``factor.n`` of shape (D_n, R_n)."""
+        pairs = zip(kernel.shape, self._ranks(kernel), strict=True)
+        return {f"factor.{n}": pair for n, pair in enumerate(pairs)}
 
-    def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """A plain kernel cut to the core's ranks and scaled to the inputs left, or Glorot's for random factors."""
-        shape = self.shared_shapes(block)["core"]
+    def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """A plain kernel cut to the core's ranks and scaled to the inputs left, or Glorot's for random factors.
+
+        A pretrained kernel's core is that of its truncated higher-order singular value decomposition
+        ([Kolda2009]_ Section 4.2): nothing is lost within ``max_rank``, and little beyond it.
+        """
+        shape = self._ranks(kernel)
         if self.start == "glorot":
             receptive = torch.Size(shape[2:]).numel()
             return {"core": glorot_uniform(shape, shape[1] * receptive, shape[0] * receptive, generator)}
-        whole = block.shapes["weight"]
-        core = plain["weight"][tuple(slice(rank) for rank in shape)]
-        return {"core": core * math.sqrt(math.prod(whole[1:]) / math.prod(shape[1:]))}
+        if kernel.pretrained:
+            return {"core": tucker_weight(plain, [basis.T for basis in _bases(plain, shape)])}
+        core = plain[tuple(slice(rank) for rank in shape)]
+        return {"core": core * math.sqrt(math.prod(kernel.shape[1:]) / math.prod(shape[1:]))}
 
-    def initial_task(
-        self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
+    def initial_task_kernel(
+        self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Identity or random factors; the rest as in a plain layer."""
-        own = {name: value for name, value in plain.items() if name != "weight"}
-        for name, shape in self.task_shapes(block).items():
-            if name.startswith("factor."):
-                random = self.start == "glorot"
-                own[name] = glorot_uniform(shape, shape[1], shape[0], generator) if random else torch.eye(*shape)
-        return own
+        """Identity or random factors; of a pretrained kernel those that belong to its core."""
+        if self.start == "identity" and kernel.pretrained:
+            return {f"factor.{n}": basis for n, basis in enumerate(_bases(plain, self._ranks(kernel)))}
+        return {
+            name: glorot_uniform(shape, shape[1], shape[0], generator) if self.start == "glorot" else torch.eye(*shape)
+            for name, shape in self.task_kernel_shapes(kernel).items()
+        }
 
-    def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
-        """The Tucker form, and the task's own bias."""
-        factors = [task[f"factor.{n}"] for n in range(shared["core"].ndim)]
-        own = {name: value for name, value in task.items() if not name.startswith("factor.")}
-        return {"weight": tucker_weight(shared["core"], factors), **own}
+    def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
+        """The Tucker form."""
+        return tucker_weight(shared["core"], [task[f"factor.{n}"] for n in range(shared["core"].ndim)])
 
-    def penalty(self, block: AbstractBlock, task: Weights) -> Tensor | None:
+    def kernel_penalty(self, kernel: Kernel, task: Weights) -> Tensor | None:
         """penalty_weight * sum over factors of ||U'U - I||_F (the norm itself, not its square)."""
         if self.penalty_weight == 0:
             return None
@@ -120,3 +125,19 @@ class TensorFactorization(AbstractSharing):
             gap = gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
             norms.append((gap.square().sum() + _PENALTY_EPSILON).sqrt())
         return self.penalty_weight * torch.stack(norms).sum()
+
+    def _ranks(self, kernel: Kernel) -> tuple[int, ...]:
+        return tuple(min(size, self.max_rank) for size in kernel.shape)
+
+
+def _bases(plain: Tensor, ranks: tuple[int, ...]) -> list[Tensor]:
+    """For each mode n the R_n leading left singular vectors of the unfolded kernel, (D_n, R_n); all of them: I."""
+    bases = []
+    for mode, rank in enumerate(ranks):
+        unfolded = plain.movedim(mode, 0).flatten(1).double()
+        if rank == len(unfolded):
+            bases.append(torch.eye(rank, dtype=plain.dtype))
+        else:
+            _, vectors = torch.linalg.eigh(unfolded @ unfolded.T)  # from the smallest eigenvalue to the largest
+            bases.append(vectors[:, -rank:].flip(1).contiguous().to(plain.dtype))
+    return bases

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, Head, Net
+from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights
 from lasem.sharing import AbstractSharing
-from lasem.space import Configuration, PrefixTree
-from lasem.training.weights import TaskWeights
+from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
+from lasem.training.weights import LayerWeights, TaskWeights
 
 
 @final
@@ -27,21 +28,40 @@ class Mixture:
     tree: PrefixTree
 
     @classmethod
-    def of(cls, net: Net, sharing: AbstractSharing, configurations: tuple[Configuration, ...]) -> Mixture:
+    def of(cls, net: AbstractNet, sharing: AbstractSharing, configurations: tuple[Configuration, ...]) -> Mixture:
         """Put the tree over the configurations."""
         return cls(net.blocks, net.head, sharing, configurations, PrefixTree.of(configurations))
 
-    def features(self, weights: TaskWeights, x: Tensor) -> Tensor:
-        """Outputs of the last block in the order of the tree's leaves, shape ``(C * batch, ...)``."""
+    @cached_property
+    def transferring(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer the positions of the configurations that transfer it."""
+        return tuple(
+            tuple(i for i, c in enumerate(self.configurations) if c[layer]) for layer in range(len(self.blocks))
+        )
 
-        def branch(layer: int, transferred: bool, x: Tensor) -> Tensor:
+    def features(self, weights: TaskWeights, x: Tensor, *, training: bool = False) -> Tensor:
+        """Outputs of the last block in the order of the tree's leaves, shape ``(C * batch, ...)``.
+
+        Args:
+            weights: of the task.
+            x: shape (batch, ...).
+            training: whether ``x`` is a mini-batch to train on: running statistics are then measured, and changed in
+                place. Every node of the tree does so with what reaches it alone, as its configurations would.
+        """
+
+        def branch(layer: int, transferred: bool, x: Value) -> Value:
             block, own = self.blocks[layer], weights.layers[layer]
             made = self.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
-            return block.apply(made, x)
+            if not block.statistics:
+                return block.apply(made, x)
+            prefixes = self.tree.prefixes[layer][transferred]
+            nodes = zip(prefixes, unstacked(x, len(prefixes)), strict=True)
+            return stacked([_node(block, made, own, prefix, value, training) for prefix, value in nodes])
 
         if x.ndim == 4:  # 1.1 to 1.4 times faster on a CPU, and no slower elsewhere
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.tree.evaluate(x, branch)
+        features: Tensor = self.tree.evaluate(x, branch)
+        return features
 
     def logits(self, weights: TaskWeights, features: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
         """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``."""
@@ -55,16 +75,27 @@ class Mixture:
             weights: of the task that is learned.
             probability: of each configuration, shape (C,).
         """
-        transferred = torch.tensor([c.bits for c in self.configurations], dtype=torch.bool, device=probability.device)
         total: Tensor | None = None
         for layer, (block, own) in enumerate(zip(self.blocks, weights.layers, strict=True)):
             if not own.factors or not self.tree.needs(layer, transferred=True):
                 continue
             penalty = self.sharing.penalty(block, own.factors)
             if penalty is not None:
-                share = probability[transferred[:, layer]].sum().to(penalty)
+                share = probability[positions(self.transferring[layer], probability.device)].sum().to(penalty)
                 total = share * penalty if total is None else total + share * penalty
         return total
+
+
+def _node(block: AbstractBlock, made: Weights, own: LayerWeights, prefix: str, x: Value, training: bool) -> Value:
+    """One node of the tree, with statistics of its own."""
+    statistics = own.statistics_of(block, prefix)
+    if not training:
+        return block.apply({**made, **statistics}, x)
+    out, measured = block.measure({**made, **statistics}, x)
+    with torch.no_grad():
+        for name, value in statistics.items():
+            value.copy_(measured[name])
+    return out
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:

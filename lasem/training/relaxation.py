@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, final
@@ -18,6 +17,7 @@ from torch.optim import Optimizer
 
 from lasem.data import Split
 from lasem.errors import ConfigError
+from lasem.nets import Value
 from lasem.search import DARTS, Fixed
 from lasem.space import Configuration
 from lasem.training.optimiser import RMSpropTF
@@ -46,8 +46,14 @@ class Relaxation(AbstractPhase):
             problem: the task and where its weights start; its space is ``search``'s for more than one configuration.
 
         Raises:
-            ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart.
+            ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart, or if the
+                network has running statistics.
         """
+        if any(block.statistics for block in problem.net.blocks):
+            raise ConfigError(
+                "DARTS mixes both branches of every layer, so running statistics of normalisation layers would be the "
+                "mixture's, not those of what it chooses. Use another search, or a network without such statistics."
+            )
         self.task, self.config = problem.task, problem.config
         self._search, self._problem = search, problem
         self._blocks, self._head = problem.net.blocks, problem.net.head
@@ -164,7 +170,7 @@ class Relaxation(AbstractPhase):
         for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
             specific = block.activate(own.specific, x)
             shared = block.activate(sharing.weights(block, own.shared, own.factors), x)
-            x = block.reduce(mixing[group][0] * specific + mixing[group][1] * shared)
+            x = block.reduce(_mixed(mixing[group], specific, shared))
         return self._head.apply(parts.head, x, dropout)
 
     def accuracy(self, weights: Named) -> float:
@@ -285,14 +291,20 @@ def _renewed(problem: Problem) -> TaskWeights:
     keep = problem.config.specific_shrink
     start = problem.weights.copy()
     for (layer, transferred), fresh in problem.replaced.items():
-        own = start.layers[layer]
+        own, block = start.layers[layer], problem.net.blocks[layer]
         if transferred:
-            block = problem.net.blocks[layer]
             own.factors.update(problem.sharing.renewed(block, own.shared, own.factors, fresh, keep))
         else:
-            moved = {n: keep * w + math.sqrt(1 - keep**2) * fresh[n].to(w) for n, w in own.specific.items()}
+            moved = {n: keep * w + block.fresh_share(keep) * fresh[n].to(w) for n, w in own.specific.items()}
             own.specific.update(moved)
     return start
+
+
+def _mixed(mixing: Tensor, specific: Value, shared: Value) -> Value:
+    """Both branches' values by their shares; what passes by both is the same in both, and stays so."""
+    if isinstance(specific, tuple):
+        return tuple(_mixed(mixing, *pair) for pair in zip(specific, shared, strict=True))
+    return mixing[0] * specific + mixing[1] * shared
 
 
 def _check_different(weights: TaskWeights) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lasem.nets import AbstractBlock, ConvBlock, InitialWeights, LinearBlock, Weights
-from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank, TensorFactorization
 
 
 @final
@@ -46,6 +46,8 @@ SHARINGS: list[AbstractSharing] = [
     TensorFactorization(penalty_weight=0, max_rank=2, start="glorot"),
     Deconvolution(),
     Deconvolution(sizes="stl-10", filter_size=5, start="glorot"),
+    LowRank(),
+    LowRank(rank=1, scale=2.0, factors_start="latest"),
     ScaledSharing(),
 ]
 every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=str)

@@ -497,7 +497,7 @@ def test_shared_knowledge_is_rolled_back_where_a_layer_is_not_transferred() -> N
     learner, task, problem = second_problem(replace(QUICK, learning_rate=0.05), HardSharing())
     record = learner.learn(task)
     moved = [
-        not torch.equal(learner._shared[i][name], value)
+        not torch.equal(learner._shared.latest(i)[name], value)
         for i, layer in enumerate(problem.weights.layers)
         for name, value in layer.shared.items()
         if name == "weight"

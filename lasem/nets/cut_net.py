@@ -1,0 +1,176 @@
+"""Any torch module as a network: cut into blocks that may be transferred, with a head for each task behind them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from lasem.errors import ConfigError, check_range, nearest
+from lasem.nets.abstract import AbstractNet
+from lasem.nets.block import AbstractBlock
+from lasem.nets.cut_block import CutBlock
+from lasem.nets.head import Head
+from lasem.nets.initial import InitialWeights
+from lasem.nets.probing import checked, features_of
+from lasem.nets.tracing import Flow, automatic_borders, borders
+
+Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
+
+
+@final
+class CutNet(AbstractNet):
+    """What ``cut`` makes of a module. A saved model describes it and holds none of its code."""
+
+    initial: InitialWeights = "he"
+
+    def __init__(
+        self,
+        blocks: tuple[CutBlock, ...],
+        head: Head,
+        image_shape: tuple[int, int, int],
+        source: dict[str, Any] | None = None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            blocks: input side first.
+            head: behind the last of them.
+            image_shape: of the images.
+            source: how the network is built again, if it can be without its module.
+        """
+        self._blocks, self._head, self.image_shape = blocks, head, image_shape
+        self._source = source or {"kind": "cut"}
+
+    @property
+    def blocks(self) -> tuple[AbstractBlock, ...]:
+        """The parts that may be transferred, input side first."""
+        return self._blocks
+
+    @property
+    def head(self) -> Head:
+        """The stack that every task owns."""
+        return self._head
+
+    def built_from(self, source: dict[str, Any]) -> CutNet:
+        """The same network with another ``source``."""
+        return CutNet(self._blocks, self._head, self.image_shape, source)
+
+    def description(self) -> dict[str, Any]:
+        """Names and shapes of everything, and checksums of what a saved model does not hold.
+
+        That are constants, and the weights of a pretrained module, from which later tasks' own layers start.
+        """
+        blocks = [
+            {
+                "name": block.name,
+                "weights": {name: list(shape) for name, shape in block.shapes.items()},
+                "statistics": {name: list(shape) for name, shape in block.statistics.items()},
+            }
+            for block in self._blocks
+        ]
+        head = {"in_features": self._head.in_features, "hidden": list(self._head.hidden), "dropout": self._head.dropout}
+        return {
+            **self._source,
+            "image_shape": list(self.image_shape),
+            "blocks": blocks,
+            "head": head,
+            "constants": self._sums[0],
+            "pretrained": self._sums[1],
+        }
+
+    @cached_property
+    def _sums(self) -> tuple[str, str | None]:
+        start = [block.initial(torch.Generator(), self.initial) for block in self._blocks if block.pretrained]
+        return _checksum([block.constants for block in self._blocks]), _checksum(start) if start else None
+
+
+def _checksum(tensors: Sequence[Mapping[str, Tensor]]) -> str:
+    digest = hashlib.sha256()
+    for i, part in enumerate(tensors):
+        for name, value in sorted(part.items()):
+            digest.update(f"{i} {name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def cut(
+    module: nn.Module,
+    blocks: Blocks = "auto",
+    *,
+    image_shape: tuple[int, int, int],
+    pretrained: bool = True,
+    classifier: str | None = "auto",
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+) -> CutNet:
+    """Cut a module into blocks that may be transferred, and put every task's own head behind them.
+
+    Between two blocks one tensor passes; skip connections lie within a block. Normalisation layers measure running
+    statistics for each task (and, while configurations are searched, for each path through the network by itself).
+    The module is copied: training does not change it.
+
+    Args:
+        module: from images (batch, channels, height, width) to one tensor (batch, ...).
+        blocks: ``"auto"``: every stretch of the module with a matrix or a convolution between two places that one
+            tensor passes. Or names of submodules, input side first, each a block; a tuple of names is one block of
+            several submodules. What has no weights, such as activations and pooling, goes with the block before it.
+        image_shape: channels, height and width of the images.
+        pretrained: whether the module's weights are the first shared knowledge, and where task-specific weights start
+            that take nothing over. If not, only its structure is used, and weights are drawn with the learner's seed.
+        classifier: name of the linear layer that heads take the place of; ``"auto"``: the one that the module ends in,
+            if it does; None: there is none.
+        hidden: hidden layers of the head.
+        dropout: share of the features that training drops, once, where the head begins; in [0, 1).
+
+    Raises:
+        ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
+    """
+    check_range("dropout", dropout, least=0, below=1)
+    if len(image_shape) != 3:
+        raise ConfigError(f"image_shape is (channels, height, width); got {tuple(image_shape)}.")
+    module = copy.deepcopy(module).float().cpu()
+    given = () if isinstance(blocks, str) else blocks
+    groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in given]
+    _check_names(module, blocks, groups)
+    names = [name for group in groups for name in group]
+    flow = Flow(module, names)
+    replaced = flow.cut_before_classifier(classifier, names)
+    if not flow.steps:
+        raise ConfigError(f"{type(module).__name__} has nothing before its classifier; there is no layer to transfer.")
+    begins = borders(flow, groups) if groups else automatic_borders(flow)
+    stretches = list(zip(begins, [*begins[1:], len(flow.steps)], strict=True))
+    parts = [flow.part(*stretch) for stretch in stretches]
+    x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    expected = features_of(module, replaced, x)
+    titles = [group[0] for group in groups] or [flow.title(*stretch) for stretch in stretches]
+    cut_blocks, features = checked(parts, titles, x, pretrained=pretrained)
+    if features.shape != expected.shape or not torch.allclose(features, expected, rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            f"The blocks of {type(module).__name__} one after another give something else than the module does: it "
+            f"changes values in place, or keeps some between its steps. Use fewer, larger blocks."
+        )
+    head = Head(math.prod(features.shape[1:]), tuple(hidden), dropout)
+    return CutNet(cut_blocks, head, (image_shape[0], image_shape[1], image_shape[2]))
+
+
+def _check_names(module: nn.Module, blocks: Blocks, groups: list[tuple[str, ...]]) -> None:
+    if isinstance(blocks, str):
+        if blocks != "auto":
+            raise ConfigError(f"blocks must be 'auto' or a sequence of submodules' names; got '{blocks}'.")
+        return
+    known = [name for name, _ in module.named_modules() if name]
+    if not groups or not all(groups):
+        raise ConfigError("blocks needs at least one submodule in each block; got none.")
+    for name in (name for group in groups for name in group):
+        if name not in known:
+            direct = ", ".join(name for name, _ in module.named_children()) or "none"
+            raise ConfigError(
+                f"{type(module).__name__} has no submodule '{name}' (there are: {direct}).{nearest(name, known)}"
+            )

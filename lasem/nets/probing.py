@@ -1,0 +1,113 @@
+"""Running the parts of a module once on random images, to see whether each can be a block."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lasem.errors import ConfigError
+from lasem.nets.cut_block import CutBlock
+
+
+@torch.no_grad()
+def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> Tensor:
+    """What a module's classifier gets for images, in evaluation; without a classifier, what the module gives.
+
+    Raises:
+        ConfigError: if the module cannot take such images, or gives no tensor for them.
+    """
+    seen: list[Any] = []
+    handle = classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0])) if classifier else None
+    try:
+        out = module.eval()(x)
+    except Exception as error:  # whatever the module's own code raises
+        raise ConfigError(
+            f"{type(module).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}. Give the image_shape "
+            f"that it is made for."
+        ) from error
+    finally:
+        if handle is not None:
+            handle.remove()
+    features = seen[0] if seen else out
+    if not isinstance(features, Tensor):
+        raise ConfigError(f"{type(module).__name__} gives a {type(features).__name__}; expected one tensor.")
+    return features
+
+
+def checked(
+    parts: Sequence[nn.Module], names: Sequence[str], x: Tensor, *, pretrained: bool
+) -> tuple[tuple[CutBlock, ...], Tensor]:
+    """The blocks, and what the last of them gives.
+
+    Args:
+        parts: of a module, one behind the other.
+        names: what messages call them.
+        x: two random images.
+        pretrained: see ``CutBlock``.
+
+    Raises:
+        ConfigError: if one of them cannot be a block.
+    """
+    blocks: list[CutBlock] = []
+    block_of: dict[int, str] = {}
+    for part, name in zip(parts, names, strict=True):
+        for path, parameter in part.named_parameters():
+            other = block_of.setdefault(id(parameter), name)
+            if other != name:
+                raise ConfigError(
+                    f"Parameter '{path}' is used in two blocks, '{other}' and '{name}'. Group them into one block."
+                )
+        if not any(parameter.requires_grad for parameter in part.parameters()):
+            raise ConfigError(f"Block '{name}' has no weights that require gradients. Group it with another block.")
+        blocks.append(CutBlock(part, name, statistics=_changed_by_training(part, x, name), pretrained=pretrained))
+        x = _evaluated(part, x, name)
+    return tuple(blocks), x
+
+
+@torch.no_grad()
+def _changed_by_training(part: nn.Module, x: Tensor, name: str) -> frozenset[str]:
+    """The buffers that a mini-batch of training changes."""
+    trained = copy.deepcopy(part).train()
+    before = {key: value.clone() for key, value in trained.named_buffers()}
+    with torch.random.fork_rng(devices=[]):
+        source = torch.random.get_rng_state()
+        trained(x.clone())
+        if not torch.equal(source, torch.random.get_rng_state()):
+            random = [
+                f"'{path}' ({type(module).__name__})"
+                for path, module in part.named_modules()
+                if "drop" in type(module).__name__.lower()
+            ]
+            raise ConfigError(
+                f"Block '{name}' draws random numbers in training{', in ' if random else ''}{', '.join(random)}; "
+                f"blocks must be functions of weights and inputs. Set its rates to 0 (the head has cut's dropout=...)."
+            )
+    return frozenset(key for key, value in trained.named_buffers() if not torch.equal(value, before[key]))
+
+
+@torch.no_grad()
+def _evaluated(part: nn.Module, x: Tensor, name: str) -> Tensor:
+    given = x.clone()
+    out = part.eval()(given)
+    if not isinstance(out, Tensor) or out.ndim < 2 or len(out) != len(x):
+        what = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        raise ConfigError(
+            f"Block '{name}' gives {what} for {len(x)} images; expected one tensor of shape ({len(x)}, ...). Group it "
+            f"with the block behind it."
+        )
+    if not torch.equal(given, x):
+        raise ConfigError(
+            f"Block '{name}' changes its input in place, which other branches need as it is. Set inplace=False in its "
+            f"first layer, or group it with the block before it."
+        )
+    alone = part(x[:1])
+    if not torch.allclose(alone, out[:1], rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            f"What block '{name}' gives for an image depends on the other images of the batch, also in evaluation. "
+            f"Normalisation layers need running statistics (track_running_stats=True)."
+        )
+    return out

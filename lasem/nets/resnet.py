@@ -1,0 +1,157 @@
+"""The paper's residual network: every convolution is one layer that may be transferred, also inside a residual block.
+
+.. [He2016] K. He, X. Zhang, S. Ren, J. Sun. Deep Residual Learning for Image Recognition. CVPR 2016.
+.. [Zhang2019] H. Zhang, Y. N. Dauphin, T. Ma. Fixup Initialization. ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasem.errors import ConfigError, check_choice, check_range
+from lasem.nets.abstract import AbstractNet
+from lasem.nets.block import AbstractBlock, ConvBlock, Value, Weights
+from lasem.nets.head import Head
+from lasem.nets.initial import InitialWeights
+from lasem.settings import to_plain
+
+
+@final
+@dataclass(frozen=True)
+class OpeningBlock(AbstractBlock):
+    """The first convolution of a residual block, with ReLU; its input goes on beside its output."""
+
+    conv: ConvBlock
+    """Without pooling."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The convolution's."""
+        return self.conv.shapes
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights."""
+        return self.conv.initial(generator, rule)
+
+    def preactivate(self, weights: Weights, x: Value) -> Tensor:
+        """(batch, in, height, width) to (batch, out, height, width)."""
+        return self.conv.preactivate(weights, x)
+
+    def activate(self, weights: Weights, x: Value) -> Value:
+        """The convolution's output behind ReLU, and ``x`` as it came."""
+        return F.relu(self.preactivate(weights, x), inplace=True), x
+
+
+@final
+@dataclass(frozen=True)
+class ClosingBlock(AbstractBlock):
+    """The second convolution of a residual block; the block's input is added, then come ReLU and pooling.
+
+    Where the convolution has more channels than the input, zeros stand in for the input's missing ones ([He2016]_,
+    option A): every weight of the network belongs to one of its convolutions.
+    """
+
+    conv: ConvBlock
+    """Its pooling comes behind the addition."""
+    scale: float = 1.0
+    """Of the start that variance-keeping weights have; below 1, sums of many residuals stay small ([Zhang2019]_)."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The convolution's."""
+        return self.conv.shapes
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Fresh weights; the kernel is scaled, unless they start as in the paper."""
+        weights = self.conv.initial(generator, rule)
+        return weights if rule == "paper" else weights | {"weight": weights["weight"] * self.scale}
+
+    def preactivate(self, weights: Weights, x: Value) -> Tensor:
+        """The convolution of the first of two tensors, plus the second one; both (batch, ..., height, width)."""
+        inside, skipped = x
+        out = self.conv.preactivate(weights, inside)
+        missing = out.shape[1] - skipped.shape[1]
+        return out + (F.pad(skipped, (0, 0, 0, 0, 0, missing)) if missing else skipped)
+
+    def reduce(self, x: Value) -> Value:
+        """Divide each side by the pool, up."""
+        return self.conv.reduce(x)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ResNet(AbstractNet):
+    """A stem, then stages of residual blocks of two 3x3 convolutions each; 17 convolutions as it stands.
+
+    As in the paper's other networks, convolutions have biases and stride 1 and nothing is normalised; sides are halved
+    by pooling, behind the stem and between stages. In the paper groups of layers decide together: ``groups`` of a
+    search are 5,4,4,4 (4G), 5,4,4,2,2 (5G), 5,4,2,2,2,2 (6G), 5,2,2,2,2,2,2 (7G) or 3,2,2,2,2,2,2,2 (8G), whose borders
+    fall between residual blocks. Any other groups will do: inside a residual block, its input goes along.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+    """
+
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of the images."""
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    """Of each stage, never fewer than of the one before; the stem has as many as the first stage."""
+    blocks_per_stage: int = 2
+    """Residual blocks in each stage; at least 1."""
+    stem_kernel: int = 7
+    """Side of the stem's kernel."""
+    hidden: tuple[int, ...] = (1000,)
+    """Hidden layers of the head, which belong to the task."""
+    dropout: float = 0.5
+    """Share of the features that training drops, once, where the head begins."""
+    initial: InitialWeights = "he"
+    """How plain weights start."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_shape", "channels", "hidden"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.image_shape) != 3:
+            raise ConfigError(f"ResNet.image_shape is (channels, height, width); got {self.image_shape}.")
+        if not self.channels or list(self.channels) != sorted(self.channels):
+            raise ConfigError(
+                f"ResNet.channels needs one number for each stage, none smaller than the one before; got "
+                f"{list(self.channels)}."
+            )
+        for name in ("image_shape", "channels", "hidden"):
+            for value in getattr(self, name):
+                check_range(f"ResNet.{name}", value, least=1)
+        check_range("ResNet.blocks_per_stage", self.blocks_per_stage, least=1)
+        check_range("ResNet.stem_kernel", self.stem_kernel, least=1)
+        check_range("ResNet.dropout", self.dropout, least=0, below=1)
+        check_choice("ResNet.initial", self.initial, ("he", "paper"))
+
+    @property
+    def blocks(self) -> tuple[AbstractBlock, ...]:
+        """The convolutions, input side first."""
+        num_residuals = len(self.channels) * self.blocks_per_stage
+        blocks: list[AbstractBlock] = [ConvBlock(self.image_shape[0], self.channels[0], self.stem_kernel, pool=2)]
+        inputs = self.channels[0]
+        for stage, width in enumerate(self.channels):
+            for place in range(self.blocks_per_stage):
+                halved = place == self.blocks_per_stage - 1 and stage < len(self.channels) - 1
+                closing = ConvBlock(width, width, 3, pool=2 if halved else 1)
+                blocks += [OpeningBlock(ConvBlock(inputs, width, 3)), ClosingBlock(closing, num_residuals**-0.5)]
+                inputs = width
+        return tuple(blocks)
+
+    @property
+    def head(self) -> Head:
+        """The stack that every task owns."""
+        height, width = self.image_shape[1:]
+        for _ in self.channels:  # behind the stem and behind every stage but the last
+            height, width = -(-height // 2), -(-width // 2)
+        return Head(self.channels[-1] * height * width, self.hidden, self.dropout)
+
+    def description(self) -> dict[str, Any]:
+        """The settings."""
+        return {"kind": "resnet", **to_plain(self)}

@@ -1,0 +1,269 @@
+"""How values flow through a torch module, and between which of its steps it can be cut."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any, final
+
+import torch
+from torch import fx, nn
+from torch.fx import Graph, GraphModule, Node
+
+from lasem.errors import ConfigError
+from lasem.nets.cut_block import is_kernel
+
+_ROOT = "module."
+_PLAIN = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+"""Torch's own modules that are no layers."""
+
+
+@final
+class _Single(nn.Module):
+    """A module with one input; its other arguments have their defaults."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Run it."""
+        return self.module(x)
+
+
+class _Tracer(fx.Tracer):
+    """Looks into a module but for torch's own layers and the submodules that blocks name."""
+
+    def __init__(self, whole: Collection[str]) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a submodule is one step: torch's own layers, and what others derive from them."""
+        derived = any(kind.__module__.startswith("torch.nn.modules") and kind not in _PLAIN for kind in type(m).__mro__)
+        return module_qualified_name.removeprefix(_ROOT) in self._whole or derived
+
+
+@final
+class Flow:
+    """The steps of a module in their order, from its input to what its head is put on."""
+
+    def __init__(self, module: nn.Module, whole: Collection[str]) -> None:
+        """Trace the module.
+
+        Args:
+            module: takes images and gives one tensor.
+            whole: names of the submodules that are one step each.
+
+        Raises:
+            ConfigError: if it cannot be traced.
+        """
+        self.root = _Single(module)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch about its own modules
+                in_training = _Tracer(whole).trace(self.root.train())
+                graph = _Tracer(whole).trace(self.root.eval())
+        except Exception as error:  # whatever the module's own code raises when it gets no numbers
+            raise ConfigError(
+                f"{type(module).__name__} cannot be traced: what its forward does depends on the values of tensors, or "
+                f"it is no plain Python ({_first_line(error)}). Name the submodules that do so as whole blocks: "
+                f"blocks=['stem', 'layers.0', ...]; or put the module's parts into an nn.Sequential."
+            ) from error
+        _check_alike(graph, in_training)
+        self.graph = graph
+        self.steps = [node for node in graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+        (output,) = (node for node in graph.nodes if node.op == "output")
+        self.result = output.args[0]
+        if not isinstance(self.result, Node):
+            raise ConfigError(
+                f"{type(module).__name__} gives a {_kind(self.result)}; expected one tensor. Wrap it in a "
+                f"module whose forward gives the features that a classifier would get."
+            )
+
+    def module_of(self, node: Node) -> nn.Module | None:
+        """The submodule that a step calls, if it calls one."""
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def name_of(self, node: Node) -> str:
+        """What a person would call a step: the submodule's name, or the function's."""
+        target = node.target
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        return name.removeprefix(_ROOT)
+
+    def parameters_of(self, node: Node) -> dict[str, nn.Parameter]:
+        """The parameters that a step uses and that require gradients, by their path from ``root``."""
+        found: dict[str, nn.Parameter] = {}
+        module = self.module_of(node)
+        if module is not None:
+            found = dict(module.named_parameters(prefix=str(node.target)))
+        for used in node.all_input_nodes:
+            if used.op == "get_attr":
+                value = _attribute(self.root, str(used.target))
+                if isinstance(value, nn.Parameter):
+                    found[str(used.target)] = value
+        return {path: value for path, value in found.items() if value.requires_grad}
+
+    def title(self, start: int, end: int) -> str:
+        """What messages call a stretch of steps: its first submodule with weights."""
+        names = [self.name_of(step) for step in self.steps[start:end] if self.parameters_of(step)]
+        return names[0] if names else self.name_of(self.steps[start])
+
+    def cut_before_classifier(self, classifier: str | None, named: Collection[str]) -> nn.Linear | None:
+        """End before the linear layer that only the module's own classes need.
+
+        Args:
+            classifier: its name; ``"auto"``: find it; None: there is none.
+            named: names of submodules that stay.
+
+        Returns:
+            The layer, or None if the module ends in none.
+        """
+        node = self.result
+        assert isinstance(node, Node)
+        if classifier is None:
+            return None
+        while classifier == "auto" and not self.parameters_of(node) and node in self.steps:
+            tensors = [used for used in node.all_input_nodes if used.op != "get_attr"]
+            if len(tensors) != 1:
+                return None
+            (node,) = tensors
+        if classifier != "auto":
+            found = [step for step in self.steps if self.name_of(step) == classifier]
+            if len(found) != 1:
+                raise ConfigError(f"Expected the name of a linear layer as classifier; got '{classifier}'.")
+            (node,) = found
+        layer = self.module_of(node)
+        if not isinstance(layer, nn.Linear) or self.name_of(node) in named:
+            return None
+        (features,) = node.all_input_nodes
+        while isinstance(self.module_of(features), nn.Dropout):  # the head has its own
+            (features,) = features.all_input_nodes
+        self.result = features
+        self.steps = self.steps[: self.steps.index(features) + 1] if features in self.steps else []
+        return layer
+
+    def crossing(self, position: int) -> list[Node]:
+        """The values that the steps from a position on need of what was before."""
+        later = set(self.steps[position:])
+        known = [node for node in self.graph.nodes if node.op == "placeholder"] + self.steps[:position]
+        return [node for node in known if any(user in later for user in node.users) or node is self.result]
+
+    def part(self, start: int, end: int) -> GraphModule:
+        """The steps of one stretch as a module from the one value before it to the one behind it."""
+        graph = Graph()
+        given = self.crossing(start)[0]
+        new: dict[Node, Node] = {given: graph.placeholder("x")}
+        held: dict[str, Any] = {}
+        for node in self.steps[start:end]:
+            for used in node.all_input_nodes:
+                if used.op == "get_attr" and used not in new:
+                    new[used] = graph.create_node("get_attr", self.name_of(used))
+                    held[self.name_of(used)] = _attribute(self.root, str(used.target))
+            new[node] = graph.node_copy(node, new.__getitem__)
+            if node.op == "call_module":
+                new[node].target = self.name_of(node)
+                held[self.name_of(node)] = self.module_of(node)
+        result = self.crossing(end)[0] if end < len(self.steps) else self.result
+        assert isinstance(result, Node)
+        graph.output(new[result])
+        return GraphModule(held, graph)
+
+
+def borders(flow: Flow, groups: Sequence[Sequence[str]]) -> list[int]:
+    """Where blocks begin, counted in steps: one for each group of submodules.
+
+    Raises:
+        ConfigError: if the module cannot be cut there; the message says which submodule, what was found and what to do.
+    """
+    group_of = {name: i for i, names in enumerate(groups) for name in names}
+    owners = [_owner(flow.name_of(step), group_of) if step.op == "call_module" else None for step in flow.steps]
+    for name in group_of:
+        outer = next((other for other in group_of if other != name and _within(name, other)), None)
+        if outer is not None:
+            raise ConfigError(f"Submodule '{name}' lies within '{outer}', which is named too. Name one of them.")
+        if not any(step.op == "call_module" and _within(flow.name_of(step), name) for step in flow.steps):
+            raise ConfigError(f"Submodule '{name}' is not used before the classifier, so that it is no block.")
+    begins = [0]
+    for i in range(1, len(groups)):
+        first, last = owners.index(i), max(k for k, owner in enumerate(owners) if owner == i - 1)
+        if first < last:
+            raise ConfigError(
+                f"Submodule '{flow.name_of(flow.steps[last])}' runs after '{flow.name_of(flow.steps[first])}', which "
+                f"stands in a later block. Put them into one group, or the blocks into the order in which they run."
+            )
+        fitting = [k for k in range(first, last, -1) if len(flow.crossing(k)) == 1]
+        if not fitting:
+            raise ConfigError(_used_across(flow, first, groups[i - 1], groups[i]))
+        begins.append(fitting[0])
+    for step, owner in zip(flow.steps, owners, strict=True):
+        unnamed = [name for name in flow.parameters_of(step) if step.op == "call_module"]
+        if owner is None and unnamed:
+            raise ConfigError(
+                f"Submodule '{flow.name_of(step)}' has weights and stands in no block. Add it to the group of the "
+                f"submodules that run before or after it."
+            )
+    return begins
+
+
+def automatic_borders(flow: Flow) -> list[int]:
+    """Where blocks begin if every stretch with a kernel between two places that one value crosses is a block.
+
+    So a skip connection lies within a block, and what follows a kernel (normalisation, activation, pooling) belongs to
+    its block.
+    """
+    has_kernel = [any(is_kernel(flow.root, path) for path in flow.parameters_of(step)) for step in flow.steps]
+    singles = [k for k in range(1, len(flow.steps)) if len(flow.crossing(k)) == 1]
+    begins, start = [0], 0
+    for place, following in zip(singles, [*singles[1:], len(flow.steps)], strict=False):
+        if any(has_kernel[start:place]) and any(has_kernel[place:following]):
+            begins.append(place)
+            start = place
+    return begins
+
+
+def _check_alike(evaluating: Graph, training: Graph) -> None:
+    for one, other in zip(evaluating.nodes, training.nodes, strict=False):
+        if (one.op, str(one.target), str(one.args), str(one.kwargs)) != (
+            other.op,
+            str(other.target),
+            str(other.args),
+            str(other.kwargs),
+        ):
+            where = [name.removeprefix(_ROOT) for name in other.meta.get("nn_module_stack") or {}]
+            raise ConfigError(
+                f"What submodule '{where[-1] if where else 'forward'}' does in training differs from what it does in "
+                f"evaluation ('{getattr(other.target, '__name__', other.target)}'), outside of torch's own layers. "
+                f"Random steps such as dropout must be off; for anything else name that submodule as a whole block."
+            )
+
+
+def _used_across(flow: Flow, first: int, before: Sequence[str], after: Sequence[str]) -> str:
+    values = ", ".join(f"'{flow.name_of(node)}'" for node in flow.crossing(first))
+    return (
+        f"Between block '{before[-1]}' and block '{after[0]}' more than one value passes (those of {values}): a skip "
+        f"connection or the like is used across them. Group them into one block: ('{before[-1]}', '{after[0]}')."
+    )
+
+
+def _owner(step: str, group_of: dict[str, int]) -> int | None:
+    return next((i for name, i in group_of.items() if _within(step, name)), None)
+
+
+def _within(step: str, name: str) -> bool:
+    return step == name or step.startswith(name + ".")
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    value: Any = root
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__.removeprefix("immutable_")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,0 +1,82 @@
+"""Small torch modules to cut."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Two normalised convolutions and what passes by them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module | None = None
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += x if self.shortcut is None else self.shortcut(x)
+        return self.relu(out)  # type: ignore[no-any-return]
+
+
+class SmallResNet(nn.Module):
+    """As torchvision writes them."""
+
+    def __init__(self, channels: int = 1, width: int = 3) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        self.layer1 = nn.Sequential(Residual(width, width))
+        self.layer2 = nn.Sequential(Residual(width, width + 1, 2), Residual(width + 1, width + 1))
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(width + 1, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        return self.fc(torch.flatten(self.avgpool(self.layer2(x)), 1))  # type: ignore[no-any-return]
+
+
+class SmallViT(nn.Module):
+    """Patches, a class token, learned positions, pre-normalised layers of attention."""
+
+    def __init__(self, channels: int = 1, width: int = 8, side: int = 6) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(channels, width, 3, 3)
+        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.register_buffer("positions", torch.randn(1, (side // 3) ** 2 + 1, width))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 2, 2 * width, 0.0, batch_first=True, norm_first=True) for _ in range(2)
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x)[:, 0])  # type: ignore[no-any-return]
+
+
+def normalised() -> nn.Sequential:
+    """Three convolutions, all of them normalised, and a classifier behind dropout."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(inplace=True)),
+        *(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
+        *(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 5)),
+    )
+
+
+def seeded(build: type[nn.Module] | object, seed: int = 0) -> nn.Module:
+    """A module with the same weights every time, with statistics that are not those of a fresh one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module: nn.Module = build()  # type: ignore[operator]
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                buffer.add_(torch.rand_like(buffer) * 0.3)
+    return module

@@ -1,0 +1,260 @@
+"""Learning with a module that was cut: against plain torch, each configuration alone, and over an interruption."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import SHARINGS, assert_same_tensors, tensors_in, tiny_task
+from torch import Tensor, nn
+
+from lasem.baselines import EWC, BaselineLearner
+from lasem.data import Task
+from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.learner import Learner
+from lasem.nets import AbstractNet, cut
+from lasem.search import DARTS, EM, AbstractSelection, Fixed
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
+from lasem.space import Configuration, full, listed
+from lasem.training import (
+    Batch,
+    LayerWeights,
+    Loop,
+    Mixture,
+    TaskWeights,
+    TrainingConfig,
+    evaluate,
+    initial_statistics,
+)
+from lasem.training.selection import weighing
+
+from .modules import SmallResNet, SmallViT, normalised, seeded
+
+SHAPE = (1, 6, 6)
+EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
+every_sharing = pytest.mark.parametrize("sharing", EVERY_SHARING, ids=lambda sharing: sharing.name)
+
+
+def net_of(build: Any = normalised, **given: Any) -> AbstractNet:
+    return cut(seeded(build), image_shape=SHAPE, **given)
+
+
+def learner_of(search: AbstractSelection | None = None, net: AbstractNet | None = None, **given: Any) -> Learner:
+    training = TrainingConfig(epochs=3, batch_size=5, **given.pop("training", {}))
+    return Learner(net or net_of(), search=search, training=training, **given)
+
+
+def test_training_is_plain_torch_training_statistics_and_all() -> None:
+    """``Fixed`` with hard sharing is the module itself, trained with torch."""
+    net, task = net_of(), tiny_task(num_classes=3)
+    learner = learner_of(
+        Fixed("all"), net, training={"optimiser": "sgd", "learning_rate": 0.05, "schedule": "constant"}
+    )
+    plan = learner.problem(task)
+    phase = _phase(learner, task)
+    loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+    module = seeded(normalised).train()
+    module[-1] = nn.Linear(36, 3)  # type: ignore[index]
+    module[-2].p = 0.0  # type: ignore[index]
+    with torch.no_grad():
+        module[-1].weight.copy_(plan.weights.head["weight.0"])  # type: ignore[index]
+        module[-1].bias.copy_(plan.weights.head["bias.0"])  # type: ignore[index]
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+    order = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        loop.run_epoch()
+        for batch in phase.batches(torch.device("cpu"), order):
+            optimiser.zero_grad()
+            F.cross_entropy(module(batch.x), batch.labels).backward()
+            optimiser.step()
+    state = module.state_dict()
+    layers = TaskWeights.from_named(loop.weights, net.depth).layers
+    names: set[str] = set()
+    for i, (block, own) in enumerate(zip(net.blocks, layers, strict=True)):
+        trained = {**own.shared, **own.statistics_of(block, "T" * (i + 1))}
+        names |= trained.keys()
+        for name, value in trained.items():
+            torch.testing.assert_close(value, state[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert names == {name for name in state if not name.startswith("12.")}
+    assert state["1.num_batches_tracked"] > 3  # and so they moved
+    module.eval()
+    x, _ = next(task.test.batches(6, device=torch.device("cpu")))
+    mixture = Mixture.of(net, learner.sharing, (Configuration.parse("TTT"),))
+    parts = TaskWeights.from_named(loop.weights, net.depth)
+    torch.testing.assert_close(evaluate(mixture, parts, x)[0], module(x), rtol=1e-4, atol=1e-4)
+
+
+def _phase(learner: Learner, task: Task) -> Any:
+    return weighing(learner.search, learner.problem(task))  # type: ignore[arg-type]
+
+
+@every_sharing
+@pytest.mark.parametrize("listing", [None, ["TST", "SST", "STT"]], ids=["all", "some"])
+def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharing, listing: list[str] | None) -> None:
+    net = net_of(pretrained=sharing.name != "dfcnn")
+    space = full(3) if listing is None else listed(listing)
+    generator = torch.Generator().manual_seed(7)
+    layers = []
+    for i, block in enumerate(net.blocks):
+        plain = block.initial(generator, "he")
+        shared = sharing.initial_shared(block, plain, generator)
+        own = {name: value + 0.1 for name, value in sharing.initial_task(block, shared, plain, generator).items()}
+        specific = {name: value + 0.2 * torch.randn(value.shape, generator=generator) for name, value in plain.items()}
+        layers.append(LayerWeights(shared, own, specific, initial_statistics(block, i, space)))
+    weights = TaskWeights(tuple(layers), net.head.initial(3, generator, "he"))
+    weights = TaskWeights.from_named(
+        {k: v.double() if v.is_floating_point() else v for k, v in weights.named().items()}, 3
+    )
+    together, mixture = weights.copy(), Mixture.of(net, sharing, tuple(space))
+    batches = [torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator) for _ in range(3)]
+    stacks = [
+        mixture.tree.in_order(mixture.features(together, x, training=True).unflatten(0, (len(space), -1)))
+        for x in batches
+    ]
+    answers = evaluate(mixture, together, batches[0])
+    for c, configuration in enumerate(space):
+        alone, single = weights.copy(), Mixture.of(net, sharing, (configuration,))
+        for x, stack in zip(batches, stacks, strict=True):
+            torch.testing.assert_close(single.features(alone, x, training=True), stack[c], rtol=0, atol=1e-11)
+        for i, block in enumerate(net.blocks):
+            prefix = str(configuration)[: i + 1]
+            measured = alone.layers[i].statistics_of(block, prefix)
+            for name, value in together.layers[i].statistics_of(block, prefix).items():
+                torch.testing.assert_close(value, measured[name], rtol=0, atol=1e-11, msg=name)
+        torch.testing.assert_close(evaluate(single, alone, batches[0])[0], answers[c], rtol=0, atol=1e-11)
+    before = together.named()
+    evaluate(mixture, together, batches[1])
+    assert all(torch.equal(value, before[name]) for name, value in together.copy().named().items())
+    assert not torch.equal(answers[0], evaluate(mixture, weights.copy(), batches[0])[0])  # statistics do matter
+
+
+def test_statistics_are_measured_and_never_optimised() -> None:
+    phase = _phase(learner_of(EM(first_task="search")), tiny_task())
+    loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+    statistics = [name for name in loop.weights if ".statistics." in name]
+    assert len(statistics) == 3 * 2 + 3 * 8  # of the first and the third block, for each prefix; GroupNorm has none
+    assert not any(loop.weights[name].requires_grad for name in statistics)
+    before = {name: loop.weights[name].clone() for name in statistics}
+    loop.phase.accuracy(loop.weights)
+    assert all(torch.equal(loop.weights[name], before[name]) for name in statistics)
+    loop.run_epoch()
+    assert not any(torch.equal(loop.weights[name], before[name]) for name in statistics)
+
+
+def test_the_best_epochs_statistics_are_kept() -> None:
+    phase = _phase(learner_of(Fixed("all"), training={"tolerance": 0.0}), tiny_task())
+    accuracies = iter((0.9, 0.1, 0.2))
+    phase.accuracy = lambda weights: next(accuracies)
+    loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+    loop.run_epoch()
+    first = {name: value.detach().clone() for name, value in loop.weights.items()}
+    loop.run_epoch()
+    loop.run_epoch()
+    fitted = loop.fitted()
+    assert fitted.best.epoch == 1
+    assert_same_tensors(fitted.best.weights, first)
+    name = "layer.0.statistics.T.1.running_mean"
+    assert not torch.equal(fitted.last.weights[name], first[name])
+
+
+@pytest.mark.parametrize(
+    ("build", "sharing"),
+    [*((normalised, sharing) for sharing in EVERY_SHARING), (SmallViT, HardSharing()), (SmallViT, LowRank(rank=2))],
+    ids=lambda value: getattr(value, "name", getattr(value, "__name__", "")),
+)
+def test_it_is_saved_and_goes_on_to_the_same_bits(build: Any, sharing: AbstractSharing, tmp_path: Path) -> None:
+    pretrained = not isinstance(sharing, Deconvolution)
+
+    def net() -> AbstractNet:
+        return net_of(build, pretrained=pretrained)
+
+    def both(learner: Learner, names: str) -> Learner:
+        for name in names:
+            learner.learn(tiny_task(name, seed=ord(name)))
+        return learner
+
+    whole = both(learner_of(net=net(), sharing=sharing), "abc")
+    both(learner_of(net=net(), sharing=sharing), "ab").save(tmp_path / "half")
+    with pytest.raises(StorageError, match="whose code is not saved"):
+        Learner.load(tmp_path / "half")
+    both(Learner.load(tmp_path / "half", net=net()), "c").save(tmp_path / "loaded")
+    whole.save(tmp_path / "whole")
+    assert_same_tensors(tensors_in(tmp_path / "whole"), tensors_in(tmp_path / "loaded"))
+    assert not any(path.suffix in (".py", ".pt", ".pkl") for path in (tmp_path / "whole").rglob("*"))
+    assert whole.num_parameters("a") == sum(t.numel() for k, t in tensors_in(tmp_path / "whole").items() if "/a:" in k)
+
+
+def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
+    def states(learner: Learner, resume: Any = None) -> tuple[dict[str, Tensor], Any]:
+        kept: list[Any] = []
+        learner.learn(tiny_task("a"))
+        learner.learn(tiny_task("b", seed=1), on_epoch=lambda e, t, state: kept.append(state()), resume_from=resume)
+        images = tiny_task("b", seed=1).test.images.take(torch.arange(6))
+        return {"a": learner.logits("a", images), "b": learner.logits("b", images)}, kept
+
+    whole, kept = states(learner_of())
+    resumed, _ = states(learner_of(), copy.deepcopy(kept[0]))
+    assert_same_tensors(whole, resumed)
+
+
+def test_the_first_task_starts_from_the_pretrained_weights_and_transfers_all() -> None:
+    net, module = net_of(), seeded(normalised)
+    start = learner_of(net=net).problem(tiny_task())
+    assert [str(c) for c in start.space] == ["TTT"]
+    state = module.state_dict()
+    for layer in start.weights.layers:
+        assert all(torch.equal(value, state[name]) for name, value in layer.shared.items())
+    own = learner_of(Fixed("none"), net).problem(tiny_task())
+    assert all(torch.equal(v, state[name]) for layer in own.weights.layers for name, v in layer.specific.items())
+
+
+def test_what_was_taken_over_goes_back_towards_pretrained_weights_not_past_them() -> None:
+    """s w + (1 - s) w_0: with random weights' s w + sqrt(1 - s^2) w_0, w = w_0 would come out 1.2 times too large."""
+    net = net_of()
+    learner = learner_of(Fixed("all"), net)
+    learner.learn(tiny_task("a"))
+    learner.search = Fixed("none")
+    phase = _phase(learner, tiny_task("b"))
+    loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+    taken = {name: value.detach().clone() for name, value in loop.weights.items() if ".specific." in name}
+    phase.begin_epoch(loop.weights, 0, 1e-3)
+    state = seeded(normalised).state_dict()
+    for name, value in taken.items():
+        pretrained = state[name.split(".specific.")[1]]
+        torch.testing.assert_close(loop.weights[name], 0.25 * value + 0.75 * pretrained)
+
+
+def test_a_rest_of_one_image_cannot_be_normalised() -> None:
+    task, net = tiny_task(num_train=11), cut(seeded(lambda: SmallResNet()), image_shape=SHAPE)
+    shrunk = nn.Sequential(nn.Conv2d(1, 2, 6), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+    learner_of(Fixed("all"), net).learn(task)  # several pixels are enough
+    learner = learner_of(Fixed("all"), cut(shrunk, image_shape=SHAPE))
+    with pytest.raises(TrainingError, match=r"mini-batch of 1 .*drop_last=True"):
+        learner.learn(task)
+    learner_of(Fixed("all"), cut(shrunk, image_shape=SHAPE), training={"drop_last": True}).learn(task)
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ConfigError, match="DARTS mixes both branches"):
+        learner_of(DARTS(first_task="search"), net_of()).learn(tiny_task())
+    learner_of(DARTS(first_task="search"), net_of(SmallViT, pretrained=False)).learn(tiny_task())
+    with pytest.raises(ConfigError, match="Method 'ewc' looks into the layers of a plain convolutional network"):
+        BaselineLearner(net_of(), EWC())
+    with pytest.raises(ConfigError, match=r"DF-CNN .* cannot begin at a pretrained kernel of shape \(24, 8\)"):
+        learner_of(sharing=Deconvolution(), net=net_of(SmallViT)).learn(tiny_task())
+
+
+def test_a_step_uses_what_it_is_given_alone() -> None:
+    """Two phases with one network do not meet in it."""
+    net, task = net_of(), tiny_task()
+    phases = [_phase(learner_of(net=net, seed=seed), task) for seed in (0, 1)]
+    batch = next(iter(phases[0].batches(torch.device("cpu"), torch.Generator())))
+    weights = [{k: v.clone() for k, v in phase.initial().items()} for phase in phases]
+    first = [phase.loss(own, Batch(*batch), torch.Generator()) for phase, own in zip(phases, weights, strict=True)]
+    again = phases[0].loss({k: v.clone() for k, v in phases[0].initial().items()}, Batch(*batch), torch.Generator())
+    assert torch.equal(first[0], again)
+    assert HardSharing().num_shared(net.blocks[0]) == 3 * 9 + 3 + 3 + 3

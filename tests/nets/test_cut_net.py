@@ -1,0 +1,263 @@
+"""Where modules are cut, that the blocks are the module, and what is said when it cannot be cut."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lasem.errors import ConfigError, StorageError
+from lasem.nets import CutNet, cut, rebuild
+
+from .modules import Residual, SmallResNet, SmallViT, normalised, seeded
+
+SHAPE = (1, 6, 6)
+STEM = ("conv1", "bn1")
+CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
+    "resnet-auto": (SmallResNet, "auto", ["conv1", "layer1.0.conv1", "layer2.0.conv1", "layer2.1.conv1"]),
+    "resnet-named": (SmallResNet, [STEM, "layer1", "layer2"], ["conv1", "layer1", "layer2"]),
+    "resnet-groups": (SmallResNet, [(*STEM, "layer1"), "layer2.0", "layer2.1"], ["conv1", "layer2.0", "layer2.1"]),
+    "sequential-auto": (normalised, "auto", ["0", "4", "7"]),
+    "sequential-named": (normalised, [("0", "1"), ("4", "5"), ("7", "8")], ["0", "4", "7"]),
+    "vit-auto": (SmallViT, "auto", ["patch", "layers.0", "layers.1"]),
+    "vit-named": (SmallViT, ["patch", "layers.0", ("layers.1", "norm")], ["patch", "layers.0", "layers.1"]),
+}
+every_cut = pytest.mark.parametrize(("build", "blocks", "names"), CUTS.values(), ids=CUTS)
+
+
+def features_of(module: nn.Module, x: Tensor) -> Tensor:
+    """What the last linear layer gets, without dropout."""
+    seen: list[Tensor] = []
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    module(x)
+    handle.remove()
+    return seen[0]
+
+
+def doubled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+@every_cut
+@pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
+def test_the_blocks_are_the_module_forward_and_backward(
+    build: Callable[[], nn.Module], blocks: Any, names: list[str], training: bool
+) -> None:
+    module = seeded(build)
+    before = copy.deepcopy(module.state_dict())
+    net = cut(module, blocks, image_shape=SHAPE)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert [block.name for block in net.blocks if hasattr(block, "name")] == names
+    weights = [
+        {k: v.requires_grad_() for k, v in doubled(block.initial(torch.Generator(), "he")).items()}
+        for block in net.blocks
+    ]
+    statistics = [doubled(block.initial_statistics()) for block in net.blocks]
+    x = torch.randn(4, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    value, measured = x, {}
+    for block, own, known in zip(net.blocks, weights, statistics, strict=True):
+        if training:
+            value, after = block.measure({**own, **known}, value)
+            measured |= after
+        else:
+            value = block.apply({**own, **known}, value)
+    module = module.double().train(training)
+    expected = features_of(module, x)
+    torch.testing.assert_close(value.flatten(1), expected.flatten(1), rtol=0, atol=1e-10)
+    assert net.head.in_features == expected[0].numel()
+    state = module.state_dict()
+    for name, tensor in measured.items():
+        torch.testing.assert_close(tensor, state[name], rtol=0, atol=1e-10, msg=name)
+    direction = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (expected * direction).sum().backward()
+    (value * direction.reshape(value.shape)).sum().backward()
+    parameters = dict(module.named_parameters())
+    for own in weights:
+        for name, tensor in own.items():
+            torch.testing.assert_close(tensor.grad, parameters[name].grad, rtol=0, atol=1e-9, msg=name)
+
+
+@every_cut
+def test_a_block_reads_its_arguments_and_draws_nothing(
+    build: Callable[[], nn.Module], blocks: Any, names: list[str]
+) -> None:
+    block = cut(seeded(build), blocks, image_shape=SHAPE).blocks[0]
+    given = {**block.initial(torch.Generator(), "he"), **block.initial_statistics()}
+    before = {name: value.clone() for name, value in given.items()}
+    x, state = torch.randn(3, *SHAPE), torch.random.get_rng_state()
+    image = x.clone()
+    block.measure(given, x)
+    block.apply(given, x)
+    assert torch.equal(x, image)
+    assert all(torch.equal(value, before[name]) for name, value in given.items())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_what_belongs_to_whom() -> None:
+    stem, first, _ = cut(seeded(SmallResNet), [STEM, "layer1", "layer2"], image_shape=SHAPE).blocks
+    assert list(stem.shapes) == ["conv1.weight", "bn1.weight", "bn1.bias"]
+    assert stem.kernels == ("conv1.weight",)
+    assert list(stem.statistics) == ["bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked"]
+    assert first.kernels == ("layer1.0.conv1.weight", "layer1.0.conv2.weight")
+    patch, layer, _ = cut(seeded(SmallViT), image_shape=SHAPE).blocks
+    assert (patch.kernels, patch.statistics) == (("patch.weight",), {})
+    assert set(patch.shapes) == {"patch.weight", "patch.bias", "token"}  # positions are a buffer: they never change
+    assert layer.kernels == (
+        "layers.0.self_attn.in_proj_weight",
+        *(f"layers.0.{name}.weight" for name in ("self_attn.out_proj", "linear1", "linear2")),
+    )
+
+
+def test_frozen_parameters_belong_to_the_network() -> None:
+    module = seeded(SmallResNet)
+    module.bn1.weight.requires_grad_(False)  # type: ignore[union-attr]
+    assert "bn1.weight" not in cut(module, image_shape=SHAPE).blocks[0].shapes
+
+
+def test_fresh_weights_come_from_the_generator_alone() -> None:
+    net = cut(seeded(SmallViT), image_shape=SHAPE, pretrained=False)
+    state = torch.random.get_rng_state()
+    for block in net.blocks:
+        first, again, other = (block.initial(torch.Generator().manual_seed(seed), "he") for seed in (3, 3, 4))
+        assert {name: tuple(value.shape) for name, value in first.items()} == block.shapes
+        assert all(torch.equal(value, again[name]) for name, value in first.items())
+        assert all(torch.equal(first[name], other[name]) == (first[name].std() == 0) for name in first)
+    assert torch.equal(state, torch.random.get_rng_state())
+    pretrained = cut(seeded(SmallViT), image_shape=SHAPE)
+    assert all(b.fresh_share(0.25) == 0.75 for b in pretrained.blocks)
+    assert not any(b.fresh_share(0.25) == 0.75 for b in net.blocks)
+
+
+def test_a_network_can_be_pickled() -> None:
+    net = cut(seeded(SmallViT), image_shape=SHAPE)
+    again: CutNet = pickle.loads(pickle.dumps(net))
+    x = torch.randn(2, *SHAPE)
+    weights = net.blocks[0].initial(torch.Generator(), "he")
+    assert torch.equal(net.blocks[0].apply(weights, x), again.blocks[0].apply(weights, x))
+    assert net.description() == again.description()
+
+
+def test_a_description_holds_no_code_and_asks_for_the_same_network() -> None:
+    net = cut(seeded(SmallResNet), image_shape=SHAPE)
+    assert rebuild(net.description(), cut(seeded(SmallResNet), image_shape=SHAPE)) is not net
+    with pytest.raises(
+        StorageError, match=r"cut from a module \(blocks: conv1, .*\), whose code is not saved\. Pass net="
+    ):
+        rebuild(net.description())
+    for other in (
+        cut(seeded(SmallResNet, seed=1), image_shape=SHAPE),  # other pretrained weights
+        cut(seeded(SmallResNet), image_shape=(1, 12, 12)),
+        cut(seeded(SmallResNet), [STEM, "layer1", "layer2"], image_shape=SHAPE),
+        cut(seeded(lambda: SmallResNet(width=4)), image_shape=SHAPE),
+        cut(seeded(SmallResNet), image_shape=SHAPE, hidden=(3,)),
+    ):
+        with pytest.raises(StorageError, match=r"saved with another network \(.*\)\. Pass net="):
+            rebuild(net.description(), other)
+    random = cut(seeded(SmallResNet), image_shape=SHAPE, pretrained=False)
+    assert rebuild(random.description(), cut(seeded(SmallResNet, seed=1), image_shape=SHAPE, pretrained=False))
+
+
+class Branching(nn.Module):
+    """What happens depends on the numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.fc(torch.flatten(x if x.sum() > 0 else -x, 1))  # type: ignore[no-any-return]
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.dropout(self.conv(x), 0.3, self.training).flatten(1))  # type: ignore[no-any-return]
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, 1, 3, padding=1)
+        self.two = nn.Conv2d(1, 1, 3, padding=1)
+        self.two.weight = self.one.weight
+        self.fc = nn.Linear(36, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.two(self.one(x)).flatten(1))  # type: ignore[no-any-return]
+
+
+class TwoAnswers(Tied):
+    def forward(self, x: Tensor) -> Any:
+        return {"logits": super().forward(x)}
+
+
+def sequential(*layers: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), *layers, nn.Flatten(), nn.Linear(72, 2))
+
+
+CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
+    (SmallResNet, "atuo", "blocks must be 'auto' or a sequence of submodules' names; got 'atuo'"),
+    (SmallResNet, [], "at least one submodule in each block"),
+    (SmallResNet, [STEM, "layer1", "layer3"], r"no submodule 'layer3' \(there are: .*\)\. Did you mean 'layer2'\?"),
+    (SmallResNet, ["conv1", "layer1", "layer2"], "'bn1' has weights and stands in no block. Add it to the group"),
+    (SmallResNet, ["layer1", STEM, "layer2"], "'layer1.* runs after 'conv1'.* the order in which they run"),
+    (SmallResNet, [STEM, "layer1", "layer1.0", "layer2"], "'layer1.0' lies within 'layer1'"),
+    (SmallResNet, [STEM, "layer1", "layer2", "relu"], "'layer2.* runs after 'relu'"),
+    (
+        SmallResNet,
+        [STEM, *[(f"layer1.0.conv{i}", f"layer1.0.bn{i}") for i in (1, 2)], "layer2"],
+        r"Between block 'layer1.0.bn1' and block 'layer1.0.conv2' more than one value passes.*Group them into one",
+    ),
+    (
+        sequential(nn.Dropout(0.2), nn.Conv2d(2, 2, 3, padding=1)),
+        "auto",
+        r"random numbers in training, in '1' \(Dropout\)",
+    ),
+    (FunctionalDropout, "auto", r"'module' does in training differs .*\('dropout'\)"),
+    (sequential(nn.BatchNorm2d(2, track_running_stats=False)), "auto", "depends on the other images of the batch"),
+    (Branching, "auto", "cannot be traced.*Name the submodules that do so as whole blocks"),
+    (Tied, "auto", r"used in two blocks, 'one' and 'two'\. Group them"),
+    (TwoAnswers, "auto", "gives a dict; expected one tensor"),
+    (lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), "auto", "has no weights that require gradients"),
+    (lambda: nn.Conv2d(3, 2, 3), "auto", r"cannot take images of shape \(1, 6, 6\).*Give the image_shape"),
+]
+
+
+@pytest.mark.parametrize(("build", "blocks", "message"), CANNOT)
+def test_what_cannot_be_cut_is_named(build: Callable[[], nn.Module], blocks: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cut(seeded(build), blocks, image_shape=SHAPE)
+
+
+def test_a_first_step_that_changes_its_input_is_refused() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3)))
+    with pytest.raises(ConfigError, match=r"'1' changes its input in place.*Set inplace=False"):
+        cut(module, ["0", "1"], image_shape=SHAPE)
+
+
+def test_layers_that_only_a_classifier_needs_are_replaced_or_kept() -> None:
+    def head(**given: Any) -> tuple[int, Sequence[int], int]:
+        net = cut(seeded(SmallResNet), image_shape=SHAPE, **given)
+        return net.head.in_features, net.head.hidden, net.depth
+
+    assert head() == head(classifier="fc") == (4, (), 4)
+    assert head(hidden=(7,)) == (4, (7,), 4)
+    assert head(blocks=[STEM, "layer1", "layer2", "fc"]) == (10, (), 4)
+    with pytest.raises(ConfigError, match="name of a linear layer as classifier; got 'cf'"):
+        head(classifier="cf")
+    whole = cut(Residual(1, 2), image_shape=SHAPE)
+    assert (whole.depth, whole.head.in_features) == (1, 72)

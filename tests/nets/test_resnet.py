@@ -1,0 +1,176 @@
+"""The residual network against the same one written as torch modules, and against each configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import SHARINGS, tiny_task
+from torch import Tensor
+from training.fixture import random_weights
+
+from lasem.errors import ConfigError
+from lasem.experiments.net_choice import NetChoice
+from lasem.learner import Learner
+from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
+from lasem.search import EM, Fixed
+from lasem.sharing import AbstractSharing, Deconvolution
+from lasem.space import full, grouped
+from lasem.training import Mixture, TaskWeights, TrainingConfig
+
+SMALL = ResNet(image_shape=(2, 9, 7), channels=(3, 4), stem_kernel=5, hidden=(6,), dropout=0.0)
+GROUPS = {
+    "4G": (5, 4, 4, 4),
+    "5G": (5, 4, 4, 2, 2),
+    "6G": (5, 4, 2, 2, 2, 2),
+    "7G": (5, 2, 2, 2, 2, 2, 2),
+    "8G": (3, 2, 2, 2, 2, 2, 2, 2),
+}
+
+
+def naive(net: ResNet, kernels: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    """Features, as one would write the network down without blocks."""
+    pairs = iter(kernels)
+    x = F.max_pool2d(F.relu(F.conv2d(x, *next(pairs), padding=net.stem_kernel // 2)), 2, ceil_mode=True)
+    for stage, width in enumerate(net.channels):
+        for _ in range(net.blocks_per_stage):
+            inside = F.relu(F.conv2d(x, *next(pairs), padding=1))
+            out = F.conv2d(inside, *next(pairs), padding=1)
+            x = F.relu(out + torch.cat([x, torch.zeros_like(out[:, : width - x.shape[1]])], dim=1))
+        if stage < len(net.channels) - 1:
+            x = F.max_pool2d(x, 2, ceil_mode=True)
+    return x
+
+
+def test_it_has_the_papers_17_convolutions() -> None:
+    net = resnet((3, 32, 32))
+    assert net.depth == 17
+    assert [type(block) for block in net.blocks] == [ConvBlock, *([OpeningBlock, ClosingBlock] * 8)]
+    shapes = [block.shapes["weight"] for block in net.blocks]
+    assert shapes[0] == (64, 3, 7, 7)
+    assert [shape[0] for shape in shapes[1:]] == [64] * 4 + [128] * 4 + [256] * 4 + [512] * 4
+    assert all(shape[1] == before[0] for before, shape in pairwise(shapes))
+    assert net.head.shapes(10) == {
+        "weight.0": (1000, 512 * 2 * 2),
+        "bias.0": (1000,),
+        "weight.1": (10, 1000),
+        "bias.1": (10,),
+    }
+
+
+@pytest.mark.parametrize("net", [SMALL, replace(SMALL, channels=(2, 2, 5), blocks_per_stage=1)], ids=["two", "three"])
+def test_it_is_the_network_written_down_forward_and_backward(net: ResNet) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        {
+            k: torch.randn(s, dtype=torch.float64, generator=generator).mul_(0.4).requires_grad_()
+            for k, s in b.shapes.items()
+        }
+        for b in net.blocks
+    ]
+    x = torch.randn(3, *net.image_shape, dtype=torch.float64, generator=generator)
+    value: Any = x
+    for block, own in zip(net.blocks, weights, strict=True):
+        value = block.apply(own, value)
+    expected = naive(net, [(own["weight"], own["bias"]) for own in weights], x)
+    torch.testing.assert_close(value, expected, rtol=0, atol=1e-11)
+    assert value.flatten(1).shape[1] == net.head.in_features
+    leaves = [tensor for own in weights for tensor in own.values()]
+    direction = torch.randn(value.shape, dtype=torch.float64, generator=generator)
+    for got, wanted in zip(
+        torch.autograd.grad((value * direction).sum(), leaves),
+        torch.autograd.grad((expected * direction).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
+def test_every_configuration_in_the_tree_is_that_configuration_alone(sharing: AbstractSharing) -> None:
+    net = replace(SMALL, blocks_per_stage=1)  # 5 convolutions: configurations also change inside residual blocks
+    space = full(net.depth)
+    weights = random_weights(net, sharing, tuple(space), 3, torch.float64).copy(requires_grad=True)
+    x = torch.randn(2, *net.image_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    mixture = Mixture.of(net, sharing, tuple(space))
+    together = mixture.tree.in_order(mixture.features(weights, x).unflatten(0, (len(space), -1)))
+    for features, configuration in zip(together, space, strict=True):
+        made = [
+            sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            for block, own, transferred in zip(net.blocks, weights.layers, configuration, strict=True)
+        ]
+        alone = naive(net, [(own["weight"], own["bias"]) for own in made], x)
+        torch.testing.assert_close(features, alone, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("sizes", GROUPS.values(), ids=GROUPS)
+def test_the_papers_groups_fit_and_end_between_residual_blocks(sizes: tuple[int, ...]) -> None:
+    net, space = resnet(), EM(groups=sizes).space(17, 1)
+    assert len(space) == 2 ** len(sizes)
+    assert space == grouped(sizes)
+    for border in list(accumulate(sizes))[:-1]:
+        assert isinstance(net.blocks[border - 1], ClosingBlock)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
+def test_it_is_learned_saved_and_learned_on(sharing: AbstractSharing, tmp_path: Any) -> None:
+    net = ResNet(image_shape=(1, 6, 6), channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
+
+    def learner() -> Learner:
+        return Learner(net, sharing=sharing, search=EM(groups=(3, 2)), training=TrainingConfig(epochs=2, batch_size=5))
+
+    whole, saved = learner(), learner()
+    for one in (whole, saved):
+        one.learn(tiny_task("a"))
+        assert one.learn(tiny_task("b", seed=1)).configuration in ("SSSSS", "SSSTT", "TTTSS", "TTTTT")
+    saved.save(tmp_path / "model")
+    loaded = Learner.load(tmp_path / "model")
+    assert loaded.net == net
+    images = tiny_task("c", seed=2).test.images.take(torch.arange(3))
+    whole.learn(tiny_task("c", seed=2))
+    loaded.learn(tiny_task("c", seed=2))
+    for name in ("a", "b", "c"):
+        assert torch.equal(whole.logits(name, images), loaded.logits(name, images))
+
+
+def test_a_deep_networks_outputs_keep_their_size_at_the_start() -> None:
+    learner = Learner(resnet((1, 16, 16)), search=Fixed("all"))
+    task = tiny_task(shape=(1, 16, 16))
+    weights: TaskWeights = learner.problem(task).weights
+    x, _ = next(iter(task.train.batches(10, device=torch.device("cpu"))))
+    features = Mixture.of(learner.net, learner.sharing, tuple(learner.search.space(17, 0))).features(weights, x)
+    assert 0.3 < float(features.square().mean().sqrt()) < 5
+
+
+def test_deconvolution_keeps_a_tasks_part_of_wide_layers_within_bounds() -> None:
+    net, sharing = resnet(), Deconvolution()
+    owned = [sharing.num_owned(block, transferred=True) for block in net.blocks]
+    assert max(owned) < 9_000_000  # the rule for c_ts alone would have 201 million numbers in one layer
+    for block in net.blocks[1:]:  # and a kernel can still be any kernel
+        assert sharing.task_shapes(block)["filter_bias"][0] >= 9
+
+
+def test_a_description_builds_it_again_and_a_choice_names_it() -> None:
+    assert rebuild(SMALL.description()) == SMALL
+    assert NetChoice(name="resnet", hidden=(5,), dropout=0.1).build((1, 8, 8)) == replace(
+        resnet((1, 8, 8)), hidden=(5,), dropout=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_shape": (4, 4)}, r"ResNet\.image_shape is \(channels, height, width\)"),
+        ({"channels": ()}, "one number for each stage"),
+        ({"channels": (4, 2)}, r"none smaller than the one before; got \[4, 2\]"),
+        ({"blocks_per_stage": 0}, r"ResNet\.blocks_per_stage must be at least 1; got 0"),
+        ({"dropout": 1.0}, r"ResNet\.dropout must be at least 0 and below 1"),
+        ({"initial": "papre"}, "Did you mean 'paper'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ResNet(**{"image_shape": (1, 4, 4)} | change)
