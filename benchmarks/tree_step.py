@@ -13,33 +13,26 @@ Memory. The peak is of all bytes that were allocated by tensors since the step b
 forward pass saves, gradients, temporary values between operations. It is compared with the leaves' activations: what
 every layer gives (after ReLU, and after pooling where there is any), for each of the 2^d configurations once.
 
-Run ``python benchmarks/tree_step.py`` on an idle machine; ``--smoke`` takes seconds and measures nothing of use.
+Run ``python benchmarks/tree_step.py`` on an idle machine; ``--smoke`` takes seconds and measures nothing of use. All
+other costs are measured by ``lasem bench``, with the same means (``lasem/experiments/bench``).
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, final
+from typing import final
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from lasem.data import Task
-from lasem.learner import Learner
-from lasem.nets import ConvBlock, Net, cifar
-from lasem.search import EM, AbstractSearch, Fixed
+from lasem.experiments.bench.arithmetic import arithmetic_floor, leaf_activation_bytes
+from lasem.experiments.bench.making import WHOLE_TREE, make_loop, make_task, peak_bytes, ratio, take_turns
+from lasem.nets import Net, cifar
+from lasem.search import Fixed
 from lasem.sharing import SHARINGS, AbstractSharing
-from lasem.space import PrefixTree, full
-from lasem.training import Loop, TrainingConfig, plan_of
 
-SEARCH = EM(first_task="search", commit_probability=2, commit_share=1)  # never commits
 SMALL = Net(image_shape=(3, 8, 8), channels=(4, 4, 8, 8), kernels=(3,) * 4, pools=(1, 2, 1, 2), hidden=(8,))
 
 
@@ -62,104 +55,21 @@ class Result:
     plain_seconds: float
 
 
-def conv_sizes(net: Net) -> list[tuple[ConvBlock, int, int]]:
-    """Each convolution with the height and width that it gives before pooling."""
-    _, height, width = net.image_shape
-    sizes = []
-    for block in net.blocks:
-        assert isinstance(block, ConvBlock)
-        rows, columns = (math.ceil(side / block.stride) for side in (height, width))
-        sizes.append((block, rows, columns))
-        height, width = block.output_size(height), block.output_size(width)
-    return sizes
-
-
-def arithmetic_floor(net: Net, num_classes: int) -> float:
-    """Multiplications of the prefix tree over those of one network; the E-step's second head is not counted."""
-    layers = [math.prod(block.shapes["weight"]) * rows * columns for block, rows, columns in conv_sizes(net)]
-    head = sum(a * b for a, b in pairwise((net.head.in_features, *net.head.hidden, num_classes)))
-    tree = PrefixTree.of(tuple(full(net.depth)))
-    total = sum(level.num_nodes * cost for level, cost in zip(tree.levels, layers, strict=True))
-    return (total + tree.num_leaves * head) / (sum(layers) + head)
-
-
-def leaf_activation_bytes(net: Net, batch: int) -> int:
-    """Bytes of what every layer of every configuration gives, in float32."""
-    numbers = 0
-    for block, rows, columns in conv_sizes(net):
-        numbers += block.out_channels * rows * columns
-        if block.pool > 1:
-            numbers += block.out_channels * math.ceil(rows / block.pool) * math.ceil(columns / block.pool)
-    return 4 * numbers * batch * 2**net.depth
-
-
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all storages that were made inside it and are still alive, after every operation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in given:  # a view or an in-place result is of what was there
-                    self._alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._alive = {key: entry for key, entry in self._alive.items() if not entry[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
-        return out
-
-
-def make_task(net: Net, num_classes: int, num_train: int) -> Task:
-    """Random pixels: what is in an image costs no time."""
-
-    def split(num: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.rand(num, *net.image_shape), torch.arange(num) % num_classes
-
-    classes = [str(k) for k in range(num_classes)]
-    small = max(num_classes, 2)
-    return Task.from_tensors("task", train=split(num_train), valid=split(small), test=split(small), classes=classes)
-
-
-def make_loop(net: Net, sharing: AbstractSharing, search: AbstractSearch, task: Task, batch: int) -> Loop:
-    """The loop that ``learn`` makes, with the initial weights that a learner gives it."""
-    config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True)
-    learner = Learner(net, sharing=sharing, search=search, training=config)
-    phase = next(plan_of(search, learner.problem(task)))
-    return Loop(phase, seeds=(0, 1), device=learner.device)
-
-
 def measure(net: Net, sharing: AbstractSharing, *, batch: int, turns: int, steps: int, num_classes: int = 10) -> Result:
     """Let the three kinds of step take turns; then one tree step under the eyes of ``PeakMemory``."""
     task = make_task(net, num_classes, batch * steps)
-    searches = {"plain": Fixed("none"), "committed": Fixed("all"), "tree": SEARCH}
+    searches = {"plain": Fixed("none"), "committed": Fixed("all"), "tree": WHOLE_TREE}
     loops = {name: make_loop(net, sharing, search, task, batch) for name, search in searches.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(turns + 1):
-        for name, loop in loops.items():
-            _, timing = loop.run_epoch()
-            if turn > 0:  # the first turn warms up
-                seconds[name].append(timing.seconds_training / steps)
-
-    def ratio(name: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds[name], seconds["plain"], strict=True))
-
-    one = make_loop(net, sharing, SEARCH, make_task(net, num_classes, batch), batch)
-    one.run_epoch()  # so that the optimiser's state is there before
-    with PeakMemory() as memory:
-        one.run_epoch()
+    seconds = take_turns(loops, turns)
+    one = make_loop(net, sharing, WHOLE_TREE, make_task(net, num_classes, batch), batch)
     return Result(
         sharing=sharing.name,
         batch=batch,
         threads=torch.get_num_threads(),
-        tree=ratio("tree"),
+        tree=ratio(seconds["tree"], seconds["plain"]),
         floor=arithmetic_floor(net, num_classes),
-        committed=ratio("committed"),
-        memory=memory.peak / leaf_activation_bytes(net, batch),
+        committed=ratio(seconds["committed"], seconds["plain"]),
+        memory=peak_bytes(one) / leaf_activation_bytes(net, batch),
         plain_seconds=statistics.median(seconds["plain"]),
     )
 

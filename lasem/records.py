@@ -33,11 +33,14 @@ class EpochRecord:
     probabilities: tuple[float, ...]
     """Prior probability of every configuration of the task, in the order of ``TaskRecord.configurations``."""
     num_evaluated: int
-    """Configurations evaluated in each step of this epoch; 1 once the search has committed."""
+    """Configurations evaluated in each step of this epoch, on average; 1 once the search has committed."""
     test_accuracies: dict[str, float] | None = None
     """Test accuracy of every task seen so far, where the run asked for it after this epoch."""
     phase: str = ""
     """Stretch of training that the epoch belongs to, where a method has several for one task."""
+    transfer_probabilities: tuple[float, ...] | None = None
+    """Prior probability that each layer transfers, input side first, of searches that weigh layers and not whole
+    configurations; ``probabilities`` then holds the leading configuration's alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class TaskRecord:
     classes: tuple[str, ...]
     configuration: str
     configurations: tuple[str, ...]
-    """Every configuration that the search could choose from."""
+    """Every configuration that the search could choose from; of searches that list none, the chosen one alone."""
     best_epoch: int
     """Epoch whose validation accuracy was best (from 1). Its weights are kept if the settings restore the best."""
     num_epochs: int
@@ -99,7 +102,10 @@ _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 
 def to_json(record: Record) -> str:
     """One line of JSON without a line break; floats keep every bit."""
-    line = json.dumps({"kind": record.kind, **asdict(record)}, ensure_ascii=False, allow_nan=True)
+    entry = {"kind": record.kind, **asdict(record)}
+    if entry.get("transfer_probabilities", ()) is None:
+        del entry["transfer_probabilities"]  # most searches have none, and files written before must stay the same
+    line = json.dumps(entry, ensure_ascii=False, allow_nan=True)
     # a folder's name that is not UTF-8 becomes a class name with lone surrogates, which no file can hold unescaped
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 

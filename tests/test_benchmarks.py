@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from lasem.experiments.bench.memory import PeakMemory
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -48,7 +50,7 @@ def test_the_floor_of_the_papers_network_is_the_one_that_the_design_names() -> N
 
 
 def test_peak_memory_counts_what_is_alive_at_once() -> None:
-    with load("tree_step").PeakMemory() as memory:
+    with PeakMemory() as memory:
         a = torch.zeros(1000)
         a.add_(1)
         a[:10].mul_(2)

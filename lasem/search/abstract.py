@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from lasem.search.state import SearchState
 from lasem.space import Space
-
-
-@final
-@dataclass(frozen=True)
-class SearchState:
-    """What a search has found out about one task so far."""
-
-    mass: Tensor
-    """Evidence for each of the C configurations, shape (C,), float64; what it counts is the search's own affair."""
-    committed: int | None = None
-    """The one configuration that is still trained, once the search has ended."""
 
 
 class AbstractSelection(ABC):
@@ -54,10 +44,11 @@ class AbstractSearch(AbstractSelection):
 
         Args:
             state: what is known so far.
-            log_likelihood: log p(y_n | x_n, c), shape (C, batch).
+            log_likelihood: log p(y_n | x_n, c) of the candidates, shape (len(candidates), batch); of all
+                configurations, shape (C, batch), where ``full_pass`` says so.
 
         Returns:
-            The weights of the M-step, shape (C,), summing to 1, and the next state.
+            The weights of the M-step, one for each row, summing to 1 and 0 for what is no candidate; the next state.
         """
 
     @abstractmethod
@@ -68,6 +59,26 @@ class AbstractSearch(AbstractSelection):
     def best(self, state: SearchState) -> int:
         """The leading configuration's position in the space."""
 
+    def transfer_probability(self, state: SearchState) -> Tensor | None:
+        """Probability that each group of layers transfers, shape (G,), of a search whose prior factorises over them."""
+        return None
+
+    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
+        """Called before each mini-batch while ``SearchState.is_partial``: may choose the candidates anew.
+
+        Args:
+            state: what is known so far.
+            generator: the task's source of random numbers, on the CPU; goes on from one call to the next.
+        """
+        return state
+
+    def full_pass(self, state: SearchState) -> bool:
+        """Whether the E-step of the next mini-batch needs all configurations, and not the candidates alone."""
+        return False
+
     def candidates(self, state: SearchState, num_configurations: int) -> tuple[int, ...]:
-        """Positions of the configurations that the next epoch trains."""
-        return tuple(range(num_configurations)) if state.committed is None else (state.committed,)
+        """Positions of the configurations that the next mini-batch trains, rising."""
+        if state.committed is not None:
+            return (state.committed,)
+        part = state.pruned.kept if state.pruned is not None else state.drawn and state.drawn.positions
+        return tuple(range(num_configurations)) if part is None else part

@@ -1,5 +1,28 @@
 """LASEM's search: expectation-maximisation over configurations while the weights are trained.
 
+**Pruning.** Let K be the configurations that are evaluated, the smallest set with a prior of at least 1 - epsilon, pi
+the prior and L_c = P(y | X, c). Exactly, q_c = pi_c L_c / sum of pi L over all; without the others' L one has
+
+    q~_c = pi_c L_c / sum of pi L over K        for c in K, and 0 else.
+
+On K both are in proportion: q_c = (1 - r) q~_c, r the posterior of all that is skipped. So the M-step's gradient is off
+by r (gradient of K - gradient of the skipped), each averaged by its posterior, and r <= epsilon as long as the skipped
+ones do not explain the mini-batch better than K does. (An optimiser that divides by the gradient's size, as Adam does,
+also moves weights that no configuration of K uses, however small their q; without the others they stand still.)
+
+The prior's mass counts what every mini-batch gave to every configuration, a_c: q_c for ``average``, 1 or 0 for
+``count``. Of skipped configurations it is known only in a full pass, the last of every F mini-batches, which therefore
+stands for all F. With s the sum of a over what is skipped, and g_c what c in K gained in the F - 1 mini-batches before
+it (reckoned with q~ in place of q)::
+
+    exactly:     mass_c += sum of a_c over the F mini-batches
+    c skipped:   mass_c += F a_c
+    c in K:      mass_c += (1 - s) g_c + a_c        which takes from K what the skipped ones are given for the F
+
+Where the mini-batches of a block are exchangeable, the skipped ones' gain is right on average, and the whole grows by F
+as it must. For ``count`` all is exact unless a skipped configuration would have won. Between full passes the skipped
+ones' mass stands still while that of K grows.
+
 .. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
    Transfer. ICML 2021.
 """
@@ -7,6 +30,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
 
@@ -14,8 +38,10 @@ import torch
 from torch import Tensor
 
 from lasem.errors import check_choice, check_range
-from lasem.search.abstract import AbstractSearch, SearchState
+from lasem.search.abstract import AbstractSearch
 from lasem.search.grouped import GroupedSelection
+from lasem.search.state import Pruned, SearchState
+from lasem.space import positions
 
 Likelihood = Literal["mean", "geometric", "product"]
 
@@ -58,6 +84,12 @@ class EM(GroupedSelection, AbstractSearch):
     """The search ends when the leading configuration's prior reaches this; above 1: never."""
     commit_share: float = 0.05
     """The search ends when this share of the task's epochs is spent; 1: never."""
+    prune: float = 0.0
+    """epsilon: configurations outside the smallest set that holds 1 - epsilon of the prior are not evaluated, nor are
+    layers that lead only to them; 0: all are, exactly. In [0, 1)."""
+    full_pass_every: int = 10
+    """With ``prune``: every so many mini-batches all configurations are evaluated once more without gradients, and the
+    set is chosen anew; only then does the host wait for a GPU."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,12 +97,17 @@ class EM(GroupedSelection, AbstractSearch):
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
         check_range("EM.commit_probability", self.commit_probability, above=0)
         check_range("EM.commit_share", self.commit_share, above=0, most=1)
+        check_range("EM.prune", self.prune, least=0, below=1)
+        check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
     def init(self, num_configurations: int) -> SearchState:
         """One pseudo-count each for ``count``, nothing yet for ``average``; a single configuration is committed to."""
         start = 1.0 if self.prior_form == "count" else 0.0
         mass = torch.full((num_configurations,), start, dtype=torch.float64)
-        return SearchState(mass, committed=0 if num_configurations == 1 else None)
+        if num_configurations == 1:
+            return SearchState(mass, committed=0)
+        everything = tuple(range(num_configurations))
+        return SearchState(mass, pruned=Pruned(everything, torch.zeros_like(mass)) if self.prune > 0 else None)
 
     def prior(self, state: SearchState) -> Tensor:
         """Normalised mass; uniform before the first mini-batch."""
@@ -82,11 +119,49 @@ class EM(GroupedSelection, AbstractSearch):
     def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
         """The posterior, and the prior's mass with this mini-batch in it."""
         evidence = batch_log_likelihood(log_likelihood.to(state.mass), self.likelihood)
+        if state.pruned is not None:
+            return self._pruned_step(state, state.pruned, evidence)
         posterior = torch.softmax(self.prior(state).log() + evidence, dim=0)
+        return posterior, replace(state, mass=state.mass + self._gain(posterior))
+
+    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
+        """Choose what to keep once ``full_pass_every`` mini-batches have gone by since the last choice."""
+        pruned = state.pruned
+        if pruned is None or state.committed is not None or pruned.num_batches < self.full_pass_every:
+            return state
+        kept = smallest_set(state.mass.tolist(), 1 - self.prune)
+        return replace(state, pruned=Pruned(kept, torch.zeros_like(state.mass)))
+
+    def full_pass(self, state: SearchState) -> bool:
+        """In the last mini-batch before the next choice, if any configuration is left out."""
+        pruned = state.pruned
+        if pruned is None or state.committed is not None or len(pruned.kept) == len(state.mass):
+            return False
+        return pruned.num_batches >= self.full_pass_every - 1
+
+    def _gain(self, posterior: Tensor) -> Tensor:
+        """What one mini-batch adds to the mass."""
         if self.prior_form == "average":
-            return posterior, replace(state, mass=state.mass + posterior)
-        winner = torch.zeros_like(posterior).scatter_(0, posterior.argmax(dim=0, keepdim=True), 1.0)
-        return posterior, replace(state, mass=state.mass + winner)
+            return posterior
+        return torch.zeros_like(posterior).scatter_(0, posterior.argmax(dim=0, keepdim=True), 1.0)
+
+    def _pruned_step(self, state: SearchState, pruned: Pruned, evidence: Tensor) -> tuple[Tensor, SearchState]:
+        """``step`` where configurations may be left out; see the top of this file."""
+        num_batches = pruned.num_batches + 1
+        kept = positions(pruned.kept, state.mass.device)
+        log_joint = self.prior(state).log()
+        if len(evidence) == len(state.mass):
+            log_joint = log_joint + evidence
+            gain = self._gain(torch.softmax(log_joint, dim=0))
+            inside = torch.zeros_like(gain).index_copy_(0, kept, gain[kept])
+            outside = gain - inside
+            mass = (state.mass - outside.sum() * pruned.gained).clamp_min(0) + inside + num_batches * outside
+            weights = torch.zeros_like(gain).index_copy_(0, kept, torch.softmax(log_joint[kept], dim=0))
+            return weights, replace(state, mass=mass, pruned=replace(pruned, num_batches=num_batches))
+        weights = torch.softmax(log_joint[kept] + evidence, dim=0)
+        gain = torch.zeros_like(state.mass).index_copy_(0, kept, self._gain(weights))
+        pruned = replace(pruned, gained=pruned.gained + gain, num_batches=num_batches)
+        return weights, replace(state, mass=state.mass + gain, pruned=pruned)
 
     def advance(self, state: SearchState, progress: float) -> SearchState:
         """Commit to the leading configuration once it is probable enough or the share of epochs is spent."""
@@ -99,3 +174,15 @@ class EM(GroupedSelection, AbstractSearch):
     def best(self, state: SearchState) -> int:
         """The configuration with the largest prior."""
         return int(self.prior(state).argmax())
+
+
+def smallest_set(mass: Sequence[float], share: float) -> tuple[int, ...]:
+    """The fewest positions that hold a share of the whole mass together, rising; of equal ones the first."""
+    whole, held = sum(mass), 0.0
+    taken: list[int] = []
+    for position in sorted(range(len(mass)), key=lambda position: -mass[position]):
+        if taken and held >= share * whole:
+            break
+        taken.append(position)
+        held += mass[position]
+    return tuple(sorted(taken))

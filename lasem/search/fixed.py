@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.search.abstract import AbstractSearch, SearchState
+from lasem.search.abstract import AbstractSearch
+from lasem.search.state import SearchState
 from lasem.space import Pattern, Space, listed
 
 

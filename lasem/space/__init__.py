@@ -2,10 +2,12 @@
 
 from lasem.space.configuration import Configuration
 from lasem.space.pattern import Pattern, all, alternating, bottom, none, top
-from lasem.space.prefix_tree import Level, PrefixTree
-from lasem.space.space import Space, full, grouped, listed
+from lasem.space.prefix_tree import Level, PrefixTree, positions, stacked, unstacked
+from lasem.space.product import Combinations
+from lasem.space.space import Space, factorised, full, grouped, listed
 
 __all__ = [
+    "Combinations",
     "Configuration",
     "Level",
     "Pattern",
@@ -14,9 +16,13 @@ __all__ = [
     "all",
     "alternating",
     "bottom",
+    "factorised",
     "full",
     "grouped",
     "listed",
     "none",
+    "positions",
+    "stacked",
     "top",
+    "unstacked",
 ]

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import cached_property, lru_cache
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from lasem.space.configuration import Configuration
+from lasem.space.configuration import SPECIFIC, TRANSFER, Configuration
 
-Branch = Callable[[int, bool, Tensor], Tensor]
+Stack = Any
+"""What several nodes give, stacked along the batch: a tensor, or a tuple of tensors."""
+
+Branch = Callable[[int, bool, Stack], Stack]
 """``branch(layer, transferred, x)`` runs one layer on a stack of inputs with one kind of weights."""
 
 
@@ -52,15 +56,17 @@ class PrefixTree:
     def of(cls, configurations: Sequence[Configuration]) -> PrefixTree:
         """Build the tree over ``configurations``, which differ from each other and have the same depth."""
         levels: list[Level] = []
-        nodes: list[tuple[bool, ...]] = [()]
-        for depth in range(1, len(configurations[0]) + 1):
-            prefixes = {c.bits[:depth] for c in configurations}
-            specific = tuple(i for i, node in enumerate(nodes) if (*node, False) in prefixes)
-            shared = tuple(i for i, node in enumerate(nodes) if (*node, True) in prefixes)
-            levels.append(Level(specific, shared, len(nodes)))
-            nodes = [(*nodes[i], False) for i in specific] + [(*nodes[i], True) for i in shared]
-        position = {node: i for i, node in enumerate(nodes)}
-        return cls(tuple(levels), tuple(position[c.bits] for c in configurations))
+        at = [0] * len(configurations)  # the node that each configuration has come to
+        num_nodes = 1
+        for layer in range(len(configurations[0])):
+            taken = {(node, c[layer]) for node, c in zip(at, configurations, strict=True)}
+            specific, shared = (tuple(sorted(node for node, bit in taken if bit == kind)) for kind in (False, True))
+            levels.append(Level(specific, shared, num_nodes))
+            children = [*((node, False) for node in specific), *((node, True) for node in shared)]
+            position = {child: i for i, child in enumerate(children)}
+            at = [position[node, c[layer]] for node, c in zip(at, configurations, strict=True)]
+            num_nodes = len(children)
+        return cls(tuple(levels), tuple(at))
 
     @property
     def num_leaves(self) -> int:
@@ -72,42 +78,82 @@ class PrefixTree:
         """Layer evaluations of one pass."""
         return sum(level.num_nodes for level in self.levels)
 
+    @cached_property
+    def prefixes(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+        """For each layer the choices that lead to its nodes, such as ``ST``, its own the last, in the stacks' order.
+
+        Those of the task-specific children come first, then those of the transferred ones.
+        """
+        found = []
+        nodes: tuple[str, ...] = ("",)
+        for level in self.levels:
+            specific = tuple(nodes[parent] + SPECIFIC for parent in level.specific_parents)
+            shared = tuple(nodes[parent] + TRANSFER for parent in level.shared_parents)
+            found.append((specific, shared))
+            nodes = (*specific, *shared)
+        return tuple(found)
+
     def needs(self, layer: int, *, transferred: bool) -> bool:
         """Whether any configuration transfers the layer (or learns its own)."""
         level = self.levels[layer]
         return bool(level.shared_parents if transferred else level.specific_parents)
 
-    def evaluate(self, x: Tensor, branch: Branch) -> Tensor:
+    def evaluate(self, x: Tensor, branch: Branch) -> Stack:
         """Run every configuration on one batch.
 
         Args:
             x: inputs of the first layer, shape ``(batch, ...)``.
-            branch: runs one layer; must treat the entries of its batch independently.
+            branch: runs one layer; must treat the entries of its batch independently, or each node's by themselves.
 
         Returns:
             Outputs of the last layer in the order of the leaves, shape ``(num_leaves * batch, ...)``.
         """
         batch = x.shape[0]
+        values: Stack = x
         for layer, level in enumerate(self.levels):
             children = [
-                branch(layer, transferred, _select(x, parents, level.num_parents, batch))
+                branch(layer, transferred, _select(values, parents, level.num_parents, batch))
                 for transferred, parents in ((False, level.specific_parents), (True, level.shared_parents))
                 if parents
             ]
-            x = children[0] if len(children) == 1 else torch.cat(children)
-        return x
+            values = children[0] if len(children) == 1 else stacked(children)
+        return values
 
     def in_order(self, per_leaf: Tensor) -> Tensor:
         """Reorder a tensor of shape ``(num_leaves, ...)`` from leaves to the configurations' own order."""
         if self.leaves == tuple(range(self.num_leaves)):
             return per_leaf
-        return per_leaf[torch.tensor(self.leaves, device=per_leaf.device)]
+        return per_leaf[positions(self.leaves, per_leaf.device)]
 
 
-def _select(x: Tensor, parents: tuple[int, ...], num_parents: int, batch: int) -> Tensor:
+@lru_cache(maxsize=1024)
+def positions(of: tuple[int, ...], device: torch.device) -> Tensor:
+    """An int64 tensor of them that is made once, for a GPU stops working while numbers are copied to it."""
+    with torch.inference_mode(False):  # whatever the first caller was doing: the next one may need gradients
+        return torch.tensor(of, dtype=torch.int64, device=device)
+
+
+def stacked(values: Sequence[Stack]) -> Stack:
+    """Values one behind the other along the batch."""
+    if isinstance(values[0], tuple):
+        return tuple(torch.cat(parts) for parts in zip(*values, strict=True))
+    return torch.cat(tuple(values))
+
+
+def unstacked(values: Stack, num_nodes: int) -> list[Stack]:
+    """The values of single nodes, which have as many entries each."""
+    if isinstance(values, tuple):
+        return list(zip(*(unstacked(part, num_nodes) for part in values), strict=True))
+    return list(torch.split(values, len(values) // num_nodes))
+
+
+def _select(x: Stack, parents: tuple[int, ...], num_parents: int, batch: int) -> Stack:
     """The stacked inputs of some parents; no copy where all of them, or one run of neighbours, are asked for."""
     if len(parents) == num_parents:
         return x
+    if isinstance(x, tuple):
+        return tuple(_select(part, parents, num_parents, batch) for part in x)
     if parents == tuple(range(parents[0], parents[0] + len(parents))):
         return x[parents[0] * batch : (parents[-1] + 1) * batch]
-    return x.reshape(num_parents, batch, *x.shape[1:])[list(parents)].flatten(0, 1)
+    single = torch.split(x, batch)  # and not an index, which would lose the channels' place in memory
+    return torch.cat([single[parent] for parent in parents])

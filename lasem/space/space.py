@@ -9,6 +9,7 @@ from typing import final
 
 from lasem.errors import ConfigError
 from lasem.space.configuration import Configuration
+from lasem.space.product import Combinations
 
 MAX_ENUMERATED = 1 << 16
 """A space with more members is not listed: group the layers instead."""
@@ -23,9 +24,11 @@ class Space:
         ConfigError: if it is empty, or the configurations are repeated or of different depths.
     """
 
-    configurations: tuple[Configuration, ...]
+    configurations: tuple[Configuration, ...] | Combinations
 
     def __post_init__(self) -> None:
+        if isinstance(self.configurations, Combinations):
+            return  # by how they are made
         if not self.configurations:
             raise ConfigError("A space needs at least one configuration; got none.")
         depths = {len(c) for c in self.configurations}
@@ -40,6 +43,28 @@ class Space:
     def depth(self) -> int:
         """Number of layers that each configuration speaks of."""
         return len(self.configurations[0])
+
+    @property
+    def size(self) -> int:
+        """Number of members, of which there may be more than ``len`` can say."""
+        configurations = self.configurations
+        return len(configurations) if isinstance(configurations, tuple) else 1 << len(configurations.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Layers in each group of a ``factorised`` space; of another one each layer is a group."""
+        return self.configurations.sizes if isinstance(self.configurations, Combinations) else (1,) * self.depth
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the members stand in memory one by one; of ``factorised`` spaces there may be too many for that."""
+        return isinstance(self.configurations, tuple)
+
+    def can(self, layer: int, *, transfer: bool) -> bool:
+        """Whether any configuration transfers the layer (or learns its own)."""
+        if isinstance(self.configurations, Combinations):
+            return True
+        return any(c[layer] == transfer for c in self.configurations)
 
     def __len__(self) -> int:
         return len(self.configurations)
@@ -80,12 +105,11 @@ def grouped(sizes: Sequence[int]) -> Space:
     Raises:
         ConfigError: if a group is empty, or there are too many configurations to list.
     """
-    if not sizes or any(size < 1 for size in sizes):
-        raise ConfigError(f"Every group needs at least one layer; got group sizes {list(sizes)}.")
+    _check_groups(sizes)
     if 2 ** len(sizes) > MAX_ENUMERATED:
         raise ConfigError(
             f"{len(sizes)} groups have 2^{len(sizes)} configurations, more than {MAX_ENUMERATED} that can be listed; "
-            f"put more layers into each group."
+            f"put more layers into each group, or use the search 'deep-em', which needs no list."
         )
     return Space(
         tuple(
@@ -95,6 +119,21 @@ def grouped(sizes: Sequence[int]) -> Space:
     )
 
 
+def factorised(sizes: Sequence[int]) -> Space:
+    """What ``grouped`` gives, in the same order, for any number of groups: a member is made when it is asked for.
+
+    Raises:
+        ConfigError: if a group is empty.
+    """
+    _check_groups(sizes)
+    return Space(Combinations(tuple(sizes)))
+
+
 def listed(configurations: Iterable[Configuration | str]) -> Space:
     """The given configurations, in the given order."""
     return Space(tuple(c if isinstance(c, Configuration) else Configuration.parse(c) for c in configurations))
+
+
+def _check_groups(sizes: Sequence[int]) -> None:
+    if not sizes or any(size < 1 for size in sizes):
+        raise ConfigError(f"Every group needs at least one layer; got group sizes {list(sizes)}.")

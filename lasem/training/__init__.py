@@ -14,7 +14,7 @@ from lasem.training.relaxation import Relaxation
 from lasem.training.selection import Choice, Problem, Selected, plan_of
 from lasem.training.trials import Trial
 from lasem.training.weighing import Replaced, Weighing, accuracy
-from lasem.training.weights import LayerWeights, TaskWeights, part_of
+from lasem.training.weights import LayerWeights, TaskWeights, initial_statistics, part_of
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -49,6 +49,7 @@ __all__ = [
     "directions_of",
     "evaluate",
     "follow",
+    "initial_statistics",
     "learning_rate",
     "log_likelihood",
     "part_of",

@@ -93,6 +93,7 @@ class Loop:
             configuration=seen.configuration,
             probabilities=seen.probabilities,
             num_evaluated=seen.num_evaluated,
+            transfer_probabilities=seen.transfer_probabilities,
             phase=self.phase.title,
         )
         timing = TimingRecord(

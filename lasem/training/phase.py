@@ -49,6 +49,7 @@ class Seen:
     configuration: str
     probabilities: tuple[float, ...] = (1.0,)
     num_evaluated: int = 1
+    transfer_probabilities: tuple[float, ...] | None = None
 
 
 @final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -39,6 +39,13 @@ class Quadratic:
         flat = {f"importance.{name}": value for name, value in self.importance.items()}
         flat |= {f"anchor.{name}": value for name, value in self.anchor.items()}
         return {**flat, "constant": self.constant}
+
+    def of(self, wanted: Callable[[str], bool]) -> Quadratic | None:
+        """The sum over some weights alone, but for its constant; None if none is wanted."""
+        names = [name for name in self.importance if wanted(name)]
+        if not names:
+            return None
+        return Quadratic({n: self.importance[n] for n in names}, {n: self.anchor[n] for n in names}, self.constant)
 
     def value(self, weights: Named) -> Tensor:
         """The sum at some weights, a scalar; weights that it does not know are free."""

@@ -10,7 +10,7 @@ import torch
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.nets import Net
+from lasem.nets import AbstractNet
 from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
@@ -27,7 +27,7 @@ from lasem.training.weights import TaskWeights
 class Problem:
     """One task, and everything that a search starts from."""
 
-    net: Net
+    net: AbstractNet
     sharing: AbstractSharing
     config: TrainingConfig
     task: Task
@@ -106,6 +106,7 @@ def weighing(search: AbstractSearch, problem: Problem) -> Weighing:
         problem.weights,
         replaced=problem.replaced,
         guard=problem.guard,
+        seed=problem.seed,
         device=problem.device,
     )
 

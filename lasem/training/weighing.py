@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lasem.data import Split, Task
-from lasem.nets import Net
+from lasem.nets import AbstractNet
 from lasem.search import AbstractSearch, SearchState
 from lasem.sharing import AbstractSharing
-from lasem.space import Configuration, Space
+from lasem.space import Configuration, PrefixTree, Space, positions
 from lasem.training.config import TrainingConfig
 from lasem.training.evaluation import share_right
 from lasem.training.guard import Guard
@@ -36,7 +36,7 @@ class Weighing(AbstractPhase):
 
     def __init__(
         self,
-        net: Net,
+        net: AbstractNet,
         sharing: AbstractSharing,
         search: AbstractSearch,
         config: TrainingConfig,
@@ -46,6 +46,7 @@ class Weighing(AbstractPhase):
         *,
         replaced: Replaced,
         guard: Guard | None = None,
+        seed: tuple[int, ...] = (),
         device: torch.device,
     ) -> None:
         """Start before the first epoch.
@@ -60,21 +61,34 @@ class Weighing(AbstractPhase):
             weights: initial values.
             replaced: see ``Replaced``.
             guard: what holds shared knowledge that earlier tasks use; nothing if not given.
+            seed: of the task, for a search that draws random numbers.
             device: where to compute.
         """
         self.task, self.config = task, config
         self._net, self._sharing, self._search, self._space = net, sharing, search, space
         self._weights, self._replaced = weights, replaced
         self._guard = guard if guard is not None else Guard()
-        start = search.init(len(space))
-        self.search_state: SearchState = replace(start, mass=start.mass.to(device))
+        self._layers = net.blocks, net.head
+        self.search_state: SearchState = search.init(space.size).to(device)
         self.commit_epoch: int | None = None
-        self._mixture = self._mixture_of(search.candidates(self.search_state, len(space)))
+        # its own source: no other random number of the task is drawn from the seed with this spawn key
+        own = np.random.SeedSequence(seed, spawn_key=(2,)).generate_state(1)
+        self._draws = torch.Generator().manual_seed(int(own[0]))
+        self._num_evaluated, self._num_batches = 0, 0  # in the epoch under way
+        self._evaluated: tuple[int, ...] = ()
+        self._mixture: Mixture
+        if not self.search_state.is_partial:
+            self._evaluates(self._candidates())
 
     @property
     def leading(self) -> int:
         """Position of the leading configuration in the space."""
         return self._search.best(self.search_state)
+
+    @property
+    def evaluated(self) -> tuple[Configuration, ...]:
+        """The configurations of the latest mini-batch."""
+        return self._mixture.configurations
 
     def initial(self) -> dict[str, Tensor]:
         """What every configuration needs; see ``TaskWeights.named``."""
@@ -87,23 +101,33 @@ class Weighing(AbstractPhase):
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
         self.search_state = self._search.advance(self.search_state, epoch / self.config.epochs)
-        candidates = self._search.candidates(self.search_state, len(self._space))
-        searched = len(self._space) > 1
+        self._num_evaluated, self._num_batches = 0, 0
+        if self.search_state.is_partial:
+            return  # each mini-batch asks for itself
+        candidates = self._candidates()
+        searched = self._space.size > 1
         if len(candidates) == 1 and (self.commit_epoch is None if searched else epoch == 0):
             self.commit_epoch = epoch + 1 if searched else None
             self._renew(weights, self._space[candidates[0]], with_head=searched)
-        self._mixture = self._mixture_of(candidates)
+        self._evaluates(candidates)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         """E-step, and the M-step's loss: sum_c q_c (CE_c + penalties of the layers that c transfers), q constant."""
+        partial = self.search_state.is_partial
+        if partial:
+            self.search_state = self._search.begin_batch(self.search_state, self._draws)
+            self._evaluates(self._candidates())
         mixture, parts = self._mixture, self._parts(weights)
-        features = mixture.features(parts, batch.x)
-        if len(mixture.configurations) == 1:
-            posterior = torch.ones(1, device=batch.x.device)
-        else:
+        self._num_evaluated, self._num_batches = self._num_evaluated + len(self._evaluated), self._num_batches + 1
+        features = mixture.features(parts, batch.x, training=True)
+        if partial and self._search.full_pass(self.search_state):
+            posterior = self._full_pass(parts, batch)
+        elif len(self._evaluated) > 1 or partial:
             with torch.no_grad():  # dropout is off in the E-step
                 evidence = log_likelihood(mixture.logits(parts, features), batch.labels)
             posterior, self.search_state = self._search.step(self.search_state, evidence)
+        else:
+            posterior = torch.ones(1, device=batch.x.device)
         logits = mixture.logits(parts, features, dropout)
         losses = -log_likelihood(logits, batch.labels).mean(dim=1)
         loss = posterior.to(losses) @ losses
@@ -116,12 +140,18 @@ class Weighing(AbstractPhase):
         return accuracy(self._net, self._sharing, self._space[self.leading], self._parts(weights), self.task.valid)
 
     def seen(self) -> Seen:
-        """The leading configuration and the probability of each."""
-        return Seen(
-            str(self._space[self.leading]),
-            tuple(self._search.prior(self.search_state).tolist()),
-            len(self._mixture.configurations),
-        )
+        """The leading configuration and the probability of each, or of each layer's transfer."""
+        evaluated = round(self._num_evaluated / max(1, self._num_batches))
+        leading, by_group = self.leading, self._search.transfer_probability(self.search_state)
+        if by_group is None or self._space.is_listed:
+            prior = self._search.prior(self.search_state)
+            return Seen(str(self._space[leading]), tuple(prior.tolist()), evaluated)
+        configuration, probability = self._space[leading], 1.0
+        by_layer: list[float] = []
+        for p, size in zip(by_group.tolist(), self._space.sizes, strict=True):
+            probability *= p if configuration[len(by_layer)] else 1 - p
+            by_layer += [p] * size
+        return Seen(str(configuration), (probability,), evaluated, tuple(by_layer))
 
     def outcome(self) -> dict[str, Any]:
         """The leading configuration, and when the search committed."""
@@ -129,20 +159,48 @@ class Weighing(AbstractPhase):
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The search's state."""
-        plain = {"commit_epoch": self.commit_epoch, "committed": self.search_state.committed}
-        return {"mass": self.search_state.mass}, plain
+        tensors, plain = self.search_state.tensors(), self.search_state.plain()
+        if self.search_state.drawn is not None:
+            tensors["draws"] = self._draws.get_state()
+        return tensors, {"commit_epoch": self.commit_epoch, **plain}
 
     def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
         """Take the search's state back."""
-        mass = tensors["mass"].to(self.search_state.mass).clone()
-        self.search_state = replace(self.search_state, mass=mass, committed=plain["committed"])
+        self.search_state = self.search_state.loaded(tensors, plain)
         self.commit_epoch = plain["commit_epoch"]
+        if self.search_state.drawn is not None:
+            self._draws.set_state(tensors["draws"].cpu())
 
     def _parts(self, weights: Named) -> TaskWeights:
         return TaskWeights.from_named(weights, self._net.depth)
 
-    def _mixture_of(self, candidates: tuple[int, ...]) -> Mixture:
-        return Mixture.of(self._net, self._sharing, tuple(self._space[c] for c in candidates))
+    def _candidates(self) -> tuple[int, ...]:
+        return self._search.candidates(self.search_state, self._space.size)
+
+    def _evaluates(self, candidates: tuple[int, ...]) -> None:
+        """Put the tree over the candidates, unless it is."""
+        if candidates != self._evaluated:
+            self._mixture = self._mixture_of(self._space[c] for c in candidates)
+            self._evaluated = candidates
+
+    def _mixture_of(self, configurations: Iterable[Configuration]) -> Mixture:
+        chosen = tuple(configurations)
+        blocks, head = self._layers  # made once: a partial search puts up a tree for every mini-batch
+        return Mixture(blocks, head, self._sharing, chosen, PrefixTree.of(chosen))
+
+    @cached_property
+    def _everything(self) -> Mixture:
+        return self._mixture_of(self._space)
+
+    @torch.no_grad()
+    def _full_pass(self, parts: TaskWeights, batch: Batch) -> Tensor:
+        """The E-step over all configurations; the candidates' weights."""
+        everything = self._everything
+        # running statistics as those of the candidates, or their likelihoods could not be compared
+        features = everything.features(parts, batch.x, training=True)
+        evidence = log_likelihood(everything.logits(parts, features), batch.labels)
+        weights, self.search_state = self._search.step(self.search_state, evidence)
+        return weights[positions(self._evaluated, weights.device)]
 
     @torch.no_grad()
     def _renew(self, weights: Named, configuration: Configuration, *, with_head: bool) -> None:
@@ -158,18 +216,18 @@ class Weighing(AbstractPhase):
         for (layer, transferred), fresh in self._replaced.items():
             if configuration[layer] != transferred:
                 continue
-            own = self._parts(weights).layers[layer]
+            own, block = self._parts(weights).layers[layer], self._net.blocks[layer]
             if transferred:
-                renewed = self._sharing.renewed(self._net.blocks[layer], own.shared, own.factors, fresh, keep)
+                renewed = self._sharing.renewed(block, own.shared, own.factors, fresh, keep)
                 for name, value in renewed.items():
                     own.factors[name].copy_(value)
             else:
                 for name, value in fresh.items():
-                    own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=math.sqrt(1 - keep**2))
+                    own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
 
 
 def accuracy(
-    net: Net, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
+    net: AbstractNet, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
 ) -> float:
     """Share of a split's images that one configuration labels rightly, in [0, 1]."""
     mixture = Mixture.of(net, sharing, (configuration,))

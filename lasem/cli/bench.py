@@ -1,0 +1,115 @@
+"""``lasem bench``: what searches cost, as ratios measured in one run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lasem.cli.main import FAILURE
+from lasem.cli.parser import Parser
+from lasem.errors import ConfigError, StorageError, check_choice
+from lasem.settings import read_value
+
+if TYPE_CHECKING:
+    from lasem.experiments.bench import Row
+
+_NAMES = """benchmarks:
+  correct         fast paths compute what slow ones do; the only one that can fail
+  tree            a step over all configurations / a plain step
+  pruned          a pruned step / a plain step, by the leading configuration's prior
+  task            a task with EM / the same with one configuration, for each mechanism
+  exhaustive      a task with brute force / the same with EM
+  depth           a step of deep EM / a plain step, up to 50 layers
+  configurations  a step over all configurations, by their number
+  tasks           learning and predicting, by the number of tasks learned
+  batch           images a second, by the size of the mini-batch
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run it; the exit code."""
+    parser = Parser(
+        prog="lasem bench",
+        usage="lasem bench [options]",
+        description="Measure what searches cost, on random images. What is compared takes turns, and most results are "
+        "ratios, which mean much the same on every machine. Beside each stands what it would be if nothing took time "
+        "but the multiplications. All of it takes about half an hour; nothing else should run meanwhile.",
+        add_help=False,
+    )
+    parser.epilog = _NAMES
+    options = parser.add_argument_group("options")
+    options.add_argument("-h", "--help", action="store_true", help="show this text")
+    options.add_argument("--only", metavar="NAME,NAME,...", help="some of the benchmarks (default: all)")
+    options.add_argument("--smoke", action="store_true", help="seconds instead of minutes: only to see that it works")
+    options.add_argument("--json", metavar="FILE", help="write the results there too")
+    options.add_argument("--threads", metavar="N", help="threads of the CPU; 0: as torch chooses (default: 1)")
+    options.add_argument("--device", metavar="NAME", help="where to compute: cpu, cuda, ... (default: cpu)")
+    options.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    found = parser.parse_known_options(argv)
+    if found.help:
+        print(parser.format_help(), end="")
+        return 0
+    threads = read_value(found.threads or "1", int, "threads")
+    if threads < 0:
+        raise ConfigError(f"threads must be at least 0; got {threads}.")
+    names = tuple(name for name in (found.only or "").split(",") if name)
+    if found.only is not None and not names:
+        raise ConfigError("--only needs at least one benchmark; got none. See lasem bench --help.")
+    return _measure(names, bool(found.smoke), threads, found.device or "cpu", found.json)
+
+
+def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, path: str | None) -> int:
+    import torch
+
+    from lasem.experiments.bench import BENCHMARKS, FULL, SMOKE, WrongResultError, run_benchmarks
+    from lasem.learner.learner import find_device
+
+    for name in names:
+        check_choice("--only", name, BENCHMARKS)
+    find_device(device)
+    if path is not None:
+        _check_writable(Path(path))
+    before = torch.get_num_threads()
+    rows: list[Row] = []
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {platform.machine()}")
+        for row in run_benchmarks(replace(SMOKE if smoke else FULL, device=device), names):
+            _print(row, first=not rows or rows[-1].benchmark != row.benchmark)
+            rows.append(row)
+        used = torch.get_num_threads()
+    except WrongResultError as error:
+        print(f"lasem: wrong result: {error}", file=sys.stderr)
+        return FAILURE
+    finally:
+        torch.set_num_threads(before)
+    if path is not None:
+        _write(Path(path), {"torch": torch.__version__, "device": device, "threads": used, "smoke": smoke}, rows)
+    return 0
+
+
+def _print(row: Row, *, first: bool) -> None:
+    if first:
+        print(f"\n{row.benchmark:<58}{'measured':>40}{'floor':>10}")
+    floor = "" if row.floor is None else f"{row.floor:.2f}"
+    value = f"{row.value:.2f}" if row.value >= 0.01 or row.value == 0 else f"{row.value:.1e}"
+    print(f"  {row.setting:<34} {row.what:<52}{value:>9}{floor:>10}", flush=True)
+
+
+def _check_writable(path: Path) -> None:
+    if not path.parent.is_dir() or path.is_dir():
+        raise StorageError(f"Expected a file to write in a folder that is there; got {path}.")
+
+
+def _write(path: Path, made_with: dict[str, Any], rows: Sequence[Row]) -> None:
+    text = json.dumps({**made_with, "rows": [asdict(row) for row in rows]}, indent=1)
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"Expected to write {path}; {error.strerror}.") from error

@@ -1,0 +1,158 @@
+"""What one training step costs, as a multiple of a plain step of the same network on the same mini-batch.
+
+A tree step is what the trainer does with a mini-batch while it searches: the prefix tree's forward pass, the E-step,
+the head twice (without and with dropout), the backward pass through the weighted sum, one optimiser step. A plain step
+is what it does under ``Fixed("none")``: no shared knowledge, one configuration.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from itertools import product
+
+import torch
+
+from lasem.experiments.bench.arithmetic import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
+from lasem.experiments.bench.making import (
+    NUM_CLASSES,
+    WHOLE_TREE,
+    make_loop,
+    make_task,
+    peak_bytes,
+    ratio,
+    take_turns,
+)
+from lasem.experiments.bench.row import Row, Scale
+from lasem.nets import Net
+from lasem.search import EM, DeepEM, Fixed, Pruned
+from lasem.search.em import smallest_set
+from lasem.sharing import SHARINGS
+from lasem.space import full
+from lasem.training import Loop, Weighing
+
+EPSILON = 0.02
+"""Of the pruned steps."""
+
+
+def tree(scale: Scale) -> list[Row]:
+    """The exact tree, and the step after commitment."""
+    rows = []
+    for name, batch in product(scale.sharings, scale.batch_sizes):
+        net, sharing = scale.net, SHARINGS[name]()
+        task = make_task(net, NUM_CLASSES, batch * scale.steps)
+        searches = {"plain": Fixed("none"), "committed": Fixed("all"), "tree": WHOLE_TREE}
+        loops = {kind: make_loop(net, sharing, s, task, batch, scale.device) for kind, s in searches.items()}
+        seconds = take_turns(loops, scale.turns)
+        setting = f"{name}, batch {batch}"
+        floor = arithmetic_floor(net, NUM_CLASSES)
+        one = make_task(net, NUM_CLASSES, batch)
+        leaves, nodes = leaf_activation_bytes(net, batch), node_activation_bytes(net, batch, full(net.depth))
+        memory = peak_bytes(make_loop(net, sharing, WHOLE_TREE, one, batch, scale.device))
+        rows += [
+            _row("tree", setting, "tree step / plain step", ratio(seconds["tree"], seconds["plain"]), floor),
+            _row("tree", setting, "committed step / plain step", ratio(seconds["committed"], seconds["plain"]), 1.0),
+            _row("tree", setting, "peak memory / leaves' activations", memory / leaves, nodes / leaves),
+            _row("tree", setting, "plain step, ms", 1000 * statistics.median(seconds["plain"])),
+        ]
+    return rows
+
+
+def pruned(scale: Scale) -> list[Row]:
+    """Pruned steps, by the leading configuration's prior; the others have equal parts, as where it won every batch."""
+    net, sharing, batch = scale.net, SHARINGS[scale.sharings[0]](), scale.batch_sizes[0]
+    space = full(net.depth)
+    task = make_task(net, NUM_CLASSES, batch * scale.steps)
+    search = EM(prune=EPSILON, full_pass_every=10**9, first_task="search", commit_probability=2, commit_share=1)
+    loops = {"plain": make_loop(net, sharing, Fixed("none"), task, batch, scale.device)}
+    floors = {}
+    for leading in scale.leading:
+        prior = [(1 - leading) / (len(space) - 1)] * len(space)
+        prior[len(space) // 2] = leading
+        kept = smallest_set(prior, 1 - EPSILON)
+        loop = make_loop(net, sharing, search, task, batch, scale.device)
+        assert isinstance(loop.phase, Weighing)
+        mass = 1e9 * torch.tensor(prior, dtype=torch.float64, device=loop.phase.search_state.mass.device)
+        loop.phase.search_state = replace(
+            loop.phase.search_state, mass=mass, pruned=Pruned(kept, torch.zeros_like(mass))
+        )
+        name = f"leading prior {leading:g}, {len(kept)} of {len(space)} kept"
+        loops[name], floors[name] = loop, arithmetic_floor(net, NUM_CLASSES, [space[c] for c in kept])
+    seconds = take_turns(loops, scale.turns)
+    return [
+        _row("pruned", name, "pruned step / plain step", ratio(seconds[name], seconds["plain"]), floor)
+        for name, floor in floors.items()
+    ]
+
+
+def depth(scale: Scale) -> list[Row]:
+    """Deep EM against a plain step of the same narrow network: linear in d, where a tree would be exponential."""
+    rows = []
+    for layers in scale.depths:
+        net = narrow(layers)
+        search = DeepEM(first_task="search", commit_probability=2, commit_share=1)
+        rows += _against_plain("depth", f"d = {layers}", net, search, scale)
+    return rows
+
+
+def configurations(scale: Scale) -> list[Row]:
+    """The exact tree, by the number of its leaves."""
+    rows = []
+    for layers in scale.listed_depths:
+        rows += _against_plain("configurations", f"d = {layers}, {2**layers} leaves", narrow(layers), WHOLE_TREE, scale)
+    return rows
+
+
+def batch(scale: Scale) -> list[Row]:
+    """Images a second, by the size of the mini-batch."""
+    rows = []
+    for size in scale.throughput_sizes:
+        task = make_task(scale.net, NUM_CLASSES, size * scale.steps)
+        loops = {
+            kind: make_loop(scale.net, SHARINGS[scale.sharings[0]](), search, task, size, scale.device)
+            for kind, search in (("plain", Fixed("none")), ("tree", WHOLE_TREE))
+        }
+        seconds = take_turns(loops, scale.turns)
+        for kind, times in seconds.items():
+            rows.append(
+                _row("batch", f"batch {size}", f"{kind} step, images a second", size / statistics.median(times))
+            )
+    return rows
+
+
+def narrow(layers: int) -> Net:
+    """A network of 8 channels throughout, on images of 8x8."""
+    return Net(
+        image_shape=(3, 8, 8),
+        channels=(8,) * layers,
+        kernels=(3,) * layers,
+        pools=(2,) + (1,) * (layers - 1),
+        hidden=(8,),
+    )
+
+
+def _against_plain(name: str, setting: str, net: Net, search: EM | DeepEM, scale: Scale) -> list[Row]:
+    sharing, size = SHARINGS[scale.sharings[0]](), scale.batch_sizes[0]
+    task = make_task(net, NUM_CLASSES, size * scale.steps)
+    loops: dict[str, Loop] = {
+        "plain": make_loop(net, sharing, Fixed("none"), task, size, scale.device),
+        "search": make_loop(net, sharing, search, task, size, scale.device),
+    }
+    seconds = take_turns(loops, scale.turns)
+    one = make_task(net, NUM_CLASSES, size)
+    plain, searched = (peak_bytes(make_loop(net, sharing, s, one, size, scale.device)) for s in (Fixed("none"), search))
+    phase = loops["search"].phase
+    assert isinstance(phase, Weighing)
+    evaluated = phase.evaluated  # of samples, the latest ones
+    stored, of_one = (node_activation_bytes(net, size, chosen) for chosen in (evaluated, evaluated[:1]))
+    floor = arithmetic_floor(net, NUM_CLASSES, evaluated)
+    return [
+        _row(name, setting, "step / plain step", ratio(seconds["search"], seconds["plain"]), floor),
+        _row(name, setting, "step, ms", 1000 * statistics.median(seconds["search"])),
+        _row(name, setting, "peak memory / plain step's", searched / plain, stored / of_one),
+        _row(name, setting, "peak memory, MiB", searched / 2**20, stored / 2**20),
+    ]
+
+
+def _row(benchmark: str, setting: str, what: str, value: float, floor: float | None = None) -> Row:
+    return Row(benchmark=benchmark, setting=setting, what=what, value=value, floor=floor)

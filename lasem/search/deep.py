@@ -1,0 +1,182 @@
+"""LASEM's search for networks too deep for a tree: the prior factorises over layers, and samples stand for the sum.
+
+With p_l the probability that layer l transfers, the prior is pi(c) = product over l of p_l or 1 - p_l, and the E-step
+as before q_c = pi_c L_c / sum of pi L. The sum over 2^d configurations is replaced by one over m of them::
+
+    w_i = L(c_i) / sum over j of L(c_j)        c_1 kept from the draw before, c_2 ... c_m drawn from pi
+
+and everything that is an expectation under q (the M-step's gradient, the layers' posteriors) by the sum with these
+weights. What the next draw keeps is drawn by them too. This is iterated sampling importance resampling: the kept one
+follows a Markov chain whose stationary distribution is q, and if it is distributed as q, the weighted sum's expectation
+is exactly that under q, for any m >= 2 ([Andrieu2018]_, [Cardoso2022]_). With Z = E_pi L, by the symmetry of the m::
+
+    E sum_i w_i g(c_i) = sum over all tuples of q(c_1) pi(c_2) ... pi(c_m) sum_i w_i g(c_i)
+                       = (1 / Z) E_pi [(1/m) sum_j L(c_j) sum_i w_i g(c_i)] = E_pi [L g] / Z = E_q g
+
+m draws from pi alone would be off by a term of order 1 / m. The likelihood changes from one mini-batch to the next, and
+q with it; the chain follows. With ``draw_every`` above 1 the prior moves while the samples stay, and L(c_i) gets the
+factor pi(c_i) now / pi(c_i) then. Where m is at least 2^d all configurations are evaluated and the step is exact.
+
+.. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
+   Transfer. ICML 2021. The search over whole configurations that this one follows.
+.. [Andrieu2018] C. Andrieu, A. Lee, M. Vihola. Uniform ergodicity of the iterated conditional SMC and geometric
+   ergodicity of particle Gibbs samplers. Bernoulli 24(2), 2018.
+.. [Cardoso2022] G. Cardoso, S. Samsonov, A. Thin, E. Moulines, J. Olsson. BR-SNIS: Bias Reduced Self-Normalized
+   Importance Sampling. NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from lasem.errors import ConfigError, check_choice, check_range
+from lasem.search.abstract import AbstractSearch
+from lasem.search.em import Likelihood, batch_log_likelihood
+from lasem.search.grouped import GroupedSelection
+from lasem.search.state import Drawn, SearchState
+from lasem.space import Space, factorised
+
+_MAX_TABLE = 16
+"""Groups of which the prior of every configuration is told."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DeepEM(GroupedSelection, AbstractSearch):
+    """EM with a prior for each layer and a few configurations a mini-batch; its cost grows linearly in the depth."""
+
+    name: ClassVar[str] = "deep-em"
+
+    num_samples: int = 4
+    """Configurations drawn for a mini-batch; equal ones are evaluated once. At least 2."""
+    likelihood: Likelihood = "product"
+    """How the images of a mini-batch make one likelihood; see ``batch_log_likelihood``."""
+    prior_form: Literal["count", "average"] = "average"
+    """``average``: of each layer's posteriors so far. ``count``: of each layer's choice in the most probable
+    configuration of every mini-batch so far, among those evaluated. Both begin with one of either choice, for a layer
+    whose samples agree by chance must not be decided for ever."""
+    draw_every: int = 1
+    """Mini-batches that the same configurations are evaluated for. At each draw the host waits for a GPU."""
+    commit_probability: float = 0.95
+    """The search ends when in every layer one of the choices has this probability; above 1: never."""
+    commit_share: float = 0.25
+    """The search ends when this share of the task's epochs is spent; 1: never. A layer then transfers if its
+    probability is above one half."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("DeepEM.num_samples", self.num_samples, least=2)
+        check_choice("DeepEM.likelihood", self.likelihood, ("mean", "geometric", "product"))
+        check_choice("DeepEM.prior_form", self.prior_form, ("count", "average"))
+        check_range("DeepEM.draw_every", self.draw_every, least=1)
+        check_range("DeepEM.commit_probability", self.commit_probability, above=0)
+        check_range("DeepEM.commit_share", self.commit_share, above=0, most=1)
+
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        """All configurations of the groups, none of them listed."""
+        return factorised(groups)
+
+    def init(self, num_configurations: int) -> SearchState:
+        """One of either choice for each of the G groups that make 2^G configurations; one alone is committed to."""
+        num_groups = num_configurations.bit_length() - 1
+        if num_configurations != 1 << num_groups:
+            raise ConfigError(f"DeepEM needs all 2^G configurations of G groups of layers; got {num_configurations}.")
+        mass = torch.ones(num_groups, 2, dtype=torch.float64)
+        return SearchState(mass, drawn=Drawn()) if num_groups else SearchState(mass, committed=0)
+
+    def transfer_probability(self, state: SearchState) -> Tensor:
+        """Shape (G,); 0 or 1 once the search has ended."""
+        if state.committed is not None:
+            return _bits([state.committed], len(state.mass)).to(state.mass)[0]
+        return state.mass[:, 1] / state.mass.sum(dim=1)
+
+    def prior(self, state: SearchState) -> Tensor:
+        """Of every configuration, in the order of ``lasem.space.factorised``; ConfigError for more than 16 groups."""
+        num_groups = len(state.mass)
+        if num_groups > _MAX_TABLE:
+            raise ConfigError(
+                f"The prior of each configuration is told for at most {_MAX_TABLE} groups of layers; got "
+                f"{num_groups}. Ask for transfer_probability instead."
+            )
+        every = _bits(range(2**num_groups), num_groups).to(state.mass)
+        return _log_prior(every, self.transfer_probability(state)).exp()
+
+    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
+        """Draw configurations, ``draw_every`` mini-batches after the last draw."""
+        drawn, num_groups = state.drawn, len(state.mass)
+        if drawn is None or state.committed is not None or 0 < drawn.num_batches < self.draw_every:
+            return state
+        if num_groups < self.num_samples.bit_length():  # 2^G <= m: all of them, which are no samples
+            if drawn.positions:
+                return state
+            positions = tuple(range(2**num_groups))
+            bits = _bits(positions, num_groups)
+            log_factor = torch.zeros(len(positions), dtype=torch.float64)
+        else:
+            probability = self.transfer_probability(state).cpu()
+            times = Counter(self._draw(drawn, probability, generator))
+            positions = tuple(sorted(times))
+            bits = _bits(positions, num_groups)
+            multiplicity = torch.tensor([times[position] for position in positions], dtype=torch.float64)
+            log_factor = multiplicity.log() - _log_prior(bits, probability)
+        drawn = Drawn(positions, bits, log_factor, torch.zeros_like(log_factor))
+        return replace(state, drawn=drawn).to(state.mass.device)
+
+    def _draw(self, drawn: Drawn, probability: Tensor, generator: torch.Generator) -> list[int]:
+        """Positions of ``num_samples`` configurations, the first kept from the draw before if there was one."""
+        kept = []
+        if drawn.positions:
+            kept = [drawn.positions[int(torch.multinomial(drawn.weights.cpu(), 1, generator=generator))]]
+        shape = (self.num_samples - len(kept), len(probability))
+        fresh = torch.rand(shape, dtype=torch.float64, generator=generator) < probability
+        return kept + [int("".join(map(str, row)), 2) for row in fresh.int().tolist()]
+
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        """The weights of what was drawn, or the posterior where all configurations are given."""
+        evidence = batch_log_likelihood(log_likelihood.to(state.mass), self.likelihood)
+        drawn, num_groups = state.drawn or Drawn(), len(state.mass)
+        bits, factor = drawn.bits, drawn.log_factor
+        if len(evidence) != len(drawn.positions):
+            bits = _bits(range(len(evidence)), num_groups).to(state.mass)
+            factor = torch.zeros_like(evidence)
+        log_joint = _log_prior(bits, self.transfer_probability(state)) + evidence
+        weights = torch.softmax(log_joint + factor, dim=0)
+        if self.prior_form == "average":
+            transferred = weights @ bits
+        else:
+            transferred = bits.index_select(0, log_joint.argmax(dim=0, keepdim=True))[0]
+        mass = state.mass + torch.stack([1 - transferred, transferred], dim=1)
+        if len(evidence) == len(drawn.positions):
+            drawn = replace(drawn, weights=weights, num_batches=drawn.num_batches + 1)
+        return weights, replace(state, mass=mass, drawn=drawn)
+
+    def advance(self, state: SearchState, progress: float) -> SearchState:
+        """Commit to the leading configuration once it is clear in every layer, or the share of epochs is spent."""
+        if state.committed is None and progress > 0:
+            probability = self.transfer_probability(state)
+            clear = float(torch.maximum(probability, 1 - probability).min())
+            if progress >= self.commit_share or clear >= self.commit_probability:
+                return replace(state, committed=self.best(state), drawn=Drawn())
+        return state
+
+    def best(self, state: SearchState) -> int:
+        """Each layer by itself: it transfers if its probability is above one half."""
+        if state.committed is not None:
+            return state.committed
+        return int("".join("1" if p > 0.5 else "0" for p in self.transfer_probability(state).tolist()), 2)
+
+
+def _bits(positions: range | list[int] | tuple[int, ...], num_groups: int) -> Tensor:
+    """1 where a configuration's group transfers, shape (len(positions), G), float64, on the CPU."""
+    rows = [[position >> (num_groups - 1 - group) & 1 for group in range(num_groups)] for position in positions]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), num_groups)
+
+
+def _log_prior(bits: Tensor, probability: Tensor) -> Tensor:
+    """log pi of each row of bits, shape (n,)."""
+    return torch.where(bits > 0, probability, 1 - probability).log().sum(dim=1)

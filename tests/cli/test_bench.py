@@ -1,0 +1,99 @@
+"""``lasem bench`` on its small setting: that it runs, what it writes, and that a wrong result fails it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lasem.cli import main
+from lasem.experiments.bench import BENCHMARKS, FULL, SMOKE
+from lasem.experiments.bench.arithmetic import arithmetic_floor, node_activation_bytes
+from lasem.nets import cifar
+from lasem.search import DeepEM
+from lasem.space import full, listed
+
+
+def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    path = tmp_path / "out.json"
+    assert main(["bench", "--smoke", "--json", str(path)]) == 0
+    assert torch.get_num_threads() == threads
+    found = json.loads(path.read_text())
+    assert found["smoke"] is True
+    assert list(dict.fromkeys(row["benchmark"] for row in found["rows"])) == list(BENCHMARKS)
+    assert all(row["value"] >= 0 for row in found["rows"])
+    assert all(row["value"] > 0 for row in found["rows"] if row["benchmark"] != "correct")
+    shown = capsys.readouterr().out
+    for row in found["rows"]:
+        assert row["setting"] in shown
+        assert row["what"] in shown
+
+
+def test_some_benchmarks_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--smoke", "--only", "pruned,batch"]) == 0
+    shown = capsys.readouterr().out
+    assert "leading prior 0.9" in shown
+    assert "images a second" in shown
+    assert "brute force" not in shown
+    assert "deep EM" not in shown
+
+
+def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    right = DeepEM.step
+
+    def wrong(self: DeepEM, state, log_likelihood):  # type: ignore[no-untyped-def]
+        weights, after = right(self, state, log_likelihood)
+        return weights.roll(1), after
+
+    monkeypatch.setattr(DeepEM, "step", wrong)
+    assert main(["bench", "--smoke", "--only", "correct"]) == 1
+    assert "wrong result: Expected the same from deep EM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "prunned"], "--only must be one of correct, tree, pruned"),
+        (["--only", ","], "--only needs at least one benchmark"),
+        (["--threads", "-1"], "threads must be at least 0; got -1"),
+        (["--device", "cuda:77"], "Expected a device that is there"),
+        (["--json", "no/such/folder.json"], "Expected a file to write in a folder that is there"),
+        (["--smokey"], "There is no option --smokey. Did you mean '--smoke'?"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_measured(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert out == ""
+
+
+def test_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in BENCHMARKS)
+
+
+def test_the_sizes_are_those_that_are_asked_for() -> None:
+    assert FULL.net == cifar()
+    assert FULL.depths[-1] == SMOKE.depths[-1] == 50
+    assert FULL.num_tasks == (2, 20, 200, 1000)
+
+
+def test_the_floor_of_some_configurations_counts_each_prefix_once() -> None:
+    net = cifar()
+    layers = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64]
+    head = 4096 * 64 + 64 * 10
+    expected = (layers[0] + 2 * layers[1] + 2 * layers[2] + 3 * layers[3] + 3 * head) / (sum(layers) + head)
+    some = listed(["SSTT", "SSTS", "STSS"])
+    assert arithmetic_floor(net, 10, some) == pytest.approx(expected)
+    assert arithmetic_floor(net, 10, listed(["SSTT"])) == 1
+    assert arithmetic_floor(net, 10, full(4)) == arithmetic_floor(net, 10)
+    given = [32 * 1024, 32 * (1024 + 256), 64 * 256, 64 * (256 + 64)]
+    stored = given[0] + 2 * given[1] + 2 * given[2] + 3 * given[3]
+    assert node_activation_bytes(net, 5, some) == 4 * 5 * stored

@@ -1,0 +1,214 @@
+"""Deep EM's samples against the whole sum of the factorised prior, written naively."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lasem.errors import ConfigError
+from lasem.search import DeepEM, Drawn, SearchState
+from lasem.space import factorised, full
+
+NEVER = {"commit_probability": 1.01, "commit_share": 1.0}
+PROBABILITY = (0.3, 0.6, 0.85, 0.5)
+
+
+def state_of(probability: tuple[float, ...]) -> SearchState:
+    mass = 10 * torch.tensor([[1 - p, p] for p in probability], dtype=torch.float64)
+    return SearchState(mass, drawn=Drawn())
+
+
+def naive_prior(probability: tuple[float, ...]) -> list[float]:
+    every = product((False, True), repeat=len(probability))
+    return [math.prod(p if bit else 1 - p for p, bit in zip(probability, bits, strict=True)) for bits in every]
+
+
+def naive_posterior(probability: tuple[float, ...], evidence: Tensor) -> Tensor:
+    joint = [p * math.exp(e) for p, e in zip(naive_prior(probability), evidence.tolist(), strict=True)]
+    return torch.tensor([value / sum(joint) for value in joint], dtype=torch.float64)
+
+
+def some_evidence(num: int) -> Tensor:
+    return 1.5 * torch.randn(num, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+
+
+def weights_of(search: DeepEM, state: SearchState, drawn: list[int], evidence: Tensor) -> Tensor:
+    """The weights of all 2^G configurations after these were drawn."""
+    times = Counter(drawn)
+    positions = tuple(sorted(times))
+    bits = torch.tensor([full(len(state.mass))[i].bits for i in positions], dtype=torch.float64)
+    prior = search.prior(state)[list(positions)]
+    factor = torch.tensor([times[i] for i in positions], dtype=torch.float64).log() - prior.log()
+    state = SearchState(state.mass, drawn=Drawn(positions, bits, factor, torch.zeros(len(positions)).double()))
+    weights, _ = search.step(state, evidence[list(positions)][:, None])
+    return torch.zeros(len(evidence), dtype=torch.float64).index_copy_(0, torch.tensor(positions), weights)
+
+
+def test_the_prior_is_a_product_over_layers() -> None:
+    torch.testing.assert_close(
+        DeepEM().prior(state_of(PROBABILITY)), torch.tensor(naive_prior(PROBABILITY), dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("num_samples", [2, 3])
+def test_the_expected_weights_are_the_posterior_if_what_is_kept_follows_it(num_samples: int) -> None:
+    """Every tuple that can be drawn, with its probability: q(c_1) pi(c_2) ... pi(c_m)."""
+    probability = PROBABILITY if num_samples == 2 else PROBABILITY[:3]
+    search, state = DeepEM(num_samples=num_samples), state_of(probability)
+    prior = naive_prior(probability)
+    evidence = some_evidence(len(prior))
+    posterior = naive_posterior(probability, evidence)
+    expected, from_the_prior = (torch.zeros(len(prior), dtype=torch.float64) for _ in range(2))
+    for drawn in product(range(len(prior)), repeat=num_samples):
+        weights = weights_of(search, state, list(drawn), evidence)
+        others = math.prod(prior[c] for c in drawn[1:])
+        expected += posterior[drawn[0]] * others * weights
+        from_the_prior += prior[drawn[0]] * others * weights
+    torch.testing.assert_close(expected, posterior, rtol=0, atol=1e-12)
+    assert float((from_the_prior - posterior).abs().max()) > 0.01  # samples of the prior alone would be off
+
+
+def test_over_many_draws_the_gradient_is_the_exact_one() -> None:
+    """On one mini-batch and fixed weights: the mean over the chain, within four standard errors by batch means."""
+    search, state = DeepEM(num_samples=4, **NEVER), state_of(PROBABILITY)
+    evidence = some_evidence(16)
+    gradients = torch.randn(16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))  # of each CE_c
+    exact = naive_posterior(PROBABILITY, evidence) @ gradients
+    generator = torch.Generator().manual_seed(0)
+    means = []
+    for _ in range(32):
+        total = torch.zeros(3, dtype=torch.float64)
+        for _ in range(25):
+            now = search.begin_batch(state, generator)
+            assert now.drawn is not None
+            rows = list(now.drawn.positions)
+            weights, after = search.step(now, evidence[rows][:, None])
+            total += weights @ gradients[rows] / 25
+            state = SearchState(state.mass, drawn=after.drawn)  # the prior stays
+        means.append(total)
+    blocks = torch.stack(means[2:])  # the chain begins at the prior
+    error = blocks.std(dim=0) / math.sqrt(len(blocks))
+    assert bool(((blocks.mean(dim=0) - exact).abs() < 4 * error).all())
+    assert float(error.max()) < 0.08  # and that says something
+
+
+@pytest.mark.parametrize("form", ["average", "count"])
+@pytest.mark.parametrize("likelihood", ["product", "mean", "geometric"])
+def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: Any) -> None:
+    search = DeepEM(num_samples=16, prior_form=form, likelihood=likelihood, **NEVER)
+    state = search.init(16)
+    counts = [[1.0, 1.0] for _ in range(4)]
+    for batch in -2 * torch.rand(12, 16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(8)):
+        state = search.begin_batch(state, torch.Generator())
+        assert search.candidates(state, 16) == tuple(range(16))
+        now = tuple(transfer / (specific + transfer) for specific, transfer in counts)
+        evidence = {
+            "product": batch.sum(dim=1),
+            "geometric": batch.mean(dim=1),
+            "mean": batch.exp().mean(dim=1).log(),
+        }[likelihood]
+        posterior = naive_posterior(now, evidence)
+        weights, state = search.step(state, batch)
+        torch.testing.assert_close(weights, posterior)
+        for layer in range(4):
+            share = sum(posterior[c].item() for c, configuration in enumerate(full(4)) if configuration[layer])
+            if form == "count":
+                share = float(full(4)[int(posterior.argmax())][layer])
+            counts[layer][0] += 1 - share
+            counts[layer][1] += share
+        torch.testing.assert_close(state.mass, torch.tensor(counts, dtype=torch.float64))
+
+
+def test_samples_that_stay_are_weighed_by_the_prior_that_has_moved() -> None:
+    search = DeepEM(num_samples=3, draw_every=4, **NEVER)
+    state = search.begin_batch(search.init(2**5), torch.Generator().manual_seed(1))
+    drawn = state.drawn
+    assert drawn is not None
+    start = search.prior(state)[list(drawn.positions)]
+    evidence = torch.linspace(0, 1, len(drawn.positions), dtype=torch.float64)
+    for number in range(4):
+        now = search.prior(state)[list(drawn.positions)]
+        expected = torch.softmax((now / start).log() + evidence, dim=0)
+        weights, state = search.step(state, evidence[:, None])
+        torch.testing.assert_close(weights, expected)
+        again = search.begin_batch(state, torch.Generator().manual_seed(2))
+        assert (again is state) == (number < 3)
+
+
+def test_what_is_kept_for_the_next_draw_is_drawn_by_the_weights() -> None:
+    search = DeepEM(num_samples=2, **NEVER)
+    bits = torch.tensor([full(4)[i].bits for i in (2, 5)], dtype=torch.float64)
+    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    drawn = Drawn((2, 5), bits, torch.zeros(2).double(), weights, num_batches=1)
+    state = SearchState(state_of(PROBABILITY).mass, drawn=drawn)
+    generator, fresh = torch.Generator().manual_seed(0), Counter[int]()
+    prior = naive_prior(PROBABILITY)
+    for _ in range(800):
+        after = search.begin_batch(state, generator).drawn
+        assert after is not None
+        fresh.update(after.positions)
+    # a configuration is there if it was kept, or else drawn
+    for position, kept in ((2, 0.25), (5, 0.75), (9, 0.0)):
+        probability = kept + (1 - kept) * prior[position]
+        error = math.sqrt(probability * (1 - probability) / 800)
+        assert abs(fresh[position] / 800 - probability) < 4 * error
+
+
+def test_any_depth() -> None:
+    search = DeepEM(num_samples=4, **NEVER)
+    space = search.space(200, 1)
+    assert space == factorised((1,) * 200)
+    state = search.init(space.size)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        state = search.begin_batch(state, generator)
+        rows = [space[i] for i in search.candidates(state, space.size)]
+        assert 1 <= len(rows) <= 4
+        _, state = search.step(state, torch.tensor([[float(c.num_transferred)] for c in rows]))
+    best = space[search.best(state)]
+    probability = search.transfer_probability(state)
+    assert best.bits == tuple((probability > 0.5).tolist())
+    with pytest.raises(ConfigError, match="at most 16 groups of layers; got 200"):
+        search.prior(state)
+
+
+def test_equal_samples_are_evaluated_once() -> None:
+    search = DeepEM(num_samples=6, **NEVER)
+    state = SearchState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64), drawn=Drawn())
+    state = search.begin_batch(state, torch.Generator().manual_seed(0))
+    assert search.candidates(state, 32) == (31,)
+
+
+def test_commitment_when_every_layer_is_clear() -> None:
+    search = DeepEM(commit_probability=0.8, commit_share=1)
+    clear = SearchState(torch.tensor([[1.0, 9.0], [8.0, 2.0]], dtype=torch.float64), drawn=Drawn())
+    unclear = SearchState(torch.tensor([[1.0, 9.0], [7.0, 3.0]], dtype=torch.float64), drawn=Drawn())
+    assert search.advance(unclear, 0.9).committed is None
+    assert search.advance(clear, 0.0).committed is None
+    committed = search.advance(clear, 0.1)
+    assert committed.committed == search.best(committed) == 2
+    assert search.transfer_probability(committed).tolist() == [1, 0]
+    assert search.prior(committed).tolist() == [0, 0, 1, 0]
+    assert search.candidates(committed, 4) == (2,)
+
+
+def test_settings_are_checked() -> None:
+    for change, message in (
+        ({"num_samples": 1}, r"DeepEM\.num_samples must be at least 2; got 1"),
+        ({"likelihood": "meen"}, "Did you mean 'mean'"),
+        ({"prior_form": "counts"}, "Did you mean 'count'"),
+        ({"draw_every": 0}, r"DeepEM\.draw_every must be at least 1"),
+        ({"commit_probability": 0}, r"DeepEM\.commit_probability must be above 0"),
+        ({"commit_share": 2}, r"DeepEM\.commit_share must be above 0 and at most 1"),
+        ({"groups": (0,)}, r"DeepEM\.groups must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            DeepEM(**change)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"2\^G configurations of G groups"):
+        DeepEM().init(6)
