@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check tests clean
+.PHONY: demo test check tests fuzz kills clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/lasem run
@@ -18,6 +18,13 @@ check: $(INSTALLED)
 # two workers with one thread each: more runnable threads than cores is ruinous
 tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2
+
+# the long forms of tests that CI has in small
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 LASEM_FUZZ=1 $(VENV)/bin/pytest tests/fuzz -n 2
+
+kills: $(INSTALLED)
+	OMP_NUM_THREADS=1 LASEM_KILLS=200 $(VENV)/bin/pytest tests/cli/test_daily_use.py -k killed
 
 $(INSTALLED): pyproject.toml constraints/ci.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lasem needs Python 3.11 or later")'

@@ -22,8 +22,9 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
     """
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    consequence = "What was there before is untouched."
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, durable=durable)
         try:
             with beside.open("wb") as file:
                 file.write(data)
@@ -31,12 +32,23 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
                     file.flush()
                     os.fsync(file.fileno())
             os.replace(beside, path)
+            consequence = "It is there, but a power cut may take it back."
         finally:
             beside.unlink(missing_ok=True)
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"Cannot write {path}: {error.strerror}. What was there before is untouched.") from error
+        raise StorageError(f"Cannot write {path}: {error.strerror}. {consequence}") from error
+
+
+def make_folder(path: Path, *, durable: bool = True) -> None:
+    """Make a folder and those above it, if they are not there; durable as in ``write_file``; OSError if it fails."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, durable=durable)
+    path.mkdir(exist_ok=True)
+    if durable:
+        sync_folder(path.parent)  # a folder's name is kept by the folder above it
 
 
 def sync_folder(path: Path) -> None:

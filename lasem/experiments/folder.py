@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lasem.errors import StorageError
-from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.config import DEFAULT_NAMES, ExperimentConfig
 
 CONFIG = "config.yaml"
 """A folder that holds this file holds a run."""
@@ -64,7 +64,9 @@ def next_free(parent: Path, config: ExperimentConfig) -> Path:
         StorageError: if it cannot be made.
     """
     plain = config.to_plain()
-    stem = "-".join(str(plain[part]["name"]) for part in config.parts if part not in ("net", "training"))
+    names = [str(plain[part]["name"]) for part in config.parts if part not in ("net", "protect", "training")]
+    protected = config.protect.name != DEFAULT_NAMES["protect"]
+    stem = "-".join([*names, *([config.protect.name] if protected else [])])
     number = 1
     while True:
         directory = parent / f"{stem}-{number:03d}"

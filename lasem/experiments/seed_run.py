@@ -18,15 +18,14 @@ from typing import final
 from lasem.baselines import BaselineLearner
 from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
-from lasem.experiments import checkpoint
-from lasem.experiments.checkpoint import Checkpoint
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
 from lasem.experiments.observer import Observer
 from lasem.learner import Learner
 from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
 from lasem.report.matrix_csv import write_accuracy_matrix
-from lasem.training import TrainingState
+from lasem.training import TrainingState, checkpoint
+from lasem.training.checkpoint import Checkpoint
 
 
 @final
@@ -96,7 +95,12 @@ class SeedRun:
                 self._model, method=config.method, training=config.training, device=config.device
             )
         return Learner.load(
-            self._model, sharing=config.sharing, search=config.search, training=config.training, device=config.device
+            self._model,
+            sharing=config.sharing,
+            search=config.search,
+            training=config.training,
+            protect=config.protect,
+            device=config.device,
         )
 
     def _cut_back(self, folder: Path) -> None:
@@ -125,6 +129,7 @@ def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learne
         sharing=config.sharing,
         search=config.search,
         training=config.training,
+        protect=config.protect,
         seed=seed,
         device=config.device,
     )

@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from lasem.learner.shared import Versions
 from lasem.space import Configuration
 
 
@@ -19,7 +20,10 @@ class LearnedTask:
     classes: tuple[str, ...]
     configuration: Configuration
     layers: tuple[dict[str, Tensor], ...]
-    """For each layer, the mechanism's task parameters if the layer is transferred, else plain weights."""
+    """For each layer, the mechanism's task parameters if the layer is transferred, else plain weights; and the running
+    statistics, if the layer has any."""
+    versions: Versions
+    """For each layer the version of the shared knowledge that the task uses."""
     head: dict[str, Tensor]
     mean: Tensor
     """Per channel, subtracted from images; shape (channels,)."""
@@ -29,6 +33,8 @@ class LearnedTask:
     """Epochs that the task was trained for."""
     valid_accuracy: float
     peak_accuracy: float
+    num_images: tuple[int, int, int] = (0, 0, 0)
+    """To train, to validate and to test; no image to test: what validates is tested on. 0, 0, 0: not known."""
 
     @property
     def num_parameters(self) -> int:

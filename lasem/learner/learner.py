@@ -12,17 +12,24 @@ from lasem.data import Split, Task
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import storage
 from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new
+from lasem.learner.importance import importances, shared_of
 from lasem.learner.learned import LearnedTask
-from lasem.nets import AbstractBlock, Net, start_generator
+from lasem.learner.plain_network import PlainNetwork
+from lasem.learner.protection import AbstractProtection, Unprotected
+from lasem.learner.shared import SharedKnowledge
+from lasem.learner.tasks import LearnedTasks
+from lasem.nets import AbstractBlock, AbstractNet, start_generator
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
+from lasem.space.configuration import TRANSFER
 from lasem.training import (
     LayerWeights,
     Mixture,
     OnEpoch,
     Problem,
+    Quadratic,
     Replaced,
     Selected,
     TaskWeights,
@@ -31,7 +38,9 @@ from lasem.training import (
     accuracy,
     evaluate,
     follow,
+    initial_statistics,
     plan_of,
+    with_term,
 )
 
 
@@ -60,11 +69,12 @@ class Learner(AbstractLearner):
 
     def __init__(
         self,
-        net: Net,
+        net: AbstractNet,
         *,
         sharing: AbstractSharing | None = None,
         search: AbstractSelection | None = None,
         training: TrainingConfig | None = None,
+        protect: AbstractProtection | None = None,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
@@ -75,6 +85,7 @@ class Learner(AbstractLearner):
             sharing: how shared knowledge becomes a layer's weights; HardSharing() if not given.
             search: which configuration a task gets; EM() if not given.
             training: how a task is trained; TrainingConfig() if not given.
+            protect: what holds shared knowledge that earlier tasks use; Unprotected() if not given.
             seed: of all random numbers; not negative. The same seed gives the same bits on the same machine.
             device: where to compute.
 
@@ -88,11 +99,14 @@ class Learner(AbstractLearner):
         self.sharing = sharing if sharing is not None else HardSharing()
         self.search = search if search is not None else EM()
         self.training = training if training is not None else TrainingConfig()
+        self.protect = protect if protect is not None else Unprotected()
         self.device = find_device(device)
         for index in (0, 1):
             self.search.space(net.depth, index)
-        self._shared: tuple[dict[str, Tensor], ...] = ({},) * net.depth
-        self._tasks: dict[str, LearnedTask] = {}
+        self._shared = SharedKnowledge.none(net.depth)
+        self._needed: Quadratic | None = None
+        self._tasks = LearnedTasks()
+        self._num_learned = 0
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -101,7 +115,8 @@ class Learner(AbstractLearner):
 
     def configuration(self, name: str) -> str:
         """What a learned task transfers, for instance ``"STTS"``."""
-        return str(self._learned(name).configuration)
+        check_learned(name, self._tasks)
+        return str(self._tasks.outline(name).configuration)
 
     def classes(self, name: str) -> tuple[str, ...]:
         """Class names of a learned task, in the order of ``predict``'s probabilities."""
@@ -116,7 +131,7 @@ class Learner(AbstractLearner):
         found = follow(
             plan_of(self.search, problem),
             seeds=problem.seed,
-            epochs_before=sum(learned.num_epochs for learned in self._tasks.values()),
+            epochs_before=sum(outline.num_epochs for outline in self._tasks.outlines),
             device=self.device,
             on_epoch=on_epoch,
             resume_from=resume_from,
@@ -125,11 +140,22 @@ class Learner(AbstractLearner):
 
     def problem(self, task: Task) -> Problem:
         """What a search of the task starts from."""
-        index = len(self._tasks)
-        space = self.search.space(self.net.depth, index)
+        index = self._num_learned
+        # a first task has nothing to transfer, also when others were forgotten before it
+        space = self.search.space(self.net.depth, index if self._tasks else 0)
         weights, replaced = self._initial(task, space)
+        guard = self.protect.guard(frozenset(i for i, used in enumerate(self._in_use()) if used), self._needed)
         return Problem(
-            self.net, self.sharing, self.training, task, space, weights, replaced, self.device, (self.seed, index)
+            self.net,
+            self.sharing,
+            self.training,
+            task,
+            space,
+            weights,
+            replaced,
+            self.device,
+            (self.seed, index),
+            guard=guard,
         )
 
     def logits(self, name: str, images: Images) -> Tensor:
@@ -147,6 +173,19 @@ class Learner(AbstractLearner):
             device=self.device,
         )
 
+    def plain(self, name: str) -> PlainNetwork:
+        """A learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
+
+        Raises:
+            TaskError: if the task was not learned.
+        """
+        learned = self._learned(name)
+        layers = []
+        for i, (block, own) in enumerate(zip(self.net.blocks, self._weights(learned).layers, strict=True)):
+            made = self.sharing.weights(block, own.shared, own.factors) if learned.configuration[i] else own.specific
+            layers.append({**made, **own.statistics_of(block, str(learned.configuration)[: i + 1])})
+        return PlainNetwork(self.net, layers, learned.head, mean=learned.mean, std=learned.std).eval()
+
     def accuracy(self, name: str, split: Split) -> float:
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""
         learned = self._learned(name)
@@ -156,17 +195,42 @@ class Learner(AbstractLearner):
     def num_parameters(self, name: str | None = None) -> int:
         """Numbers that the whole model holds (shared knowledge once), or those that one task alone owns."""
         if name is not None:
-            return self._learned(name).num_parameters
-        return self.num_shared_parameters() + sum(t.num_parameters for t in self._tasks.values())
+            check_learned(name, self._tasks)
+            return self._tasks.outline(name).num_parameters
+        return self.num_shared_parameters() + sum(outline.num_parameters for outline in self._tasks.outlines)
 
     def num_shared_parameters(self) -> int:
-        """Numbers in the shared knowledge, of the layers where there is any."""
-        return sum(t.numel() for layer in self._shared for t in layer.values())
+        """Numbers in the shared knowledge, of all versions of the layers where there is any."""
+        return self._shared.num_parameters
+
+    def forget(self, name: str) -> None:
+        """Give up a task, and the shared knowledge that no other task transfers; the others answer as before.
+
+        Tasks learned later draw other random numbers than it did. What a penalty held for it goes on being held, as
+        long as the layer is shared.
+
+        Raises:
+            TaskError: if the task was not learned.
+        """
+        check_learned(name, self._tasks)
+        self._tasks = self._tasks.without(name)
+        self._shared = self._shared.used_by((o.configuration, o.versions) for o in self._tasks.outlines)
+        if self._needed is not None:
+            self._needed = self._needed.of(lambda flat: bool(self._shared.latest(int(flat.split(".")[1]))))
 
     def save(self, directory: str | Path) -> None:
-        """Write the model as safetensors and JSON; see AbstractLearner."""
-        settings = {"sharing": self.sharing, "search": self.search, "training": self.training}
-        storage.save(Path(directory), self.net, settings, self.seed, self._shared, tuple(self._tasks.values()))
+        """Write the model as safetensors and JSON; see AbstractLearner. What was forgotten is removed."""
+        settings = {"sharing": self.sharing, "search": self.search, "training": self.training, "protect": self.protect}
+        storage.save(
+            Path(directory),
+            self.net,
+            settings,
+            self.seed,
+            self._num_learned,
+            self._shared,
+            self._needed,
+            self._tasks,
+        )
 
     @classmethod
     def load(
@@ -176,7 +240,10 @@ class Learner(AbstractLearner):
         sharing: AbstractSharing | None = None,
         search: AbstractSelection | None = None,
         training: TrainingConfig | None = None,
+        protect: AbstractProtection | None = None,
+        net: AbstractNet | None = None,
         device: str = "cpu",
+        lazy: bool = False,
     ) -> Learner:
         """Read what ``save`` wrote.
 
@@ -185,23 +252,43 @@ class Learner(AbstractLearner):
             sharing: the mechanism that the model was saved with, if it is not one of lasem's own.
             search: how later tasks are searched, if other than saved.
             training: how later tasks are trained, if other than saved.
+            protect: what holds shared knowledge while later tasks are learned, if other than saved.
+            net: the network that the model was saved with, if it was cut from a module, whose code is never saved.
             device: where to compute.
+            lazy: read what a task owns when it is first asked for, not all now; damage to it is then found as late.
 
         Raises:
-            StorageError: if the folder holds no model, a damaged one, or one of a later format.
+            StorageError: if the folder holds no model, a damaged one, one of a later format or of another network.
         """
-        stored = storage.load(Path(directory), find_device(device), sharing=sharing, search=search, training=training)
+        stored = storage.load(
+            Path(directory),
+            find_device(device),
+            sharing=sharing,
+            search=search,
+            training=training,
+            protect=protect,
+            net=net,
+            lazy=lazy,
+        )
         learner = cls(
             stored.net,
             sharing=stored.sharing,
             search=stored.search,
             training=stored.training,
+            protect=stored.protect,
             seed=stored.seed,
             device=device,
         )
-        learner._shared = stored.shared
-        learner._tasks = {task.name: task for task in stored.tasks}
+        learner._shared, learner._needed = stored.shared, stored.needed
+        learner._tasks, learner._num_learned = stored.tasks, stored.num_learned
         return learner
+
+    def _in_use(self) -> list[bool]:
+        """For each layer whether a task transfers the latest version of its shared knowledge."""
+        return [
+            any(o.configuration[i] and o.versions[i] == self._shared.latest_version(i) for o in self._tasks.outlines)
+            for i in range(self.net.depth)
+        ]
 
     def _learned(self, name: str) -> LearnedTask:
         check_learned(name, self._tasks)
@@ -209,8 +296,8 @@ class Learner(AbstractLearner):
 
     def _weights(self, learned: LearnedTask) -> TaskWeights:
         layers = tuple(
-            LayerWeights(shared, own, {}) if transferred else LayerWeights({}, {}, own)
-            for shared, own, transferred in zip(self._shared, learned.layers, learned.configuration, strict=True)
+            _kept_weights(block, self._shared.of(i, learned.versions[i]), own, str(learned.configuration)[: i + 1])
+            for i, (block, own) in enumerate(zip(self.net.blocks, learned.layers, strict=True))
         )
         return TaskWeights(layers, learned.head)
 
@@ -224,8 +311,8 @@ class Learner(AbstractLearner):
         replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
         for i, block in enumerate(self.net.blocks):
             plain = block.initial(self._generator(i, 0), self.net.initial)
-            transferable, ownable = any(c[i] for c in space), not all(c[i] for c in space)
-            known = {name: value.cpu() for name, value in self._shared[i].items()}
+            transferable, ownable = space.can(i, transfer=True), space.can(i, transfer=False)
+            known = {name: value.cpu() for name, value in self._shared.latest(i).items()}
             taken = self._latest_factors(i)
             # one start for all methods; but where the task may choose, both choices must not start as the same
             made_fresh = not known or (not taken and bool(self.sharing.task_shapes(block)))
@@ -242,62 +329,82 @@ class Learner(AbstractLearner):
                 specific = taken or plain
                 if taken:
                     replaced[i, False] = plain
-            layers.append(LayerWeights(shared, factors, specific))
+            layers.append(LayerWeights(shared, factors, specific, initial_statistics(block, i, space)))
         head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
         return TaskWeights(tuple(layers), head), replaced
 
     def _latest_factors(self, layer: int) -> dict[str, Tensor]:
         """The latest transferring task's part of a layer, if the mechanism goes on from it."""
         if self.sharing.factors_start == "latest":
-            for learned in reversed(self._tasks.values()):
-                if learned.configuration[layer]:
-                    return {name: value.cpu() for name, value in learned.layers[layer].items()}
+            for outline in reversed(self._tasks.outlines):
+                if outline.configuration[layer]:
+                    return self._own_weights(outline.name, layer)
         return {}
 
     def _taken_over(
         self, layer: int, block: AbstractBlock, shared: dict[str, Tensor], factors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """What task-specific weights start from instead of fresh ones; nothing where they do start fresh."""
-        latest = next(reversed(self._tasks.values()), None)
-        if self.training.specific_start == "fresh" or latest is None:
+        if self.training.specific_start == "fresh" or not self._tasks:
             return {}
+        latest = self._tasks.outlines[-1]
         if self.training.specific_start == "latest" and not latest.configuration[layer]:
-            return {name: value.cpu() for name, value in latest.layers[layer].items()}
+            return self._own_weights(latest.name, layer)
         return self.sharing.weights(block, shared, factors)
 
+    def _own_weights(self, name: str, layer: int) -> dict[str, Tensor]:
+        """What a task owns of a layer but for its statistics, on the CPU."""
+        statistics = self.net.blocks[layer].statistics
+        return {key: value.cpu() for key, value in self._tasks[name].layers[layer].items() if key not in statistics}
+
     def _generator(self, layer: int, part: int) -> torch.Generator:
-        return start_generator(self.seed, len(self._tasks), layer, part)
+        return start_generator(self.seed, self._num_learned, layer, part)
 
     def _keep(self, task: Task, space: Space, found: Selected) -> TaskRecord:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
         peak = accuracy(self.net, self.sharing, found.best.configuration, found.best.weights, task.test)
         configuration, weights = found.kept.configuration, found.kept.weights
+        stays = [self.protect.branches and used for used in self._in_use()]
+        shared, versions = self._shared.with_task(configuration, [layer.shared for layer in weights.layers], stays)
         learned = LearnedTask(
             name=task.name,
             classes=task.classes,
             configuration=configuration,
             layers=tuple(
-                layer.factors if transferred else layer.specific
-                for layer, transferred in zip(weights.layers, configuration, strict=True)
+                (layer.factors if configuration[i] else layer.specific)
+                | layer.statistics_of(self.net.blocks[i], str(configuration)[: i + 1])
+                for i, layer in enumerate(weights.layers)
             ),
+            versions=versions,
             head=weights.head,
             mean=task.train.mean.to(self.device),
             std=task.train.std.to(self.device),
             num_epochs=found.num_epochs_kept,
             valid_accuracy=found.valid_accuracy,
             peak_accuracy=peak,
+            num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
         )
-        self._shared = tuple(
-            layer.shared if transferred else before
-            for layer, transferred, before in zip(weights.layers, configuration, self._shared, strict=True)
-        )
-        self._tasks = {**self._tasks, task.name: learned}
+        self._shared = shared
+        held = shared_of(weights, configuration)
+        if self.protect.measures is not None and held:
+            measured = importances(
+                self.net,
+                self.sharing,
+                configuration,
+                weights,
+                task,
+                kind=self.protect.measures,
+                draws=self._generator(self.net.depth, 1),
+            )
+            self._needed = with_term(self._needed, measured, held)
+        self._tasks = self._tasks.with_task(learned)
+        self._num_learned += 1
         return TaskRecord(
             task=task.name,
-            index=len(self._tasks) - 1,
+            index=self._num_learned - 1,
             classes=task.classes,
             configuration=str(configuration),
-            configurations=tuple(str(c) for c in space),
+            configurations=tuple(str(c) for c in space) if space.is_listed else (str(configuration),),
             best_epoch=found.best_epoch,
             num_epochs=found.num_epochs,
             commit_epoch=found.commit_epoch,
@@ -307,3 +414,16 @@ class Learner(AbstractLearner):
             parameters_shared=self.num_shared_parameters(),
             parameters_total=self.num_parameters(),
         )
+
+
+def _kept_weights(block: AbstractBlock, shared: dict[str, Tensor], own: dict[str, Tensor], prefix: str) -> LayerWeights:
+    """One layer's weights after the choices of its learned task, from what ``LearnedTask.layers`` holds."""
+    statistics = {f"{prefix}.{name}": own[name] for name in block.statistics}
+    weights = {name: value for name, value in own.items() if name not in block.statistics} if statistics else own
+    transferred = prefix.endswith(TRANSFER)
+    return LayerWeights(
+        shared=shared if transferred else {},
+        factors=weights if transferred else {},
+        specific={} if transferred else weights,
+        statistics=statistics,
+    )

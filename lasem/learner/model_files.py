@@ -1,9 +1,15 @@
-"""The files of a saved model: tensors and JSON, checked as they are read."""
+"""The files of a saved model: tensors and JSON, checked as they are read.
+
+A model's folder may come from a stranger. Nothing in it is executed, no name and no symbolic link in it leads out of
+it, and a file's size is looked at before its content.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +23,12 @@ from torch import Tensor
 from lasem.errors import StorageError
 from lasem.files import checksum
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MOST_JSON_BYTES = 16 * 2**20
+"""More than the index of 50,000 tasks needs."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_CHECKSUM = "checksum"
 
 
 def check_version(directory: Path, config: Mapping[str, Any]) -> None:
@@ -30,18 +40,38 @@ def check_version(directory: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def sealed(config: Mapping[str, Any]) -> str:
+    """A model's index as JSON that carries its own checksum."""
+    return json.dumps({**config, _CHECKSUM: _sum(config)}, indent=1) + "\n"
+
+
+def check_seal(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise StorageError if an index is not as it was saved; older ones carry no checksum and are taken as they are."""
+    rest = {key: value for key, value in config.items() if key != _CHECKSUM}
+    if _CHECKSUM in config and config[_CHECKSUM] != _sum(rest):
+        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+
+
+def _sum(config: Mapping[str, Any]) -> str:
+    return checksum(json.dumps(config, sort_keys=True).encode())
+
+
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Tensors as safetensors' bytes; the same tensors give the same bytes."""
     return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
 
 
-def read_tensors(path: Path, expected: str, device: torch.device) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, expected: str, device: torch.device, *, inside: Path | None = None, most_bytes: int | None = None
+) -> dict[str, Tensor]:
     """Tensors of a file, by name in alphabetical order.
 
     Args:
         path: the file.
         expected: checksum of its bytes.
         device: where the tensors are wanted.
+        inside: the folder that the file must be in when links are followed.
+        most_bytes: of the file; a larger one is not read.
 
     Raises:
         StorageError: if it is not there, has changed, or is damaged.
@@ -49,30 +79,65 @@ def read_tensors(path: Path, expected: str, device: torch.device) -> dict[str, T
     try:
         # a copy starts where the allocator puts it: sums over unaligned memory, as in the file, differ in the last bit;
         # sorted, because safetensors gives the tensors in another order each time
-        return {name: t.to(device, copy=True) for name, t in sorted(load_tensors(_read(path, expected)).items())}
+        found = load_tensors(read_bytes(path, expected, inside=inside, most_bytes=most_bytes))
+        return {name: t.to(device, copy=True) for name, t in sorted(found.items())}
     except SafetensorError as error:
         raise StorageError(f"Expected tensors in {path}; got a damaged file ({error}).") from error
+    except (KeyError, AttributeError, TypeError, RuntimeError) as error:  # a type of number that torch has not
+        raise StorageError(f"Expected tensors that torch knows in {path}; got others ({error}).") from error
 
 
-def read_json(path: Path, expected: str | None = None) -> dict[str, Any]:
+def read_json(path: Path, expected: str | None = None, *, inside: Path | None = None) -> dict[str, Any]:
     """A file's JSON object; StorageError if there is none, or its checksum is another than expected."""
+    return parse_json(path, read_bytes(path, expected, inside=inside, most_bytes=MOST_JSON_BYTES))
+
+
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """The JSON object in a file's bytes; StorageError if there is none."""
     try:
-        entry = json.loads(_read(path, expected))
-    except ValueError as error:
+        entry = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
     if not isinstance(entry, dict):
         raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
     return entry
 
 
-def _read(path: Path, expected: str | None) -> bytes:
+def read_bytes(
+    path: Path, expected: str | None = None, *, inside: Path | None = None, most_bytes: int | None = None
+) -> bytes:
+    """A regular file's bytes; arguments and errors as in ``read_tensors``."""
+    if inside is not None:
+        check_inside(path, inside)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"Expected a saved model with {path}; {error.strerror}.") from error
+        # without waiting for what is no file: a pipe would never end
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise StorageError(f"Expected a file at {path}; got something else. The model is damaged.")
+            if most_bytes is not None and about.st_size > most_bytes:
+                raise StorageError(
+                    f"Expected at most {most_bytes:,} bytes in {path}, by the sizes of the network; it has "
+                    f"{about.st_size:,}. The model is damaged."
+                )
+            data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise StorageError(
+            f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
+        ) from error
     if expected is not None and checksum(data) != expected:
         raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
     return data
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Raise StorageError if a path leads out of a folder once symbolic links are followed."""
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle
+        leads_out = True
+    if leads_out:
+        raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
 
 
 def task_name(entry: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 def configurations_in(folder: Path) -> dict[str, str]:
     return {
-        path.parent.name: json.loads(path.read_text())["configuration"] for path in folder.glob("tasks/*/task.json")
+        path.parent.name: json.loads(path.read_text())["configuration"] for path in folder.glob("tasks/*/task-*.json")
     }
 
 

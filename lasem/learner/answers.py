@@ -1,0 +1,124 @@
+"""What a growing model answers about image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from lasem.data.decode import Channels, decode
+from lasem.data.folders import SUFFIXES
+from lasem.data.images import AbstractImages, in_chunks
+from lasem.data.names import existing_path
+from lasem.errors import ConfigError, DataError
+from lasem.learner.learner import Learner
+from lasem.nets import AbstractNet
+
+Skip = Callable[[str, DataError], None]
+"""Is told of a file that is no image, and why."""
+
+_IMAGES_AT_ONCE = 64
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image: the likeliest classes first."""
+
+    image: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Evaluation:
+    """How many of a task's images are labelled rightly."""
+
+    num_images: int
+    num_right: int
+    by_class: Mapping[str, tuple[int, int]]
+    """For each class that has images: how many, and how many rightly labelled."""
+
+    @property
+    def accuracy(self) -> float:
+        """In [0, 1]."""
+        return self.num_right / self.num_images
+
+
+def side_of(net: AbstractNet) -> tuple[Channels, int]:
+    """Channels and side of a network's images; ConfigError if image files cannot be read for it."""
+    channels, height, width = net.image_shape
+    if channels not in (1, 3) or height != width:
+        raise ConfigError(
+            f"Image files are read as squares, grey or in colour; the network takes images of shape {net.image_shape} "
+            f"(channels, height, width). Use Learner.load and give it tensors."
+        )
+    return (1 if channels == 1 else 3), height
+
+
+def predicted(
+    learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
+) -> Iterator[Prediction]:
+    """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
+    channels, size = side_of(learner.net)
+    waiting: list[tuple[str, Tensor]] = []
+    for path in image_files(places, skip):
+        try:
+            waiting.append((path, decode(Path(path), path, channels=channels, size=size)))
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(path, error)
+        if len(waiting) == _IMAGES_AT_ONCE:
+            yield from _answers(learner, name, waiting, top)
+            waiting = []
+    if waiting:
+        yield from _answers(learner, name, waiting, top)
+
+
+def evaluated(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
+    """Compare answers with labels, positions in the task's classes."""
+    answers = torch.cat([learner.logits(name, chunk).argmax(dim=1) for chunk in in_chunks(images)])
+    right = answers == labels
+    by_class = {}
+    for number, class_name in enumerate(learner.classes(name)):
+        of_class = labels == number
+        if of_class.any():
+            by_class[class_name] = (int(of_class.sum()), int(right[of_class].sum()))
+    return Evaluation(len(labels), int(right.sum()), by_class)
+
+
+def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Iterator[str]:
+    """Files as they are; for a folder, the images in it and in the folders below, in the order of their names.
+
+    Raises:
+        DataError: for a place where nothing is, or a folder without images, unless ``skip`` is told.
+    """
+    for given in places:
+        try:
+            place = existing_path(str(given))
+            if not place.is_dir():
+                yield str(given)
+                continue
+            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            if not files:
+                raise DataError(f"Expected images in {place} (files ending in {', '.join(SUFFIXES)}); there are none.")
+            yield from map(str, files)
+        except (DataError, OSError, ValueError) as error:  # ValueError: a name that no file can have
+            found = error if isinstance(error, DataError) else DataError(f"Expected an image at {given}; {error}.")
+            if skip is None:
+                raise found from error
+            skip(str(given), found)
+
+
+def _answers(learner: Learner, name: str, waiting: list[tuple[str, Tensor]], top: int) -> Iterator[Prediction]:
+    classes = learner.classes(name)
+    found = learner.predict(name, torch.stack([pixels for _, pixels in waiting]), probabilities=True)
+    best = found.sort(dim=1, descending=True, stable=True)
+    for (image, _), values, numbers in zip(waiting, best.values[:, :top], best.indices[:, :top], strict=True):
+        yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))

@@ -1,0 +1,101 @@
+"""What a growing model is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from lasem.data.decode import Channels
+from lasem.errors import ConfigError
+from lasem.learner.learner import Learner
+from lasem.learner.protection import AbstractProtection, Branch
+from lasem.learner.unfinished import flat
+from lasem.nets import AbstractNet, ImageShape, for_images
+from lasem.search import AbstractSelection, Fixed
+from lasem.settings import to_plain
+from lasem.sharing import AbstractSharing
+from lasem.training import TrainingConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What was given; None stands for what the model has, or for the default when it is made."""
+
+    net: AbstractNet | Callable[[ImageShape], AbstractNet] | None = None
+    """Or a function of the image shape."""
+    sharing: AbstractSharing | None = None
+    search: AbstractSelection | None = None
+    training: TrainingConfig | None = None
+    protect: AbstractProtection | None = None
+    """A new model branches: no task that it has learned ever answers otherwise."""
+    image_size: int | None = None
+    channels: Channels | None = None
+    seed: int | None = None
+    device: str = "cpu"
+
+    def fresh(self, image_shape: ImageShape) -> Learner:
+        """A learner without tasks."""
+        return Learner(
+            self._net_for(image_shape) or for_images(image_shape),
+            sharing=self.sharing,
+            search=self.search,
+            training=self.training,
+            protect=self.protect or Branch(),
+            seed=self.seed or 0,
+            device=self.device,
+        )
+
+    def load(self, directory: Path, *, to_learn: bool) -> Learner:
+        """The model in a folder; how it learns does not matter to one that only asks it."""
+        return Learner.load(
+            directory,
+            sharing=self.sharing,
+            search=self.search if to_learn else self.search or Fixed("none"),
+            training=self.training if to_learn else self.training or TrainingConfig(),
+            protect=self.protect,
+            net=self.net if isinstance(self.net, AbstractNet) else None,
+            device=self.device,
+            lazy=True,
+        )
+
+    def check(self, directory: Path, stored: dict[str, Any]) -> None:
+        """Raise ConfigError if something was given that a model was not made with.
+
+        Args:
+            directory: the model's folder.
+            stored: see ``GrowingModel.settings``.
+        """
+        shape = tuple(stored["net"]["image_shape"])
+        held = {key: value for part in stored for key, value in flat(part, stored[part]).items()}
+        held |= {"image_size": shape[1], "channels": shape[0]}
+        net = self._net_for(shape)
+        given = {} if net is None else flat("net", net.description())
+        for part in CHOSEN:
+            value = getattr(self, part)
+            given |= {} if value is None else plain_choice(part, value)
+        given |= {part: getattr(self, part) for part in ("seed", "image_size", "channels")}
+        for name, value in given.items():
+            if value is not None and held.get(name) != value:
+                raise ConfigError(
+                    f"The model in {directory} was made with {name} = {_words(held.get(name))}; got {_words(value)}. "
+                    f"Leave {name} out, or begin another model."
+                )
+
+    def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
+        return self.net if self.net is None or isinstance(self.net, AbstractNet) else self.net(image_shape)
+
+
+CHOSEN = ("sharing", "search", "training", "protect")
+"""The parts beside the network."""
+
+
+def plain_choice(part: str, value: Any) -> dict[str, Any]:
+    """A choice's name and settings by what a person calls them, such as ``training.epochs``."""
+    return flat(part, {"name": getattr(value, "name", None), **to_plain(value)})
+
+
+def _words(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

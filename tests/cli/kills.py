@@ -1,0 +1,156 @@
+"""Kills ``lasem learn`` or ``lasem run`` at random moments until it has ended, again and again; a process of its own.
+
+Arguments: ``learn`` or ``run``, a folder of images, an empty folder, the number of kills, a seed. Processes are forks
+of this one, which has loaded everything: a kill costs no start. Prints what was found as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lasem.cli import main
+from lasem.learner import Learner
+
+QUICK = ["--training.epochs", "4", "--threads", "1", "--quiet"]
+STREAM = ["--stream.num_tasks=2", "--stream.train_per_class=4", "--stream.valid_per_class=2"]
+SMALL = [*STREAM, "--stream.test_per_class=4", "--stream.classes_per_task=3", "--search.first_task=search"]
+
+
+def started(words: list[str]) -> int:
+    """A child that runs a command; its process id."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            out = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(out, 1)
+            code = main(words)
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int, seconds: float) -> int | None:
+    """The child's exit code, if it ends in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    return None
+
+
+def content(place: Path) -> dict[str, bytes]:
+    """What a folder's results are: no lock, no times, no report, no environment."""
+    passed_over = ("timings.jsonl", "report.html", "environment.json")
+    paths = (path for path in sorted(place.rglob("*")) if path.is_file() and path.name not in passed_over)
+    return {
+        str(path.relative_to(place)): path.read_bytes()
+        for path in paths
+        if not any(part.startswith(".") for part in path.relative_to(place).parts)
+    }
+
+
+def without_kills(words: list[str]) -> float:
+    """How long it takes."""
+    began = time.monotonic()
+    code = ended(started(words), 600)
+    assert code == 0, (words, code)
+    return time.monotonic() - began
+
+
+def with_kills(
+    words: list[str], again: list[str], seconds: float, most: int, look: Callable[[], None], draw: random.Random
+) -> int:
+    """Start, kill, look, start again, ... until it ends by itself; the number of kills."""
+    kills = 0
+    while True:
+        child = started(again if kills else words)
+        code = ended(child, draw.uniform(0, 1.1 * seconds) if kills < most else 600)
+        if code == 0:
+            return kills
+        assert code is None, code
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            return kills  # it was quicker
+        kills += 1
+        look()
+
+
+def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) -> dict[str, int]:
+    first = ["--task", "low", "--train", str(images / "low"), "--search.first_task", "search"]
+    second = ["--task", "mid", "--train", str(images / "mid"), "--test", str(images / "mid-test")]
+    seconds = [without_kills(["learn", str(folder / "0"), *words, *QUICK]) for words in (first, second)]
+    whole = content(folder / "0")
+    names = ((), ("low",), ("low", "mid"))
+    kills, rounds = 0, 0
+    while kills < num_kills:
+        rounds += 1
+        place = folder / str(rounds)
+        for step, words in enumerate((first, second)):
+
+            def look(step: int = step, place: Path = place) -> None:
+                there = (place / "config.json").exists()
+                found = Learner.load(place).task_names if there else ()  # every tensor is read and checked
+                assert found in (names[step], names[step + 1]), found
+
+            command = ["learn", str(place), *words, *QUICK]
+            kills += with_kills(command, command, seconds[step], num_kills - kills, look, draw)
+        assert content(place) == whole, place
+        shutil.rmtree(place)
+    return {"kills": kills, "rounds": rounds}
+
+
+def kill_run(folder: Path, num_kills: int, draw: random.Random) -> dict[str, int]:
+    import lasem.experiments.runner as runner
+
+    runner.write_report = lambda directory: directory  # drawing takes longer than the run
+    main_words = ["run", *SMALL, *QUICK, "--search.commit_share=0.7"]
+    import lasem.cli.run as command
+
+    command.print_result = lambda path: None  # type: ignore[attr-defined]
+    seconds = without_kills([*main_words, "--out", str(folder / "0")])
+    whole = content(folder / "0")
+    kills, rounds = 0, 0
+    while kills < num_kills:
+        rounds += 1
+        place = folder / str(rounds)
+
+        def look(place: Path = place) -> None:
+            model = place / "seeds/0/model"
+            if (model / "config.json").exists():
+                assert len(Learner.load(model).task_names) in (1, 2)
+
+        began = 0
+        while not (place / "config.yaml").exists():  # a kill before it is a run: it is started anew
+            shutil.rmtree(place, ignore_errors=True)
+            child = started([*main_words, "--out", str(place)])
+            if ended(child, draw.uniform(0, seconds)) is None:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                began += 1
+        again = ["run", "--resume", str(place), "--quiet"]
+        kills += began + with_kills(again, again, seconds, num_kills - kills - began, look, draw)
+        assert content(place) == whole, place
+        shutil.rmtree(place)
+    return {"kills": kills, "rounds": rounds}
+
+
+if __name__ == "__main__":
+    kind, images, folder, num_kills, seed = sys.argv[1:]
+    torch.set_num_threads(1)
+    draw = random.Random(int(seed))
+    kill = kill_run if kind == "run" else lambda *rest: kill_learn(Path(images), *rest)
+    print(json.dumps(kill(Path(folder), int(num_kills), draw)))

@@ -1,0 +1,254 @@
+"""An engineer's year with one model in a folder, by the real command; and what may go wrong in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from learner.images import model_files, write_digits
+
+from lasem.cli import main
+from lasem.learner import Learner
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+LONG = os.environ.get("LASEM_KILLS")
+KILLS = {"learn": int(LONG or 4), "run": int(LONG or 2)}
+"""``make kills`` has 200 of each."""
+NEW = ["--training.epochs", "6", "--training.learning_rate", "0.003", "--threads", "1"]
+RUN_WITHOUT_LASEM = """
+import json, sys
+sys.modules["lasem"] = None
+import numpy as np, onnxruntime, torch
+from PIL import Image
+page = json.load(open("low.json"))
+_, channels, height, width = page["input"]["shape"]
+def read(path):
+    image = Image.open(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32)[None] / 255
+images = np.stack([read(path) for path in sys.argv[1:]])
+(onnx,) = onnxruntime.InferenceSession("low.onnx").run(["logits"], {"images": images})
+with torch.no_grad():
+    program = torch.export.load("program/low.pt2").module()(torch.from_numpy(images)).numpy()
+print(json.dumps([page["classes"], onnx.tolist(), program.tolist()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("images")
+    for name, digits in (("low", (0, 1)), ("mid", (2, 3, 4)), ("high", (5, 6))):
+        write_digits(place / name, digits, count=14)
+        write_digits(place / f"{name}-test", digits, first=14, count=5)
+    return place
+
+
+def lasem(*words: str, cwd: Path, stdin: str = "", limits: Callable[[], None] | None = None) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "lasem", *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        preexec_fn=limits,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_year(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands for which the process matters have one of their own; the others are called here, which is quicker."""
+    monkeypatch.chdir(tmp_path)
+
+    def here(*words: str) -> str:
+        assert main([*words]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    code, out, error = lasem(
+        "learn", "model", "--task", "low", "--train", str(images / "low"), "--test", str(images / "low-test"), *NEW,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 0, error
+    assert out.startswith("low: TTTT, valid ")
+    assert "2 classes" in out
+    assert "mid: " in here("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
+    assert "high: " in here("learn", "model", "--task", "high", "--train", str(images / "high"), "--quiet")
+
+    files = sorted(str(path) for path in (images / "low-test").rglob("*.png"))
+    code, out, error = lasem("predict", "model", "--task", "low", "-", cwd=tmp_path, stdin="\n".join(files))
+    assert code == 0, error
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["image"] for row in rows] == files
+    right = sum(row["class"] == Path(row["image"]).parent.name for row in rows)
+    assert right >= 7
+    lines = here("predict", "model", "--task", "low", *files, "--format", "jsonl", "--top", "2").splitlines()
+    for row, line in zip(rows, map(json.loads, lines), strict=True):
+        best, second = line["predictions"]
+        assert (row["class"], float(row["probability"])) == (best["class"], best["probability"])
+        assert best["probability"] + second["probability"] == pytest.approx(1, abs=1e-5)
+
+    shown = json.loads(here("show", "model", "--json"))
+    assert [task["name"] for task in shown["tasks"]] == ["low", "mid", "high"]
+    assert shown["num_bytes"] == sum(map(len, model_files(tmp_path / "model").values()))
+    assert "TTTT" in here("show", "model")
+    measured = json.loads(here("evaluate", "model", "--task", "low", str(images / "low-test"), "--json"))
+    assert (measured["num_right"], measured["num_images"]) == (right, 10)
+
+    code, out, error = lasem("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx", cwd=tmp_path)
+    assert (code, out.split(), error) == (0, ["low.onnx", "low.json"], "")
+    (tmp_path / "program").mkdir()
+    here("export", "model", "--task", "low", "--format", "torch", "--out", "program")
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", RUN_WITHOUT_LASEM, *files],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=ENVIRONMENT,
+    )
+    classes, onnx, program = json.loads(ran.stdout)
+    learner = Learner.load("model")
+    from lasem.data import FileImages
+
+    logits = learner.logits("low", FileImages(files, channels=1).take(torch.arange(len(files))))
+    assert classes == list(learner.classes("low"))
+    torch.testing.assert_close(torch.tensor(onnx), logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.tensor(program), logits, rtol=0, atol=1e-4)
+
+    assert here("forget", "model", "--task", "mid") == "mid: forgotten\n"
+    assert torch.equal(
+        Learner.load("model").logits("low", torch.ones(1, 1, 8, 8)), learner.logits("low", torch.ones(1, 1, 8, 8))
+    )
+    here("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
+    assert "low" in here("show", "model")
+    assert Learner.load("model").task_names == ("low", "high", "mid")
+
+
+@pytest.mark.parametrize("kind", ["learn", "run"])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(kind: str, images: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("kills.py")),
+            kind,
+            str(images),
+            str(tmp_path),
+            str(KILLS[kind]),
+            "7",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] >= KILLS[kind]
+
+
+@pytest.fixture(scope="module")
+def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("kept") / "model"
+    assert main(["learn", str(place), "--task", "low", "--train", str(images / "low"), *NEW, "--quiet"]) == 0
+    return place
+
+
+def test_a_full_disk_leaves_the_model_as_it_was(model: Path, images: Path, tmp_path: Path) -> None:
+    """The system refuses to write more than so many bytes to any file, as a quota does."""
+    before = model_files(model)
+    words = ("learn", str(model), "--task", "mid", "--train", str(images / "mid"), "--quiet")
+    code, out, error = lasem(
+        *words, cwd=tmp_path, limits=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    )
+    assert (code, out) == (1 if "goes on" in error else 2, "")
+    assert "Cannot write" in error
+    assert "File too large" in error
+    assert model_files(model) == before
+    assert Learner.load(model).task_names == ("low",)
+    assert main([*words]) == 0
+    assert Learner.load(model).task_names == ("low", "mid")
+    assert main(["forget", str(model), "--task", "mid"]) == 0
+
+
+def test_a_folder_that_cannot_be_written_can_be_asked(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: str | Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    before = model_files(model)
+    with monkeypatch.context() as patch:  # root may write everywhere: let the system's calls refuse
+        for call in ("mkdir", "replace", "unlink", "rename"):
+            patch.setattr(os, call, refuse)
+        patch.setattr(FileLock, "acquire", refuse)
+        assert main(["predict", str(model), "--task", "low", str(images / "low-test")]) == 0
+        assert main(["show", str(model)]) == 0
+        capsys.readouterr()
+        for words in (["learn", "--task", "mid", "--train", str(images / "mid")], ["forget", "--task", "low"]):
+            assert main([words[0], str(model), *words[1:]]) == 2
+            assert "Permission denied. Nothing was changed." in capsys.readouterr().err
+    assert model_files(model) == before
+
+
+def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, train = str(model), str(images / "mid")
+    learn = ["learn", place, "--task", "mid", "--train", train]
+    for words, told in (
+        (["learn"], "Expected the model's folder right behind 'learn'; got nothing"),
+        (["learn", "--task", "mid", place], "got --task"),
+        (["learn", place, "--task", "mid"], "Expected --train; got none"),
+        (["learn", place, "--task", "mid", "--train", f"{train}x"], "Did you mean 'mid'?"),
+        ([*learn, "--sharing", "tf"], "was made with sharing = hps; got tf"),
+        ([*learn, "--training.epochs", "7"], "was made with training.epochs = 6; got 7"),
+        ([*learn, "--preset", "paper"], "was made with "),
+        ([*learn, "--channels", "2"], "--channels must be 1 (grey) or 3 (colour); got 2"),
+        ([*learn, "--image-size", "0"], "--image-size must be from 1 to 8192"),
+        ([*learn, "--wait", "-1"], "--wait must be at least 0 seconds"),
+        ([*learn, "--seeds", "1"], "There is no option --seeds. Did you mean '--seed'?"),
+        (["predict", place, "--task", "low"], "Expected images, folders of images, or -"),
+        (["predict", place, "--task", "low", "x.png", "--top", "0"], "--top must be at least 1"),
+        (["predict", place, "--task", "low", "x.png", "--format", "xml"], "--format must be one of csv, jsonl"),
+        (["predict", place, "--task", "lwo", "x.png"], "Did you mean 'low'?"),
+        (["evaluate", place, "--task", "low"], "Expected labelled images behind the model's folder"),
+        (["evaluate", place, "--task", "low", train], "got 'digit-2'"),
+        (["show"], "Expected the model's folder; got none"),
+        (["show", f"{place}x"], "Expected a saved model"),
+        (["forget", place], "Expected --task; got none"),
+        (["forget", place, "--task", "mid"], "'mid' has not been learned"),
+        (["export", place, "--task", "low"], "Expected --format; got none"),
+        (["export", place, "--task", "low", "--format", "onxx"], "Did you mean 'onnx'?"),
+    ):
+        assert main(words) == 2, words
+        shown = capsys.readouterr()
+        assert (told in shown.err, shown.out, shown.err.count("\n")) == (True, "", 1), shown.err
+
+
+@pytest.mark.parametrize("command", ["learn", "predict", "evaluate", "show", "forget", "export"])
+def test_help_fits_a_terminal(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"usage: lasem {command} MODEL" in out
+    assert "examples:" in out
+
+
+def test_images_that_cannot_be_read_are_told_and_passed_over(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    good = next((images / "low-test").rglob("*.png"))
+    words = ["predict", str(model), "--task", "low", str(tmp_path / "broken.png"), str(good), "nowhere.png"]
+    assert main(words) == 1
+    shown = capsys.readouterr()
+    assert [line.split(",")[0] for line in shown.out.splitlines()] == ["image", str(good)]
+    assert "broken.png" in shown.err
+    assert "nowhere.png" in shown.err
+    assert shown.err.endswith("lasem: 2 could not be read.\n")

@@ -1,0 +1,51 @@
+"""Image folders made of scikit-learn's digits, and a growing model that learns them in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from lasem.learner import GrowingModel
+from lasem.nets import ImageShape, Net
+from lasem.search import EM
+from lasem.training import TrainingConfig
+
+
+def write_digits(place: Path, digits: tuple[int, ...], first: int = 0, count: int = 8, size: int = 8) -> Path:
+    """``place/digit-K/*.png``: some images of each digit."""
+    data = load_digits()
+    for digit in digits:
+        folder = place / f"digit-{digit}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in np.nonzero(data.target == digit)[0][first : first + count]:
+            pixels = (data.images[index] * 15.9).astype(np.uint8)
+            Image.fromarray(pixels).resize((size, size)).save(folder / f"{index}.png")
+    return place
+
+
+def small_net(shape: ImageShape) -> Net:
+    return Net(image_shape=shape, channels=(3, 4), kernels=(3, 3), pools=(2, 2), hidden=(6,))
+
+
+def small_model(place: Path, **other: Any) -> GrowingModel:
+    settings: dict[str, Any] = {
+        "net": small_net,
+        "search": EM(first_task="search", commit_share=0.5),
+        "training": TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01),
+        "seed": 5,
+    }
+    return GrowingModel(place, **(settings | other))
+
+
+def model_files(place: Path) -> dict[str, bytes]:
+    """Everything that belongs to the model: no lock, no unfinished task."""
+    paths = (path for path in sorted(place.rglob("*")) if path.is_file())
+    return {
+        str(path.relative_to(place)): path.read_bytes()
+        for path in paths
+        if not any(part.startswith(".") for part in path.relative_to(place).parts)
+    }

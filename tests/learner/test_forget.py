@@ -1,0 +1,187 @@
+"""Forgetting a task frees what only it used and changes nothing else, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lasem.errors import StorageError, TaskError
+from lasem.learner import Learner
+from lasem.search import EM, Fixed
+from lasem.sharing import AbstractSharing
+from lasem.training import TrainingConfig
+
+from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, tensors_in, tiny_net, tiny_task
+
+QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
+IMAGES = torch.rand(5, *GREY, generator=torch.Generator().manual_seed(0))
+every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+
+
+def learned(sharing: AbstractSharing, *configurations: str) -> Learner:
+    """Tasks a, b, ... with these configurations."""
+    learner = Learner(tiny_net(), sharing=sharing, training=QUICK, seed=3)
+    for name, configuration in zip("abcdef", configurations, strict=False):
+        learner.search = Fixed(configuration)
+        learner.learn(tiny_task(name, seed=ord(name)))
+    return learner
+
+
+def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
+    learner.save(folder)
+    return tensors_in(folder)
+
+
+@every_sharing
+def test_what_only_the_task_used_goes_and_the_others_answer_the_same(sharing: AbstractSharing, tmp_path: Path) -> None:
+    learner = learned(sharing, "TS", "TT", "SS")
+    before = saved(learner, tmp_path)
+    answers = {name: learner.logits(name, IMAGES) for name in "abc"}
+    learner.forget("b")
+    after = saved(learner, tmp_path)
+    kept = {name for name in before if not name.startswith(("tasks/b:", "shared:layer.1."))}
+    assert set(after) == kept  # layer 1 was shared by b alone
+    assert all(torch.equal(after[name], before[name]) for name in kept)
+    assert not (tmp_path / "tasks/b").exists()
+    for model in (learner, Learner.load(tmp_path)):
+        assert model.task_names == ("a", "c")
+        assert all(torch.equal(model.logits(name, IMAGES), answers[name]) for name in "ac")
+        assert model.num_parameters() == sum(t.numel() for t in after.values())
+        with pytest.raises(TaskError, match="'b' has not been learned"):
+            model.predict("b", IMAGES)
+        with pytest.raises(TaskError, match="'b' has not been learned"):
+            model.forget("b")
+
+
+def test_the_next_task_draws_what_no_task_has_drawn(tmp_path: Path) -> None:
+    def start_of(name: str, learner: Learner) -> dict[str, Tensor]:
+        learner.training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", specific_start="fresh")
+        learner.search = Fixed("none")
+        learner.learn(tiny_task(name))
+        found = saved(learner, tmp_path / f"{name}{len(list(tmp_path.iterdir()))}")
+        return {k.split(":")[1]: v for k, v in found.items() if k.startswith(f"tasks/{name}:") and "weight" in k}
+
+    learner = learned(SHARINGS[0], "SS", "SS")
+    learner.forget("b")
+    learner.save(tmp_path / "model")
+    in_memory = start_of("x", learner)
+    assert_same_tensors(in_memory, start_of("x", Learner.load(tmp_path / "model")))  # the count is kept on disk
+    second = start_of("x", learned(SHARINGS[0], "SS"))  # what b started from
+    third = start_of("x", learned(SHARINGS[0], "SS", "SS"))
+    assert all(not torch.equal(in_memory[key], second[key]) for key in in_memory)
+    assert_same_tensors(in_memory, third)
+
+
+def test_all_may_be_forgotten_and_the_next_is_a_first_task() -> None:
+    learner = Learner(tiny_net(), training=QUICK)
+    learner.learn(tiny_task("a"))
+    learner.learn(tiny_task("b", seed=1))
+    learner.forget("a")
+    learner.forget("b")
+    assert learner.num_parameters() == 0
+    record = learner.learn(tiny_task("a"))
+    assert (record.configurations, record.index) == (("TT",), 2)  # nothing to transfer: not searched
+    assert isinstance(learner.search, EM)
+
+
+def test_a_name_may_be_learned_again_and_saved_over_itself(tmp_path: Path) -> None:
+    learner = learned(SHARINGS[0], "TS", "TT")
+    before = saved(learner, tmp_path)
+    learner.forget("a")
+    learner.learn(tiny_task("a", seed=5))
+    after = saved(learner, tmp_path)
+    assert Learner.load(tmp_path).task_names == ("b", "a")
+    assert not torch.equal(before["tasks/a:head.weight.0"], after["tasks/a:head.weight.0"])
+    assert {path.name.split("-")[0] for path in (tmp_path / "tasks/a").iterdir()} == {"task", "weights"}
+    assert len(list((tmp_path / "tasks/a").iterdir())) == 2
+
+
+def test_only_the_same_model_is_saved_over(tmp_path: Path) -> None:
+    learner = learned(SHARINGS[0], "TS", "TT")
+    learner.save(tmp_path)
+    files = files_in(tmp_path)
+    other = Learner.load(tmp_path)
+    other.forget("b")
+    shorter = learned(SHARINGS[0], "TS")
+    with pytest.raises(StorageError, match="holds another model"):
+        shorter.save(tmp_path)  # it never had b
+    assert files_in(tmp_path) == files
+    other.save(tmp_path)
+    assert Learner.load(tmp_path).task_names == ("a",)
+
+
+def test_a_lazy_model_reads_only_the_task_that_is_asked_for(tmp_path: Path) -> None:
+    learner = learned(SHARINGS[0], "TS", "TT", "SS")
+    learner.save(tmp_path)
+    answers = learner.logits("b", IMAGES)
+    (damaged,) = (tmp_path / "tasks/a").glob("weights-*")
+    damaged.write_bytes(b"damaged")
+    lazy = Learner.load(tmp_path, lazy=True)
+    assert torch.equal(lazy.logits("b", IMAGES), answers)
+    assert (lazy.configuration("a"), lazy.num_parameters()) == ("TS", learner.num_parameters())
+    with pytest.raises(StorageError, match="checksum differs"):
+        lazy.logits("a", IMAGES)
+    with pytest.raises(StorageError, match="checksum differs"):
+        Learner.load(tmp_path)
+
+
+def test_a_lazy_model_learns_on_to_the_same_bits(tmp_path: Path) -> None:
+    for sharing in SHARINGS:
+        learner = learned(sharing, "TS", "TT")
+        learner.search = EM()
+        learner.save(tmp_path / sharing.name)
+        lazy = Learner.load(tmp_path / sharing.name, lazy=True, search=EM())
+        assert lazy.learn(tiny_task("x", 3)) == learner.learn(tiny_task("x", 3))
+        lazy.save(tmp_path / f"{sharing.name}-lazy")
+        learner.save(tmp_path / f"{sharing.name}-whole")
+        assert files_in(tmp_path / f"{sharing.name}-lazy") == files_in(tmp_path / f"{sharing.name}-whole")
+
+
+def as_first_format(learner: Learner, folder: Path) -> None:
+    """What the first format's ``save`` wrote, made of what today's writes."""
+    from lasem.files import checksum
+
+    learner.save(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (shared,) = folder.glob("shared-*")
+    shared.rename(folder / f"shared-{len(learner.task_names)}.safetensors")
+    config["shared"]["file"] = f"shared-{len(learner.task_names)}.safetensors"
+    entries = []
+    for name in learner.task_names:
+        place = folder / "tasks" / name
+        (task,), (weights,) = place.glob("task-*"), place.glob("weights-*")
+        description = json.loads(task.read_text())
+        del description["num_images"]
+        task.unlink()
+        weights.rename(place / "weights.safetensors")
+        text = json.dumps(description, indent=1, ensure_ascii=False) + "\n"
+        (place / "task.json").write_text(text)
+        entries.append({"name": name, "checksum": checksum(text.encode())})
+    del config["checksum"], config["num_learned"]
+    (folder / "config.json").write_text(json.dumps(config | {"format_version": 1, "tasks": entries}))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_model_of_the_first_format_is_read_and_grows(lazy: bool, tmp_path: Path) -> None:
+    learner = learned(SHARINGS[0], "TS", "TT")
+    as_first_format(learner, tmp_path)
+    old = Learner.load(tmp_path, lazy=lazy)
+    assert old.task_names == ("a", "b")
+    assert old.num_parameters() == learner.num_parameters()
+    assert torch.equal(old.logits("b", IMAGES), learner.logits("b", IMAGES))
+    assert old.learn(tiny_task("c")) == learner.learn(tiny_task("c"))
+    kept = (tmp_path / "tasks/a/task.json").read_bytes()
+    old.save(tmp_path)
+    again = Learner.load(tmp_path, lazy=lazy)
+    assert again.task_names == ("a", "b", "c")
+    for name in "abc":
+        assert torch.equal(again.logits(name, IMAGES), learner.logits(name, IMAGES))
+    assert (tmp_path / "tasks/a/task.json").read_bytes() == kept
+    assert json.loads((tmp_path / "config.json").read_text())["format_version"] == 2
+    again.forget("a")
+    again.save(tmp_path)
+    assert not (tmp_path / "tasks/a").exists()

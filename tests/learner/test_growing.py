@@ -1,0 +1,331 @@
+"""A model in a folder: learned into, asked, forgotten from; stopped and gone on with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from safetensors.torch import load
+
+from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
+from lasem.learner import GrowingModel, Learner
+from lasem.learner.unfinished import Unfinished
+from lasem.nets import cifar
+from lasem.records import EpochRecord, TimingRecord
+from lasem.search import EM
+from lasem.sharing import TensorFactorization
+from lasem.training import TrainingConfig
+
+from .images import model_files, small_model, write_digits
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("images")
+    for name, digits in (("low", (0, 1)), ("mid", (2, 3, 4)), ("high", (5, 6))):
+        write_digits(place / name, digits)
+        write_digits(place / f"{name}-test", digits, first=8, count=3)
+    return place
+
+
+@pytest.fixture(scope="module")
+def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks."""
+    place = tmp_path_factory.mktemp("model") / "model"
+    grown = small_model(place)
+    grown.learn("low", images / "low", test=images / "low-test")
+    grown.learn("mid", images / "mid")
+    return place
+
+
+def copied(model: Path, place: Path) -> Path:
+    for name, content in model_files(model).items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    return place
+
+
+def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
+    learner = Learner.load(model)
+    assert learner.task_names == ("low", "mid")
+    files = sorted(str(path) for path in (images / "mid").rglob("*.png"))
+    pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in files]).unsqueeze(1)
+    probabilities = learner.predict("mid", pixels, probabilities=True)
+    answers = list(GrowingModel(model).predict("mid", [images / "mid"], top=3))
+    assert [answer.image for answer in answers] == files
+    for answer, row in zip(answers, probabilities, strict=True):
+        assert answer.classes == tuple(learner.classes("mid")[k] for k in row.argsort(descending=True))
+        assert answer.probabilities == tuple(row.sort(descending=True).values.tolist())
+    measured = GrowingModel(model).evaluate("mid", images / "mid")
+    right = sum(answer.classes[0] == Path(answer.image).parent.name for answer in answers)
+    assert (measured.num_images, measured.num_right, measured.accuracy) == (24, right, right / 24)
+    assert {name: count for name, (count, _) in measured.by_class.items()} == dict.fromkeys(learner.classes("mid"), 8)
+    assert sum(right for _, right in measured.by_class.values()) == right
+
+
+def test_show_says_what_there_is(model: Path) -> None:
+    learner, overview = Learner.load(model), GrowingModel(model).show()
+    low, mid = overview.tasks
+    assert (low.name, low.num_train, low.num_valid, low.num_test) == ("low", 14, 2, 6)
+    assert (mid.classes, mid.num_test, mid.test_accuracy) == (learner.classes("mid"), 0, None)
+    assert low.test_accuracy is not None
+    assert low.configuration == learner.configuration("low")
+    assert [task.num_parameters for task in overview.tasks] == [learner.num_parameters(n) for n in ("low", "mid")]
+    assert overview.num_parameters == learner.num_parameters()
+    assert overview.num_shared_parameters == learner.num_shared_parameters()
+    assert overview.num_bytes == sum(map(len, model_files(model).values()))
+    assert (overview.image_shape, overview.depth, overview.unfinished) == ((1, 8, 8), 2, None)
+
+
+def test_a_test_split_does_not_change_what_is_learned(images: Path, tmp_path: Path) -> None:
+    small_model(tmp_path / "with").learn("low", images / "low", test=images / "low-test")
+    small_model(tmp_path / "without").learn("low", images / "low")
+    with_, without = (Learner.load(tmp_path / name) for name in ("with", "without"))
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(with_.logits("low", x), without.logits("low", x))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(number: int) -> Callable[[EpochRecord, TimingRecord], None]:
+    def watch(record: EpochRecord, _: TimingRecord) -> None:
+        if record.epoch == number:
+            raise StoppedError
+
+    return watch
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupted_task_goes_on_to_the_same_bits(
+    first: bool, epoch: int, model: Path, images: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "stopped"):
+        if not first:
+            copied(model, tmp_path / name)
+    small_model(tmp_path / "whole").learn("high", images / "high")
+    grown, notes = small_model(tmp_path / "stopped"), list[str]()
+    with pytest.raises(StoppedError):
+        grown.learn("high", images / "high", on_epoch=stop_after(epoch))
+    before = {} if first else model_files(model)
+    assert model_files(tmp_path / "stopped") == before
+    assert Unfinished(tmp_path / "stopped").task == "high"
+    if not first:
+        assert grown.show().unfinished == "high"
+    grown.learn("high", images / "high", note=notes.append)
+    assert notes == [f"Task 'high' was interrupted after epoch {epoch}; going on."]
+    assert model_files(tmp_path / "stopped") == model_files(tmp_path / "whole")
+    assert not (tmp_path / "stopped/.learning").exists()
+
+
+def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, images: Path, tmp_path: Path) -> None:
+    place = copied(model, tmp_path / "model")
+    grown = small_model(place)
+    with pytest.raises(StoppedError):
+        grown.learn("high", images / "high", on_epoch=stop_after(2))
+    with pytest.raises(StorageError, match=r"validation images \(2 images before, 6 images now\).* --restart"):
+        grown.learn("high", images / "high", valid=images / "high-test")
+    with pytest.raises(StorageError, match=r"classes \(digit-5, digit-6 before, digit-0, digit-1 now\)"):
+        grown.learn("high", images / "low")
+    with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished.*lasem forget .* --task high"):
+        grown.learn("other", images / "low")
+    with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished"):
+        grown.forget("low")
+    assert model_files(place) == model_files(model)
+    grown.learn("high", images / "high", valid=images / "high-test", restart=True)
+    assert grown.show().tasks[-1].num_valid == 6
+
+    with pytest.raises(StoppedError):
+        grown.learn("more", images / "high", on_epoch=stop_after(2))
+    grown.forget("more")
+    assert grown.show().unfinished is None
+    grown.learn("more", images / "low")
+
+
+def test_a_first_task_goes_on_with_the_same_settings_only(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        small_model(tmp_path / "new").learn("low", images / "low", on_epoch=stop_after(1))
+    other = small_model(tmp_path / "new", seed=6, training=TrainingConfig(epochs=4), sharing=TensorFactorization())
+    with pytest.raises(StorageError, match=r"seed \(5 before, 6 now\).*sharing \(hps before, tf now\).*epochs \(3 bef"):
+        other.learn("low", images / "low")
+    with pytest.raises(TaskError, match=r"unfinished: low"):
+        other.forget("other")
+    other.learn("low", images / "low", restart=True)
+    assert other.show().settings["seed"] == 6
+
+
+def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, images: Path, tmp_path: Path) -> None:
+    place = copied(model, tmp_path / "model")
+    Unfinished(place).begin({"task": "mid"})
+    notes: list[str] = []
+    assert small_model(place).learn("mid", images / "mid", note=notes.append).name == "mid"
+    assert "learned to its end" in notes[0]
+    assert model_files(place) == model_files(model)
+    assert not (place / ".learning").exists()
+
+
+def test_settings_are_those_that_the_model_was_made_with(model: Path, images: Path) -> None:
+    before = model_files(model)
+    for other, named in (
+        ({"seed": 6}, "seed = 5; got 6"),
+        ({"sharing": TensorFactorization()}, "sharing = hps; got tf"),
+        ({"search": EM()}, "search.first_task = search; got all"),
+        ({"training": TrainingConfig(epochs=9, batch_size=5)}, "training.epochs = 3; got 9"),
+        ({"net": cifar}, "net.channels = 3,4; got 32,32,64,64"),
+        ({"image_size": 9}, "image_size = 8; got 9"),
+        ({"channels": 3}, "channels = 1; got 3"),
+    ):
+        with pytest.raises(ConfigError, match=named):
+            small_model(model, **other).learn("high", images / "high")
+    assert model_files(model) == before
+    held = GrowingModel(model).settings()
+    assert held is not None
+    assert held["training"]["epochs"] == 3
+
+
+def test_names_are_new_and_known(model: Path, images: Path, tmp_path: Path) -> None:
+    grown = small_model(model)
+    for taken in ("low", "LOW"):
+        with pytest.raises(TaskError, match="Task 'low' has been learned already"):
+            grown.learn(taken, images / "high")
+    for bad in ("../x", "", "a/b", "..", "x" * 101, "ä"):
+        with pytest.raises(DataError, match="Expected a task name"):
+            grown.learn(bad, images / "high")
+    for ask in (
+        lambda: grown.predict("hihg", [images / "low"]),
+        lambda: grown.evaluate("hihg", images / "low"),
+        lambda: grown.forget("hihg"),
+        lambda: grown.export("hihg", "torch", tmp_path),
+    ):
+        with pytest.raises(TaskError, match="'hihg' has not been learned"):
+            ask()
+
+
+def test_where_no_model_is(images: Path, tmp_path: Path) -> None:
+    nowhere, empty = GrowingModel(tmp_path / "nowhere"), GrowingModel(tmp_path)
+    for model in (nowhere, empty):
+        for ask in (model.show, lambda m=model: m.forget("a"), lambda m=model: m.predict("a", [images / "low"])):
+            with pytest.raises(StorageError, match=r"Expected a .*model"):
+                ask()
+    for wrong in (
+        lambda: small_model(tmp_path / "nowhere").learn("a", tmp_path / "typo"),
+        lambda: small_model(tmp_path / "nowhere").learn("a", images / "low" / "digit-0"),
+        lambda: small_model(tmp_path / "nowhere", device="gpu").learn("a", images / "low"),
+        lambda: small_model(tmp_path / "nowhere", search=EM(groups=(9,))).learn("a", images / "low"),
+    ):
+        with pytest.raises(LasemError):
+            wrong()
+    assert not list(tmp_path.iterdir())  # no folder is left behind
+
+
+def test_the_second_to_change_gives_up_or_waits(model: Path, images: Path, tmp_path: Path) -> None:
+    place = copied(model, tmp_path / "model")
+    lock = FileLock(place / ".lock", thread_local=False)
+    with lock:
+        for wait, words in ((0, "Another process is changing the model in .*--wait"), (0.2, "for 0.2 seconds")):
+            with pytest.raises(StorageError, match=words):
+                small_model(place).learn("high", images / "high", wait=wait)
+            with pytest.raises(StorageError, match=words):
+                small_model(place).forget("low", wait=wait)
+        assert [task.name for task in GrowingModel(place).show().tasks] == ["low", "mid"]  # readers ask for nothing
+    lock.acquire()
+    threading.Timer(0.3, lock.release).start()
+    small_model(place).forget("low", wait=60)
+    assert [task.name for task in GrowingModel(place).show().tasks] == ["mid"]
+
+
+def test_readers_are_never_disturbed(model: Path, images: Path, tmp_path: Path) -> None:
+    place = copied(model, tmp_path / "model")
+    ended, errors, num_read = threading.Event(), list[BaseException](), 0
+
+    def read() -> None:
+        nonlocal num_read
+        while not ended.is_set():
+            try:
+                Learner.load(place)
+                assert len(GrowingModel(place).show().tasks) in (2, 3)
+                assert len(list(GrowingModel(place).predict("mid", [images / "mid"]))) == 24
+                num_read += 1
+            except BaseException as error:
+                errors.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(4):
+            small_model(place).learn("high", images / "high")
+            small_model(place).forget("high")
+    finally:
+        ended.set()
+        reader.join()
+    assert not errors
+    assert num_read > 0
+
+
+def test_images_of_any_size_and_colour_are_made_to_fit(model: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.JPG")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    skipped: list[str] = []
+    answers = GrowingModel(model).predict("low", [tmp_path], skip=lambda path, _: skipped.append(path))
+    assert [answer.image for answer in answers] == [str(tmp_path / "photo.JPG")]
+    assert skipped == [str(tmp_path / "broken.png")]
+    with pytest.raises(DataError, match=r"broken\.png"):
+        list(GrowingModel(model).predict("low", [tmp_path]))
+    with pytest.raises(ConfigError, match="top must be at least 1"):
+        GrowingModel(model).predict("low", [], top=0)
+
+
+@pytest.fixture
+def colour(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "colour" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "colour" / name / f"{number}.png")
+    return tmp_path / "colour"
+
+
+def test_the_first_images_make_the_shape_unless_it_is_given(colour: Path, images: Path, tmp_path: Path) -> None:
+    small_model(tmp_path / "found").learn("a", colour)
+    assert GrowingModel(tmp_path / "found").show().image_shape == (3, 10, 10)
+    small_model(tmp_path / "given", image_size=6, channels=1).learn("a", colour)
+    assert GrowingModel(tmp_path / "given").show().image_shape == (1, 6, 6)
+    small_model(tmp_path / "found").learn("grey", images / "low")  # other sizes and colours are made to fit
+
+
+def test_a_question_reads_as_many_files_however_many_tasks_there_are(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index, the shared knowledge and the one task; learning reads no more of the tasks before it."""
+    quick = TrainingConfig(epochs=1, batch_size=8)
+    read: list[str] = []
+    counts = []
+
+    def counted(data: bytes) -> dict[str, torch.Tensor]:
+        read.append("")
+        return load(data)
+
+    for number in range(12):
+        model = small_model(tmp_path / "model", training=quick)
+        with monkeypatch.context() as patch:
+            patch.setattr("lasem.learner.model_files.load_tensors", counted)
+            model.learn(f"task-{number}", images / "low")
+            num_to_learn = len(read)
+            read.clear()
+            list(model.predict("task-0", [images / "low"]))
+            counts.append((num_to_learn, len(read)))
+            read.clear()
+    assert counts[-1] == counts[2] == counts[6]
+    assert counts[-1][1] == 2  # shared knowledge and the task's own

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lasem.data import Task
+from lasem.errors import ConfigError
+from lasem.learner import (
+    PROTECTIONS,
+    AbstractProtection,
+    Branch,
+    Freeze,
+    GrowingModel,
+    Learner,
+    Penalty,
+    Unprotected,
+)
+from lasem.learner.importance import importances, shared_of
+from lasem.records import TaskRecord
+from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.training import TrainingConfig
+from learner.fixture import GREY, SHARINGS, assert_same_tensors, tensors_in, tiny_net, tiny_task
+
+SEARCHES: list[AbstractSelection] = [Fixed("all"), EM(), DARTS(order="second"), Exhaustive()]
+KEEPING = [Freeze(), Branch()]
+CONFIG = TrainingConfig(epochs=3, batch_size=5)
+TASKS = [tiny_task(f"task-{i}", num_classes=2 + i % 2, seed=i) for i in range(4)]
+
+
+def learner_with(
+    protect: AbstractProtection, sharing: AbstractSharing | None = None, search: AbstractSelection | None = None
+) -> Learner:
+    return Learner(tiny_net(), sharing=sharing, search=search or Fixed("all"), training=CONFIG, protect=protect, seed=3)
+
+
+def learn(learner: Learner, tasks: list[Task] = TASKS) -> tuple[list[TaskRecord], list[Tensor]]:
+    """Records, and what each task answered right after it was learned."""
+    records, answers = [], []
+    for task in tasks:
+        records.append(learner.learn(task))
+        answers.append(learner.logits(task.name, task.test.images.take(torch.arange(6))))
+    return records, answers
+
+
+def now(learner: Learner, tasks: list[Task] = TASKS) -> list[Tensor]:
+    return [learner.logits(task.name, task.test.images.take(torch.arange(6))) for task in tasks]
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.name)
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@pytest.mark.parametrize("protect", KEEPING, ids=lambda p: p.name)
+def test_earlier_tasks_answer_the_same_to_the_bit(
+    protect: AbstractProtection, sharing: AbstractSharing, search: AbstractSelection
+) -> None:
+    learner = learner_with(protect, sharing, search)
+    _, answers = learn(learner)
+    assert all(torch.equal(then, after) for then, after in zip(answers, now(learner), strict=True))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@pytest.mark.parametrize("protect", [Unprotected(), Penalty(strength=10.0)], ids=lambda p: p.name)
+def test_without_it_they_do_not(protect: AbstractProtection, sharing: AbstractSharing) -> None:
+    learner = learner_with(protect, sharing)
+    _, answers = learn(learner)
+    assert not any(torch.equal(then, after) for then, after in zip(answers[:-1], now(learner)[:-1], strict=True))
+
+
+@pytest.mark.parametrize("search", [Fixed("all"), EM()], ids=lambda s: s.name)
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_a_branched_model_learns_what_an_unprotected_one_does(
+    sharing: AbstractSharing, search: AbstractSelection
+) -> None:
+    (free, free_answers), (branched, answers) = (
+        learn(learner_with(protect, sharing, search)) for protect in (Unprotected(), Branch())
+    )
+    assert [r.configuration for r in free] == [r.configuration for r in branched]
+    assert [r.peak_accuracy for r in free] == [r.peak_accuracy for r in branched]
+    assert all(torch.equal(a, b) for a, b in zip(free_answers, answers, strict=True))
+
+
+def test_versions_are_counted_and_kept_as_long_as_a_task_uses_them() -> None:
+    learner = learner_with(Branch(), HardSharing(), Fixed("TS"))
+    learn(learner)
+    layer = learner.net.blocks[0].num_parameters
+    assert learner.num_shared_parameters() == 4 * layer
+    before = now(learner)
+    learner.forget("task-1")
+    assert learner.num_shared_parameters() == 3 * layer
+    left = [TASKS[0], *TASKS[2:]]
+    assert all(torch.equal(a, b) for a, b in zip([before[0], *before[2:]], now(learner, left), strict=True))
+    learner.forget("task-3")
+    learner.learn(TASKS[1])
+    assert learner.num_shared_parameters() == 3 * layer
+    assert torch.equal(now(learner, TASKS[2:3])[0], before[2])
+
+
+def test_frozen_knowledge_is_the_first_tasks_for_ever() -> None:
+    learner = learner_with(Freeze())
+    learner.learn(TASKS[0])
+    before = {name: value.clone() for name, value in learner._shared.named().items()}
+    learn(learner, TASKS[1:])
+    assert_same_tensors(before, learner._shared.named())
+    assert [learner.num_parameters(task.name) for task in TASKS[1:2]] == [
+        sum(torch.Size(s).numel() for s in learner.net.head.shapes(TASKS[1].num_classes).values())
+    ]
+
+
+def test_what_nobody_uses_is_not_frozen() -> None:
+    learner = learner_with(Freeze(), HardSharing(), Fixed("TT"))
+    learner.learn(TASKS[0])
+    learner.search = Fixed("ST")
+    learner.learn(TASKS[1])
+    learner.forget("task-0")
+    assert learner._shared.latest(0) == {}
+    learner.search = Fixed("TT")
+    assert learner.problem(TASKS[2]).guard.read_only == {1}
+    learner.learn(TASKS[2])
+
+
+@pytest.mark.parametrize("protect", [cls() for cls in PROTECTIONS.values()], ids=lambda p: p.name)
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_a_loaded_model_goes_on_to_the_same_bits(
+    protect: AbstractProtection, sharing: AbstractSharing, tmp_path: Path
+) -> None:
+    learner = learner_with(protect, sharing)
+    learn(learner, TASKS[:3])
+    learner.save(tmp_path / "model")
+    loaded = Learner.load(tmp_path / "model")
+    assert loaded.protect == protect
+    assert all(torch.equal(a, b) for a, b in zip(now(learner, TASKS[:3]), now(loaded, TASKS[:3]), strict=True))
+    assert loaded.num_parameters() == learner.num_parameters()
+    held = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("shared:needed.")}
+    assert learner.num_parameters() == sum(t.numel() for t in held.values())
+    for each in (learner, loaded):
+        each.learn(TASKS[3])
+    assert all(torch.equal(a, b) for a, b in zip(now(learner), now(loaded), strict=True))
+    loaded.save(tmp_path / "model")
+    learner.save(tmp_path / "other")
+    assert_same_tensors(tensors_in(tmp_path / "model"), tensors_in(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_importances_are_those_of_the_definition(sharing: AbstractSharing) -> None:
+    learner = learner_with(Unprotected(), sharing, Fixed("TS"))
+    task = TASKS[1]
+    learner.learn(task)
+    learned = learner._learned(task.name)
+    weights = learner._weights(learned)
+    draws = torch.Generator().manual_seed(0)
+    found = importances(learner.net, sharing, learned.configuration, weights, task, kind="exact", draws=draws)
+    leaves = shared_of(weights, learned.configuration)
+    assert found.keys() == leaves.keys()
+    assert {name.split(".")[1] for name in found} == {"0"}
+    expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
+    for value in leaves.values():
+        value.requires_grad_(True)
+    (images, _), *_ = task.train.batches(len(task.train), device=torch.device("cpu"))
+    for image in images:
+        features = image[None]
+        for block, own, transferred in zip(learner.net.blocks, weights.layers, learned.configuration, strict=True):
+            made = sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            features = block.apply(made, features)
+        log_p = torch.log_softmax(learner.net.head.apply(weights.head, features)[0], dim=0)
+        for k in range(task.num_classes):
+            gradients = torch.autograd.grad(log_p[k], list(leaves.values()), retain_graph=True)
+            for name, gradient in zip(leaves, gradients, strict=True):
+                expected[name] += float(log_p[k].detach().exp()) * gradient**2 / len(images)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-7)
+
+
+def test_a_stronger_penalty_keeps_more() -> None:
+    moved = []
+    for strength in (0.0, 1e3, 1e6):
+        learner = learner_with(Penalty(strength=strength))
+        learner.learn(TASKS[0])
+        before = {name: value.clone() for name, value in learner._shared.named().items()}
+        needed = learner._needed
+        learn(learner, TASKS[1:])
+        after = learner._shared.named()
+        moved.append(
+            sum(
+                float((needed.importance[f"layer.{i}.shared.{key}"] * (after[f"layer.{i}.{key}"] - value) ** 2).sum())
+                for name, value in before.items()
+                for _, i, key in [name.split(".")]
+            )
+        )
+    assert moved[0] > moved[1] > moved[2]
+
+
+def test_a_growing_model_branches_if_nothing_is_said_and_an_old_one_does_not(tmp_path: Path) -> None:
+    learner_with(Unprotected()).save(tmp_path / "old")
+    assert GrowingModel(tmp_path / "old").settings()["protect"] == {"name": "none"}
+    assert GrowingModel(tmp_path / "new")._choices.fresh(GREY).protect == Branch()
+    with pytest.raises(ConfigError, match=r"made with protect = none; got freeze"):
+        GrowingModel(tmp_path / "old", protect=Freeze())._grower()
+
+
+def test_settings_out_of_range_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"Penalty.strength"):
+        Penalty(strength=-1)
+    with pytest.raises(ConfigError, match=r"Penalty.fisher"):
+        Penalty(fisher="guessed")  # type: ignore[arg-type]
