@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader
     from lasem.errors import LasemError
-    from lasem.learner import Learner
+    from lasem.learner import Branch, Freeze, GrowingModel, Learner, Penalty
     from lasem.nets import Net, cifar, for_images, office_home, stl10
     from lasem.search import EM, Fixed
-    from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
+    from lasem.sharing import Deconvolution, HardSharing, LowRank, TensorFactorization
     from lasem.space import Configuration, all, alternating, bottom, none, top
     from lasem.training import TrainingConfig
 
@@ -25,10 +25,10 @@ __version__ = "0.1.0"
 _ROOMS = {
     "data": ("DigitsReader", "FolderReader", "ParquetReader", "Split", "Task", "TaskStream", "TensorReader"),
     "errors": ("LasemError",),
-    "learner": ("Learner",),
+    "learner": ("Branch", "Freeze", "GrowingModel", "Learner", "Penalty"),
     "nets": ("Net", "cifar", "for_images", "office_home", "stl10"),
     "search": ("EM", "Fixed"),
-    "sharing": ("Deconvolution", "HardSharing", "TensorFactorization"),
+    "sharing": ("Deconvolution", "HardSharing", "LowRank", "TensorFactorization"),
     "space": ("Configuration", "all", "alternating", "bottom", "none", "top"),
     "training": ("TrainingConfig",),
 }
@@ -36,16 +36,21 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "EM",
+    "Branch",
     "Configuration",
     "Deconvolution",
     "DigitsReader",
     "Fixed",
     "FolderReader",
+    "Freeze",
+    "GrowingModel",
     "HardSharing",
     "LasemError",
     "Learner",
+    "LowRank",
     "Net",
     "ParquetReader",
+    "Penalty",
     "Split",
     "Task",
     "TaskStream",

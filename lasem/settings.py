@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from lasem.errors import ConfigError, check_choice, nearest
 
 _S = TypeVar("_S")
+_HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
@@ -21,9 +22,16 @@ def to_plain(settings: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)}
 
 
+def type_hints(cls: type[Any]) -> dict[str, Any]:
+    """What each field of a class may be; looked up once, for a grid reads settings hundreds of times."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]
+
+
 def settings_of(cls: type[Any]) -> dict[str, Any]:
     """The settings of a class and what each may be; its name is not one of them."""
-    hints = get_type_hints(cls)
+    hints = type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
 
 

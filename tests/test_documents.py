@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from learner.images import write_digits
 
 from lasem.cli import main
 
@@ -17,15 +18,15 @@ PYTHON = [
     for path in DOCUMENTS
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL))
 ]
-COMMANDS = sorted(
-    {
-        line.split("#")[0].strip()
-        for path in DOCUMENTS
-        for block in re.findall(r"```console\n(.*?)```", path.read_text(), flags=re.DOTALL)
-        for line in block.replace("\\\n", " ").splitlines()
-        if line.startswith("lasem ")
-    }
-)
+IN_ORDER = [
+    line.split("#")[0].strip()
+    for path in DOCUMENTS
+    for block in re.findall(r"```console\n(.*?)```", path.read_text(), flags=re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("lasem ")
+]
+DAILY = [line for line in IN_ORDER if line.split()[1] in ("learn", "predict", "evaluate", "show", "forget", "export")]
+COMMANDS = sorted({*IN_ORDER} - {*DAILY})
 
 
 def run_python(arguments: list[str], folder: Path) -> str:
@@ -64,6 +65,19 @@ def test_command_in_a_document_is_understood(
     assert capsys.readouterr().out
 
 
+def test_commands_of_a_growing_model_run_one_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_digits(tmp_path / "photos", (0, 1))
+    for command in DAILY:
+        words = shlex.split(command)[1:]
+        quick = ["--training.epochs", "2"] if words[0] == "learn" and not Path("model").exists() else []
+        assert main([*words, *quick]) == 0, capsys.readouterr().err
+        assert capsys.readouterr().out
+
+
 def test_documents_have_examples() -> None:
     assert len(PYTHON) >= 1
     assert len(COMMANDS) >= 5
+    assert len(DAILY) >= 4

@@ -18,8 +18,16 @@ from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, n
 
 COMMANDS = {
     "run": "learn a stream of tasks; everything is kept in a folder",
-    "compare": "learn it with several methods, side by side; one table and one figure",
+    "compare": "learn it with several methods side by side: a table, a figure",
+    "reproduce": "make a table or figure of the paper, its runs and its page",
     "report": "draw the report of a run again, from its files",
+    "bench": "measure what searches cost on this machine",
+    "learn": "add a task to a growing model, from a folder or a parquet file",
+    "predict": "let a growing model answer for images",
+    "evaluate": "measure a task of a growing model on labelled images",
+    "show": "what a growing model holds, task by task",
+    "forget": "give up a task of a growing model",
+    "export": "write one task as a plain network: ONNX, torch or safetensors",
 }
 """Each has a module of its name in this package, with ``main(argv)``."""
 

@@ -25,6 +25,7 @@ _TITLES = {
     "method": "how tasks are learned",
     "sharing": "how shared knowledge becomes a layer's weights",
     "search": "which configuration a task gets: which layers transfer",
+    "protect": "what holds shared knowledge that earlier tasks use",
     "training": "how a task is trained",
 }
 COMMON_PARTS = ("stream", "net", "training")
@@ -32,7 +33,12 @@ COMMON_PARTS = ("stream", "net", "training")
 
 
 def add_settings(
-    parser: Parser, argv: Sequence[str], stored: Mapping[str, Any], only: Sequence[str] | None = None
+    parser: Parser,
+    argv: Sequence[str],
+    stored: Mapping[str, Any],
+    only: Sequence[str] | None = None,
+    *,
+    seeds: bool = True,
 ) -> None:
     """Add the options of the parts that ``argv``, or else ``stored``, names.
 
@@ -41,6 +47,7 @@ def add_settings(
         argv: what a person typed.
         stored: settings below it, as ``resolve`` gives them.
         only: the parts to add; all that the method uses if not given.
+        seeds: whether there may be several.
 
     Raises:
         ConfigError: if a name is not known, or contradicts the method's.
@@ -48,7 +55,9 @@ def add_settings(
     names = _names(argv)
     preset = names.get("preset") or stored.get("preset", "default")
     run = parser.add_argument_group("the run")
-    run.add_argument("--seeds", metavar="N,N,...", help=_text("one run of the stream for each", "0", stored, "seeds"))
+    if seeds:
+        text = _text("one run of the stream for each", "0", stored, "seeds")
+        run.add_argument("--seeds", metavar="N,N,...", help=text)
     run.add_argument(
         "--device", metavar="NAME", help=_text("where to compute: cpu, cuda, ...", "cpu", stored, "device")
     )

@@ -17,7 +17,7 @@ def print_result(run_dir: Path) -> None:
     """
     from lasem.report import console_table
 
-    _print(console_table(run_dir))
+    print_table(console_table(run_dir))
     print(f"Report: {run_dir / 'report.html'}")
 
 
@@ -29,10 +29,11 @@ def print_comparison(directory: Path) -> None:
     """
     from lasem.report import comparison_table
 
-    _print(comparison_table(directory))
+    print_table(comparison_table(directory))
     print(f"Comparison: {directory / 'comparison.html'}")
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print a table on stdout."""
     # no terminal's width is known in a pipe: wide enough that no cell is cut
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)

@@ -23,17 +23,20 @@ class Parser(argparse.ArgumentParser):
         message = re.sub(r"argument (\S+): expected one argument", r"\1 needs a value", message)
         raise ConfigError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
-    def parse_known_options(self, argv: Sequence[str], others: Iterable[str] = ()) -> argparse.Namespace:
+    def parse_known_options(
+        self, argv: Sequence[str], others: Iterable[str] = (), *, mixed: bool = False
+    ) -> argparse.Namespace:
         """Parse, and name the nearest option for one that is not known.
 
         Args:
             argv: what a person typed.
             others: options that exist, but not with the choices made.
+            mixed: whether other words may stand between and behind the options.
 
         Raises:
             ConfigError: if anything is left over.
         """
-        found, left = self.parse_known_args(argv)
+        found, left = (self.parse_known_intermixed_args if mixed else self.parse_known_args)(argv)
         for word in left:
             option = word.split("=")[0]
             if option in others:

@@ -17,11 +17,14 @@ def main(argv: Sequence[str]) -> int:
         prog="lasem report",
         usage="lasem report RUN",
         description="Draw RUN/report.html and RUN/figures from the run's records alone; the run may still be going on. "
-        "Of a comparison's folder, draw the comparison again.",
+        "Of a comparison's folder, draw the comparison again; of a reproduction's, every recipe's page.",
         add_help=False,
     )
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="folder of a run, such as runs/digits-hps-em-001, or of a comparison"
+        "run",
+        metavar="RUN",
+        nargs="?",
+        help="folder of a run, such as runs/digits-hps-em-001, of a comparison or of a reproduction",
     )
     options = parser.add_argument_group("options")
     options.add_argument("-h", "--help", action="store_true", help="show this text")
@@ -32,9 +35,15 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if found.run is None:
         parser.error("expected the folder of a run; got none")
+    from lasem.experiments import reproduce
     from lasem.report.comparison import INDEX
 
     directory = Path(found.run)
+    if (directory / reproduce.INDEX).exists():
+        for name in reproduce.drawn_recipes(directory):
+            page, findings = reproduce.draw(directory, name)
+            print(f"{name}: {findings.verdict}\nPage: {page}")
+        return 0
     _draw(directory, compared=(directory / INDEX).exists())
     return 0
 

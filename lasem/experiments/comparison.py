@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -18,11 +19,11 @@ from lasem.experiments.workers import Ended, Event, Job, work
 from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
 from lasem.learner.learner import find_device
-from lasem.report.comparison import INDEX, is_finished
+from lasem.report.comparison import INDEX, is_finished, read_index
 from lasem.report.experiment import load_experiment
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_OF_A_METHOD = ("name", "label", "method", "sharing", "search", "net", "training")
+_OF_A_METHOD = ("name", "label", "method", "sharing", "search", "protect", "net", "training")
 
 
 @final
@@ -71,7 +72,7 @@ def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence
         base: what all methods have, as plain values: stream, net, training, preset, seeds, device, threads.
         names: methods by name alone.
         entries: methods with settings of their own: names, or mappings with ``name`` and perhaps ``label``, ``method``,
-            ``sharing``, ``search``, ``net`` and ``training``, as in a file of settings.
+            ``sharing``, ``search``, ``protect``, ``net`` and ``training``, as in a file of settings.
 
     Raises:
         ConfigError: if a method is not known, cannot use a setting, or two have the same label.
@@ -153,23 +154,67 @@ def compare(
         DeviceError: if the device is not there.
         StorageError: if the folder cannot be used, or a run in it has other settings.
     """
+    return compare_all([(methods, directory)], directory, num_workers=num_workers, observer=observer, command=command)
+
+
+def compare_all(
+    comparisons: Sequence[tuple[Sequence[Contestant], str | Path]],
+    directory: str | Path,
+    *,
+    num_workers: int = 1,
+    observer: ComparisonObserver | None = None,
+    command: Sequence[str] = (),
+    add: bool = False,
+) -> Compared:
+    """Make several comparisons as one grid of runs; see ``compare``.
+
+    Args:
+        comparisons: the methods and the folder of each.
+        directory: what the observer is told, and what is given back.
+        num_workers: runs at a time, of whatever comparison.
+        observer: is told how it goes.
+        command: what a person typed, for the files.
+        add: keep the methods and seeds that a comparison's folder has already.
+
+    Raises:
+        LasemError: as ``compare``, before anything is run.
+    """
     check_range("workers", num_workers, least=1)
     observer = observer or ComparisonObserver()
-    path, first = Path(directory), methods[0].config
-    num_tasks = _check(methods)
-    about = environment.describe(find_device(first.device), command, num_tasks)
-    with folder.claim_comparison(path):
-        jobs, finished = _jobs(methods, path, command)
-        index = {"methods": [method.label for method in methods], "seeds": list(first.seeds), "environment": about}
-        write_file(path / INDEX, json.dumps(index, indent=1) + "\n")
-        observer.comparison_starts(path, [job.name for job in jobs], finished)
+    root = Path(directory)
+    told = []
+    for methods, place in comparisons:
+        device = find_device(methods[0].config.device)
+        told.append((methods, Path(place), environment.describe(device, command, _check(methods))))
+    with ExitStack() as held:
+        jobs: list[Job] = []
+        finished: list[str] = []
+        for methods, path, about in told:
+            held.enter_context(folder.claim_comparison(path))
+            waiting, there = _jobs(methods, path, command)
+            prefix = "" if path == root else f"{path.name}/"
+            jobs += [replace(job, name=prefix + job.name) for job in waiting]
+            finished += [prefix + name for name in there]
+            write_file(path / INDEX, json.dumps(_index(methods, path, about, add), indent=1) + "\n")
+        observer.comparison_starts(root, [job.name for job in jobs], finished)
         failures: dict[str, Ended] = {}
         for event in work(jobs, num_workers):
             if isinstance(event, Ended) and event.error is not None:
                 failures[event.name] = event
             observer.told(event)
-        write_comparison(path)
-    return Compared(path, failures, len(jobs))
+        for _, path, _ in told:
+            write_comparison(path)
+    return Compared(root, failures, len(jobs))
+
+
+def _index(methods: Sequence[Contestant], path: Path, about: dict[str, object], add: bool) -> dict[str, object]:
+    """What ``comparison.json`` says: which runs belong together."""
+    labels, seeds = [method.label for method in methods], list(methods[0].config.seeds)
+    if add and (path / INDEX).exists():
+        before = read_index(path / INDEX)
+        labels = [*before[0], *(label for label in labels if label not in before[0])]
+        seeds = sorted({*before[1], *seeds})
+    return {"methods": labels, "seeds": seeds, "environment": about}
 
 
 def write_comparison(directory: Path) -> Path:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from lasem.baselines import METHODS, AbstractMethod
-from lasem.data import AbstractReader, DigitsReader, FolderReader, ParquetReader
+from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve, with_name
 from lasem.experiments.net_choice import AUTO, NetChoice
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.yaml_text import from_yaml, to_yaml
+from lasem.learner import PROTECTIONS, AbstractProtection, Unprotected
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, AbstractSelection
-from lasem.settings import first_missing, from_plain, read_value, settings_of, to_plain
+from lasem.settings import first_missing, from_plain, read_value, settings_of, to_plain, type_hints
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 
-READERS: dict[str, type[Any]] = {cls.name: cls for cls in (DigitsReader, ParquetReader, FolderReader)}
+_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
+READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that a file or a command line can name; in Python, any AbstractReader can be passed."""
 
 PARTS: dict[str, dict[str, type[Any]]] = {
@@ -27,11 +29,12 @@ PARTS: dict[str, dict[str, type[Any]]] = {
     "net": dict.fromkeys((AUTO, *NETS), NetChoice),
     "sharing": dict(SHARINGS),
     "search": dict(SEARCHES),
+    "protect": dict(PROTECTIONS),
     "method": dict(METHODS),
 }
 """The choices that have a name, and the settings' class that each name means. No other name is ever looked up."""
 
-DEFAULT_NAMES = {"stream": "digits", "net": AUTO, "sharing": "hps", "search": "em"}
+DEFAULT_NAMES = {"stream": "digits", "net": AUTO, "sharing": "hps", "search": "em", "protect": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class ExperimentConfig:
     """How shared knowledge becomes a layer's weights."""
     search: AbstractSelection = field(default_factory=EM)
     """Which configuration a task gets."""
+    protect: AbstractProtection = field(default_factory=Unprotected)
+    """What holds shared knowledge that earlier tasks use."""
     method: AbstractMethod | None = None
     """A baseline, which learns tasks in another way than by sharing and search; None: by these two."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -77,7 +82,7 @@ class ExperimentConfig:
             self._check_used(self.method)
 
     def _check_used(self, method: AbstractMethod) -> None:
-        for part, default in (("sharing", HardSharing()), ("search", EM())):
+        for part, default in (("sharing", HardSharing()), ("search", EM()), ("protect", Unprotected())):
             if getattr(self, part) != default:
                 raise ConfigError(f"Method '{method.name}' does not use {part}; got {getattr(self, part)}.")
         defaults = to_plain(TrainingConfig()) | dict(method.training)
@@ -90,7 +95,7 @@ class ExperimentConfig:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the settings that the run uses: no sharing and no search for a baseline."""
+        """The parts of the settings that the run uses: no sharing, search and protection for a baseline."""
         return parts_used(self.method is not None)
 
     def to_plain(self) -> dict[str, Any]:
@@ -124,7 +129,7 @@ class ExperimentConfig:
                 )
         preset = read_value(entry.get("preset", "default"), str, "preset")
         check_choice("preset", preset, PRESETS)
-        hints = get_type_hints(cls)
+        hints = type_hints(cls)
         plain = {
             name: read_value(entry[name], hints[name], name) for name in ("seeds", "device", "threads") if name in entry
         }

@@ -19,7 +19,7 @@ from lasem.sharing import SHARINGS
 
 LASEM = "lasem"
 
-METHOD_PARTS = ("sharing", "search")
+METHOD_PARTS = ("sharing", "search", "protect")
 """The parts of a run's settings that make LASEM and its relatives; a baseline has neither."""
 
 
@@ -39,12 +39,12 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
     """
     if name in METHODS:
         return {"method": {"name": name}}
-    stem, dash, suffix = name.rpartition("-")
+    stem = name
     parts: dict[str, dict[str, Any]] = {}
-    if dash and suffix in SHARINGS:
-        parts["sharing"] = {"name": suffix}
-    else:
-        stem = name
+    for sharing in SHARINGS:
+        if name.endswith(f"-{sharing}"):
+            stem = name.removesuffix(f"-{sharing}")
+            parts["sharing"] = {"name": sharing}
     if re.fullmatch(r"all|none|alternating|(top|bottom)-\d+", stem):
         parts["search"] = {"name": Fixed.name, "configuration": stem}
     elif stem in SEARCHES and stem not in (EM.name, Fixed.name):

@@ -25,6 +25,12 @@ from lasem.metrics.forgetting import (
     forgetting_renate,
 )
 from lasem.metrics.forgetting_ratio import forgetting_ratio_of_means, forgetting_ratios, mean_of_forgetting_ratios
+from lasem.metrics.paired import PairedDifference, paired_difference, sign_flip_p_value
+from lasem.metrics.planted import (
+    share_of_layers_found,
+    share_of_own_layers_found,
+    share_of_shared_layers_found,
+)
 from lasem.metrics.run import Run, load_run, load_runs
 from lasem.metrics.summary import QUANTITIES, Statistic, Summary, aggregate, statistic, summarise
 from lasem.metrics.transfer import (
@@ -40,6 +46,7 @@ from lasem.metrics.transfer import (
 
 __all__ = [
     "QUANTITIES",
+    "PairedDifference",
     "Run",
     "Statistic",
     "Summary",
@@ -67,12 +74,17 @@ __all__ = [
     "mean_final_accuracy",
     "mean_of_forgetting_ratios",
     "mean_peak_accuracy",
+    "paired_difference",
     "parameters_added",
     "parameters_of_separate_models",
     "parameters_shared",
     "parameters_total",
     "seconds_evaluating",
     "seconds_training",
+    "share_of_layers_found",
+    "share_of_own_layers_found",
+    "share_of_shared_layers_found",
+    "sign_flip_p_value",
     "statistic",
     "summarise",
     "transfer_frequencies",

@@ -85,7 +85,7 @@ def load_comparison(directory: Path) -> Comparison:
         StorageError: if it is none, or a file in it is damaged.
     """
     directory = Path(directory)
-    labels, seeds = _read_index(directory / INDEX)
+    labels, seeds = read_index(directory / INDEX)
     found: dict[str, dict[int, tuple[Run, str | None]]] = {label: {} for label in labels}
     for label in labels:
         for seed in seeds:
@@ -117,7 +117,12 @@ def load_comparison(directory: Path) -> Comparison:
     )
 
 
-def _read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The labels and seeds of a comparison.
+
+    Raises:
+        StorageError: if the file is missing or damaged.
+    """
     try:
         entry = json.loads(path.read_bytes())
         return tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))

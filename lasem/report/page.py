@@ -85,7 +85,7 @@ def _sections(run: Run, method: str | None) -> list[Section]:
         Section(
             "search",
             "How the search decided",
-            figures.draw_probabilities(run),
+            figures.draw_layer_probabilities(run) or figures.draw_probabilities(run),
             "Every task had one configuration only: there was nothing to search.",
         ),
     ]

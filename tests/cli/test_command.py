@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 from lasem.baselines import BaselineLearner
 from lasem.cli import main
 from lasem.experiments import run
-from lasem.learner import Learner
 
 from .tiny import OPTIONS, records_of, tiny, without_report
 
@@ -246,7 +244,7 @@ def test_writing_that_fails_is_a_failure(
     assert main(["run", *OPTIONS, "--out", str(tmp_path / "run"), "--quiet"]) == 2  # nothing has begun: choose another
     assert "No space left" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr("lasem.experiments.checkpoint.write_file", lambda *_, **__: full())
+    monkeypatch.setattr("lasem.training.checkpoint.write_file", lambda *_, **__: full())
     assert main(["run", *OPTIONS, "--out", str(tmp_path / "other"), "--quiet"]) == 1
 
 
@@ -274,33 +272,6 @@ def test_two_processes_want_one_folder(tmp_path: Path) -> None:
     assert first.returncode == 130
     assert shown.splitlines()[-1].endswith(f"lasem run --resume {tmp_path / 'run'}")
     assert "Traceback" not in shown
-
-
-def test_killed_at_random_moments(tmp_path: Path) -> None:
-    chance = random.Random(0)
-    config = tiny(3, 25)
-    with pytest.MonkeyPatch.context() as patch:
-        without_report(patch)
-        expected = records_of(run(config, tmp_path / "whole"))
-    (tmp_path / "my.yaml").write_text(config.to_yaml())
-    out = tmp_path / "run"
-    words = ["run", "--config", str(tmp_path / "my.yaml"), "--out", str(out), "--quiet"]
-    kills = 0
-    while True:
-        process = _start(*words)
-        if kills < 3:
-            _wait_for(out / "config.yaml", process)
-            time.sleep(chance.uniform(0, 0.6))
-            process.kill()
-        _, shown = process.communicate(timeout=60)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, shown
-        kills += 1
-        words = ["run", "--resume", str(out), "--quiet"]
-    assert kills == 3
-    assert records_of(out) == expected
-    assert Learner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1", "digits-2")
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:

@@ -22,7 +22,7 @@ from lasem.baselines.method import count
 from lasem.errors import ShapeError, StorageError, TaskError
 from lasem.learner import AbstractLearner, Learner
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, Exhaustive, Fixed, PrefixSearch, RandomSearch
+from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, DeepEM, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig, TrainingState
 
@@ -60,6 +60,8 @@ def baseline_factory(kind: type[AbstractMethod]) -> Factory:
 
 FACTORIES = [
     *(learner_factory(sharing, EM(commit_share=0.5)) for sharing in SHARINGS),
+    learner_factory(SHARINGS[1], EM(prune=0.3, full_pass_every=2, commit_share=1.0)),
+    *(learner_factory(sharing, DeepEM(num_samples=2)) for sharing in SHARINGS),
     learner_factory(SHARINGS[0], Fixed("all")),
     learner_factory(SHARINGS[0], Fixed("none")),
     learner_factory(SHARINGS[1], Fixed("top-1")),
@@ -330,6 +332,7 @@ def test_settings_that_no_model_has_are_an_error_of_storage(
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
+    del config["checksum"]  # as whoever wants to deceive would compute it
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(StorageError):
         factory.load(tmp_path / "model")

@@ -23,8 +23,9 @@ CONFIG = tiny(2, 2)
 BASELINE = tiny(2, 2, search=EM(), method=EWC())
 WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.experiments.runner.write_file", "write_file"),
-    ("lasem.experiments.checkpoint.write_file", "write_file"),
+    ("lasem.training.checkpoint.write_file", "write_file"),
     ("lasem.learner.storage.write_file", "write_file"),
+    ("lasem.learner.task_files.write_file", "write_file"),
     ("lasem.baselines.storage.write_file", "write_file"),
     ("lasem.report.matrix_csv.write_text", None),
     ("lasem.experiments.journal.append", "append"),

@@ -1,16 +1,24 @@
-"""Runs in processes of their own, which take seconds to begin; their end by Ctrl-C is in tests/cli/test_compare.py."""
+"""Runs in processes of their own; their end by Ctrl-C is in tests/cli/test_compare.py."""
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lasem.baselines import EWC
-from lasem.experiments.workers import Ended, Job, Learned, Started, work
+from lasem.experiments import ComparisonObserver, compare, contestants, run
+from lasem.experiments.nursery import PROGRAM, Nursery
+from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started, _Process, work
 from lasem.search import EM
 
-from .tiny import tiny
+from .tiny import records_of, tiny, without_report
 
 
 @pytest.fixture
@@ -18,7 +26,8 @@ def job(tmp_path: Path) -> Job:
     return Job("ewc-0", tiny(2, 2, search=EM(), method=EWC()), tmp_path / "ewc-0", resume=False)
 
 
-def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path) -> None:
+def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasem.experiments.workers.sys.platform", "darwin")  # without a nursery
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/thesis.txt").touch()
     bad = Job("bad-0", job.config, tmp_path / "taken", resume=False)
@@ -31,3 +40,88 @@ def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path) ->
     learned = [event for event in events if isinstance(event, Learned)]
     assert [(event.num_learned, event.num_tasks) for event in learned] == [(0, 2), (1, 2), (2, 2)]
     assert (job.directory / "report.html").exists()
+
+
+class Killer(ComparisonObserver):
+    """Kills runs at random, each at most once, when any of them tells something; and once what starts them."""
+
+    def __init__(self, seed: int, pids: dict[str, int], nurseries: list[Nursery]) -> None:
+        self.notes: list[str] = []
+        self._num_told = 0
+        self._kills: set[str] = set()
+        self._pids, self._nurseries, self._random = pids, nurseries, random.Random(seed)
+
+    def told(self, event: Event) -> None:
+        if isinstance(event, Noted):
+            self.notes.append(event.message)
+        if isinstance(event, Ended):
+            del self._pids[event.name]
+        if not isinstance(event, Learned):
+            return
+        self._num_told += 1
+        victims = sorted(self._pids.keys() - self._kills)
+        if self._num_told == 10:
+            self._nurseries[0]._process.kill()
+        elif victims and self._random.random() < 0.5:
+            name = self._random.choice(victims)
+            self._kills.add(name)
+            with suppress(ProcessLookupError):  # it was just about to end by itself
+                os.kill(self._pids[name], signal.SIGKILL)
+
+
+def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
+    base = {"stream": {"name": "planted", "num_tasks": 1, **size}, "training": {"epochs": 2}, "threads": 1}
+    names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
+    methods = contestants({**base, "seeds": [0, 1]}, names)
+    without_report(monkeypatch)
+    for method in methods:
+        for seed in (0, 1):
+            place = tmp_path / f"whole/{method.label}-{seed}"
+            run(replace(method.config, seeds=(seed,)), place)
+            (place / "report.html").touch()
+
+    program = "import lasem.experiments.runner as r; r.write_report = lambda d: (d / 'report.html').touch(); "
+    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", program + PROGRAM)
+    pids: dict[str, int] = {}
+    begin = _Process.__init__
+
+    def begun(self: _Process, job: Job, *arguments: Any, **more: Any) -> None:
+        begin(self, job, *arguments, **more)
+        pids[job.name] = self._process._pid  # type: ignore[union-attr]
+
+    nurseries: list[Nursery] = []
+    open_nursery = Nursery.__init__
+
+    def opened(self: Nursery, environment: dict[str, str]) -> None:
+        open_nursery(self, environment)
+        nurseries.append(self)
+
+    monkeypatch.setattr(_Process, "__init__", begun)
+    monkeypatch.setattr(Nursery, "__init__", opened)
+    killer = Killer(5, pids, nurseries)
+    made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
+    assert not made.failures
+    assert made.num_made == 20
+    assert len(killer.notes) >= 5
+    assert len(nurseries) == 2
+    assert all("killed by signal 9; it goes on in a new one" in note for note in killer.notes)
+    compare(methods, tmp_path / "whole")  # nothing is left to do but the table
+    tables = [(tmp_path / name / "comparison.md").read_text().splitlines() for name in ("whole", "killed")]
+    without_times = [[line.rpartition(" | ")[0] for line in table] for table in tables]  # the last column
+    assert without_times[0] == without_times[1]
+    for method in methods:
+        for seed in (0, 1):
+            one, other = (tmp_path / name / f"{method.label}-{seed}" for name in ("whole", "killed"))
+            assert records_of(one, seed) == records_of(other, seed)
+
+
+def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die = "import os; import lasem.experiments.worker as w; w.run = lambda *a, **k: os.kill(os.getpid(), 9); "
+    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", die + PROGRAM)
+    events = list(work([job], num_workers=1))
+    assert [type(event) for event in events] == [Started, Noted, Noted, Ended]
+    assert isinstance(events[-1], Ended)
+    assert events[-1].error == "its process was killed by signal 9"

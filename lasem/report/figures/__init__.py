@@ -3,6 +3,7 @@
 from lasem.report.figures.accuracy_matrix import draw_accuracy_matrix
 from lasem.report.figures.accuracy_over_time import draw_accuracy_over_time
 from lasem.report.figures.drawing import Drawing
+from lasem.report.figures.layers import draw_layer_probabilities
 from lasem.report.figures.parameters import draw_parameters
 from lasem.report.figures.probabilities import draw_probabilities
 from lasem.report.figures.transfer_map import draw_transfer_map
@@ -11,6 +12,7 @@ __all__ = [
     "Drawing",
     "draw_accuracy_matrix",
     "draw_accuracy_over_time",
+    "draw_layer_probabilities",
     "draw_parameters",
     "draw_probabilities",
     "draw_transfer_map",

@@ -1,0 +1,148 @@
+"""``lasem reproduce``: a table or figure of the paper, from nothing."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lasem.cli.compare_progress import make_comparison_observer
+from lasem.cli.main import FAILURE, FailedRunError
+from lasem.cli.options import COMMON_PARTS, add_settings, explain_unknown, read_entry, read_file
+from lasem.cli.parser import Parser
+from lasem.errors import ConfigError, check_choice, nearest
+from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.recipes import RECIPES, SCALES, Bench, Recipe
+from lasem.experiments.reproduce import reproduce
+from lasem.report.recipe import Findings, Grid, recipe_table
+from lasem.settings import read_value
+
+ALL = "all"
+
+_EXAMPLES = """examples:
+  lasem reproduce all --scale smoke --workers 2        every table and figure, from stand-ins, in minutes
+  lasem reproduce brute-force --scale small --data DATA --workers 2      reads DATA/cifar100 and DATA/office-home
+  lasem reproduce peak --stream parquet --stream.path DATA --stream.train_per_class 17 --seeds 0,1,2
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run it; the exit code."""
+    name = argv[0] if argv and not argv[0].startswith("-") else None
+    options = list(argv[1:] if name is not None else argv)
+    parser = Parser(
+        prog="lasem reproduce",
+        usage="lasem reproduce RECIPE|all [options]",
+        description="Make the runs of a table or figure of the paper and draw its page, with the published numbers "
+        "beside. A run that is there is not made again, one that was stopped or killed goes on.",
+        add_help=False,
+    )
+    width = max(map(len, RECIPES))
+    recipes = "\n".join(f"  {recipe.name:{width}}  {recipe.title}" for recipe in RECIPES.values())
+    parser.epilog = f"recipes:\n{recipes}\n\n{_EXAMPLES}"
+    general = parser.add_argument_group("options")
+    general.add_argument("-h", "--help", action="store_true", help="show this text")
+    general.add_argument(
+        "--scale",
+        metavar="NAME",
+        help=f"{', '.join(SCALES[:-1])} or {SCALES[-1]}: made-up data and small networks, for minutes; the paper's "
+        "streams with this project's settings, for a night; what the authors ran (default: smoke)",
+    )
+    general.add_argument("--out", metavar="DIR", help="folder of runs and pages (default: runs/reproduce-SCALE)")
+    general.add_argument(
+        "--data",
+        metavar="DIR",
+        help="folder of the data sets, each in a folder of its stream's name (default: ~/.cache/lasem)",
+    )
+    general.add_argument("--download", action="store_true", help="fetch the data sets that are not there")
+    general.add_argument("--workers", metavar="N", help="runs at a time, each in a process of its own (default: 1)")
+    general.add_argument("--quiet", action="store_true", help="show no progress")
+    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    first, _ = parser.parse_known_args(options)
+    stored = read_file(None, options)
+    if any(word.split("=")[0] == "--stream" for word in options):
+        add_settings(parser, options, stored, COMMON_PARTS)
+    else:  # the recipes' own streams, whose settings are theirs
+        general.add_argument("--stream", metavar="NAME", help="learn this stream in the place of the recipe's own")
+        add_settings(parser, options, stored, [part for part in COMMON_PARTS if part != "stream"])
+    explain_unknown(options, parser, stored)
+    found = parser.parse_known_options(options)
+    if found.help:
+        print(parser.format_help(), end="")
+        return 0
+    chosen = _chosen(name)
+    scale = first.scale or SCALES[0]
+    check_choice("scale", scale, SCALES)
+    given = read_entry(found, stored)
+    if "preset" in given:
+        raise ConfigError("The scale decides the preset: --scale paper has the authors' settings. Leave --preset out.")
+    if "seeds" in given:
+        given["seeds"] = list(read_value(given["seeds"], tuple[int, ...], "seeds"))
+    bench = Bench(scale=scale, given=given, depth=_depth(given), data=found.data, download=found.download)
+    workers = read_value(found.workers or "1", int, "--workers")
+    directory = Path(found.out) if found.out else Path("runs") / f"reproduce-{scale}"
+    return _reproduce(chosen, bench, directory, workers, found.quiet, argv)
+
+
+def _chosen(name: str | None) -> list[Recipe]:
+    if name is None:
+        raise ConfigError(f"Expected a recipe, or all (there are: {', '.join(RECIPES)}). See lasem reproduce --help.")
+    if name == ALL:
+        return list(RECIPES.values())
+    if name not in RECIPES:
+        raise ConfigError(
+            f"There is no recipe '{name}' (there are: {', '.join(RECIPES)}, all).{nearest(name, [*RECIPES, ALL])}"
+        )
+    return [RECIPES[name]]
+
+
+def _depth(given: dict[str, object]) -> int | None:
+    """How many layers a person's own stream's network has; None if the stream is the recipes'."""
+    if "name" not in dict(given.get("stream") or {}):  # type: ignore[call-overload]
+        return None
+    config = ExperimentConfig.from_plain({part: given[part] for part in ("stream", "net") if part in given})
+    task = next(iter(config.stream.open(0)))
+    return config.net.build(task.image_shape).depth
+
+
+def _reproduce(
+    chosen: Sequence[Recipe], bench: Bench, directory: Path, workers: int, quiet: bool, argv: Sequence[str]
+) -> int:
+    command = ("lasem", "reproduce", *argv)
+    observer = make_comparison_observer(quiet=quiet, num_workers=workers)
+    try:
+        with observer:
+            made = reproduce(chosen, bench, directory, num_workers=workers, observer=observer, command=command)
+    except KeyboardInterrupt:
+        if not observer.started:
+            raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
+        raise KeyboardInterrupt(
+            f"Stopped. Nothing finished is lost; go on with the same command: {shlex.join(command)}"
+        ) from None
+    except Exception as error:
+        if not observer.started:
+            raise
+        raise FailedRunError(f"What was learned before is in {directory}.") from error
+    _print(made.findings, made.pages)
+    if not made.compared.failures:
+        return 0
+    print(f"lasem: {len(made.compared.failures)} of {made.compared.num_made} runs failed:", file=sys.stderr)
+    for run, ended in made.compared.failures.items():
+        print(f"  {run}: {ended.error}", file=sys.stderr)
+    print("The same command tries them again and leaves what is finished as it is.", file=sys.stderr)
+    return FAILURE
+
+
+def _print(findings: dict[str, Findings], pages: dict[str, Path]) -> None:
+    # no terminal's width is known in a pipe: wide enough that no cell is cut
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    for name, found in findings.items():
+        if len(findings) == 1:
+            for section in found.sections:
+                if isinstance(section, Grid):
+                    console.print(recipe_table(section))
+        console.print(f"{name}: {found.verdict}", highlight=False, markup=False, soft_wrap=True)
+        print(f"Page: {pages[name]}")

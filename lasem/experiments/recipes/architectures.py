@@ -1,0 +1,101 @@
+"""Every static configuration of every mechanism: the talk's figure "Evaluation of different architectures"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, with_sharing
+from lasem.experiments.recipes.streams import Bench
+from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.drawing import Drawing
+from lasem.report.numbers import percent, plus_minus
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+
+STREAMS: Final = ("cifar100-10", "office-home", "stl10")
+
+
+def panels(bench: Bench) -> tuple[Panel, ...]:
+    """All, top-k, bottom-k and alternating for each mechanism, and single-task learning, on each stream."""
+    streams = bench.streams(*(STREAMS[:1] if bench.scale == "smoke" else STREAMS))
+    return tuple(panel(bench, stream, ["none", *with_sharing(statics(stream.depth))]) for stream in streams)
+
+
+def draw(panels: Sequence[PanelRuns]) -> Findings:
+    """A figure and a table for each stream: peak accuracy by configuration and mechanism."""
+    sections: list[Grid | tuple[str, Drawing | None]] = []
+    found = []
+    for of in panels:
+        names = static_names(of)
+        best = {sharing: best_static(of, sharing) for sharing in SHARING_TITLES}
+        found += [f"{title} with {best[sharing]}" for sharing, title in SHARING_TITLES.items() if best[sharing]]
+        sections += [_figure(of, names), _grid(of, names, best)]
+    streams = " and ".join(of.title for of in panels)
+    verdict = (
+        f"On {streams} the best static configuration is, mechanism by mechanism: {', '.join(found)}."
+        if found
+        else "No run has been finished yet."
+    )
+    return Findings(verdict=verdict, sections=tuple(sections))
+
+
+def static_names(of: PanelRuns) -> list[str]:
+    """The configurations of a panel, in its order."""
+    suffix = f"-{next(iter(SHARING_TITLES))}"
+    fixed = ("all-", "top-", "bottom-", "alternating-")
+    return [label.removesuffix(suffix) for label in of.labels if label.startswith(fixed) and label.endswith(suffix)]
+
+
+def best_static(of: PanelRuns, sharing: str, quantity: str = "peak_accuracy") -> str:
+    """The configuration with the highest mean; empty if none is finished."""
+    known = {name: of.value(f"{name}-{sharing}", quantity).mean for name in static_names(of)}
+    known = {name: mean for name, mean in known.items() if mean == mean}
+    return max(known, key=lambda name: known[name]) if known else ""
+
+
+def _figure(of: PanelRuns, names: Sequence[str]) -> tuple[str, Drawing | None]:
+    dots = []
+    for name in names:
+        for sharing, title in SHARING_TITLES.items():
+            value = of.value(f"{name}-{sharing}", "peak_accuracy")
+            dots.append(Dot(row=name, series=title, mean=value.mean, deviation=value.deviation))
+    drawing = draw_dots(
+        f"{of.key}-static",
+        dots,
+        axis="peak accuracy in %, mean over tasks",
+        caption="A row for each configuration that all tasks have: all layers transferred, the k nearest to the output "
+        "(top) or to the input (bottom), or every second one. Lines reach one standard deviation over seeds to each "
+        "side.",
+        write=percent,
+        scale=100,
+    )
+    return f"{of.title}: static configurations", drawing
+
+
+def _grid(of: PanelRuns, names: Sequence[str], best: dict[str, str]) -> Grid:
+    rows = []
+    for name in names:
+        cells = [
+            mean_cell(of.value(f"{name}-{sharing}", "peak_accuracy"), percent, strong=best[sharing] == name)
+            for sharing in SHARING_TITLES
+        ]
+        rows.append((Cell(text=name), *cells))
+    single = of.value("none", "peak_accuracy")
+    alone = f" Single-task learning: {plus_minus(single, percent)} %." if single.num_seeds else ""
+    return Grid(
+        key=f"{of.key}-table",
+        heading=f"{of.title}: peak accuracy, %",
+        columns=("Configuration", *SHARING_TITLES.values()),
+        rows=tuple(rows),
+        note=f"Mean over tasks and seeds ± standard deviation over seeds; the best of each mechanism in bold.{alone}",
+    )
+
+
+RECIPE: Final = Recipe(
+    name="architectures",
+    title="Evaluation of different architectures",
+    about="Does it matter which layers are transferred? Published: the best static configuration varies with mechanism "
+    "and stream, and transferring everything is rarely it.",
+    panels=panels,
+    draw=draw,
+)

@@ -1,0 +1,94 @@
+"""How much is forgotten, LASEM against the static configurations: the talk's figure "Catastrophic forgetting"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lasem.experiments.recipes import peak
+from lasem.experiments.recipes.architectures import static_names
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Recipe
+from lasem.metrics import paired_difference
+from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.drawing import Drawing
+from lasem.report.numbers import ratio
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+from lasem.report.significance import in_words, p_value_cell, points_cell
+
+
+def draw(panels: Sequence[PanelRuns]) -> Findings:
+    """A figure of all streams and mechanisms, and a table of forgetting ratios."""
+    dots, rows, said = [], [], []
+    for of in panels:
+        for sharing, title in SHARING_TITLES.items():
+            values = [of.value(f"{name}-{sharing}", "forgetting_ratio").mean for name in static_names(of)]
+            known = [value for value in values if value == value]
+            lasem = of.value(f"lasem-{sharing}", "forgetting_ratio")
+            dots.append(
+                Dot(
+                    row=f"{of.key} · {title}",
+                    series="LASEM",
+                    mean=lasem.mean,
+                    deviation=lasem.deviation,
+                    least=min(known, default=None),
+                    most=max(known, default=None),
+                )
+            )
+            runs = [of.runs_of(f"{name}-{sharing}") for name in ("lasem", "all")]
+            difference = paired_difference(runs[0], runs[1], "final_accuracies")
+            rows.append(
+                (
+                    Cell(text=f"{of.title}, {title}"),
+                    mean_cell(lasem, ratio, strong=True),
+                    mean_cell(of.value(f"all-{sharing}", "forgetting_ratio"), ratio),
+                    Cell(text=f"{ratio(min(known))} to {ratio(max(known))}" if known else "–"),
+                    points_cell(difference),
+                    p_value_cell(difference),
+                )
+            )
+            if difference.num_pairs:
+                said.append(f"{title} {in_words(difference)}")
+    sections: tuple[Grid | tuple[str, Drawing | None], ...] = (
+        (
+            "Final accuracy divided by peak accuracy",
+            draw_dots(
+                "forgetting",
+                dots,
+                axis="forgetting ratio, 1 is nothing forgotten",
+                caption="The mark is LASEM, with one standard deviation over seeds to each side; the grey bar reaches "
+                "from the static configuration that forgets most to the one that forgets least.",
+                write=ratio,
+            ),
+        ),
+        Grid(
+            key="forgetting-table",
+            heading="What is kept",
+            columns=(
+                "Stream, mechanism",
+                "LASEM",
+                "Transfer all",
+                "Static configurations",
+                "Final accuracy, LASEM − all",
+                "p",
+            ),
+            rows=tuple(rows),
+            note="Forgetting ratio: mean over tasks of final / peak accuracy, the last task included. Difference of "
+            "final accuracies in points, paired over seeds and tasks; p of a two-sided sign-flip test.",
+        ),
+    )
+    verdict = (
+        f"Final accuracy of LASEM against transferring everything: {'; '.join(said)}."
+        if said
+        else "No run is finished yet."
+    )
+    return Findings(verdict=verdict, sections=sections)
+
+
+RECIPE: Final = Recipe(
+    name="forgetting",
+    title="Catastrophic forgetting",
+    about="Does LASEM forget less than static configurations that transfer as much? Published: its forgetting ratio is "
+    "above that of transferring everything.",
+    panels=peak.panels,
+    draw=draw,
+)

@@ -1,0 +1,113 @@
+"""Layers that decide in groups, on a ResNet with 17 convolutions: the talk's table on group-based LASEM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from lasem.experiments.recipes import published
+from lasem.experiments.recipes.recipe import Panel, Recipe, panel
+from lasem.experiments.recipes.streams import Bench
+from lasem.metrics import paired_difference
+from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.drawing import Drawing
+from lasem.report.numbers import percent, ratio
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, published_cell
+from lasem.report.significance import in_words, p_value_cell, points_cell
+
+GROUPS: Final = {
+    "lasem-4g": (5, 4, 4, 4),
+    "lasem-5g": (5, 4, 4, 2, 2),
+    "lasem-6g": (5, 4, 2, 2, 2, 2),
+    "lasem-7g": (5, 2, 2, 2, 2, 2, 2),
+}
+"""Convolutions in each group, input first; every border falls between residual blocks."""
+
+
+def panels(bench: Bench) -> tuple[Panel, ...]:
+    """Transfer-all and LASEM with 4 to 7 groups on ten tasks, with 4 to 6 on forty."""
+    found = []
+    for stream in bench.streams("cifar100-10-resnet", "cifar100-40-resnet"):
+        labels = [label for label in GROUPS if label != "lasem-7g" or stream.stands_for == "cifar100-10-resnet"]
+        if bench.scale == "smoke":
+            labels = labels[:2]
+        entries = [{"name": "lasem-hps", "label": label, "search": {"groups": list(GROUPS[label])}} for label in labels]
+        found.append(panel(bench, stream, ["all-hps"], entries))
+    return tuple(found)
+
+
+def draw(panels: Sequence[PanelRuns]) -> Findings:
+    """A table for each stream with the published numbers beside, and a figure of the accuracies."""
+    accuracies = published.fractions(published.GROUPS_ACCURACY)
+    sections: list[Grid | tuple[str, Drawing | None]] = []
+    said = []
+    for of in panels:
+        stream, dots, rows = of.stands_for.removesuffix("-resnet"), [], []
+        for label in of.labels:
+            title = "Transfer all" if label == "all-hps" else f"LASEM {label.removeprefix('lasem-').upper()}"
+            value, there = of.value(label, "peak_accuracy"), accuracies.get((stream, label))
+            difference = paired_difference(of.runs_of(label), of.runs_of("all-hps"))
+            beside = there[0] if there else None
+            dots.append(Dot(row=title, series="here", mean=value.mean, deviation=value.deviation, published=beside))
+            compared = label != "all-hps"
+            if compared and difference.num_pairs:
+                said.append(f"{title} {in_words(difference)}")
+            seconds = [summary.seconds_training / 1000 for summary in of.summaries.get(label, {}).values()]
+            time = sum(seconds) / len(seconds) if seconds else float("nan")
+            rows.append(
+                (
+                    Cell(text=title),
+                    mean_cell(value, percent),
+                    published_cell(there, percent),
+                    mean_cell(of.value(label, "forgetting_ratio"), ratio),
+                    published_cell(published.GROUPS_FORGETTING.get((stream, label)), ratio),
+                    Cell(text=f"{time:.3g}" if seconds else "–", number=time if seconds else None),
+                    published_cell(published.GROUPS_KILOSECONDS.get((stream, label)), lambda value: f"{value:.1f}"),
+                    points_cell(difference) if compared else Cell(text="–"),
+                    p_value_cell(difference) if compared else Cell(text="–"),
+                )
+            )
+        sections += [
+            Grid(
+                key=f"{of.key}-table",
+                heading=of.title,
+                columns=(
+                    "Method",
+                    "Peak accuracy %",
+                    "published %",
+                    "Final / peak",
+                    "published",
+                    "Time, 1000 s",
+                    "published time",
+                    "Method − transfer all",
+                    "p",
+                ),
+                rows=tuple(rows),
+                note="nG: n groups of layers, each of which is transferred or not as a whole. Mean over tasks and "
+                "seeds ± standard deviation over seeds. Difference of peak accuracies in points, paired over seeds and "
+                "tasks; p of a two-sided sign-flip test.",
+            ),
+            (
+                f"{of.title}: peak accuracy",
+                draw_dots(
+                    f"{of.key}-accuracy",
+                    dots,
+                    axis="peak accuracy in %, mean over tasks",
+                    caption="Filled: here, with one standard deviation over seeds to each side. Not filled: published.",
+                    write=percent,
+                    scale=100,
+                ),
+            ),
+        ]
+    verdict = f"Against transferring everything: {'; '.join(said)}." if said else "No run is finished yet."
+    return Findings(verdict=verdict, sections=tuple(sections))
+
+
+RECIPE: Final = Recipe(
+    name="groups",
+    title="Group-based LASEM on a ResNet",
+    about="Does the search carry over to deep networks when layers decide in groups? Published: above transferring "
+    "everything in accuracy, and far above it in what is kept, for 10 and for 40 tasks.",
+    panels=panels,
+    draw=draw,
+)

@@ -1,0 +1,84 @@
+"""What a recipe is: a grid of runs, and how its page is drawn from their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from lasem.experiments.comparison import Contestant, contestants
+from lasem.experiments.recipes.streams import Bench, StreamPart
+from lasem.report.recipe import Draw
+
+SHARING_TITLES: Final = {"hps": "HPS", "tf": "TF", "dfcnn": "DF-CNN"}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One stream's part of a recipe: methods that are compared on it. Its runs may be other recipes' as well."""
+
+    key: str
+    title: str
+    stands_for: str
+    methods: tuple[Contestant, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A table or figure of the paper, from nothing."""
+
+    name: str
+    title: str
+    about: str
+    """What is asked, and what was published of it; stands on the page."""
+    panels: Callable[[Bench], tuple[Panel, ...]]
+    """The grid of runs."""
+    draw: Draw
+    """What it comes to, from records alone."""
+
+
+def panel(bench: Bench, stream: StreamPart, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
+    """Methods on a stream, with the settings that the authors had where the scale is the paper's.
+
+    Args:
+        bench: the scale.
+        stream: the stream.
+        names: methods by name, which is their label too.
+        entries: methods with settings of their own; see ``contestants``.
+
+    Raises:
+        ConfigError: if a method does not fit.
+    """
+    adapted = [_adapted(bench, stream, dict(entry)) for entry in (*({"name": name} for name in names), *entries)]
+    methods = contestants(stream.base, (), adapted)
+    return Panel(key=stream.key, title=stream.title, stands_for=stream.stands_for, methods=methods)
+
+
+def _adapted(bench: Bench, stream: StreamPart, entry: dict[str, Any]) -> dict[str, Any]:
+    """What the authors' code does for one method or network only."""
+    if bench.scale != "paper":
+        return entry
+    name = str(entry["name"])
+    if name.startswith("exhaustive"):
+        # the first task is not searched: nothing shared for hard sharing, everything for the others
+        first_task = "none" if name.endswith("-hps") or name == "exhaustive" else "all"
+        entry["search"] = {"first_task": first_task, **entry.get("search", {})}
+    if stream.stands_for == "stl10":
+        if name.endswith("-dfcnn"):
+            entry["sharing"] = {"sizes": "stl-10", **entry.get("sharing", {})}
+        if name.endswith("-tf"):
+            entry["net"] = {"hidden": [128], **entry.get("net", {})}
+    return entry
+
+
+def statics(depth: int) -> tuple[str, ...]:
+    """The static configurations of the paper's figures: all, top-k, bottom-k, alternating."""
+    some = [f"{end}-{count}" for end in ("top", "bottom") for count in range(1, depth)]
+    return ("all", *some, "alternating")
+
+
+def with_sharing(names: Sequence[str]) -> list[str]:
+    """Each name for each mechanism, such as ``top-2-tf``."""
+    return [f"{name}-{sharing}" for sharing in SHARING_TITLES for name in names]

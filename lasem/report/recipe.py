@@ -1,0 +1,248 @@
+"""The page of a recipe: a table or figure of the paper in this project's data, drawn from the files of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lasem.metrics import Run, Statistic, Summary, aggregate, statistic, summarise
+from lasem.report.comparison import is_finished
+from lasem.report.experiment import load_experiment, plain_settings
+from lasem.report.figures.drawing import Drawing
+from lasem.report.html import keep_together, render
+from lasem.report.numbers import DASH
+from lasem.report.text_files import to_csv, write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelRuns:
+    """One stream's finished runs, by method and seed."""
+
+    key: str
+    title: str
+    """What people call the stream."""
+    stands_for: str
+    """The stream whose published numbers stand beside; another one where a person's own data take its place."""
+    folder: str
+    """Where the runs are, from the page's folder."""
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs: dict[str, dict[int, Run]]
+    settings: dict[str, dict[str, Any]]
+    """What ``config.yaml`` says, by method; only of methods with a finished run."""
+
+    @cached_property
+    def summaries(self) -> dict[str, dict[int, Summary]]:
+        """Each run's quantities."""
+        return {label: {seed: summarise(run) for seed, run in of.items()} for label, of in self.runs.items()}
+
+    def value(self, label: str, quantity: str) -> Statistic:
+        """A quantity's mean and deviation over the finished seeds; NaN if there is none."""
+        summaries = list(self.summaries.get(label, {}).values())
+        return aggregate(summaries)[quantity] if summaries else statistic([])
+
+    def runs_of(self, label: str) -> list[Run]:
+        """A method's finished runs in the order of seeds."""
+        return [self.runs[label][seed] for seed in self.seeds if seed in self.runs.get(label, {})]
+
+    @property
+    def missing(self) -> list[str]:
+        """The runs that are not finished."""
+        return [f"{label}-{seed}" for label in self.labels for seed in self.seeds if seed not in self.runs[label]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    below: str = ""
+    """Smaller, below it: a deviation."""
+    number: float | None = None
+    """To sort by; None: by the text."""
+    strong: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table of a page."""
+
+    key: str
+    """Id on the page, and stem of its CSV file."""
+    heading: str
+    columns: tuple[str, ...]
+    """The first one is of the rows' names."""
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a recipe has come to."""
+
+    verdict: str
+    """In plain words."""
+    sections: tuple[Grid | tuple[str, Drawing | None], ...]
+    """Tables, and figures with their headings, in the order of the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What stands on a recipe's page beside what it has found."""
+
+    name: str
+    title: str
+    about: str
+    """What is asked, and what was published of it."""
+    scale: str
+    environment: dict[str, str] = field(default_factory=dict)
+    command: str | None = None
+
+
+Draw = Callable[[Sequence[PanelRuns]], Findings]
+
+
+def mean_cell(value: Statistic, write: Callable[[float], str], *, strong: bool = False) -> Cell:
+    """Mean, and below it the deviation over seeds."""
+    spread = f"± {write(value.deviation)}" if value.num_seeds > 1 else ""
+    return Cell(text=write(value.mean), below=spread, number=_number(value.mean), strong=strong)
+
+
+def number_cell(value: float, write: Callable[[float], str], *, strong: bool = False) -> Cell:
+    """A number alone."""
+    return Cell(text=write(value), number=_number(value), strong=strong)
+
+
+def published_cell(value: tuple[float, float] | None, write: Callable[[float], str]) -> Cell:
+    """A published mean and deviation, or a dash."""
+    if value is None:
+        return Cell(text=DASH)
+    spread = f"± {write(value[1])}" if value[1] == value[1] else ""
+    return Cell(text=write(value[0]), below=spread, number=value[0])
+
+
+def load_panel(
+    directory: Path, *, key: str, title: str, stands_for: str, folder: str, labels: Sequence[str], seeds: Sequence[int]
+) -> PanelRuns:
+    """Read the finished runs of some methods of a comparison's folder.
+
+    Raises:
+        StorageError: if a file is damaged.
+    """
+    runs: dict[str, dict[int, Run]] = {label: {} for label in labels}
+    settings: dict[str, dict[str, Any]] = {}
+    for label in labels:
+        for seed in seeds:
+            place = directory / folder / f"{label}-{seed}"
+            if not (place / "seeds" / str(seed) / "records.jsonl").exists():
+                continue
+            experiment = load_experiment(place)
+            for run in experiment.runs:
+                if run.seed == seed and is_finished(experiment, run, place):
+                    runs[label][seed] = run
+                    settings.setdefault(label, plain_settings(experiment.config))
+    return PanelRuns(
+        key=key,
+        title=title,
+        stands_for=stands_for,
+        folder=folder,
+        labels=tuple(labels),
+        seeds=tuple(seeds),
+        runs=runs,
+        settings=settings,
+    )
+
+
+def write_recipe(directory: Path, page: Page, panels: Sequence[PanelRuns], findings: Findings) -> Path:
+    """Write the page, and its figures and tables as files, into a folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StorageError: if it cannot be written to.
+    """
+    files = directory / page.name
+    for section in findings.sections:
+        if isinstance(section, Grid):
+            write_text(files / f"{section.key}.csv", _csv(section))
+        elif section[1] is not None:
+            drawing = section[1]
+            write_text(files / f"{drawing.name}.svg", drawing.svg)
+            write_text(files / f"{drawing.name}.csv", to_csv(drawing.columns, drawing.rows))
+    text = render(
+        "recipe.html.jinja",
+        name=page.title,
+        page=page,
+        verdict=keep_together(findings.verdict),
+        progress=unfinished_sentence(panels),
+        panels=panels,
+        sections=[_section(page, number, section) for number, section in enumerate(findings.sections)],
+        settings=[(panel.title, label, _flat(panel.settings[label])) for panel in panels for label in panel.settings],
+        config=None,
+        environment=page.environment,
+        command=page.command,
+    )
+    return write_text(directory / f"{page.name}.html", text)
+
+
+def recipe_table(grid: Grid) -> Table:
+    """A table of a page for ``rich.print``."""
+    table = Table(title=Text(grid.heading))
+    for number, column in enumerate(grid.columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
+    for row in grid.rows:
+        table.add_row(*(Text(f"{c.text} {c.below}".strip(), style="bold" if c.strong else "") for c in row))
+    return table
+
+
+def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
+    """Which runs are missing; empty if none is."""
+    missing = [f"{panel.key}/{name}" for panel in panels for name in panel.missing]
+    if not missing:
+        return ""
+    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+    return f"Unfinished: {', '.join(missing[:8])}{more}. Means are over the finished seeds."
+
+
+def _section(page: Page, number: int, section: Grid | tuple[str, Drawing | None]) -> dict[str, Any]:
+    if isinstance(section, Grid):
+        return {"grid": section, "heading": section.heading, "key": section.key, "drawing": None}
+    heading, drawing = section
+    return {
+        "grid": None,
+        "heading": heading,
+        "key": drawing.name if drawing else f"figure-{number}",
+        "drawing": drawing,
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if value == value else None
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part, value in settings.items():
+        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
+    return found
+
+
+def _csv(grid: Grid) -> str:
+    def written(cell: Cell) -> object:
+        return cell.text if cell.number is None else cell.number
+
+    columns = [grid.columns[0]]
+    for column in grid.columns[1:]:
+        columns += [column, f"{column} ±"]
+    rows = [
+        [written(row[0])] + [x for cell in row[1:] for x in (written(cell), cell.below.removeprefix("± "))]
+        for row in grid.rows
+    ]
+    return to_csv(columns, rows)

@@ -1,0 +1,36 @@
+"""A paired difference in tables and sentences."""
+
+from __future__ import annotations
+
+from lasem.metrics import PairedDifference
+from lasem.report.numbers import DASH, percent
+from lasem.report.recipe import Cell
+
+
+def points_cell(difference: PairedDifference) -> Cell:
+    """The mean difference in points, and below it in how many seeds it is above zero."""
+    if not difference.num_pairs:
+        return Cell(text=DASH)
+    below = f"{difference.num_seeds_above} of {difference.num_seeds} seeds"
+    return Cell(text=_signed(difference.mean), below=below, number=difference.mean)
+
+
+def p_value_cell(difference: PairedDifference) -> Cell:
+    """The p-value, and below it of how many pairs."""
+    if not difference.num_pairs:
+        return Cell(text=DASH)
+    return Cell(text=_p(difference.p_value), below=f"{difference.num_pairs} pairs", number=difference.p_value)
+
+
+def in_words(difference: PairedDifference) -> str:
+    """``+0.8 points (p 0.03)``."""
+    return f"{_signed(difference.mean)} points (p {_p(difference.p_value)})"
+
+
+def _signed(fraction: float) -> str:
+    written = percent(fraction)
+    return written if written[:1] in ("\N{MINUS SIGN}", DASH) or written == "0.0" else f"+{written}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

@@ -1,0 +1,110 @@
+"""``lasem reproduce``, its runs made in this process; workers are in tests/experiments/test_workers.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from lasem.cli import main
+from lasem.experiments import run
+from lasem.experiments.recipes import RECIPES
+from lasem.experiments.workers import Ended, Event, Job, Learned, Started
+
+from .tiny import without_report
+
+_TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
+--stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
+TINY = _TINY.split()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were made, by name."""
+    names: list[str] = []
+
+    def work(jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+        for job in jobs[:: 1 if num_workers == 1 else -1]:  # in another order with more workers
+            names.append(job.name)
+            yield Started(job.name)
+            run(job.config, job.directory, resume=job.resume, command=job.command)
+            (job.directory / "report.html").touch()
+            yield Learned(job.name, 2, 2)
+            yield Ended(job.name, 0.1, None)
+
+    monkeypatch.setattr("lasem.experiments.comparison.work", work)
+    without_report(monkeypatch)
+    return names
+
+
+def test_recipes_share_runs_and_make_none_twice(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 0
+    assert made == [f"planted/lasem-{sharing}-0" for sharing in ("hps", "tf", "dfcnn")]
+    shown = capsys.readouterr()
+    assert "Layer 4" in shown.out
+    assert "Page: out/selection.html" in shown.out
+    text = (tmp_path / "out/selection.html").read_text()
+    assert "lasem reproduce selection --stream planted" in text
+    assert "planted (in the place of CIFAR-100, 10 tasks)" in text
+
+    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 0
+    assert len(made) == 3
+    index = json.loads((tmp_path / "out/runs/planted/comparison.json").read_text())
+    assert main(["reproduce", "selection", *TINY, "--out", "again", "--workers", "2"]) == 0
+    assert made[3:] == made[2::-1]
+    for name in ("lasem-hps-0", "lasem-dfcnn-0"):
+        records = [tmp_path / out / f"runs/planted/{name}/seeds/0/records.jsonl" for out in ("out", "again")]
+        assert records[0].read_bytes() == records[1].read_bytes()
+    tables = [tmp_path / out / "selection/planted-layers-table.csv" for out in ("out", "again")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+    before = text
+    capsys.readouterr()
+    (tmp_path / "out/selection.html").unlink()
+    assert main(["report", "out"]) == 0
+    assert "Page: out/selection.html" in capsys.readouterr().out
+    assert "Transferred: " in (tmp_path / "out/selection.html").read_text()
+    assert len((tmp_path / "out/selection.html").read_text()) == pytest.approx(len(before), abs=200)
+    assert index["methods"] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Expected a recipe, or all"),
+        (["brute"], "There is no recipe 'brute'.*Did you mean 'brute-force'"),
+        (["peak", "--scale", "tiny"], "scale must be one of smoke, small, paper"),
+        (["peak", "--preset", "paper"], "--scale paper has the authors' settings"),
+        (["peak", "--stream.path", "x"], "--stream.path is a setting of --stream parquet"),
+        (
+            ["peak", "--scale", "small", "--data", "nowhere"],
+            "CIFAR-100 .* in nowhere/cifar100; there is no such",
+        ),
+        (["planted", "--stream", "digits"], "only stream planted has"),
+        (["peak", "--workers", "0"], "workers must be at least 1"),
+        (["peak", "--bogus"], "There is no option --bogus"),
+    ],
+)
+def test_mistakes(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *words]) == 2
+    shown = capsys.readouterr().err
+    assert re.search(said, shown), shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in RECIPES:
+        assert f"  {name} " in shown
+    assert "--data" in shown

@@ -1,0 +1,303 @@
+"""Recipes: their grids, and their pages drawn from made-up records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report.fake_run import ENVIRONMENT, make_records, write_seed
+from report.test_page import Outline
+
+from lasem.errors import ConfigError, StorageError
+from lasem.experiments import ExperimentConfig
+from lasem.experiments.recipes import RECIPES, SCALES, SEEDS, Bench
+from lasem.experiments.recipes import published as numbers
+from lasem.experiments.recipes.groups import GROUPS
+from lasem.experiments.recipes.recipe import statics
+from lasem.experiments.reproduce import _merged, draw, drawn_recipes, keep_index
+from lasem.metrics import Run, statistic, summarise
+
+SMOKE = Bench(scale="smoke", given={})
+
+
+def write_fakes(directory: Path, name: str, bench: Bench = SMOKE, leave_out: str = "") -> None:
+    """Made-up runs of every method and seed of a recipe, and its index."""
+    panels = RECIPES[name].panels(bench)
+    keep_index(directory, bench, {name: panels}, ENVIRONMENT)
+    methods = [(panel.key, method) for panel in panels for method in panel.methods]
+    for number, (key, method) in enumerate(methods):
+        for seed in method.config.seeds:
+            folder = directory / "runs" / key / f"{method.label}-{seed}"
+            if folder.exists() or folder.name == leave_out:
+                continue
+            names = tuple(f"task-{index}" for index in range(3))
+            records = make_records(seed + 7 * number, names, num_epochs=4)
+            write_seed(folder, seed, *records)
+            (folder / "config.yaml").write_text(method.config.to_yaml())
+            (folder / "environment.json").write_text(json.dumps({"num_tasks": 3}))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("reproduced")
+    for name in RECIPES:
+        write_fakes(directory, name)
+        draw(directory, name)
+    return directory
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_recipe_has_a_grid_at_every_scale(scale: Any) -> None:
+    bench = Bench(scale=scale, given={}, data="somewhere")
+    panels = {name: recipe.panels(bench) for name, recipe in RECIPES.items()}
+    merged = _merged([panel for of in panels.values() for panel in of])  # what two recipes share is the same
+    for methods in merged.values():
+        for method in methods:
+            assert method.config.seeds == SEEDS[scale]
+            assert method.config.threads == 1
+            assert method.config.preset == ("paper" if scale == "paper" else "default")
+            assert ExperimentConfig.from_yaml(method.config.to_yaml()) == method.config
+
+
+def test_grids_are_the_papers() -> None:
+    paper = Bench(scale="paper", given={}, data="DATA")
+    of = {name: recipe.panels(paper) for name, recipe in RECIPES.items()}
+    assert [panel.key for panel in of["architectures"]] == ["cifar100-10", "office-home", "stl10"]
+    assert len(of["architectures"][0].methods) == 1 + 3 * 8
+    assert statics(4) == ("all", "top-1", "top-2", "top-3", "bottom-1", "bottom-2", "bottom-3", "alternating")
+    assert [len(panel.methods) for panel in of["groups"]] == [5, 4]
+    assert of["groups"][1].methods[0].config.to_plain()["stream"]["num_tasks"] == 40
+    assert all(sum(sizes) == 17 for sizes in GROUPS.values())
+    assert [len(sizes) for sizes in GROUPS.values()] == [4, 5, 6, 7]
+    plain = {panel.key: panel.methods[0].config.to_plain() for panel in of["architectures"]}
+    assert plain["cifar100-10"]["stream"]["path"] == "DATA/cifar100"
+    assert {key: (p["training"]["epochs"], p["training"]["batch_size"]) for key, p in plain.items()} == {
+        "cifar100-10": (2000, 10),
+        "office-home": (1000, 16),
+        "stl10": (500, 10),
+    }
+    assert plain["cifar100-10"]["training"]["learning_rate_decay"] == 1 / 4000
+    assert (plain["office-home"]["training"]["learning_rate"], plain["stl10"]["training"]["learning_rate_decay"]) == (
+        2e-5,
+        0.0,
+    )
+    exhaustive = {method.label: method.config.to_plain()["search"] for method in of["brute-force"][0].methods}
+    assert exhaustive["exhaustive-hps"]["first_task"] == "none"
+    assert exhaustive["exhaustive-tf"]["first_task"] == "all"
+    assert exhaustive["lasem-hps"]["first_task"] == "search"
+
+
+def test_published_numbers_are_those_of_the_reference() -> None:
+    reference = Path(__file__).parents[3] / "shared/reference/results.md"
+    if not reference.exists():
+        pytest.skip("needs the project's reference")
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in reference.read_text().splitlines()
+        if line.startswith("|") and "±" in line
+    ]
+    suffix = {"HPS": "hps", "TF": "tf", "DF-CNN": "dfcnn"}
+    found: set[float] = set()
+    for row in rows[:6]:
+        key = numbers.CIFAR_10 if row[0].startswith("CIFAR") else numbers.OFFICE_HOME
+        end = suffix[row[1]]
+        for label, at in (("lasem", 2), ("exhaustive", 3), ("all", 5)):
+            assert numbers.BRUTE_FORCE_ACCURACY[key, f"{label}-{end}"] == _pair(row[at])
+        assert numbers.BRUTE_FORCE_TIME[key, f"exhaustive-{end}"][0] == float(row[4])
+        assert numbers.BRUTE_FORCE_TIME[key, f"all-{end}"][0] == float(row[6])
+    names = ("den", "apd", "prognn", "darts-hps", "darts-dfcnn", "lasem-hps", "lasem-tf", "lasem-dfcnn")
+    for name, row in zip(names, rows[6:14], strict=True):
+        key = (numbers.OFFICE_HOME, name)
+        assert numbers.SELECTIVE_ACCURACY[key] == _pair(row[1])
+        assert numbers.SELECTIVE_FORGETTING[key] == _pair(row[2])
+        assert numbers.SELECTIVE_KILOSECONDS[key][0] == float(row[3])
+    labels = ("all-hps", *GROUPS)
+    keys = [(numbers.CIFAR_10, label) for label in labels] + [(numbers.CIFAR_40, label) for label in labels[:4]]
+    for key, row in zip(keys, rows[14:], strict=True):
+        assert numbers.GROUPS_ACCURACY[key] == _pair(row[2])
+        assert numbers.GROUPS_FORGETTING[key] == _pair(row[3])
+        assert numbers.GROUPS_KILOSECONDS[key][0] == float(row[4])
+        found.add(numbers.GROUPS_KILOSECONDS[key][0])
+    assert len(found) == 9
+
+
+def _pair(cell: str) -> tuple[float, float]:
+    mean, deviation = cell.split("±")
+    return float(mean), float(deviation)
+
+
+def test_a_stream_of_ones_own_takes_the_recipes_place() -> None:
+    given = {"stream": {"name": "digits", "num_tasks": 3}, "training": {"epochs": 2}, "seeds": [4]}
+    (panel,) = RECIPES["architectures"].panels(Bench(scale="small", given=given, depth=2))
+    assert (panel.key, panel.stands_for) == ("digits", "cifar100-10")
+    assert [method.label for method in panel.methods[:4]] == ["none", "all-hps", "top-1-hps", "bottom-1-hps"]
+    plain = panel.methods[1].config.to_plain()
+    assert (plain["stream"]["name"], plain["training"]["epochs"], plain["seeds"]) == ("digits", 2, [4])
+    (deep,) = RECIPES["groups"].panels(Bench(scale="small", given=given, depth=2))
+    assert (deep.key, deep.methods[0].config.net.name) == ("digits-resnet", "resnet")
+    with pytest.raises(ConfigError, match="only stream planted has; got stream digits"):
+        RECIPES["planted"].panels(Bench(scale="small", given=given))
+    with pytest.raises(ConfigError, match="Did you mean 'small'"):
+        Bench(scale="smal", given={})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_page_is_whole(drawn: Path, name: str) -> None:
+    text = (drawn / f"{name}.html").read_text()
+    outline = Outline(text)
+    assert outline.headings[0] == RECIPES[name].title
+    assert outline.headings[-4:] == ["Runs", "Settings", "Environment", "Make it again"]
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+    assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+    assert len(outline.ids) == len(set(outline.ids))
+    for reference in outline.references:
+        if reference.startswith("#"):
+            assert reference[1:] in outline.ids
+        elif not reference.startswith("data:") and not reference.endswith("report.html"):
+            assert (drawn / reference).is_file()
+    assert "table" in outline.tags
+    assert "svg" in outline.tags
+    assert "lasem run --config &#39;my config.yaml&#39;" in text
+    assert "Unfinished" not in text
+    assert "the numbers say nothing of the paper" in text
+
+
+def test_drawn_twice_pages_have_the_same_bytes(drawn: Path) -> None:
+    files = [path for path in drawn.rglob("*") if path.is_file() and "runs" not in path.relative_to(drawn).parts]
+    before = {path: path.read_bytes() for path in files}
+    for name in ("brute-force", "planted"):
+        draw(drawn, name)
+    assert {path: path.read_bytes() for path in files} == before
+    assert drawn_recipes(drawn) == list(RECIPES)
+
+
+def _runs(drawn: Path, panel: str, label: str) -> list[Run]:
+    from lasem.metrics import load_run
+
+    return [load_run(drawn / "runs" / panel / f"{label}-{seed}" / "seeds" / str(seed)) for seed in (0, 1)]
+
+
+def test_numbers_are_those_of_the_runs(drawn: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((drawn / "brute-force/cifar100-10-table.csv").read_text())))
+    assert [row["Mechanism, search"] for row in rows][:3] == ["HPS, LASEM", "HPS, brute force", "HPS, transfer all"]
+    runs = {label: _runs(drawn, "cifar100-10", f"{label}-hps") for label in ("lasem", "exhaustive", "all")}
+    for row, (label, of) in zip(rows, runs.items(), strict=False):
+        peak = statistic([summarise(run).peak_accuracy for run in of])
+        assert float(row["Peak accuracy %"]) == peak.mean
+        assert float(row["published %"]) == pytest.approx(
+            numbers.BRUTE_FORCE_ACCURACY["cifar100-10", f"{label}-hps"][0] / 100
+        )
+        times = [
+            summarise(run).seconds_training / summarise(reference).seconds_training
+            for run, reference in zip(of, runs["lasem"], strict=True)
+        ]
+        assert float(row["Time / LASEM's"]) == pytest.approx(statistic(times).mean)
+    differences = [
+        one.peak_accuracies[task] - other.peak_accuracies[task]
+        for one, other in zip(runs["lasem"], runs["exhaustive"], strict=True)
+        for task in range(3)
+    ]
+    assert float(rows[1]["LASEM − brute force"]) == pytest.approx(sum(differences) / 6)
+
+
+def test_planted_layers_are_counted_against_the_settings(drawn: Path) -> None:
+    truth = ("TTSS", "SSTT")  # of the second and the third task
+    shares = []
+    for run in _runs(drawn, "planted-16", "darts-hps"):
+        chosen = "".join(task.configuration for task in run.tasks[1:])
+        shares.append(sum(c == t for c, t in zip(chosen, "".join(truth), strict=True)) / 8)
+    rows = list(csv.DictReader(io.StringIO((drawn / "planted/layers-found-table.csv").read_text())))
+    row = next(row for row in rows if next(iter(row.values())) == "DARTS, 16 images")
+    assert float(row["All layers %"]) == pytest.approx(sum(shares) / 2)
+    points = list(csv.DictReader(io.StringIO((drawn / "planted/layers-found.csv").read_text())))
+    assert any(float(point["mean"]) == pytest.approx(sum(shares) / 2) for point in points if point["x"] == "16")
+
+
+def test_what_is_unfinished_is_named(tmp_path: Path) -> None:
+    write_fakes(tmp_path, "selection", leave_out="lasem-tf-1")
+    page, _ = draw(tmp_path, "selection")
+    assert "Unfinished: cifar100-10/lasem-tf-1. Means are over the finished seeds." in page.read_text()
+
+
+def test_before_any_run_pages_can_be_drawn(tmp_path: Path) -> None:
+    for name, recipe in RECIPES.items():
+        keep_index(tmp_path, SMOKE, {name: recipe.panels(SMOKE)}, ENVIRONMENT)
+        page, findings = draw(tmp_path, name)
+        Outline(page.read_text())
+        assert findings.verdict.startswith("No run")
+    with pytest.raises(StorageError, match="recipe 'peek'"):
+        draw(tmp_path, "peek")
+    (tmp_path / "reproduce.json").write_text("[]")
+    with pytest.raises(StorageError, match="Expected recipes by name"):
+        draw(tmp_path, "peak")
+
+
+_PROBE = """
+<pre id="probe"></pre>
+<script>
+const said = {errors: [], figures: [], sorted: [], wide: document.documentElement.scrollWidth > innerWidth};
+window.addEventListener("error", (event) => said.errors.push(event.message));
+for (const drawing of document.querySelectorAll("figure svg")) {
+  const box = drawing.getBoundingClientRect();
+  said.figures.push([Math.round(box.width), Math.round(box.height), drawing.querySelectorAll("path, text").length]);
+}
+for (const table of document.querySelectorAll("table.sortable")) {
+  const numbers = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[1].dataset.number || "-Infinity"));
+  table.tHead.querySelectorAll("button")[1].click();
+  const down = numbers();
+  table.tHead.querySelectorAll("button")[1].click();
+  said.sorted.push([down, numbers(), table.tHead.rows[0].cells[1].getAttribute("aria-sort")]);
+}
+document.getElementById("probe").textContent = JSON.stringify(said);
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs a Chromium")
+    profile = tmp_path_factory.mktemp("profile")
+    return [
+        program,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={profile}",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+    ]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_figures_are_seen_and_tables_sort(drawn: Path, browser: list[str], width: int) -> None:
+    page = drawn / f"probe-{width}.html"
+    page.write_text((drawn / "brute-force.html").read_text().replace("</body>", f"{_PROBE}</body>"))
+    done = subprocess.run(
+        [*browser, f"--window-size={width},900", page.as_uri()], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "CONSOLE" not in done.stderr
+    said = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)[1])  # type: ignore[index]
+    assert said["errors"] == []
+    assert len(said["figures"]) == 2
+    for wide, high, num_marks in said["figures"]:
+        assert wide > 300
+        assert high > 150
+        assert num_marks > 20
+    assert len(said["sorted"]) == 2
+    for down, up, order in said["sorted"]:
+        assert len(down) == 9
+        assert down == sorted(down, reverse=True)
+        assert up == sorted(down)
+        assert order == "ascending"
+    assert not said["wide"]  # wide tables scroll in their own frames
