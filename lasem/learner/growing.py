@@ -160,8 +160,7 @@ class GrowingModel:
             StorageError: if there is no model, or it is damaged.
         """
         check_range("top", top, least=1)
-        learner = self._reader()
-        learner.classes(name)
+        learner = self._reader(name)
         answers = predicted(learner, name, images, top, skip)
 
         def explained() -> Iterator[Prediction]:
@@ -178,7 +177,7 @@ class GrowingModel:
             DataError: if the images are not there, cannot be decoded, or are of other classes than the task's.
             StorageError: if there is no model, or it is damaged.
         """
-        learner = self._reader()
+        learner = self._reader(name)
         channels, size = side_of(learner.net)
         images, labels = _source(path).part(TEST, size, channels).read(learner.classes(name))
         with self._computing():
@@ -211,7 +210,7 @@ class GrowingModel:
 
     def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, Path]:
         """Write one task as a plain network; see ``lasem.learner.export``."""
-        learner = self._reader()
+        learner = self._reader(name)
         with self._computing():
             network = learner.plain(name)
         return exporting.export(network, learner.net, name, learner.classes(name), format, Path(out))
@@ -277,9 +276,16 @@ class GrowingModel:
         self._choices.check(self.directory, stored)
         return self._choices.load(self.directory, to_learn=True)
 
-    def _reader(self) -> Learner:
-        """The model as it is, to be asked."""
-        return self._choices.load(self.directory, to_learn=False)
+    def _reader(self, name: str | None = None) -> Learner:
+        """The model as it is, to be asked; of a task that is named, all is read now."""
+
+        def read(_: dict[str, Any]) -> Learner:
+            learner = self._choices.load(self.directory, to_learn=False)
+            if name is not None:
+                learner.read(name)
+            return learner
+
+        return undisturbed(self.directory, read)
 
     def _about(self, learner: Learner, task: Task) -> dict[str, Any]:
         """Everything that the result of learning depends on."""

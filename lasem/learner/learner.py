@@ -173,6 +173,15 @@ class Learner(AbstractLearner):
             device=self.device,
         )
 
+    def read(self, name: str) -> None:
+        """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
+
+        Raises:
+            TaskError: if the task was not learned.
+            StorageError: if a file is damaged or not there any more.
+        """
+        self._weights(self._learned(name))
+
     def plain(self, name: str) -> PlainNetwork:
         """A learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
 

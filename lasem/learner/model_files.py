@@ -140,6 +140,12 @@ def check_inside(path: Path, folder: Path) -> None:
         raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
 
 
+def check_entry(entry: Any) -> None:
+    """Raise StorageError unless an entry of a model's tasks has a name and a checksum."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", _CHECKSUM)):
+        raise StorageError(f"Expected a name and a checksum of each task; got {str(entry)[:60]}. The model is damaged.")
+
+
 def task_name(entry: Mapping[str, Any]) -> str:
     """The name in a task's entry of ``config.json``; StorageError unless it can name a folder beside that file."""
     name = entry["name"]

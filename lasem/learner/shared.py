@@ -9,6 +9,7 @@ from typing import final
 
 from torch import Tensor
 
+from lasem.learner.shelf import Shelf
 from lasem.space import Configuration
 
 Versions = tuple[int, ...]
@@ -22,12 +23,12 @@ _NAME = re.compile(r"layer\.(\d{1,6})(?:@(\d{1,9}))?\.(.+)", re.DOTALL)
 class SharedKnowledge:
     """For each layer the versions of what is shared, by number. Without branches there is one at most, number 0."""
 
-    layers: tuple[Mapping[int, dict[str, Tensor]], ...]
+    layers: tuple[Shelf, ...]
 
     @classmethod
     def none(cls, depth: int) -> SharedKnowledge:
         """Of a learner that has learned nothing."""
-        return cls(({},) * depth)
+        return cls((Shelf(),) * depth)
 
     def latest(self, layer: int) -> dict[str, Tensor]:
         """What a new task goes on from; nothing if the layer was never transferred."""
@@ -60,24 +61,27 @@ class SharedKnowledge:
         layers, used = [], []
         for versions, transferred, new, keep in zip(self.layers, configuration, changed, in_use, strict=True):
             number = max(versions, default=0) + (1 if keep else 0)
-            layers.append({**versions, number: new} if transferred else versions)
+            layers.append(versions.with_version(number, new) if transferred else versions)
             used.append(number if transferred else 0)
         return SharedKnowledge(tuple(layers)), tuple(used)
 
     def used_by(self, tasks: Iterable[tuple[Configuration, Versions]]) -> SharedKnowledge:
         """Only those versions that some task uses."""
-        kept = {(i, v[i]) for configuration, v in tasks for i, transferred in enumerate(configuration) if transferred}
-        return SharedKnowledge(
-            tuple(
-                {number: version for number, version in versions.items() if (i, number) in kept}
-                for i, versions in enumerate(self.layers)
-            )
-        )
+        kept: list[set[int]] = [set() for _ in self.layers]
+        for configuration, versions in tasks:
+            for i, transferred in enumerate(configuration):
+                if transferred:
+                    kept[i].add(versions[i])
+        return SharedKnowledge(tuple(shelf.only(numbers) for shelf, numbers in zip(self.layers, kept, strict=True)))
 
     @property
     def num_parameters(self) -> int:
         """Numbers in all versions."""
-        return sum(t.numel() for versions in self.layers for version in versions.values() for t in version.values())
+        return sum(shelf.num_parameters for shelf in self.layers)
+
+    def only_latest(self) -> SharedKnowledge:
+        """The latest version of each layer alone."""
+        return SharedKnowledge(tuple(shelf.only({max(shelf, default=0)}) for shelf in self.layers))
 
     def named(self) -> dict[str, Tensor]:
         """Every tensor under one flat name such as ``layer.0.weight``, or ``layer.0@2.weight`` in version 2."""
@@ -101,4 +105,4 @@ class SharedKnowledge:
             if match is None or int(match[1]) >= depth:
                 raise ValueError(f"'{key}' names no tensor of {depth} layers")
             layers[int(match[1])].setdefault(int(match[2] or 0), {})[match[3]] = value
-        return cls(tuple(layers))
+        return cls(tuple(map(Shelf, layers)))

@@ -5,7 +5,8 @@ or after a save, never one between. Other files are named by their content and n
 moment ago still finds them, or finds another index::
 
     config.json                             settings, order of the tasks, checksums
-    shared-SUM.safetensors                  shared knowledge
+    shared-SUM.safetensors                  shared knowledge, the latest version of each layer
+    versions/layer-L@V-SUM.safetensors      an earlier version of a layer that some task uses
     tasks/NAME/task-SUM.json                configuration, classes, preprocessing, metrics
     tasks/NAME/weights-SUM.safetensors      what the task owns
 
@@ -34,6 +35,7 @@ from lasem.learner.computable import check_computable
 from lasem.learner.model_files import (
     FORMAT_VERSION,
     MOST_JSON_BYTES,
+    check_entry,
     check_seal,
     check_version,
     parse_json,
@@ -46,6 +48,8 @@ from lasem.learner.protection import PROTECTIONS, AbstractProtection, Unprotecte
 from lasem.learner.shared import SharedKnowledge
 from lasem.learner.task_files import TaskFiles, check_shapes, most_bytes, outline_of, read_task, remove_others
 from lasem.learner.tasks import Entry, LearnedTasks
+from lasem.learner.version_files import FOLDER as VERSIONS
+from lasem.learner.version_files import remove_versions, stored_versions, write_versions
 from lasem.nets import AbstractNet, rebuild
 from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import from_plain, to_plain
@@ -94,14 +98,16 @@ def save(
     """
     files = {name: TaskFiles.of(tasks[name]) for name in tasks if tasks.entry(name) is None}
     entries = {name: files[name].entry if name in files else _entry(tasks, name) for name in tasks}
-    known = _known_entries(directory, net, entries, tasks.forgotten)
+    stored = stored_config(directory)
+    known = _known_entries(directory, stored, net, entries, tasks.forgotten)
     new = [name for name, entry in entries.items() if entry["checksum"] not in known]
     for name in new:
         written = files.get(name) or TaskFiles.of(tasks[name])
         written.write(directory)
         entries[name] = written.entry
     held = {} if needed is None else {f"needed.{name}": value for name, value in needed.named().items()}
-    shared_bytes = to_bytes(shared.named() | held)
+    versions = write_versions(directory, shared, (stored or {}).get("versions", {}))
+    shared_bytes = to_bytes(shared.only_latest().named() | held)
     shared_name = f"shared-{checksum(shared_bytes)[:16]}.safetensors"
     write_file(directory / shared_name, shared_bytes)
     config = {
@@ -111,12 +117,14 @@ def save(
         "net": net.description(),
         **{key: {"name": getattr(value, "name", None), **to_plain(value)} for key, value in settings.items()},
         "shared": {"file": shared_name, "checksum": checksum(shared_bytes)},
+        **({"versions": versions} if versions else {}),
         "tasks": list(entries.values()),
     }
     write_file(directory / "config.json", sealed(config))
     tasks.saved_as(entries)
     with suppress(OSError):  # what cannot be removed does no harm; the next save tries again
         _remove_old(directory, shared_name, entries)
+        remove_versions(directory, versions)
 
 
 def load(
@@ -198,7 +206,10 @@ def _load(
         num_learned = int(config.get("num_learned", len(tasks)))
         if num_learned < len(tasks):
             raise StorageError(f"Expected at least {len(tasks)} learned tasks in {directory}; got {num_learned}.")
-        shared, needed = _load_shared(directory, config["shared"], tasks, net, sharing, device)
+        shared, needed = _load_shared(directory, config, tasks, net, sharing, device)
+        if not lazy:
+            for shelf in shared.layers:
+                tuple(shelf.values())
         return StoredLearner(net, sharing, search, training, protect, seed, num_learned, shared, needed, tasks)
     except StorageError:
         raise
@@ -216,9 +227,11 @@ def stored_config(directory: Path) -> dict[str, Any] | None:
             raise StorageError(f"{path} is not a lasem model's. Save into a new folder.")
         check_version(directory, config)
         check_seal(path, config)
+        for entry in config["tasks"]:
+            check_entry(entry)
         return config
     strange = [p.name for p in directory.iterdir()] if directory.is_dir() else []
-    strange = [n for n in strange if n != "tasks" and not n.startswith((".", "shared-"))]
+    strange = [n for n in strange if n not in ("tasks", VERSIONS) and not n.startswith((".", "shared-"))]
     if strange:
         raise StorageError(f"{directory} holds other files ({', '.join(sorted(strange)[:3])}). Save into a new folder.")
     return None
@@ -229,9 +242,14 @@ def _entry(tasks: LearnedTasks, name: str) -> Entry:
     return {**(tasks.entry(name) or {}), **tasks.outline(name).to_plain()}
 
 
-def _known_entries(directory: Path, net: AbstractNet, entries: dict[str, Entry], forgotten: frozenset[str]) -> set[str]:
+def _known_entries(
+    directory: Path,
+    stored: dict[str, Any] | None,
+    net: AbstractNet,
+    entries: dict[str, Entry],
+    forgotten: frozenset[str],
+) -> set[str]:
     """Checksums of the tasks in the folder; StorageError if they are another model's."""
-    stored = stored_config(directory)
     if stored is None:
         return set()
     known = [(entry["name"], entry["checksum"]) for entry in stored["tasks"]]
@@ -269,12 +287,13 @@ def _load_tasks(
 
 def _load_shared(
     directory: Path,
-    entry: dict[str, Any],
+    config: dict[str, Any],
     tasks: LearnedTasks,
     net: AbstractNet,
     sharing: AbstractSharing,
     device: torch.device,
 ) -> tuple[SharedKnowledge, Quadratic | None]:
+    entry = config["shared"]
     name = entry["file"]
     if not isinstance(name, str) or not _SHARED.fullmatch(name):
         raise StorageError(f"Expected the shared knowledge in a file such as shared-0.safetensors; got {name!r}.")
@@ -292,9 +311,11 @@ def _load_shared(
     )
     held = part_of(flat, "needed")
     shared = SharedKnowledge.from_named({k: v for k, v in flat.items() if not k.startswith("needed.")}, net.depth)
+    apart = stored_versions(directory, config.get("versions", {}), shapes, device)
     there = {(i, number) for i, versions in enumerate(shared.layers) for number in versions}
-    for i, number in sorted(there | used):
+    for i, number in sorted(there | {(i, number) for i, number in used if number not in apart[i]}):
         check_shapes(shared.of(i, number), shapes[i], f"layer {i} of {name}")
+    shared = SharedKnowledge(tuple(s.with_stored(more) for s, more in zip(shared.layers, apart, strict=True)))
     return shared, _needed(held, shapes, name) if held else None
 
 

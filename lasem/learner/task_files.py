@@ -15,7 +15,7 @@ from torch import Tensor
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.learned import LearnedTask
-from lasem.learner.model_files import check_inside, read_json, read_tensors, task_name, to_bytes
+from lasem.learner.model_files import check_entry, check_inside, read_json, read_tensors, task_name, to_bytes
 from lasem.learner.tasks import Entry, TaskOutline
 from lasem.nets import AbstractNet
 from lasem.sharing import AbstractSharing
@@ -98,6 +98,7 @@ def description_of(directory: Path, entry: Entry) -> dict[str, Any]:
 
 def outline_of(directory: Path, entry: Entry, net: AbstractNet, sharing: AbstractSharing) -> TaskOutline:
     """What the index knows of a task; the first format's index knows less, so there the description is read."""
+    check_entry(entry)
     name = task_name(entry)
     told = entry if "configuration" in entry else description_of(directory, entry)
     configuration = Configuration.parse(told["configuration"])
@@ -106,7 +107,7 @@ def outline_of(directory: Path, entry: Entry, net: AbstractNet, sharing: Abstrac
     if "num_parameters" in told:
         num_parameters = int(told["num_parameters"])
     else:
-        num_parameters = _count(_shapes(configuration, len(told["classes"]), net, sharing))
+        num_parameters = count(_shapes(configuration, len(told["classes"]), net, sharing))
     versions = tuple(int(version) for version in told.get("versions", [0] * net.depth))
     if len(versions) != net.depth or min(versions) < 0:
         raise StorageError(f"Task '{name}' needs one version for each of {net.depth} layers; got {list(versions)}.")
@@ -187,10 +188,11 @@ def check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes, what: str) -> No
 
 def most_bytes(shapes: Shapes) -> int:
     """More than a file of such tensors can have: 8 bytes a number, and what stands around them."""
-    return 8 * _count(shapes) + _SLACK + 1024 * len(shapes)
+    return 8 * count(shapes) + _SLACK + 1024 * len(shapes)
 
 
-def _count(shapes: Shapes) -> int:
+def count(shapes: Shapes) -> int:
+    """Numbers in tensors of these shapes."""
     return sum(torch.Size(shape).numel() for shape in shapes.values())
 
 

@@ -29,7 +29,7 @@ from lasem.data.sources import Source, task_from
 from lasem.errors import LasemError
 from lasem.experiments import ExperimentConfig
 from lasem.files import checksum
-from lasem.learner import GrowingModel, Learner
+from lasem.learner import Branch, GrowingModel, Learner
 from lasem.learner.model_files import sealed
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
@@ -61,7 +61,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of each mechanism beside a file that is none of their business."""
     place = tmp_path_factory.mktemp("fuzz")
     for sharing in SHARINGS:
-        learner = Learner(tiny_net(), sharing=sharing, training=TrainingConfig(epochs=1, batch_size=5))
+        learner = Learner(
+            tiny_net(), sharing=sharing, training=TrainingConfig(epochs=1, batch_size=5), protect=Branch()
+        )
         for name, configuration in (("a", "TS"), ("b", "TT")):
             learner.search = Fixed(configuration)
             learner.learn(tiny_task(name))
@@ -80,6 +82,10 @@ def resealed(model: Path, name: str, data: bytes) -> None:
     if name.startswith("shared-"):
         path.write_bytes(data)
         config["shared"]["checksum"] = checksum(data)
+    elif name.startswith("versions/"):
+        key = path.name.split("-")[1]
+        (path.parent / f"layer-{key}-{checksum(data)[:16]}.safetensors").write_bytes(data)
+        config["versions"][key] = checksum(data)
     elif path.name.startswith("weights-"):
         (task,) = path.parent.glob("task-*")
         description = json.loads(task.read_text()) | {"weights": checksum(data)}

@@ -55,7 +55,8 @@ def tiny_net(
 
 def tensors_in(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a saved model: ``shared:layer.0.weight``, ``tasks/NAME:head.bias.0``."""
-    found = {f"shared:{k}": v for path in folder.glob("shared-*") for k, v in load_file(path).items()}
+    shared = (*folder.glob("shared-*"), *folder.glob("versions/*"))
+    found = {f"shared:{k}": v for path in shared for k, v in load_file(path).items()}
     for path in folder.glob("tasks/*/weights*.safetensors"):
         found |= {f"tasks/{path.parent.name}:{k}": v for k, v in load_file(path).items()}
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import StorageError, TaskError
-from lasem.learner import Learner
+from lasem.learner import Branch, Learner
 from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig
@@ -127,6 +128,44 @@ def test_a_lazy_model_reads_only_the_task_that_is_asked_for(tmp_path: Path) -> N
         lazy.logits("a", IMAGES)
     with pytest.raises(StorageError, match="checksum differs"):
         Learner.load(tmp_path)
+
+
+def test_earlier_versions_of_a_layer_are_read_for_the_tasks_that_use_them(tmp_path: Path) -> None:
+    learner = Learner(tiny_net(), training=QUICK, search=Fixed("TS"), protect=Branch())
+    answers = {}
+    for name in "abc":
+        learner.learn(tiny_task(name, seed=ord(name)))
+        learner.save(tmp_path)
+        answers[name] = learner.logits(name, IMAGES)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "versions").iterdir()}
+    assert sorted(path.name.split("-")[1] for path in kept) == ["0@0", "0@1"]
+    learner.save(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "versions").iterdir()} == kept  # written once
+    (of_a,) = (tmp_path / "versions").glob("*0@0*")
+    whole = of_a.read_bytes()
+    of_a.write_bytes(b"damaged")
+    lazy = Learner.load(tmp_path, lazy=True)
+    for name in "bc":
+        assert torch.equal(lazy.logits(name, IMAGES), answers[name])
+    assert lazy.num_parameters() == learner.num_parameters()
+    with pytest.raises(StorageError, match="checksum differs"):
+        lazy.logits("a", IMAGES)
+    with pytest.raises(StorageError, match="checksum differs"):
+        Learner.load(tmp_path)
+    of_a.write_bytes(whole)
+    for model in (Learner.load(tmp_path, lazy=True), Learner.load(tmp_path)):
+        assert all(torch.equal(model.logits(name, IMAGES), answers[name]) for name in "abc")
+        model.forget("c")  # the version before is the latest now
+        model.save(tmp_path / "copy")
+        assert [path.name.split("-")[1] for path in (tmp_path / "copy/versions").iterdir()] == ["0@0"]
+        again = Learner.load(tmp_path / "copy", lazy=True)
+        assert all(torch.equal(again.logits(name, IMAGES), answers[name]) for name in "ab")
+        shutil.rmtree(tmp_path / "copy")
+    learner.forget("a")
+    learner.forget("b")
+    learner.save(tmp_path)
+    assert not (tmp_path / "versions").exists()
+    assert torch.equal(Learner.load(tmp_path).logits("c", IMAGES), answers["c"])
 
 
 def test_a_lazy_model_learns_on_to_the_same_bits(tmp_path: Path) -> None:
