@@ -74,9 +74,9 @@ def without_kills(words: list[str]) -> float:
 
 
 def with_kills(
-    words: list[str], again: list[str], seconds: float, most: int, look: Callable[[], None], draw: random.Random
+    words: list[str], again: list[str], seconds: float, most: int, look: Callable[[], bool], draw: random.Random
 ) -> int:
-    """Start, kill, look, start again, ... until it ends by itself; the number of kills."""
+    """Start, kill, look, start again, ... until it has ended, by itself or for whoever looks; the number of kills."""
     kills = 0
     while True:
         child = started(again if kills else words)
@@ -89,7 +89,8 @@ def with_kills(
         if os.waitstatus_to_exitcode(status) == 0:
             return kills  # it was quicker
         kills += 1
-        look()
+        if look():
+            return kills
 
 
 def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) -> dict[str, int]:
@@ -104,10 +105,11 @@ def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) 
         place = folder / str(rounds)
         for step, words in enumerate((first, second)):
 
-            def look(step: int = step, place: Path = place) -> None:
+            def look(step: int = step, place: Path = place) -> bool:
                 there = (place / "config.json").exists()
                 found = Learner.load(place).task_names if there else ()  # every tensor is read and checked
                 assert found in (names[step], names[step + 1]), found
+                return found == names[step + 1] and not (place / ".learning/learning.json").exists()
 
             command = ["learn", str(place), *words, *QUICK]
             kills += with_kills(command, command, seconds[step], num_kills - kills, look, draw)
@@ -131,10 +133,11 @@ def kill_run(folder: Path, num_kills: int, draw: random.Random) -> dict[str, int
         rounds += 1
         place = folder / str(rounds)
 
-        def look(place: Path = place) -> None:
+        def look(place: Path = place) -> bool:
             model = place / "seeds/0/model"
             if (model / "config.json").exists():
                 assert len(Learner.load(model).task_names) in (1, 2)
+            return False
 
         began = 0
         while not (place / "config.yaml").exists():  # a kill before it is a run: it is started anew

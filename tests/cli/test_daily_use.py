@@ -21,7 +21,7 @@ from lasem.learner import Learner
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 LONG = os.environ.get("LASEM_KILLS")
-KILLS = {"learn": int(LONG or 3), "run": int(LONG or 1)}
+KILLS = {"learn": int(LONG or 2), "run": int(LONG or 1)}
 """``make kills`` has 200 of each."""
 NEW = ["--training.epochs", "6", "--training.learning_rate", "0.003", "--threads", "1"]
 RUN_WITHOUT_LASEM = """
