@@ -67,11 +67,26 @@ def build_optimiser(weights: Mapping[str, tuple[Tensor, float]], config: Trainin
         case "adamw":
             return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum, fused=True)
+            sgd = torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum, fused=True)
+            sgd.register_step_pre_hook(_give_momentum)
+            return sgd
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
         case "rmsprop-tf":
             return RMSpropTF(parameters, lr=lr, weight_decay=decay)
+
+
+def _give_momentum(optimiser: Optimizer, *_: Any) -> None:
+    """Let weights join whose first gradient comes late: torch's fused step fails where only some have momentum.
+
+    From zero, momentum becomes the gradient, as in any first step.
+    """
+    for group in optimiser.param_groups:
+        moved = [p for p in group["params"] if p.grad is not None]
+        late = [p for p in moved if optimiser.state[p].get("momentum_buffer") is None]
+        if len(late) < len(moved):
+            for p in late:
+                optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:

@@ -55,6 +55,26 @@ def test_every_name_makes_an_optimiser_that_goes_downhill(name: str) -> None:
     assert optimiser.param_groups[0]["lr"] == 0.05
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_takes_weights_whose_first_gradient_comes_late(momentum: float) -> None:
+    """As those of a layer that the first mini-batch's configurations do not use."""
+    start = {"early": [1.0, 2.0], "late": [3.0, -4.0]}
+    weights = {name: torch.tensor(values, requires_grad=True) for name, values in start.items()}
+    config = TrainingConfig(optimiser="sgd", momentum=momentum, learning_rate=0.1)
+    optimiser = build_optimiser({name: (weight, 1.0) for name, weight in weights.items()}, config)
+    expected = {name: np.array(values) for name, values in start.items()}
+    velocity = {name: np.zeros(2) for name in start}
+    for moved in (["early"], ["early", "late"], ["late"], ["late", "early"]):
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack([weights[name].square().sum() for name in moved]).sum().backward()
+        optimiser.step()
+        for name in moved:
+            velocity[name] = momentum * velocity[name] + 2 * expected[name]
+            expected[name] = expected[name] - 0.1 * velocity[name]
+    for name, weight in weights.items():
+        np.testing.assert_allclose(weight.detach().numpy(), expected[name], rtol=1e-6)
+
+
 @given(st.integers(1, 50), st.integers(0, 500), st.floats(1e-6, 1), st.floats(0, 0.1))
 def test_schedules_are_their_formulas(epochs: int, before: int, lr: float, decay: float) -> None:
     for epoch in range(epochs):
