@@ -52,8 +52,14 @@ class AbstractSearch(AbstractSelection):
         """
 
     @abstractmethod
-    def advance(self, state: SearchState, progress: float) -> SearchState:
-        """Called before each epoch with the share of the task's epochs that is spent, in [0, 1): may commit."""
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
+        """Called before each epoch: may commit.
+
+        Args:
+            state: what is known so far.
+            epoch: epochs that the task has been trained for, from 0.
+            num_epochs: epochs that it may be trained for.
+        """
 
     @abstractmethod
     def best(self, state: SearchState) -> int:

@@ -155,12 +155,12 @@ class DeepEM(GroupedSelection, AbstractSearch):
             drawn = replace(drawn, weights=weights, num_batches=drawn.num_batches + 1)
         return weights, replace(state, mass=mass, drawn=drawn)
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         """Commit to the leading configuration once it is clear in every layer, or the share of epochs is spent."""
-        if state.committed is None and progress > 0:
+        if state.committed is None and epoch > 0:
             probability = self.transfer_probability(state)
             clear = float(torch.maximum(probability, 1 - probability).min())
-            if progress >= self.commit_share or clear >= self.commit_probability:
+            if epoch / num_epochs >= self.commit_share or clear >= self.commit_probability:
                 return replace(state, committed=self.best(state), drawn=Drawn())
         return state
 

@@ -82,8 +82,9 @@ class EM(GroupedSelection, AbstractSearch):
     ``average``: running mean of all posteriors since the task began."""
     commit_probability: float = 0.95
     """The search ends when the leading configuration's prior reaches this; above 1: never."""
-    commit_share: float = 0.05
-    """The search ends when this share of the task's epochs is spent; 1: never."""
+    commit_share: float | None = None
+    """The search ends when this share of the task's epochs is spent; 1: never; none: 0.05, or after two epochs if that
+    is sooner."""
     prune: float = 0.0
     """epsilon: configurations outside the smallest set that holds 1 - epsilon of the prior are not evaluated, nor are
     layers that lead only to them; 0: all are, exactly. In [0, 1)."""
@@ -96,7 +97,8 @@ class EM(GroupedSelection, AbstractSearch):
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
         check_range("EM.commit_probability", self.commit_probability, above=0)
-        check_range("EM.commit_share", self.commit_share, above=0, most=1)
+        if self.commit_share is not None:
+            check_range("EM.commit_share", self.commit_share, above=0, most=1)
         check_range("EM.prune", self.prune, least=0, below=1)
         check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
@@ -163,13 +165,17 @@ class EM(GroupedSelection, AbstractSearch):
         pruned = replace(pruned, gained=pruned.gained + gain, num_batches=num_batches)
         return weights, replace(state, mass=state.mass + gain, pruned=pruned)
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         """Commit to the leading configuration once it is probable enough or the share of epochs is spent."""
-        if state.committed is None and progress > 0:
+        if state.committed is None and epoch > 0:
             prior = self.prior(state)
-            if progress >= self.commit_share or float(prior.max()) >= self.commit_probability:
+            if epoch / num_epochs >= self.share_searched(num_epochs) or float(prior.max()) >= self.commit_probability:
                 return replace(state, committed=int(prior.argmax()))
         return state
+
+    def share_searched(self, num_epochs: int) -> float:
+        """The share of a task's epochs after which the search ends at the latest."""
+        return min(0.05, 2 / num_epochs) if self.commit_share is None else self.commit_share
 
     def best(self, state: SearchState) -> int:
         """The configuration with the largest prior."""

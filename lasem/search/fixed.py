@@ -42,7 +42,7 @@ class Fixed(AbstractSearch):
         """All weight on the one configuration."""
         return state.mass, state
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         """Nothing changes."""
         return state
 

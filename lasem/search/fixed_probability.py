@@ -64,9 +64,9 @@ class FixedProbability(GroupedSelection, AbstractSearch):
         """The same weights, whatever the mini-batch says."""
         return self.prior(state), state
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         """Commit once the share of epochs is spent."""
-        if state.committed is None and progress >= self.commit_share:
+        if state.committed is None and epoch / num_epochs >= self.commit_share:
             return replace(state, committed=0)
         return state
 

@@ -100,7 +100,7 @@ class Weighing(AbstractPhase):
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
-        self.search_state = self._search.advance(self.search_state, epoch / self.config.epochs)
+        self.search_state = self._search.advance(self.search_state, epoch, self.config.epochs)
         self._num_evaluated, self._num_batches = 0, 0
         if self.search_state.is_partial:
             return  # each mini-batch asks for itself

@@ -56,7 +56,7 @@ def test_it_weighs_configurations_by_probabilities(search: AbstractSearch, task_
     generator = torch.Generator().manual_seed(0)
     assert state.mass.dtype == torch.float64
     for number in range(12):
-        state = search.advance(state, number / 12)
+        state = search.advance(state, number, 12)
         partial = state.is_partial
         if partial:
             state = search.begin_batch(state, generator)
@@ -136,7 +136,7 @@ def test_commitment_is_final(search: AbstractSearch) -> None:
     _, state = step(search, state, torch.linspace(-1, -2, num)[:, None], torch.Generator())
     committed = None
     for number in range(10):
-        state = search.advance(state, number / 10)
+        state = search.advance(state, number, 10)
         assert committed is None or state.committed == committed
         committed = state.committed
     if committed is not None:

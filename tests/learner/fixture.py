@@ -99,7 +99,7 @@ class MovingPrior(AbstractSearch):
         posterior = torch.softmax(state.mass.log() + log_likelihood.sum(dim=1), dim=0)
         return posterior, SearchState(torch.lerp(state.mass, posterior, self.rate))
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         return state
 
     def best(self, state: SearchState) -> int:
@@ -125,7 +125,7 @@ class Scripted(AbstractSearch):
     def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
         return self.prior(state), state
 
-    def advance(self, state: SearchState, progress: float) -> SearchState:
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
         return SearchState(state.mass + 1)
 
     def best(self, state: SearchState) -> int:

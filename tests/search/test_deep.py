@@ -189,9 +189,9 @@ def test_commitment_when_every_layer_is_clear() -> None:
     search = DeepEM(commit_probability=0.8, commit_share=1)
     clear = SearchState(torch.tensor([[1.0, 9.0], [8.0, 2.0]], dtype=torch.float64), drawn=Drawn())
     unclear = SearchState(torch.tensor([[1.0, 9.0], [7.0, 3.0]], dtype=torch.float64), drawn=Drawn())
-    assert search.advance(unclear, 0.9).committed is None
-    assert search.advance(clear, 0.0).committed is None
-    committed = search.advance(clear, 0.1)
+    assert search.advance(unclear, 9, 10).committed is None
+    assert search.advance(clear, 0, 10).committed is None
+    committed = search.advance(clear, 1, 10)
     assert committed.committed == search.best(committed) == 2
     assert search.transfer_probability(committed).tolist() == [1, 0]
     assert search.prior(committed).tolist() == [0, 0, 1, 0]

@@ -122,26 +122,36 @@ def led_by(search: EM, winner: int, steps: int) -> Any:
 def test_commitment_when_the_prior_is_large_enough() -> None:
     search = EM(commit_probability=0.7, commit_share=1)
     short, long = led_by(search, 2, 5), led_by(search, 2, 6)  # 6 / 9 and 7 / 10
-    assert search.advance(short, 0.99).committed is None
-    assert search.advance(long, 0.01).committed == 2
-    assert search.advance(long, 0.0).committed is None
+    assert search.advance(short, 99, 100).committed is None
+    assert search.advance(long, 1, 100).committed == 2
+    assert search.advance(long, 0, 100).committed is None
 
 
 def test_commitment_when_the_share_of_epochs_is_spent() -> None:
     search = EM(commit_probability=1.01, commit_share=0.25)
     state = led_by(search, 1, 2)
-    assert search.advance(state, 0.2499).committed is None
-    committed = search.advance(state, 0.25)
+    assert search.advance(state, 2499, 10_000).committed is None
+    committed = search.advance(state, 1, 4)
     assert committed.committed == search.best(committed) == 1
     assert search.prior(committed).tolist() == [0, 1, 0, 0]
     assert search.candidates(committed, 4) == (1,)
     assert search.candidates(state, 4) == (0, 1, 2, 3)
-    assert search.advance(committed, 0.9) is committed
+    assert search.advance(committed, 9, 10) is committed
+
+
+@pytest.mark.parametrize(("num_epochs", "searched"), [(1, 1), (10, 1), (20, 1), (21, 2), (30, 2), (60, 2), (2000, 2)])
+def test_by_default_the_search_takes_a_twentieth_of_the_epochs_but_no_more_than_two(
+    num_epochs: int, searched: int
+) -> None:
+    search = EM(commit_probability=1.01)
+    state = led_by(search, 1, 2)
+    committed = [search.advance(state, epoch, num_epochs).committed is not None for epoch in range(num_epochs + 1)]
+    assert committed == [epoch >= searched for epoch in range(num_epochs + 1)]
 
 
 def test_no_commitment_if_both_are_out_of_reach() -> None:
     search = EM(commit_probability=1.01, commit_share=1)
-    assert search.advance(led_by(search, 1, 300), 0.999).committed is None
+    assert search.advance(led_by(search, 1, 300), 999, 1000).committed is None
 
 
 def test_spaces() -> None:

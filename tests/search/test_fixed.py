@@ -20,7 +20,7 @@ def test_it_is_certain_from_the_start() -> None:
     state = search.init(1)
     weights, after = search.step(state, torch.tensor([[-1.0, -5.0]]))
     assert search.prior(state).tolist() == weights.tolist() == [1.0]
-    assert after is state is search.advance(state, 0.5)
+    assert after is state is search.advance(state, 1, 2)
     assert (search.best(state), search.candidates(state, 1)) == (0, (0,))
 
 

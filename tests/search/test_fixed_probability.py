@@ -25,10 +25,10 @@ def test_probabilities_stay_as_they_were_given() -> None:
     for _ in range(3):
         weights, state = search.step(state, evidence)
         torch.testing.assert_close(weights, torch.tensor([0.7, 0.1, 0.1, 0.1], dtype=torch.float64))
-        state = search.advance(state, 0.9)
+        state = search.advance(state, 9, 10)
     assert search.best(state) == 0
     assert state.committed is None
-    committed = search.advance(state, 1.0)
+    committed = search.advance(state, 10, 10)
     assert search.prior(committed).tolist() == [1, 0, 0, 0]
     assert search.init(1).committed == 0
 

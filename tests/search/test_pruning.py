@@ -166,9 +166,9 @@ def test_no_smaller_set_would_do(mass: list[int], share: float) -> None:
 def test_commitment_ends_pruning() -> None:
     search = EM(prune=0.1, full_pass_every=2, commit_probability=0.7, commit_share=1)
     state = search.init(4)
-    while search.advance(state, 0.5).committed is None:
+    while search.advance(state, 1, 2).committed is None:
         _, state = fed(search, state, torch.tensor([0.0, 0.0, 5.0, 0.0]))
-    state = search.advance(state, 0.5)
+    state = search.advance(state, 1, 2)
     assert search.candidates(state, 4) == (2,)
     assert not state.is_partial
     assert not search.full_pass(state)

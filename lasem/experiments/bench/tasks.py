@@ -30,7 +30,7 @@ def task(scale: Scale) -> list[Row]:
         fixed = _seconds(scale, name, Fixed("all"), scale.epochs)
         searches: dict[str, EM | DeepEM] = {"EM": EM(), "pruned EM": EM(prune=0.02), "deep EM": DeepEM()}
         for label, search in searches.items():
-            share = _searched(search.commit_share, scale.epochs)
+            share = _searched(search, scale.epochs)
             tree = arithmetic_floor(scale.net, NUM_CLASSES) if isinstance(search, EM) else search.num_samples
             seconds = _seconds(scale, name, search, scale.epochs)
             rows.append(
@@ -46,7 +46,7 @@ def exhaustive(scale: Scale) -> list[Row]:
     name = scale.sharings[0]
     num = 2**scale.net.depth
     tree = arithmetic_floor(scale.net, NUM_CLASSES)
-    floor = num / (1 + _searched(EM().commit_share, epochs) * (tree - 1))
+    floor = num / (1 + _searched(EM(), epochs) * (tree - 1))
     times = [_seconds(scale, name, search, epochs) for search in (Exhaustive(), EM())]
     return [_row("exhaustive", name, "a task with Exhaustive / with EM", times[0] / times[1], floor)]
 
@@ -111,8 +111,9 @@ def _seconds(scale: Scale, sharing: str, search: AbstractSelection, epochs: int)
     return sum(times)
 
 
-def _searched(share: float, epochs: int) -> float:
+def _searched(search: EM | DeepEM, epochs: int) -> float:
     """Share of the epochs before commitment, which is made between two of them."""
+    share = search.share_searched(epochs) if isinstance(search, EM) else search.commit_share
     return math.ceil(share * epochs) / epochs
 
 
