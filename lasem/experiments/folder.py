@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,6 +30,7 @@ def claim_new(directory: Path) -> Iterator[None]:
         check_free(directory)
     with _held(directory):
         check_free(directory)
+        _clear(directory)
         yield
 
 
@@ -41,9 +43,14 @@ def claim_run(directory: Path) -> Iterator[None]:
     """
     check_run(directory)
     with _held(directory):
-        for left in directory.rglob(".*.tmp"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        _clear(directory)
         yield
+
+
+def _clear(directory: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    for left in directory.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def check_run(directory: Path) -> None:
@@ -64,9 +71,10 @@ def next_free(parent: Path, config: ExperimentConfig) -> Path:
         StorageError: if it cannot be made.
     """
     plain = config.to_plain()
-    names = [str(plain[part]["name"]) for part in config.parts if part not in ("net", "protect", "training")]
-    protected = config.protect.name != DEFAULT_NAMES["protect"]
-    stem = "-".join([*names, *([config.protect.name] if protected else [])])
+    names = {part: str(plain[part]["name"]) for part in config.parts if part not in ("net", "training")}
+    if names.get("protect") == DEFAULT_NAMES["protect"]:
+        del names["protect"]
+    stem = "-".join(names.values())
     number = 1
     while True:
         directory = parent / f"{stem}-{number:03d}"
@@ -115,10 +123,11 @@ def claim_comparison(directory: Path) -> Iterator[None]:
 
 
 def check_free(directory: Path) -> None:
-    """Raise StorageError unless a folder is new or empty."""
+    """Raise StorageError unless a folder is new or empty, but for what a run leaves that is killed at its start."""
     if directory.exists() and not directory.is_dir():
         raise StorageError(f"Expected a new folder for the run; {directory} is a file. Choose another folder.")
-    found = sorted(p.name for p in directory.iterdir() if p.name != _LOCK) if directory.is_dir() else []
+    there = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    found = sorted(name for name in there if name != _LOCK and not fnmatch(name, f".{CONFIG}.*.tmp"))
     if CONFIG in found:
         raise StorageError(
             f"{directory} holds a run already. Continue it with --resume {directory}, or choose another folder."

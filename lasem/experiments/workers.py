@@ -102,12 +102,12 @@ def work(jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
             process = running[name]
             if message is None:
                 ended = process.ended()
+                del running[name]  # before anything is told: whoever is told may stop listening
                 if process.died and process.may_go_on():
-                    yield Noted(name, f"{ended.error}; it goes on in a new one")
                     running[name] = process.successor(events, cradle)
+                    yield Noted(name, f"{ended.error}; it goes on in a new one")
                 else:
                     yield ended
-                    del running[name]
             elif "error" in message:
                 process.error = str(message["error"])
             elif "note" in message:
@@ -271,11 +271,7 @@ class _Process:
 
     def successor(self, events: queue.Queue[tuple[str, dict[str, Any] | None]], cradle: _Cradle) -> _Process:
         """A new process that goes on where this one died."""
-        begun = (self._job.directory / folder.CONFIG).exists()
-        if not begun:
-            for left in self._job.directory.glob(".*.tmp"):  # of a file that was being written
-                left.unlink(missing_ok=True)
-        job = replace(self._job, resume=begun)
+        job = replace(self._job, resume=(self._job.directory / folder.CONFIG).exists())
         return _Process(job, events, cradle, started=self._started, deaths=self._deaths)
 
     def kill(self) -> None:

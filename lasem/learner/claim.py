@@ -38,7 +38,8 @@ def claimed(directory: Path, wait: float) -> Iterator[None]:
         raise StorageError(f"Cannot write to {directory}: {error.strerror}. Nothing was changed.") from error
     try:
         for left in directory.rglob(".*.tmp"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+            if not left.is_dir():  # a task may be called like that
+                left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

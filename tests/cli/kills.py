@@ -25,8 +25,8 @@ from lasem.cli import main
 from lasem.learner import Learner
 
 QUICK = ["--training.epochs", "4", "--threads", "1", "--quiet"]
-STREAM = ["--stream.num_tasks=2", "--stream.train_per_class=4", "--stream.valid_per_class=2"]
-SMALL = [*STREAM, "--stream.test_per_class=4", "--stream.classes_per_task=3", "--search.first_task=search"]
+STREAM = ["--stream=planted", "--stream.num_tasks=2", "--stream.train_per_class=3", "--stream.valid_per_class=2"]
+SMALL = [*STREAM, "--stream.test_per_class=3", "--search.first_task=search", "--search.commit_share=0.7"]
 
 
 def started(words: list[str]) -> int:
@@ -74,12 +74,12 @@ def without_kills(words: list[str]) -> float:
 
 
 def with_kills(
-    words: list[str], again: list[str], seconds: float, most: int, look: Callable[[], bool], draw: random.Random
+    words: Callable[[], list[str]], seconds: float, most: int, look: Callable[[], bool], draw: random.Random
 ) -> int:
     """Start, kill, look, start again, ... until it has ended, by itself or for whoever looks; the number of kills."""
     kills = 0
     while True:
-        child = started(again if kills else words)
+        child = started(words())
         code = ended(child, draw.uniform(0, 1.1 * seconds) if kills < most else 600)
         if code == 0:
             return kills
@@ -112,7 +112,7 @@ def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) 
                 return found == names[step + 1] and not (place / ".learning/learning.json").exists()
 
             command = ["learn", str(place), *words, *QUICK]
-            kills += with_kills(command, command, seconds[step], num_kills - kills, look, draw)
+            kills += with_kills(lambda command=command: command, seconds[step], num_kills - kills, look, draw)
         assert content(place) == whole, place
         shutil.rmtree(place)
     return {"kills": kills, "rounds": rounds}
@@ -122,7 +122,7 @@ def kill_run(folder: Path, num_kills: int, draw: random.Random) -> dict[str, int
     import lasem.experiments.runner as runner
 
     runner.write_report = lambda directory: directory  # drawing takes longer than the run
-    main_words = ["run", *SMALL, *QUICK, "--search.commit_share=0.7"]
+    main_words = ["run", *SMALL, *QUICK]
     import lasem.cli.run as command
 
     command.print_result = lambda path: None  # type: ignore[attr-defined]
@@ -139,16 +139,11 @@ def kill_run(folder: Path, num_kills: int, draw: random.Random) -> dict[str, int
                 assert len(Learner.load(model).task_names) in (1, 2)
             return False
 
-        began = 0
-        while not (place / "config.yaml").exists():  # a kill before it is a run: it is started anew
-            shutil.rmtree(place, ignore_errors=True)
-            child = started([*main_words, "--out", str(place)])
-            if ended(child, draw.uniform(0, seconds)) is None:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                began += 1
-        again = ["run", "--resume", str(place), "--quiet"]
-        kills += began + with_kills(again, again, seconds, num_kills - kills - began, look, draw)
+        def words(place: Path = place) -> list[str]:
+            begun = (place / "config.yaml").exists()  # before that it is no run yet, and is started once more
+            return ["run", "--resume", str(place), "--quiet"] if begun else [*main_words, "--out", str(place)]
+
+        kills += with_kills(words, seconds, num_kills - kills, look, draw)
         assert content(place) == whole, place
         shutil.rmtree(place)
     return {"kills": kills, "rounds": rounds}

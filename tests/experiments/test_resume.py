@@ -92,12 +92,12 @@ def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ex
         except Killed:
             pass
         killer.arm(-1, how)
-        if (directory / "config.yaml").exists():
-            _resume(CONFIG, directory)
-            assert records_of(directory) == expected, at
-            assert not list(directory.rglob("*.tmp"))
-            timings = (directory / "seeds/0/timings.jsonl").read_text().splitlines()
-            assert len(timings) == 2 * (2 + 1)
+        begun = (directory / "config.yaml").exists()  # before that it is no run yet, and is started once more
+        run(CONFIG, directory, resume=begun)
+        assert records_of(directory) == expected, at
+        assert not list(directory.rglob("*.tmp"))
+        timings = (directory / "seeds/0/timings.jsonl").read_text().splitlines()
+        assert len(timings) == 2 * (2 + 1)
         at += 1
     assert at > 25  # 4 writes an epoch, 7 and more a task
 

@@ -13,17 +13,23 @@ from typing import Any
 import pytest
 
 from lasem.baselines import EWC
+from lasem.data import PlantedReader
 from lasem.experiments import ComparisonObserver, compare, contestants, run
 from lasem.experiments.nursery import PROGRAM, Nursery
 from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started, _Process, work
 from lasem.search import EM
+from lasem.training import TrainingConfig
 
 from .tiny import records_of, tiny, without_report
+
+SIZE: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job("ewc-0", tiny(2, 2, search=EM(), method=EWC()), tmp_path / "ewc-0", resume=False)
+    stream = PlantedReader(num_tasks=2, **SIZE)  # in a new process scikit-learn's digits take longer than all the rest
+    config = tiny(stream=stream, search=EM(), method=EWC(), training=TrainingConfig(epochs=2))
+    return Job("ewc-0", config, tmp_path / "ewc-0", resume=False)
 
 
 def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,8 +76,7 @@ class Killer(ComparisonObserver):
 
 
 def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
-    base = {"stream": {"name": "planted", "num_tasks": 1, **size}, "training": {"epochs": 2}, "threads": 1}
+    base = {"stream": {"name": "planted", "num_tasks": 1, **SIZE}, "training": {"epochs": 2}, "threads": 1}
     names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
     methods = contestants({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)
@@ -81,7 +86,11 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
             run(replace(method.config, seeds=(seed,)), place)
             (place / "report.html").touch()
 
-    program = "import lasem.experiments.runner as r; r.write_report = lambda d: (d / 'report.html').touch(); "
+    program = """
+import lasem.experiments.nursery, lasem.experiments.runner
+lasem.experiments.nursery._import = lambda: __import__("torch._dynamo")  # nothing is drawn
+lasem.experiments.runner.write_report = lambda directory: (directory / "report.html").touch()
+"""
     monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", program + PROGRAM)
     pids: dict[str, int] = {}
     begin = _Process.__init__
@@ -116,12 +125,27 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
             assert records_of(one, seed) == records_of(other, seed)
 
 
-def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    die = "import os; import lasem.experiments.worker as w; w.run = lambda *a, **k: os.kill(os.getpid(), 9); "
-    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", die + PROGRAM)
+@pytest.fixture
+def _dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker's process is killed before it has done anything."""
+    program = tmp_path / "dies"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("lasem.experiments.workers.sys.platform", "darwin")  # without a nursery
+    monkeypatch.setattr("lasem.experiments.workers.sys.executable", str(program))
+
+
+@pytest.mark.usefixtures("_dying")
+def test_a_run_that_dies_again_and_again_without_progress_is_given_up(job: Job) -> None:
     events = list(work([job], num_workers=1))
     assert [type(event) for event in events] == [Started, Noted, Noted, Ended]
     assert isinstance(events[-1], Ended)
     assert events[-1].error == "its process was killed by signal 9"
+
+
+@pytest.mark.usefixtures("_dying")
+@pytest.mark.parametrize("kind", [Noted, Ended])
+def test_whoever_is_told_of_an_end_may_stop_listening(job: Job, kind: type[Event]) -> None:
+    events = work([job], num_workers=1)
+    assert any(isinstance(event, kind) for event in events)
+    events.close()  # type: ignore[attr-defined]
