@@ -22,6 +22,14 @@ def to_plain(settings: Any) -> dict[str, Any]:
     return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)}
 
 
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested plain values by one name each, such as ``training.epochs``; ``name`` is what all of them are called."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    parts = {f"{name}.{key}" if name else str(key): part for key, part in value.items()}
+    return {key: entry for path, part in parts.items() for key, entry in flat(part, path).items()}
+
+
 def type_hints(cls: type[Any]) -> dict[str, Any]:
     """What each field of a class may be; looked up once, for a grid reads settings hundreds of times."""
     if cls not in _HINTS:

@@ -1,10 +1,21 @@
-"""For every test: one thread, because tests run side by side, and no deadline for hypothesis on a busy machine."""
+"""For every test: one thread, because tests run side by side, and no waiting for a busy machine or its disk."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("lasem", deadline=None, max_examples=30)
 settings.load_profile("lasem")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_cut() -> Iterator[None]:
+    """A test that is killed loses nothing that it has written; what a power cut takes is in test_power_cut.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda handle: None)
+        yield

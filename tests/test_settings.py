@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lasem.errors import ConfigError
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
-from lasem.settings import from_plain, to_plain
+from lasem.settings import flat, from_plain, to_plain
 from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
@@ -54,6 +54,12 @@ def test_settings_come_back_from_json(settings: Any) -> None:
 )
 def test_every_number_comes_back_with_every_bit(settings: TrainingConfig) -> None:
     assert from_plain(TrainingConfig, json.loads(json.dumps(to_plain(settings))), "there") == settings
+
+
+def test_nested_values_get_one_name_each() -> None:
+    assert flat({"a": 1, "b": {"c": [2], "d": {"e": None}, "f": {}}}) == {"a": 1, "b.c": [2], "b.d.e": None}
+    assert flat({"c": 1}, "b") == {"b.c": 1}
+    assert flat(3, "seed") == {"seed": 3}
 
 
 def test_tuples_become_lists_and_missing_fields_keep_defaults() -> None:

@@ -11,6 +11,7 @@ neither retroactive updates nor consolidation, so that earlier tasks drift with 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
@@ -20,11 +21,12 @@ from torch import Tensor
 
 from lasem.baselines.apd_consolidation import consolidate, k_means
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
+from lasem.training import Batch, Fitted, Named, Plan, Step, TrainingConfig
 
 
 @final
@@ -52,24 +54,27 @@ class APD(AbstractMethod):
     rewrites: ClassVar[bool] = True
 
     retroactive: bool = True
-    """Whether earlier tasks' tau are trained along. False is the simple form, with l2 |sigma - sigma*|_2^2 in place of
-    the last sum: earlier tasks change as sigma does."""
+    """Whether earlier tasks' sparse tensors (tau) are trained along, to take up what changes in the shared ones
+    (sigma). False is the simple form: only how far sigma moves is penalised, l2 |sigma - sigma*|_2^2, and earlier tasks
+    change as it does."""
     l1: float = 4e-4
-    """Weight of the penalty that makes tau sparse, and the size up to which its numbers are set to zero; not
-    negative."""
+    """Weight of the penalty that makes each task's own tensors (tau) sparse, and the size up to which their numbers are
+    set to zero; not negative."""
     l2: float = 100.0
     """Weight of the penalty that keeps earlier tasks' weights; not negative."""
     weight_decay: float = 1e-4
-    """Weight of half the squares of tau_t and v_t, in the first task also of sigma; not negative."""
+    """Weight of half the squares of a new task's own tensors (tau) and masks (v), in the first task also of the shared
+    ones (sigma); not negative."""
     period: int = 5
-    """Tasks between consolidations; 0 never consolidates."""
+    """Tasks between consolidations, each of which groups all tasks and lets a group share what its members have in
+    common; 0 never consolidates."""
     groups: int = 2
-    """Groups at the first consolidation, and how many more at each later one; at least 1."""
+    """Groups of tasks at the first consolidation, and how many more at each later one; at least 1."""
     threshold: float = 1e-2
     """Largest difference within a group of numbers that the group comes to share; not negative."""
     start: Literal["zero", "shared"] = "zero"
-    """Where tau_t starts; ``shared``: at sigma, as in the authors' program, so that a later task's kernels start
-    at three times what is shared."""
+    """Where a task's own tensors (tau) start: at ``zero``, or at the ``shared`` ones, as in the authors' program, so
+    that a later task's kernels start at three times what is shared."""
 
     def __post_init__(self) -> None:
         for field in ("l1", "l2", "weight_decay", "period", "threshold"):
@@ -187,17 +192,15 @@ def _divided(model: Model, name: str, weights: Named, depth: int, l1: float) -> 
     return model.having(shared=shared, own=own)
 
 
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     """Trains ``layer.I.sigma``, ``.tau``, ``.mask``, ``.bias`` and ``head.*``.
 
     In the retroactive form also ``layer.I.past``, the tau of all earlier tasks in one tensor, (n, out, in, ...).
     """
 
     def __init__(self, method: APD, model: Model, task: Task, setup: Setup) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._setup, self._depth = method, setup, setup.net.depth
-        self._first = not model.own
-        self._initial: dict[str, Tensor] = initial_head(setup, task.num_classes)
+        super().__init__(task, setup, initial_head(setup, task.num_classes))
+        self._method, self._depth, self._first = method, setup.net.depth, not model.own
         self._sigma: list[Tensor] = []
         """Before training."""
         self._masks: list[Tensor] = []
@@ -224,12 +227,18 @@ class _Phase(AbstractPhase):
             self._initial |= {f"layer.{i}.{part}": tensor for part, tensor in new.items()}
         self._sparse = tuple(name for name in self._initial if name.endswith((".tau", ".past")))
 
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        """Small numbers are zero when the network answers, as they will be when the task has been learned."""
+        plain = {name: value for name, value in weights.items() if name.startswith("head.")}
+        for i in range(self._depth):
+            tau = weights[f"layer.{i}.tau"]
+            tau = tau if dropout is not None else prune(tau, self._method.l1)
+            plain[f"layer.{i}.weight"] = kernel(weights[f"layer.{i}.sigma"], weights[f"layer.{i}.mask"], tau)
+            plain[f"layer.{i}.bias"] = weights[f"layer.{i}.bias"]
+        return super().answer(plain, dropout)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, self._plain(weights, prune_to=None), batch.x, dropout=dropout)
-        return F.cross_entropy(logits, batch.labels) + self._penalty(weights)
+        return super().loss(weights, batch, dropout) + self._penalty(weights)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
         """Numbers at zero: only what of their gradient exceeds ``l1``."""
@@ -245,22 +254,6 @@ class _Phase(AbstractPhase):
         for name in self._sparse:
             tau = weights[name]
             tau.masked_fill_(tau * self._orthant[name] <= 0, 0.0)  # what is not a number stays, to be noticed
-
-    def accuracy(self, weights: Named) -> float:
-        plain = self._plain(weights, prune_to=self._method.l1)
-        return share_right(lambda x: run(self._setup.net, plain, x), self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._depth)
-
-    def _plain(self, weights: Named, *, prune_to: float | None) -> dict[str, Tensor]:
-        plain = {name: value for name, value in weights.items() if name.startswith("head.")}
-        for i in range(self._depth):
-            tau = weights[f"layer.{i}.tau"]
-            tau = tau if prune_to is None else prune(tau, prune_to)
-            plain[f"layer.{i}.weight"] = kernel(weights[f"layer.{i}.sigma"], weights[f"layer.{i}.mask"], tau)
-            plain[f"layer.{i}.bias"] = weights[f"layer.{i}.bias"]
-        return plain
 
     def _penalty(self, weights: Named) -> Tensor:
         """What is added to the cross-entropy; see APD."""

@@ -28,7 +28,7 @@ steps. The group norm of d weights has the usual factor sqrt(d). L1 and L2 norms
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -37,11 +37,12 @@ from torch import Tensor
 
 from lasem.baselines import den_units as units
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
+from lasem.training import Fitted, Named, Plan, Step
 
 
 @final
@@ -59,15 +60,17 @@ class DEN(AbstractMethod):
     l1: float = 0.1
     """Strength of the L1 norm of the first task, of the head alone, and of a task's own weights; not negative."""
     l2: float = 1e-4
-    """Strength of l2 / 2 ||W||^2 in the first task and the retraining; not negative."""
+    """Strength of l2 / 2 ||W||^2 in the first task, and in later ones while selected weights are retrained; not
+    negative."""
     group_lasso: float = 0.25
-    """Strength of the norm of each new unit's incoming weights in the expansion; not negative."""
+    """Strength of the norm of each new unit's incoming weights while the network is expanded; not negative."""
     drift_penalty: float = 0.5
-    """Strength of drift_penalty / 2 ||W - W^(t-1)||^2 in the retraining; not negative."""
+    """Strength of drift_penalty / 2 ||W - W'||^2 while selected weights are retrained, W' being those before the task;
+    not negative."""
     num_new_units: int = 16
     """Units that an expansion adds to each block before useless ones are removed; at least 1."""
     new_deviation: float = 0.005
-    """Standard deviation at which the edges of new units start; positive. It is small so that the network starts from
+    """Standard deviation at which the weights of new units start; positive. It is small so that the network starts from
     what it did, and so that the group norm can bring units to 0 within the epochs of the expansion."""
     loss_threshold: float = 0.01
     """The network is expanded if the retraining's mean loss in its last epoch (cross-entropy, nats) is above this; not
@@ -75,11 +78,12 @@ class DEN(AbstractMethod):
     split_threshold: float = 0.1
     """A unit is split if its incoming weights have moved further than this, in L2 norm; not negative."""
     head_share: float = 0.2
-    """Share of ``TrainingConfig.epochs`` in which a later task's head is trained alone, rounded up; above 0."""
+    """Share of the training's epochs in which a later task's head is trained alone, rounded up; above 0."""
     expand_share: float = 0.2
-    """Share for the expansion, above 0; the last phase has it too if there is none. The retraining has the rest."""
+    """Share of the epochs for the expansion, above 0; the last phase has it too if there is none. The retraining of
+    selected weights has what the other shares leave."""
     last_share: float = 0.2
-    """Share for the last phase, above 0."""
+    """Share of the epochs for the last phase, in which what is the task's alone is trained once more; above 0."""
 
     def __post_init__(self) -> None:
         for setting in ("l1", "l2", "group_lasso", "drift_penalty", "loss_threshold", "split_threshold"):
@@ -109,32 +113,32 @@ class DEN(AbstractMethod):
 
     def _later(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """[Yoon2018]_ Algorithms 2 to 4."""
-        net, training, on = setup.net, setup.training, setup.device
-        before = {name: value for name, value in model.shared.items() if name.startswith("layer.")}
+        net = setup.net
+        before, _ = shared_and_own(model.shared)
         num_before = units.num_units(net, before)
         finished: list[Fitted] = []
 
-        head = {name: value.to(on) for name, value in _initial_head(setup, task.num_classes, num_before[-1]).items()}
-        part = _part(training, self.head_share)
-        phase = _Phase(task, setup, {**before, **head}, dict.fromkeys(head), config=part, title="head", l1=self.l1)
-        finished.append((yield phase))
-        weights = phase.kept(finished[-1])
+        def trained(phase: _Phase) -> Plan[dict[str, Tensor]]:
+            finished.append((yield phase))
+            return phase.kept(finished[-1])
 
-        inside = units.within(net, weights, units.select(net, weights))
-        part = _part(training, 1 - self.head_share - self.expand_share - self.last_share)
+        head = _initial_head(setup, task.num_classes, num_before[-1])
+        start = {**before, **head}
+        phase = _Phase(task, setup, start, dict.fromkeys(head), title="head", share=self.head_share, l1=self.l1)
+        weights = yield from trained(phase)
+
         phase = _Phase(
             task,
             setup,
             weights,
-            inside,
-            config=part,
+            units.within(net, weights, units.select(net, weights)),
             title="retraining",
+            share=1 - self.head_share - self.expand_share - self.last_share,
             l2=self.l2,
             drift_penalty=self.drift_penalty,
             anchor=before,
         )
-        finished.append((yield phase))
-        weights = phase.kept(finished[-1])
+        weights = yield from trained(phase)
 
         share = self.last_share + self.expand_share
         if finished[-1].last_loss > self.loss_threshold:
@@ -142,28 +146,25 @@ class DEN(AbstractMethod):
             weights = units.expand(net, weights, self.num_new_units)
             new = units.added(net, weights, num_before)
             weights |= {name: self._start(name, new[name], weights[name], setup) for name in new if ".weight" in name}
-            part = _part(training, self.expand_share)
             phase = _Phase(
                 task,
                 setup,
                 weights,
                 new,
-                config=part,
                 title="expansion",
+                share=self.expand_share,
                 l1=self.l1,
                 group_lasso=self.group_lasso,
                 num_before=num_before,
             )
-            finished.append((yield phase))
-            weights = phase.kept(finished[-1])
+            weights = yield from trained(phase)
             weights = units.keep(net, weights, units.useful(net, weights, num_before))
 
         drifted = [rho > self.split_threshold for rho in units.drift(net, weights, before)]
         weights = units.split(net, weights, before, drifted)
         own = {**units.added(net, weights, num_before), **dict.fromkeys(head)}
-        phase = _Phase(task, setup, weights, own, config=_part(training, share), title="last", l1=self.l1)
-        finished.append((yield phase))
-        return _learned(model, task, setup, phase.kept(finished[-1]), finished)
+        weights = yield from trained(_Phase(task, setup, weights, own, title="last", share=share, l1=self.l1))
+        return _learned(model, task, setup, weights, finished)
 
     def _start(self, name: str, new: Tensor, weight: Tensor, setup: Setup) -> Tensor:
         """A weight with fresh values where the mask says that it is new."""
@@ -179,18 +180,12 @@ def _initial_head(setup: Setup, num_classes: int, num_units: int) -> dict[str, T
     return {f"head.{name}": value for name, value in initial.items()}
 
 
-def _part(training: TrainingConfig, share: float) -> TrainingConfig:
-    """The same training for a share of its epochs, rounded up."""
-    return replace(training, epochs=max(1, math.ceil(share * training.epochs - 1e-9)))  # 1 - .2 - .2 - .2 is not .4
-
-
 def _learned(model: Model, task: Task, setup: Setup, weights: Named, finished: Sequence[Fitted]) -> Learned:
     """Stamp the units that are new, and put the head apart."""
-    shared = {name: value for name, value in weights.items() if name.startswith("layer.")}
+    shared, own = shared_and_own(weights)
     for i, num in enumerate(units.num_units(setup.net, shared)):
         stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
         shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
-    own = {name: value for name, value in weights.items() if name.startswith("head.")}
     epochs = [fitted.num_epochs for fitted in finished]
     kept = finished[-1].kept(setup.training.restore_best)
     learned = model.having(shared=shared, own={**model.own, task.name: own})
@@ -198,7 +193,7 @@ def _learned(model: Model, task: Task, setup: Setup, weights: Named, finished: S
 
 
 @final
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     """Trains some edges of a network with the penalties that are not 0; the others keep their bits."""
 
     def __init__(
@@ -208,8 +203,8 @@ class _Phase(AbstractPhase):
         start: Named,
         trained: Mapping[str, Tensor | None],
         *,
-        config: TrainingConfig | None = None,
         title: str = "",
+        share: float = 1.0,
         l1: float = 0.0,
         l2: float = 0.0,
         drift_penalty: float = 0.0,
@@ -224,8 +219,8 @@ class _Phase(AbstractPhase):
             setup: network, training, device.
             start: of the whole network.
             trained: names of the tensors that are trained, each with the mask of its numbers that are; None for all.
-            config: how to train, if not as the setup says.
             title: of the phase.
+            share: of the epochs of the setup's training, rounded up.
             l1: strength of the L1 norm of the weights.
             l2: strength of half the squared L2 norm of the weights.
             drift_penalty: strength of half the squared distance from the anchor.
@@ -233,15 +228,13 @@ class _Phase(AbstractPhase):
             group_lasso: strength of the group norm.
             num_before: units of each block that are no groups.
         """
-        self.task, self.config, self.title = task, config or setup.training, title
-        self._setup = setup
         self._start = {name: value.to(setup.device) for name, value in start.items()}
         self._masks = {name: mask for name, mask in trained.items() if mask is None or bool(mask.any())}
+        super().__init__(task, setup, {name: self._start[name] for name in self._masks})
+        epochs = max(1, math.ceil(share * self.config.epochs - 1e-9))  # 1 - .2 - .2 - .2 is not .4
+        self.config, self.title = replace(self.config, epochs=epochs), title
         self._l1, self._l2, self._drift_penalty, self._anchor = l1, l2, drift_penalty, anchor or {}
         self._group_lasso, self._num_before = group_lasso, num_before
-
-    def initial(self) -> dict[str, Tensor]:
-        return {name: self._start[name] for name in self._masks}
 
     def whole(self, weights: Named) -> dict[str, Tensor]:
         """The network with what is trained in its place; the gradient reaches nothing else."""
@@ -254,13 +247,8 @@ class _Phase(AbstractPhase):
         """The network to go on with."""
         return self.whole(fitted.kept(self.config.restore_best).weights)
 
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, self.whole(weights), batch.x, dropout=dropout)
-        return torch.nn.functional.cross_entropy(logits, batch.labels)
-
-    def accuracy(self, weights: Named) -> float:
-        whole = self.whole(weights)
-        return share_right(lambda x: run(self._setup.net, whole, x), self.task.valid, self._setup.device)
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        return super().answer(self.whole(weights), dropout)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
         """Add the smooth penalties' gradients; the loss, which the threshold is compared with, is without them."""
@@ -282,6 +270,3 @@ class _Phase(AbstractPhase):
             for i, first in enumerate(self._num_before):
                 weight, bias = weights[f"layer.{i}.weight"], weights[f"layer.{i}.bias"]
                 units.group_soft_threshold_(weight, bias, first, step.learning_rate * self._group_lasso)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)

@@ -11,26 +11,24 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.nets import Net
 from lasem.training import (
-    AbstractPhase,
     Batch,
     FisherKind,
     Fitted,
+    Guard,
     Named,
     Plan,
     Quadratic,
-    Seen,
     directions_of,
     part_of,
-    share_right,
     squared_gradients,
     with_term,
 )
@@ -54,11 +52,12 @@ class EWC(AbstractMethod):
     """Weight of the penalty; not negative. It is not portable between ways to compute the importances: this one is for
     exact ones, a mean over images."""
     fisher: FisherKind = "exact"
-    """How the squared derivatives of log p(y | x) are weighed over the labels y, for every image by itself: by
-    p(y | x), which is the definition; for one label drawn from p(y | x); for the true label (see ``FisherKind``)."""
+    """How importances, squared derivatives of log p(y | x) for every image by itself, count the labels y: by p(y | x),
+    which is the definition (``exact``); one label drawn from p(y | x) (``sampled``); the true label (``empirical``)."""
     form: Literal["separate", "online"] = "separate"
     """``separate``: one quadratic term for each earlier task; their sum is kept as one quadratic, which is the same.
-    ``online``: one term around the latest weights, with importances F <- decay F + F_i ([Schwarz2018]_)."""
+    ``online``: one term around the latest weights, whose importances are ``decay`` times those so far plus the latest
+    task's ([Schwarz2018]_)."""
     decay: float = 1.0
     """What the ``online`` form keeps of the importances with every task; in [0, 1]."""
     num_samples: int = 0
@@ -74,10 +73,10 @@ class EWC(AbstractMethod):
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """One phase; then the importances of the shared weights are added up."""
         layers = model.shared or initial_layers(setup)
-        fitted: Fitted = yield _Phase(self, model, task, setup, {**layers, **initial_head(setup, task.num_classes)})
+        start = {**layers, **initial_head(setup, task.num_classes)}
+        fitted: Fitted = yield _Phase(self.guard(model.memory), task, setup, start)
         kept = fitted.kept(setup.training.restore_best)
-        shared = {name: value for name, value in kept.weights.items() if name.startswith("layer.")}
-        own = {name: value for name, value in kept.weights.items() if name.startswith("head.")}
+        shared, own = shared_and_own(kept.weights)
         memory = self.consolidate(model.memory, self.importances(shared, own, task, setup), shared)
         learned = Model(shared, {**model.own, task.name: own}, memory)
         return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
@@ -125,14 +124,9 @@ class EWC(AbstractMethod):
         total = {name: self.decay * before.importance[name] + value for name, value in importances.items()}
         return Quadratic(total, {name: weights[name] for name in importances}, before.constant).named()
 
-    def penalty(self, memory: Named, weights: Named) -> Tensor:
-        """strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, a scalar.
-
-        Args:
-            memory: what ``consolidate`` gave.
-            weights: by name; those that memory does not know, such as heads, are free.
-        """
-        return self.strength / 2 * Quadratic.from_named(memory).value(weights)
+    def guard(self, memory: Named) -> Guard:
+        """The penalty strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, from what ``consolidate`` gave."""
+        return Guard(quadratic=Quadratic.from_named(memory) if memory else None, strength=self.strength)
 
     def _images(self, task: Task, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels that importances are computed from."""
@@ -145,23 +139,13 @@ class EWC(AbstractMethod):
                 return
 
 
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     """Cross-entropy and the penalty."""
 
-    def __init__(self, method: EWC, model: Model, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._model, self._setup, self._initial = method, model, setup, initial
-
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
+    def __init__(self, guard: Guard, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
+        super().__init__(task, setup, initial)
+        self._guard = guard
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, weights, batch.x, dropout=dropout)
-        loss = F.cross_entropy(logits, batch.labels)
-        return loss + self._method.penalty(self._model.memory, weights) if self._model.memory else loss
-
-    def accuracy(self, weights: Named) -> float:
-        return share_right(lambda x: run(self._setup.net, weights, x), self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
+        loss, penalty = super().loss(weights, batch, dropout), self._guard.penalty(weights)
+        return loss if penalty is None else loss + penalty

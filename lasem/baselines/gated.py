@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.nets import ConvBlock, Head, Net, Weights
 from lasem.nets.initial import initial_weight
-from lasem.training import EVALUATION_BATCH, AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, part_of, share_right
+from lasem.training import EVALUATION_BATCH, Batch, Fitted, Named, Plan, Step, part_of
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
@@ -51,9 +52,9 @@ class ChannelGated(AbstractMethod):
     name: ClassVar[str] = "gated"
 
     sparsity: float = 8.0
-    """Weight of the sparsity term; not negative. Too little, and the first task freezes every channel; too much, and
-    all gates close. The right weight grows as tasks get fewer steps: 0.5 and less is usual for thousands of images a
-    class."""
+    """Weight of the share of open gates in the loss; not negative. Too little, and the first task freezes every
+    channel; too much, and all gates close. The right weight grows as tasks get fewer steps: 0.5 and less is usual for
+    thousands of images a class."""
     dense_share: float = 0.3
     """Share of a task's epochs before the sparsity term sets in, so that gates do not close before features are
     learned; in [0, 1]."""
@@ -61,7 +62,7 @@ class ChannelGated(AbstractMethod):
     """A channel is frozen if its gate is open on more than this share of the validation images; in [0, 1]. 0 as in the
     paper: whatever was open once is kept. More forgets, and leaves more channels to later tasks."""
     opening: float = 3.0
-    """Bias of fresh gates, of which the sigmoid is open in training: at 0 they are the toss of a coin, which a few
+    """Bias with which gates start; positive: rather open. At 0 they are the toss of a coin in training, which a few
     hundred images do not get over. The paper does not say how gates start."""
     gate_step: float = 10.0
     """Step size of gates, relative to other weights'; positive. 1 as published; a few hundred steps of 5e-4, all that
@@ -69,7 +70,7 @@ class ChannelGated(AbstractMethod):
     hidden: int = 16
     """Units of a gate's hidden layer; at least 1."""
     temperature: float = 2 / 3
-    """Of the sigmoid whose gradient stands in for the step's; positive."""
+    """Of the sigmoid whose gradient stands in for that of a gate's step from closed to open; positive."""
 
     def __post_init__(self) -> None:
         check_range("ChannelGated.sparsity", self.sparsity, least=0)
@@ -87,7 +88,7 @@ class ChannelGated(AbstractMethod):
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _Phase(self, task, setup, initial, frozen)
         kept = fitted.kept(setup.training.restore_best)
-        shared, own = _shared_and_own(kept.weights)
+        shared, own = shared_and_own(kept.weights)
         memory = {}
         for i, rate in enumerate(firing_rates(setup.net, kept.weights, task.valid, setup.device)):
             used = rate > self.threshold
@@ -136,11 +137,11 @@ class LasemChannelGated(AbstractMethod):
     name: ClassVar[str] = "gated_lasem_compat"
 
     sparsity: float = 100.0
-    """Weight of mean_l mean_x mean_k |g_k|, which no gradient changes; not negative."""
+    """Weight of the mean size of the gates' factors in the loss, which no gradient changes; not negative."""
     hidden: int = 256
     """Units of a gate's hidden layer, which reads the layer's whole input; at least 1."""
     temperature: float = 0.1
-    """Of the softmax; positive."""
+    """Of the softmax over a layer's channels that is its gate; positive."""
 
     def __post_init__(self) -> None:
         check_range("LasemChannelGated.sparsity", self.sparsity, least=0)
@@ -153,7 +154,7 @@ class LasemChannelGated(AbstractMethod):
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _LasemPhase(self, task, setup, initial)
         kept = fitted.kept(setup.training.restore_best)
-        shared, own = _shared_and_own(kept.weights)
+        shared, own = shared_and_own(kept.weights)
         learned = model.having(shared=shared, own={**model.own, task.name: own})
         return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
 
@@ -280,32 +281,28 @@ def _rows(name: str, weight: Tensor, frozen: Named) -> Tensor:
     return frozen[name.split(".")[1]].view(-1, *[1] * (weight.dim() - 1))
 
 
-def _shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    shared = {name: value for name, value in weights.items() if name.startswith("layer.")}
-    return shared, {name: value for name, value in weights.items() if name not in shared}
-
-
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     """Layers, gates and head at once; frozen channels stay."""
 
     def __init__(
         self, method: ChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor], frozen: Named
     ) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._setup, self._initial = method, setup, initial
+        super().__init__(task, setup, initial)
+        self._method = method
         layers = (name for name in initial if name.startswith("layer."))
         self._frozen = {name: _rows(name, initial[name], frozen) for name in layers} if frozen else {}
         self._sparse = False
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
 
     def scale(self, name: str) -> float:
         return self._method.gate_step if name.startswith("gate.") else 1.0
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._sparse = epoch >= self._method.dense_share * self.config.epochs
+
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        gate = decided(weights)
+        return lambda x: run_gated(self._setup.net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         def gate(i: int, x: Tensor) -> Tensor:
@@ -322,10 +319,6 @@ class _Phase(AbstractPhase):
         loss = F.cross_entropy(logits, batch.labels)
         return loss + self._method.sparsity * mean_open(factors) if self._sparse else loss
 
-    def accuracy(self, weights: Named) -> float:
-        net, gate = self._setup.net, decided(weights)
-        return share_right(lambda x: run_gated(net, weights, x, gate)[0], self.task.valid, self._setup.device)
-
     def change_gradients(self, weights: Named, step: Step) -> None:
         for name, frozen in self._frozen.items():
             gradient = weights[name].grad
@@ -340,33 +333,25 @@ class _Phase(AbstractPhase):
             for name, frozen in self._frozen.items():
                 weights[name].copy_(torch.where(frozen, self._initial[name], weights[name]))
 
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
-
 
 def mean_open(factors: Sequence[Tensor]) -> Tensor:
     """1 / L sum_l mean_x |g_l(x)|_1 / c_l of L layers' factors (B, c_l)."""
     return torch.stack([factor.abs().mean() for factor in factors]).mean()
 
 
-class _LasemPhase(AbstractPhase):
+class _LasemPhase(NetworkPhase):
     """Layers, gates and head at once."""
 
     def __init__(self, method: LasemChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._setup, self._initial = method, setup, initial
+        super().__init__(task, setup, initial)
+        self._method = method
 
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        net = self._setup.net
+        gate = self._method.gate(net, weights)
+        return lambda x: run_gated(net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         net = self._setup.net
         logits, factors = run_gated(net, weights, batch.x, self._method.gate(net, weights), dropout)
         return F.cross_entropy(logits, batch.labels) + self._method.sparsity * mean_open(factors)
-
-    def accuracy(self, weights: Named) -> float:
-        net, gate = self._setup.net, self._method.gate(self._setup.net, weights)
-        return share_right(lambda x: run_gated(net, weights, x, gate)[0], self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)

@@ -13,19 +13,21 @@ One thing is not the paper's: its step size falls by 3 after 5 epochs without a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, share_right
+from lasem.training import Batch, Fitted, Named, Plan, Step, TrainingConfig
 
 EMBEDDING_BOUND = 6.0
 """Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""
@@ -45,7 +47,8 @@ class HAT(AbstractMethod):
     """Weight of the share of unprotected units that the task uses, the paper's c; not negative. The higher, the more
     units remain for later tasks."""
     max_scale: float = 400.0
-    """Scale of the embeddings at the end of each epoch and wherever the task answers, s_max; at least 1."""
+    """How steep gates are at the end of each epoch and wherever the task answers, the paper's s_max: the higher, the
+    nearer to 0 or 1 they are; at least 1."""
     clip: float = 10000.0
     """Largest norm of a step's gradient, as the authors' code sets it; positive."""
 
@@ -77,8 +80,7 @@ class HAT(AbstractMethod):
         ]
         fitted: Fitted = yield _Phase(self, used, task, setup, start)
         kept = fitted.kept(setup.training.restore_best)
-        shared = {name: value for name, value in kept.weights.items() if name.startswith("layer.")}
-        own = {name: value for name, value in kept.weights.items() if not name.startswith("layer.")}
+        shared, own = shared_and_own(kept.weights)
         last = gates(own, setup.net, self.max_scale)
         used = [torch.maximum(before, gate) for before, gate in zip(used, last, strict=True)]
         memory = {f"used.{i}": layer for i, layer in enumerate(used)}
@@ -173,19 +175,20 @@ def use_of_free_units(layer_gates: Sequence[Tensor], used: Sequence[Tensor]) -> 
     return (open_ * unprotected).sum() / unprotected.sum().clamp_min(torch.finfo(unprotected.dtype).tiny)
 
 
-class _Phase(AbstractPhase):
-    def __init__(self, method: HAT, used: list[Tensor], task: Task, setup: Setup, start: dict[str, Tensor]) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._used, self._setup, self._start = method, used, setup, start
-        self._free = free(setup.net, used)
+class _Phase(NetworkPhase):
+    def __init__(self, method: HAT, used: list[Tensor], task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
+        super().__init__(task, setup, initial)
+        self._method, self._used, self._free = method, used, free(setup.net, used)
         self._batch = 0
         """Position of the next mini-batch in its epoch, which ``loss`` is not told."""
 
-    def initial(self) -> dict[str, Tensor]:
-        return self._start
-
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._batch = 0
+
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        net = self._setup.net
+        last = gates(weights, net, self._method.max_scale)
+        return partial(run_gated, net, weights, layer_gates=last, dropout=dropout)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         now = gates(weights, self._setup.net, self._scale(self._batch))
@@ -210,15 +213,6 @@ class _Phase(AbstractPhase):
         for name, weight in weights.items():
             if name.startswith("embedding."):
                 weight.clamp_(-EMBEDDING_BOUND, EMBEDDING_BOUND)
-
-    def accuracy(self, weights: Named) -> float:
-        net = self._setup.net
-        with torch.no_grad():
-            last = gates(weights, net, self._method.max_scale)
-        return share_right(lambda x: run_gated(net, weights, x, last), self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
 
     def _scale(self, batch: int) -> float:
         return annealed(batch, self.num_batches, self._method.max_scale)

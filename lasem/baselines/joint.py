@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Split, Task, TensorImages
 from lasem.errors import ConfigError
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, TrainingConfig, part_of, share_right
+from lasem.training import Batch, Fitted, Named, Plan, TrainingConfig, part_of, share_right
 
 
 @final
@@ -61,7 +61,7 @@ class Joint(AbstractMethod):
         fitted: Fitted = yield _Phase(task, materials, setup, self._initial(model, task, setup))
         kept = fitted.kept(setup.training.restore_best)
         learned = Model(
-            shared={name: value for name, value in kept.weights.items() if name.startswith("layer.")},
+            shared=shared_and_own(kept.weights)[0],
             own={material.name: part_of(kept.weights, f"task.{k}") for k, material in enumerate(materials)},
             memory={**model.memory, **to_remember(task, len(model.own), setup.device)},
         )
@@ -92,14 +92,11 @@ class _Material(NamedTuple):
     valid: Split
 
 
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     def __init__(self, task: Task, materials: Sequence[_Material], setup: Setup, initial: dict[str, Tensor]) -> None:
-        self.task, self.config = task, setup.training
-        self._materials, self._setup, self._initial = materials, setup, initial
+        super().__init__(task, setup, initial)
+        self._materials = materials
         self._position = {material.name: k for k, material in enumerate(materials)}
-
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
         size, drop_last = self.config.batch_size, self.config.drop_last
@@ -117,27 +114,21 @@ class _Phase(AbstractPhase):
         return sum(self._nums_batches())
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, self._of(weights, self._position[batch.task]), batch.x, dropout=dropout)
-        return torch.nn.functional.cross_entropy(logits, batch.labels)
+        return super().loss(self._of(weights, self._position[batch.task]), batch, dropout)
 
     def accuracy(self, weights: Named) -> float:
         each = []
         for k, material in enumerate(self._materials):
-            answer = partial(run, self._setup.net, self._of(weights, k))
-            each.append(share_right(answer, material.valid, self._setup.device))
+            each.append(share_right(self.answer(self._of(weights, k)), material.valid, self._setup.device))
         return sum(each) / len(each)
 
     @property
     def num_valid(self) -> int:
         return sum(len(material.valid) for material in self._materials)
 
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
-
     def _of(self, weights: Named, k: int) -> dict[str, Tensor]:
         """The plain network of one task."""
-        layers = {name: value for name, value in weights.items() if name.startswith("layer.")}
-        return {**layers, **part_of(weights, f"task.{k}")}
+        return {**shared_and_own(weights)[0], **part_of(weights, f"task.{k}")}
 
     def _nums_batches(self) -> list[int]:
         size, totals = self.config.batch_size, [len(material.train) for material in self._materials]

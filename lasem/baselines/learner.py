@@ -11,7 +11,7 @@ from lasem.baselines import storage
 from lasem.baselines.info import TaskInfo
 from lasem.baselines.method import AbstractMethod, Model, Setup, count
 from lasem.data import Split, Task
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, check_range
 from lasem.learner import AbstractLearner, Images, find_device
 from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
 from lasem.nets import AbstractNet, Net
@@ -45,8 +45,7 @@ class BaselineLearner(AbstractLearner):
             ConfigError: if the method cannot learn with such a network or training, or the seed is negative.
             DeviceError: if the device is not there.
         """
-        if seed < 0:
-            raise ConfigError(f"A seed must be at least 0; got {seed}.")
+        check_range("A seed", seed, least=0)
         if not isinstance(net, Net):
             raise ConfigError(
                 f"Method '{method.name}' looks into the layers of a plain convolutional network (Net); got "

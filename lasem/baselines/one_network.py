@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, share_right
+from lasem.training import Fitted, Plan
 
 
 @final
@@ -41,7 +42,7 @@ class OneNetwork(AbstractMethod):
         for name in output:
             before = model.shared.get(name, fresh[name][:0]).to(setup.device)[: task.num_classes]
             start[name] = torch.cat([before, fresh[name][len(before) :].to(setup.device)])
-        fitted: Fitted = yield _Phase(task, setup, start)
+        fitted: Fitted = yield NetworkPhase(task, setup, start)
         kept = fitted.kept(setup.training.restore_best)
         shared = {name: value for name, value in kept.weights.items() if name not in output}
         own = {name: kept.weights[name] for name in output}
@@ -63,25 +64,6 @@ class OneNetwork(AbstractMethod):
         if self.outputs == "own":
             return run(net, {**model.shared, **own}, x)
         return run(net, model.shared, x)[:, : len(own["outputs"])]
-
-
-class _Phase(AbstractPhase):
-    def __init__(self, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        self.task, self.config = task, setup.training
-        self._setup, self._initial = setup, initial
-
-    def initial(self) -> dict[str, Tensor]:
-        return self._initial
-
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, weights, batch.x, dropout=dropout)
-        return torch.nn.functional.cross_entropy(logits, batch.labels)
-
-    def accuracy(self, weights: Named) -> float:
-        return share_right(lambda x: run(self._setup.net, weights, x), self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
 
 
 def _output_names(net: Net) -> tuple[str, str]:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar, Literal, final
 
@@ -15,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase
 from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, share_right
+from lasem.training import Fitted, Named, Plan, Seen
 
 
 @final
@@ -44,11 +46,13 @@ class ProgNN(AbstractMethod):
     narrower the more there are, and their outputs added up, as in the code of LASEM's authors."""
     reduction: float = 1.0
     """How many times fewer channels an adapter has inside than go into the layer (into a fully-connected layer, or out
-    of it if that is fewer); ``each`` divides by the number of columns as well. At least 1; LASEM's authors take 2."""
+    of it if that is fewer); with ``adapters`` each, the number of columns divides them as well. At least 1; LASEM's
+    authors take 2."""
     alpha_start: float = 0.05
-    """Deviation of the alphas at the start: normal, cut at twice that; above 0."""
+    """Deviation at the start of the factors on what earlier columns give, the paper's alphas: normal, cut at twice
+    that; above 0."""
     head_adapters: Literal["all", "first", "none"] = "all"
-    """Which layers of the head get laterals: ``all`` with the output layer, as in the paper, the ``first``, or
+    """Which layers of the head see earlier columns: ``all`` with the output layer, as in the paper; the ``first``; or
     ``none``, as in the code of LASEM's authors."""
 
     def __post_init__(self) -> None:
@@ -194,24 +198,13 @@ class ProgNN(AbstractMethod):
         return range(1, net.depth + in_head)
 
 
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     def __init__(self, method: ProgNN, columns: Sequence[Named], task: Task, setup: Setup) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._columns, self._setup = method, columns, setup
+        super().__init__(task, setup, method.initial(setup, len(columns), task.num_classes))
+        self._method, self._columns = method, columns
 
-    def initial(self) -> dict[str, Tensor]:
-        return self._method.initial(self._setup, len(self._columns), self.task.num_classes)
-
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = self._method.answer(self._setup.net, self._columns, weights, batch.x, dropout)
-        return F.cross_entropy(logits, batch.labels)
-
-    def accuracy(self, weights: Named) -> float:
-        return share_right(
-            lambda x: self._method.answer(self._setup.net, self._columns, weights, x),
-            self.task.valid,
-            self._setup.device,
-        )
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        return partial(self._method.answer, self._setup.net, self._columns, weights, dropout=dropout)
 
     def seen(self) -> Seen:
         return Seen(self._method.transferred(self._setup.net))

@@ -23,10 +23,20 @@ from torch import Tensor
 
 from lasem.baselines.info import TaskInfo
 from lasem.baselines.method import AbstractMethod, Model
-from lasem.errors import LasemError, StorageError
+from lasem.errors import StorageError
 from lasem.files import checksum, write_file
-from lasem.learner.model_files import FORMAT_VERSION, check_version, read_json, read_tensors, task_name, to_bytes
-from lasem.learner.storage import stored_config
+from lasem.learner.model_files import (
+    FORMAT_VERSION,
+    check_version,
+    damage_told,
+    read_json,
+    read_tensors,
+    remove_files,
+    task_name,
+    to_bytes,
+)
+from lasem.learner.storage import stored_choice, stored_config, stored_seed
+from lasem.learner.task_files import told_of
 from lasem.nets import Net
 from lasem.settings import from_plain, to_plain
 from lasem.training import Named, TrainingConfig
@@ -63,19 +73,19 @@ def save(
     """
     stored = stored_config(directory)
     descriptions = {task.name: _description(task) for task in tasks}
-    before: dict[str, str] = {}
-    if stored is not None:
-        before = {entry["name"]: entry["checksum"] for entry in stored["tasks"]}
-        now = {name: checksum(text) for name, text in list(descriptions.items())[: len(before)]}
-        if stored["net"] != to_plain(net) or "method" not in stored or list(before.items()) != list(now.items()):
-            raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
+    sums = {name: checksum(text) for name, text in descriptions.items()}
+    before = [(entry["name"], entry["checksum"]) for entry in stored["tasks"]] if stored else []
+    if stored and (
+        stored["net"] != to_plain(net) or "method" not in stored or before != list(sums.items())[: len(before)]
+    ):
+        raise StorageError(f"{directory} holds another model. Save into a new folder, or delete that one first.")
     entries: list[dict[str, Any]] = []
-    for name, text in descriptions.items():
+    for number, (name, text) in enumerate(descriptions.items()):
         folder = directory / "tasks" / name
         weights = _write_tensors(folder, "weights", model.own[name])
-        if name not in before:
+        if number >= len(before):
             write_file(folder / "task.json", text)
-        entries.append({"name": name, "checksum": checksum(text), "weights": weights})
+        entries.append({"name": name, "checksum": sums[name], "weights": weights})
     parts = {part: _write_tensors(directory, part, getattr(model, part)) for part in ("shared", "memory")}
     config = {
         "format_version": FORMAT_VERSION,
@@ -87,12 +97,9 @@ def save(
         "tasks": entries,
     }
     write_file(directory / "config.json", json.dumps(config, indent=1) + "\n")
-    used = {parts[part]["file"] for part in parts} | {f"{e['name']}/{e['weights']['file']}" for e in entries}
-    for place in (directory, *(directory / "tasks" / entry["name"] for entry in entries)):
-        for old in place.glob("*-*.safetensors"):
-            name = old.name if place == directory else f"{place.name}/{old.name}"
-            if _FILE.fullmatch(old.name) and name not in used:
-                old.unlink(missing_ok=True)
+    remove_files(directory, _FILE, {entry["file"] for entry in parts.values()})
+    for entry in entries:
+        remove_files(directory / "tasks" / entry["name"], _FILE, {entry["weights"]["file"]})
 
 
 def load(
@@ -109,20 +116,12 @@ def load(
     check_version(directory, config)
     if "method" not in config:
         raise StorageError(f"{directory} holds a model of sharing and search, not a baseline's: use Learner.load.")
-    try:
+    with damage_told(f"{directory} holds no model that can be read"):
         net = from_plain(Net, config["net"], "net")
-        entry = dict(config["method"])
-        name = entry.pop("name")
         if method is None:
-            if name not in METHODS:
-                raise StorageError(
-                    f"The model was saved with the method '{name}', which is not lasem's own: pass method=... to load."
-                )
-            method = from_plain(METHODS[name], entry, "method")
+            method = stored_choice(METHODS, config["method"], "method")
         training = training or from_plain(TrainingConfig, config["training"], "training")
-        seed = int(config["seed"])
-        if seed < 0:
-            raise StorageError(f"Expected a seed of at least 0 in {directory / 'config.json'}; got {seed}.")
+        seed = stored_seed(directory, config)
         method.check(net, training)
         tasks, own = [], {}
         for stored in config["tasks"]:
@@ -134,11 +133,6 @@ def load(
         for info in tasks:
             _try(method, net, model, info, device)
         return StoredBaseline(net, method, training, seed, model, tuple(tasks))
-    except StorageError:
-        raise
-    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        what = f"{error} ({type(error).__name__})"
-        raise StorageError(f"{directory} holds no model that can be read: {what}.") from error
 
 
 def _try(method: AbstractMethod, net: Net, model: Model, info: TaskInfo, device: torch.device) -> None:
@@ -167,19 +161,7 @@ def _description(task: TaskInfo) -> bytes:
 def _read_task(directory: Path, entry: dict[str, Any], net: Net, device: torch.device) -> TaskInfo:
     name = task_name(entry)
     stored = read_json(directory / "tasks" / name / "task.json", entry["checksum"])
-    preprocessing = {
-        key: torch.tensor(stored["preprocessing"][key], dtype=torch.float32, device=device) for key in ("mean", "std")
-    }
-    if any(value.shape != (net.image_shape[0],) for value in preprocessing.values()):
-        raise StorageError(f"Task '{name}' needs one mean and one std for each of {net.image_shape[0]} channels.")
-    return TaskInfo(
-        name=name,
-        classes=tuple(str(c) for c in stored["classes"]),
-        **preprocessing,
-        num_epochs=int(stored["num_epochs"]),
-        valid_accuracy=float(stored["valid_accuracy"]),
-        peak_accuracy=float(stored["peak_accuracy"]),
-    )
+    return TaskInfo(**told_of(stored, name, net, device))
 
 
 def _write_tensors(folder: Path, part: str, tensors: Named) -> dict[str, str]:

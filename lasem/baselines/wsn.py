@@ -15,6 +15,7 @@ each task's own, as its head is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -22,11 +23,12 @@ import torch
 from torch import Tensor
 
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
+from lasem.baselines.phase import NetworkPhase
 from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, part_of, share_right
+from lasem.training import Fitted, Named, Plan, Step, TrainingConfig, part_of
 
 
 @final
@@ -39,7 +41,7 @@ class WSN(AbstractMethod):
     capacity: float = 0.5
     """Share c of each layer's weights that a task uses; above 0, at most 1."""
     score_rate: float = 1.0
-    """Step size of the scores, relative to the weights'; positive."""
+    """Step size of the scores by which weights are chosen, relative to the weights'; positive."""
 
     def __post_init__(self) -> None:
         check_range("WSN.capacity", self.capacity, above=0, most=1)
@@ -123,23 +125,21 @@ def frozen(net: Net, model: Model) -> dict[str, Tensor]:
     return union
 
 
-class _Phase(AbstractPhase):
+class _Phase(NetworkPhase):
     def __init__(
-        self, method: WSN, fixed: dict[str, Tensor], task: Task, setup: Setup, start: dict[str, Tensor]
+        self, method: WSN, fixed: dict[str, Tensor], task: Task, setup: Setup, initial: dict[str, Tensor]
     ) -> None:
-        self.task, self.config = task, setup.training
-        self._method, self._fixed, self._setup, self._start = method, fixed, setup, start
-        self._kernels = kernels(setup.net)
-
-    def initial(self) -> dict[str, Tensor]:
-        return self._start
+        super().__init__(task, setup, initial)
+        self._method, self._fixed, self._kernels = method, fixed, kernels(setup.net)
 
     def scale(self, name: str) -> float:
         return self._method.score_rate if name.startswith("score.") else 1.0
 
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        logits = run(self._setup.net, self._masked(weights), batch.x, dropout=dropout)
-        return torch.nn.functional.cross_entropy(logits, batch.labels)
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        masked = {
+            name: subnetwork(weights[name], weights[f"score.{name}"], self._method.capacity) for name in self._kernels
+        }
+        return super().answer({**weights, **masked}, dropout)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
         """No gradient for weights that an earlier task uses ([Kang2022]_)."""
@@ -147,20 +147,6 @@ class _Phase(AbstractPhase):
             gradient = weights[name].grad
             assert gradient is not None
             gradient.masked_fill_(mask, 0.0)
-
-    def accuracy(self, weights: Named) -> float:
-        with torch.no_grad():
-            masked = self._masked(weights)
-        return share_right(lambda x: run(self._setup.net, masked, x), self.task.valid, self._setup.device)
-
-    def seen(self) -> Seen:
-        return Seen("T" * self._setup.net.depth)
-
-    def _masked(self, weights: Named) -> dict[str, Tensor]:
-        masked = {
-            name: subnetwork(weights[name], weights[f"score.{name}"], self._method.capacity) for name in self._kernels
-        }
-        return {**weights, **masked}
 
 
 def _initial_scores(setup: Setup) -> dict[str, Tensor]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lasem.cli.compare_progress import make_comparison_observer
-from lasem.cli.main import FAILURE, FailedRunError
+from lasem.cli.grid import tell_failures, told
 from lasem.cli.options import (
     COMMON_PARTS,
     add_settings,
@@ -105,29 +103,7 @@ def _refuse_choices(argv: Sequence[str]) -> None:
 def _compare(methods: Sequence[Contestant], directory: Path, workers: int, quiet: bool, argv: Sequence[str]) -> int:
     command = ("lasem", "compare", *argv)
     observer = make_comparison_observer(quiet=quiet, num_workers=workers)
-    try:
-        with observer:
-            compared = compare(methods, directory, num_workers=workers, observer=observer, command=command)
-    except KeyboardInterrupt:
-        if not observer.started:
-            raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
-        raise KeyboardInterrupt(
-            f"Stopped. Nothing finished is lost; go on with the same command: {shlex.join(command)}"
-        ) from None
-    except Exception as error:
-        if not observer.started:
-            raise
-        raise FailedRunError(f"What was learned before is in {directory}.") from error
+    with told(observer, directory, command):
+        compared = compare(methods, directory, num_workers=workers, observer=observer, command=command)
     print_comparison(compared.directory)
-    if not compared.failures:
-        return 0
-    print(f"lasem: {len(compared.failures)} of {compared.num_made} runs failed:", file=sys.stderr)
-    for name, ended in compared.failures.items():
-        print(f"  {name}: {ended.error}", file=sys.stderr)
-    one = shlex.quote(str(compared.directory / next(iter(compared.failures))))
-    print(
-        f"The same command tries them again and leaves what is finished as it is; to see more of one: "
-        f"lasem run --resume {one} --debug",
-        file=sys.stderr,
-    )
-    return FAILURE
+    return tell_failures(compared, compared.directory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from lasem.cli.compare_progress import make_comparison_observer
-from lasem.cli.main import FAILURE, FailedRunError
+from lasem.cli.grid import tell_failures, told
 from lasem.cli.options import COMMON_PARTS, add_settings, explain_unknown, read_entry, read_file
 from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, check_choice, nearest
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.recipes import RECIPES, SCALES, Bench, Recipe
-from lasem.experiments.reproduce import reproduce
+from lasem.experiments.reproduce import RUNS, reproduce
 from lasem.report.recipe import Findings, Grid, recipe_table
 from lasem.settings import read_value
 
@@ -113,27 +112,10 @@ def _reproduce(
 ) -> int:
     command = ("lasem", "reproduce", *argv)
     observer = make_comparison_observer(quiet=quiet, num_workers=workers)
-    try:
-        with observer:
-            made = reproduce(chosen, bench, directory, num_workers=workers, observer=observer, command=command)
-    except KeyboardInterrupt:
-        if not observer.started:
-            raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
-        raise KeyboardInterrupt(
-            f"Stopped. Nothing finished is lost; go on with the same command: {shlex.join(command)}"
-        ) from None
-    except Exception as error:
-        if not observer.started:
-            raise
-        raise FailedRunError(f"What was learned before is in {directory}.") from error
+    with told(observer, directory, command):
+        made = reproduce(chosen, bench, directory, num_workers=workers, observer=observer, command=command)
     _print(made.findings, made.pages)
-    if not made.compared.failures:
-        return 0
-    print(f"lasem: {len(made.compared.failures)} of {made.compared.num_made} runs failed:", file=sys.stderr)
-    for run, ended in made.compared.failures.items():
-        print(f"  {run}: {ended.error}", file=sys.stderr)
-    print("The same command tries them again and leaves what is finished as it is.", file=sys.stderr)
-    return FAILURE
+    return tell_failures(made.compared, directory / RUNS)
 
 
 def _print(findings: dict[str, Findings], pages: dict[str, Path]) -> None:

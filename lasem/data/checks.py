@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from lasem.errors import ConfigError, DataError, check_range
 
 
@@ -33,6 +35,16 @@ def check_unique(names: Sequence[str], what: str) -> None:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"Expected a different name for each {what}; these come more than once: {', '.join(twice)}.")
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str = "") -> None:
+    """Raise DataError for a label that is no class's number; ``where`` says in brackets which labels these are."""
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"Expected labels from 0 to {num_classes - 1}, one for each of {num_classes} classes{where}; got "
+            f"{int(outside[0])}."
+        )
 
 
 def check_image_settings(kind: str, image_size: int | None, channels: int) -> None:

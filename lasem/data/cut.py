@@ -6,19 +6,16 @@ on the number of tasks that were asked for, and for a class not on the task that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_count, check_unique
-from lasem.data.images import AbstractImages, SelectedImages
+from lasem.data.checks import check_count, check_labels, check_unique
 from lasem.data.seeds import child_generator
-from lasem.data.split import STANDARDISE, Standardise, make_splits
-from lasem.data.stream import TaskStream
-from lasem.data.task import Task
+from lasem.data.split import STANDARDISE, Standardise
 from lasem.errors import ConfigError, DataError, check_choice
 
 TRAIN: Final = 0
@@ -86,7 +83,7 @@ def cut(
         DataError: if a class that is drawn has too few images, or there are labels without a class.
         ConfigError: if there are too few classes for the tasks.
     """
-    check_classes(labels, class_names)
+    _check_classes(labels, class_names)
     present = torch.unique(labels)
     num_tasks = _num_tasks(settings, len(present))
     drawn = present[torch.randperm(len(present), generator=child_generator(seed, _CLASSES))]
@@ -106,7 +103,7 @@ def cut_classes(
 
     A class has the same images in every task that it is in.
     """
-    check_classes(labels, class_names)
+    _check_classes(labels, class_names)
     groups = labels * len(PARTS) + parts
     sizes = groups.bincount(minlength=len(class_names) * len(PARTS)).tolist()
     by_group = torch.split(groups.argsort(stable=True), sizes)
@@ -137,53 +134,10 @@ def cut_classes(
     return tuple(tasks)
 
 
-def check_classes(labels: Tensor, class_names: Sequence[str]) -> None:
+def _check_classes(labels: Tensor, class_names: Sequence[str]) -> None:
     """Raise DataError for a label without a class, or a class name that comes twice."""
     check_unique(class_names, "class")
-    outside = labels[(labels < 0) | (labels >= len(class_names))]
-    if len(outside):
-        raise DataError(
-            f"Expected labels from 0 to {len(class_names) - 1}, one for each of {len(class_names)} classes; got "
-            f"{int(outside[0])}."
-        )
-
-
-def used_positions(cuts: Sequence[TaskCut]) -> Tensor:
-    """Give the positions that some task uses, ascending: no other image needs to be decoded."""
-    positions: Tensor = torch.unique(torch.cat([of_part for task in cuts for of_part in task.positions]))
-    return positions
-
-
-def stream_of_cuts(
-    cuts: Sequence[TaskCut],
-    images: AbstractImages,
-    positions: Tensor,
-    *,
-    name: str,
-    standardise: Standardise,
-    look_at: Callable[[AbstractImages], None] | None = None,
-) -> TaskStream:
-    """Make the stream of tasks called ``name-0``, ``name-1``, ...
-
-    Args:
-        cuts: the tasks.
-        images: those at ``positions`` of the data set, in this order.
-        positions: ascending; all that a task uses are among them.
-        name: of the stream.
-        standardise: see CutSettings.
-        look_at: called with all images of a task before it is given out.
-    """
-
-    def task_at(index: int) -> Task:
-        task = cuts[index]
-        train, valid, test = (SelectedImages(images, torch.searchsorted(positions, part)) for part in task.positions)
-        if look_at is not None:
-            for part in (train, valid, test):
-                look_at(part)
-        splits = make_splits((train, task.labels[0]), (valid, task.labels[1]), (test, task.labels[2]), standardise)
-        return Task(f"{name}-{index}", task.classes, *splits)
-
-    return TaskStream.made_by(task_at, name=name, num_tasks=len(cuts))
+    check_labels(labels, len(class_names))
 
 
 def _num_tasks(settings: CutSettings, num_classes: int) -> int:

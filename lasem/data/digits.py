@@ -9,6 +9,7 @@ apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, final
 
 import torch
@@ -144,6 +145,7 @@ def _drawn(pool: Tensor, count: int | None, generator: torch.Generator) -> Tenso
     return pool[torch.randperm(len(pool), generator=generator)][:count]
 
 
+@cache
 def _load() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 

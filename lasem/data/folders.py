@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lasem.data.checks import check_image_settings
-from lasem.data.cut import TRAIN, CutSettings, cut, stream_of_cuts, used_positions
+from lasem.data.cut import TRAIN, CutSettings
 from lasem.data.decode import Channels
-from lasem.data.images import AbstractImages, FileImages, TensorImages, in_chunks
+from lasem.data.images import AbstractImages, FileImages, TensorImages
 from lasem.data.labelled import Labelled
 from lasem.data.names import SPLIT_NAMES, existing_path, stream_name
 from lasem.data.stream import AbstractReader, TaskStream
@@ -48,18 +48,7 @@ class FolderReader(CutSettings, AbstractReader):
 
     def open(self, seed: int) -> TaskStream:
         """See AbstractReader. Reads the header of every image that a task uses, and decodes what fits into memory."""
-        found = self.labelled()
-        cuts = cut(self, found.labels, found.parts, found.class_names, seed)
-        used = used_positions(cuts)
-        images = found.take(used)
-        return stream_of_cuts(
-            cuts,
-            images,
-            used,
-            name=stream_name(existing_path(self.path)),
-            standardise=self.standardise,
-            look_at=_decode_all if isinstance(images, FileImages) else None,
-        )
+        return self.labelled().disjoint(self, seed, stream_name(existing_path(self.path)))
 
     def labelled(self) -> Labelled:
         """Every image's class and split; no image is opened yet."""
@@ -77,12 +66,6 @@ class FolderReader(CutSettings, AbstractReader):
         files = FileImages(paths, channels=self.channels, size=self.image_size)
         fits = len(files) * int(np.prod(files.shape)) <= self.memory_limit_mb * 2**20
         return TensorImages(files.take(torch.arange(len(files)))) if fits else files
-
-
-def _decode_all(images: AbstractImages) -> None:
-    """Find a damaged file before its task is trained, not at its end."""
-    for _ in in_chunks(images):
-        pass
 
 
 def _folders_in(folder: Path) -> list[Path]:

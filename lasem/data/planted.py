@@ -49,7 +49,7 @@ class PlantedReader(AbstractReader):
     num_classes: int = 4
     """Answers of each task."""
     train_per_class: int = 20
-    """Training images of each class; more of them are the same and others."""
+    """Training images of each class; a larger number keeps those of a smaller one and adds others."""
     valid_per_class: int = 10
     """Validation images of each class."""
     test_per_class: int = 50

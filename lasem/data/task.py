@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_unique
+from lasem.data.checks import check_labels, check_unique
 from lasem.data.images import TensorImages, as_images, as_labels
 from lasem.data.split import Split, Standardise, make_splits
 from lasem.errors import DataError, nearest
@@ -49,7 +49,7 @@ class Task:
                     f"Task '{self.name}' needs images of one shape: those of 'train' are {self.image_shape} (channels, "
                     f"height, width), those of '{part}' {split.images.shape}. Resize or convert one of them."
                 )
-            _check_labels(split.labels, len(self.classes), f"task '{self.name}', split '{part}'")
+            check_labels(split.labels, len(self.classes), f" (task '{self.name}', split '{part}')")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -76,7 +76,7 @@ class Task:
 
     def names_of(self, labels: Tensor) -> list[str]:
         """Give the class name of each label."""
-        _check_labels(labels, len(self.classes), f"task '{self.name}'")
+        check_labels(labels, len(self.classes), f" (task '{self.name}')")
         return [self.classes[label] for label in labels.tolist()]
 
     @classmethod
@@ -158,15 +158,6 @@ def _numbered(labels: Sequence[str], classes: Sequence[str], where: str) -> list
             f"Expected only the classes {', '.join(classes)} ({where}); got '{unknown}'.{nearest(unknown, classes)}"
         )
     return [position[label] for label in labels]
-
-
-def _check_labels(labels: Tensor, num_classes: int, where: str) -> None:
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if len(outside):
-        raise DataError(
-            f"Expected labels from 0 to {num_classes - 1}, one for each of {num_classes} classes ({where}); got "
-            f"{int(outside[0])}."
-        )
 
 
 def _positions(labels: Tensor, numbers: Tensor, where: str) -> Tensor:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.data.cut import PARTS, TRAIN, CutSettings, cut, stream_of_cuts
-from lasem.data.images import TensorImages
+from lasem.data.cut import PARTS, TRAIN, CutSettings
+from lasem.data.images import SelectedImages, TensorImages
+from lasem.data.labelled import Labelled
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.data.task import pair
 from lasem.errors import DataError
@@ -71,8 +72,6 @@ class TensorReader(CutSettings, AbstractReader):
         if class_names is None:
             known, all_labels = torch.unique(all_labels, return_inverse=True)
             class_names = [str(number) for number in known.tolist()]
-        cuts = cut(self, all_labels, torch.cat(parts), class_names, seed)
-        joined = images[0] if len(images) == 1 else torch.cat(images)
-        return stream_of_cuts(
-            cuts, TensorImages(joined), torch.arange(len(joined)), name=self.stream_name, standardise=self.standardise
-        )
+        joined = TensorImages(images[0] if len(images) == 1 else torch.cat(images))
+        found = Labelled(all_labels, torch.cat(parts), class_names, lambda used: SelectedImages(joined, used))
+        return found.disjoint(self, seed, self.stream_name)

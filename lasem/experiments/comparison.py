@@ -234,7 +234,7 @@ def _check(methods: Sequence[Contestant]) -> int | None:
             ExperimentConfig.from_yaml(method.config.to_yaml())  # as its process will read it
         except ConfigError as error:
             raise ConfigError(f"{method.label}: {error}") from error
-    return check([method.config for method in methods])
+    return check([method.config for method in methods]).num_tasks
 
 
 def _jobs(methods: Sequence[Contestant], path: Path, command: Sequence[str]) -> tuple[list[Job], list[str]]:

@@ -16,7 +16,7 @@ from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.learner import PROTECTIONS, AbstractProtection, Unprotected
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, AbstractSelection
-from lasem.settings import first_missing, from_plain, read_value, settings_of, to_plain, type_hints
+from lasem.settings import first_missing, flat, from_plain, read_value, settings_of, to_plain, type_hints
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 
@@ -178,19 +178,8 @@ def starting_values(part: str, preset: str, method: AbstractMethod | type[Abstra
 
 def differences(one: ExperimentConfig, other: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """The settings in which two configurations differ: (name, value in the one, value in the other)."""
-    flat = [_flat(config.to_plain()) for config in (one, other)]
-    return [
-        (name, flat[0].get(name), flat[1].get(name))
-        for name in (flat[0] | flat[1])
-        if flat[0].get(name) != flat[1].get(name)
-    ]
-
-
-def _flat(plain: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part, value in plain.items():
-        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
-    return found
+    ours, theirs = flat(one.to_plain()), flat(other.to_plain())
+    return [(name, ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)]
 
 
 def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) -> Any:

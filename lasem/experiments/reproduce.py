@@ -20,7 +20,8 @@ from lasem.report.recipe import Findings, Page, load_panel, write_recipe
 INDEX = "reproduce.json"
 """A folder that holds this file holds recipes' pages and runs."""
 
-_RUNS = "runs"
+RUNS = "runs"
+"""Where the runs are, in such a folder."""
 
 
 @final
@@ -64,7 +65,7 @@ def reproduce(
     first = next(iter(merged.values()))[0].config
     about = environment.describe(find_device(first.device), command, None)
     compared = compare_all(
-        [(methods, path / _RUNS / key) for key, methods in merged.items()],
+        [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,
         num_workers=num_workers,
         observer=observer,
@@ -123,7 +124,7 @@ def draw(directory: Path, name: str) -> tuple[Path, Findings]:
             key=panel["key"],
             title=panel["title"],
             stands_for=panel["stands_for"],
-            folder=f"{_RUNS}/{panel['key']}",
+            folder=f"{RUNS}/{panel['key']}",
             labels=panel["methods"],
             seeds=entry["seeds"],
         )

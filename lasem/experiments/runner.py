@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from lasem.data import TaskStream
 from lasem.errors import ConfigError, DataError, StorageError
 from lasem.experiments import environment, folder
 from lasem.experiments.config import ExperimentConfig
@@ -47,8 +48,8 @@ def run(
     """
     observer = observer or Observer()
     with _threads(config.threads):
-        num_tasks = check([config])
-        about = environment.describe(find_device(config.device), command, num_tasks)
+        opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
+        about = environment.describe(find_device(config.device), command, opened[0].num_tasks)
         if resume:
             if directory is None:
                 raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
@@ -64,7 +65,8 @@ def run(
             _keep_environment(path, about, observer)
             observer.run_starts(config, path)
             for seed in config.seeds:
-                SeedRun(config, seed, path / "seeds" / str(seed), observer).finish(config.stream.open(seed))
+                seed_run = SeedRun(config, seed, path / "seeds" / str(seed), observer)
+                seed_run.finish(opened.pop() if opened else config.stream.open(seed))
             write_report(path)
     return path
 
@@ -76,33 +78,32 @@ def write_report(directory: Path) -> Path:
     return write_report(directory)
 
 
-def check(configs: Sequence[ExperimentConfig]) -> int | None:
+def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
     """Meet every error that training would meet at its start or in a later seed.
 
     Args:
         configs: runs of one stream with the same seeds.
 
     Returns:
-        The number of tasks, if known.
+        The stream of the first seed, opened.
 
     Raises:
         ConfigError: if settings do not fit each other, the network or the method.
         DataError: if the data are not there or not what they must be.
         DeviceError: if the device is not there.
     """
-    num_tasks: int | None = None
     for config in configs:
         find_device(config.device)
-    for seed in configs[0].seeds:
-        stream = configs[0].stream.open(seed)
-        num_tasks = stream.num_tasks
-        if seed == configs[0].seeds[0]:
-            first = next(iter(stream), None)
-            if first is None:
-                raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
-            for config in configs:
-                new_learner(config, first, seed)
-    return num_tasks
+    seed, *later_seeds = configs[0].seeds
+    stream = configs[0].stream.open(seed)
+    first = next(iter(stream), None)
+    if first is None:
+        raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
+    for config in configs:
+        new_learner(config, first, seed)
+    for later in later_seeds:
+        configs[0].stream.open(later)
+    return stream
 
 
 def _check_same(config: ExperimentConfig, path: Path) -> None:

@@ -11,10 +11,9 @@ from lasem.data.decode import Channels
 from lasem.errors import ConfigError
 from lasem.learner.learner import Learner
 from lasem.learner.protection import AbstractProtection, Branch
-from lasem.learner.unfinished import flat
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.search import AbstractSelection, Fixed
-from lasem.settings import to_plain
+from lasem.settings import flat, to_plain
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig
 
@@ -69,10 +68,10 @@ class Choices:
             stored: see ``GrowingModel.settings``.
         """
         shape = tuple(stored["net"]["image_shape"])
-        held = {key: value for part in stored for key, value in flat(part, stored[part]).items()}
+        held = {key: value for part in stored for key, value in called(part, stored[part]).items()}
         held |= {"image_size": shape[1], "channels": shape[0]}
         net = self._net_for(shape)
-        given = {} if net is None else flat("net", net.description())
+        given = {} if net is None else called("net", net.description())
         for part in CHOSEN:
             value = getattr(self, part)
             given |= {} if value is None else plain_choice(part, value)
@@ -94,7 +93,12 @@ CHOSEN = ("sharing", "search", "training", "protect")
 
 def plain_choice(part: str, value: Any) -> dict[str, Any]:
     """A choice's name and settings by what a person calls them, such as ``training.epochs``."""
-    return flat(part, {"name": getattr(value, "name", None), **to_plain(value)})
+    return called(part, {"name": getattr(value, "name", None), **to_plain(value)})
+
+
+def called(part: str, plain: Any) -> dict[str, Any]:
+    """A part's plain settings by what a person calls them; its name is what the part is."""
+    return {name.removesuffix(".name"): value for name, value in flat(plain, part).items()}
 
 
 def _words(value: Any) -> str:

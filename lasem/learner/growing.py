@@ -15,14 +15,15 @@ from lasem.data.task import check_task_name
 from lasem.errors import StorageError, TaskError, check_range
 from lasem.learner import export as exporting
 from lasem.learner.answers import Evaluation, Prediction, Skip, evaluated, predicted, side_of
-from lasem.learner.choices import CHOSEN, Choices, plain_choice
+from lasem.learner.choices import CHOSEN, Choices, called, plain_choice
 from lasem.learner.claim import claimed
 from lasem.learner.learner import Learner
+from lasem.learner.model_files import damage_told
 from lasem.learner.overview import ModelOverview, TaskOverview, bytes_in
 from lasem.learner.protection import AbstractProtection, Unprotected
 from lasem.learner.storage import stored_config, undisturbed
 from lasem.learner.task_files import description_of
-from lasem.learner.unfinished import Unfinished, about_images, flat
+from lasem.learner.unfinished import Unfinished, about_images
 from lasem.nets import AbstractNet, ImageShape
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
@@ -291,24 +292,18 @@ class GrowingModel:
         """Everything that the result of learning depends on."""
         stored = stored_config(self.directory)
         about = {"task": task.name, "model": "new" if stored is None else stored.get("checksum", "of an older format")}
-        about |= flat("net", learner.net.description()) | {"seed": learner.seed}
+        about |= called("net", learner.net.description()) | {"seed": learner.seed}
         for part in CHOSEN:
             about |= plain_choice(part, getattr(learner, part))
         return about | about_images(task)
 
     def _overview(self, config: dict[str, Any]) -> ModelOverview:
         learner = self._reader()
-        try:
+        with damage_told(f"A task of {self.directory} cannot be read"):  # or it was forgotten since the index was read
             tasks = tuple(
                 TaskOverview.of(description_of(self.directory, entry), learner.num_parameters(entry["name"]))
                 for entry in config["tasks"]
             )
-        except TaskError as error:  # forgotten since the index was read
-            raise StorageError(str(error)) from error
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise StorageError(
-                f"A task of {self.directory} cannot be read: {error} ({type(error).__name__})."
-            ) from error
         return ModelOverview(
             directory=str(self.directory),
             image_shape=learner.net.image_shape,

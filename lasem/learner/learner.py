@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split, Task
-from lasem.errors import ConfigError, DeviceError
+from lasem.errors import DeviceError, check_range
 from lasem.learner import storage
 from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new
 from lasem.learner.importance import importances, shared_of
@@ -93,8 +93,7 @@ class Learner(AbstractLearner):
             ConfigError: if the search does not fit the network, or the seed is negative.
             DeviceError: if the device is not there.
         """
-        if seed < 0:
-            raise ConfigError(f"A seed must be at least 0; got {seed}.")
+        check_range("A seed", seed, least=0)
         self.net, self.seed = net, seed
         self.sharing = sharing if sharing is not None else HardSharing()
         self.search = search if search is not None else EM()

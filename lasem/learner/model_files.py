@@ -10,7 +10,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lasem.errors import StorageError
+from lasem.data.task import check_task_name
+from lasem.errors import DataError, LasemError, StorageError
 from lasem.files import checksum
 
 FORMAT_VERSION = 2
 MOST_JSON_BYTES = 16 * 2**20
 """More than the index of 50,000 tasks needs."""
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _CHECKSUM = "checksum"
 
 
@@ -140,6 +141,24 @@ def check_inside(path: Path, folder: Path) -> None:
         raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
 
 
+@contextmanager
+def damage_told(what: str) -> Iterator[None]:
+    """Turn what unexpected content of a file leads to into a StorageError, ``what`` and the reason."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (LasemError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        raise StorageError(f"{what}: {error} ({type(error).__name__}).") from error
+
+
+def remove_files(folder: Path, names: re.Pattern[str], kept: Collection[str]) -> None:
+    """Remove a folder's files with such names but those that are kept."""
+    for file in folder.iterdir():
+        if names.fullmatch(file.name) and file.name not in kept:
+            file.unlink(missing_ok=True)
+
+
 def check_entry(entry: Any) -> None:
     """Raise StorageError unless an entry of a model's tasks has a name and a checksum."""
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", _CHECKSUM)):
@@ -148,7 +167,11 @@ def check_entry(entry: Any) -> None:
 
 def task_name(entry: Mapping[str, Any]) -> str:
     """The name in a task's entry of ``config.json``; StorageError unless it can name a folder beside that file."""
-    name = entry["name"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or set(name) == {"."}:
-        raise StorageError(f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}.")
+    name: str = entry["name"]
+    try:
+        check_task_name(name)
+    except (DataError, TypeError) as error:
+        raise StorageError(
+            f"Expected the name of a task of letters, digits, '.', '_' and '-'; got {name!r}."
+        ) from error
     return name

@@ -41,9 +41,10 @@ class PlainNetwork(nn.Module):
         self._net = net
         self._names: list[tuple[str, dict[str, str]]] = []
         for prefix, weights in (*((f"layer.{i}", layer) for i, layer in enumerate(layers)), ("head", head)):
-            self._names.append((prefix, {name: f"{prefix}.{name}".replace(".", "_") for name in weights}))
-            for name, value in weights.items():
-                self.register_buffer(f"{prefix}.{name}".replace(".", "_"), value.detach().cpu().contiguous().clone())
+            places = {name: f"{prefix}.{name}".replace(".", "_") for name in weights}
+            self._names.append((prefix, places))
+            for name, place in places.items():
+                self.register_buffer(place, weights[name].detach().cpu().contiguous().clone())
         self.register_buffer("mean", mean.detach().cpu().clone())
         self.register_buffer("std", std.detach().cpu().clone())
 

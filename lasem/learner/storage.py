@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from typing import Any, TypeVar, final
 import torch
 from torch import Tensor
 
-from lasem.errors import LasemError, StorageError
+from lasem.errors import StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.computable import check_computable
 from lasem.learner.model_files import (
@@ -38,9 +38,11 @@ from lasem.learner.model_files import (
     check_entry,
     check_seal,
     check_version,
+    damage_told,
     parse_json,
     read_bytes,
     read_tensors,
+    remove_files,
     sealed,
     to_bytes,
 )
@@ -185,20 +187,18 @@ def _load(
 ) -> StoredLearner:
     if "method" in config:
         raise StorageError(f"{directory} holds a baseline's model, not one of sharing and search: use BaselineLearner.")
-    try:
+    with damage_told(f"{directory} holds no model that can be read"):
         net = rebuild(config["net"], given)
         check_computable(net)
-        seed = int(config["seed"])
-        if seed < 0:
-            raise StorageError(f"Expected a seed of at least 0 in {directory / 'config.json'}; got {seed}.")
-        sharing = sharing or _named(SHARINGS, config["sharing"], "sharing")
+        seed = stored_seed(directory, config)
+        sharing = sharing or stored_choice(SHARINGS, config["sharing"], "sharing")
         if search is None:
-            search = _named(SEARCHES, config["search"], "search")
+            search = stored_choice(SEARCHES, config["search"], "search")
             for index in (0, 1):
                 search.space(net.depth, index)
         training = training or from_plain(TrainingConfig, _without_name(config["training"]), "training")
         if protect is None:
-            protect = _named(PROTECTIONS, config.get("protect", {"name": Unprotected.name}), "protect")
+            protect = stored_choice(PROTECTIONS, config.get("protect", {"name": Unprotected.name}), "protect")
         tasks = _load_tasks(directory, config["tasks"], net, sharing, device)
         if not lazy:
             for name in tasks:
@@ -211,11 +211,6 @@ def _load(
             for shelf in shared.layers:
                 tuple(shelf.values())
         return StoredLearner(net, sharing, search, training, protect, seed, num_learned, shared, needed, tasks)
-    except StorageError:
-        raise
-    except (LasemError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        what = f"{error} ({type(error).__name__})"
-        raise StorageError(f"{directory} holds no model that can be read: {what}.") from error
 
 
 def stored_config(directory: Path) -> dict[str, Any] | None:
@@ -231,7 +226,7 @@ def stored_config(directory: Path) -> dict[str, Any] | None:
             check_entry(entry)
         return config
     strange = [p.name for p in directory.iterdir()] if directory.is_dir() else []
-    strange = [n for n in strange if n not in ("tasks", VERSIONS) and not n.startswith((".", "shared-"))]
+    strange = [n for n in strange if n not in ("tasks", VERSIONS) and not n.startswith((".", "shared-", "memory-"))]
     if strange:
         raise StorageError(f"{directory} holds other files ({', '.join(sorted(strange)[:3])}). Save into a new folder.")
     return None
@@ -263,9 +258,7 @@ def _known_entries(
 
 def _remove_old(directory: Path, shared_name: str, entries: dict[str, Entry]) -> None:
     """Remove what no longer belongs to the model, also what a process left that was killed while it saved."""
-    for old in directory.glob("shared-*.safetensors"):
-        if old.name != shared_name and _SHARED.fullmatch(old.name):
-            old.unlink(missing_ok=True)
+    remove_files(directory, _SHARED, {shared_name})
     folders = directory / "tasks"
     for folder in folders.iterdir() if folders.is_dir() else ():
         if folder.name not in entries or len(os.listdir(folder)) > _FILES_OF_A_TASK:
@@ -329,7 +322,16 @@ def _needed(held: dict[str, Tensor], shapes: list[dict[str, tuple[int, ...]]], n
     return needed
 
 
-def _named(known: dict[str, type[Any]], entry: dict[str, Any], what: str) -> Any:
+def stored_seed(directory: Path, config: Mapping[str, Any]) -> int:
+    """The seed in a model's index; StorageError if it is none."""
+    seed = int(config["seed"])
+    if seed < 0:
+        raise StorageError(f"Expected a seed of at least 0 in {directory / 'config.json'}; got {seed}.")
+    return seed
+
+
+def stored_choice(known: Mapping[str, type[Any]], entry: Mapping[str, Any], what: str) -> Any:
+    """Of lasem's own parts the one that an index names, with its settings; StorageError if it is a user's own."""
     name = entry["name"]
     if name not in known:
         raise StorageError(
@@ -338,5 +340,5 @@ def _named(known: dict[str, type[Any]], entry: dict[str, Any], what: str) -> Any
     return from_plain(known[name], _without_name(entry), what)
 
 
-def _without_name(entry: dict[str, Any]) -> dict[str, Any]:
+def _without_name(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key != "name"}

@@ -12,10 +12,19 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.errors import LasemError, StorageError
+from lasem.errors import StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.learned import LearnedTask
-from lasem.learner.model_files import check_entry, check_inside, read_json, read_tensors, task_name, to_bytes
+from lasem.learner.model_files import (
+    check_entry,
+    check_inside,
+    damage_told,
+    read_json,
+    read_tensors,
+    remove_files,
+    task_name,
+    to_bytes,
+)
 from lasem.learner.tasks import Entry, TaskOutline
 from lasem.nets import AbstractNet
 from lasem.sharing import AbstractSharing
@@ -80,9 +89,7 @@ def remove_others(directory: Path, name: str, entry: Entry | None) -> None:
     if entry is not None:
         description = description_of(directory, entry)
         kept = {description["place"].name, _weights_file(description).name}
-    for file in folder.iterdir():
-        if FILE.fullmatch(file.name) and file.name not in kept:
-            file.unlink(missing_ok=True)
+    remove_files(folder, FILE, kept)
     if not any(folder.iterdir()):
         folder.rmdir()
 
@@ -127,54 +134,48 @@ def read_task(
     Raises:
         StorageError: if it is not there, damaged, or does not fit the network.
     """
-    try:
-        return _read(directory, entry, outline, net, sharing, device)
-    except StorageError:
-        raise
-    except (LasemError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        raise StorageError(
-            f"Task '{outline.name}' in {directory} cannot be read: {error} ({type(error).__name__})."
-        ) from error
+    with damage_told(f"Task '{outline.name}' in {directory} cannot be read"):
+        description = description_of(directory, entry)
+        told = told_of(description, outline.name, net, device)
+        shapes = _shapes(outline.configuration, len(told["classes"]), net, sharing)
+        flat = read_tensors(
+            _weights_file(description),
+            _weights_sum(description),
+            device,
+            inside=directory,
+            most_bytes=most_bytes(shapes),
+        )
+        check_shapes(flat, shapes, f"task '{outline.name}'")
+        if Configuration.parse(description["configuration"]) != outline.configuration:
+            raise StorageError(
+                f"Task '{outline.name}' has another configuration in its file than in the model's index."
+            )
+        return LearnedTask(
+            **told,
+            configuration=outline.configuration,
+            layers=tuple(part_of(flat, f"layer.{i}") for i in range(net.depth)),
+            versions=outline.versions,
+            head=part_of(flat, "head"),
+            num_images=_three(description.get("num_images", (0, 0, 0))),
+        )
 
 
-def _read(
-    directory: Path,
-    entry: Entry,
-    outline: TaskOutline,
-    net: AbstractNet,
-    sharing: AbstractSharing,
-    device: torch.device,
-) -> LearnedTask:
-    description = description_of(directory, entry)
-    classes = tuple(str(c) for c in description["classes"])
-    shapes = _shapes(outline.configuration, len(classes), net, sharing)
-    flat = read_tensors(
-        _weights_file(description),
-        _weights_sum(description),
-        device,
-        inside=directory,
-        most_bytes=most_bytes(shapes),
+def told_of(description: Mapping[str, Any], name: str, net: AbstractNet, device: torch.device) -> dict[str, Any]:
+    """What any learner's task says of itself, by the fields of ``LearnedTask``; StorageError if it does not fit."""
+    mean, std = (
+        torch.tensor(description["preprocessing"][key], dtype=torch.float32, device=device) for key in ("mean", "std")
     )
-    check_shapes(flat, shapes, f"task '{outline.name}'")
-    task = LearnedTask(
-        name=outline.name,
-        classes=classes,
-        configuration=Configuration.parse(description["configuration"]),
-        layers=tuple(part_of(flat, f"layer.{i}") for i in range(net.depth)),
-        versions=outline.versions,
-        head=part_of(flat, "head"),
-        mean=torch.tensor(description["preprocessing"]["mean"], dtype=torch.float32, device=device),
-        std=torch.tensor(description["preprocessing"]["std"], dtype=torch.float32, device=device),
-        num_epochs=int(description["num_epochs"]),
-        valid_accuracy=float(description["valid_accuracy"]),
-        peak_accuracy=float(description["peak_accuracy"]),
-        num_images=_three(description.get("num_images", (0, 0, 0))),
-    )
-    if task.configuration != outline.configuration:
-        raise StorageError(f"Task '{task.name}' has another configuration in its file than in the model's index.")
-    if not task.mean.shape == task.std.shape == (net.image_shape[0],):
-        raise StorageError(f"Task '{task.name}' needs one mean and one std for each of {net.image_shape[0]} channels.")
-    return task
+    if not mean.shape == std.shape == (net.image_shape[0],):
+        raise StorageError(f"Task '{name}' needs one mean and one std for each of {net.image_shape[0]} channels.")
+    return {
+        "name": name,
+        "classes": tuple(str(c) for c in description["classes"]),
+        "mean": mean,
+        "std": std,
+        "num_epochs": int(description["num_epochs"]),
+        "valid_accuracy": float(description["valid_accuracy"]),
+        "peak_accuracy": float(description["peak_accuracy"]),
+    }
 
 
 def check_shapes(tensors: Mapping[str, Tensor], shapes: Shapes, what: str) -> None:

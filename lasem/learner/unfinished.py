@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -113,11 +112,3 @@ def _told(name: str, before: Any, now: Any) -> str:
 def _short(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def flat(name: str, value: Any) -> About:
-    """Nested settings as ``part.setting``."""
-    if isinstance(value, Mapping):
-        parts = {f"{name}.{key}": entry for key, entry in value.items()}
-        return {key: entry for path, part in parts.items() for key, entry in flat(path, part).items()}
-    return {name.removesuffix(".name"): list(value) if isinstance(value, tuple) else value}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lasem.errors import StorageError
 from lasem.files import checksum, write_file
-from lasem.learner.model_files import check_inside, read_tensors, to_bytes
+from lasem.learner.model_files import check_inside, read_tensors, remove_files, to_bytes
 from lasem.learner.shared import SharedKnowledge
 from lasem.learner.shelf import StoredVersion
 from lasem.learner.task_files import Shapes, check_shapes, count, most_bytes
@@ -59,10 +59,7 @@ def remove_versions(directory: Path, entries: Entries) -> None:
     folder = directory / FOLDER
     if folder.is_symlink() or not folder.is_dir():
         return
-    kept = {_place(directory, key, sum_of).name for key, sum_of in entries.items()}
-    for file in folder.iterdir():
-        if _FILE.fullmatch(file.name) and file.name not in kept:
-            file.unlink(missing_ok=True)
+    remove_files(folder, _FILE, {_place(directory, key, sum_of).name for key, sum_of in entries.items()})
     if not any(folder.iterdir()):
         folder.rmdir()
 

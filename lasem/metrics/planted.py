@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lasem.errors import ShapeError
+from lasem.metrics.matrix import mean
 
 
 def share_of_layers_found(chosen: Sequence[str], truth: Sequence[str]) -> float:
@@ -17,28 +18,24 @@ def share_of_layers_found(chosen: Sequence[str], truth: Sequence[str]) -> float:
     Raises:
         ShapeError: if tasks or layers do not match.
     """
-    right, num = _count(chosen, truth, "TS")
-    return right / num if num else float("nan")
+    return _share_found(chosen, truth, "TS")
 
 
 def share_of_shared_layers_found(chosen: Sequence[str], truth: Sequence[str]) -> float:
     """Share of the truly shared layers that were transferred, in [0, 1]; see ``share_of_layers_found``."""
-    right, num = _count(chosen, truth, "T")
-    return right / num if num else float("nan")
+    return _share_found(chosen, truth, "T")
 
 
 def share_of_own_layers_found(chosen: Sequence[str], truth: Sequence[str]) -> float:
     """Share of the layers truly a task's own that were not transferred, in [0, 1]; see ``share_of_layers_found``."""
-    right, num = _count(chosen, truth, "S")
-    return right / num if num else float("nan")
+    return _share_found(chosen, truth, "S")
 
 
-def _count(chosen: Sequence[str], truth: Sequence[str], kinds: str) -> tuple[int, int]:
+def _share_found(chosen: Sequence[str], truth: Sequence[str], kinds: str) -> float:
     if [len(configuration) for configuration in chosen] != [len(configuration) for configuration in truth]:
         raise ShapeError(
             f"Expected one chosen layer for each layer of the truth; got {','.join(chosen)} for {','.join(truth)}. A "
             f"planted stream's truth has to be as deep as the network."
         )
     pairs = [(c, t) for one, other in zip(chosen, truth, strict=True) for c, t in zip(one, other, strict=True)]
-    pairs = [(c, t) for c, t in pairs if t in kinds]
-    return sum(c == t for c, t in pairs), len(pairs)
+    return mean([float(c == t) for c, t in pairs if t in kinds])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from lasem.errors import ConfigError, check_choice, check_range
@@ -60,7 +61,7 @@ class Net(AbstractNet):
         check_range("Net.dropout", self.dropout, least=0, below=1)
         check_choice("Net.initial", self.initial, ("he", "paper"))
 
-    @property
+    @cached_property  # baselines ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
         """The layers that may be transferred, input side first."""
         blocks: list[AbstractBlock] = list(self._convolutions())
@@ -70,7 +71,7 @@ class Net(AbstractNet):
             features = size
         return tuple(blocks)
 
-    @property
+    @cached_property
     def head(self) -> Head:
         """The stack that every task owns."""
         return Head(self.linear[-1] if self.linear else self._num_flattened(), self.hidden, self.dropout)

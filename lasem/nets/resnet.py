@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -130,7 +131,7 @@ class ResNet(AbstractNet):
         check_range("ResNet.dropout", self.dropout, least=0, below=1)
         check_choice("ResNet.initial", self.initial, ("he", "paper"))
 
-    @property
+    @cached_property  # baselines ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
         """The convolutions, input side first."""
         num_residuals = len(self.channels) * self.blocks_per_stage
@@ -144,7 +145,7 @@ class ResNet(AbstractNet):
                 inputs = width
         return tuple(blocks)
 
-    @property
+    @cached_property
     def head(self) -> Head:
         """The stack that every task owns."""
         height, width = self.image_shape[1:]

@@ -10,7 +10,7 @@ from lasem.nets.abstract import AbstractNet
 from lasem.nets.from_timm import from_timm
 from lasem.nets.net import Net
 from lasem.nets.resnet import ResNet
-from lasem.settings import from_plain
+from lasem.settings import flat, from_plain
 
 
 def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) -> AbstractNet:
@@ -66,15 +66,8 @@ def _from_timm(description: Mapping[str, Any]) -> AbstractNet:
 
 
 def _check_same(description: Mapping[str, Any], given: AbstractNet) -> None:
-    stored, found = _flat(description), _flat(given.description())
+    stored, found = flat(description), flat(given.description())
     differing = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
     if differing:
         told = "; ".join(f"{name}: {stored.get(name, 'none')}, got {found.get(name, 'none')}" for name in differing[:3])
         raise StorageError(f"The model was saved with another network ({told}). Pass net=... as it was then.")
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        parts = {f"{name}.{key}" if name else str(key): entry for key, entry in value.items()}
-        return {key: entry for path, part in parts.items() for key, entry in _flat(part, path).items()}
-    return {name: value}

@@ -17,7 +17,7 @@ import yaml
 from lasem.errors import StorageError
 from lasem.metrics import Run, Statistic, aggregate, statistic, summarise
 from lasem.records import TaskRecord
-from lasem.report.experiment import Experiment, load_experiment, plain_settings, read_environment
+from lasem.report.experiment import Experiment, flat_settings, load_experiment, plain_settings, read_environment
 
 INDEX = "comparison.json"
 """A folder that holds this file holds a comparison."""
@@ -141,8 +141,10 @@ def _values(runs: Sequence[Run]) -> dict[str, Statistic]:
 
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:
     """What all agree on, as YAML, and what each has for itself."""
-    plain = {label: plain_settings(config) for label, config in configs.items()}
-    flat = {label: _flat(settings) for label, settings in plain.items()}
+    flat = {}
+    for label, config in configs.items():
+        plain = plain_settings(config)
+        flat[label] = flat_settings({part: value for part, value in plain.items() if part not in _OF_A_RUN})
     names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
     same = {
         name
@@ -161,11 +163,3 @@ def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict
                 shared[part] = value
     own = {label: {n: v for n, v in of.items() if n not in same} for label, of in flat.items()}
     return yaml.safe_dump(shared, sort_keys=False, allow_unicode=True) if shared else "", own
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part, value in settings.items():
-        if part not in _OF_A_RUN:
-            found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
-    return found

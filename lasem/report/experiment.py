@@ -109,6 +109,14 @@ def plain_settings(config: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def flat_settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """``part.setting`` of every setting; no deeper, for YAML from a stranger may hold itself."""
+    found: dict[str, Any] = {}
+    for part, value in plain.items():
+        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
+    return found
+
+
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lasem.metrics import Run, Statistic, Summary, aggregate, statistic, summarise
 from lasem.report.comparison import is_finished
-from lasem.report.experiment import load_experiment, plain_settings
+from lasem.report.experiment import flat_settings, load_experiment, plain_settings
 from lasem.report.figures.drawing import Drawing
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import DASH
@@ -82,14 +82,18 @@ class Grid:
     note: str = ""
 
 
+Section = Grid | tuple[str, Drawing | None]
+"""A table, or a figure with its heading; None if there is nothing to draw."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a recipe has come to."""
 
     verdict: str
     """In plain words."""
-    sections: tuple[Grid | tuple[str, Drawing | None], ...]
-    """Tables, and figures with their headings, in the order of the page."""
+    sections: tuple[Section, ...]
+    """In the order of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +187,8 @@ def write_recipe(directory: Path, page: Page, panels: Sequence[PanelRuns], findi
         verdict=keep_together(findings.verdict),
         progress=unfinished_sentence(panels),
         panels=panels,
-        sections=[_section(page, number, section) for number, section in enumerate(findings.sections)],
-        settings=[(panel.title, label, _flat(panel.settings[label])) for panel in panels for label in panel.settings],
+        sections=[_section(number, section) for number, section in enumerate(findings.sections)],
+        settings=[(of.title, label, flat_settings(plain)) for of in panels for label, plain in of.settings.items()],
         config=None,
         environment=page.environment,
         command=page.command,
@@ -211,7 +215,7 @@ def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
     return f"Unfinished: {', '.join(missing[:8])}{more}. Means are over the finished seeds."
 
 
-def _section(page: Page, number: int, section: Grid | tuple[str, Drawing | None]) -> dict[str, Any]:
+def _section(number: int, section: Section) -> dict[str, Any]:
     if isinstance(section, Grid):
         return {"grid": section, "heading": section.heading, "key": section.key, "drawing": None}
     heading, drawing = section
@@ -225,13 +229,6 @@ def _section(page: Page, number: int, section: Grid | tuple[str, Drawing | None]
 
 def _number(value: float) -> float | None:
     return value if value == value else None
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part, value in settings.items():
-        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
-    return found
 
 
 def _csv(grid: Grid) -> str:

@@ -7,19 +7,18 @@ from lasem.report.numbers import DASH, percent
 from lasem.report.recipe import Cell
 
 
-def points_cell(difference: PairedDifference) -> Cell:
-    """The mean difference in points, and below it in how many seeds it is above zero."""
-    if not difference.num_pairs:
-        return Cell(text=DASH)
-    below = f"{difference.num_seeds_above} of {difference.num_seeds} seeds"
-    return Cell(text=_signed(difference.mean), below=below, number=difference.mean)
+def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
+    """The mean difference in points with the seeds in which it is above zero, and the p-value with the number of pairs.
 
-
-def p_value_cell(difference: PairedDifference) -> Cell:
-    """The p-value, and below it of how many pairs."""
-    if not difference.num_pairs:
-        return Cell(text=DASH)
-    return Cell(text=_p(difference.p_value), below=f"{difference.num_pairs} pairs", number=difference.p_value)
+    Dashes where there is no pair; None is for the row that the others are compared with.
+    """
+    if difference is None or not difference.num_pairs:
+        return Cell(text=DASH), Cell(text=DASH)
+    seeds = f"{difference.num_seeds_above} of {difference.num_seeds} seeds"
+    return (
+        Cell(text=_signed(difference.mean), below=seeds, number=difference.mean),
+        Cell(text=_p(difference.p_value), below=f"{difference.num_pairs} pairs", number=difference.p_value),
+    )
 
 
 def in_words(difference: PairedDifference) -> str:

@@ -27,11 +27,12 @@ class DARTS(GroupedSelection):
     name: ClassVar[str] = "darts"
 
     order: Literal["first", "second"] = "first"
-    """``first``: alpha follows the gradient at the present weights. ``second``: at the weights one training step ahead,
-    and through that step ([Liu2019]_, equations 7 and 8); four more passes a mini-batch."""
+    """What alpha, the two numbers of each layer that mix its branches, follows. ``first``: the gradient at the present
+    weights. ``second``: the one at the weights one training step ahead, and through that step ([Liu2019]_, equations 7
+    and 8); four more passes a mini-batch."""
     alpha_split: Literal["valid", "train"] = "valid"
-    """Images that alpha is fitted to: validation images, or the mini-batch that the weights are about to be trained on,
-    which favours whichever branch fits faster. Validation images choose the best epoch as well."""
+    """Images that alpha is fitted to. ``valid``: validation images, which choose the best epoch as well. ``train``: the
+    mini-batch that the weights are about to be trained on, which favours whichever branch fits faster."""
     alpha_optimiser: Literal["adam", "rmsprop-tf"] = "adam"
     """``adam`` with betas of .5 and .999 as in [Liu2019]_, or RMSProp as TensorFlow defines it."""
     alpha_learning_rate: float | None = 1e-2
@@ -40,7 +41,7 @@ class DARTS(GroupedSelection):
     alpha_weight_decay: float = 1e-3
     """L2 penalty on alpha; not negative."""
     xi: float | None = None
-    """``second``: size of the training step that alpha looks ahead; None: the step size of the weights."""
+    """With ``order`` second: size of the training step that alpha looks ahead; None: the step size of the weights."""
     retrain: bool = False
     """Train the chosen configuration once more from the task's start, with all its epochs: the searched weights are
     fitted to the mixture, of which only one branch a layer is kept."""

@@ -55,13 +55,15 @@ class DeepEM(GroupedSelection, AbstractSearch):
     num_samples: int = 4
     """Configurations drawn for a mini-batch; equal ones are evaluated once. At least 2."""
     likelihood: Likelihood = "product"
-    """How the images of a mini-batch make one likelihood; see ``batch_log_likelihood``."""
+    """How the images of a mini-batch make one likelihood: ``product`` of their probabilities, as published; its
+    ``geometric`` mean; or their arithmetic ``mean``, as in the authors' code."""
     prior_form: Literal["count", "average"] = "average"
-    """``average``: of each layer's posteriors so far. ``count``: of each layer's choice in the most probable
-    configuration of every mini-batch so far, among those evaluated. Both begin with one of either choice, for a layer
-    whose samples agree by chance must not be decided for ever."""
+    """How probable it is that a layer transfers, before a mini-batch is looked at. ``average``: mean of the layer's
+    posteriors so far. ``count``: of its choices in the most probable configuration, among those evaluated, of every
+    mini-batch so far. Both begin with one of either choice, for a layer whose samples agree by chance must not be
+    decided for ever."""
     draw_every: int = 1
-    """Mini-batches that the same configurations are evaluated for. At each draw the host waits for a GPU."""
+    """Mini-batches that the same configurations are evaluated for; a GPU is waited for at each draw."""
     commit_probability: float = 0.95
     """The search ends when in every layer one of the choices has this probability; above 1: never."""
     commit_share: float = 0.25

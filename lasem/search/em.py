@@ -76,21 +76,23 @@ class EM(GroupedSelection, AbstractSearch):
     name: ClassVar[str] = "em"
 
     likelihood: Likelihood = "product"
-    """How the images of a mini-batch make one likelihood; see ``batch_log_likelihood``."""
+    """How the images of a mini-batch make one likelihood: ``product`` of their probabilities, as published; its
+    ``geometric`` mean; or their arithmetic ``mean``, as in the authors' code."""
     prior_form: Literal["count", "average"] = "count"
-    """``count``: (n_c + 1) / sum (n_c' + 1), n_c the mini-batches so far whose most probable configuration was c.
-    ``average``: running mean of all posteriors since the task began."""
+    """How probable each configuration is before a mini-batch is looked at. ``count``: (n_c + 1) / sum (n_c' + 1), n_c
+    the mini-batches so far whose most probable configuration was c. ``average``: running mean of all posteriors since
+    the task began."""
     commit_probability: float = 0.95
-    """The search ends when the leading configuration's prior reaches this; above 1: never."""
+    """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: float | None = None
     """The search ends when this share of the task's epochs is spent; 1: never; none: 0.05, or after two epochs if that
     is sooner."""
     prune: float = 0.0
-    """epsilon: configurations outside the smallest set that holds 1 - epsilon of the prior are not evaluated, nor are
-    layers that lead only to them; 0: all are, exactly. In [0, 1)."""
+    """Configurations outside the smallest set that holds 1 - ``prune`` of the prior probability are not evaluated, nor
+    are layers that lead only to them; 0: all are, exactly. In [0, 1)."""
     full_pass_every: int = 10
     """With ``prune``: every so many mini-batches all configurations are evaluated once more without gradients, and the
-    set is chosen anew; only then does the host wait for a GPU."""
+    set is chosen anew; a GPU is waited for only then."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,8 @@ class GroupedSelection(AbstractSelection):
     groups: tuple[int, ...] = ()
     """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
     first_task: str = "all"
-    """Configuration of a learner's first task, which has nothing to transfer, or ``search``."""
+    """Configuration of a learner's first task, which has nothing to transfer: all, none, letters such as STTS, ...;
+    ``search``: it is searched for as any other's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))

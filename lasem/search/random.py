@@ -13,7 +13,7 @@ import torch
 
 from lasem.errors import check_range
 from lasem.search.trials import AbstractTrials
-from lasem.space import Space, grouped
+from lasem.space import Space
 
 
 @final
@@ -30,10 +30,6 @@ class RandomSearch(AbstractTrials):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("RandomSearch.num_candidates", self.num_candidates, least=1)
-
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """All configurations of the groups."""
-        return grouped(groups)
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
         """All that are trained at once: every set of that many is equally probable."""

@@ -22,7 +22,8 @@ class AbstractTrials(GroupedSelection):
 
     workers: int = 1
     """Candidates that are trained at the same time, each in a process of its own, which share out the threads of the
-    CPU; 1: one after another in this process. A script that asks for more needs ``if __name__ == "__main__":``."""
+    CPU; 1: one after another in this process. A Python script that asks for more needs
+    ``if __name__ == "__main__":``."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

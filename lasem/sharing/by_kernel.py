@@ -120,13 +120,15 @@ class AbstractKernelSharing(AbstractSharing):
 
 def _rest(block: AbstractBlock, of: Mapping[str, Value]) -> dict[str, Value]:
     """What belongs to the weights of a block that are no kernels."""
-    return {name: of[name] for name in block.shapes if name not in block.kernels}
+    kernels = block.kernels
+    return {name: of[name] for name in block.shapes if name not in kernels}
 
 
 def kernels_of(block: AbstractBlock) -> Iterator[tuple[str, Kernel]]:
     """The kernels of a block by name."""
+    shapes = block.shapes
     for name in block.kernels:
-        yield name, Kernel(block.shapes[name], block.pretrained, "" if name == "weight" else f"{name}.")
+        yield name, Kernel(shapes[name], block.pretrained, "" if name == "weight" else f"{name}.")
 
 
 def _of(kernel: Kernel, tensors: Weights) -> Weights:

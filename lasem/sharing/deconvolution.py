@@ -61,18 +61,20 @@ class Deconvolution(AbstractKernelSharing):
     name: ClassVar[str] = "dfcnn"
 
     sizes: Literal["cifar", "stl-10"] = "cifar"
-    """Which of the paper's tables gives c_kb and c_ts for layer sizes that both have; other layers follow a rule."""
+    """Which of the paper's tables gives the channels of the knowledge base and of what a task makes from it, for layer
+    sizes that both have; other layers follow a rule."""
     filter_size: int = 3
-    """f, the side of the transposed convolution's filter; odd."""
+    """Side of the transposed convolution's filter; odd."""
     start: Literal["identity", "scaled", "glorot"] = "identity"
-    """``identity``: V starts so that Z is one channel a pixel and U so that W is a plain layer's start, so that a step
-    of U is a plain layer's step. ``scaled``: at random, U so that W has a plain kernel's deviation; this is also the
-    start of kernels with more pixels than c_ts. ``glorot``: as the paper has it."""
+    """``identity``: a transferred layer starts as a plain one, and a step of U, the task's matrix, is a plain layer's
+    step. ``scaled``: at random, with a plain kernel's deviation; this is also the start of kernels with more pixels
+    than the task makes channels. ``glorot``: as the paper has it."""
     factors_start: Literal["fresh", "latest"] = "latest"
-    """A new task's V, b0, U and bias start as ``start`` says, or from the latest task that transferred the layer."""
+    """A new task's part of a transferred layer starts as ``start`` says, or from the latest task that transferred
+    it."""
     step_scale: float = 0.1
-    """Step size of what makes Z, which are KB, V and b0, relative to plain weights'; positive. U and the bias move as
-    plain weights do."""
+    """Step size of the knowledge base and of the task's filter and its bias, relative to plain weights'; positive. The
+    task's matrix and the layer's bias move as plain weights do."""
 
     def __post_init__(self) -> None:
         check_choice("Deconvolution.factors_start", self.factors_start, ("fresh", "latest"))

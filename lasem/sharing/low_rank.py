@@ -33,9 +33,9 @@ class LowRank(AbstractKernelSharing):
     shares_rest: ClassVar[bool] = True
 
     rank: int = 4
-    """r, at most the smaller side of a kernel's matrix; at least 1."""
+    """Rank of a task's change of a kernel's matrix, at most its smaller side; at least 1."""
     scale: float = 1.0
-    """Weight of the change, alpha / r in [Hu2022]_; positive."""
+    """Factor on the change, alpha / r in [Hu2022]_; positive."""
     train_shared: bool = True
     """Whether shared weights are trained with every task that transfers them. If not, they stay a pretrained module's
     for ever, as in [Hu2022]_, and nothing that a task transfers can be forgotten."""

@@ -59,9 +59,10 @@ class TensorFactorization(AbstractKernelSharing):
     name: ClassVar[str] = "tf"
 
     penalty_weight: float = 0.1
-    """Weight of sum ||U'U - I||_F over the task's factors; not negative."""
+    """Weight of sum ||U'U - I||_F over the task's factor matrices U, which keeps them near orthogonal; not negative."""
     max_rank: int = 256
-    """Largest rank of a mode. The paper's layers are below it, so their factors are square; larger ones are cut."""
+    """Longest side of the shared core. The kernels of the paper's layers are below it on every side, so that their
+    factors are square; longer ones are cut."""
     start: Literal["identity", "glorot"] = "identity"
     """``identity``: the weight starts as the core itself. ``glorot``: random factors, as the paper has them."""
     factors_start: Literal["fresh", "latest"] = "latest"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import final
 
 from lasem.errors import ConfigError
@@ -111,12 +110,7 @@ def grouped(sizes: Sequence[int]) -> Space:
             f"{len(sizes)} groups have 2^{len(sizes)} configurations, more than {MAX_ENUMERATED} that can be listed; "
             f"put more layers into each group, or use the search 'deep-em', which needs no list."
         )
-    return Space(
-        tuple(
-            Configuration(tuple(bit for bit, size in zip(bits, sizes, strict=True) for _ in range(size)))
-            for bits in product((False, True), repeat=len(sizes))
-        )
-    )
+    return Space(tuple(Combinations(tuple(sizes))))
 
 
 def factorised(sizes: Sequence[int]) -> Space:

@@ -9,11 +9,12 @@ from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
+from lasem.training.problem import Problem, Replaced
 from lasem.training.quadratic import Quadratic, with_term
 from lasem.training.relaxation import Relaxation
-from lasem.training.selection import Choice, Problem, Selected, plan_of
+from lasem.training.selection import Choice, Selected, plan_of
 from lasem.training.trials import Trial
-from lasem.training.weighing import Replaced, Weighing, accuracy
+from lasem.training.weighing import Weighing, accuracy
 from lasem.training.weights import LayerWeights, TaskWeights, initial_statistics, part_of
 
 __all__ = [

@@ -23,9 +23,10 @@ from lasem.space import Configuration
 from lasem.training.optimiser import RMSpropTF
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
-from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
-from lasem.training.weighing import accuracy
-from lasem.training.weights import TaskWeights
+from lasem.training.problem import Problem
+from lasem.training.selection import Selected, plan_of, selected
+from lasem.training.weighing import Weighing, accuracy
+from lasem.training.weights import TaskWeights, part_of
 
 _DIFFERENCE = 0.01
 """Length of the step that the finite difference takes in weight space, over all weights together ([Liu2019]_, 2.3)."""
@@ -205,11 +206,7 @@ class Relaxation(AbstractPhase):
             raise ValueError("its alpha has another shape")
         with torch.no_grad():
             self.alpha.copy_(tensors["alpha"])
-        entries = {
-            name.removeprefix("optimiser."): value.clone()
-            for name, value in tensors.items()
-            if name.startswith("optimiser.")
-        }
+        entries = {name: value.clone() for name, value in part_of(tensors, "optimiser").items()}
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": {0: entries} if entries else {}})
         if self._held_out is not None:
             self._held_out.go_to(tensors["round"], plain["taken"])
@@ -221,7 +218,7 @@ class Relaxation(AbstractPhase):
 @plan_of.register
 def _(search: DARTS, problem: Problem) -> Plan[Selected]:
     if len(problem.space) == 1:
-        fitted = yield weighing(Fixed(str(problem.space[0])), problem)
+        fitted = yield Weighing(Fixed(str(problem.space[0])), problem)
         return selected(problem, fitted)
     searching = Relaxation(search, problem)
     searching.title = "search" if search.retrain else ""
@@ -230,7 +227,7 @@ def _(search: DARTS, problem: Problem) -> Plan[Selected]:
         return selected(problem, searched)
     chosen = problem.space[searched.kept(problem.config.restore_best).outcome["configuration"]]
     again = problem.only(chosen)
-    retraining = weighing(Fixed(str(chosen)), again)
+    retraining = Weighing(Fixed(str(chosen)), again)
     retraining.title, retraining.forgets = "retraining", (0,)
     fitted = yield retraining
     before = searched.num_epochs

@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import final
 
-import torch
-
-from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.nets import AbstractNet
 from lasem.search import AbstractSearch, AbstractSelection
-from lasem.sharing import AbstractSharing
-from lasem.space import Configuration, Space
-from lasem.training.config import TrainingConfig
-from lasem.training.guard import Guard
+from lasem.space import Configuration
 from lasem.training.phase import Fitted, Snapshot
 from lasem.training.plan import Plan
-from lasem.training.weighing import Replaced, Weighing
+from lasem.training.problem import Problem
+from lasem.training.weighing import Weighing
 from lasem.training.weights import TaskWeights
-
-
-@final
-@dataclass(frozen=True)
-class Problem:
-    """One task, and everything that a search starts from."""
-
-    net: AbstractNet
-    sharing: AbstractSharing
-    config: TrainingConfig
-    task: Task
-    space: Space
-    """The configurations to choose from."""
-    weights: TaskWeights
-    """Start of whatever some configuration of the space uses."""
-    replaced: Replaced
-    """Fresh plain weights where the task's own part was taken over from another task."""
-    device: torch.device
-    seed: tuple[int, ...] = ()
-    """Of the random numbers of a search: the learner's seed and the task's position."""
-    guard: Guard = field(default_factory=Guard)
-    """What holds shared knowledge that earlier tasks use."""
-
-    def only(self, configuration: Configuration) -> Problem:
-        """The same with one configuration to train, from the same start."""
-        layers = tuple(
-            replace(layer, specific={}) if transferred else replace(layer, shared={}, factors={})
-            for layer, transferred in zip(self.weights.layers, configuration, strict=True)
-        )
-        weights = TaskWeights(layers, self.weights.head)
-        return replace(self, space=Space((configuration,)), weights=weights)
 
 
 @final
@@ -90,25 +53,8 @@ def plan_of(search: AbstractSelection, problem: Problem) -> Plan[Selected]:
 
 @plan_of.register
 def _(search: AbstractSearch, problem: Problem) -> Plan[Selected]:
-    fitted = yield weighing(search, problem)
+    fitted = yield Weighing(search, problem)
     return selected(problem, fitted)
-
-
-def weighing(search: AbstractSearch, problem: Problem) -> Weighing:
-    """The phase in which a search weighs the problem's configurations."""
-    return Weighing(
-        problem.net,
-        problem.sharing,
-        search,
-        problem.config,
-        problem.space,
-        problem.task,
-        problem.weights,
-        replaced=problem.replaced,
-        guard=problem.guard,
-        seed=problem.seed,
-        device=problem.device,
-    )
 
 
 def selected(problem: Problem, fitted: Fitted, *, epochs_before: int = 0, num_epochs: int | None = None) -> Selected:

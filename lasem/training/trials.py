@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.search import AbstractTrials, Fixed
-from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Step, Together
+from lasem.training.phase import Fitted, Seen, Together
 from lasem.training.plan import Plan
-from lasem.training.selection import Problem, Selected, plan_of, selected, weighing
+from lasem.training.problem import Problem
+from lasem.training.selection import Selected, plan_of, selected
+from lasem.training.weighing import Weighing
 
 
 @final
-class Trial(AbstractPhase):
+class Trial(Weighing):
     """The training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
 
-    ``outcome`` is that of ``Weighing``, with the candidate's position in the task's space.
+    A subclass, for a wrapper would hand on a dozen methods to say two things of its own.
     """
 
     seeds_of = 0  # the same order of images and the same dropout for every candidate, and for Fixed
@@ -33,70 +33,19 @@ class Trial(AbstractPhase):
             position: of the candidate in the problem's space.
         """
         configuration = problem.space[position]
-        self.task, self.config = problem.task, problem.config
+        super().__init__(Fixed(str(configuration)), problem.only(configuration))
         self.title = str(configuration) if len(problem.space) > 1 else ""
         self.position = self.leader = position
-        self._num_configurations = len(problem.space)
-        self._candidate = weighing(Fixed(str(configuration)), problem.only(configuration))
-
-    def initial(self) -> dict[str, Tensor]:
-        """See Weighing, as for all that is not explained here."""
-        return self._candidate.initial()
-
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        """The candidate's."""
-        return self._candidate.loss(weights, batch, dropout)
-
-    def accuracy(self, weights: Named) -> float:
-        """The candidate's."""
-        return self._candidate.accuracy(weights)
-
-    @property
-    def num_valid(self) -> int:
-        """The candidate's."""
-        return self._candidate.num_valid
-
-    def scale(self, name: str) -> float:
-        """The candidate's."""
-        return self._candidate.scale(name)
-
-    def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
-        """The candidate's."""
-        return self._candidate.batches(device, order)
-
-    @property
-    def num_batches(self) -> int:
-        """The candidate's."""
-        return self._candidate.num_batches
-
-    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
-        """The candidate's."""
-        self._candidate.begin_epoch(weights, epoch, learning_rate)
-
-    def change_gradients(self, weights: Named, step: Step) -> None:
-        """The candidate's."""
-        self._candidate.change_gradients(weights, step)
-
-    def after_step(self, weights: Named, step: Step) -> None:
-        """The candidate's."""
-        self._candidate.after_step(weights, step)
+        self._num_candidates = len(problem.space)
 
     def seen(self) -> Seen:
         """The candidate; the probability is 1 for the best of those before it (at first itself), 0 for all others."""
-        probabilities = tuple(float(position == self.leader) for position in range(self._num_configurations))
-        return Seen(self._candidate.seen().configuration, probabilities)
+        probabilities = tuple(float(position == self.leader) for position in range(self._num_candidates))
+        return Seen(super().seen().configuration, probabilities)
 
     def outcome(self) -> dict[str, Any]:
-        """The candidate's, counted in the task's space."""
-        return self._candidate.outcome() | {"configuration": self.position}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The candidate's."""
-        return self._candidate.state()
-
-    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
-        """The candidate's."""
-        self._candidate.load_state(tensors, plain)
+        """Of ``Weighing``, counted in the task's space."""
+        return super().outcome() | {"configuration": self.position}
 
 
 @plan_of.register

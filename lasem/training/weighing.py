@@ -4,75 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data import Split, Task
+from lasem.data import Split
 from lasem.nets import AbstractNet
 from lasem.search import AbstractSearch, SearchState
 from lasem.sharing import AbstractSharing
-from lasem.space import Configuration, PrefixTree, Space, positions
-from lasem.training.config import TrainingConfig
+from lasem.space import Configuration, PrefixTree, positions
 from lasem.training.evaluation import share_right
-from lasem.training.guard import Guard
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
+from lasem.training.problem import Problem
 from lasem.training.weights import TaskWeights
 
-Replaced = Mapping[tuple[int, bool], Mapping[str, Tensor]]
-"""Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
-as task-specific weights (False) or as a mechanism's part (True)."""
 
-
-@final
 class Weighing(AbstractPhase):
     """EM over the configurations of a space, or the training of the one that a fixed search names.
 
     ``outcome`` holds ``configuration``, the leading one's position in the space, and ``commit_epoch``.
     """
 
-    def __init__(
-        self,
-        net: AbstractNet,
-        sharing: AbstractSharing,
-        search: AbstractSearch,
-        config: TrainingConfig,
-        space: Space,
-        task: Task,
-        weights: TaskWeights,
-        *,
-        replaced: Replaced,
-        guard: Guard | None = None,
-        seed: tuple[int, ...] = (),
-        device: torch.device,
-    ) -> None:
+    def __init__(self, search: AbstractSearch, problem: Problem) -> None:
         """Start before the first epoch.
 
         Args:
-            net: the network.
-            sharing: how shared knowledge becomes weights.
             search: weighs the configurations.
-            config: how to train.
-            space: the configurations to choose from.
-            task: images and labels.
-            weights: initial values.
-            replaced: see ``Replaced``.
-            guard: what holds shared knowledge that earlier tasks use; nothing if not given.
-            seed: of the task, for a search that draws random numbers.
-            device: where to compute.
+            problem: the task, the configurations to choose from, and where their weights start.
         """
-        self.task, self.config = task, config
-        self._net, self._sharing, self._search, self._space = net, sharing, search, space
-        self._weights, self._replaced = weights, replaced
-        self._guard = guard if guard is not None else Guard()
-        self._layers = net.blocks, net.head
-        self.search_state: SearchState = search.init(space.size).to(device)
+        self.task, self.config = problem.task, problem.config
+        self._net, self._sharing, self._search, self._space = problem.net, problem.sharing, search, problem.space
+        self._weights, self._replaced, self._guard = problem.weights, problem.replaced, problem.guard
+        self._layers = self._net.blocks, self._net.head
+        self.search_state: SearchState = search.init(problem.space.size).to(problem.device)
         self.commit_epoch: int | None = None
         # its own source: no other random number of the task is drawn from the seed with this spawn key
-        own = np.random.SeedSequence(seed, spawn_key=(2,)).generate_state(1)
+        own = np.random.SeedSequence(problem.seed, spawn_key=(2,)).generate_state(1)
         self._draws = torch.Generator().manual_seed(int(own[0]))
         self._num_evaluated, self._num_batches = 0, 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()

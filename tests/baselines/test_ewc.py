@@ -173,7 +173,7 @@ def test_one_quadratic_is_the_sum_of_the_tasks_separate_terms() -> None:
         for task_importances, task_anchors in tasks[: k + 1]:
             for name, value in theta.items():
                 expected = expected + 3.0 / 2 * (task_importances[name] * (value - task_anchors[name]) ** 2).sum()
-        penalty = method.penalty(memory, {**theta, "head.bias.0": torch.full((2,), float("nan"))})
+        penalty = method.guard(memory).penalty({**theta, "head.bias.0": torch.full((2,), float("nan"))})
         torch.testing.assert_close(penalty, expected, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
             torch.autograd.grad(penalty, list(theta.values())), torch.autograd.grad(expected, list(theta.values()))
@@ -189,8 +189,8 @@ def test_the_online_form_forgets_importances_and_stays_near_the_latest_weights()
     for name, value in theta.items():
         running = 0.36 * tasks[0][0][name] + 0.6 * tasks[1][0][name] + tasks[2][0][name]
         expected += float(3.0 / 2 * (running * (value - tasks[2][1][name]) ** 2).sum())
-    assert float(method.penalty(memory, theta)) == pytest.approx(expected, rel=1e-12)
-    assert float(method.penalty(memory, tasks[2][1])) == 0
+    assert float(method.guard(memory).penalty(theta)) == pytest.approx(expected, rel=1e-12)
+    assert float(method.guard(memory).penalty(tasks[2][1])) == 0
 
 
 def train(method: EWC, num_tasks: int = 3) -> BaselineLearner:

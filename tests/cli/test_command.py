@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from experiments.tiny import records_of, tiny, without_report
 
 from lasem.baselines import BaselineLearner
 from lasem.cli import main
 from lasem.experiments import run
 
-from .tiny import OPTIONS, records_of, tiny, without_report
+from .tiny import OPTIONS, STREAM
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 
@@ -116,8 +117,8 @@ def test_a_method_overrides_what_a_file_says_of_others(tmp_path: Path, capsys: p
 
 def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    options = [option for option in OPTIONS if not option.startswith("--search")]
-    assert main(["run", *options, "--method", "ewc", "--method.strength", "3", "--out", str(out)]) == 0
+    options = [*STREAM, "--training.epochs=3", "--method", "ewc", "--method.strength", "3"]
+    assert main(["run", *options, "--out", str(out)]) == 0
     shown = capsys.readouterr()
     assert "digits-1" in shown.out
     assert "Layers" not in shown.out
@@ -260,7 +261,7 @@ def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_two_processes_want_one_folder(tmp_path: Path) -> None:
-    words = ["run", *OPTIONS, "--training.epochs=2000", "--out", str(tmp_path / "run")]
+    words = ["run", "--stream=planted", "--threads=1", "--training.epochs=2000", "--out", str(tmp_path / "run")]
     first = _start(*words)
     try:
         _wait_for(tmp_path / "run/seeds/0/records.jsonl", first)

@@ -18,15 +18,9 @@ from lasem.cli.compare_progress import ComparisonShown
 from lasem.cli.progress import Shown
 from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started
 
-OPTIONS = [
-    "--stream.num_tasks=2",
-    "--stream.train_per_class=4",
-    "--stream.valid_per_class=2",
-    "--stream.test_per_class=4",
-    "--stream.classes_per_task=3",
-    "--training.epochs=2",
-    "--threads=1",
-]
+from .tiny import STREAM
+
+OPTIONS = [*STREAM, "--training.epochs=2"]
 
 
 @pytest.fixture
@@ -79,7 +73,7 @@ def test_a_failed_run_is_named_at_the_end(
 
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "compared"
-    words = ["compare", "--methods", "ewc,none", *OPTIONS, "--training.epochs=100000", "--out", str(out)]
+    words = ["compare", "--methods", "ewc,none", "--stream=planted", "--training.epochs=100000", "--out", str(out)]
     process = subprocess.Popen(
         [sys.executable, "-m", "lasem", *words],
         stdout=subprocess.PIPE,

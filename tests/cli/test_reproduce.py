@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from experiments.tiny import without_report
 
 from lasem.cli import main
 from lasem.experiments import run
 from lasem.experiments.recipes import RECIPES
 from lasem.experiments.workers import Ended, Event, Job, Learned, Started
-
-from .tiny import without_report
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""

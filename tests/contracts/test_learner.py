@@ -237,6 +237,26 @@ def test_a_folder_that_holds_something_else_is_left_alone(factory: Factory, tmp_
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.parametrize("factory", [FACTORIES[0], FACTORIES[-1]], ids=lambda f: f.label)
+def test_a_first_save_that_was_killed_before_its_index_is_made_again(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path)
+    whole = files_in(tmp_path)
+    (tmp_path / "config.json").unlink()
+    learner.save(tmp_path)
+    assert files_in(tmp_path) == whole
+
+
+@pytest.mark.parametrize("factory", [FACTORIES[0], FACTORIES[-1]], ids=lambda f: f.label)
+@pytest.mark.parametrize("name", ["...", ".a.tmp", "-"])
+def test_a_name_that_can_be_learned_can_be_read(factory: Factory, name: str, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learner.learn(tiny_task(name))
+    learner.save(tmp_path)
+    assert factory.load(tmp_path).task_names == (name,)
+
+
 @pytest.fixture(scope="module", params=FACTORIES[:1], ids=lambda f: f.label)
 def stored(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Factory, Path]:
     factory: Factory = request.param

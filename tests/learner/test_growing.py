@@ -242,6 +242,14 @@ def test_the_second_to_change_gives_up_or_waits(model: Path, images: Path, tmp_p
     assert [task.name for task in GrowingModel(place).show().tasks] == ["mid"]
 
 
+def test_a_task_called_like_a_file_that_was_left_is_no_such_file(images: Path, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    small_model(place).learn(".a.tmp", images / "low")
+    (place / "tasks" / ".left.1.tmp").write_bytes(b"half")
+    small_model(place).forget(".a.tmp")
+    assert not list(place.glob("tasks/*"))
+
+
 def test_readers_are_never_disturbed(model: Path, images: Path, tmp_path: Path) -> None:
     place = copied(model, tmp_path / "model")
     ended, errors, num_read = threading.Event(), list[BaseException](), 0

@@ -27,10 +27,10 @@ from lasem.training import (
     Mixture,
     TaskWeights,
     TrainingConfig,
+    Weighing,
     evaluate,
     initial_statistics,
 )
-from lasem.training.selection import weighing
 
 from .modules import SmallResNet, SmallViT, normalised, seeded
 
@@ -89,7 +89,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
 
 
 def _phase(learner: Learner, task: Task) -> Any:
-    return weighing(learner.search, learner.problem(task))  # type: ignore[arg-type]
+    return Weighing(learner.search, learner.problem(task))  # type: ignore[arg-type]
 
 
 @every_sharing

@@ -14,7 +14,7 @@ from lasem.nets import Net
 from lasem.search import AbstractSearch
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import LayerWeights, Loop, Replaced, TaskWeights, TrainingConfig, Weighing
+from lasem.training import LayerWeights, Loop, Problem, Replaced, TaskWeights, TrainingConfig, Weighing
 
 
 def random_weights(
@@ -65,15 +65,7 @@ def loop_of(
     replaced: Replaced | None = None,
 ) -> WeighingLoop:
     task = task or tiny_task(shape=net.image_shape)
-    phase = Weighing(
-        net,
-        sharing,
-        search,
-        config or TrainingConfig(epochs=4, batch_size=5),
-        space,
-        task,
-        random_weights(net, sharing, tuple(space), task.num_classes, dtype),
-        replaced=replaced or {},
-        device=torch.device("cpu"),
-    )
-    return WeighingLoop(phase)
+    config = config or TrainingConfig(epochs=4, batch_size=5)
+    weights = random_weights(net, sharing, tuple(space), task.num_classes, dtype)
+    problem = Problem(net, sharing, config, task, space, weights, replaced or {}, torch.device("cpu"))
+    return WeighingLoop(Weighing(search, problem))

@@ -35,24 +35,9 @@ def problem_of(guard: Guard, sharing: AbstractSharing, **training: Any) -> Probl
     return Problem(net, sharing, config, task, space, weights, {}, CPU, guard=guard)
 
 
-def weighing_of(problem: Problem) -> Weighing:
-    return Weighing(
-        problem.net,
-        problem.sharing,
-        EM(**NEVER),
-        problem.config,
-        problem.space,
-        problem.task,
-        problem.weights,
-        replaced={},
-        guard=problem.guard,
-        device=CPU,
-    )
-
-
 def phases(problem: Problem) -> list[AbstractPhase]:
     return [
-        weighing_of(problem),
+        Weighing(EM(**NEVER), problem),
         Relaxation(DARTS(first_task="search"), problem),
         Relaxation(DARTS(first_task="search", order="second"), problem),
     ]
@@ -76,7 +61,7 @@ def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing
 
 def test_a_held_loop_goes_on_to_the_same_bits() -> None:
     problem = problem_of(Guard(read_only=frozenset({0})), HardSharing())
-    whole, first, second = (Loop(weighing_of(problem), seeds=(1, 2), device=CPU) for _ in range(3))
+    whole, first, second = (Loop(Weighing(EM(**NEVER), problem), seeds=(1, 2), device=CPU) for _ in range(3))
     for _ in range(3):
         whole.run_epoch()
     first.run_epoch()
@@ -115,7 +100,7 @@ def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -
     moved = []
     for held in (guard, Guard()):
         problem = problem_of(held, HardSharing(), optimiser="sgd", momentum=0.0, learning_rate=0.01)
-        loop = Loop(weighing_of(problem), seeds=(1, 2), device=CPU)
+        loop = Loop(Weighing(EM(**NEVER), problem), seeds=(1, 2), device=CPU)
         while not loop.finished:
             loop.run_epoch()
         moved.append((loop.weights[name] - start[name]).detach().flatten(1).norm(dim=1))

@@ -205,18 +205,7 @@ def test_cost_and_memory_of_a_deep_step_grow_with_the_samples_and_not_with_2_to_
     search = DeepEM(num_samples=3, **NEVER)
     net = Net(image_shape=(1, 6, 6), channels=(2,) * 40, kernels=(3,) * 40, pools=(1,) * 40, hidden=(4,))
     learner = Learner(net, search=search, training=TrainingConfig(epochs=1, batch_size=5))
-    problem = learner.problem(tiny_task())
-    phase = Weighing(
-        net,
-        HardSharing(),
-        search,
-        problem.config,
-        problem.space,
-        problem.task,
-        problem.weights,
-        replaced={},
-        device=problem.device,
-    )
+    phase = Weighing(search, learner.problem(tiny_task()))
     loop = WeighingLoop(phase)
     loop.run_epoch()
     assert 40 <= phase._mixture.tree.num_nodes <= 3 * 40

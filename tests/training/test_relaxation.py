@@ -27,6 +27,7 @@ from lasem.training import (
     Relaxation,
     TaskWeights,
     TrainingConfig,
+    Weighing,
     accuracy,
     follow,
     plan_of,
@@ -34,7 +35,6 @@ from lasem.training import (
 )
 from lasem.training.optimiser import learning_rate
 from lasem.training.plan import phase_seeds
-from lasem.training.selection import weighing
 
 from .fixture import random_weights
 
@@ -316,7 +316,7 @@ def test_alpha_steps_on_validation_images_without_dropout_in_rounds() -> None:
 
 def test_training_images_come_in_the_order_of_any_other_search() -> None:
     problem = problem_of()
-    one, other = Relaxation(DARTS(), problem), weighing(Fixed("TT"), problem.only(listed(["TT"])[0]))
+    one, other = Relaxation(DARTS(), problem), Weighing(Fixed("TT"), problem.only(listed(["TT"])[0]))
     for mine, theirs in zip(one.batches(CPU, generator()), other.batches(CPU, generator()), strict=True):
         assert torch.equal(mine.x, theirs.x)
 
@@ -444,7 +444,7 @@ def test_retraining_is_the_training_of_the_chosen_configuration(sharing: Abstrac
     assert [r.phase for r in records] == ["search"] * 3 + ["retraining"] * 3
     assert [r.epoch for r in records] == [1, 2, 3, 4, 5, 6]
     assert [replace(r, phase="") for r in records[:3]] == before
-    loop = Loop(weighing(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
+    loop = Loop(Weighing(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
     while not loop.finished:
         loop.run_epoch()
     fitted = loop.fitted()

@@ -21,7 +21,7 @@ from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, Weighing, follow, loop, plan_of
+from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, follow, loop, plan_of
 from lasem.training.together import Team
 
 CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
@@ -155,12 +155,6 @@ def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
         draws[seed] = tuple(phase.title for phase in first.together.phases)
         assert draws[seed] == tuple(phase.title for phase in second.together.phases)
     assert len(set(draws.values())) == len(draws)
-
-
-def test_a_trial_hands_on_all_that_its_candidate_does() -> None:
-    own = {name for name in vars(Weighing) if not name.startswith("__")}
-    inherited = {name for name in dir(Trial.__mro__[1]) if not name.startswith("__")}
-    assert own & inherited <= set(vars(Trial))
 
 
 @final

@@ -87,8 +87,6 @@ def read_mnist(folder: Path) -> Labelled:
     images, labels, parts = [], [], []
     for part, (image_file, label_file) in ((TRAIN, LAYOUT.files[:2]), (TEST, LAYOUT.files[2:])):
         image_path, label_path = choose(folder, image_file), choose(folder, label_file)
-        assert image_path is not None
-        assert label_path is not None
         images.append(read_idx(image_path, dimensions=3))
         labels.append(read_idx(label_path, dimensions=1))
         if len(images[-1]) != len(labels[-1]):

@@ -12,11 +12,10 @@ from lasem.data.benchmarks.office_home_files import (
     REAL_WORLD,
     OfficeHomeSettings,
     check_class_folders,
-    domain_folder,
     layout,
     write_domain,
 )
-from lasem.data.benchmarks.source import open_benchmark
+from lasem.data.benchmarks.source import choose, open_benchmark
 from lasem.data.checks import check_count
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.data.task import Task
@@ -53,7 +52,7 @@ class OfficeHomeReader(OfficeHomeSettings, AbstractReader):
         """See AbstractReader. Images are decoded when their task is reached."""
 
         def read(folder: Path) -> TaskStream:
-            domains = [domain_folder(folder, domain) for domain in (PRODUCT, REAL_WORLD)]
+            domains = [choose(folder, domain) for domain in (PRODUCT, REAL_WORLD)]
             for domain in domains:
                 check_class_folders(domain, CLASSES)
 

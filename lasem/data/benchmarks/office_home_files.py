@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import torch
 
-from lasem.data.benchmarks.source import BenchmarkSettings, Layout, choose
+from lasem.data.benchmarks.source import BenchmarkSettings, Layout
 from lasem.data.benchmarks.stand_in import stand_in_images
 from lasem.data.checks import check_count
 from lasem.data.folders import SUFFIXES
@@ -99,13 +99,6 @@ class OfficeHomeSettings(BenchmarkSettings):
             parts.append((TensorImages(images.take(torch.arange(len(images)))), torch.tensor(their_labels)))
         standardise = "none" if self.scaling == "unit" else self.scaling
         return Task(name, tuple(classes), *make_splits(parts[0], parts[1], parts[2], standardise))
-
-
-def domain_folder(folder: Path, domain: str) -> Path:
-    """The folder of a domain, which ``find`` has found to be there."""
-    found = choose(folder, domain)
-    assert found is not None
-    return found
 
 
 def check_class_folders(domain: Path, classes: Sequence[str]) -> None:

@@ -10,11 +10,10 @@ from lasem.data.benchmarks.office_home_files import (
     PRODUCT,
     OfficeHomeSettings,
     check_class_folders,
-    domain_folder,
     layout,
     write_domain,
 )
-from lasem.data.benchmarks.source import open_benchmark
+from lasem.data.benchmarks.source import choose, open_benchmark
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.data.task import Task
 
@@ -39,7 +38,7 @@ class OfficeHomeIncrementalReader(OfficeHomeSettings, AbstractReader):
         """See AbstractReader. Images are decoded when their task is reached."""
 
         def read(folder: Path) -> TaskStream:
-            domain = domain_folder(folder, PRODUCT)
+            domain = choose(folder, PRODUCT)
             check_class_folders(domain, ORDER)
 
             def task_at(index: int) -> Task:

@@ -145,7 +145,6 @@ def read_index(folder: Path) -> dict[str, dict[str, list[Drawing]]]:
     found: dict[str, dict[str, list[Drawing]]] = defaultdict(lambda: defaultdict(list))
     for names in LAYOUT.files:
         place = choose(folder, names)
-        assert place is not None
         for drawing in _drawings(place):
             path = Path(drawing.file)
             found[path.parts[-3]][path.parts[-2]].append(drawing)

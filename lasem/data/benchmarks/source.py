@@ -102,9 +102,10 @@ def find(settings: BenchmarkSettings, name: str, layout: Layout) -> Path:
     return found
 
 
-def choose(folder: Path, names: str) -> Path | None:
-    """The first of some names, parted by ``|``, that is there."""
-    return next((folder / name for name in names.split("|") if (folder / name).exists()), None)
+def choose(folder: Path, names: str) -> Path:
+    """The first of some names, parted by ``|``, that is there; the last one if none is."""
+    *others, last = (folder / name for name in names.split("|"))
+    return next((place for place in others if place.exists()), last)
 
 
 def _complete(place: Path, layout: Layout) -> Path | None:
@@ -113,13 +114,13 @@ def _complete(place: Path, layout: Layout) -> Path | None:
             if has_parquet(folder):
                 return folder
     folders = [place, *(place / inner for inner in layout.folders)]
-    return next((f for f in folders if all(choose(f, names) for names in layout.files)), None)
+    return next((f for f in folders if all(choose(f, names).exists() for names in layout.files)), None)
 
 
 def _missing(place: Path, layout: Layout) -> str:
     if not place.exists():
         return "there is no such folder"
-    there = [names for names in layout.files if not choose(place, names)]
+    there = [names for names in layout.files if not choose(place, names).exists()]
     return f"there is no {_in_words(there)}"
 
 

@@ -39,15 +39,15 @@ def correct(scale: Scale) -> list[Row]:
         for loop in (exact, pruned):
             loop.run_epoch()
         _same_bits(exact.weights, pruned.weights, name)
-        rows.append(_row(name, "pruned step that leaves nothing out - exact step", 0.0))
+        rows.append(Row("correct", name, "pruned step that leaves nothing out - exact step", 0.0))
         weights = TaskWeights.from_named(exact.weights, scale.net.depth)
         x = next(iter(task.train.batches(batch, device=scale.device)))[0]
         together = evaluate(Mixture.of(scale.net, sharing, tuple(full(scale.net.depth))), weights, x)
         alone = torch.cat([evaluate(Mixture.of(scale.net, sharing, (c,)), weights, x) for c in full(scale.net.depth)])
         gap = _gap(together, alone)
         _check(gap, f"{name}: the tree's logits and those of each configuration alone")
-        rows.append(_row(name, "largest relative gap, tree / each configuration alone", gap))
-    rows.append(_row("prior", "largest gap, deep EM with all configurations / whole sum", _deep_gap()))
+        rows.append(Row("correct", name, "largest relative gap, tree / each configuration alone", gap))
+    rows.append(Row("correct", "prior", "largest gap, deep EM with all configurations / whole sum", _deep_gap()))
     return rows
 
 
@@ -79,7 +79,3 @@ def _same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor], sharing: 
                 f"Expected a pruned step that leaves nothing out to be the exact one to the bit; with {sharing} they "
                 f"differ in '{name}'."
             )
-
-
-def _row(setting: str, what: str, value: float) -> Row:
-    return Row(benchmark="correct", setting=setting, what=what, value=value)

@@ -14,7 +14,7 @@ class WrongResultError(LasemError):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One thing that was measured."""
 

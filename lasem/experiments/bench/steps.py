@@ -50,10 +50,10 @@ def tree(scale: Scale) -> list[Row]:
         leaves, nodes = leaf_activation_bytes(net, batch), node_activation_bytes(net, batch, full(net.depth))
         memory = peak_bytes(make_loop(net, sharing, WHOLE_TREE, one, batch, scale.device))
         rows += [
-            _row("tree", setting, "tree step / plain step", ratio(seconds["tree"], seconds["plain"]), floor),
-            _row("tree", setting, "committed step / plain step", ratio(seconds["committed"], seconds["plain"]), 1.0),
-            _row("tree", setting, "peak memory / leaves' activations", memory / leaves, nodes / leaves),
-            _row("tree", setting, "plain step, ms", 1000 * statistics.median(seconds["plain"])),
+            Row("tree", setting, "tree step / plain step", ratio(seconds["tree"], seconds["plain"]), floor),
+            Row("tree", setting, "committed step / plain step", ratio(seconds["committed"], seconds["plain"]), 1.0),
+            Row("tree", setting, "peak memory / leaves' activations", memory / leaves, nodes / leaves),
+            Row("tree", setting, "plain step, ms", 1000 * statistics.median(seconds["plain"])),
         ]
     return rows
 
@@ -80,7 +80,7 @@ def pruned(scale: Scale) -> list[Row]:
         loops[name], floors[name] = loop, arithmetic_floor(net, NUM_CLASSES, [space[c] for c in kept])
     seconds = take_turns(loops, scale.turns)
     return [
-        _row("pruned", name, "pruned step / plain step", ratio(seconds[name], seconds["plain"]), floor)
+        Row("pruned", name, "pruned step / plain step", ratio(seconds[name], seconds["plain"]), floor)
         for name, floor in floors.items()
     ]
 
@@ -114,9 +114,7 @@ def batch(scale: Scale) -> list[Row]:
         }
         seconds = take_turns(loops, scale.turns)
         for kind, times in seconds.items():
-            rows.append(
-                _row("batch", f"batch {size}", f"{kind} step, images a second", size / statistics.median(times))
-            )
+            rows.append(Row("batch", f"batch {size}", f"{kind} step, images a second", size / statistics.median(times)))
     return rows
 
 
@@ -147,12 +145,8 @@ def _against_plain(name: str, setting: str, net: Net, search: EM | DeepEM, scale
     stored, of_one = (node_activation_bytes(net, size, chosen) for chosen in (evaluated, evaluated[:1]))
     floor = arithmetic_floor(net, NUM_CLASSES, evaluated)
     return [
-        _row(name, setting, "step / plain step", ratio(seconds["search"], seconds["plain"]), floor),
-        _row(name, setting, "step, ms", 1000 * statistics.median(seconds["search"])),
-        _row(name, setting, "peak memory / plain step's", searched / plain, stored / of_one),
-        _row(name, setting, "peak memory, MiB", searched / 2**20, stored / 2**20),
+        Row(name, setting, "step / plain step", ratio(seconds["search"], seconds["plain"]), floor),
+        Row(name, setting, "step, ms", 1000 * statistics.median(seconds["search"])),
+        Row(name, setting, "peak memory / plain step's", searched / plain, stored / of_one),
+        Row(name, setting, "peak memory, MiB", searched / 2**20, stored / 2**20),
     ]
-
-
-def _row(benchmark: str, setting: str, what: str, value: float, floor: float | None = None) -> Row:
-    return Row(benchmark=benchmark, setting=setting, what=what, value=value, floor=floor)

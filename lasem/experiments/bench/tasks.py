@@ -34,9 +34,9 @@ def task(scale: Scale) -> list[Row]:
             tree = arithmetic_floor(scale.net, NUM_CLASSES) if isinstance(search, EM) else search.num_samples
             seconds = _seconds(scale, name, search, scale.epochs)
             rows.append(
-                _row("task", name, f"a task with {label} / with Fixed(all)", seconds / fixed, 1 + share * (tree - 1))
+                Row("task", name, f"a task with {label} / with Fixed(all)", seconds / fixed, 1 + share * (tree - 1))
             )
-        rows.append(_row("task", name, "a task with Fixed(all), s", fixed))
+        rows.append(Row("task", name, "a task with Fixed(all), s", fixed))
     return rows
 
 
@@ -48,7 +48,7 @@ def exhaustive(scale: Scale) -> list[Row]:
     tree = arithmetic_floor(scale.net, NUM_CLASSES)
     floor = num / (1 + _searched(EM(), epochs) * (tree - 1))
     times = [_seconds(scale, name, search, epochs) for search in (Exhaustive(), EM())]
-    return [_row("exhaustive", name, "a task with Exhaustive / with EM", times[0] / times[1], floor)]
+    return [Row("exhaustive", name, "a task with Exhaustive / with EM", times[0] / times[1], floor)]
 
 
 def tasks(scale: Scale) -> list[Row]:
@@ -74,7 +74,7 @@ def tasks(scale: Scale) -> list[Row]:
         first = first or now
         for what, value in now.items():
             rows.append(
-                _row(
+                Row(
                     "tasks",
                     f"{num} tasks learned",
                     f"{what} / {what} after {scale.num_tasks[0]}",
@@ -83,7 +83,7 @@ def tasks(scale: Scale) -> list[Row]:
                 )
             )
         held = (_alive_bytes() - before) / (4 * learner.num_parameters())
-        rows.append(_row("tasks", f"{num} tasks learned", "bytes of tensors alive / of parameters", held, 1.0))
+        rows.append(Row("tasks", f"{num} tasks learned", "bytes of tensors alive / of parameters", held, 1.0))
     return rows
 
 
@@ -115,7 +115,3 @@ def _searched(search: EM | DeepEM, epochs: int) -> float:
     """Share of the epochs before commitment, which is made between two of them."""
     share = search.share_searched(epochs) if isinstance(search, EM) else search.commit_share
     return math.ceil(share * epochs) / epochs
-
-
-def _row(benchmark: str, setting: str, what: str, value: float, floor: float | None = None) -> Row:
-    return Row(benchmark=benchmark, setting=setting, what=what, value=value, floor=floor)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lasem.experiments.recipes.recipe import Panel, Recipe, panel
+from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
 from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
 from lasem.report.numbers import percent, ratio
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
-from lasem.report.significance import in_words, p_value_cell, points_cell
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
+from lasem.report.significance import difference_cells, in_words
 
 REFERENCE: Final = "lasem-hps"
 
@@ -58,7 +57,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """A figure and a table of all changes, each paired with LASEM as it is."""
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     said = []
     for of in panels:
         dots, rows = [], []
@@ -81,8 +80,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                     mean_cell(final, percent, strong=not compared),
                     mean_cell(of.value(label, "forgetting_ratio"), ratio),
                     mean_cell(of.value(label, "fraction_layers_shared"), percent),
-                    points_cell(difference) if compared else Cell(text="–"),
-                    p_value_cell(difference) if compared else Cell(text="–"),
+                    *difference_cells(difference if compared else None),
                 )
             )
         sections += [
@@ -119,7 +117,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     verdict = (
         f"Changes whose peak accuracy differs at p < 0.05: {'; '.join(said) or 'none'}."
         if any(of.runs_of(REFERENCE) for of in panels)
-        else "No run is finished yet."
+        else NO_RUN
     )
     return Findings(verdict=verdict, sections=tuple(sections))
 

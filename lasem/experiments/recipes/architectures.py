@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, with_sharing
+from lasem.experiments.recipes.recipe import NO_RUN, SHARING_TITLES, Panel, Recipe, panel, statics, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
 from lasem.report.numbers import percent, plus_minus
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
 
 STREAMS: Final = ("cifar100-10", "office-home", "stl10")
 
@@ -23,7 +22,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """A figure and a table for each stream: peak accuracy by configuration and mechanism."""
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     found = []
     for of in panels:
         names = static_names(of)
@@ -34,7 +33,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     verdict = (
         f"On {streams} the best static configuration is, mechanism by mechanism: {', '.join(found)}."
         if found
-        else "No run has been finished yet."
+        else NO_RUN
     )
     return Findings(verdict=verdict, sections=tuple(sections))
 
@@ -46,14 +45,32 @@ def static_names(of: PanelRuns) -> list[str]:
     return [label.removesuffix(suffix) for label in of.labels if label.startswith(fixed) and label.endswith(suffix)]
 
 
-def best_static(of: PanelRuns, sharing: str, quantity: str = "peak_accuracy") -> str:
-    """The configuration with the highest mean; empty if none is finished."""
-    known = {name: of.value(f"{name}-{sharing}", quantity).mean for name in static_names(of)}
-    known = {name: mean for name, mean in known.items() if mean == mean}
+def static_means(of: PanelRuns, sharing: str, quantity: str) -> dict[str, float]:
+    """The finished configurations' means of a quantity."""
+    means = {name: of.value(f"{name}-{sharing}", quantity).mean for name in static_names(of)}
+    return {name: mean for name, mean in means.items() if mean == mean}
+
+
+def best_static(of: PanelRuns, sharing: str) -> str:
+    """The configuration with the highest peak accuracy; empty if none is finished."""
+    known = static_means(of, sharing, "peak_accuracy")
     return max(known, key=lambda name: known[name]) if known else ""
 
 
-def _figure(of: PanelRuns, names: Sequence[str]) -> tuple[str, Drawing | None]:
+def lasem_dot(of: PanelRuns, sharing: str, quantity: str) -> Dot:
+    """LASEM's mark, and behind it the range of the static configurations."""
+    lasem, known = of.value(f"lasem-{sharing}", quantity), static_means(of, sharing, quantity).values()
+    return Dot(
+        row=f"{of.key} · {SHARING_TITLES[sharing]}",
+        series="LASEM",
+        mean=lasem.mean,
+        deviation=lasem.deviation,
+        least=min(known, default=None),
+        most=max(known, default=None),
+    )
+
+
+def _figure(of: PanelRuns, names: Sequence[str]) -> Section:
     dots = []
     for name in names:
         for sharing, title in SHARING_TITLES.items():

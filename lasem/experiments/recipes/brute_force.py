@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.experiments.recipes import published
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, with_sharing
+from lasem.experiments.recipes.beside_published import beside_published
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import Statistic, paired_difference, statistic
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, published_cell
-from lasem.report.significance import in_words, p_value_cell, points_cell
+from lasem.report.numbers import DASH, percent
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, published_cell
+from lasem.report.significance import difference_cells, in_words
 
 METHODS: Final = {"lasem": "LASEM", "exhaustive": "brute force", "all": "transfer all"}
 
@@ -27,36 +26,25 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """The table with the published numbers beside, and a figure of the accuracies."""
     accuracies = published.fractions(published.BRUTE_FORCE_ACCURACY)
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     said = []
+    titles = [(f"{n}-{s}", f"{title}, {words}") for s, title in SHARING_TITLES.items() for n, words in METHODS.items()]
     for of in panels:
-        dots, rows = [], []
+        rows = []
         for sharing, title in SHARING_TITLES.items():
             difference = paired_difference(of.runs_of(f"lasem-{sharing}"), of.runs_of(f"exhaustive-{sharing}"))
             if difference.num_pairs:
                 said.append(f"{of.key} {title} {in_words(difference)}")
             for name, words in METHODS.items():
                 label = f"{name}-{sharing}"
-                value, there = of.value(label, "peak_accuracy"), accuracies.get((of.stands_for, label))
-                dots.append(
-                    Dot(
-                        row=f"{title}, {words}",
-                        series="here",
-                        mean=value.mean,
-                        deviation=value.deviation,
-                        published=there[0] if there else None,
-                    )
-                )
-                compared = name == "exhaustive"
                 rows.append(
                     (
                         Cell(text=f"{title}, {words}"),
-                        mean_cell(value, percent),
-                        published_cell(there, percent),
+                        mean_cell(of.value(label, "peak_accuracy"), percent),
+                        published_cell(accuracies.get((of.stands_for, label)), percent),
                         mean_cell(relative_time(of, label, f"lasem-{sharing}"), _times),
                         published_cell(published.BRUTE_FORCE_TIME.get((of.stands_for, label)), _times),
-                        points_cell(difference) if compared else Cell(text="–"),
-                        p_value_cell(difference) if compared else Cell(text="–"),
+                        *difference_cells(difference if name == "exhaustive" else None),
                     )
                 )
         sections += [
@@ -77,20 +65,9 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 "one seed's run divided by LASEM's with the same seed; of runs that shared a machine it is comparable "
                 "only roughly. Difference in points, paired over seeds and tasks; p of a two-sided sign-flip test.",
             ),
-            (
-                f"{of.title}: peak accuracy",
-                draw_dots(
-                    f"{of.key}-accuracy",
-                    dots,
-                    axis="peak accuracy in %, mean over tasks",
-                    caption="Filled: here, with one standard deviation over seeds to each side. Not filled: published.",
-                    write=percent,
-                    scale=100,
-                ),
-            ),
+            beside_published(of, "accuracy", "peak_accuracy", of.stands_for, titles, accuracies),
         ]
-    verdict = f"LASEM against brute force: {'; '.join(said)}." if said else "No run is finished yet."
-    return Findings(verdict=verdict, sections=tuple(sections))
+    return Findings(verdict=verdict("LASEM against brute force", said), sections=tuple(sections))
 
 
 def relative_time(of: PanelRuns, label: str, reference: str) -> Statistic:
@@ -101,7 +78,7 @@ def relative_time(of: PanelRuns, label: str, reference: str) -> Statistic:
 
 
 def _times(value: float) -> str:
-    return f"{value:.2f}" if value == value else "–"
+    return f"{value:.2f}" if value == value else DASH
 
 
 RECIPE: Final = Recipe(

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.experiments.recipes import peak
-from lasem.experiments.recipes.architectures import static_names
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Recipe
+from lasem.experiments.recipes.architectures import lasem_dot, static_means
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Recipe, verdict
 from lasem.metrics import paired_difference
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import ratio
+from lasem.report.figures.dots import draw_dots
+from lasem.report.numbers import DASH, ratio
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
-from lasem.report.significance import in_words, p_value_cell, points_cell
+from lasem.report.significance import difference_cells, in_words
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
@@ -21,19 +20,9 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     dots, rows, said = [], [], []
     for of in panels:
         for sharing, title in SHARING_TITLES.items():
-            values = [of.value(f"{name}-{sharing}", "forgetting_ratio").mean for name in static_names(of)]
-            known = [value for value in values if value == value]
+            known = static_means(of, sharing, "forgetting_ratio").values()
             lasem = of.value(f"lasem-{sharing}", "forgetting_ratio")
-            dots.append(
-                Dot(
-                    row=f"{of.key} · {title}",
-                    series="LASEM",
-                    mean=lasem.mean,
-                    deviation=lasem.deviation,
-                    least=min(known, default=None),
-                    most=max(known, default=None),
-                )
-            )
+            dots.append(lasem_dot(of, sharing, "forgetting_ratio"))
             runs = [of.runs_of(f"{name}-{sharing}") for name in ("lasem", "all")]
             difference = paired_difference(runs[0], runs[1], "final_accuracies")
             rows.append(
@@ -41,14 +30,13 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                     Cell(text=f"{of.title}, {title}"),
                     mean_cell(lasem, ratio, strong=True),
                     mean_cell(of.value(f"all-{sharing}", "forgetting_ratio"), ratio),
-                    Cell(text=f"{ratio(min(known))} to {ratio(max(known))}" if known else "–"),
-                    points_cell(difference),
-                    p_value_cell(difference),
+                    Cell(text=f"{ratio(min(known))} to {ratio(max(known))}" if known else DASH),
+                    *difference_cells(difference),
                 )
             )
             if difference.num_pairs:
                 said.append(f"{title} {in_words(difference)}")
-    sections: tuple[Grid | tuple[str, Drawing | None], ...] = (
+    sections = (
         (
             "Final accuracy divided by peak accuracy",
             draw_dots(
@@ -76,12 +64,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             "final accuracies in points, paired over seeds and tasks; p of a two-sided sign-flip test.",
         ),
     )
-    verdict = (
-        f"Final accuracy of LASEM against transferring everything: {'; '.join(said)}."
-        if said
-        else "No run is finished yet."
-    )
-    return Findings(verdict=verdict, sections=sections)
+    told = verdict("Final accuracy of LASEM against transferring everything", said)
+    return Findings(verdict=told, sections=sections)
 
 
 RECIPE: Final = Recipe(

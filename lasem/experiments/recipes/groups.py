@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.experiments.recipes import published
-from lasem.experiments.recipes.recipe import Panel, Recipe, panel
+from lasem.experiments.recipes.beside_published import beside_published
+from lasem.experiments.recipes.recipe import Panel, Recipe, panel, verdict
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import percent, ratio
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, published_cell
-from lasem.report.significance import in_words, p_value_cell, points_cell
+from lasem.report.numbers import DASH, percent, ratio
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
+from lasem.report.significance import difference_cells, in_words
 
 GROUPS: Final = {
     "lasem-4g": (5, 4, 4, 4),
@@ -39,32 +38,26 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """A table for each stream with the published numbers beside, and a figure of the accuracies."""
     accuracies = published.fractions(published.GROUPS_ACCURACY)
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     said = []
     for of in panels:
-        stream, dots, rows = of.stands_for.removesuffix("-resnet"), [], []
+        stream, rows = of.stands_for.removesuffix("-resnet"), []
         for label in of.labels:
-            title = "Transfer all" if label == "all-hps" else f"LASEM {label.removeprefix('lasem-').upper()}"
-            value, there = of.value(label, "peak_accuracy"), accuracies.get((stream, label))
+            title = _title(label)
             difference = paired_difference(of.runs_of(label), of.runs_of("all-hps"))
-            beside = there[0] if there else None
-            dots.append(Dot(row=title, series="here", mean=value.mean, deviation=value.deviation, published=beside))
             compared = label != "all-hps"
             if compared and difference.num_pairs:
                 said.append(f"{title} {in_words(difference)}")
-            seconds = [summary.seconds_training / 1000 for summary in of.summaries.get(label, {}).values()]
-            time = sum(seconds) / len(seconds) if seconds else float("nan")
             rows.append(
                 (
                     Cell(text=title),
-                    mean_cell(value, percent),
-                    published_cell(there, percent),
+                    mean_cell(of.value(label, "peak_accuracy"), percent),
+                    published_cell(accuracies.get((stream, label)), percent),
                     mean_cell(of.value(label, "forgetting_ratio"), ratio),
                     published_cell(published.GROUPS_FORGETTING.get((stream, label)), ratio),
-                    Cell(text=f"{time:.3g}" if seconds else "–", number=time if seconds else None),
+                    number_cell(of.value(label, "seconds_training").mean / 1000, _kiloseconds),
                     published_cell(published.GROUPS_KILOSECONDS.get((stream, label)), lambda value: f"{value:.1f}"),
-                    points_cell(difference) if compared else Cell(text="–"),
-                    p_value_cell(difference) if compared else Cell(text="–"),
+                    *difference_cells(difference if compared else None),
                 )
             )
         sections += [
@@ -87,20 +80,17 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 "seeds ± standard deviation over seeds. Difference of peak accuracies in points, paired over seeds and "
                 "tasks; p of a two-sided sign-flip test.",
             ),
-            (
-                f"{of.title}: peak accuracy",
-                draw_dots(
-                    f"{of.key}-accuracy",
-                    dots,
-                    axis="peak accuracy in %, mean over tasks",
-                    caption="Filled: here, with one standard deviation over seeds to each side. Not filled: published.",
-                    write=percent,
-                    scale=100,
-                ),
-            ),
+            beside_published(of, "accuracy", "peak_accuracy", stream, [(x, _title(x)) for x in of.labels], accuracies),
         ]
-    verdict = f"Against transferring everything: {'; '.join(said)}." if said else "No run is finished yet."
-    return Findings(verdict=verdict, sections=tuple(sections))
+    return Findings(verdict=verdict("Against transferring everything", said), sections=tuple(sections))
+
+
+def _title(label: str) -> str:
+    return "Transfer all" if label == "all-hps" else f"LASEM {label.removeprefix('lasem-').upper()}"
+
+
+def _kiloseconds(value: float) -> str:
+    return f"{value:.3g}" if value == value else DASH
 
 
 RECIPE: Final = Recipe(

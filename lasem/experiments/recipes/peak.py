@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.experiments.recipes import architectures
-from lasem.experiments.recipes.architectures import best_static, static_names
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, with_sharing
+from lasem.experiments.recipes.architectures import best_static, lasem_dot, static_means
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import percent
+from lasem.report.figures.dots import draw_dots
+from lasem.report.numbers import DASH, percent
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
-from lasem.report.significance import in_words, p_value_cell, points_cell
+from lasem.report.significance import difference_cells, in_words
 
 
 def panels(bench: Bench) -> tuple[Panel, ...]:
@@ -28,19 +27,9 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     dots, rows, said = [], [], []
     for of in panels:
         for sharing, title in SHARING_TITLES.items():
-            values = [of.value(f"{name}-{sharing}", "peak_accuracy").mean for name in static_names(of)]
-            known = [value for value in values if value == value]
+            known = static_means(of, sharing, "peak_accuracy").values()
             lasem, best = of.value(f"lasem-{sharing}", "peak_accuracy"), best_static(of, sharing)
-            dots.append(
-                Dot(
-                    row=f"{of.key} · {title}",
-                    series="LASEM",
-                    mean=lasem.mean,
-                    deviation=lasem.deviation,
-                    least=min(known, default=None),
-                    most=max(known, default=None),
-                )
-            )
+            dots.append(lasem_dot(of, sharing, "peak_accuracy"))
             difference = paired_difference(of.runs_of(f"lasem-{sharing}"), of.runs_of(f"{best}-{sharing}"))
             rows.append(
                 (
@@ -48,14 +37,13 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                     mean_cell(lasem, percent, strong=True),
                     Cell(text=percent(min(known, default=float("nan")))),
                     mean_cell(of.value(f"{best}-{sharing}", "peak_accuracy"), percent),
-                    Cell(text=best or "–"),
-                    points_cell(difference),
-                    p_value_cell(difference),
+                    Cell(text=best or DASH),
+                    *difference_cells(difference),
                 )
             )
             if difference.num_pairs:
                 said.append(f"{title} {in_words(difference)}")
-    sections: tuple[Grid | tuple[str, Drawing | None], ...] = (
+    sections = (
         (
             "LASEM and the range of the static configurations",
             draw_dots(
@@ -78,8 +66,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             "sign-flip test.",
         ),
     )
-    verdict = f"LASEM against the best static configuration: {'; '.join(said)}." if said else "No run is finished yet."
-    return Findings(verdict=verdict, sections=sections)
+    return Findings(verdict=verdict("LASEM against the best static configuration", said), sections=sections)
 
 
 RECIPE: Final = Recipe(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from lasem.errors import ConfigError
-from lasem.experiments.recipes.recipe import Panel, Recipe, panel
+from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
 from lasem.experiments.recipes.streams import Bench, StreamPart
 from lasem.metrics import (
     Run,
@@ -116,7 +116,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     )
     amount = panels[-1].key.rpartition("-")[2]
     best = max(last, key=lambda title: last[title]) if last else ""
-    verdict = "No run is finished yet."
+    verdict = NO_RUN
     if best:
         verdict = (
             f"With {amount} training images of each class {best} finds most of the truth: {percent(last[best])} % "

@@ -11,6 +11,8 @@ from lasem.experiments.recipes.streams import Bench, StreamPart
 from lasem.report.recipe import Draw
 
 SHARING_TITLES: Final = {"hps": "HPS", "tf": "TF", "dfcnn": "DF-CNN"}
+NO_RUN: Final = "No run is finished yet."
+"""What a page says before it has anything to say."""
 
 
 @final
@@ -71,6 +73,11 @@ def _adapted(bench: Bench, stream: StreamPart, entry: dict[str, Any]) -> dict[st
         if name.endswith("-tf"):
             entry["net"] = {"hidden": [128], **entry.get("net", {})}
     return entry
+
+
+def verdict(what: str, said: Sequence[str]) -> str:
+    """What was said of each stream and mechanism in one sentence."""
+    return f"{what}: {'; '.join(said)}." if said else NO_RUN
 
 
 def statics(depth: int) -> tuple[str, ...]:

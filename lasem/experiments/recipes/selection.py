@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Final
 
 from lasem.experiments.recipes import architectures
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, with_sharing
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import statistic, transfer_frequencies
-from lasem.report.figures.drawing import Drawing
 from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.figures.probabilities import draw_probabilities
 from lasem.report.figures.transfer_map import draw_transfer_map
 from lasem.report.numbers import percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
 
 
 def panels(bench: Bench) -> tuple[Panel, ...]:
@@ -26,7 +25,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """How often each layer is transferred, which layers each task transfers, and how the choice came about."""
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     said = []
     for of in panels:
         points, rows = [], []
@@ -77,8 +76,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 ):
                     named = replace(drawing, name=f"{of.key}-{sharing}-{drawing.name}") if drawing else None
                     sections.append((f"{of.title}, {title}, seed {runs[0].seed}: {heading}", named))
-    verdict = f"Transferred: {'; '.join(said)}." if said else "No run is finished yet."
-    return Findings(verdict=verdict, sections=tuple(sections))
+    return Findings(verdict=verdict("Transferred", said), sections=tuple(sections))
 
 
 RECIPE: Final = Recipe(

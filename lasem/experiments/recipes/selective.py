@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.experiments.recipes import published
-from lasem.experiments.recipes.recipe import Panel, Recipe, panel
+from lasem.experiments.recipes.beside_published import beside_published
+from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import percent, ratio
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, published_cell
-from lasem.report.significance import p_value_cell, points_cell
+from lasem.report.numbers import DASH, percent, ratio
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
+from lasem.report.significance import difference_cells
 
 METHODS: Final = {
     "den": "DEN",
@@ -34,7 +33,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """The table with the published numbers beside, and a figure of both quantities."""
-    sections: list[Grid | tuple[str, Drawing | None]] = []
+    sections: list[Section] = []
     said = ""
     for of in panels:
         best = _best_lasem(of)
@@ -44,12 +43,14 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             top = max(known, key=lambda label: known[label])
             said = f"The highest peak accuracy is {METHODS[top]}'s, {percent(known[top])} %; of LASEM's mechanisms "
             said += f"{METHODS[best]} has {percent(known[best])} %." if best in known else "none is finished."
-        sections += [
-            _grid(of, best),
-            _figure(of, "peak_accuracy", "peak accuracy in %, mean over tasks", 100),
-            _figure(of, "forgetting_ratio", "forgetting ratio, 1 is nothing forgotten", 1),
-        ]
-    return Findings(verdict=said or "No run is finished yet.", sections=tuple(sections))
+        sections.append(_grid(of, best))
+        for quantity, table in (
+            ("peak_accuracy", published.fractions(published.SELECTIVE_ACCURACY)),
+            ("forgetting_ratio", published.SELECTIVE_FORGETTING),
+        ):
+            name, methods = quantity.replace("_", "-"), list(METHODS.items())
+            sections.append(beside_published(of, name, quantity, of.stands_for, methods, table))
+    return Findings(verdict=said or NO_RUN, sections=tuple(sections))
 
 
 def _best_lasem(of: PanelRuns) -> str:
@@ -60,7 +61,6 @@ def _best_lasem(of: PanelRuns) -> str:
 def _grid(of: PanelRuns, best: str) -> Grid:
     accuracies, rows = published.fractions(published.SELECTIVE_ACCURACY), []
     for label, title in METHODS.items():
-        seconds = [summary.seconds_training for summary in of.summaries.get(label, {}).values()]
         difference = paired_difference(of.runs_of(best), of.runs_of(label))
         key = (of.stands_for, label)
         rows.append(
@@ -70,10 +70,9 @@ def _grid(of: PanelRuns, best: str) -> Grid:
                 published_cell(accuracies.get(key), percent),
                 mean_cell(of.value(label, "forgetting_ratio"), ratio),
                 published_cell(published.SELECTIVE_FORGETTING.get(key), _two),
-                Cell(text=_thousands(sum(seconds) / len(seconds)) if seconds else "–", number=_mean(seconds)),
+                number_cell(of.value(label, "seconds_training").mean, _thousands),
                 published_cell(published.SELECTIVE_KILOSECONDS.get(key), _one),
-                Cell(text="–") if label == best else points_cell(difference),
-                Cell(text="–") if label == best else p_value_cell(difference),
+                *difference_cells(difference if label != best else None),
             )
         )
     return Grid(
@@ -96,31 +95,9 @@ def _grid(of: PanelRuns, best: str) -> Grid:
     )
 
 
-def _figure(of: PanelRuns, quantity: str, axis: str, scale: float) -> tuple[str, Drawing | None]:
-    table = published.SELECTIVE_FORGETTING
-    if quantity == "peak_accuracy":
-        table = published.fractions(published.SELECTIVE_ACCURACY)
-    dots = []
-    for label, title in METHODS.items():
-        value, there = of.value(label, quantity), table.get((of.stands_for, label))
-        beside = there[0] if there else None
-        dots.append(Dot(row=title, series="here", mean=value.mean, deviation=value.deviation, published=beside))
-    drawing = draw_dots(
-        f"{of.key}-{quantity.replace('_', '-')}",
-        dots,
-        axis=axis,
-        caption="Filled: here, with one standard deviation over seeds to each side. Not filled: published.",
-        write=percent if quantity == "peak_accuracy" else ratio,
-        scale=scale,
-    )
-    return f"{of.title}: {'peak accuracy' if quantity == 'peak_accuracy' else 'what is kept'}", drawing
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
 def _thousands(seconds: float) -> str:
+    if seconds != seconds:
+        return DASH
     return f"{seconds / 1000:.2f}" if seconds >= 10 else f"{seconds / 1000:.4f}"
 
 
