@@ -1,9 +1,10 @@
 """A baseline's model on disk: safetensors and JSON, never pickle.
 
 ``config.json`` is written last and names every file with its checksum, so the folder holds the model before or after a
-save, never one between. Files of tensors are named by their content: what has not changed is not written again::
+save, never one between. Files of tensors are named by their content: what has not changed is not written again. How
+large they may be only the method knows, so their sizes are in the index too, and are looked at before they are read::
 
-    config.json                           settings, order of the tasks, files and checksums
+    config.json                           settings, order of the tasks, files, their sizes and checksums
     shared-SUM.safetensors                what several tasks answer with
     memory-SUM.safetensors                what only the learning of later tasks needs
     tasks/NAME/task.json                  classes, preprocessing, metrics
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -25,17 +27,20 @@ from lasem.baselines.info import TaskInfo
 from lasem.baselines.method import AbstractMethod, Model
 from lasem.errors import StorageError
 from lasem.files import checksum, write_file
+from lasem.learner.computable import check_computable
 from lasem.learner.model_files import (
     FORMAT_VERSION,
-    check_version,
+    check_entry,
+    check_inside,
     damage_told,
     read_json,
     read_tensors,
     remove_files,
+    sealed,
     task_name,
     to_bytes,
 )
-from lasem.learner.storage import stored_choice, stored_config, stored_seed
+from lasem.learner.storage import stored_choice, stored_config, stored_seed, undisturbed
 from lasem.learner.task_files import told_of
 from lasem.nets import Net
 from lasem.settings import from_plain, to_plain
@@ -82,6 +87,7 @@ def save(
     entries: list[dict[str, Any]] = []
     for number, (name, text) in enumerate(descriptions.items()):
         folder = directory / "tasks" / name
+        check_inside(folder, directory)
         weights = _write_tensors(folder, "weights", model.own[name])
         if number >= len(before):
             write_file(folder / "task.json", text)
@@ -96,10 +102,11 @@ def save(
         **parts,
         "tasks": entries,
     }
-    write_file(directory / "config.json", json.dumps(config, indent=1) + "\n")
-    remove_files(directory, _FILE, {entry["file"] for entry in parts.values()})
-    for entry in entries:
-        remove_files(directory / "tasks" / entry["name"], _FILE, {entry["weights"]["file"]})
+    write_file(directory / "config.json", sealed(config))
+    with suppress(OSError):  # what cannot be removed does no harm; the next save tries again
+        remove_files(directory, _FILE, {entry["file"] for entry in parts.values()})
+        for entry in entries:
+            remove_files(directory / "tasks" / entry["name"], _FILE, {entry["weights"]["file"]})
 
 
 def load(
@@ -110,14 +117,23 @@ def load(
     Raises:
         StorageError: if it is not there, damaged, or of a later format.
     """
+    return undisturbed(directory, lambda config: _load(directory, config, device, method, training))
+
+
+def _load(
+    directory: Path,
+    config: dict[str, Any],
+    device: torch.device,
+    method: AbstractMethod | None,
+    training: TrainingConfig | None,
+) -> StoredBaseline:
     from lasem.baselines import METHODS  # they import what is above them
 
-    config = read_json(directory / "config.json")
-    check_version(directory, config)
     if "method" not in config:
         raise StorageError(f"{directory} holds a model of sharing and search, not a baseline's: use Learner.load.")
     with damage_told(f"{directory} holds no model that can be read"):
         net = from_plain(Net, config["net"], "net")
+        check_computable(net)
         if method is None:
             method = stored_choice(METHODS, config["method"], "method")
         training = training or from_plain(TrainingConfig, config["training"], "training")
@@ -126,9 +142,11 @@ def load(
         tasks, own = [], {}
         for stored in config["tasks"]:
             info = _read_task(directory, stored, net, device)
+            if info.name in own:
+                raise StorageError(f"Expected each task once in {directory / 'config.json'}; got '{info.name}' twice.")
             tasks.append(info)
-            own[info.name] = _read_part(directory / "tasks" / info.name, stored["weights"], device)
-        shared, memory = (_read_part(directory, config[part], device) for part in ("shared", "memory"))
+            own[info.name] = _read_part(directory, directory / "tasks" / info.name, stored["weights"], device)
+        shared, memory = (_read_part(directory, directory, config[part], device) for part in ("shared", "memory"))
         model = Model(shared, own, memory)
         for info in tasks:
             _try(method, net, model, info, device)
@@ -159,22 +177,24 @@ def _description(task: TaskInfo) -> bytes:
 
 
 def _read_task(directory: Path, entry: dict[str, Any], net: Net, device: torch.device) -> TaskInfo:
+    check_entry(entry)
     name = task_name(entry)
-    stored = read_json(directory / "tasks" / name / "task.json", entry["checksum"])
+    stored = read_json(directory / "tasks" / name / "task.json", entry["checksum"], inside=directory)
     return TaskInfo(**told_of(stored, name, net, device))
 
 
-def _write_tensors(folder: Path, part: str, tensors: Named) -> dict[str, str]:
+def _write_tensors(folder: Path, part: str, tensors: Named) -> dict[str, Any]:
     """Write a file of tensors unless it is there; what config.json says of it."""
     data = to_bytes(tensors)
-    entry = {"file": f"{part}-{checksum(data)[:16]}.safetensors", "checksum": checksum(data)}
-    place = folder / entry["file"]
+    file = f"{part}-{checksum(data)[:16]}.safetensors"
+    place = folder / file
     if not place.exists() or place.stat().st_size != len(data):
         write_file(place, data)
-    return entry
+    return {"file": file, "checksum": checksum(data), "bytes": len(data)}
 
 
-def _read_part(folder: Path, entry: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
+def _read_part(directory: Path, folder: Path, entry: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
     if not _FILE.fullmatch(str(entry["file"])):
         raise StorageError(f"Expected the name of a file of tensors in {folder}; got {entry['file']!r}.")
-    return read_tensors(folder / entry["file"], entry["checksum"], device)
+    most_bytes = entry.get("bytes")  # models that were saved before do not say
+    return read_tensors(folder / entry["file"], entry["checksum"], device, inside=directory, most_bytes=most_bytes)
