@@ -69,7 +69,8 @@ def with_term(before: Quadratic | None, importances: Named, weights: Named) -> Q
     anchor = {} if before is None else dict(before.anchor)
     for name in sorted(importances):
         if name not in importance:
-            importance[name], anchor[name] = importances[name], weights[name]
+            # a tensor of its own: files hold no two names of one
+            importance[name], anchor[name] = importances[name], weights[name].clone()
             continue
         total = importance[name] + importances[name]
         # a weight that no task needs (dead ReLU) has no mean; any place will do
