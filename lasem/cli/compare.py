@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from lasem.cli.compare_progress import make_comparison_observer
-from lasem.cli.grid import tell_failures, told
+from lasem.cli.grid import add_workers, read_workers, tell_failures, told
 from lasem.cli.options import (
     COMMON_PARTS,
     add_settings,
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     general.add_argument("--methods", metavar="NAME,NAME,...", help=f"what to compare: {names_in_words()}")
     general.add_argument("--methods-file", metavar="FILE", help="methods with settings of their own, as YAML")
     general.add_argument("--out", metavar="DIR", help="the comparison's folder (default: runs/compare-STREAM)")
-    general.add_argument("--workers", metavar="N", help="runs at a time, each in a process of its own (default: 1)")
+    add_workers(general)
     general.add_argument("--config", metavar="FILE", help="settings of all methods as YAML; options override them")
     general.add_argument(
         "--print-config", action="store_true", help="write the methods with all settings, a methods file; run nothing"
@@ -77,7 +78,6 @@ def main(argv: Sequence[str]) -> int:
     base = read_entry(found, stored)
     names = read_value(found.methods or "", tuple[str, ...], "--methods")
     entries = list_from_yaml(read_text(found.methods_file), found.methods_file) if found.methods_file else []
-    workers = read_value(found.workers or "1", int, "--workers")
     methods = contestants(base, names, entries)
     if found.print_config:
         print(methods_to_yaml(methods), end="")
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     directory = (
         Path(found.out) if found.out else Path("runs") / f"compare-{methods[0].config.to_plain()['stream']['name']}"
     )
-    return _compare(methods, directory, workers, found.quiet, argv)
+    return _compare(methods, directory, found, argv)
 
 
 _WHERE = (
@@ -100,10 +100,11 @@ def _refuse_choices(argv: Sequence[str]) -> None:
             raise ConfigError(f"{option} is an option of lasem run; {_WHERE}")
 
 
-def _compare(methods: Sequence[Contestant], directory: Path, workers: int, quiet: bool, argv: Sequence[str]) -> int:
+def _compare(methods: Sequence[Contestant], directory: Path, found: argparse.Namespace, argv: Sequence[str]) -> int:
     command = ("lasem", "compare", *argv)
-    observer = make_comparison_observer(quiet=quiet, num_workers=workers)
+    workers, cradle = read_workers(found, methods[0].config.threads)
+    observer = make_comparison_observer(quiet=found.quiet, num_workers=workers)
     with told(observer, directory, command):
-        compared = compare(methods, directory, num_workers=workers, observer=observer, command=command)
+        compared = compare(methods, directory, num_workers=workers, cradle=cradle, observer=observer, command=command)
     print_comparison(compared.directory)
     return tell_failures(compared, compared.directory)

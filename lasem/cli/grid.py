@@ -1,7 +1,8 @@
-"""What a grid of runs ends with, whichever command made it: all of it, Ctrl-C, an error, or runs that failed."""
+"""A grid of runs, whichever command makes it: how many at a time and where, and what it ends with."""
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,42 @@ from pathlib import Path
 from lasem.cli.compare_progress import ComparisonShown
 from lasem.cli.main import FAILURE, FailedRunError
 from lasem.experiments.comparison import Compared
+from lasem.experiments.cradle import AbstractCradle
+from lasem.settings import read_value
+
+
+def add_workers(options: argparse._ArgumentGroup) -> None:
+    """Add the options that ``read_workers`` reads."""
+    options.add_argument(
+        "--workers",
+        metavar="N",
+        help="runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for)",
+    )
+    options.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the runs on a Ray cluster: the address of its head; auto: the one that this machine belongs to; "
+        "local: this machine as one. Its machines need lasem, and the folders of runs and data under the same paths",
+    )
+
+
+def read_workers(found: argparse.Namespace, threads: int) -> tuple[int, AbstractCradle | None]:
+    """How many runs at a time, and where their processes are started; None: on this machine.
+
+    Args:
+        found: the options.
+        threads: of each run.
+
+    Raises:
+        ConfigError: if the number is none, ray is not installed, or there is no cluster at the address.
+    """
+    num_workers = read_value(found.workers or "1", int, "--workers")
+    if found.ray is None:
+        return num_workers, None
+    from lasem.experiments.ray_cradle import RayCradle
+
+    cradle = RayCradle(found.ray)
+    return num_workers if found.workers else cradle.room(threads), cradle
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lasem.cli.compare_progress import make_comparison_observer
-from lasem.cli.grid import tell_failures, told
+from lasem.cli.grid import add_workers, read_workers, tell_failures, told
 from lasem.cli.options import COMMON_PARTS, add_settings, explain_unknown, read_entry, read_file
 from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, check_choice, nearest
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         help="folder of the data sets, each in a folder of its stream's name (default: ~/.cache/lasem)",
     )
     general.add_argument("--download", action="store_true", help="fetch the data sets that are not there")
-    general.add_argument("--workers", metavar="N", help="runs at a time, each in a process of its own (default: 1)")
+    add_workers(general)
     general.add_argument("--quiet", action="store_true", help="show no progress")
     general.add_argument("--debug", action="store_true", help="show the traceback of an error")
     first, _ = parser.parse_known_args(options)
@@ -81,9 +82,8 @@ def main(argv: Sequence[str]) -> int:
     if "seeds" in given:
         given["seeds"] = list(read_value(given["seeds"], tuple[int, ...], "seeds"))
     bench = Bench(scale=scale, given=given, depth=_depth(given), data=found.data, download=found.download)
-    workers = read_value(found.workers or "1", int, "--workers")
     directory = Path(found.out) if found.out else Path("runs") / f"reproduce-{scale}"
-    return _reproduce(chosen, bench, directory, workers, found.quiet, argv)
+    return _reproduce(chosen, bench, directory, found, argv)
 
 
 def _chosen(name: str | None) -> list[Recipe]:
@@ -108,12 +108,15 @@ def _depth(given: dict[str, object]) -> int | None:
 
 
 def _reproduce(
-    chosen: Sequence[Recipe], bench: Bench, directory: Path, workers: int, quiet: bool, argv: Sequence[str]
+    chosen: Sequence[Recipe], bench: Bench, directory: Path, found: argparse.Namespace, argv: Sequence[str]
 ) -> int:
     command = ("lasem", "reproduce", *argv)
-    observer = make_comparison_observer(quiet=quiet, num_workers=workers)
+    workers, cradle = read_workers(found, 1)  # a recipe's runs have one thread unless something else is said
+    observer = make_comparison_observer(quiet=found.quiet, num_workers=workers)
     with told(observer, directory, command):
-        made = reproduce(chosen, bench, directory, num_workers=workers, observer=observer, command=command)
+        made = reproduce(
+            chosen, bench, directory, num_workers=workers, cradle=cradle, observer=observer, command=command
+        )
     _print(made.findings, made.pages)
     return tell_failures(made.compared, directory / RUNS)
 

@@ -13,9 +13,10 @@ from typing import Any, final
 from lasem.errors import ConfigError, StorageError, check_range, nearest
 from lasem.experiments import environment, folder
 from lasem.experiments.config import ExperimentConfig, differences
+from lasem.experiments.cradle import AbstractCradle, Job
 from lasem.experiments.methods import LASEM, with_name
 from lasem.experiments.runner import check, read_config
-from lasem.experiments.workers import Ended, Event, Job, work
+from lasem.experiments.workers import Ended, Event, work
 from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
 from lasem.learner.learner import find_device
@@ -134,6 +135,7 @@ def compare(
     directory: str | Path,
     *,
     num_workers: int = 1,
+    cradle: AbstractCradle | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
 ) -> Compared:
@@ -145,6 +147,7 @@ def compare(
         methods: with the same stream and seeds.
         directory: the comparison's folder; runs that are there with the same settings are not made again.
         num_workers: runs at a time, each in a process of its own.
+        cradle: where these processes are started, closed at the end; on this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
 
@@ -154,7 +157,9 @@ def compare(
         DeviceError: if the device is not there.
         StorageError: if the folder cannot be used, or a run in it has other settings.
     """
-    return compare_all([(methods, directory)], directory, num_workers=num_workers, observer=observer, command=command)
+    return compare_all(
+        [(methods, directory)], directory, num_workers=num_workers, cradle=cradle, observer=observer, command=command
+    )
 
 
 def compare_all(
@@ -162,6 +167,7 @@ def compare_all(
     directory: str | Path,
     *,
     num_workers: int = 1,
+    cradle: AbstractCradle | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
     add: bool = False,
@@ -172,6 +178,7 @@ def compare_all(
         comparisons: the methods and the folder of each.
         directory: what the observer is told, and what is given back.
         num_workers: runs at a time, of whatever comparison.
+        cradle: where their processes are started, closed at the end; on this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
         add: keep the methods and seeds that a comparison's folder has already.
@@ -198,7 +205,7 @@ def compare_all(
             write_file(path / INDEX, json.dumps(_index(methods, path, about, add), indent=1) + "\n")
         observer.comparison_starts(root, [job.name for job in jobs], finished)
         failures: dict[str, Ended] = {}
-        for event in work(jobs, num_workers):
+        for event in work(jobs, num_workers, cradle):
             if isinstance(event, Ended) and event.error is not None:
                 failures[event.name] = event
             observer.told(event)

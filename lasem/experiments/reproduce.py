@@ -11,6 +11,7 @@ from typing import Any, final
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import environment
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
+from lasem.experiments.cradle import AbstractCradle
 from lasem.experiments.recipes import RECIPES, Bench, Panel, Recipe
 from lasem.files import write_file
 from lasem.learner.learner import find_device
@@ -41,6 +42,7 @@ def reproduce(
     directory: str | Path,
     *,
     num_workers: int = 1,
+    cradle: AbstractCradle | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
 ) -> Reproduced:
@@ -53,6 +55,7 @@ def reproduce(
         bench: at which scale, with which settings above it.
         directory: for runs and pages; what is there with the same settings is not made again.
         num_workers: runs at a time, each in a process of its own; the pages are the same for any number.
+        cradle: where these processes are started, closed at the end; on this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
 
@@ -68,6 +71,7 @@ def reproduce(
         [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,
         num_workers=num_workers,
+        cradle=cradle,
         observer=observer,
         command=command,
         add=True,

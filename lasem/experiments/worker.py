@@ -26,6 +26,9 @@ FAILED, ORPHANED = 1, 143
 def main() -> int:
     """Do what stdin says; 0 if the run has come to its end."""
     job = json.loads(sys.stdin.readline())
+    if "gpu" in job:  # of several: the others are not there for it
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[job["gpu"]] if visible else str(job["gpu"])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     out, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no message
     try:

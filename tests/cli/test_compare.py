@@ -16,7 +16,8 @@ from filelock import FileLock
 from lasem.cli import main
 from lasem.cli.compare_progress import ComparisonShown
 from lasem.cli.progress import Shown
-from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started
+from lasem.experiments.cradle import Job
+from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
 
 from .tiny import STREAM
 
@@ -59,7 +60,7 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_failed_run_is_named_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fake(jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+    def fake(jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
         for job in jobs:
             yield Started(job.name)
             yield Ended(job.name, 1.0, "The loss was not finite.")
@@ -133,7 +134,7 @@ def test_files_of_methods_and_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs: list[Job] = []
-    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, _: (jobs.extend(these), iter(()))[1])
+    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, *_: (jobs.extend(these), iter(()))[1])
     (tmp_path / "methods.yaml").write_text(
         "- lasem-tf\n- {name: ewc, label: strong, method: {strength: 9}, training: {epochs: 7}}\n"
     )

@@ -12,8 +12,9 @@ from experiments.tiny import without_report
 
 from lasem.cli import main
 from lasem.experiments import run
+from lasem.experiments.cradle import Job
 from lasem.experiments.recipes import RECIPES
-from lasem.experiments.workers import Ended, Event, Job, Learned, Started
+from lasem.experiments.workers import Ended, Event, Learned, Started
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
@@ -25,7 +26,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were made, by name."""
     names: list[str] = []
 
-    def work(jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+    def work(jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
         for job in jobs[:: 1 if num_workers == 1 else -1]:  # in another order with more workers
             names.append(job.name)
             yield Started(job.name)

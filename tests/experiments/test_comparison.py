@@ -14,7 +14,8 @@ from lasem.baselines import METHODS as BASELINES
 from lasem.errors import ConfigError, DataError, LasemError, StorageError
 from lasem.experiments import Compared, ComparisonObserver, Observer, compare, contestants, run
 from lasem.experiments.comparison import methods_to_yaml
-from lasem.experiments.workers import Ended, Event, Job, Learned, Started
+from lasem.experiments.cradle import Job
+from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.experiments.yaml_text import list_from_yaml
 from lasem.records import EpochRecord, TimingRecord
 
@@ -36,7 +37,7 @@ class Here:
         self.names: list[str] = []
         self._fail = fail
 
-    def __call__(self, jobs: Sequence[Job], num_workers: int) -> Iterator[Event]:
+    def __call__(self, jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
         for job in jobs:
             self.names.append(job.name)
             yield Started(job.name)
@@ -89,7 +90,7 @@ def test_seeds_come_one_after_another_and_nothing_is_run_twice(
     fake = [Ended(name, 0.0, None) for name in ("none-0", "ewc-0", "none-1", "ewc-1")]
     seen: list[str] = []
     monkeypatch.setattr(
-        "lasem.experiments.comparison.work", lambda jobs, _: (seen.extend(j.name for j in jobs), iter(fake))[1]
+        "lasem.experiments.comparison.work", lambda jobs, *_: (seen.extend(j.name for j in jobs), iter(fake))[1]
     )
     compare(contestants(BASE, METHODS), tmp_path / "new")
     assert seen == ["none-0", "ewc-0", "none-1", "ewc-1"]
@@ -131,7 +132,7 @@ def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
 
 def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[Job] = []
-    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, _: (jobs.extend(these), iter(()))[1])
+    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, *_: (jobs.extend(these), iter(()))[1])
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
     index = (whole / "comparison.json").read_bytes()
     compare(contestants(BASE, [*METHODS, "all"]), whole)

@@ -15,8 +15,9 @@ import pytest
 from lasem.baselines import EWC
 from lasem.data import PlantedReader
 from lasem.experiments import ComparisonObserver, compare, contestants, run
+from lasem.experiments.cradle import Job
 from lasem.experiments.nursery import PROGRAM, Nursery
-from lasem.experiments.workers import Ended, Event, Job, Learned, Noted, Started, _Process, work
+from lasem.experiments.workers import Ended, Event, Learned, Noted, Started, _Process, work
 from lasem.search import EM
 from lasem.training import TrainingConfig
 
@@ -33,7 +34,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.experiments.workers.sys.platform", "darwin")  # without a nursery
+    monkeypatch.setattr("lasem.experiments.local.sys.platform", "darwin")  # without a nursery
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/thesis.txt").touch()
     bad = Job("bad-0", job.config, tmp_path / "taken", resume=False)
@@ -131,8 +132,8 @@ def _dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "dies"
     program.write_text("#!/bin/sh\nkill -9 $$\n")
     program.chmod(0o755)
-    monkeypatch.setattr("lasem.experiments.workers.sys.platform", "darwin")  # without a nursery
-    monkeypatch.setattr("lasem.experiments.workers.sys.executable", str(program))
+    monkeypatch.setattr("lasem.experiments.local.sys.platform", "darwin")  # without a nursery
+    monkeypatch.setattr("lasem.experiments.local.sys.executable", str(program))
 
 
 @pytest.mark.usefixtures("_dying")
