@@ -31,7 +31,7 @@ class StorageError(LasemError):
 
 
 class DeviceError(LasemError):
-    """The device that was asked for is not there."""
+    """The device that was asked for is not there, or cannot compute as it was asked to."""
 
 
 class TrainingError(LasemError):

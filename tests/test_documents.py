@@ -40,6 +40,8 @@ def run_python(arguments: list[str], folder: Path) -> str:
 
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_in_a_document_runs(code: str, tmp_path: Path) -> None:
+    if "from transformers" in code:
+        pytest.importorskip("transformers", exc_type=ImportError)
     run_python(["-c", code], tmp_path)
 
 

@@ -23,7 +23,7 @@ from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.nets import ConvBlock, Head, Net, Weights
 from lasem.nets.initial import initial_weight
-from lasem.training import EVALUATION_BATCH, Batch, Fitted, Named, Plan, Step, part_of
+from lasem.training import EVALUATION_BATCH, Batch, Fitted, Named, Plan, Step, computing, in_full, part_of, widened
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
@@ -90,7 +90,9 @@ class ChannelGated(AbstractMethod):
         kept = fitted.kept(setup.training.restore_best)
         shared, own = shared_and_own(kept.weights)
         memory = {}
-        for i, rate in enumerate(firing_rates(setup.net, kept.weights, task.valid, setup.device)):
+        with computing(setup.training.precision, setup.device):
+            rates = firing_rates(setup.net, kept.weights, task.valid, setup.device)
+        for i, rate in enumerate(rates):
             used = rate > self.threshold
             memory[f"frozen.{i}"] = frozen[f"{i}"] | used if frozen else used
         learned = Model(shared, {**model.own, task.name: own}, memory)
@@ -168,7 +170,8 @@ class LasemChannelGated(AbstractMethod):
         stacks = self._stacks(net)
 
         def gate(i: int, x: Tensor) -> Tensor:
-            return torch.softmax(stacks[i].apply(part_of(weights, f"gate.{i}"), x) / self.temperature, dim=1)
+            logits = widened(stacks[i].apply(part_of(weights, f"gate.{i}"), x))
+            return torch.softmax(logits / self.temperature, dim=1)
 
         return gate
 
@@ -227,10 +230,17 @@ def pooled(x: Tensor) -> Tensor:
     return x.mean(dim=(2, 3)) if x.dim() == 4 else x
 
 
+def hidden_units(gate: Weights, x: Tensor) -> Tensor:
+    """A gate's hidden units (B, hidden) before normalisation; in float32, for running statistics are taken of them."""
+    with in_full(x.device):
+        return F.linear(pooled(widened(x)), gate["weight.0"])
+
+
 def gate_logits(gate: Weights, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Logits (B, out) of a gate being open, from its hidden units (B, hidden) before normalisation."""
+    """Logits (B, out) of a gate being open, from its ``hidden_units``."""
     normal = (hidden - mean) * torch.rsqrt(variance + _EPSILON)
-    return F.linear(F.relu(normal * gate["scale"] + gate["shift"]), gate["weight.1"], gate["bias.1"])
+    with in_full(hidden.device):
+        return F.linear(F.relu(normal * gate["scale"] + gate["shift"]), gate["weight.1"], gate["bias.1"])
 
 
 def straight_through(logits: Tensor, temperature: float) -> Tensor:
@@ -244,8 +254,8 @@ def decided(weights: Named) -> Gate:
 
     def gate(i: int, x: Tensor) -> Tensor:
         own = part_of(weights, f"gate.{i}")
-        hidden = F.linear(pooled(x), own["weight.0"])
-        return (gate_logits(own, hidden, own["mean"], own["variance"]) > 0).to(x)
+        logits = gate_logits(own, hidden_units(own, x), own["mean"], own["variance"])
+        return (logits > 0).to(logits)
 
     return gate
 
@@ -307,7 +317,7 @@ class _Phase(NetworkPhase):
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         def gate(i: int, x: Tensor) -> Tensor:
             own = part_of(weights, f"gate.{i}")
-            hidden = F.linear(pooled(x), own["weight.0"])
+            hidden = hidden_units(own, x)
             mean, variance = hidden.mean(dim=0), hidden.var(dim=0, correction=0)
             self._moments[i] = (mean.detach(), variance.detach() * (len(x) / max(len(x) - 1, 1)))
             logits = gate_logits(own, hidden, mean, variance)

@@ -15,7 +15,8 @@ from torch import Tensor
 from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
 from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers, run
-from lasem.data import Split, Task, TensorImages
+from lasem.data import AbstractImages, Split, Task, TensorImages
+from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
 from lasem.nets import Net
 from lasem.training import Batch, Fitted, Named, Plan, TrainingConfig, part_of, share_right
@@ -157,9 +158,13 @@ def to_remember(task: Task, k: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def remembered(memory: Named, k: int) -> tuple[Split, Split]:
-    """The splits that ``to_remember`` took apart: their batches are the same to the bit."""
+    """The splits that ``to_remember`` took apart, where the memory is: their batches are the same to the bit."""
     train, valid = (
-        Split(TensorImages(of["images"]), of["labels"].cpu(), of["mean"].cpu(), of["std"].cpu())
+        Split(_images(of["images"]), of["labels"], of["mean"], of["std"])
         for of in (part_of(memory, f"{k}.{part}") for part in ("train", "valid"))
     )
     return train, valid
+
+
+def _images(pixels: Tensor) -> AbstractImages:
+    return TensorImages(pixels) if pixels.device.type == "cpu" else PlacedImages(pixels)

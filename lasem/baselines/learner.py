@@ -10,13 +10,21 @@ from torch import Tensor
 from lasem.baselines import storage
 from lasem.baselines.info import TaskInfo
 from lasem.baselines.method import AbstractMethod, Model, Setup, count
-from lasem.data import Split, Task
+from lasem.data import Split, Task, task_on
 from lasem.errors import ConfigError, check_range
 from lasem.learner import AbstractLearner, Images, find_device
 from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
 from lasem.nets import AbstractNet, Net
 from lasem.records import TaskRecord
-from lasem.training import OnEpoch, TrainingConfig, TrainingState, follow, share_right
+from lasem.training import (
+    OnEpoch,
+    TrainingConfig,
+    TrainingState,
+    check_precision,
+    computing,
+    follow,
+    share_right,
+)
 
 
 @final
@@ -43,7 +51,7 @@ class BaselineLearner(AbstractLearner):
 
         Raises:
             ConfigError: if the method cannot learn with such a network or training, or the seed is negative.
-            DeviceError: if the device is not there.
+            DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
         """
         check_range("A seed", seed, least=0)
         if not isinstance(net, Net):
@@ -56,6 +64,7 @@ class BaselineLearner(AbstractLearner):
         self.training = training if training is not None else TrainingConfig(**method.training)
         method.check(net, self.training)
         self.device = find_device(device)
+        check_precision(self.training.precision, self.device)
         self._model = Model()
         self._tasks: dict[str, TaskInfo] = {}
 
@@ -78,6 +87,7 @@ class BaselineLearner(AbstractLearner):
     ) -> TaskRecord:
         """Learn one more task; see AbstractLearner."""
         check_new(task, self._tasks, self.net.image_shape)
+        task = task_on(task, self.device, self.training.images_share)
         index = len(self._tasks)
         setup = Setup(self.net, self.training, self.device, self.seed, index)
         learned = follow(
@@ -89,7 +99,7 @@ class BaselineLearner(AbstractLearner):
             resume_from=resume_from,
         )
         model = learned.model
-        peak = share_right(lambda x: self.method.logits(self.net, model, task.name, x), task.test, self.device)
+        peak = self._accuracy(model, task.name, task.test)
         self._model = model
         self._tasks[task.name] = TaskInfo(
             name=task.name,
@@ -121,19 +131,20 @@ class BaselineLearner(AbstractLearner):
         """Logits of shape (N, num_classes) on the CPU; see AbstractLearner."""
         info = self.info(name)
         pixels = as_pixels(images, self.net.image_shape)
-        return answered(
-            pixels,
-            lambda x: self.method.logits(self.net, self._model, name, x),
-            mean=info.mean,
-            std=info.std,
-            num_classes=len(info.classes),
-            device=self.device,
-        )
+        with computing(self.training.precision, self.device):
+            return answered(
+                pixels,
+                lambda x: self.method.logits(self.net, self._model, name, x),
+                mean=info.mean,
+                std=info.std,
+                num_classes=len(info.classes),
+                device=self.device,
+            )
 
     def accuracy(self, name: str, split: Split) -> float:
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""
         self.info(name)
-        return share_right(lambda x: self.method.logits(self.net, self._model, name, x), split, self.device)
+        return self._accuracy(self._model, name, split)
 
     def num_parameters(self, name: str | None = None) -> int:
         """Numbers that all tasks together answer with, or those that one task alone does; see ``count``."""
@@ -178,3 +189,7 @@ class BaselineLearner(AbstractLearner):
         """What is known of a learned task; TaskError if it was not learned."""
         check_learned(name, self._tasks)
         return self._tasks[name]
+
+    def _accuracy(self, model: Model, name: str, split: Split) -> float:
+        with computing(self.training.precision, self.device):
+            return share_right(lambda x: self.method.logits(self.net, model, name, x), split, self.device)

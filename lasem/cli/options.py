@@ -28,6 +28,8 @@ _TITLES = {
     "protect": "what holds shared knowledge that earlier tasks use",
     "training": "how a task is trained",
 }
+_SHORT = {("training", "precision"): ("--precision",)}
+"""Other names of settings that belong to the machine rather than to what is learned, as --device does."""
 COMMON_PARTS = ("stream", "net", "training")
 """What every method has."""
 
@@ -97,6 +99,7 @@ def add_settings(
             shown = "required" if type(value).__name__ == "_MISSING_TYPE" else f"default: {in_words(value)}"
             groups[part].add_argument(
                 f"--{part}.{field}",
+                *_SHORT.get((part, field), ()),
                 metavar=kind(annotation),
                 help=f"{texts.get(field, '')} ({shown})".replace("%", "%%").strip(),
             )

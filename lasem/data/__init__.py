@@ -7,12 +7,14 @@ from lasem.data.folders import FolderReader
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
 from lasem.data.labelled import Labelled
 from lasem.data.parquet import ParquetReader
+from lasem.data.placing import task_on
 from lasem.data.planted import PlantedReader
 from lasem.data.seeds import child_generator
 from lasem.data.split import Split, Standardise, channel_statistics, make_splits, standardise
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.data.task import Task
 from lasem.data.tensors import TensorReader
+from lasem.data.tokens import Vocabulary, as_tokens
 
 __all__ = [
     "BENCHMARKS",
@@ -33,8 +35,11 @@ __all__ = [
     "TaskStream",
     "TensorImages",
     "TensorReader",
+    "Vocabulary",
+    "as_tokens",
     "channel_statistics",
     "child_generator",
     "make_splits",
     "standardise",
+    "task_on",
 ]

@@ -26,9 +26,14 @@ class AbstractImages(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where ``take`` gives them: the CPU, unless they were placed elsewhere."""
+        return torch.device("cpu")
+
     @abstractmethod
     def take(self, indices: Tensor) -> Tensor:
-        """Give the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width), CPU."""
+        """Give the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width)."""
 
 
 @final
@@ -128,6 +133,17 @@ class SelectedImages(AbstractImages):
     def take(self, indices: Tensor) -> Tensor:
         """See AbstractImages."""
         return self._images.take(self._indices[indices])
+
+
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; on the way from a CPU to a GPU nobody waits for it.
+
+    A GPU copies by itself only what lies in pinned memory: numbers in any other place stop both until they are there.
+    """
+    device = torch.device(device)
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def in_chunks(images: AbstractImages, most_bytes: int = 2**24) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.images import AbstractImages, in_chunks
+from lasem.data.images import AbstractImages, in_chunks, moved
 from lasem.errors import ConfigError, DataError, ShapeError, check_choice
 
 Standardise = Literal["train", "split", "none"]
@@ -26,7 +26,7 @@ class Split:
 
     images: AbstractImages
     labels: Tensor
-    """int64, shape (N,), from 0 to the number of classes - 1."""
+    """int64, shape (N,), from 0 to the number of classes - 1; on the device of the images."""
     mean: Tensor
     """float32, shape (channels,): of pixels / 255 for uint8 images, of the values themselves for float ones."""
     std: Tensor
@@ -65,7 +65,8 @@ class Split:
 
         Args:
             batch_size: images in a batch; the last one may hold fewer.
-            device: where the batches are wanted; pixels travel there as they wait, uint8 as uint8.
+            device: where the batches are wanted; pixels that are not there travel as they wait, uint8 as uint8, a part
+                of them at a time, while the device is at work on those before.
             generator: shuffles, by one ``randperm`` drawn when this is called; None keeps the order.
             drop_last: leave out a last batch that is not full.
 
@@ -88,10 +89,11 @@ class Split:
         # Many small batches are taken, moved and standardised together: at 10 images a batch the calls cost more than
         # the arithmetic. Every operation is element by element, so this changes no bit.
         batch_bytes = 4 * int(np.prod(self.images.shape)) * batch_size
-        mean, std = self.mean.to(device), self.std.to(device)
+        mean, std = moved(self.mean, device), moved(self.std, device)
+        order = moved(order, self.images.device)
         for chunk in torch.split(order, max(1, _CHUNK_BYTES // batch_bytes) * batch_size):
-            images = standardise(self.images.take(chunk).to(device), mean, std)
-            labels = self.labels[chunk].to(device)
+            images = standardise(moved(self.images.take(chunk), device), mean, std)
+            labels = moved(self.labels[chunk], device)
             yield from zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
 
 

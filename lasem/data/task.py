@@ -13,6 +13,7 @@ from torch import Tensor
 from lasem.data.checks import check_labels, check_unique
 from lasem.data.images import TensorImages, as_images, as_labels
 from lasem.data.split import Split, Standardise, make_splits
+from lasem.data.tokens import as_tokens
 from lasem.errors import DataError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -120,6 +121,43 @@ class Task:
             classes = [str(number) for number in numbers.tolist()]
             given = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(given, where, strict=True)]
         return cls(name, tuple(classes), *make_splits(given[0], given[1], given[2], standardise))
+
+    @classmethod
+    def from_tokens(
+        cls,
+        name: str,
+        *,
+        train: tuple[Any, Any],
+        valid: tuple[Any, Any],
+        test: tuple[Any, Any],
+        length: int,
+        truncate: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> Task:
+        """Make a task of texts, whose token ids take the place of images; for networks that read such, see ``nets``.
+
+        Args:
+            name: see Task.
+            train: texts and labels: what a tokenizer gives for the texts, or anything that ``as_tokens`` takes; labels
+                as in ``from_tensors``.
+            valid: the same.
+            test: the same.
+            length: see ``as_tokens``; the one that the network was made for.
+            truncate: see ``as_tokens``.
+            classes: see ``from_tensors``.
+
+        Raises:
+            DataError: if anything is not as said here; the message names what.
+            ConfigError: if ``length`` is below 1.
+        """
+        parts = (("train", train), ("valid", valid), ("test", test))
+        tokens = [
+            (as_tokens(texts, length=length, truncate=truncate, what=f"texts (task '{name}', split '{part}')"), labels)
+            for part, (texts, labels) in parts
+        ]
+        return cls.from_tensors(
+            name, train=tokens[0], valid=tokens[1], test=tokens[2], classes=classes, standardise="none"
+        )
 
 
 def check_task_name(name: str) -> None:

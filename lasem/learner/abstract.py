@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal, overload
 
@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasem.data import Split, Task, standardise
+from lasem.data import Split, Task, Vocabulary, standardise
+from lasem.data.images import in_chunks, moved
 from lasem.errors import ShapeError, TaskError, nearest
 from lasem.records import TaskRecord
-from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingState
+from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingState, widened
 
 Images = Tensor | NDArray[np.generic]
 """Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
@@ -94,15 +95,28 @@ class AbstractLearner(ABC):
         """
 
 
-def as_pixels(images: Images, image_shape: tuple[int, int, int]) -> Tensor:
-    """Images as a tensor, if they are what ``AbstractLearner.predict`` takes; ShapeError if not."""
+def as_pixels(images: Images, image_shape: tuple[int, int, int], vocabulary: Vocabulary | None = None) -> Tensor:
+    """Images as a tensor, if they are what ``AbstractLearner.predict`` takes.
+
+    Args:
+        images: see ``Images``.
+        image_shape: channels, height and width that the network takes.
+        vocabulary: of a network that reads texts.
+
+    Raises:
+        ShapeError: if the images have another shape, or are integers but for uint8.
+        DataError: if they are no texts that the network can read.
+    """
+    how = "" if vocabulary is None else f" Make texts with lasem.data.as_tokens(texts, length={image_shape[2]})."
     pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
     if pixels.ndim != 4 or tuple(pixels.shape[1:]) != image_shape:
         raise ShapeError(
-            f"Expected images of shape (N, {', '.join(map(str, image_shape))}); got {tuple(pixels.shape)}."
+            f"Expected images of shape (N, {', '.join(map(str, image_shape))}); got {tuple(pixels.shape)}.{how}"
         )
     if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.")
+        raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.{how}")
+    if vocabulary is not None:
+        vocabulary.check(pixels)
     return pixels
 
 
@@ -127,8 +141,21 @@ def answered(
         device: where to compute.
     """
     parts = (part for part in torch.split(pixels, EVALUATION_BATCH) if len(part))
-    out = [answer(standardise(part.to(device), mean, std)).cpu() for part in parts]
-    return torch.cat(out) if out else torch.empty(0, num_classes)
+    out = [widened(answer(standardise(moved(part, device), mean, std))) for part in parts]
+    return torch.cat(out).cpu() if out else torch.empty(0, num_classes)
+
+
+def check_texts(vocabulary: Vocabulary | None, splits: Mapping[str, Split]) -> None:
+    """Raise DataError if a network reads texts and a split holds anything else, or ids that it does not know.
+
+    Args:
+        vocabulary: the network's; None: it reads no texts, and nothing is looked at.
+        splits: by what messages call their texts.
+    """
+    if vocabulary is not None:
+        for what, split in splits.items():
+            for images in in_chunks(split.images):
+                vocabulary.check(standardise(images, split.mean, split.std), what)
 
 
 def check_new(task: Task, learned: Collection[str], image_shape: tuple[int, int, int]) -> None:

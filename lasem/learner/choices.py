@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from lasem.data.decode import Channels
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, StorageError
 from lasem.learner.learner import Learner
+from lasem.learner.model_files import damage_told
 from lasem.learner.protection import AbstractProtection, Branch
+from lasem.learner.storage import stored_config
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.search import AbstractSelection, Fixed
 from lasem.settings import flat, to_plain
@@ -53,7 +56,7 @@ class Choices:
             directory,
             sharing=self.sharing,
             search=self.search if to_learn else self.search or Fixed("none"),
-            training=self.training if to_learn else self.training or TrainingConfig(),
+            training=self.training if to_learn else self.training or _answering(directory),
             protect=self.protect,
             net=self.net if isinstance(self.net, AbstractNet) else None,
             device=self.device,
@@ -85,6 +88,15 @@ class Choices:
 
     def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
         return self.net if self.net is None or isinstance(self.net, AbstractNet) else self.net(image_shape)
+
+
+def _answering(directory: Path) -> TrainingConfig:
+    """Of a model's stored settings of training, what its answers depend on."""
+    stored = None
+    with suppress(StorageError):  # whoever loads the model tells of it
+        stored = (stored_config(directory) or {}).get("training")
+    with damage_told(f"{directory} holds no model that can be read"):
+        return TrainingConfig(precision=stored.get("precision", "float32") if isinstance(stored, dict) else "float32")
 
 
 CHOSEN = ("sharing", "search", "training", "protect")

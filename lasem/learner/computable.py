@@ -19,7 +19,8 @@ def check_computable(net: AbstractNet) -> None:
     """
     if net.depth > MOST_LAYERS:
         raise StorageError(f"Expected a network of at most {MOST_LAYERS:,} layers; got {net.depth:,}.")
-    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape)
+    words = 0 if net.vocabulary is None else net.vocabulary.size  # a table of words is looked up, not multiplied
+    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape and shape[0] != words)
     channels, height, width = net.image_shape
     count = math.prod((height, width, max(channels, *outputs)))
     if count > MOST_NUMBERS:

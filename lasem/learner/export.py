@@ -1,6 +1,7 @@
 """One task taken home: a file that answers without lasem, and a page of JSON beside it that says how to ask.
 
-The preprocessing is part of the network: it takes pixels divided by 255, in the model's size and channels.
+The preprocessing is part of the network: it takes pixels divided by 255, in the model's size and channels; or a text's
+token ids.
 """
 
 from __future__ import annotations
@@ -70,6 +71,13 @@ def export(
 
 def _input(net: AbstractNet) -> dict[str, Any]:
     channels, height, width = net.image_shape
+    if net.vocabulary is not None:
+        return {
+            "name": "images",
+            "dtype": "float32",
+            "shape": ["N", channels, height, width],
+            "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 behind a text's last token",
+        }
     return {
         "name": "images",
         "dtype": "float32",

@@ -27,6 +27,7 @@ from lasem.learner.unfinished import Unfinished, about_images
 from lasem.nets import AbstractNet, ImageShape
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
+from lasem.settings import to_plain
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig, TrainingState
 
@@ -345,6 +346,7 @@ def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
     shape = given["net"].get("image_shape") if wrong is None else None
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
         raise StorageError(f"Expected settings of the {wrong or 'net'} in the index of the model; it is damaged.")
+    given["training"] = {**to_plain(TrainingConfig()), **given["training"]}  # there may be more of them by now
     return {part: given[part] for part in SETTINGS}
 
 

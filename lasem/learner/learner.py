@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lasem.data import Split, Task
+from lasem.data import Split, Task, task_on
 from lasem.errors import DeviceError, check_range
 from lasem.learner import storage
-from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new
+from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new, check_texts
 from lasem.learner.importance import importances, shared_of
 from lasem.learner.learned import LearnedTask
 from lasem.learner.plain_network import PlainNetwork
@@ -22,7 +22,7 @@ from lasem.nets import AbstractBlock, AbstractNet, start_generator
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.space import Space
+from lasem.space import Configuration, Space
 from lasem.space.configuration import TRANSFER
 from lasem.training import (
     LayerWeights,
@@ -36,6 +36,8 @@ from lasem.training import (
     TrainingConfig,
     TrainingState,
     accuracy,
+    check_precision,
+    computing,
     evaluate,
     follow,
     initial_statistics,
@@ -91,7 +93,7 @@ class Learner(AbstractLearner):
 
         Raises:
             ConfigError: if the search does not fit the network, or the seed is negative.
-            DeviceError: if the device is not there.
+            DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
         """
         check_range("A seed", seed, least=0)
         self.net, self.seed = net, seed
@@ -100,6 +102,7 @@ class Learner(AbstractLearner):
         self.training = training if training is not None else TrainingConfig()
         self.protect = protect if protect is not None else Unprotected()
         self.device = find_device(device)
+        check_precision(self.training.precision, self.device)
         for index in (0, 1):
             self.search.space(net.depth, index)
         self._shared = SharedKnowledge.none(net.depth)
@@ -126,6 +129,10 @@ class Learner(AbstractLearner):
     ) -> TaskRecord:
         """Learn one more task; see AbstractLearner."""
         check_new(task, self._tasks, self.net.image_shape)
+        parts = (("train", task.train), ("valid", task.valid), ("test", task.test))
+        splits = {f"texts (task '{task.name}', split '{part}')": split for part, split in parts}
+        check_texts(self.net.vocabulary, splits)
+        task = task_on(task, self.device, self.training.images_share)
         problem = self.problem(task)
         found = follow(
             plan_of(self.search, problem),
@@ -160,17 +167,18 @@ class Learner(AbstractLearner):
     def logits(self, name: str, images: Images) -> Tensor:
         """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
         learned = self._learned(name)
-        pixels = as_pixels(images, self.net.image_shape)
+        pixels = as_pixels(images, self.net.image_shape, self.net.vocabulary)
         mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
         weights = self._weights(learned)
-        return answered(
-            pixels,
-            lambda x: evaluate(mixture, weights, x)[0],
-            mean=learned.mean,
-            std=learned.std,
-            num_classes=len(learned.classes),
-            device=self.device,
-        )
+        with computing(self.training.precision, self.device):
+            return answered(
+                pixels,
+                lambda x: evaluate(mixture, weights, x)[0],
+                mean=learned.mean,
+                std=learned.std,
+                num_classes=len(learned.classes),
+                device=self.device,
+            )
 
     def read(self, name: str) -> None:
         """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
@@ -197,8 +205,8 @@ class Learner(AbstractLearner):
     def accuracy(self, name: str, split: Split) -> float:
         """Share of a split's images that the task's network labels rightly, in [0, 1]."""
         learned = self._learned(name)
-        weights = self._weights(learned)
-        return accuracy(self.net, self.sharing, learned.configuration, weights, split)
+        check_texts(self.net.vocabulary, {"texts": split})
+        return self._accuracy(learned.configuration, self._weights(learned), split)
 
     def num_parameters(self, name: str | None = None) -> int:
         """Numbers that the whole model holds (shared knowledge once), or those that one task alone owns."""
@@ -309,6 +317,10 @@ class Learner(AbstractLearner):
         )
         return TaskWeights(layers, learned.head)
 
+    def _accuracy(self, configuration: Configuration, weights: TaskWeights, split: Split) -> float:
+        with computing(self.training.precision, self.device):
+            return accuracy(self.net, self.sharing, configuration, weights, split)
+
     def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, Replaced]:
         """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
 
@@ -370,7 +382,7 @@ class Learner(AbstractLearner):
 
     def _keep(self, task: Task, space: Space, found: Selected) -> TaskRecord:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
-        peak = accuracy(self.net, self.sharing, found.best.configuration, found.best.weights, task.test)
+        peak = self._accuracy(found.best.configuration, found.best.weights, task.test)
         configuration, weights = found.kept.configuration, found.kept.weights
         stays = [self.protect.branches and used for used in self._in_use()]
         shared, versions = self._shared.with_task(configuration, [layer.shared for layer in weights.layers], stays)

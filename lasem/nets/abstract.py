@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from lasem.data import Vocabulary
 from lasem.nets.block import AbstractBlock
 from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights
@@ -17,6 +18,8 @@ class AbstractNet(ABC):
     """Channels, height and width of the images."""
     initial: InitialWeights
     """How plain weights start."""
+    vocabulary: Vocabulary | None = None
+    """What token ids it reads, if its images are texts (``lasem.data.as_tokens``); None: it takes any numbers."""
 
     @property
     @abstractmethod

@@ -130,10 +130,13 @@ class CutBlock(AbstractBlock):
         return out
 
     def _constants_for(self, x: Tensor) -> dict[str, Tensor]:
-        place = (x.device, x.dtype)
+        # where torch computes in fewer bits by itself it rounds what it has to, and only that
+        rounds = torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+        dtype = torch.float32 if rounds else x.dtype
+        place = (x.device, dtype)
         if place not in self._placed:
             self._placed[place] = {
-                key: value.to(x.device, x.dtype if value.is_floating_point() else None)
+                key: value.to(x.device, dtype if value.is_floating_point() else None)
                 for key, value in self._constants.items()
             }
         return self._placed[place]

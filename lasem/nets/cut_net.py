@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from lasem.data import Vocabulary
 from lasem.errors import ConfigError, check_range, nearest
 from lasem.nets.abstract import AbstractNet
 from lasem.nets.block import AbstractBlock
@@ -36,6 +37,7 @@ class CutNet(AbstractNet):
         head: Head,
         image_shape: tuple[int, int, int],
         source: dict[str, Any] | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """Take the parts.
 
@@ -44,8 +46,9 @@ class CutNet(AbstractNet):
             head: behind the last of them.
             image_shape: of the images.
             source: how the network is built again, if it can be without its module.
+            vocabulary: see AbstractNet.
         """
-        self._blocks, self._head, self.image_shape = blocks, head, image_shape
+        self._blocks, self._head, self.image_shape, self.vocabulary = blocks, head, image_shape, vocabulary
         self._source = source or {"kind": "cut"}
 
     @property
@@ -58,9 +61,9 @@ class CutNet(AbstractNet):
         """The stack that every task owns."""
         return self._head
 
-    def built_from(self, source: dict[str, Any]) -> CutNet:
-        """The same network with another ``source``."""
-        return CutNet(self._blocks, self._head, self.image_shape, source)
+    def built_from(self, source: dict[str, Any], vocabulary: Vocabulary | None = None) -> CutNet:
+        """The same network with another ``source``, and a ``vocabulary`` if it reads texts."""
+        return CutNet(self._blocks, self._head, self.image_shape, source, vocabulary)
 
     def description(self) -> dict[str, Any]:
         """Names and shapes of everything, and checksums of what a saved model does not hold.
@@ -109,6 +112,7 @@ def cut(
     classifier: str | None = "auto",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
+    example: Tensor | None = None,
 ) -> CutNet:
     """Cut a module into blocks that may be transferred, and put every task's own head behind them.
 
@@ -128,6 +132,7 @@ def cut(
             if it does; None: there is none.
         hidden: hidden layers of the head.
         dropout: share of the features that training drops, once, where the head begins; in [0, 1).
+        example: two images (2, channels, height, width) that the module is tried with; None: random numbers.
 
     Raises:
         ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
@@ -147,7 +152,7 @@ def cut(
     begins = borders(flow, groups) if groups else automatic_borders(flow)
     stretches = list(zip(begins, [*begins[1:], len(flow.steps)], strict=True))
     parts = [flow.part(*stretch) for stretch in stretches]
-    x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)) if example is None else example
     expected = features_of(module, replaced, x)
     titles = [group[0] for group in groups] or [flow.title(*stretch) for stretch in stretches]
     cut_blocks, features = checked(parts, titles, x, pretrained=pretrained)

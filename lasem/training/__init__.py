@@ -9,6 +9,7 @@ from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
+from lasem.training.precision import Precision, check_precision, computing, in_full, widened
 from lasem.training.problem import Problem, Replaced
 from lasem.training.quadratic import Quadratic, with_term
 from lasem.training.relaxation import Relaxation
@@ -31,6 +32,7 @@ __all__ = [
     "Named",
     "OnEpoch",
     "Plan",
+    "Precision",
     "Problem",
     "Quadratic",
     "RMSpropTF",
@@ -47,9 +49,12 @@ __all__ = [
     "Weighing",
     "accuracy",
     "build_optimiser",
+    "check_precision",
+    "computing",
     "directions_of",
     "evaluate",
     "follow",
+    "in_full",
     "initial_statistics",
     "learning_rate",
     "log_likelihood",
@@ -57,5 +62,6 @@ __all__ = [
     "plan_of",
     "share_right",
     "squared_gradients",
+    "widened",
     "with_term",
 ]

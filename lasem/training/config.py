@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from lasem.errors import check_choice, check_range
+from lasem.training.precision import PRECISIONS, Precision
 
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")
 
@@ -56,6 +57,12 @@ class TrainingConfig:
     s w + sqrt(1 - s^2) w', w' drawn at random; 1 keeps all. Networks that go on from weights fitted to little data
     generalise worse than fresh ones, which this mends (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS
     2020); while the search lasts it would make them look worse than they are. In [0, 1]."""
+    precision: Precision = "float32"
+    """Of the network's arithmetic, in training and when it answers. ``bf16``: convolutions and matrix products in
+    bfloat16, which GPUs from about 2020 on do several times faster; weights, losses and likelihoods stay float32."""
+    images_share: float = 0.25
+    """Share of a GPU's free memory that a task's training and validation images may take: where they fit, they are
+    moved there once, else a part of them whenever it is needed. Changes no result. In [0, 1]; 0: never."""
 
     def __post_init__(self) -> None:
         check_range("TrainingConfig.epochs", self.epochs, least=1)
@@ -70,3 +77,5 @@ class TrainingConfig:
         check_range("TrainingConfig.tolerance", self.tolerance, least=0)
         check_choice("TrainingConfig.specific_start", self.specific_start, ("fresh", "shared", "latest"))
         check_range("TrainingConfig.specific_shrink", self.specific_shrink, least=0, most=1)
+        check_choice("TrainingConfig.precision", self.precision, PRECISIONS)
+        check_range("TrainingConfig.images_share", self.images_share, least=0, most=1)

@@ -14,6 +14,7 @@ from lasem.errors import StorageError, TrainingError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
 from lasem.training.phase import AbstractPhase, Fitted, Snapshot, Step
+from lasem.training.precision import computing
 from lasem.training.weights import part_of
 
 
@@ -81,7 +82,8 @@ class Loop:
         self._loss = self._train(rate)
         trained = time.perf_counter()
         self.num_epochs += 1
-        self._accuracy = self.phase.accuracy(self.weights)
+        with computing(self._config.precision, self._device):
+            self._accuracy = self.phase.accuracy(self.weights)
         self._keep_best()
         seen = self.phase.seen()
         epoch = self._first_epoch + self.num_epochs
@@ -115,7 +117,8 @@ class Loop:
         num_batches = 0
         for batch in self.phase.batches(self._device, self._order):
             step = Step(self.num_epochs, num_batches, self.phase.num_batches, rate)
-            loss = self.phase.loss(self.weights, batch, self._dropout)
+            with computing(self._config.precision, self._device):
+                loss = self.phase.loss(self.weights, batch, self._dropout)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.phase.change_gradients(self.weights, step)
@@ -124,8 +127,9 @@ class Loop:
                 self.phase.after_step(self.weights, step)
             total += loss.detach()  # stays on the device: it is read once an epoch
             num_batches += 1
-        mean = float(total) / num_batches
-        if not (math.isfinite(mean) and all(bool(weight.isfinite().all()) for weight in self.weights.values())):
+        finite = torch.stack([weight.isfinite().all() for weight in self.weights.values()]).all()
+        mean = float(total) / num_batches  # here, and only here, the device is waited for
+        if not (math.isfinite(mean) and bool(finite)):
             raise TrainingError(
                 f"The weights or the loss of task '{self.phase.task.name}' were not finite in epoch "
                 f"{self._first_epoch + self.num_epochs + 1} (loss {mean}); training has stopped and what was learned "

@@ -13,6 +13,7 @@ from torch import Tensor
 from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
+from lasem.training.precision import in_full, widened
 from lasem.training.weights import LayerWeights, TaskWeights
 
 
@@ -49,9 +50,14 @@ class Mixture:
                 place. Every node of the tree does so with what reaches it alone, as its configurations would.
         """
 
+        device = x.device
+
         def branch(layer: int, transferred: bool, x: Value) -> Value:
             block, own = self.blocks[layer], weights.layers[layer]
-            made = self.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            made = own.specific
+            if transferred:
+                with in_full(device):  # products of small tensors, that they are rounded once and not one by one
+                    made = self.sharing.weights(block, own.shared, own.factors)
             if not block.statistics:
                 return block.apply(made, x)
             prefixes = self.tree.prefixes[layer][transferred]
@@ -64,8 +70,11 @@ class Mixture:
         return features
 
     def logits(self, weights: TaskWeights, features: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
-        """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``."""
-        logits = self.head.apply(weights.head, features, dropout_from)
+        """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``.
+
+        In float32 also where the network computes in bfloat16.
+        """
+        logits = widened(self.head.apply(weights.head, features, dropout_from))
         return self.tree.in_order(logits.reshape(len(self.configurations), -1, logits.shape[-1]))
 
     def penalty(self, weights: TaskWeights, probability: Tensor) -> Tensor | None:

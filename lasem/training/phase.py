@@ -109,7 +109,7 @@ class AbstractPhase(ABC):
 
     @abstractmethod
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        """What a step goes down on, a scalar.
+        """What a step goes down on, a scalar; ``Loop`` calls it within ``computing`` of the settings' precision.
 
         Args:
             weights: what is trained, on the device.
@@ -119,7 +119,7 @@ class AbstractPhase(ABC):
 
     @abstractmethod
     def accuracy(self, weights: Named) -> float:
-        """Validation accuracy in [0, 1], without dropout."""
+        """Validation accuracy in [0, 1], without dropout; called as ``loss`` is."""
 
     @property
     def num_valid(self) -> int:

@@ -23,6 +23,7 @@ from lasem.space import Configuration
 from lasem.training.optimiser import RMSpropTF
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
+from lasem.training.precision import in_full
 from lasem.training.problem import Problem
 from lasem.training.selection import Selected, plan_of, selected
 from lasem.training.weighing import Weighing, accuracy
@@ -118,6 +119,13 @@ class Relaxation(AbstractPhase):
             held, held_dropout = Batch(*next(self._held_out), self.task.name), None
         if self._search.order == "first":
             return torch.autograd.grad(self.cross_entropy(weights, self.alpha, held, held_dropout), self.alpha)[0]
+        with in_full(batch.x.device):  # bfloat16 cannot tell the weights from those at the end of so short a step
+            return self._second_order(weights, batch, dropout, held, held_dropout)
+
+    def _second_order(
+        self, weights: Named, batch: Batch, dropout: torch.Generator, held: Batch, held_dropout: torch.Generator | None
+    ) -> Tensor:
+        """See ``alpha_gradient``; ``held`` are the images that alpha is fitted to."""
         xi = self._rate if self._search.xi is None else self._search.xi
         mask = dropout.get_state()
 
@@ -153,7 +161,8 @@ class Relaxation(AbstractPhase):
         loss = self.cross_entropy(weights, alpha, batch, dropout)
         parts, mixing = self._parts(weights), torch.softmax(alpha, dim=1)
         for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
-            penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
+            with in_full(batch.x.device):
+                penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
             if penalty is not None:
                 loss = loss + mixing[group, 1] * penalty
         held = self._problem.guard.penalty(weights)
@@ -170,7 +179,9 @@ class Relaxation(AbstractPhase):
         x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU, and no slower elsewhere
         for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
             specific = block.activate(own.specific, x)
-            shared = block.activate(sharing.weights(block, own.shared, own.factors), x)
+            with in_full(alpha.device):
+                made = sharing.weights(block, own.shared, own.factors)
+            shared = block.activate(made, x)
             x = block.reduce(_mixed(mixing[group], specific, shared))
         return self._head.apply(parts.head, x, dropout)
 

@@ -18,6 +18,7 @@ from lasem.space import Configuration, PrefixTree, positions
 from lasem.training.evaluation import share_right
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
+from lasem.training.precision import in_full
 from lasem.training.problem import Problem
 from lasem.training.weights import TaskWeights
 
@@ -95,14 +96,15 @@ class Weighing(AbstractPhase):
         elif len(self._evaluated) > 1 or partial:
             with torch.no_grad():  # dropout is off in the E-step
                 evidence = log_likelihood(mixture.logits(parts, features), batch.labels)
-            posterior, self.search_state = self._search.step(self.search_state, evidence)
+            posterior = self._e_step(evidence)
         else:
             posterior = torch.ones(1, device=batch.x.device)
         logits = mixture.logits(parts, features, dropout)
         losses = -log_likelihood(logits, batch.labels).mean(dim=1)
-        loss = posterior.to(losses) @ losses
-        for penalty in (mixture.penalty(parts, posterior), self._guard.penalty(weights)):
-            loss = loss if penalty is None else loss + penalty
+        with in_full(batch.x.device):
+            loss = posterior.to(losses) @ losses
+            for penalty in (mixture.penalty(parts, posterior), self._guard.penalty(weights)):
+                loss = loss if penalty is None else loss + penalty
         return loss
 
     def accuracy(self, weights: Named) -> float:
@@ -169,8 +171,14 @@ class Weighing(AbstractPhase):
         # running statistics as those of the candidates, or their likelihoods could not be compared
         features = everything.features(parts, batch.x, training=True)
         evidence = log_likelihood(everything.logits(parts, features), batch.labels)
-        weights, self.search_state = self._search.step(self.search_state, evidence)
+        weights = self._e_step(evidence)
         return weights[positions(self._evaluated, weights.device)]
+
+    def _e_step(self, evidence: Tensor) -> Tensor:
+        """The weights that the search gives to what was evaluated."""
+        with in_full(evidence.device):
+            weights, self.search_state = self._search.step(self.search_state, evidence)
+        return weights
 
     @torch.no_grad()
     def _renew(self, weights: Named, configuration: Configuration, *, with_head: bool) -> None:

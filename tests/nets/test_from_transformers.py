@@ -85,8 +85,10 @@ def test_what_cannot_be_taken_is_named() -> None:
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
     with pytest.raises(ConfigError, match=r"Expected a model of transformers; got Identity"):
         from_transformers(nn.Identity())
-    tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with pytest.raises(ConfigError, match=r"BertModel takes input_ids. Tasks hold images only"):
-        from_transformers(transformers.BertModel(transformers.BertConfig(vocab_size=20, **tiny)))
+    sounds = transformers.ASTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    with pytest.raises(ConfigError, match="Expected a model for images or for texts; ASTModel takes input_values"):
+        from_transformers(transformers.ASTModel(sounds))
+    with pytest.raises(ConfigError, match=r"length is for models of texts; ViTModel takes images\. Leave it out"):
+        from_transformers(encoder("ViT"), length=6)
     with pytest.raises(ConfigError, match="draws random numbers in training"):
         from_transformers(encoder("ViT", hidden_dropout_prob=0.1))

@@ -1,0 +1,173 @@
+"""Texts as token ids in a tensor that networks for texts read, and which ids those networks know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lasem.errors import ConfigError, DataError
+
+PADDING: Final = -1
+"""What stands behind a text's end. It is no token's id, so that nobody need know a tokenizer's padding id."""
+
+MOST_ID: Final = 2**24 - 1
+"""float32 holds whole numbers up to here exactly."""
+
+
+def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "texts") -> Tensor:
+    """Make of texts' token ids what takes the place of images: float32, shape (N, 1, 1, length), -1 behind each end.
+
+    Args:
+        texts: what a tokenizer gives: a mapping with ``input_ids`` and, where these are padded already,
+            ``attention_mask`` (1 for tokens, 0 for padding before or behind them). Or the ids alone, a list for each
+            text or a tensor or array (N, L), every one a token.
+        length: tokens that the longest text may have; a network for texts has its own.
+        truncate: drop what is behind the first ``length`` tokens of a text instead of refusing it. A tokenizer does it
+            better (``truncation=True, max_length=...``): it keeps the token that closes a text.
+        what: what messages call the texts.
+
+    Raises:
+        DataError: if these are no token ids, a text is empty, or longer than ``length`` and ``truncate`` is not set.
+        ConfigError: if ``length`` is below 1.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ConfigError(f"length must be a whole number of at least 1, the tokens of the longest text; got {length}.")
+    if isinstance(texts, Mapping):
+        if "input_ids" not in texts:
+            raise DataError(f"Expected {what} as a mapping with 'input_ids'; got one with {sorted(map(str, texts))}.")
+        rows = _rows(texts["input_ids"], what)
+        if texts.get("attention_mask") is not None:
+            rows = _without_padding(rows, texts["attention_mask"], what)
+    else:
+        rows = _rows(texts, what)
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    _check_lengths(lengths, length, truncate, what)
+    found = np.full((len(rows), length), PADDING, dtype=np.float32)
+    if len(rows):
+        ids = np.concatenate([row[:length] for row in rows])
+        if ids.min() < 0 or ids.max() > MOST_ID:
+            wrong = next(i for i, row in enumerate(rows) if row.min() < 0 or row.max() > MOST_ID)
+            raise DataError(
+                f"Expected token ids from 0 to {MOST_ID}; {what} have ids from {rows[wrong].min()} to "
+                f"{rows[wrong].max()} in text {wrong}. Leave out padding, or give it as 0 in an attention_mask."
+            )
+        found[np.arange(length) < np.minimum(lengths, length)[:, None]] = ids
+    return torch.from_numpy(found)[:, None, None, :]
+
+
+@final
+@dataclass(frozen=True)
+class Vocabulary:
+    """The token ids that a network for texts knows."""
+
+    size: int
+    """Ids are below it."""
+    padding_id: int | None = None
+    """The id that a tokenizer pads with, if it means nothing else; None: not known."""
+
+    def check(self, images: Tensor, what: str = "texts") -> None:
+        """Raise DataError unless images are texts as ``as_tokens`` makes them, of ids that are known.
+
+        Args:
+            images: of shape (N, 1, 1, length).
+            what: what messages call them.
+        """
+        ids = images.flatten(1)
+        there = ids >= 0
+        if not (ids.is_floating_point() and bool((((ids == ids.round()) & there) | (ids == PADDING)).all())):
+            raise DataError(
+                f"Expected {what} as token ids; got other numbers. Make them with lasem.data.as_tokens, tasks with "
+                f"Task.from_tokens; where images are given, set standardise='none'."
+            )
+        lengths = there.sum(dim=1)
+        if not bool((there == (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])).all()):
+            raise DataError(f"Expected -1 only behind the last token of {what}. Make them with lasem.data.as_tokens.")
+        if not bool((lengths > 0).all()):
+            raise DataError(
+                f"Expected at least one token in each text; {what} have none in text {_first(lengths < 1)}."
+            )
+        if bool((ids >= self.size).any()):
+            raise DataError(
+                f"Expected token ids below {self.size}, the model's vocabulary; {what} have id {int(ids.max())}. Use "
+                f"the model's own tokenizer, or resize its embeddings."
+            )
+        if self.padding_id is not None:
+            padded = ids.gather(1, (lengths - 1)[:, None])[:, 0] == self.padding_id
+            if bool(padded.any()):
+                raise DataError(
+                    f"Expected {what} without padding; text {_first(padded)} ends in the model's padding id, "
+                    f"{self.padding_id}. Give all that the tokenizer gives, its attention_mask too, or unpadded ids."
+                )
+
+
+def _first(wrong: Tensor) -> int:
+    return int(wrong.int().argmax())
+
+
+def _rows(texts: Any, what: str, kinds: str = "iu") -> list[NDArray[np.int64]]:
+    """The numbers of each text, which must be of some of numpy's kinds."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise DataError(f"Expected {what} as a list of token ids for each text; got {type(texts).__name__}.")
+    rows = []
+    for i, text in enumerate(texts):
+        if isinstance(text, str):
+            raise DataError(
+                f"Expected {what} as token ids; got words, {text[:20]!r}. Call the model's tokenizer first: "
+                f"tokenizer(sentences)."
+            )
+        try:
+            row = np.asarray(text.detach().cpu() if isinstance(text, Tensor) else text)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"Expected {what} as token ids; text {i} is a {type(text).__name__}.") from error
+        if row.ndim != 1:
+            raise DataError(
+                f"Expected {what} as a list of token ids for each text; text {i} is {_shape(row)}. One text alone is a "
+                f"list with one list in it."
+            )
+        if row.size and row.dtype.kind not in kinds:
+            raise DataError(f"Expected {what} as token ids, whole numbers; text {i} has {row.dtype}.")
+        rows.append(row.astype(np.int64))
+    return rows
+
+
+def _shape(row: NDArray[Any]) -> str:
+    return "a single number" if row.ndim == 0 else f"of shape {row.shape}"
+
+
+def _without_padding(rows: list[NDArray[np.int64]], masks: Any, what: str) -> list[NDArray[np.int64]]:
+    masks = _rows(masks, f"the attention_mask of {what}", kinds="iub")
+    if [len(row) for row in rows] != [len(mask) for mask in masks]:
+        raise DataError(
+            f"Expected an attention_mask of one number for each token id of {what}; got {len(masks)} texts of up to "
+            f"{max(map(len, masks), default=0)} numbers for {len(rows)} of up to {max(map(len, rows), default=0)} ids."
+        )
+    kept = []
+    for i, (row, mask) in enumerate(zip(rows, masks, strict=True)):
+        there = mask == 1
+        changes = int(np.count_nonzero(np.diff(np.pad(there, 1).astype(np.int8))))
+        if not np.isin(mask, (0, 1)).all() or changes > 2:
+            raise DataError(
+                f"Expected an attention_mask of ones for tokens, and zeros for padding before or behind them; that of "
+                f"text {i} of {what} is {mask[:12].tolist()}{'...' if len(mask) > 12 else ''}."
+            )
+        kept.append(row[there])
+    return kept
+
+
+def _check_lengths(lengths: NDArray[np.int64], length: int, truncate: bool, what: str) -> None:
+    if len(lengths) and lengths.min() == 0:
+        raise DataError(
+            f"Expected at least one token in each text; {what} have none in text {int(lengths.argmin())}. Leave it out."
+        )
+    if len(lengths) and lengths.max() > length and not truncate:
+        raise DataError(
+            f"Expected at most {length} tokens in each text; {what} have up to {lengths.max()} (text "
+            f"{int(lengths.argmax())}; {int((lengths > length).sum())} are too long). Let the tokenizer shorten them "
+            f"(truncation=True, max_length={length}), give a greater length, or set truncate=True."
+        )

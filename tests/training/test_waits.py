@@ -1,0 +1,143 @@
+"""What a mini-batch must not do, for a GPU would be waited for: read a number, or mix tensors of two devices.
+
+There is no GPU here. Torch's device ``meta`` knows of every tensor where it is and nothing of its numbers: whatever
+asks for one fails, and what meets a tensor of the CPU is found by looking at every operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import pytest
+import torch
+from learner.fixture import SHARINGS, tiny_net, tiny_task
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lasem.baselines import METHODS, AbstractMethod
+from lasem.baselines.method import Model, Setup
+from lasem.learner import Learner
+from lasem.search import DARTS, EM, AbstractSelection, Fixed
+from lasem.sharing import AbstractSharing, HardSharing, LowRank, TensorFactorization
+from lasem.training import (
+    AbstractPhase,
+    Batch,
+    Loop,
+    Step,
+    TrainingConfig,
+    build_optimiser,
+    plan_of,
+)
+
+META = torch.device("meta")
+
+
+@final
+class Watch(TorchDispatchMode):
+    """Notes where numbers are read, and the operations that take tensors of two devices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+        self.mixed: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+        # a kernel is given a single number of the CPU as it is
+        if len({t.device.type for t in tensors if t.dim() > 0}) > 1:
+            self.mixed.append(str(func))
+        if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
+            self.read.append(tensors[0].device.type)
+        return out
+
+
+def train_on_meta(phase: AbstractPhase) -> None:
+    """Two mini-batches; fails at the first number that is asked for."""
+    generator = torch.Generator()
+    weights = {
+        name: value.detach().to(META, copy=True).requires_grad_(phase.scale(name) > 0)
+        for name, value in phase.initial().items()
+    }
+    trained = {name: (value, phase.scale(name)) for name, value in weights.items() if value.requires_grad}
+    optimiser = build_optimiser(trained, TrainingConfig(optimiser="rmsprop-tf"))  # torch's fused ones know no meta
+    phase.begin_epoch(weights, 0, 1e-3)
+    with Watch() as watch:
+        for number in range(2):
+            x = torch.empty(5, *phase.task.image_shape, device=META)
+            batch = Batch(x, torch.empty(5, dtype=torch.int64, device=META), phase.task.name)
+            step = Step(0, number, 2, 1e-3)
+            loss = phase.loss(weights, batch, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            phase.change_gradients(weights, step)
+            optimiser.step()
+            with torch.no_grad():
+                phase.after_step(weights, step)
+    assert watch.mixed == []
+    assert "meta" not in watch.read  # a step's number, which Adam reads, is on the CPU
+    assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("search", "sharing"),
+    [
+        *((EM(first_task="search"), sharing) for sharing in (*SHARINGS, LowRank())),
+        (EM(first_task="search", likelihood="mean", prior_form="average"), HardSharing()),
+        (EM(first_task="search", prune=0.1), HardSharing()),
+        (Fixed("top-1"), HardSharing()),
+        (DARTS(first_task="search", alpha_split="train"), TensorFactorization()),
+        (DARTS(first_task="search", alpha_split="train", order="second"), HardSharing()),
+    ],
+    ids=["em", "em-tf", "em-dfcnn", "em-low-rank", "average", "pruned", "fixed", "darts", "darts-second"],
+)
+def test_no_mini_batch_of_a_search_waits(search: AbstractSelection, sharing: AbstractSharing) -> None:
+    learner = Learner(tiny_net(), sharing=sharing, search=search, device="meta")
+    train_on_meta(next(plan_of(learner.search, learner.problem(tiny_task()))))
+
+
+@pytest.mark.parametrize("kind", [kind for name, kind in METHODS.items() if name != "joint"], ids=lambda k: k.name)
+def test_no_mini_batch_of_a_first_task_waits(kind: type[AbstractMethod]) -> None:
+    method = kind()
+    setup = Setup(tiny_net(), TrainingConfig(**method.training), META, 0, 0)
+    train_on_meta(next(method.plan(Model(), tiny_task(), setup)))
+
+
+def tasks_after_one(kind: type[AbstractMethod]) -> AbstractPhase:
+    """The first phase of a second task, on the CPU."""
+    from lasem.baselines import BaselineLearner
+
+    method, task = kind(), tiny_task("second", seed=1, num_train=60)
+    training = TrainingConfig(**{**method.training, "epochs": 1, "batch_size": 5})
+    learner = BaselineLearner(tiny_net(), method, training=training)
+    learner.learn(tiny_task("first"))
+    return next(method.plan(learner.model, task, Setup(learner.net, training, torch.device("cpu"), 0, 1)))
+
+
+@pytest.mark.parametrize("kind", METHODS.values(), ids=lambda k: k.name)
+def test_an_epoch_of_a_later_task_reads_few_numbers_however_long_it_is(kind: type[AbstractMethod]) -> None:
+    phase = tasks_after_one(kind)
+    with Watch() as watch:
+        loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
+        at_start, num_batches = len(watch.read), 0
+        for _ in loop.phase.batches(torch.device("cpu"), torch.Generator()):
+            num_batches += 1
+        assert num_batches >= 12
+        reading = len(watch.read) - at_start
+        loop._train(1e-3)
+    # the mean loss, and whether everything is finite; the orders of the images of each epoch are drawn on the CPU
+    assert len(watch.read) - at_start - 2 * reading == 2, watch.read
+
+
+def test_a_search_that_leaves_out_reads_numbers_once_in_many_mini_batches() -> None:
+    """What its documentation says: a GPU is waited for only when the set is chosen anew."""
+    training = TrainingConfig(epochs=4, batch_size=5)
+    search = EM(first_task="search", prune=0.1, full_pass_every=4, commit_share=1.0)
+    learner = Learner(tiny_net(), sharing=HardSharing(), search=search, training=training)
+    loop = Loop(
+        next(plan_of(search, learner.problem(tiny_task(num_train=60)))), seeds=(1, 2), device=torch.device("cpu")
+    )
+    with Watch() as watch:
+        loop._train(1e-3)
+    assert len(watch.read) == 2
