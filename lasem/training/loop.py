@@ -128,7 +128,7 @@ class Loop:
             total += loss.detach()  # stays on the device: it is read once an epoch
             num_batches += 1
         finite = torch.stack([weight.isfinite().all() for weight in self.weights.values()]).all()
-        mean = float(total) / num_batches  # here, and only here, the device is waited for
+        mean = float(total) / num_batches  # nothing before this line has waited for the device
         if not (math.isfinite(mean) and bool(finite)):
             raise TrainingError(
                 f"The weights or the loss of task '{self.phase.task.name}' were not finite in epoch "

@@ -2,7 +2,7 @@
 
 With ``bf16`` (8 bits of exponent, as float32 has, and 8 of mantissa) convolutions and matrix products read and give
 bfloat16. Weights, their gradients, the optimiser, running statistics, losses and likelihoods stay in float32, and what
-a search knows in float64; a phase puts into ``in_full`` what must not be rounded.
+a search knows in float64 ([Kalamkar2019]_ for the first); a phase puts into ``in_full`` what must not be rounded.
 
 .. [Kalamkar2019] D. Kalamkar et al. A Study of BFLOAT16 for Deep Learning Training. arXiv 1905.12322, 2019.
 """
@@ -25,7 +25,7 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     """Within it, the network's arithmetic has this precision; with ``float32`` nothing is different from without it."""
     if precision == "float32":
         return nullcontext()
-    # no copies of weights are kept: torch before 2.10 hands one that was made without gradients, as in the E-step, to
+    # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
     # whoever asks with them, as the M-step does (pytorch#165068)
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
