@@ -50,7 +50,7 @@ class LocalCradle(AbstractCradle):
 
     def _process(self, stderr: IO[bytes]) -> _LocalWorker:
         if sys.platform != "linux":  # a fork may break the system's libraries, or there is none
-            return _Spawned(self._environment, stderr)
+            return Spawned(self._environment, stderr)
         for _ in range(2):
             if self._nursery is None or not self._nursery.alive:
                 self.close()
@@ -58,7 +58,7 @@ class LocalCradle(AbstractCradle):
             forked = _Forked.start(self._nursery, stderr)
             if forked is not None:
                 return forked
-        return _Spawned(self._environment, stderr)
+        return Spawned(self._environment, stderr)
 
     def _take_gpu(self) -> int | None:
         """The number of the GPU with the fewest workers; None if there is no choice."""
@@ -131,7 +131,7 @@ class _Forked(_LocalWorker):
 
 
 @final
-class _Spawned(_LocalWorker):
+class Spawned(_LocalWorker):
     """A worker in a process of its own from the start."""
 
     def __init__(self, environment: dict[str, str], stderr: IO[bytes]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Any, final
 
 from lasem.errors import ConfigError
 from lasem.experiments.cradle import AbstractCradle, AbstractWorker, Job
+from lasem.experiments.local import Spawned
 
 _LOST = -255
 """The exit code of a worker whose end nobody saw."""
@@ -44,12 +44,9 @@ class RayCradle(AbstractCradle):
             ) from error
         _check_there(address)
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="error", include_dashboard=None)
+            ray.init(address=address, log_to_driver=False, logging_level="error")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ConfigError(
-                f"There is no Ray cluster at {address} ({str(error).splitlines()[0]}). Start one with ray start "
-                f"--head, or say --ray local."
-            ) from error
+            raise _none_at(address, str(error).splitlines()[0]) from error
         self._ray: Any = ray
 
     def room(self, threads: int) -> int:
@@ -61,8 +58,8 @@ class RayCradle(AbstractCradle):
         threads = max(1, job.config.threads)
         resources = {"num_cpus": threads, "num_gpus": 1 if job.config.device == "cuda" else 0}
         task = self._ray.remote(_work).options(**resources, max_retries=0, num_returns="streaming")
-        line = Job(job.name, job.config, job.directory.absolute(), job.resume, job.command).to_line()
-        return _RayWorker(self._ray, task.remote(line, threads), stderr)
+        there = replace(job, directory=job.directory.absolute())
+        return _RayWorker(self._ray, task.remote(there.to_line(), threads), stderr)
 
     def close(self) -> None:
         """See AbstractCradle."""
@@ -77,9 +74,7 @@ def _check_there(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"There is no Ray cluster at {address} ({error}). Start one with ray start --head, or say --ray local."
-        ) from error
+        raise _none_at(address, error) from error
 
 
 @final
@@ -123,23 +118,20 @@ def _work(line: str, threads: int) -> Iterator[str | tuple[int, bytes]]:
     """
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     with tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lasem.experiments.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env=environment,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
+        worker = Spawned(environment, stderr)
+        worker.begin(line)
         try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            for told in process.stdout:  # noqa: UP028 (Ray sends into what it iterates; a file takes nothing)
+            for told in worker.lines():  # noqa: UP028 (Ray sends into what it iterates; a file takes nothing)
                 yield told
-            code = process.wait()
+            code = worker.wait()
         finally:
-            process.kill()
+            worker.kill()
+            worker.close()
         stderr.seek(0)
         yield code, stderr.read()
+
+
+def _none_at(address: str, error: object) -> ConfigError:
+    return ConfigError(
+        f"There is no Ray cluster at {address} ({error}). Start one with ray start --head, or say --ray local."
+    )
