@@ -44,7 +44,7 @@ class Loop:
             first_epoch: epochs of earlier phases of the same task, which the records count.
             device: where to compute.
         """
-        self.phase, self._config, self._device = phase, phase.config, device
+        self.phase, self._config, self.device = phase, phase.config, device
         self._epochs_before, self._first_epoch = epochs_before, first_epoch
         initial = phase.initial()
         scales = {name: phase.scale(name) for name in initial}
@@ -82,7 +82,7 @@ class Loop:
         self._loss = self._train(rate)
         trained = time.perf_counter()
         self.num_epochs += 1
-        with computing(self._config.precision, self._device):
+        with computing(self._config.precision, self.device):
             self._accuracy = self.phase.accuracy(self.weights)
         self._keep_best()
         seen = self.phase.seen()
@@ -113,11 +113,11 @@ class Loop:
 
     def _train(self, rate: float) -> float:
         """One pass of optimiser steps; the mean loss."""
-        total = torch.zeros((), device=self._device)
+        total = torch.zeros((), device=self.device)
         num_batches = 0
-        for batch in self.phase.batches(self._device, self._order):
+        for batch in self.phase.batches(self.device, self._order):
             step = Step(self.num_epochs, num_batches, self.phase.num_batches, rate)
-            with computing(self._config.precision, self._device):
+            with computing(self._config.precision, self.device):
                 loss = self.phase.loss(self.weights, batch, self._dropout)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -214,9 +214,7 @@ class Loop:
         self._epochs_without_gain, self._highest = plain["epochs_without_gain"], plain["highest"]
         if plain["best"] is not None:
             best = part_of(tensors, "best")
-            self.best = Snapshot(
-                **plain["best"], weights={n: best[n].to(self._device, copy=True) for n in self.weights}
-            )
+            self.best = Snapshot(**plain["best"], weights={n: best[n].to(self.device, copy=True) for n in self.weights})
 
     def _optimised_names(self) -> list[str]:
         """The weights' names in the order that the optimiser counts them, which goes by its groups."""

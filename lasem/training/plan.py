@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lasem.errors import StorageError
 from lasem.records import EpochRecord, TimingRecord
+from lasem.training.heap import kept_heap
 from lasem.training.loop import Loop, plain_snapshot
 from lasem.training.phase import AbstractPhase, Fitted, Named, Snapshot, Together
 from lasem.training.together import Team, at_its_turn
@@ -65,7 +66,7 @@ def follow(
         TrainingError: if training cannot go on.
     """
     stored = _Stored.of(resume_from, device)
-    with _Walk(seeds, epochs_before, device, on_epoch) as walk:
+    with kept_heap(device), _Walk(seeds, epochs_before, device, on_epoch) as walk:
         try:
             phase = next(plan)
             while True:

@@ -21,6 +21,7 @@ import torch
 
 from lasem.errors import TrainingError
 from lasem.records import EpochRecord, TimingRecord
+from lasem.training.heap import kept_heap
 from lasem.training.loop import Loop
 from lasem.training.phase import AbstractPhase, Fitted
 
@@ -129,8 +130,9 @@ def _train(index: int) -> bytes:
     phase = _work.phases[index]
     loop = Loop(phase, seeds=_work.seeds[index], epochs_before=_work.epochs_before, device=_work.device)
     epochs = []
-    while not loop.finished:
-        epochs.append(loop.run_epoch())
+    with kept_heap(_work.device):
+        while not loop.finished:
+            epochs.append(loop.run_epoch())
     return pickle.dumps(Trained(loop.fitted(), epochs))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
@@ -102,7 +103,8 @@ class Weighing(AbstractPhase):
         logits = mixture.logits(parts, features, dropout)
         losses = -log_likelihood(logits, batch.labels).mean(dim=1)
         with in_full(batch.x.device):
-            loss = posterior.to(losses) @ losses
+            posterior = felt(posterior.to(losses))
+            loss = posterior @ losses
             for penalty in (mixture.penalty(parts, posterior), self._guard.penalty(weights)):
                 loss = loss if penalty is None else loss + penalty
         return loss
@@ -202,6 +204,14 @@ class Weighing(AbstractPhase):
             else:
                 for name, value in fresh.items():
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
+
+
+def felt(weights: Tensor) -> Tensor:
+    """The M-step's weights, 0 where no sum beside a weight of 1 could feel them: below the square of the last bit.
+
+    Gradients of such a size are made of subnormal numbers, which a CPU multiplies many times more slowly than others.
+    """
+    return F.threshold(weights, torch.finfo(weights.dtype).eps ** 2, 0.0)
 
 
 def accuracy(

@@ -16,6 +16,7 @@ from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFac
 from lasem.space import Configuration, full, listed
 from lasem.training import TaskWeights, TrainingConfig, accuracy
 from lasem.training.config import OPTIMISERS
+from lasem.training.weighing import felt
 
 from .fixture import WeighingLoop, loop_of
 
@@ -293,3 +294,24 @@ def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float
     expected = trained if keep == 1 else {n.removeprefix("head."): t for n, t in trainer.phase.initial().items()}
     assert_same_tensors(trainer.weights.copy().head, {name: expected[name] for name in trained})
     assert not torch.equal(trained["weight.0"], trainer.phase.initial()["head.weight.0"])
+
+
+@pytest.mark.parametrize(("weight", "is_felt"), [(1e-12, True), (1e-15, False), (1e-30, False)])
+def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
+    weight: float, is_felt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torch.tensor([1.0, weight], dtype=torch.float64)
+    monkeypatch.setattr(Scripted, "step", lambda self, state, evidence: (weights, state))
+    trainer = loop_of(tiny_net(depth=1), HardSharing(), Scripted(), full(1))
+    batch = next(iter(trainer.phase.batches(torch.device("cpu"), torch.Generator().manual_seed(0))))
+    trainer.phase.loss(trainer.loop.weights, batch, torch.Generator().manual_seed(0)).backward()
+    for name, value in trainer.loop.weights.items():
+        assert value.grad is not None
+        size = value.grad.abs()
+        assert not ((size > 0) & (size < torch.finfo(torch.float32).tiny)).any(), name
+        assert bool(size.any()) == (is_felt or used_by(trainer.phase._space[0], name)), name
+
+
+def test_a_weight_that_is_no_number_stays_one() -> None:
+    assert felt(torch.tensor([0.5, float("nan"), 1e-20])).isnan().tolist() == [False, True, False]
+    assert felt(torch.tensor([0.5, 1e-20], dtype=torch.float64)).tolist() == [0.5, 1e-20]
