@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """examples:
   lasem show model
   lasem show model --json
-How accurate a task is now, after others were learned: lasem evaluate model --task NAME PATH
+Where later tasks may have changed what a task answers, lasem evaluate MODEL --task NAME PATH measures it anew.
 """
 
 
@@ -23,8 +23,8 @@ def main(argv: Sequence[str]) -> int:
     parser, options = model_parser(
         "show",
         "MODEL",
-        "List the tasks of a model: which layers each transfers (T) or learned for itself (S), its accuracy when it "
-        "was learned, and what it costs.",
+        "List the tasks of a model: which layers each transfers (T) or learned for itself (S), how accurate it was on "
+        "validation and test images when it was learned and is on the test images now, and what it costs.",
         _EXAMPLES,
     )
     options.add_argument("--json", action="store_true", help="everything, as JSON")
@@ -51,7 +51,7 @@ def _print(overview: ModelOverview) -> None:
     table = Table(show_edge=False, header_style="")
     table.add_column("task")
     table.add_column("layers")
-    for heading in ("classes", "images", "valid", "test", "parameters", "bytes"):
+    for heading in ("classes", "images", "valid", "test", "now", "parameters", "bytes"):
         table.add_column(heading, justify="right")
     for task in overview.tasks:
         table.add_row(
@@ -61,6 +61,7 @@ def _print(overview: ModelOverview) -> None:
             f"{task.num_train:,}" if task.num_train else "-",
             percent(task.valid_accuracy),
             percent(task.test_accuracy),
+            percent(task.test_accuracy_now),
             f"{task.num_parameters:,}",
             f"{task.num_bytes:,}",
         )
@@ -75,6 +76,11 @@ def _print(overview: ModelOverview) -> None:
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"
     )
+    if not overview.keeps:
+        print("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
+    elif overview.num_kept_parameters:
+        kept = f"{overview.num_kept_parameters:,}"
+        print(f"{kept} of those shared are there so that earlier tasks answer the same bits for ever.")
     if overview.unfinished is not None:
         name = printable(overview.unfinished)
         print(f"Task '{name}' is not finished: the command that began it goes on, or lasem forget throws it away.")

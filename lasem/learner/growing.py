@@ -302,7 +302,11 @@ class GrowingModel:
         learner = self._reader()
         with damage_told(f"A task of {self.directory} cannot be read"):  # or it was forgotten since the index was read
             tasks = tuple(
-                TaskOverview.of(description_of(self.directory, entry), learner.num_parameters(entry["name"]))
+                TaskOverview.of(
+                    description_of(self.directory, entry),
+                    learner.num_parameters(entry["name"]),
+                    keeps=learner.protect.keeps,
+                )
                 for entry in config["tasks"]
             )
         return ModelOverview(
@@ -311,18 +315,20 @@ class GrowingModel:
             depth=learner.net.depth,
             settings=_settings_in(config),
             tasks=tasks,
+            keeps=learner.protect.keeps,
             num_shared_parameters=learner.num_shared_parameters(),
+            num_kept_parameters=learner.num_kept_parameters(),
             num_parameters=learner.num_parameters(),
             num_bytes=bytes_in(self.directory),
             unfinished=Unfinished(self.directory).task,
         )
 
     def _overview_of(self, name: str) -> TaskOverview:
-        """Of one task that is there; no other is read."""
+        """Of the task that was just learned; no other is read."""
 
         def read(config: dict[str, Any]) -> TaskOverview:
             entry = next(entry for entry in config["tasks"] if entry["name"] == name)
-            return TaskOverview.of(description_of(self.directory, entry), int(entry["num_parameters"]))
+            return TaskOverview.of(description_of(self.directory, entry), int(entry["num_parameters"]), keeps=True)
 
         return undisturbed(self.directory, read)
 

@@ -221,6 +221,10 @@ class Learner(AbstractLearner):
         """Numbers in the shared knowledge, of all versions of the layers where there is any."""
         return self._shared.num_parameters
 
+    def num_kept_parameters(self) -> int:
+        """Of these, those in versions that are not the latest: no new task goes on from them."""
+        return self._shared.num_parameters - self._shared.only_latest().num_parameters
+
     def forget(self, name: str) -> None:
         """Give up a task, and the shared knowledge that no other task transfers; the others answer as before.
 

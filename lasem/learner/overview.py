@@ -28,16 +28,19 @@ class TaskOverview:
     """When it was learned, in [0, 1]."""
     test_accuracy: float | None
     """When it was learned; None if there were no images to test."""
+    test_accuracy_now: float | None
+    """The same if the model's protection keeps what earlier tasks answer; else None, for nobody has measured it."""
     num_parameters: int
     """Numbers that the task alone owns."""
     num_bytes: int
     """Of its files."""
 
     @classmethod
-    def of(cls, description: Mapping[str, Any], num_parameters: int) -> TaskOverview:
-        """From what ``lasem.learner.task_files.description_of`` gives."""
+    def of(cls, description: Mapping[str, Any], num_parameters: int, *, keeps: bool) -> TaskOverview:
+        """From what ``lasem.learner.task_files.description_of`` gives, and whether the model keeps earlier answers."""
         num_train, num_valid, num_test = (int(count) for count in description.get("num_images", (0, 0, 0)))
         known = num_test > 0 or num_train == 0  # the first format did not say how many there were
+        test_accuracy = float(description["peak_accuracy"]) if known else None
         return cls(
             name=str(description["name"]),
             classes=tuple(str(name) for name in description["classes"]),
@@ -47,7 +50,8 @@ class TaskOverview:
             num_valid=num_valid,
             num_test=num_test,
             valid_accuracy=float(description["valid_accuracy"]),
-            test_accuracy=float(description["peak_accuracy"]) if known else None,
+            test_accuracy=test_accuracy,
+            test_accuracy_now=test_accuracy if keeps else None,
             num_parameters=num_parameters,
             num_bytes=bytes_in(Path(description["place"]).parent),
         )
@@ -67,8 +71,12 @@ class ModelOverview:
     """What the model was made with: network, sharing, search, training and seed."""
     tasks: tuple[TaskOverview, ...]
     """In the order in which they were learned."""
+    keeps: bool
+    """Whether its protection keeps what each task answers, to the bit."""
     num_shared_parameters: int
     """Numbers that tasks share."""
+    num_kept_parameters: int
+    """Of these, those in versions of layers that only earlier tasks use: the price of protection by ``branch``."""
     num_parameters: int
     """All numbers of the model."""
     num_bytes: int

@@ -19,6 +19,8 @@ class AbstractProtection(ABC):
 
     name: ClassVar[str]
     """How the command line and saved files call it."""
+    keeps: ClassVar[bool] = False
+    """Whether earlier tasks answer the same to the bit for ever."""
     branches: ClassVar[bool] = False
     """Whether a layer that a new task changes becomes a new version, and earlier tasks keep the one they know."""
 
@@ -54,6 +56,7 @@ class Freeze(AbstractProtection):
     """
 
     name: ClassVar[str] = "freeze"
+    keeps: ClassVar[bool] = True
 
     def guard(self, used: frozenset[int], needed: Quadratic | None) -> Guard:
         """The layers in use are only read."""
@@ -99,6 +102,7 @@ class Branch(AbstractProtection):
     """
 
     name: ClassVar[str] = "branch"
+    keeps: ClassVar[bool] = True
     branches: ClassVar[bool] = True
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors.torch import load
 
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
-from lasem.learner import GrowingModel, Learner
+from lasem.learner import PROTECTIONS, GrowingModel, Learner
 from lasem.learner.unfinished import Unfinished
 from lasem.nets import cifar
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM
+from lasem.search import EM, Fixed
 from lasem.sharing import TensorFactorization
 from lasem.training import TrainingConfig
 
@@ -81,6 +81,22 @@ def test_show_says_what_there_is(model: Path) -> None:
     assert overview.num_shared_parameters == learner.num_shared_parameters()
     assert overview.num_bytes == sum(map(len, model_files(model).values()))
     assert (overview.image_shape, overview.depth, overview.unfinished) == ((1, 8, 8), 2, None)
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
+def test_show_says_what_is_kept_and_what_that_costs(protection: str, images: Path, tmp_path: Path) -> None:
+    grown = small_model(tmp_path, protect=PROTECTIONS[protection](), search=Fixed("all"))
+    for name in ("low", "mid", "high"):
+        told = grown.learn(name, images / name, test=images / f"{name}-test")
+        assert told.test_accuracy_now == told.test_accuracy is not None
+    overview, learner = grown.show(), Learner.load(tmp_path)
+    for task in overview.tasks:
+        measured = grown.evaluate(task.name, images / f"{task.name}-test").accuracy
+        assert task.test_accuracy_now == (measured if overview.keeps else None)
+    assert overview.keeps == (protection in ("freeze", "branch"))
+    latest = sum(t.numel() for layer in range(2) for t in learner._shared.latest(layer).values())
+    kept = {"branch": 2 * latest}.get(protection, 0)  # each of the two later tasks changes every layer
+    assert (overview.num_kept_parameters, overview.num_shared_parameters) == (kept, kept + latest)
 
 
 def test_a_test_split_does_not_change_what_is_learned(images: Path, tmp_path: Path) -> None:
