@@ -54,14 +54,13 @@ def _print(overview: ModelOverview) -> None:
     for heading in ("classes", "images", "valid", "test", "now", "parameters", "bytes"):
         table.add_column(heading, justify="right")
     for task in overview.tasks:
+        accuracies = task.valid_accuracy, task.test_accuracy, task.test_accuracy_now
         table.add_row(
             printable(task.name),
             task.configuration,
             str(len(task.classes)),
             f"{task.num_train:,}" if task.num_train else "-",
-            percent(task.valid_accuracy),
-            percent(task.test_accuracy),
-            percent(task.test_accuracy_now),
+            *(percent(share).removesuffix(" %") for share in accuracies),
             f"{task.num_parameters:,}",
             f"{task.num_bytes:,}",
         )
@@ -71,6 +70,7 @@ def _print(overview: ModelOverview) -> None:
     count = len(overview.tasks)
     names = [printable(str(overview.settings[part]["name"])) for part in ("sharing", "search", "protect")]
     layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
+    print("Accuracies in %: valid and test when the task was learned, now on the same test images.")
     print(f"\n{layers}, images {height}x{width} {colour}; {names[0]}, {names[1]}, protect {names[2]}")
     print(
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
