@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lasem.experiments.bench.memory import PeakMemory
+from lasem.records import TaskRecord, TimingRecord, to_json
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -65,3 +66,42 @@ def test_help_says_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load("tree_step").main(["--help"])
     assert "exact search costs" in capsys.readouterr().out
+
+
+def test_training_time_takes_the_fastest_seed_of_each_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {
+        "none": {0: [2.0, 1.0], 1: [1.0, 5.0]},
+        "lasem-hps": {0: [4.0, 9.0, 1.0], 3: [8.0, 2.0]},
+    }
+    for method, by_seed in seconds.items():
+        for seed, epochs in by_seed.items():
+            folder = tmp_path / f"{method}-{seed}" / "seeds" / str(seed)
+            folder.mkdir(parents=True)
+            task = f"drawn-{seed}"
+            learned = TaskRecord(
+                task=task,
+                index=0,
+                classes=("a", "b"),
+                configuration="S",
+                configurations=("S",),
+                best_epoch=1,
+                num_epochs=len(epochs),
+                commit_epoch=None,
+                valid_accuracy=0.5,
+                peak_accuracy=0.5,
+                parameters_added=1,
+                parameters_shared=0,
+                parameters_total=1,
+            )
+            timings = [
+                TimingRecord(task=task, epoch=epoch, seconds_training=s, seconds_evaluating=9.0)
+                for epoch, s in enumerate(epochs, start=1)
+            ]
+            (folder / "records.jsonl").write_text(to_json(learned) + "\n")
+            (folder / "timings.jsonl").write_text("".join(to_json(t) + "\n" for t in timings))
+    module = load("training_time")
+    assert module.main([str(tmp_path)]) == {"none": 1.0, "lasem-hps": (4 + 2 + 1) / 2}
+    assert capsys.readouterr().out.splitlines()[1].split() == ["lasem-hps", "3.50", "7", "s"]
+    with pytest.raises(SystemExit):
+        module.main([str(tmp_path), "--unit", "joint"])
+    assert "expected runs of joint" in capsys.readouterr().err
