@@ -38,24 +38,33 @@ def make_loop(
 ) -> Loop:
     """The loop that ``learn`` makes, with the initial weights that a learner gives it."""
     config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True)
-    learner = Learner(net, sharing=sharing, search=search, training=config, device=device)
-    phase = next(plan_of(search, learner.problem(task)))
+    return loop_of(Learner(net, sharing=sharing, search=search, training=config, device=device), task)
+
+
+def loop_of(learner: Learner, task: Task) -> Loop:
+    """The loop over the first phase of a learner's next task."""
+    phase = next(plan_of(learner.search, learner.problem(task)))
     return Loop(phase, seeds=(0, 1), device=learner.device)
 
 
-def take_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
-    """Seconds of a step of each loop in each turn; the loops take turns, and a first turn warms up.
+def in_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
+    """Seconds that each loop trains in each turn, which is an epoch; the loops take turns.
 
     Where an epoch ends the loop reads its loss, so that a GPU's work is in the time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     with kept_heap(next(iter(loops.values())).device):  # as in learning
-        for turn in range(turns + 1):
+        for _ in range(turns):
             for name, loop in loops.items():
                 _, timing = loop.run_epoch()
-                if turn > 0:
-                    seconds[name].append(timing.seconds_training / loop.phase.num_batches)
+                seconds[name].append(timing.seconds_training)
     return seconds
+
+
+def take_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
+    """Seconds of a step of each loop in each turn; a first turn warms up."""
+    seconds = in_turns(loops, turns + 1)
+    return {name: [time / loops[name].phase.num_batches for time in times[1:]] for name, times in seconds.items()}
 
 
 def ratio(one: list[float], other: list[float]) -> float:

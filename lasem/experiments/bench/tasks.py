@@ -10,13 +10,15 @@ import time
 import torch
 
 from lasem.experiments.bench.arithmetic import arithmetic_floor
-from lasem.experiments.bench.making import NUM_CLASSES, make_task
+from lasem.experiments.bench.making import NUM_CLASSES, in_turns, loop_of, make_task
 from lasem.experiments.bench.row import Row, Scale
 from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.search import EM, AbstractSelection, DeepEM, Exhaustive, Fixed
+from lasem.search import EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import SHARINGS
-from lasem.training import TrainingConfig
+from lasem.space import full
+from lasem.training import Loop, TrainingConfig
+from lasem.training.heap import kept_heap
 
 _TINY = Net(image_shape=(1, 6, 6), channels=(4, 4), kernels=(3, 3), pools=(1, 2), hidden=(8,))
 _TIMED = 3
@@ -24,34 +26,40 @@ _TIMED = 3
 
 
 def task(scale: Scale) -> list[Row]:
-    """The second task of a learner, its first one having been trained for an epoch."""
+    """The second task of a learner, its first one having been trained for an epoch; searches take turns by epochs."""
     rows = []
+    searches: dict[str, EM | DeepEM] = {"EM": EM(), "pruned EM": EM(prune=0.02), "deep EM": DeepEM()}
     for name in scale.sharings:
-        fixed = _seconds(scale, name, Fixed("all"), scale.epochs)
-        searches: dict[str, EM | DeepEM] = {"EM": EM(), "pruned EM": EM(prune=0.02), "deep EM": DeepEM()}
+        every: dict[str, AbstractSelection] = {"fixed": Fixed("all"), **searches}
+        loops = {label: _second_task(scale, name, search) for label, search in every.items()}
+        seconds = {label: sum(times) for label, times in in_turns(loops, scale.epochs).items()}
         for label, search in searches.items():
             share = _searched(search, scale.epochs)
             tree = arithmetic_floor(scale.net, NUM_CLASSES) if isinstance(search, EM) else search.num_samples
-            seconds = _seconds(scale, name, search, scale.epochs)
-            rows.append(
-                Row("task", name, f"a task with {label} / with Fixed(all)", seconds / fixed, 1 + share * (tree - 1))
-            )
-        rows.append(Row("task", name, "a task with Fixed(all), s", fixed))
+            cost = seconds[label] / seconds["fixed"]
+            rows.append(Row("task", name, f"a task with {label} / with Fixed(all)", cost, 1 + share * (tree - 1)))
+        rows.append(Row("task", name, "a task with Fixed(all), s", seconds["fixed"]))
     return rows
 
 
 def exhaustive(scale: Scale) -> list[Row]:
     """Brute force over all configurations against the search.
 
-    Brute force trains for a third of the epochs and is counted three times, for each of its epochs costs the same.
+    After each epoch of the search one of brute force's candidates is trained for one, another each time. Its epochs all
+    cost the same, so their mean stands for all of them.
     """
-    few = max(1, scale.epochs // 3)
-    name = scale.sharings[0]
-    num = 2**scale.net.depth
+    name, num = scale.sharings[0], 2**scale.net.depth
     tree = arithmetic_floor(scale.net, NUM_CLASSES)
     floor = num / (1 + _searched(EM(), scale.epochs) * (tree - 1))
-    times = [_seconds(scale, name, Exhaustive(), few) * scale.epochs / few, _seconds(scale, name, EM(), scale.epochs)]
-    return [Row("exhaustive", name, "a task with Exhaustive / with EM", times[0] / times[1], floor)]
+    search = _second_task(scale, name, EM())
+    candidates = [_second_task(scale, name, Fixed(str(c))) for c in full(scale.net.depth)]
+    seconds = {"search": 0.0, "candidate": 0.0}
+    with kept_heap(search.device):
+        for epoch in range(scale.epochs):
+            turn = in_turns({"search": search, "candidate": candidates[epoch % num]}, 1)
+            seconds = {label: seconds[label] + times[0] for label, times in turn.items()}
+    cost = num * seconds["candidate"] / seconds["search"]
+    return [Row("exhaustive", name, "a task with Exhaustive / with EM", cost, floor)]
 
 
 def tasks(scale: Scale) -> list[Row]:
@@ -99,19 +107,14 @@ def _alive_bytes() -> int:
     return sum(storages.values())
 
 
-def _seconds(scale: Scale, sharing: str, search: AbstractSelection, epochs: int) -> float:
-    """Seconds of the optimisation steps of one task."""
+def _second_task(scale: Scale, sharing: str, search: AbstractSelection) -> Loop:
+    """The loop of a search that has one phase, on the second task of a learner that was trained for an epoch before."""
     batch = scale.batch_sizes[0]
     config = TrainingConfig(epochs=1, batch_size=batch, patience=0)
     learner = Learner(scale.net, sharing=SHARINGS[sharing](), search=search, training=config, device=scale.device)
     learner.learn(make_task(scale.net, NUM_CLASSES, batch, name="first"))
-    learner.training = TrainingConfig(epochs=epochs, batch_size=batch, patience=0)
-    times: list[float] = []
-    learner.learn(
-        make_task(scale.net, NUM_CLASSES, scale.images, name="second"),
-        on_epoch=lambda record, timing, state: times.append(timing.seconds_training),
-    )
-    return sum(times)
+    learner.training = TrainingConfig(epochs=scale.epochs, batch_size=batch, patience=0)
+    return loop_of(learner, make_task(scale.net, NUM_CLASSES, scale.images, name="second"))
 
 
 def _searched(search: EM | DeepEM, epochs: int) -> float:
