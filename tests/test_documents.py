@@ -55,6 +55,7 @@ def test_command_in_a_document_is_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")  # what a checkout has
     words = shlex.split(command)[1:]
     folder = next((word for word in words if word.startswith("runs/")), None)
     if folder is None:  # it would learn for minutes: see that its settings hold
