@@ -76,6 +76,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, unit: str = " %") -> str:
     """For instance ``93.1 %``; a dash for None."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.1f}{unit}"

@@ -60,7 +60,7 @@ def _print(overview: ModelOverview) -> None:
             task.configuration,
             str(len(task.classes)),
             f"{task.num_train:,}" if task.num_train else "-",
-            *(percent(share).removesuffix(" %") for share in accuracies),
+            *(percent(share, unit="") for share in accuracies),
             f"{task.num_parameters:,}",
             f"{task.num_bytes:,}",
         )
