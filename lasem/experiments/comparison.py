@@ -100,11 +100,22 @@ def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence
         try:
             config = ExperimentConfig.from_plain({**base, **own, "method": method})
         except ConfigError as error:
+            if _is_of_all(base, error):
+                raise
             raise ConfigError(f"{label}: {error}") from error
         found.append(Contestant(label, config))
     if not found:
         raise ConfigError("Expected at least one method to compare; got none.")
     return tuple(found)
+
+
+def _is_of_all(base: Mapping[str, Any], error: ConfigError) -> bool:
+    """Whether what all methods have is wrong, so that the method where it was found is not to blame."""
+    try:
+        ExperimentConfig.from_plain(base)
+    except ConfigError as common:
+        return str(common) == str(error)
+    return False
 
 
 def methods_to_yaml(methods: Sequence[Contestant]) -> str:

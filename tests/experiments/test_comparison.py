@@ -206,6 +206,14 @@ def test_methods_that_cannot_be_compared(entries: list[Any], error: type[LasemEr
         contestants(BASE, (), entries)
 
 
+def test_what_all_methods_have_is_not_the_fault_of_the_first() -> None:
+    wrong = {"training": {"epochs": -1}}
+    with pytest.raises(ConfigError, match=r"^training\.epochs must be at least 1"):
+        contestants(BASE | wrong, ["none", "ewc"])
+    with pytest.raises(ConfigError, match=r"^two: training\.epochs must be at least 1"):
+        contestants(BASE, ["none"], [{"name": "ewc", "label": "two", **wrong}])
+
+
 def test_what_training_would_refuse_is_refused_before(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="top-9"):
         compare(contestants(BASE, ["ewc", "top-9"]), tmp_path / "a")
