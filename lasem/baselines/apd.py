@@ -26,7 +26,7 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, Step, TrainingConfig
+from lasem.training import Batch, Fitted, Named, Plan, Snapshot, Step, TrainingConfig
 
 
 @final
@@ -93,11 +93,13 @@ class APD(AbstractMethod):
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """One phase; then small numbers are set to zero and, every ``period`` tasks, tasks are consolidated."""
         fitted: Fitted = yield _Phase(self, model, task, setup)
-        kept = fitted.kept(setup.training.restore_best)
-        learned = _divided(model, task.name, kept.weights, setup.net.depth, self.l1)
-        if self.period and len(learned.own) % self.period == 0:
-            learned = self._consolidated(learned, setup)
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            learned = _divided(model, task.name, snapshot.weights, setup.net.depth, self.l1)
+            due = self.period and len(learned.own) % self.period == 0
+            return self._consolidated(learned, setup) if due else learned
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The network with the task's kernels, biases and head."""

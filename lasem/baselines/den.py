@@ -42,7 +42,7 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_range
 from lasem.nets import Net
-from lasem.training import Fitted, Named, Plan, Step
+from lasem.training import Fitted, Named, Plan, Snapshot, Step
 
 
 @final
@@ -108,8 +108,7 @@ class DEN(AbstractMethod):
         """Everything is trained, with L1 and L2 norms, to a sparse network."""
         start = {**initial_layers(setup), **initial_head(setup, task.num_classes)}
         phase = _Phase(task, setup, start, dict.fromkeys(start), l1=self.l1, l2=self.l2)
-        fitted = yield phase
-        return _learned(Model(), task, setup, phase.kept(fitted), [fitted])
+        return _learned(Model(), task, setup, phase, [(yield phase)])
 
     def _later(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """[Yoon2018]_ Algorithms 2 to 4."""
@@ -163,8 +162,8 @@ class DEN(AbstractMethod):
         drifted = [rho > self.split_threshold for rho in units.drift(net, weights, before)]
         weights = units.split(net, weights, before, drifted)
         own = {**units.added(net, weights, num_before), **dict.fromkeys(head)}
-        weights = yield from trained(_Phase(task, setup, weights, own, title="last", share=share, l1=self.l1))
-        return _learned(model, task, setup, weights, finished)
+        phase = _Phase(task, setup, weights, own, title="last", share=share, l1=self.l1)
+        return _learned(model, task, setup, phase, [*finished, (yield phase)])
 
     def _start(self, name: str, new: Tensor, weight: Tensor, setup: Setup) -> Tensor:
         """A weight with fresh values where the mask says that it is new."""
@@ -180,16 +179,18 @@ def _initial_head(setup: Setup, num_classes: int, num_units: int) -> dict[str, T
     return {f"head.{name}": value for name, value in initial.items()}
 
 
-def _learned(model: Model, task: Task, setup: Setup, weights: Named, finished: Sequence[Fitted]) -> Learned:
-    """Stamp the units that are new, and put the head apart."""
-    shared, own = shared_and_own(weights)
-    for i, num in enumerate(units.num_units(setup.net, shared)):
-        stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
-        shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
-    epochs = [fitted.num_epochs for fitted in finished]
-    kept = finished[-1].kept(setup.training.restore_best)
-    learned = model.having(shared=shared, own={**model.own, task.name: own})
-    return Learned(learned, sum(epochs[:-1]) + kept.epoch, kept.valid_accuracy, sum(epochs))
+def _learned(model: Model, task: Task, setup: Setup, phase: _Phase, finished: Sequence[Fitted]) -> Learned:
+    """After the last phase: stamp the units that are new, and put the head apart."""
+
+    def made(snapshot: Snapshot) -> Model:
+        shared, own = shared_and_own(phase.whole(snapshot.weights))
+        for i, num in enumerate(units.num_units(setup.net, shared)):
+            stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
+            shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
+        return model.having(shared=shared, own={**model.own, task.name: own})
+
+    *earlier, last = finished
+    return Learned.of(setup, last, made, epochs_before=sum(fitted.num_epochs for fitted in earlier))
 
 
 @final

@@ -27,6 +27,7 @@ from lasem.training import (
     Named,
     Plan,
     Quadratic,
+    Snapshot,
     directions_of,
     part_of,
     squared_gradients,
@@ -75,11 +76,13 @@ class EWC(AbstractMethod):
         layers = model.shared or initial_layers(setup)
         start = {**layers, **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _Phase(self.guard(model.memory), task, setup, start)
-        kept = fitted.kept(setup.training.restore_best)
-        shared, own = shared_and_own(kept.weights)
-        memory = self.consolidate(model.memory, self.importances(shared, own, task, setup), shared)
-        learned = Model(shared, {**model.own, task.name: own}, memory)
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            shared, own = shared_and_own(snapshot.weights)
+            memory = self.consolidate(model.memory, self.importances(shared, own, task, setup), shared)
+            return Model(shared, {**model.own, task.name: own}, memory)
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared layers and the task's head."""

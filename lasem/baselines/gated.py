@@ -23,7 +23,19 @@ from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.nets import ConvBlock, Head, Net, Weights
 from lasem.nets.initial import initial_weight
-from lasem.training import EVALUATION_BATCH, Batch, Fitted, Named, Plan, Step, computing, in_full, part_of, widened
+from lasem.training import (
+    EVALUATION_BATCH,
+    Batch,
+    Fitted,
+    Named,
+    Plan,
+    Snapshot,
+    Step,
+    computing,
+    in_full,
+    part_of,
+    widened,
+)
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
@@ -87,16 +99,18 @@ class ChannelGated(AbstractMethod):
         layers = fresh_where_free(initial_layers(setup), model.shared, frozen, setup.device)
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _Phase(self, task, setup, initial, frozen)
-        kept = fitted.kept(setup.training.restore_best)
-        shared, own = shared_and_own(kept.weights)
-        memory = {}
-        with computing(setup.training.precision, setup.device):
-            rates = firing_rates(setup.net, kept.weights, task.valid, setup.device)
-        for i, rate in enumerate(rates):
-            used = rate > self.threshold
-            memory[f"frozen.{i}"] = frozen[f"{i}"] | used if frozen else used
-        learned = Model(shared, {**model.own, task.name: own}, memory)
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            shared, own = shared_and_own(snapshot.weights)
+            memory = {}
+            with computing(setup.training.precision, setup.device):
+                rates = firing_rates(setup.net, snapshot.weights, task.valid, setup.device)
+            for i, rate in enumerate(rates):
+                used = rate > self.threshold
+                memory[f"frozen.{i}"] = frozen[f"{i}"] | used if frozen else used
+            return Model(shared, {**model.own, task.name: own}, memory)
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared layers, with the task's gates and head."""
@@ -155,10 +169,12 @@ class LasemChannelGated(AbstractMethod):
         layers = model.shared or initial_layers(setup)
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _LasemPhase(self, task, setup, initial)
-        kept = fitted.kept(setup.training.restore_best)
-        shared, own = shared_and_own(kept.weights)
-        learned = model.having(shared=shared, own={**model.own, task.name: own})
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            shared, own = shared_and_own(snapshot.weights)
+            return model.having(shared=shared, own={**model.own, task.name: own})
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared layers, with the task's gates and head."""

@@ -27,7 +27,7 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, Step, TrainingConfig
+from lasem.training import Batch, Fitted, Named, Plan, Snapshot, Step, TrainingConfig
 
 EMBEDDING_BOUND = 6.0
 """Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""
@@ -79,13 +79,14 @@ class HAT(AbstractMethod):
             for i, num in enumerate(_num_units(setup.net))
         ]
         fitted: Fitted = yield _Phase(self, used, task, setup, start)
-        kept = fitted.kept(setup.training.restore_best)
-        shared, own = shared_and_own(kept.weights)
-        last = gates(own, setup.net, self.max_scale)
-        used = [torch.maximum(before, gate) for before, gate in zip(used, last, strict=True)]
-        memory = {f"used.{i}": layer for i, layer in enumerate(used)}
-        learned = Model(shared, {**model.own, task.name: own}, memory)
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            shared, own = shared_and_own(snapshot.weights)
+            uses = zip(used, gates(own, setup.net, self.max_scale), strict=True)
+            memory = {f"used.{i}": torch.maximum(before, gate) for i, (before, gate) in enumerate(uses)}
+            return Model(shared, {**model.own, task.name: own}, memory)
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared layers through the task's gates, and its head."""

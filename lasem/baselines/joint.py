@@ -19,7 +19,7 @@ from lasem.data import AbstractImages, Split, Task, TensorImages
 from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, TrainingConfig, part_of, share_right
+from lasem.training import Batch, Fitted, Named, Plan, Snapshot, TrainingConfig, part_of, share_right
 
 
 @final
@@ -60,13 +60,13 @@ class Joint(AbstractMethod):
             _Material(task.name, task.train, task.valid),
         ]
         fitted: Fitted = yield _Phase(task, materials, setup, self._initial(model, task, setup))
-        kept = fitted.kept(setup.training.restore_best)
-        learned = Model(
-            shared=shared_and_own(kept.weights)[0],
-            own={material.name: part_of(kept.weights, f"task.{k}") for k, material in enumerate(materials)},
-            memory={**model.memory, **to_remember(task, len(model.own), setup.device)},
-        )
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+        memory = {**model.memory, **to_remember(task, len(model.own), setup.device)}
+
+        def made(snapshot: Snapshot) -> Model:
+            own = {material.name: part_of(snapshot.weights, f"task.{k}") for k, material in enumerate(materials)}
+            return Model(shared_and_own(snapshot.weights)[0], own, memory)
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared layers and the task's head."""

@@ -99,7 +99,7 @@ class BaselineLearner(AbstractLearner):
             resume_from=resume_from,
         )
         model = learned.model
-        peak = self._accuracy(model, task.name, task.test)
+        peak = self._accuracy(learned.best, task.name, task.test)
         self._model = model
         self._tasks[task.name] = TaskInfo(
             name=task.name,

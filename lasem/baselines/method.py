@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.nets import Net
-from lasem.training import Named, Plan, TrainingConfig
+from lasem.training import Fitted, Named, Plan, Snapshot, TrainingConfig
 
 
 @final
@@ -59,13 +59,34 @@ class Learned:
     """What the learning of one task has come to."""
 
     model: Model
-    """With the new task in ``own``."""
+    """What is kept, the best epoch's or the last one's, as the settings say; with the new task in ``own``."""
+    best: Model
+    """As it was at the best epoch: the task's peak accuracy is measured with this one."""
     best_epoch: int
-    """Epoch whose weights were kept, counted over all phases, from 1."""
+    """Counted over all phases, from 1."""
     valid_accuracy: float
-    """At that epoch."""
+    """At the best epoch."""
     num_epochs: int
     """Over all phases."""
+
+    @classmethod
+    def of(cls, setup: Setup, fitted: Fitted, made: Callable[[Snapshot], Model], *, epochs_before: int = 0) -> Learned:
+        """The outcome of a plan's last phase.
+
+        Args:
+            setup: says which epoch is kept.
+            fitted: the phase's result.
+            made: the model that a snapshot of the phase makes; called for each one that is asked for.
+            epochs_before: epochs of earlier phases.
+        """
+        best = made(fitted.best)
+        return cls(
+            model=best if setup.training.restore_best else made(fitted.last),
+            best=best,
+            best_epoch=epochs_before + fitted.best.epoch,
+            valid_accuracy=fitted.best.valid_accuracy,
+            num_epochs=epochs_before + fitted.num_epochs,
+        )
 
 
 class AbstractMethod(ABC):

@@ -14,7 +14,7 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import check_choice
 from lasem.nets import Net
-from lasem.training import Fitted, Plan
+from lasem.training import Fitted, Plan, Snapshot
 
 
 @final
@@ -43,16 +43,18 @@ class OneNetwork(AbstractMethod):
             before = model.shared.get(name, fresh[name][:0]).to(setup.device)[: task.num_classes]
             start[name] = torch.cat([before, fresh[name][len(before) :].to(setup.device)])
         fitted: Fitted = yield NetworkPhase(task, setup, start)
-        kept = fitted.kept(setup.training.restore_best)
-        shared = {name: value for name, value in kept.weights.items() if name not in output}
-        own = {name: kept.weights[name] for name in output}
-        if self.outputs == "shared":
-            shared |= {
-                name: torch.cat([own[name], model.shared.get(name, own[name])[task.num_classes :]]) for name in own
-            }
-            own = {"outputs": torch.ones(task.num_classes, dtype=torch.bool, device=setup.device)}
-        learned = model.having(shared=shared, own={**model.own, task.name: own})
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            shared = {name: value for name, value in snapshot.weights.items() if name not in output}
+            own = {name: snapshot.weights[name] for name in output}
+            if self.outputs == "shared":
+                shared |= {
+                    name: torch.cat([own[name], model.shared.get(name, own[name])[task.num_classes :]]) for name in own
+                }
+                own = {"outputs": torch.ones(task.num_classes, dtype=torch.bool, device=setup.device)}
+            return model.having(shared=shared, own={**model.own, task.name: own})
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The shared network with the task's output layer, or its first outputs.

@@ -64,9 +64,7 @@ class ProgNN(AbstractMethod):
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """One phase: the new column."""
         fitted: Fitted = yield _Phase(self, tuple(model.own.values()), task, setup)
-        kept = fitted.kept(setup.training.restore_best)
-        learned = model.having(own={**model.own, task.name: kept.weights})
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+        return Learned.of(setup, fitted, lambda seen: model.having(own={**model.own, task.name: seen.weights}))
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The task's column, next to the columns before it."""

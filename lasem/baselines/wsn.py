@@ -28,7 +28,7 @@ from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.nets import Net
-from lasem.training import Fitted, Named, Plan, Step, TrainingConfig, part_of
+from lasem.training import Fitted, Named, Plan, Snapshot, Step, TrainingConfig, part_of
 
 
 @final
@@ -63,16 +63,19 @@ class WSN(AbstractMethod):
         scores = part_of(model.memory, "score") or _initial_scores(setup)
         start = {**shared, **biases, **_under("score", scores), **initial_head(setup, task.num_classes)}
         fitted: Fitted = yield _Phase(self, frozen(setup.net, model), task, setup, start)
-        kept = fitted.kept(setup.training.restore_best)
-        scores = part_of(kept.weights, "score")
-        masks = {name: best_scored(score, self.capacity) for name, score in scores.items()}
-        own = {name: kept.weights[name] for name in kept.weights if name in biases or name.startswith("head.")}
-        learned = Model(
-            shared={name: kept.weights[name] for name in shared},
-            own={**model.own, task.name: {**_under("mask", masks), **own}},
-            memory=_under("score", scores),
-        )
-        return Learned(learned, kept.epoch, kept.valid_accuracy, fitted.num_epochs)
+
+        def made(snapshot: Snapshot) -> Model:
+            weights = snapshot.weights
+            scores = part_of(weights, "score")
+            masks = {name: best_scored(score, self.capacity) for name, score in scores.items()}
+            own = {name: value for name, value in weights.items() if name in biases or name.startswith("head.")}
+            return Model(
+                shared={name: weights[name] for name in shared},
+                own={**model.own, task.name: {**_under("mask", masks), **own}},
+                memory=_under("score", scores),
+            )
+
+        return Learned.of(setup, fitted, made)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         """The task's subnetwork, with its biases and its head."""

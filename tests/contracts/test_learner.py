@@ -79,13 +79,14 @@ CLASSES = (2, 4, 3)
 
 def learn_three(learner: AbstractLearner, shape: tuple[int, int, int] = GREY) -> None:
     for k, num_classes in enumerate(CLASSES):
-        record = learner.learn(tiny_task(f"t{k}", num_classes, shape, seed=k))
+        task = tiny_task(f"t{k}", num_classes, shape, seed=k)
+        record = learner.learn(task)
         assert (record.task, record.index) == (f"t{k}", k)
         assert record.classes == learner.classes(f"t{k}")
         assert record.configuration in record.configurations
         assert record.parameters_total == learner.num_parameters()
         assert record.parameters_added == learner.num_parameters(f"t{k}")
-        assert 0 <= record.peak_accuracy <= 1
+        assert record.peak_accuracy == learner.accuracy(task.name, task.test)  # the best epoch is kept
         assert 1 <= record.best_epoch <= record.num_epochs
         assert record.num_epochs >= QUICK.epochs
 
@@ -119,6 +120,9 @@ def test_three_tasks_are_learned_answered_saved_and_read(
         )
         test = tiny_task(name, num_classes, shape, seed=int(name[1])).test
         assert again.accuracy(name, test) == learner.accuracy(name, test)
+        answers = learner.predict(name, test.images.take(torch.arange(len(test))))
+        right = [answer == learner.classes(name)[k] for answer, k in zip(answers, test.labels.tolist(), strict=True)]
+        assert sum(right) / len(right) == pytest.approx(learner.accuracy(name, test))
         assert torch.equal(again.logits(name, images), learner.logits(name, images))
     assert again.num_parameters() == learner.num_parameters()
 
