@@ -6,10 +6,13 @@ would do, were it not for its messages: they run over several lines and name no 
 
 from __future__ import annotations
 
+import hashlib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from lasem.errors import ConfigError, check_choice, nearest
 
@@ -18,7 +21,7 @@ _HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
-    """The fields of a settings dataclass, tuples as lists."""
+    """The fields of a settings dataclass, tuples as lists; of tensors and arrays type, shape and checksum."""
     return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)}
 
 
@@ -114,7 +117,15 @@ def kind(annotation: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return _told(value) if hasattr(value, "dtype") and hasattr(value, "shape") else value
+
+
+def _told(numbers: Any) -> str:
+    """A tensor or array, which no file of settings can hold, so that another one is seen to be another."""
+    array = np.ascontiguousarray(numbers.cpu() if hasattr(numbers, "cpu") else numbers)
+    return f"{array.dtype} {array.shape}, sha256 {hashlib.sha256(array.data).hexdigest()}"
 
 
 def _choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:

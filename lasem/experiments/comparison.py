@@ -12,7 +12,7 @@ from typing import Any, final
 
 from lasem.errors import ConfigError, StorageError, check_range, nearest
 from lasem.experiments import environment, folder
-from lasem.experiments.config import ExperimentConfig, differences
+from lasem.experiments.config import READERS, ExperimentConfig, differences
 from lasem.experiments.cradle import AbstractCradle, Job
 from lasem.experiments.methods import LASEM, with_name
 from lasem.experiments.runner import check, read_config
@@ -248,6 +248,12 @@ def _check(methods: Sequence[Contestant]) -> int | None:
     for method in methods:
         if (method.config.stream, method.config.seeds) != (first.stream, first.seeds):
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
+        if type(method.config.stream) not in READERS.values():
+            raise ConfigError(
+                f"The runs of a comparison are made by processes of their own, which open the stream by its name "
+                f"({', '.join(READERS)}); got {type(method.config.stream).__name__}. Write the images to folders or "
+                f"parquet files, or call run for each method, which takes any reader."
+            )
         try:
             ExperimentConfig.from_yaml(method.config.to_yaml())  # as its process will read it
         except ConfigError as error:

@@ -22,7 +22,7 @@ from lasem.training import TrainingConfig
 
 _READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
-"""The streams that a file or a command line can name; in Python, any AbstractReader can be passed."""
+"""The streams that a file or a command line can name; in Python, ``run`` takes any AbstractReader."""
 
 PARTS: dict[str, dict[str, type[Any]]] = {
     "stream": READERS,
