@@ -1,8 +1,8 @@
 """What a run leaves behind: frozen records, one JSON object a line.
 
 A run writes two files. ``records.jsonl`` holds results only, so that the same seed gives the same bytes; wall-clock
-times, which never repeat, go to ``timings.jsonl``. Metrics and reports are computed from these two files alone. This
-module imports no torch.
+times, which never repeat, go to ``timings.jsonl``. Metrics are computed from these two files alone. This module
+imports no torch.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ class EpochRecord:
     """Prior probability of every configuration of the task, in the order of ``TaskRecord.configurations``."""
     num_evaluated: int
     """Configurations evaluated in each step of this epoch, on average; 1 once the search has committed."""
-    test_accuracies: dict[str, float] | None = None
-    """Test accuracy of every task seen so far, where the run asked for it after this epoch."""
     phase: str = ""
     """Stretch of training that the epoch belongs to, where a method has several for one task."""
     transfer_probabilities: tuple[float, ...] | None = None

@@ -13,7 +13,6 @@ EPOCH = EpochRecord(
     configuration="ST",
     probabilities=(0.25, 0.75),
     num_evaluated=2,
-    test_accuracies={"birds": 0.5},
 )
 ROW = EvaluationRecord(after_task="birds", accuracies={"birds": 2 / 3})
 

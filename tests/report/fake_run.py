@@ -39,7 +39,6 @@ def make_records(
     *,
     num_layers: int = 4,
     num_epochs: int = 40,
-    every_epoch: bool = False,
 ) -> tuple[list[Record], list[TimingRecord]]:
     """What a learner with ``2 ** num_layers`` configurations would leave behind."""
     chance = random.Random(seed)
@@ -66,7 +65,6 @@ def make_records(
             valid = limit * (1 - math.exp(-4 * epoch / num_epochs)) + chance.gauss(0, 0.012) + 0.08
             if valid > best:
                 best, best_epoch = valid, epoch
-            tests = {**{n: a + chance.gauss(0, 0.006) for n, a in learned.items()}, name: valid - 0.02}
             records.append(
                 EpochRecord(
                     task=name,
@@ -76,7 +74,6 @@ def make_records(
                     configuration=candidates[max(range(len(candidates)), key=probabilities.__getitem__)],
                     probabilities=tuple(probabilities),
                     num_evaluated=1 if epoch >= commit else len(candidates),
-                    test_accuracies=tests if every_epoch else None,
                 )
             )
             timings.append(

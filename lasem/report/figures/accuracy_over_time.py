@@ -91,11 +91,6 @@ def _test(run: Run, names: list[str], starts: dict[str, int]) -> dict[str, _Curv
     curves: dict[str, dict[float, float]] = {name: {} for name in names}
     recorded = {task.task: task.num_epochs for task in run.tasks}
     for current in names:
-        epochs = run.epochs(current)
-        for at in thin(len(epochs), most=60):
-            for name, accuracy in (epochs[at].test_accuracies or {}).items():
-                if name in curves and starts[name] <= starts[current]:
-                    curves[name][starts[current] + epochs[at].epoch] = accuracy
         for name, accuracy in run.evaluations.get(current, {}).items():
             if name in curves and starts[name] <= starts[current]:  # where it was learned already
                 curves[name][starts[current] + recorded[current]] = accuracy

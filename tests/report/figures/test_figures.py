@@ -102,15 +102,6 @@ def test_accuracy_over_time_counts_epochs_from_the_start_of_the_run(run: Run) ->
     assert ("test", "cifar-1", 40) not in rows
 
 
-def test_accuracy_over_time_shows_tests_of_every_epoch_where_there_are_any() -> None:
-    run = Run(0, tuple(make_records(0, task_names(2), num_epochs=5, every_epoch=True)[0]))
-    rows = {row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows}
-    tests = run.epochs("cifar-1")[2].test_accuracies
-    assert tests is not None
-    assert rows["test", "cifar-0", 8] == tests["cifar-0"]
-    assert rows["test", "cifar-1", 10] == run.evaluations["cifar-1"]["cifar-1"]  # kept weights, not the last epoch's
-
-
 def test_the_parameters_equal_the_records(run: Run) -> None:
     rows = {row[:2]: row[2] for row in drawn(draw_parameters(run)).rows}
     last = run.tasks[-1]
