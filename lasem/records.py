@@ -54,7 +54,8 @@ class TaskRecord:
     configurations: tuple[str, ...]
     """Every configuration that the search could choose from; of searches that list none, the chosen one alone."""
     best_epoch: int
-    """Epoch whose validation accuracy was best (from 1). Its weights are kept if the settings restore the best."""
+    """Epoch that the validation images chose (``TrainingConfig.tolerance``), from 1. Its weights are kept if the
+    settings restore the best."""
     num_epochs: int
     """Epochs trained before the budget or the patience ran out."""
     commit_epoch: int | None

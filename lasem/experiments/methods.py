@@ -1,8 +1,9 @@
 """The names of methods: a baseline, or a shorthand for a search and a sharing mechanism together.
 
 ``lasem`` decides nothing: sharing and search are as set. ``all``, ``none``, ``alternating``, ``top-K`` and ``bottom-K``
-fix the configuration, the name of a search lets it choose; ``-hps``, ``-tf`` or ``-dfcnn`` behind any of these chooses
-the mechanism. A shorthand is taken apart when settings are read, so that what a run stores says all of it.
+fix the configuration, the name of a search lets it choose; ``-hps``, ``-tf``, ``-dfcnn`` or ``-low-rank`` behind any
+of these chooses the mechanism. A shorthand is taken apart when settings are read, so that what a run stores says all of
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lasem.sharing import SHARINGS
 LASEM = "lasem"
 
 METHOD_PARTS = ("sharing", "search", "protect")
-"""The parts of a run's settings that make LASEM and its relatives; a baseline has neither."""
+"""The parts of a run's settings that make LASEM and its relatives; a baseline has none of them."""
 
 
 def method_names() -> tuple[str, ...]:

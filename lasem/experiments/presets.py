@@ -37,5 +37,5 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
-"""``default``: what a person should use, the settings' own defaults. ``paper``: what the authors of LASEM ran on
-CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction."""
+"""``default``: what a person should use, the settings' own defaults. ``paper``: LASEM as its authors
+ran it on CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction. Settings of baselines are not among them."""

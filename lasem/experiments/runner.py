@@ -37,7 +37,7 @@ def run(
         command: what a person typed, for ``environment.json``.
 
     Returns:
-        The folder. Its layout is in ``docs``: records, model and accuracy matrix under ``seeds/SEED/``, the report.
+        The folder: records, model and accuracy matrix of each seed, and the report; see ``docs/runs.md``.
 
     Raises:
         ConfigError: if settings are wrong or do not fit each other, or a resumed run has others.

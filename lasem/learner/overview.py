@@ -68,7 +68,7 @@ class ModelOverview:
     depth: int
     """Layers that may be transferred."""
     settings: dict[str, Any]
-    """What the model was made with: network, sharing, search, training and seed."""
+    """What the model was made with: network, sharing, search, training, protection and seed."""
     tasks: tuple[TaskOverview, ...]
     """In the order in which they were learned."""
     keeps: bool

@@ -15,9 +15,10 @@ from lasem.metrics.matrix import Matrix, MatrixLike, as_matrix, mean
 def mean_peak_accuracy(peak: Sequence[float] | Matrix) -> float:
     """Mean over all tasks, the last included, of the peak per-task accuracy.
 
-    The peak of a task is its test accuracy at the epoch of best validation accuracy within its own training
-    (``TaskRecord.peak_accuracy``): neither a maximum over test accuracies nor anything measured after later tasks.
-    Source: Lee, Behpour, Eaton, ICML 2021 (``best_test_error_each_task`` in the authors' code).
+    The peak of a task is its test accuracy at the best epoch of its own training (``TaskRecord.peak_accuracy``):
+    neither a maximum over test accuracies nor anything measured after later tasks. Which epoch is the best one, the
+    validation images say; in the authors' code (``best_test_error_each_task``) the one of highest validation accuracy,
+    here with ``TrainingConfig.tolerance`` 0. Source: Lee, Behpour, Eaton, ICML 2021.
     """
     return mean(peak)
 

@@ -131,7 +131,7 @@ def _tiles(result: ResultTable) -> list[tuple[str, str, str, str]]:
         return []
     total = means["parameters_total"]
     separate = means["parameters_of_separate_models"].mean
-    share = f"{100 * total.mean / separate:.0f} % of {num_tasks} separate models" if separate > 0 else ""
+    share = f"{100 * total.mean / separate:.0f} % of {num_tasks} separate models of its kind" if separate > 0 else ""
     return [
         ("Peak accuracy", *_split(means["peak_accuracy"], percent, " %"), "when each task had just been learned"),
         ("Final accuracy", *_split(means["final_accuracy"], percent, " %"), "on all tasks, with the model as it is"),

@@ -24,7 +24,7 @@ def verdict(result: ResultTable) -> str:
     separate = means["parameters_of_separate_models"].mean
     if num_tasks > 1 and separate > 0:
         share = means["parameters_total"].mean / separate
-        sentence += f", {100 * share:.0f} % of what {num_tasks} separate models would"
+        sentence += f", {100 * share:.0f} % of what {num_tasks} separate models of its kind would"
     seconds = means["seconds_training"].mean
     return sentence + (f", after {duration(seconds)} of training." if math.isfinite(seconds) else ".")
 

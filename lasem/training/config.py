@@ -42,7 +42,7 @@ class TrainingConfig:
     patience: int = 20
     """Epochs without a better validation accuracy before training stops; 0 never stops early."""
     restore_best: bool = True
-    """Keep the weights and the configuration of the best epoch on the validation images, not the last ones."""
+    """Keep the weights and the configuration of the best epoch (see ``tolerance``), not the last ones."""
     tolerance: float = 2.0
     """The best epoch is the latest one whose validation accuracy is at most this many standard errors below the highest
     so far. The highest of 25 accuracies that differ by chance alone lies two standard errors above their mean; with 30
@@ -50,7 +50,7 @@ class TrainingConfig:
     first epoch with the highest accuracy, as in the paper."""
     specific_start: Literal["fresh", "shared", "latest"] = "latest"
     """How task-specific weights start: at random (``fresh``, as in the paper), from what the layer would be if it were
-    transferred (``shared``), or from the weights that the latest task has there, its own or transferred (``latest``).
+    transferred (``shared``), or from the latest task's own ones and, where it has none, as with shared (``latest``).
     Layers that the search may not transfer start at random."""
     specific_shrink: float = 0.25
     """What is kept of weights that ``specific_start`` took over when the search commits to them: they go on from
