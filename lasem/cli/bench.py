@@ -96,10 +96,10 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
 
 def _print(row: Row, *, first: bool) -> None:
     if first:
-        print(f"\n{row.benchmark:<58}{'measured':>40}{'floor':>10}")
+        print(f"\n{row.benchmark:<58}{'measured':>40}{'arithmetic':>12}")
     floor = "" if row.floor is None else f"{row.floor:.2f}"
     value = f"{row.value:.2f}" if row.value >= 0.01 or row.value == 0 else f"{row.value:.1e}"
-    print(f"  {row.setting:<34} {row.what:<52}{value:>9}{floor:>10}", flush=True)
+    print(f"  {row.setting:<34} {row.what:<52}{value:>9}{floor:>12}", flush=True)
 
 
 def _check_writable(path: Path) -> None:
