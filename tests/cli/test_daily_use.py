@@ -7,9 +7,12 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from learner.images import model_files, write_digits
 
 from lasem.cli import main
 from lasem.learner import Learner
+from lasem.training import Loop
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 LONG = os.environ.get("LASEM_KILLS")
@@ -166,23 +170,67 @@ def test_a_full_disk_leaves_the_model_as_it_was(model: Path, images: Path, capsy
 
 
 def test_a_folder_that_cannot_be_written_can_be_asked(
-    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(path: str | Path, *_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def refused(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *rest: Any, **named: Any) -> Any:
+            if str(getattr(path, "lock_file", path)).startswith(str(model)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *rest, **named)
 
-    before = model_files(model)
+        return call
+
+    before, tests = model_files(model), str(images / "low-test")
     with monkeypatch.context() as patch:  # root may write everywhere: let the system's calls refuse
         for call in ("mkdir", "replace", "unlink", "rename"):
-            patch.setattr(os, call, refuse)
-        patch.setattr(FileLock, "acquire", refuse)
-        assert main(["predict", str(model), "--task", "low", str(images / "low-test")]) == 0
-        assert main(["show", str(model)]) == 0
+            patch.setattr(os, call, refused(getattr(os, call)))
+        patch.setattr(FileLock, "acquire", refused(FileLock.acquire))
+        for words in (
+            ["predict", "--task", "low", tests],
+            ["evaluate", "--task", "low", tests],
+            ["show"],
+            ["export", "--task", "low", "--format", "safetensors", "--out", str(tmp_path / "low")],
+        ):
+            assert main([words[0], str(model), *words[1:]]) == 0, capsys.readouterr().err
         capsys.readouterr()
         for words in (["learn", "--task", "mid", "--train", str(images / "mid")], ["forget", "--task", "low"]):
             assert main([words[0], str(model), *words[1:]]) == 2
             assert "Permission denied. Nothing was changed." in capsys.readouterr().err
     assert model_files(model) == before
+
+
+def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, whole = tmp_path / "model", tmp_path / "whole"
+    for copy in (place, whole):
+        shutil.copytree(model, copy)
+    before = model_files(place)
+    real = Loop.run_epoch
+
+    def run_epoch(loop: Loop) -> Any:
+        if loop.num_epochs == 2:
+            raise KeyboardInterrupt
+        return real(loop)
+
+    def run_epoch_badly(loop: Loop) -> Any:
+        if loop.num_epochs == 3:
+            next(iter(loop.weights.values())).data.fill_(float("nan"))
+        return real(loop)
+
+    words = ["--task", "mid", "--train", str(images / "mid"), "--quiet"]
+    for broken, code, said in (
+        (run_epoch, 130, f"Go on with the same command: lasem learn {place} --task mid"),
+        (run_epoch_badly, 1, f"The model in {place} is as before."),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Loop, "run_epoch", broken)
+            assert main(["learn", str(place), *words]) == code
+        assert said in capsys.readouterr().err
+        assert model_files(place) == before
+    for copy in (place, whole):
+        assert main(["learn", str(copy), *words]) == 0
+    assert model_files(place) == model_files(whole)
 
 
 def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
