@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from lasem.data import DigitsReader, DigitStyle
+from lasem.data import DigitsReader, DigitStyle, Split
 from lasem.errors import ConfigError, DataError
 
 from .fixture import all_pixels, assert_same_task, random_images
@@ -34,7 +36,24 @@ def test_the_first_task_shows_the_digits_as_they_are() -> None:
         assert str(data.target[int((images == pixels).flatten(1).all(dim=1).nonzero()[0])]) == name
 
 
-def test_no_task_trains_on_an_image_that_another_tests_on() -> None:
+def test_no_task_trains_on_an_image_that_another_tests_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DigitsReader, "style", lambda *_: DigitStyle())
+    levels = (torch.from_numpy(load_digits().images) * 255 / 16).round().to(torch.uint8)
+    times = Counter(image.numpy().tobytes() for image in levels)
+    assert max(times.values()) == 1  # no image is in the data twice, whatever it is called
+
+    def seen(splits: list[Split]) -> set[bytes]:
+        return {image.numpy().tobytes() for split in splits for image in all_pixels(split)}
+
+    tasks = list(DigitsReader(num_tasks=3, classes_per_task=8, train_per_class=104, valid_per_class=26).open(1))
+    parts = [seen([getattr(task, part) for task in tasks]) for part in ("train", "valid", "test")]
+    assert [len(part) > 0.9 * share * 1797 for part, share in zip(parts, (0.6, 0.15, 0.25), strict=True)] == [True] * 3
+    assert set.union(*parts) <= times.keys()
+    for one, other in combinations(parts, 2):
+        assert not one & other
+
+
+def test_the_images_are_parted_whole() -> None:
     pools = DigitsReader()._pools(torch.from_numpy(load_digits().target).long(), 0)
     parts = [torch.cat([of_digit[part] for of_digit in pools]) for part in range(3)]
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(1797))

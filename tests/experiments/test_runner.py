@@ -14,7 +14,7 @@ from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
 from lasem.metrics import load_runs
 from lasem.nets import Net
-from lasem.records import EpochRecord, TaskRecord, TimingRecord, of_kind, read_records
+from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
@@ -54,7 +54,32 @@ def test_a_run_leaves_everything(tmp_path: Path) -> None:
     assert first.accuracy_matrix.shape == (2, 2)
     timings = list(of_kind(read_records(directory / "seeds/0/timings.jsonl"), TimingRecord))
     assert [t.epoch for t in timings] == [1, 2, 3, None] * 2
+    assert all((t.seconds_training == 0) == (t.epoch is None) and t.seconds_evaluating > 0 for t in timings)
     assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")
+
+
+def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_report(monkeypatch)
+    training = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.01)  # enough to learn, and to forget
+    config = tiny(3, search=Fixed("all"), training=training)
+    directory = run(config, tmp_path / "run")
+    tasks = list(config.stream.open(0))
+    net = config.net.build(tasks[0].image_shape)
+    learner = Learner(net, sharing=config.sharing, search=config.search, training=training)
+    rows, valid = [], []
+    for number, task in enumerate(tasks):
+        learner.learn(task)
+        rows.append({t.name: learner.accuracy(t.name, t.test) for t in tasks[: number + 1]})
+        valid.append({t.name: learner.accuracy(t.name, t.valid) for t in tasks[: number + 1]})
+    assert all(rows[-1][task.name] != rows[i][task.name] for i, task in enumerate(tasks[:-1]))  # both have changed
+    assert all(row != seen for row, seen in zip(rows[1:], valid[1:], strict=True))
+    stored = of_kind(read_records(directory / "seeds/0/records.jsonl"), EvaluationRecord)
+    assert [record.accuracies for record in stored] == rows
+    matrix = load_runs(directory)[0].accuracy_matrix
+    for i, row in enumerate(rows):
+        assert matrix[i, : i + 1].tolist() == list(row.values())
 
 
 @pytest.mark.parametrize("sharing", [TensorFactorization(), Deconvolution()], ids=lambda s: s.name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -70,6 +72,25 @@ def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> 
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@contextmanager
+def memory_grows_by_less_than(mebibytes: int) -> Iterator[None]:
+    """The process's memory, at its peak within. ``ru_maxrss`` would not see what an earlier test had taken before."""
+
+    def peak() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))  # in KiB
+
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is taken now
+        before = peak()
+    except (OSError, StopIteration):
+        before = None
+    yield
+    if before is None:
+        pytest.skip("only Linux forgets a process's peak of memory if it is told to")
+    assert peak() - before < 1024 * mebibytes
 
 
 def configurations_in(folder: Path) -> dict[str, str]:

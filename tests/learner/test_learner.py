@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from lasem.data import Task
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
-from lasem.space import full
-from lasem.training import TrainingConfig, TrainingState
+from lasem.space import Configuration, full
+from lasem.training import TaskWeights, TrainingConfig, TrainingState, accuracy, part_of
 from lasem.training import loop as loop_module
 from lasem.training.config import OPTIMISERS
 
@@ -192,19 +193,26 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
     training = TrainingConfig(
         epochs=6, batch_size=5, learning_rate=0.02, schedule="constant", restore_best=restore_best, tolerance=0
     )
-    num_other = 0
+    num_other = num_other_peaks = 0
     for seed in range(4):
         seen: list[tuple[EpochRecord, TrainingState]] = []
 
         def watch(epoch: EpochRecord, _: TimingRecord, state: Any, seen: Any = seen) -> None:
             seen.append((epoch, state()))
 
+        task = tiny_task("a", num_classes=3, seed=seed)
         learner = Learner(tiny_net(), search=Scripted(), training=training, seed=seed)
-        record = learner.learn(tiny_task("a", num_classes=3, seed=seed), on_epoch=watch)
+        record = learner.learn(task, on_epoch=watch)
+
+        def tested(epoch: EpochRecord, state: TrainingState, net: Net = learner.net, task: Task = task) -> float:
+            weights = TaskWeights.from_named(part_of(state.tensors, "loop.weights"), net.depth)
+            return accuracy(net, HardSharing(), Configuration.parse(epoch.configuration), weights, task.test)
+
         highest = max(epoch.valid_accuracy for epoch, _ in seen)
         best = next(k for k, (epoch, _) in enumerate(seen) if epoch.valid_accuracy == highest)
         epoch, state = seen[best if restore_best else -1]
         assert (record.best_epoch, record.num_epochs, record.valid_accuracy) == (best + 1, 6, highest)
+        assert record.peak_accuracy == tested(*seen[best])  # of the best epoch, whichever is kept
         assert record.configuration == learner.configuration("a") == epoch.configuration
         for key, value in saved(learner, tmp_path / str(seed)).items():
             room, name = key.split(":")
@@ -213,7 +221,9 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
                 name = f"{layer}.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
             assert torch.equal(value, state.tensors[f"loop.weights.{name}"]), key
         num_other += seen[-1][0].configuration != seen[best][0].configuration
+        num_other_peaks += tested(*seen[-1]) != tested(*seen[best])
     assert num_other > 0
+    assert num_other_peaks > 0
 
 
 class StoppedError(Exception):

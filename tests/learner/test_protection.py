@@ -22,7 +22,7 @@ from lasem.learner.importance import importances, shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.training import TrainingConfig
+from lasem.training import FisherKind, TaskWeights, TrainingConfig
 from learner.fixture import GREY, SHARINGS, assert_same_tensors, tensors_in, tiny_net, tiny_task
 
 SEARCHES: list[AbstractSelection] = [Fixed("all"), EM(), DARTS(order="second"), Exhaustive()]
@@ -144,8 +144,32 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
     assert_same_tensors(tensors_in(tmp_path / "model"), tensors_in(tmp_path / "other"))
 
 
+def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
+    learned = learner._learned(task.name)
+    weights = TaskWeights.from_named(learner._weights(learned).copy().named(), learner.net.depth)
+    leaves = shared_of(weights, learned.configuration)
+    expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
+    for value in leaves.values():
+        value.requires_grad_(True)
+    (images, labels), *_ = task.train.batches(len(task.train), device=torch.device("cpu"))
+    for image, label in zip(images, labels.tolist(), strict=True):
+        features = image[None]
+        for block, own, transferred in zip(learner.net.blocks, weights.layers, learned.configuration, strict=True):
+            made = learner.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            features = block.apply(made, features)
+        log_p = torch.log_softmax(learner.net.head.apply(weights.head, features)[0], dim=0)
+        for k in range(task.num_classes):
+            factor = float(log_p[k].detach().exp()) if kind == "exact" else float(k == label)
+            gradients = torch.autograd.grad(log_p[k], list(leaves.values()), retain_graph=True)
+            for name, gradient in zip(leaves, gradients, strict=True):
+                expected[name] += factor * gradient**2 / len(images)
+    return expected, {name: value.detach() for name, value in leaves.items()}
+
+
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_importances_are_those_of_the_definition(sharing: AbstractSharing) -> None:
+def test_importances_are_those_of_the_definition(sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasem.learner.importance._MOST_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Unprotected(), sharing, Fixed("TS"))
     task = TASKS[1]
     learner.learn(task)
@@ -153,25 +177,51 @@ def test_importances_are_those_of_the_definition(sharing: AbstractSharing) -> No
     weights = learner._weights(learned)
     draws = torch.Generator().manual_seed(0)
     found = importances(learner.net, sharing, learned.configuration, weights, task, kind="exact", draws=draws)
-    leaves = shared_of(weights, learned.configuration)
-    assert found.keys() == leaves.keys()
+    expected, _ = naive_importances(learner, task, "exact")
+    assert found.keys() == expected.keys()
     assert {name.split(".")[1] for name in found} == {"0"}
-    expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
-    for value in leaves.values():
-        value.requires_grad_(True)
-    (images, _), *_ = task.train.batches(len(task.train), device=torch.device("cpu"))
-    for image in images:
-        features = image[None]
-        for block, own, transferred in zip(learner.net.blocks, weights.layers, learned.configuration, strict=True):
-            made = sharing.weights(block, own.shared, own.factors) if transferred else own.specific
-            features = block.apply(made, features)
-        log_p = torch.log_softmax(learner.net.head.apply(weights.head, features)[0], dim=0)
-        for k in range(task.num_classes):
-            gradients = torch.autograd.grad(log_p[k], list(leaves.values()), retain_graph=True)
-            for name, gradient in zip(leaves, gradients, strict=True):
-                expected[name] += float(log_p[k].detach().exp()) * gradient**2 / len(images)
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["exact", "empirical"])
+def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
+    learner = learner_with(Penalty(fisher=kind))
+    generator, elsewhere = torch.Generator().manual_seed(0), dict[str, Tensor]()
+    terms = []
+    for task in TASKS[:2]:
+        learner.learn(task)
+        fisher, anchor = naive_importances(learner, task, kind)
+        elsewhere = elsewhere or {name: torch.randn(value.shape, generator=generator) for name, value in anchor.items()}
+        terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
+    needed = learner.problem(TASKS[2]).guard.quadratic
+    assert needed is not None
+    assert float(needed.value(elsewhere)) == pytest.approx(sum(terms), rel=1e-4)
+    assert min(terms) > 0.01 * sum(terms)  # neither is lost in the other
+
+
+def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
+    learner = learner_with(Penalty(), HardSharing(), Fixed("TT"))
+    learner.learn(TASKS[0])
+    learner.search = Fixed("ST")
+    learner.learn(TASKS[1])
+    learner.forget("task-0")
+    learner.search = Fixed("TT")
+    problem = learner.problem(TASKS[2])
+    weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
+    penalty = problem.guard.penalty(weights)
+    assert penalty is not None
+    pulls = torch.autograd.grad(penalty, list(weights.values()), allow_unused=True)
+    pulled = {name for name, pull in zip(weights, pulls, strict=True) if pull is not None}
+    assert pulled == {"layer.1.shared.weight", "layer.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
+    learner.learn(TASKS[2])
+    needed = learner.problem(TASKS[3]).guard.quadratic
+    assert needed is not None
+    for name, value in learner._shared.latest(0).items():
+        assert torch.equal(needed.anchor[f"layer.0.shared.{name}"], value)
+    for name in ("task-1", "task-2"):
+        learner.forget(name)
+    assert learner.problem(TASKS[3]).guard.quadratic is None
 
 
 def test_a_stronger_penalty_keeps_more() -> None:

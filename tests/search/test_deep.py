@@ -125,6 +125,30 @@ def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: 
         torch.testing.assert_close(state.mass, torch.tensor(counts, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("probability", "evidence"),
+    [
+        (0.9, (0.0, 1.0)),  # the prior decides; with the samples' factor or by the evidence alone it would be the other
+        (0.5, (0.5, 0.0)),  # equally probable before; the weights' largest is the other, which was drawn three times
+    ],
+)
+def test_what_is_counted_is_the_most_probable_configuration_however_often_it_was_drawn(
+    probability: float, evidence: tuple[float, float]
+) -> None:
+    search, state = DeepEM(prior_form="count", **NEVER), state_of((probability,) * 3)
+    bits = torch.tensor([[1, 1, 1], [0, 0, 0]], dtype=torch.float64)
+    prior = search.prior(state)[[7, 0]]
+    times = torch.tensor([1, 3], dtype=torch.float64)
+    drawn = Drawn((7, 0), bits, times.log() - prior.log(), torch.zeros(2).double())
+    weights, after = search.step(
+        SearchState(state.mass, drawn=drawn), torch.tensor(evidence, dtype=torch.float64)[:, None]
+    )
+    once, thrice = math.exp(evidence[0]), 3 * math.exp(evidence[1])
+    assert weights.tolist() == pytest.approx([once / (once + thrice), thrice / (once + thrice)])
+    assert weights.argmax() == 1
+    torch.testing.assert_close(after.mass, state.mass + torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=0, atol=0)
+
+
 def test_samples_that_stay_are_weighed_by_the_prior_that_has_moved() -> None:
     search = DeepEM(num_samples=3, draw_every=4, **NEVER)
     state = search.begin_batch(search.init(2**5), torch.Generator().manual_seed(1))

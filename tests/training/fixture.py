@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, final
 
+import pytest
 import torch
 from learner.fixture import tiny_task
 from torch import Tensor
@@ -14,7 +16,7 @@ from lasem.nets import Net
 from lasem.search import AbstractSearch
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import LayerWeights, Loop, Problem, Replaced, TaskWeights, TrainingConfig, Weighing
+from lasem.training import LayerWeights, Loop, Problem, Replaced, TaskWeights, TrainingConfig, Weighing, loop
 
 
 def random_weights(
@@ -37,6 +39,22 @@ def random_weights(
             )
         )
     return TaskWeights(tuple(layers), fill(net.head.shapes(num_classes)))
+
+
+def seconds_pass(patch: pytest.MonkeyPatch, *, in_loss: float, in_accuracy: float) -> None:
+    """Give the loop a clock that goes on in every call of these two alone, by so many seconds."""
+    now = [100.0]
+
+    def taking(seconds: float, original: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            now[0] += seconds
+            return original(*arguments)
+
+        return timed
+
+    patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    patch.setattr(Weighing, "loss", taking(in_loss, Weighing.loss))
+    patch.setattr(Weighing, "accuracy", taking(in_accuracy, Weighing.accuracy))
 
 
 @final

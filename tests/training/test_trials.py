@@ -24,6 +24,8 @@ from lasem.space import Configuration, Space, full, grouped
 from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, follow, loop, plan_of
 from lasem.training.together import Team
 
+from .fixture import seconds_pass
+
 CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
 FRESH = replace(CONFIG, specific_start="fresh")
 CPU = torch.device("cpu")
@@ -121,6 +123,15 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     position = problem.space.index(found.kept.configuration)
     assert (found.num_epochs, found.best_epoch) == (4 * CONFIG.epochs, position * CONFIG.epochs + chosen.best_epoch)
     assert found.commit_epoch is None
+
+
+def test_every_epoch_of_a_candidate_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds_pass(monkeypatch, in_loss=4, in_accuracy=16)
+    timings: list[TimingRecord] = []
+    learner = Learner(tiny_net(), search=Exhaustive(first_task="search"), training=CONFIG)
+    learner.learn(SECOND, on_epoch=lambda _, timing, __: timings.append(timing))
+    assert [t.epoch for t in timings] == list(range(1, 4 * CONFIG.epochs + 1))
+    assert {(t.seconds_training, t.seconds_evaluating) for t in timings} == {(2 * 4, 16)}  # two mini-batches
 
 
 def test_probability_is_with_the_best_of_those_before(tmp_path: Path) -> None:

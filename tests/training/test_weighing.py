@@ -18,7 +18,7 @@ from lasem.training import TaskWeights, TrainingConfig, accuracy
 from lasem.training.config import OPTIMISERS
 from lasem.training.weighing import felt
 
-from .fixture import WeighingLoop, loop_of
+from .fixture import WeighingLoop, loop_of, seconds_pass
 
 NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 
@@ -77,7 +77,8 @@ def test_a_search_over_one_configuration_commits_to_nothing() -> None:
         assert (trainer.phase.commit_epoch, record.num_evaluated, record.probabilities) == (None, 1, (1.0,))
 
 
-def test_records_hold_what_the_trainer_measures() -> None:
+def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds_pass(monkeypatch, in_loss=4, in_accuracy=16)
     net, task = tiny_net(), tiny_task()
     trainer = loop_of(net, HardSharing(), EM(**NEVER), full(2), task=task)
     for epoch in (1, 2):
@@ -87,7 +88,7 @@ def test_records_hold_what_the_trainer_measures() -> None:
         assert record.valid_accuracy == accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
         assert record.probabilities.index(max(record.probabilities)) == trainer.phase.leading
         assert timing.epoch == epoch
-        assert timing.seconds_training > 0
+        assert (timing.seconds_training, timing.seconds_evaluating) == (2 * 4, 16)  # two mini-batches
 
 
 def naive_best(accuracies: list[float], num_valid: int, tolerance: float) -> int:
