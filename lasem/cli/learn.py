@@ -66,7 +66,9 @@ def _parser() -> Parser:
     ):
         options.add_argument(f"--{part}", metavar="PATH", help=text)
     add_columns(options)
-    options.add_argument("--restart", action="store_true", help="throw away an unfinished task and begin anew")
+    options.add_argument(
+        "--restart", action="store_true", help="if the task is unfinished, throw that away and begin anew"
+    )
     add_wait(options)
     options.add_argument("--quiet", action="store_true", help="show no progress")
     made = parser.add_argument_group("a new model")

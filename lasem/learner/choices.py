@@ -78,9 +78,10 @@ class Choices:
         for part in CHOSEN:
             value = getattr(self, part)
             given |= {} if value is None else plain_choice(part, value)
-        given |= {part: getattr(self, part) for part in ("seed", "image_size", "channels")}
+        numbers = {part: getattr(self, part) for part in ("seed", "image_size", "channels")}
+        given |= {part: value for part, value in numbers.items() if value is not None}
         for name, value in given.items():
-            if value is not None and held.get(name) != value:
+            if held.get(name) != value:
                 raise ConfigError(
                     f"The model in {directory} was made with {name} = {_words(held.get(name))}; got {_words(value)}. "
                     f"Leave {name} out, or begin another model."
@@ -114,4 +115,6 @@ def called(part: str, plain: Any) -> dict[str, Any]:
 
 
 def _words(value: Any) -> str:
+    if value is None:
+        return "none"
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

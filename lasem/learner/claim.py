@@ -37,9 +37,13 @@ def claimed(directory: Path, wait: float) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"Cannot write to {directory}: {error.strerror}. Nothing was changed.") from error
     try:
-        for left in directory.rglob(".*.tmp"):  # by a process that was killed while it wrote
-            if not left.is_dir():  # a task may be called like that
-                left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
+
+
+def sweep(directory: Path) -> None:
+    """Remove the files of a model's folder that a process was killed over while it wrote them (``write_file``)."""
+    for left in directory.rglob(".*.*.tmp"):
+        if not left.is_dir():  # a task may be called like that
+            left.unlink(missing_ok=True)

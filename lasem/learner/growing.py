@@ -16,7 +16,7 @@ from lasem.errors import StorageError, TaskError, check_range
 from lasem.learner import export as exporting
 from lasem.learner.answers import Evaluation, Prediction, Skip, evaluated, predicted, side_of
 from lasem.learner.choices import CHOSEN, Choices, called, plain_choice
-from lasem.learner.claim import claimed
+from lasem.learner.claim import claimed, sweep
 from lasem.learner.learner import Learner
 from lasem.learner.model_files import damage_told
 from lasem.learner.overview import ModelOverview, TaskOverview, bytes_in
@@ -108,7 +108,7 @@ class GrowingModel:
                 splits are used where the next two are not given.
             valid: images to stop and choose by; a share of ``train`` if there are none.
             test: images that only measure.
-            restart: throw an unfinished task away and begin anew.
+            restart: if the task is unfinished, throw away what was learned of it and begin anew.
             wait: seconds to wait while another process changes the model.
             on_epoch: is told of every epoch.
             note: is told what a person may want to know.
@@ -127,21 +127,21 @@ class GrowingModel:
         if not self.directory.exists():
             early = self._task(None, name, sources)  # what is wrong with the images is told before a folder is made
             self._choices.fresh(early.image_shape)
+        self.settings()  # nothing is touched in a folder that holds something else
         with claimed(self.directory, wait):
             unfinished = Unfinished(self.directory)
             learner = self._grower()
             tell = note or (lambda _: None)
-            if learner is not None and name in learner.task_names and unfinished.task == name:
-                unfinished.remove()  # it was stopped between its last two steps
+            if self._tidy(unfinished, learner) == name:
                 tell(f"Task '{name}' had been learned to its end before the interruption.")
                 return self._overview_of(name)
-            if restart:
-                unfinished.remove()
             _check_idle(unfinished, self.directory, name)
             if learner is not None:
                 _check_new_name(name, learner.task_names)
                 early = None
             task = early or self._task(learner, name, sources)
+            if restart:
+                unfinished.remove()
             self._learn(learner or self._choices.fresh(task.image_shape), task, unfinished, on_epoch, tell)
             return self._overview_of(name)
 
@@ -201,8 +201,8 @@ class GrowingModel:
         with claimed(self.directory, wait):
             unfinished = Unfinished(self.directory)
             learner = self._grower()
-            learned = () if learner is None else learner.task_names
-            if unfinished.task != name or name in learned:
+            self._tidy(unfinished, learner)
+            if unfinished.task != name:
                 if learner is None:
                     raise TaskError(f"Task '{name}' has not been learned (unfinished: {unfinished.task}).")
                 learner.forget(name)
@@ -289,6 +289,19 @@ class GrowingModel:
 
         return undisturbed(self.directory, read)
 
+    def _tidy(self, unfinished: Unfinished, learner: Learner | None) -> str | None:
+        """Remove what interruptions have left behind, but for what a learning can go on from.
+
+        Returns:
+            The task whose learning was stopped between its last two steps: the model has it. None if there is none.
+        """
+        sweep(self.directory)
+        if learner is None or unfinished.task not in learner.task_names:
+            return None
+        ended = unfinished.task
+        unfinished.remove()
+        return ended
+
     def _about(self, learner: Learner, task: Task) -> dict[str, Any]:
         """Everything that the result of learning depends on."""
         stored = stored_config(self.directory)
@@ -300,6 +313,7 @@ class GrowingModel:
 
     def _overview(self, config: dict[str, Any]) -> ModelOverview:
         learner = self._reader()
+        unfinished = Unfinished(self.directory).task
         with damage_told(f"A task of {self.directory} cannot be read"):  # or it was forgotten since the index was read
             tasks = tuple(
                 TaskOverview.of(
@@ -320,7 +334,7 @@ class GrowingModel:
             num_kept_parameters=learner.num_kept_parameters(),
             num_parameters=learner.num_parameters(),
             num_bytes=bytes_in(self.directory),
-            unfinished=Unfinished(self.directory).task,
+            unfinished=None if unfinished in learner.task_names else unfinished,
         )
 
     def _overview_of(self, name: str) -> TaskOverview:

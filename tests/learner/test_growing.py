@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
     assert (measured.num_images, measured.num_right, measured.accuracy) == (24, right, right / 24)
     assert {name: count for name, (count, _) in measured.by_class.items()} == dict.fromkeys(learner.classes("mid"), 8)
     assert sum(right for _, right in measured.by_class.values()) == right
+
+
+def test_hidden_folders_are_passed_over_and_home_is_found(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(images / "mid", tmp_path / "photos")
+    shutil.copytree(images / "mid", tmp_path / "photos/.thumbnails")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    grown = GrowingModel(model)
+    answers = list(grown.predict("mid", ["~/photos"]))
+    assert len(answers) == len(list((images / "mid").rglob("*.png")))
+    one = answers[0].image
+    assert list(grown.predict("mid", [f"~/{Path(one).relative_to(tmp_path)}"])) == [answers[0]]
 
 
 def test_show_says_what_there_is(model: Path) -> None:
@@ -178,6 +192,43 @@ def test_a_first_task_goes_on_with_the_same_settings_only(images: Path, tmp_path
     assert other.show().settings["seed"] == 6
 
 
+def test_what_a_finished_task_left_behind_is_in_nobodys_way(model: Path, images: Path, tmp_path: Path) -> None:
+    for number, act in enumerate((lambda m: m.learn("high", images / "high"), lambda m: m.forget("mid"))):
+        place = copied(model, tmp_path / f"model-{number}")
+        Unfinished(place).begin({"task": "low"})
+        grown = small_model(place)
+        assert grown.show().unfinished is None
+        act(grown)
+        assert "low" in Learner.load(place).task_names
+        assert Unfinished(place).task is None
+    Unfinished(place).begin({"task": "low"})
+    small_model(place).forget("low")
+    assert Learner.load(place).task_names == ()
+
+
+def test_restart_throws_nothing_else_away(model: Path, images: Path, tmp_path: Path) -> None:
+    grown = small_model(copied(model, tmp_path / "model"))
+    with pytest.raises(StoppedError):
+        grown.learn("high", images / "high", on_epoch=stop_after(2))
+    with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished"):
+        grown.learn("more", images / "low", restart=True)
+    with pytest.raises(DataError):
+        grown.learn("high", images / "nowhere", restart=True)
+    reached = Unfinished(tmp_path / "model").reached()
+    assert reached is not None
+    assert reached.num_epochs == 2
+
+
+def test_a_folder_of_other_things_is_not_touched(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/.notes.1.tmp").write_text("mine")
+    (tmp_path / "thesis.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StorageError, match="thesis"):
+        small_model(tmp_path).learn("low", images / "low")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, images: Path, tmp_path: Path) -> None:
     place = copied(model, tmp_path / "model")
     Unfinished(place).begin({"task": "mid"})
@@ -194,6 +245,7 @@ def test_settings_are_those_that_the_model_was_made_with(model: Path, images: Pa
         ({"seed": 6}, "seed = 5; got 6"),
         ({"sharing": TensorFactorization()}, "sharing = hps; got tf"),
         ({"search": EM()}, "search.first_task = search; got all"),
+        ({"search": EM(first_task="search")}, "search.commit_share = 0.5; got none"),
         ({"training": TrainingConfig(epochs=9, batch_size=5)}, "training.epochs = 3; got 9"),
         ({"net": cifar}, "net.channels = 3,4; got 32,32,64,64"),
         ({"image_size": 9}, "image_size = 8; got 9"),
