@@ -410,8 +410,7 @@ class Learner(AbstractLearner):
             peak_accuracy=peak,
             num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
         )
-        self._shared = shared
-        held = shared_of(weights, configuration)
+        needed, held = self._needed, shared_of(weights, configuration)
         if self.protect.measures is not None and held:
             measured = importances(
                 self.net,
@@ -422,8 +421,9 @@ class Learner(AbstractLearner):
                 kind=self.protect.measures,
                 draws=self._generator(self.net.depth, 1),
             )
-            self._needed = with_term(self._needed, measured, held)
-        self._tasks = self._tasks.with_task(learned)
+            needed = with_term(needed, measured, held)
+        # from here on nothing can fail: the learner is what it was, or has learned the task
+        self._shared, self._needed, self._tasks = shared, needed, self._tasks.with_task(learned)
         self._num_learned += 1
         return TaskRecord(
             task=task.name,
