@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
+
 from lasem.metrics.accuracy import average_incremental_accuracy, mean_final_accuracy, mean_peak_accuracy
 from lasem.metrics.cost import (
     fraction_layers_shared,
@@ -17,7 +19,7 @@ from lasem.metrics.cost import (
     seconds_training,
 )
 from lasem.metrics.forgetting import forgetting_chaudhry
-from lasem.metrics.forgetting_ratio import forgetting_ratio_of_means, mean_of_forgetting_ratios
+from lasem.metrics.forgetting_ratio import forgetting_ratio_of_means, forgetting_ratios, mean_of_forgetting_ratios
 from lasem.metrics.run import Run
 from lasem.metrics.transfer import backward_transfer
 
@@ -36,6 +38,8 @@ class Summary:
     forgetting_ratio: float
     """``mean_of_forgetting_ratios``, the last task included."""
     forgetting_ratio_of_means: float
+    smallest_forgetting_ratio: float
+    """Of the task that lost most; NaN if no task has a ratio."""
     forgetting: float
     """``forgetting_chaudhry``."""
     backward_transfer: float
@@ -67,6 +71,7 @@ class Statistic:
 def summarise(run: Run) -> Summary:
     """Compute the quantities of one seed from its records; of an unfinished run, over the tasks learned so far."""
     tasks, matrix = run.evaluated_tasks, run.accuracy_matrix
+    ratios = forgetting_ratios(run.peak_accuracies, run.final_accuracies)
     return Summary(
         seed=run.seed,
         num_tasks=len(tasks),
@@ -75,6 +80,7 @@ def summarise(run: Run) -> Summary:
         average_incremental_accuracy=average_incremental_accuracy(matrix),
         forgetting_ratio=mean_of_forgetting_ratios(run.peak_accuracies, run.final_accuracies),
         forgetting_ratio_of_means=forgetting_ratio_of_means(run.peak_accuracies, run.final_accuracies),
+        smallest_forgetting_ratio=min(ratios[~np.isnan(ratios)], default=float("nan")),
         forgetting=forgetting_chaudhry(matrix),
         backward_transfer=backward_transfer(matrix),
         fraction_layers_shared=fraction_layers_shared([task.configuration for task in tasks[1:]]),

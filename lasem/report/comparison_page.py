@@ -13,6 +13,7 @@ from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
 from lasem.report.text_files import to_csv, write_text
+from lasem.report.verdict import WHOLE
 
 Write = Callable[[float], str]
 
@@ -107,7 +108,7 @@ def sentence(comparison: Comparison) -> str:
 
 def _keeping(rows: tuple[MethodRow, ...]) -> str:
     ratios = {row.label: row.values["forgetting_ratio"].mean for row in rows}
-    kept = [label for label, value in ratios.items() if value >= 0.9995]
+    kept = [row.label for row in rows if row.values["smallest_forgetting_ratio"].mean >= WHOLE]
     if kept:
         names = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else kept[0]
         return f"{names} forget{'' if len(kept) > 1 else 's'} nothing"

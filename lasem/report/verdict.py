@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Final
 
+from lasem.metrics import Statistic
 from lasem.report.numbers import DASH, display_name, duration, percent, plus_minus, ratio, short_count
 from lasem.report.tables import ResultTable, SeedTable
+
+WHOLE: Final = 0.9995
+"""A forgetting ratio that is written as 1."""
 
 
 def verdict(result: ResultTable) -> str:
@@ -18,7 +24,7 @@ def verdict(result: ResultTable) -> str:
     sentence = (
         f"{seeds} model learned {_tasks(num_tasks)}: each reached {plus_minus(means['peak_accuracy'], percent)} % test "
         f"accuracy at its peak on average, and the model now answers {plus_minus(means['final_accuracy'], percent)} % "
-        f"correctly, {_forgetting(means['forgetting_ratio'].mean, plus_minus(means['forgetting_ratio'], ratio))}; "
+        f"correctly, {_forgetting(means)}; "
         f"it holds {short_count(means['parameters_total'].mean)} parameters"
     )
     separate = means["parameters_of_separate_models"].mean
@@ -51,11 +57,16 @@ def _how_far(table: SeedTable) -> str:
     return text
 
 
-def _forgetting(mean: float, written: str) -> str:
-    if not math.isfinite(mean):
+def _forgetting(means: Mapping[str, Statistic]) -> str:
+    value = means["forgetting_ratio"]
+    if not math.isfinite(value.mean):
         return f"so a forgetting ratio does not exist ({DASH})"
-    kept = "so nothing was forgotten" if mean >= 0.9995 else f"so {100 * mean:.0f} % of the peak is kept"
-    return f"{kept} (forgetting ratio {written})"
+    kept = f"{100 * value.mean:.0f} % of the peak is kept"
+    if means["smallest_forgetting_ratio"].mean >= WHOLE:
+        kept = "nothing was forgotten"
+    elif value.mean >= WHOLE:
+        kept = "what some tasks lost others gained"
+    return f"so {kept} (forgetting ratio {plus_minus(value, ratio)})"
 
 
 def _tasks(number: int) -> str:

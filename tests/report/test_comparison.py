@@ -191,5 +191,7 @@ def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
 def test_nothing_forgotten_is_said(drawn: Path) -> None:
     comparison = load_comparison(drawn)
     for row in comparison.rows:
-        row.values["forgetting_ratio"] = statistic([1.0, 1.0])
+        row.values["forgetting_ratio"] = row.values["smallest_forgetting_ratio"] = statistic([1.0, 1.0])
     assert "lasem and ewc-9 forget nothing" in sentence(comparison)
+    comparison.rows[0].values["smallest_forgetting_ratio"] = statistic([0.9, 1.0])  # other tasks gained as much
+    assert "ewc-9 forgets nothing" in sentence(comparison)

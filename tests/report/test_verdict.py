@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from lasem.metrics import statistic
 from lasem.records import to_json
 from lasem.report import result_table
 from lasem.report.verdict import progress_sentence, verdict
@@ -26,6 +27,14 @@ def test_without_timings_it_says_nothing_of_time(tmp_path: Path) -> None:
     assert "1 task:" in sentence
     assert "training." not in sentence
     assert "separate" not in sentence
+
+
+def test_losses_that_gains_make_up_for_are_told(one_seed: Path) -> None:
+    result = result_table(one_seed)
+    for smallest, said in ((0.8, "what some tasks lost others gained"), (1.0, "nothing was forgotten")):
+        result.over_seeds["forgetting_ratio"] = statistic([1.0])
+        result.over_seeds["smallest_forgetting_ratio"] = statistic([smallest])
+        assert f"so {said} (forgetting ratio 1.000)" in verdict(result)
 
 
 def test_nothing_learned_yet(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def draw_probabilities(run: Run) -> Drawing | None:
             "A panel for each task. The thick blue line is the configuration that the task got, the thin orange "
             "and green ones came closest, grey are all others (a grey band reaches up to the highest of those not "
             "drawn one by one). The dashed line marks the epoch at which the search had committed; the dot is the "
-            "epoch with the best validation accuracy."
+            "epoch that the validation images chose."
         ),
         description="Probability of each configuration over the epochs of each task. "
         + "; ".join(_in_words(panel) for panel in panels[:40])
