@@ -198,7 +198,7 @@ def explain_unknown(argv: Sequence[str], parser: Parser, stored: Mapping[str, An
     for word in argv:
         option = word.split("=")[0]
         part, _, field = option.removeprefix("--").partition(".")
-        if option in known or not field or part not in (*PARTS, "training"):
+        if not word.startswith("--") or option in known or not field or part not in (*PARTS, "training"):
             continue
         if method and (part in METHOD_PARTS or (part == "training" and field in PARTS["method"][method].unused)):
             raise ConfigError(f"Method '{method}' does not use {option}. Leave it out, or choose another --method.")

@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("The scale decides the preset: --scale paper has the authors' settings. Leave --preset out.")
     if "seeds" in given:
         given["seeds"] = list(read_value(given["seeds"], tuple[int, ...], "seeds"))
+    if found.data or found.download:
+        _refuse_data("--data" if found.data else "--download", scale, own_stream="stream" in given)
     bench = Bench(scale=scale, given=given, depth=_depth(given), data=found.data, download=found.download)
     directory = Path(found.out) if found.out else Path("runs") / f"reproduce-{scale}"
     return _reproduce(chosen, bench, directory, found, argv)
@@ -96,6 +98,16 @@ def _chosen(name: str | None) -> list[Recipe]:
             f"There is no recipe '{name}' (there are: {', '.join(RECIPES)}, all).{nearest(name, [*RECIPES, ALL])}"
         )
     return [RECIPES[name]]
+
+
+def _refuse_data(option: str, scale: str, *, own_stream: bool) -> None:
+    """Raise ConfigError where the recipes' data sets are not read."""
+    if own_stream:
+        raise ConfigError(f"{option} is for the recipes' own streams; got --stream as well. Leave one of them out.")
+    if scale == SCALES[0]:
+        raise ConfigError(
+            f"Scale {scale} learns stand-ins and reads no data: leave {option} out, or say --scale small."
+        )
 
 
 def _depth(given: dict[str, object]) -> int | None:

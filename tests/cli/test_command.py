@@ -184,6 +184,7 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("run --search.groups 1,2", "add up to"),
         ("run --device nowhere", "Expected a device that is there"),
         ("run --config nowhere.yaml", "nowhere.yaml"),
+        ("run --config training.yaml", "Expected a YAML file of settings at training.yaml"),
         ("run --preset papr", "Did you mean 'paper'"),
         ("run --out", "--out needs a value"),
         ("run parquet", "got 'parquet'"),

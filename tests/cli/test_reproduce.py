@@ -87,6 +87,8 @@ def test_recipes_share_runs_and_make_none_twice(
             "CIFAR-100 .* in nowhere/cifar100; there is no such",
         ),
         (["planted", "--stream", "digits"], "only stream planted has"),
+        (["peak", "--data", "x"], "Scale smoke learns stand-ins and reads no data: leave --data out"),
+        (["peak", "--stream", "digits", "--download"], "--download is for the recipes' own streams"),
         (["peak", "--workers", "0"], "workers must be at least 1"),
         (["peak", "--bogus"], "There is no option --bogus"),
     ],

@@ -144,6 +144,9 @@ def test_a_stream_of_ones_own_takes_the_recipes_place() -> None:
     assert (deep.key, deep.methods[0].config.net.name) == ("digits-resnet", "resnet")
     with pytest.raises(ConfigError, match="only stream planted has; got stream digits"):
         RECIPES["planted"].panels(Bench(scale="small", given=given))
+    amount = {"stream": {"name": "planted", "train_per_class": 50}}
+    with pytest.raises(ConfigError, match=r"goes through 5, 20, 80, 320 training images a class"):
+        RECIPES["planted"].panels(Bench(scale="small", given=amount))
     with pytest.raises(ConfigError, match="Did you mean 'small'"):
         Bench(scale="smal", given={})  # type: ignore[arg-type]
 

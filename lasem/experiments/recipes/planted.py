@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from lasem.errors import ConfigError
+from lasem.experiments.methods import with_name
 from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
 from lasem.experiments.recipes.streams import Bench, StreamPart
 from lasem.metrics import (
@@ -36,11 +37,17 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
     """Every search on each amount of data; the same tasks, with more images.
 
     Raises:
-        ConfigError: if a person's own stream is to take the place of the planted one, whose truth is known.
+        ConfigError: if a person's own stream is to take the place of the planted one, whose truth is known, or has
+            another amount of data than the recipe goes through.
     """
     if bench.own_stream not in (None, "planted"):
         raise ConfigError(
             f"Recipe planted asks what is found of a truth that only stream planted has; got stream {bench.own_stream}."
+        )
+    if "train_per_class" in with_name("stream", bench.given.get("stream")):
+        raise ConfigError(
+            f"Recipe planted goes through {', '.join(map(str, AMOUNTS[bench.scale]))} training images a class. Leave "
+            f"stream.train_per_class out."
         )
     return tuple(panel(bench, stream, list(METHODS)) for stream in _streams(bench))
 
