@@ -132,13 +132,12 @@ def read_records(path: Path) -> list[Record]:
         StorageError: if the file is not there, or a line other than the last is damaged.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        *lines, _ = path.read_bytes().split(b"\n")  # what was cut off may end in the middle of a letter
+        return [from_json(line.decode()) for line in lines if line]
     except OSError as error:
         raise StorageError(f"Expected records at {path}; {error.strerror}. Is this the folder of a run?") from error
     except UnicodeDecodeError as error:
         raise StorageError(f"Expected text at {path}; got bytes that are not UTF-8.") from error
-    lines = text.split("\n")
-    return [from_json(line) for line in lines[:-1] if line]
 
 
 def of_kind(records: Iterable[Record], cls: type[_R]) -> Iterator[_R]:

@@ -33,6 +33,16 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
     assert read_records(path) == [record]
 
 
+@pytest.mark.parametrize("left", [b"{", "{\u00e9".encode()[:-1]])
+def test_a_last_line_may_end_within_a_letter(left: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(to_json(ROW).encode() + b"\n" + left)
+    assert read_records(path) == [ROW]
+    path.write_bytes(left + b"\n")
+    with pytest.raises(StorageError):
+        read_records(path)
+
+
 def test_an_unfinished_last_line_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(to_json(EPOCH) + "\n" + to_json(ROW)[:20], encoding="utf-8")

@@ -103,9 +103,9 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
         try:
             place = existing_path(str(given))
             if not place.is_dir():
-                yield str(given)
+                yield str(place)
                 continue
-            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, place))
             if not files:
                 raise DataError(f"Expected images in {place} (files ending in {', '.join(SUFFIXES)}); there are none.")
             yield from map(str, files)
@@ -114,6 +114,11 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if skip is None:
                 raise found from error
             skip(str(given), found)
+
+
+def _hidden(path: Path, place: Path) -> bool:
+    """Whether the file, or a folder between it and the place, begins with a dot, as thumbnails and checkpoints do."""
+    return any(part.startswith(".") for part in path.relative_to(place).parts)
 
 
 def _answers(learner: Learner, name: str, waiting: list[tuple[str, Tensor]], top: int) -> Iterator[Prediction]:

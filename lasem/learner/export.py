@@ -51,9 +51,7 @@ def export(
     """
     check_choice("format", format, get_args(Format))
     file = out / f"{name}{SUFFIXES[format]}" if out.is_dir() else out
-    beside = file.with_suffix(".json")
-    if beside == file:
-        raise ConfigError(f"Expected another ending than .json, which the page beside the network gets; got {file}.")
+    beside = file.with_name(f"{file.name}.json")
     data = {"onnx": _onnx, "torch": _program, "safetensors": _weights}[format](network.eval())
     page = {
         "task": name,

@@ -33,7 +33,7 @@ import json, sys
 sys.modules["lasem"] = None
 import numpy as np, onnxruntime, torch
 from PIL import Image
-page = json.load(open("low.json"))
+page = json.load(open("low.onnx.json"))
 _, channels, height, width = page["input"]["shape"]
 def read(path):
     image = Image.open(path).convert("L").resize((width, height), Image.Resampling.BILINEAR)
@@ -92,7 +92,9 @@ def test_a_year(
     measured = json.loads(here("evaluate", "model", "--task", "low", str(images / "low-test"), "--json"))
     assert (measured["num_right"], measured["num_images"]) == (right, 10)
 
-    assert here("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx") == "low.onnx\nlow.json\n"
+    assert (
+        here("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx") == "low.onnx\nlow.onnx.json\n"
+    )
     (tmp_path / "program").mkdir()
     here("export", "model", "--task", "low", "--format", "torch", "--out", "program")
     ran = subprocess.run(
