@@ -9,7 +9,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "stream": {"standardise": "split"},
         "net": {"initial": "paper"},
-        "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh"},
+        "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh", "max_rank": 512},
         "search": {
             "likelihood": "mean",
             "prior_form": "average",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lasem.nets import AbstractBlock, Weights
+from lasem.nets.initial import glorot_uniform
 from lasem.sharing.abstract import AbstractSharing
 
 Value = TypeVar("Value")
@@ -60,6 +61,10 @@ class AbstractKernelSharing(AbstractSharing):
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
         """The kernel, differentiable in both arguments."""
 
+    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        """The start of the rest, if it is the task's."""
+        return _rest(block, plain)
+
     def kernel_penalty(self, kernel: Kernel, task: Weights) -> Tensor | None:
         """What a transferred kernel adds to the loss (a scalar), or None for nothing."""
         return None
@@ -95,7 +100,7 @@ class AbstractKernelSharing(AbstractSharing):
         self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Of every kernel; the rest, if it is the task's, as in a plain layer."""
-        own: dict[str, Tensor] = {} if self.shares_rest else _rest(block, plain)
+        own = {} if self.shares_rest else self.initial_rest(block, plain, generator)
         for source, kernel in kernels_of(block):
             start = self.initial_task_kernel(kernel, _of(kernel, shared), plain[source], generator)
             own |= {kernel.prefix + name: value for name, value in start.items()}
@@ -116,6 +121,14 @@ class AbstractKernelSharing(AbstractSharing):
             if penalty is not None:
                 total = penalty if total is None else total + penalty
         return total
+
+
+def with_random_bias(rest: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """The rest of a plain layer with a Glorot-uniform bias, as the authors of LASEM have it beside a made kernel."""
+    if "bias" not in rest:
+        return dict(rest)
+    shape = tuple(rest["bias"].shape)
+    return {**rest, "bias": glorot_uniform(shape, shape[0], shape[0], generator)}
 
 
 def _rest(block: AbstractBlock, of: Mapping[str, Value]) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of, with_random_bias
 
 _OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
 _TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
@@ -100,22 +100,25 @@ class Deconvolution(AbstractKernelSharing):
         }
 
     def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Glorot-uniform."""
+        """Glorot-uniform; with ``glorot`` as TensorFlow counts the inputs and outputs of a tensor (1, h, h', c_kb)."""
         shape = self.shared_kernel_shapes(kernel)["knowledge"]
         area = shape[1] * shape[2]
-        return {"knowledge": glorot_uniform(shape, area, area * shape[0], generator)}
+        fan_out = shape[0] * (shape[1] if self.start == "glorot" else area)
+        return {"knowledge": glorot_uniform(shape, area, fan_out, generator)}
 
     def initial_task_kernel(
         self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say."""
+        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say; with ``glorot`` b0 is random too."""
         own: dict[str, Tensor] = {}
         shapes = self.task_kernel_shapes(kernel)
         knowledge_channels, task_channels, height, width = shapes["filter"]
         area = height * width
         own["filter"] = glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator)
         own["filter_bias"] = torch.zeros(shapes["filter_bias"])
-        own["combine"] = glorot_uniform(shapes["combine"], shapes["combine"][2], shapes["combine"][1], generator)
+        _, out, inputs = shapes["combine"]
+        receptive = task_channels if self.start == "glorot" else 1  # TensorFlow's count for a tensor (c_ts, in, out)
+        own["combine"] = glorot_uniform(shapes["combine"], inputs * receptive, out * receptive, generator)
         num_pixels = math.prod(_split(kernel)[1])
         if kernel.pretrained and (self.start != "identity" or num_pixels > task_channels):
             raise ConfigError(
@@ -124,7 +127,7 @@ class Deconvolution(AbstractKernelSharing):
                 f"layers to the task."
             )
         if self.start == "glorot":
-            return own
+            return own | {"filter_bias": glorot_uniform((task_channels,), 1, task_channels, generator)}
         target = plain.square().mean().sqrt()
         if self.start == "identity" and num_pixels <= task_channels:
             own["filter"] = self._identity_filter(kernel, shared["knowledge"], task_channels)
@@ -134,6 +137,11 @@ class Deconvolution(AbstractKernelSharing):
             made = self.kernel(kernel, shared, own)
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
         return own
+
+    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        """As in a plain layer, or all at random."""
+        rest = super().initial_rest(block, plain, generator)
+        return with_random_bias(rest, generator) if self.start == "glorot" else rest
 
     def renewed(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
@@ -207,7 +215,10 @@ class Deconvolution(AbstractKernelSharing):
             rule = min(rule, side * other)
         if kernel.pretrained:
             rule = max(rule, side * other)
-        return _TABLES[self.sizes].get((side, inputs, out), (-(-rule // 2), rule))
+        known = _TABLES[self.sizes].get((side, inputs, out))
+        if known is not None and not (kernel.pretrained and known[1] < side * other):
+            return known
+        return -(-rule // 2), rule
 
 
 def _split(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int]]:

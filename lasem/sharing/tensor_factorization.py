@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ShapeError, check_choice, check_range
-from lasem.nets import Weights
+from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, with_random_bias
 
 _PENALTY_EPSILON = 1e-12
 """Inside the square root: the gradient of the Frobenius norm stays finite where the norm vanishes."""
@@ -61,10 +61,11 @@ class TensorFactorization(AbstractKernelSharing):
     penalty_weight: float = 0.1
     """Weight of sum ||U'U - I||_F over the task's factor matrices U, which keeps them near orthogonal; not negative."""
     max_rank: int = 256
-    """Longest side of the shared core. The kernels of the paper's layers are below it on every side, so that their
-    factors are square; longer ones are cut."""
+    """Longest side of the shared core; where a kernel has a longer one, as in the last stage of the paper's ResNet, its
+    factor is not square."""
     start: Literal["identity", "glorot"] = "identity"
-    """``identity``: the weight starts as the core itself. ``glorot``: random factors, as the paper has them."""
+    """``identity``: the weight starts as the core itself; of a factor that is not square the columns are orthonormal,
+    at random. ``glorot``: random factors, as the paper has them."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """A new task's factors and bias start as ``start`` says, or from the latest task that transferred the layer."""
     step_scale: float = 1.0
@@ -87,7 +88,7 @@ class TensorFactorization(AbstractKernelSharing):
         return {f"factor.{n}": pair for n, pair in enumerate(pairs)}
 
     def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """A plain kernel cut to the core's ranks and scaled to the inputs left, or Glorot's for random factors.
+        """A plain kernel cut to the core's ranks, so large that W has its deviation, or Glorot's for random factors.
 
         A pretrained kernel's core is that of its truncated higher-order singular value decomposition
         ([Kolda2009]_ Section 4.2): nothing is lost within ``max_rank``, and little beyond it.
@@ -99,7 +100,7 @@ class TensorFactorization(AbstractKernelSharing):
         if kernel.pretrained:
             return {"core": tucker_weight(plain, [basis.T for basis in _bases(plain, shape)])}
         core = plain[tuple(slice(rank) for rank in shape)]
-        return {"core": core * math.sqrt(math.prod(kernel.shape[1:]) / math.prod(shape[1:]))}
+        return {"core": core * math.sqrt(math.prod(kernel.shape) / math.prod(shape))}
 
     def initial_task_kernel(
         self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
@@ -107,10 +108,15 @@ class TensorFactorization(AbstractKernelSharing):
         """Identity or random factors; of a pretrained kernel those that belong to its core."""
         if self.start == "identity" and kernel.pretrained:
             return {f"factor.{n}": basis for n, basis in enumerate(_bases(plain, self._ranks(kernel)))}
-        return {
-            name: glorot_uniform(shape, shape[1], shape[0], generator) if self.start == "glorot" else torch.eye(*shape)
-            for name, shape in self.task_kernel_shapes(kernel).items()
-        }
+        shapes = self.task_kernel_shapes(kernel)
+        if self.start == "glorot":
+            return {name: glorot_uniform(shape, shape[1], shape[0], generator) for name, shape in shapes.items()}
+        return {name: _orthonormal(shape, generator) for name, shape in shapes.items()}
+
+    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        """As in a plain layer, or all at random."""
+        rest = super().initial_rest(block, plain, generator)
+        return with_random_bias(rest, generator) if self.start == "glorot" else rest
 
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
         """The Tucker form."""
@@ -131,6 +137,17 @@ class TensorFactorization(AbstractKernelSharing):
         return tuple(min(size, self.max_rank) for size in kernel.shape)
 
 
+def _orthonormal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """(D, R) with U'U = I: the identity if it is square.
+
+    The identity cut to R columns would not do otherwise: D - R outputs would be 0, and a ReLU never let them go.
+    """
+    if shape[0] == shape[1]:
+        return torch.eye(*shape)
+    orthonormal: Tensor = torch.linalg.qr(torch.randn(shape, generator=generator)).Q
+    return orthonormal
+
+
 def _bases(plain: Tensor, ranks: tuple[int, ...]) -> list[Tensor]:
     """For each mode n the R_n leading left singular vectors of the unfolded kernel, (D_n, R_n); all of them: I."""
     bases = []
@@ -138,7 +155,12 @@ def _bases(plain: Tensor, ranks: tuple[int, ...]) -> list[Tensor]:
         unfolded = plain.movedim(mode, 0).flatten(1).double()
         if rank == len(unfolded):
             bases.append(torch.eye(rank, dtype=plain.dtype))
-        else:
+        elif len(unfolded) <= unfolded.shape[1]:
             _, vectors = torch.linalg.eigh(unfolded @ unfolded.T)  # from the smallest eigenvalue to the largest
             bases.append(vectors[:, -rank:].flip(1).contiguous().to(plain.dtype))
+        else:  # a table of words: D x D numbers would not fit into memory
+            vectors = torch.linalg.svd(unfolded, full_matrices=False).U
+            lacking = max(0, rank - vectors.shape[1])  # QR keeps what is orthonormal and adds what is orthogonal to it
+            whole = torch.cat([vectors, torch.eye(len(vectors), lacking, dtype=vectors.dtype)], dim=1)
+            bases.append((torch.linalg.qr(whole).Q if lacking else whole)[:, :rank].contiguous().to(plain.dtype))
     return bases

@@ -94,3 +94,20 @@ def test_deconvolution_refuses_a_pretrained_matrix() -> None:
         ConfigError, match=r"cannot begin at a pretrained kernel of shape \(24, 8\): it makes 192 pixels"
     ):
         Deconvolution().initial_task_kernel(kernel, {}, torch.randn(24, 8), generator())
+
+
+@pytest.mark.parametrize("rank", [4, 6, 9])
+def test_a_tall_pretrained_matrix_needs_no_square_of_its_height(rank: int) -> None:
+    """A table of words has many more rows than columns."""
+    kernel, sharing = Kernel((50, 6), pretrained=True), TensorFactorization(max_rank=rank)
+    plain = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator()
+    shared = sharing.initial_shared_kernel(kernel, plain, generator)
+    own = sharing.initial_task_kernel(kernel, shared, plain, generator)
+    basis = own["factor.0"]
+    assert basis.shape == (50, rank)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(rank), rtol=0, atol=1e-5)
+    left, values, right = torch.linalg.svd(plain, full_matrices=False)
+    values[rank:] = 0
+    best = left @ values.diag() @ right  # of that rank none is nearer
+    torch.testing.assert_close(sharing.kernel(kernel, shared, own), best, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, office_home, stl10
 from lasem.sharing import Deconvolution
+from lasem.sharing.by_kernel import Kernel
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -115,18 +116,31 @@ def start(
     return sharing.weights(block, shared, own), own
 
 
-def test_a_glorot_start_differs_in_scale_only() -> None:
-    block = cifar().blocks[1]
-    scaled, own_scaled = start(Deconvolution(start="scaled"), block, "paper")
-    plain, own_plain = start(Deconvolution(start="glorot"), block, "paper")
-    ratio = float(scaled["weight"].std() / plain["weight"].std())
-    torch.testing.assert_close(own_scaled["combine"], own_plain["combine"] * ratio, rtol=1e-4, atol=1e-6)
-    for name in ("filter", "filter_bias", "bias"):
-        assert torch.equal(own_scaled[name], own_plain[name])
-    bound = math.sqrt(6 / (24 * 9 + 48 * 9))
-    assert bound * 0.99 < float(own_plain["filter"].abs().max()) <= bound
-    assert float(own_plain["filter_bias"].abs().max()) == 0
-    assert torch.equal(own_plain["bias"], torch.full((32,), 0.2))
+def test_a_glorot_start_is_what_tensorflow_gives_a_variable_of_that_shape() -> None:
+    """Shapes (..., a, b) have a r inputs and b r outputs, r the product of the other sides; (n,) has n and n."""
+    block, sharing = cifar().blocks[1], Deconvolution(start="glorot")
+    _, own = start(sharing, block, "paper")
+    plain = block.initial(generator(), "paper")
+    shared = sharing.initial_shared(block, plain, generator(1))
+    for value, shape in (
+        (shared["knowledge"], (1, 2, 2, 24)),
+        (own["filter"], (3, 3, 48, 24)),
+        (own["filter_bias"], (1, 1, 1, 48)),
+        (own["combine"], (48, 32, 32)),
+        (own["bias"], (32,)),
+    ):
+        receptive = math.prod(shape[:-2])
+        fans = shape[-2:] if len(shape) > 1 else shape * 2
+        bound = math.sqrt(6 / (receptive * sum(fans)))
+        assert value.numel() == math.prod(shape)
+        assert 0.9 * bound < float(value.abs().max()) <= bound
+        assert 0.75 < float(value.std()) / (bound / math.sqrt(3)) < 1.25
+
+
+def test_a_pretrained_kernel_gets_as_many_channels_as_it_has_pixels() -> None:
+    kernel = Kernel((64, 3, 11, 11), pretrained=True)  # the paper's Office-Home table has 48 channels for it
+    assert Deconvolution()._channels(kernel)[1] >= 121
+    assert Deconvolution()._channels(Kernel((64, 3, 11, 11))) == (24, 48)
 
 
 @pytest.mark.parametrize("rule", ["he", "paper"])
