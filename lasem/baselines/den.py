@@ -197,6 +197,8 @@ def _learned(model: Model, task: Task, setup: Setup, phase: _Phase, finished: Se
 class _Phase(NetworkPhase):
     """Trains some edges of a network with the penalties that are not 0; the others keep their bits."""
 
+    goes_on = True
+
     def __init__(
         self,
         task: Task,

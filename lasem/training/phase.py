@@ -100,6 +100,8 @@ class AbstractPhase(ABC):
     is begun again from its start: no phase between may have gone on from them."""
     seeds_of: int | None = None
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
+    goes_on: bool = False
+    """Whether a schedule that counts the epochs of all tasks counts those of this task's earlier phases too."""
     together: Together | None = None
     """The phases that may be trained at the same time as this one; None: none."""
 

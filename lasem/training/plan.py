@@ -140,7 +140,7 @@ class _Walk:
         loop = Loop(
             phase,
             seeds=self._seeds_of(phase, len(self.finished)),
-            epochs_before=self._epochs_before,
+            epochs_before=self._epochs_before + (self._num_epochs if phase.goes_on else 0),
             first_epoch=self._num_epochs,
             device=self._device,
         )

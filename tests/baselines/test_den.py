@@ -375,6 +375,7 @@ def test_old_answers_are_the_same_to_the_bit_after_a_pure_expansion(net: Net) ->
     method = DEN(num_new_units=3)
     first, second, phases = two_tasks(net, method, change)
     assert [phase.title for phase in phases] == ["head", "retraining", "expansion", "last"]
+    assert all(phase.goes_on for phase in phases)  # they share a task's epochs
     old = units.num_units(net, layers_of(first))
     assert units.num_units(net, layers_of(second)) == [n + 3 for n in old]
     assert [second.shared[f"stamp.{i}"].tolist() for i in range(net.depth)] == [[0] * n + [1] * 3 for n in old]

@@ -104,6 +104,22 @@ def test_what_a_phase_forgets_is_not_kept() -> None:
     assert any(name.startswith("finished.1.") for name in states[4].tensors)
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_schedule_over_all_tasks_goes_on_with_a_phase_that_says_so(goes_on: bool) -> None:
+    config = replace(CONFIG, schedule="inverse", learning_rate_decay=0.5)
+    phases = [Line(torch.zeros(36, 2), title, config) for title in "ab"]
+
+    def plan() -> Plan[None]:
+        for phase in phases:
+            phase.goes_on = goes_on
+            yield phase
+
+    follow(plan(), seeds=(0, 1), epochs_before=3, device=torch.device("cpu"))
+    rates = [list(dict.fromkeys(step.learning_rate for step in phase.asked)) for phase in phases]
+    expected = [[0.05 / (1 + 0.5 * epoch) for epoch in epochs] for epochs in ((3, 4), (5, 6) if goes_on else (3, 4))]
+    assert rates == [pytest.approx(of_phase) for of_phase in expected]
+
+
 def test_phases_draw_from_their_own_sources() -> None:
     """The same phase twice in one plan: other orders of images, so other weights."""
 
