@@ -312,6 +312,10 @@ class Learner(AbstractLearner):
             for i in range(self.net.depth)
         ]
 
+    def _moves(self, layer: int) -> bool:
+        """Whether learning changes anything of what tasks share of a layer."""
+        return any(self.sharing.step(name) > 0 for name in self.sharing.shared_shapes(self.net.blocks[layer]))
+
     def _learned(self, name: str) -> LearnedTask:
         check_learned(name, self._tasks)
         return self._tasks[name]
@@ -390,7 +394,7 @@ class Learner(AbstractLearner):
         """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
         peak = self._accuracy(found.best.configuration, found.best.weights, task.test)
         configuration, weights = found.kept.configuration, found.kept.weights
-        stays = [self.protect.branches and used for used in self._in_use()]
+        stays = [self.protect.branches and used and self._moves(i) for i, used in enumerate(self._in_use())]
         shared, versions = self._shared.with_task(configuration, [layer.shared for layer in weights.layers], stays)
         learned = LearnedTask(
             name=task.name,
