@@ -65,8 +65,16 @@ class CutBlock(AbstractBlock):
         return self._constants
 
     def initial_statistics(self) -> dict[str, Tensor]:
-        """The module's."""
-        return {key: value.clone() for key, value in self._measured.items()}
+        """The module's if it is pretrained, else what its layers begin with (``reset_running_stats``)."""
+        start = {key: value.clone() for key, value in self._measured.items()}
+        if self.pretrained or not start:
+            return start
+        for prefix, layer in copy.deepcopy(self._evaluating).to_empty(device="cpu").named_modules():
+            reset = getattr(layer, "reset_running_stats", None)
+            if reset is not None:
+                reset()
+                start |= {key: value for key, value in layer.named_buffers(prefix=prefix) if key in start}
+        return start
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
         """The module's weights if it is pretrained, else fresh ones.

@@ -137,13 +137,16 @@ class Relaxation(AbstractPhase):
         names = [name for name in sorted(weights) if self.scale(name) > 0]
         scales = [self.scale(name) for name in names]
         plain = [weights[name].detach() for name in names]
-        downhill = torch.autograd.grad(loss(weights), [weights[name] for name in names])
+        # a module may hold parameters that it does not use: their gradients are 0
+        downhill = torch.autograd.grad(loss(weights), [weights[name] for name in names], materialize_grads=True)
         ahead = {
             name: (w - xi * scale * g).requires_grad_(True)
             for name, w, scale, g in zip(names, plain, scales, downhill, strict=True)
         }
         direct, *slopes = torch.autograd.grad(
-            self.cross_entropy({**weights, **ahead}, self.alpha, held, held_dropout), [self.alpha, *ahead.values()]
+            self.cross_entropy({**weights, **ahead}, self.alpha, held, held_dropout),
+            [self.alpha, *ahead.values()],
+            materialize_grads=True,
         )
         direction = [scale * slope for scale, slope in zip(scales, slopes, strict=True)]
         length = torch.stack([v.square().sum() for v in direction]).sum().sqrt()

@@ -102,6 +102,7 @@ def step_of(sharing: AbstractSharing, name: str) -> float:
     """Step size of one of ``TaskWeights.named``, relative to plain weights': what is transferred has its own."""
     if is_statistic(name):
         return 0.0  # it is measured
-    if name.startswith("head.") or ".specific." in name:
+    if name.startswith("head."):
         return 1.0
-    return sharing.step(name.split(".", 3)[3])
+    _, _, part, parameter = name.split(".", 3)
+    return 1.0 if part == "specific" else sharing.step(parameter)

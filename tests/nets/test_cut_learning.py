@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lasem.baselines import EWC, BaselineLearner
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.learner import Learner
+from lasem.learner import Branch, Learner
 from lasem.nets import AbstractNet, cut
 from lasem.search import DARTS, EM, AbstractSelection, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
@@ -246,6 +246,38 @@ def test_what_does_not_go_together_is_refused() -> None:
         BaselineLearner(net_of(), EWC())
     with pytest.raises(ConfigError, match=r"DF-CNN .* cannot begin at a pretrained kernel of shape \(24, 8\)"):
         learner_of(sharing=Deconvolution(), net=net_of(SmallViT)).learn(tiny_task())
+
+
+def test_what_no_task_changes_has_one_version() -> None:
+    learner = learner_of(Fixed("all"), sharing=LowRank(rank=1, train_shared=False), protect=Branch())
+    learner.learn(tiny_task("a"))
+    once = learner.num_shared_parameters()
+    learner.learn(tiny_task("b", seed=1))
+    assert (learner.num_shared_parameters(), learner.num_kept_parameters()) == (once, 0)
+    moving = learner_of(Fixed("all"), sharing=LowRank(rank=1), protect=Branch())
+    for name in "ab":
+        moving.learn(tiny_task(name))
+    assert moving.num_shared_parameters() == 2 * once
+
+
+class Spare(nn.Module):
+    """Holds a parameter that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.spare = nn.Conv2d(1, 2, 3), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "search", [EM(), DARTS(first_task="search"), DARTS(first_task="search", order="second")], ids=str
+)
+def test_a_parameter_without_a_use_is_in_nobodys_way(search: AbstractSelection) -> None:
+    module = seeded(lambda: nn.Sequential(Spare(), nn.Flatten(), nn.Linear(32, 2)))
+    learner = learner_of(search, cut(module, blocks=["0"], image_shape=SHAPE, pretrained=False))
+    assert learner.learn(tiny_task()).num_epochs > 0
 
 
 def test_a_step_uses_what_it_is_given_alone() -> None:

@@ -138,6 +138,20 @@ def test_fresh_weights_come_from_the_generator_alone() -> None:
     assert not any(b.fresh_share(0.25) == 0.75 for b in net.blocks)
 
 
+def test_a_network_that_is_not_pretrained_measures_from_the_start() -> None:
+    module = seeded(SmallResNet)
+    for name, value in module.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            value.fill_(5.0)
+    for pretrained, mean, variance in ((True, 5.0, 5.0), (False, 0.0, 1.0)):
+        for block in cut(module, image_shape=SHAPE, pretrained=pretrained).blocks:
+            start = block.initial_statistics()
+            assert start.keys() == block.statistics.keys()
+            for name, value in start.items():
+                expected = mean if name.endswith("mean") else variance if name.endswith("var") else 0
+                assert bool((value == expected).all()), name
+
+
 def test_a_network_can_be_pickled() -> None:
     net = cut(seeded(SmallViT), image_shape=SHAPE)
     again: CutNet = pickle.loads(pickle.dumps(net))

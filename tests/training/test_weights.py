@@ -3,8 +3,10 @@ from __future__ import annotations
 import torch
 from learner.fixture import SHARINGS, assert_same_tensors, tiny_net
 
+from lasem.sharing import Deconvolution
 from lasem.space import full, listed
 from lasem.training import TaskWeights
+from lasem.training.weights import step_of
 
 from .fixture import random_weights
 
@@ -30,3 +32,16 @@ def test_a_copy_is_detached_and_apart() -> None:
         for t in weights:
             t.add_(1)
     assert all(not torch.equal(a, b) and not a.requires_grad for a, b in zip(before, weights, strict=True))
+
+
+def test_step_sizes_go_by_the_part_that_a_weight_belongs_to() -> None:
+    sharing = Deconvolution(step_scale=0.1)
+    for name, expected in (
+        ("head.weight.0", 1.0),
+        ("layer.0.specific.weight", 1.0),
+        ("layer.0.specific.knowledge", 1.0),
+        ("layer.3.shared.inner.specific.knowledge", 0.1),  # a module may call a part of its own like that
+        ("layer.3.factors.combine", 1.0),
+        ("layer.3.statistics.T.norm.running_mean", 0.0),
+    ):
+        assert step_of(sharing, name) == expected
