@@ -229,7 +229,7 @@ class Learner(AbstractLearner):
         """Give up a task, and the shared knowledge that no other task transfers; the others answer as before.
 
         Tasks learned later draw other random numbers than it did. What a penalty held for it goes on being held, as
-        long as the layer is shared.
+        long as the layer is shared. A schedule over all tasks (``inverse``) counts the epochs of those that are left.
 
         Raises:
             TaskError: if the task was not learned.
