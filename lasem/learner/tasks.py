@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from lasem.learner.learned import LearnedTask
@@ -66,7 +67,7 @@ class LearnedTasks(Mapping[str, LearnedTask]):
     def __contains__(self, name: object) -> bool:
         return name in self._places
 
-    @property
+    @cached_property
     def outlines(self) -> tuple[TaskOutline, ...]:
         """Every task's, in order; nothing is read."""
         return tuple(place.outline for place in self._places.values())
