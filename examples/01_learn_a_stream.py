@@ -4,7 +4,7 @@ import lasem
 
 stream = lasem.DigitsReader(num_tasks=3).open(seed=0)
 net = lasem.for_images(stream[0].image_shape)
-learner = lasem.Learner(net, training=lasem.TrainingConfig(epochs=20), seed=0)
+learner = lasem.Learner(net, training=lasem.TrainingConfig(epochs=10), seed=0)
 
 for task in stream:
     record = learner.learn(task)
