@@ -79,9 +79,9 @@ class Learned:
             made: the model that a snapshot of the phase makes; called for each one that is asked for.
             epochs_before: epochs of earlier phases.
         """
-        best = made(fitted.best)
+        best, kept = made(fitted.best), fitted.kept(setup.training.restore_best)
         return cls(
-            model=best if setup.training.restore_best else made(fitted.last),
+            model=best if kept is fitted.best else made(kept),
             best=best,
             best_epoch=epochs_before + fitted.best.epoch,
             valid_accuracy=fitted.best.valid_accuracy,

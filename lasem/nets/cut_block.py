@@ -37,7 +37,8 @@ class CutBlock(AbstractBlock):
         held = {key: value.detach().cpu().clone() for key, value in tensors.items()}
         self.name, self.pretrained = name, pretrained
         self._start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
-        self._measured = {key: held[key] for key in held if key in statistics}
+        fresh = _fresh_statistics(module) if statistics and not pretrained else {}
+        self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
         self._constants = {key: held[key] for key in held if key not in self._start and key not in self._measured}
         self._kernels = tuple(key for key in self._start if is_kernel(module, key))
         self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
@@ -66,15 +67,7 @@ class CutBlock(AbstractBlock):
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """The module's if it is pretrained, else what its layers begin with (``reset_running_stats``)."""
-        start = {key: value.clone() for key, value in self._measured.items()}
-        if self.pretrained or not start:
-            return start
-        for prefix, layer in copy.deepcopy(self._evaluating).to_empty(device="cpu").named_modules():
-            reset = getattr(layer, "reset_running_stats", None)
-            if reset is not None:
-                reset()
-                start |= {key: value for key, value in layer.named_buffers(prefix=prefix) if key in start}
-        return start
+        return {key: value.clone() for key, value in self._measured.items()}
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
         """The module's weights if it is pretrained, else fresh ones.
@@ -148,6 +141,17 @@ class CutBlock(AbstractBlock):
                 for key, value in self._constants.items()
             }
         return self._placed[place]
+
+
+def _fresh_statistics(module: nn.Module) -> dict[str, Tensor]:
+    """What its layers begin to measure with, of those that can begin anew; on the CPU."""
+    fresh: dict[str, Tensor] = {}
+    for prefix, layer in copy.deepcopy(module).named_modules():
+        reset = getattr(layer, "reset_running_stats", None)
+        if reset is not None:
+            reset()
+            fresh |= {key: value.detach().cpu() for key, value in layer.named_buffers(prefix=prefix)}
+    return fresh
 
 
 def is_kernel(module: nn.Module, name: str) -> bool:

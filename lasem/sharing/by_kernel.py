@@ -39,6 +39,12 @@ class AbstractKernelSharing(AbstractSharing):
     shares_rest: ClassVar[bool] = False
     """Whether all tasks share the rest as it is, or each owns its own."""
 
+    @property
+    def random_bias(self) -> bool:
+        """Whether the bias of a plain layer starts Glorot-uniform, as the authors of LASEM have it beside a kernel that
+        is made, and not as a plain layer's."""
+        return False
+
     @abstractmethod
     def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter that all tasks share for a kernel."""
@@ -60,10 +66,6 @@ class AbstractKernelSharing(AbstractSharing):
     @abstractmethod
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
         """The kernel, differentiable in both arguments."""
-
-    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """The start of the rest, if it is the task's."""
-        return _rest(block, plain)
 
     def kernel_penalty(self, kernel: Kernel, task: Weights) -> Tensor | None:
         """What a transferred kernel adds to the loss (a scalar), or None for nothing."""
@@ -100,7 +102,10 @@ class AbstractKernelSharing(AbstractSharing):
         self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Of every kernel; the rest, if it is the task's, as in a plain layer."""
-        own = {} if self.shares_rest else self.initial_rest(block, plain, generator)
+        own: dict[str, Tensor] = {} if self.shares_rest else _rest(block, plain)
+        if self.random_bias and "bias" in own:
+            size = len(own["bias"])
+            own["bias"] = glorot_uniform((size,), size, size, generator)
         for source, kernel in kernels_of(block):
             start = self.initial_task_kernel(kernel, _of(kernel, shared), plain[source], generator)
             own |= {kernel.prefix + name: value for name, value in start.items()}
@@ -121,14 +126,6 @@ class AbstractKernelSharing(AbstractSharing):
             if penalty is not None:
                 total = penalty if total is None else total + penalty
         return total
-
-
-def with_random_bias(rest: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """The rest of a plain layer with a Glorot-uniform bias, as the authors of LASEM have it beside a made kernel."""
-    if "bias" not in rest:
-        return dict(rest)
-    shape = tuple(rest["bias"].shape)
-    return {**rest, "bias": glorot_uniform(shape, shape[0], shape[0], generator)}
 
 
 def _rest(block: AbstractBlock, of: Mapping[str, Value]) -> dict[str, Value]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of, with_random_bias
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of
 
 _OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
 _TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
@@ -138,10 +138,10 @@ class Deconvolution(AbstractKernelSharing):
             own["combine"] *= target / made.square().mean().sqrt().clamp_min(1e-12)
         return own
 
-    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """As in a plain layer, or all at random."""
-        rest = super().initial_rest(block, plain, generator)
-        return with_random_bias(rest, generator) if self.start == "glorot" else rest
+    @property
+    def random_bias(self) -> bool:
+        """With ``glorot`` all is random."""
+        return self.start == "glorot"
 
     def renewed(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ShapeError, check_choice, check_range
-from lasem.nets import AbstractBlock, Weights
+from lasem.nets import Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, with_random_bias
+from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
 
 _PENALTY_EPSILON = 1e-12
 """Inside the square root: the gradient of the Frobenius norm stays finite where the norm vanishes."""
@@ -113,10 +113,10 @@ class TensorFactorization(AbstractKernelSharing):
             return {name: glorot_uniform(shape, shape[1], shape[0], generator) for name, shape in shapes.items()}
         return {name: _orthonormal(shape, generator) for name, shape in shapes.items()}
 
-    def initial_rest(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """As in a plain layer, or all at random."""
-        rest = super().initial_rest(block, plain, generator)
-        return with_random_bias(rest, generator) if self.start == "glorot" else rest
+    @property
+    def random_bias(self) -> bool:
+        """With ``glorot`` all is random."""
+        return self.start == "glorot"
 
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
         """The Tucker form."""

@@ -110,14 +110,20 @@ def test_frozen_knowledge_is_the_first_tasks_for_ever() -> None:
     ]
 
 
-def test_what_nobody_uses_is_not_frozen() -> None:
-    learner = learner_with(Freeze(), HardSharing(), Fixed("TT"))
+def whose_first_layer_nobody_uses(protect: AbstractProtection) -> Learner:
+    """The task that transferred it is forgotten; another one transfers the second layer."""
+    learner = learner_with(protect, HardSharing(), Fixed("TT"))
     learner.learn(TASKS[0])
     learner.search = Fixed("ST")
     learner.learn(TASKS[1])
     learner.forget("task-0")
-    assert learner._shared.latest(0) == {}
     learner.search = Fixed("TT")
+    return learner
+
+
+def test_what_nobody_uses_is_not_frozen() -> None:
+    learner = whose_first_layer_nobody_uses(Freeze())
+    assert learner._shared.latest(0) == {}
     assert learner.problem(TASKS[2]).guard.read_only == {1}
     learner.learn(TASKS[2])
 
@@ -202,12 +208,7 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
 
 
 def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
-    learner = learner_with(Penalty(), HardSharing(), Fixed("TT"))
-    learner.learn(TASKS[0])
-    learner.search = Fixed("ST")
-    learner.learn(TASKS[1])
-    learner.forget("task-0")
-    learner.search = Fixed("TT")
+    learner = whose_first_layer_nobody_uses(Penalty())
     problem = learner.problem(TASKS[2])
     weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
     penalty = problem.guard.penalty(weights)
