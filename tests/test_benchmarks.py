@@ -38,6 +38,14 @@ def test_tree_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(results)
 
 
+def test_compiled_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    (result,) = load("compiled_step").main(["--net", "digits", "--batch", "3", "--turns", "2", "--backend", "eager"])
+    assert torch.get_num_threads() == threads
+    assert min(result.speed, result.first_seconds, result.second_seconds, result.plain_seconds) > 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_the_floor_of_the_papers_network_is_the_one_that_the_design_names() -> None:
     module = load("tree_step")
     net = module.cifar()
