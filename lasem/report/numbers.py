@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
 from lasem.metrics import Statistic
 
 DASH = "–"
 
 
-def percent(fraction: float) -> str:
-    """``0.6234`` -> ``62.3``: the unit stands in the heading."""
+@final
+@dataclass(frozen=True)
+class Unit:
+    """What a number is written in where the unit stands in the heading. Called with a number, it writes it."""
+
+    write: Callable[[float], str]
+    scale: float = 1.0
+    """How many of it make 1: 100 per cent, a thousandth of a thousand."""
+
+    def __call__(self, value: float) -> str:
+        """The number as it is written; a dash where there is none."""
+        return self.write(value)
+
+
+def _percent(fraction: float) -> str:
     if not math.isfinite(fraction):
         return DASH
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")  # + 0.0: never "-0.0"
 
 
-def ratio(value: float) -> str:
-    """``0.97342`` -> ``0.973``."""
-    return f"{value:.3f}" if math.isfinite(value) else DASH
+percent = Unit(_percent, 100)
+"""``0.6234`` -> ``62.3``."""
+
+
+def fixed(digits: int, scale: float = 1.0) -> Unit:
+    """With as many digits behind the point: ``fixed(2, 0.001)(55912)`` -> ``55.91``."""
+    return Unit(lambda value: f"{scale * value:.{digits}f}" if math.isfinite(value) else DASH, scale)
+
+
+ratio = fixed(3)
+"""``0.97342`` -> ``0.973``."""
+
+thousands = Unit(lambda value: f"{value / 1000:.3g}" if math.isfinite(value) else DASH, 1 / 1000)
+"""``55912`` -> ``55.9``."""
 
 
 def count(value: float) -> str:

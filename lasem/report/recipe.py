@@ -16,7 +16,7 @@ from lasem.report.comparison import is_finished
 from lasem.report.experiment import flat_settings, load_experiment, plain_settings
 from lasem.report.figures.drawing import Drawing
 from lasem.report.html import keep_together, render
-from lasem.report.numbers import DASH
+from lasem.report.numbers import DASH, Unit
 from lasem.report.text_files import to_csv, write_text
 
 
@@ -63,9 +63,11 @@ class Cell:
 
     text: str
     below: str = ""
-    """Smaller, below it: a deviation."""
+    """Smaller, below it: a deviation, or what the number is of."""
     number: float | None = None
-    """To sort by; None: by the text."""
+    """What is written, unrounded and in the column's unit, to sort by; None: by the text."""
+    deviation: float | None = None
+    """What stands below, unrounded, if it is a deviation."""
     strong: bool = False
 
 
@@ -112,23 +114,27 @@ class Page:
 Draw = Callable[[Sequence[PanelRuns]], Findings]
 
 
-def mean_cell(value: Statistic, write: Callable[[float], str], *, strong: bool = False) -> Cell:
+def mean_cell(value: Statistic, unit: Unit, *, strong: bool = False) -> Cell:
     """Mean, and below it the deviation over seeds."""
-    spread = f"± {write(value.deviation)}" if value.num_seeds > 1 else ""
-    return Cell(text=write(value.mean), below=spread, number=_number(value.mean), strong=strong)
+    return number_cell(value.mean, unit, deviation=value.deviation if value.num_seeds > 1 else None, strong=strong)
 
 
-def number_cell(value: float, write: Callable[[float], str], *, strong: bool = False) -> Cell:
-    """A number alone."""
-    return Cell(text=write(value), number=_number(value), strong=strong)
+def number_cell(value: float, unit: Unit, *, deviation: float | None = None, strong: bool = False) -> Cell:
+    """A number, and below it its deviation if there is one."""
+    return Cell(
+        text=unit(value),
+        below="" if deviation is None else f"± {unit(deviation)}",
+        number=unit.scale * value if value == value else None,
+        deviation=None if deviation is None else unit.scale * deviation,
+        strong=strong,
+    )
 
 
-def published_cell(value: tuple[float, float] | None, write: Callable[[float], str]) -> Cell:
+def published_cell(value: tuple[float, float] | None, unit: Unit) -> Cell:
     """A published mean and deviation, or a dash."""
     if value is None:
         return Cell(text=DASH)
-    spread = f"± {write(value[1])}" if value[1] == value[1] else ""
-    return Cell(text=write(value[0]), below=spread, number=value[0])
+    return number_cell(value[0], unit, deviation=value[1] if value[1] == value[1] else None)
 
 
 def load_panel(
@@ -227,19 +233,18 @@ def _section(number: int, section: Section) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
-    return value if value == value else None
-
-
 def _csv(grid: Grid) -> str:
-    def written(cell: Cell) -> object:
-        return cell.text if cell.number is None else cell.number
-
-    columns = [grid.columns[0]]
-    for column in grid.columns[1:]:
-        columns += [column, f"{column} ±"]
-    rows = [
-        [written(row[0])] + [x for cell in row[1:] for x in (written(cell), cell.below.removeprefix("± "))]
-        for row in grid.rows
-    ]
-    return to_csv(columns, rows)
+    """Numbers unrounded, in the unit of their column; what stands below them in a column of its own."""
+    columns: list[str] = []
+    parts: list[list[object]] = []
+    for number, name in enumerate(grid.columns):
+        cells = [row[number] for row in grid.rows]
+        columns.append(name)
+        parts.append([cell.text if cell.number is None else cell.number for cell in cells])
+        if any(cell.deviation is not None for cell in cells):
+            columns.append(f"{name} ±")
+            parts.append([cell.deviation for cell in cells])
+        elif any(cell.below for cell in cells):
+            columns.append(f"{name}, of")
+            parts.append([cell.below for cell in cells])
+    return to_csv(columns, zip(*parts, strict=True))

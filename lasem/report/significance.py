@@ -16,7 +16,7 @@ def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
         return Cell(text=DASH), Cell(text=DASH)
     seeds = f"{difference.num_seeds_above} of {difference.num_seeds} seeds"
     return (
-        Cell(text=_signed(difference.mean), below=seeds, number=difference.mean),
+        Cell(text=_signed(difference.mean), below=seeds, number=percent.scale * difference.mean),
         Cell(text=_p(difference.p_value), below=f"{difference.num_pairs} pairs", number=difference.p_value),
     )
 

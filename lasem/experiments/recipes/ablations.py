@@ -91,8 +91,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                     dots,
                     axis="accuracy in %, mean over tasks",
                     caption="Lines reach one standard deviation over seeds to each side.",
-                    write=percent,
-                    scale=100,
+                    unit=percent,
                 ),
             ),
             Grid(

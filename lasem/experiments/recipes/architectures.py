@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes.recipe import NO_RUN, SHARING_TITLES, Panel, Recipe, panel, statics, with_sharing
+from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.numbers import percent, plus_minus
@@ -27,15 +27,11 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     for of in panels:
         names = static_names(of)
         best = {sharing: best_static(of, sharing) for sharing in SHARING_TITLES}
-        found += [f"{title} with {best[sharing]}" for sharing, title in SHARING_TITLES.items() if best[sharing]]
+        found += [
+            f"{of.key} {title} with {best[sharing]}" for sharing, title in SHARING_TITLES.items() if best[sharing]
+        ]
         sections += [_figure(of, names), _grid(of, names, best)]
-    streams = " and ".join(of.title for of in panels)
-    verdict = (
-        f"On {streams} the best static configuration is, mechanism by mechanism: {', '.join(found)}."
-        if found
-        else NO_RUN
-    )
-    return Findings(verdict=verdict, sections=tuple(sections))
+    return Findings(verdict=verdict("The best static configuration", found), sections=tuple(sections))
 
 
 def static_names(of: PanelRuns) -> list[str]:
@@ -83,8 +79,7 @@ def _figure(of: PanelRuns, names: Sequence[str]) -> Section:
         caption="A row for each configuration that all tasks have: all layers transferred, the k nearest to the output "
         "(top) or to the input (bottom), or every second one. Lines reach one standard deviation over seeds to each "
         "side.",
-        write=percent,
-        scale=100,
+        unit=percent,
     )
     return f"{of.title}: static configurations", drawing
 

@@ -34,7 +34,6 @@ def beside_published(
         dots,
         axis="peak accuracy in %, mean over tasks" if accuracy else "forgetting ratio, 1 is nothing forgotten",
         caption="Filled: here, with one standard deviation over seeds to each side. Not filled: published.",
-        write=percent if accuracy else ratio,
-        scale=100 if accuracy else 1,
+        unit=percent if accuracy else ratio,
     )
     return f"{of.title}: {'peak accuracy' if accuracy else 'what is kept'}", drawing

@@ -10,7 +10,7 @@ from lasem.experiments.recipes.beside_published import beside_published
 from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import Statistic, paired_difference, statistic
-from lasem.report.numbers import DASH, percent
+from lasem.report.numbers import fixed, percent
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, published_cell
 from lasem.report.significance import difference_cells, in_words
 
@@ -42,8 +42,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                         Cell(text=f"{title}, {words}"),
                         mean_cell(of.value(label, "peak_accuracy"), percent),
                         published_cell(accuracies.get((of.stands_for, label)), percent),
-                        mean_cell(relative_time(of, label, f"lasem-{sharing}"), _times),
-                        published_cell(published.BRUTE_FORCE_TIME.get((of.stands_for, label)), _times),
+                        mean_cell(relative_time(of, label, f"lasem-{sharing}"), fixed(2)),
+                        published_cell(published.BRUTE_FORCE_TIME.get((of.stands_for, label)), fixed(2)),
                         *difference_cells(difference if name == "exhaustive" else None),
                     )
                 )
@@ -75,10 +75,6 @@ def relative_time(of: PanelRuns, label: str, reference: str) -> Statistic:
     own, other = of.summaries.get(label, {}), of.summaries.get(reference, {})
     seconds = [(own[seed].seconds_training, other[seed].seconds_training) for seed in own if seed in other]
     return statistic([mine / theirs for mine, theirs in seconds if theirs > 0])
-
-
-def _times(value: float) -> str:
-    return f"{value:.2f}" if value == value else DASH
 
 
 RECIPE: Final = Recipe(

@@ -35,7 +35,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 )
             )
             if difference.num_pairs:
-                said.append(f"{title} {in_words(difference)}")
+                said.append(f"{of.key} {title} {in_words(difference)}")
     sections = (
         (
             "Final accuracy divided by peak accuracy",
@@ -45,7 +45,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 axis="forgetting ratio, 1 is nothing forgotten",
                 caption="The mark is LASEM, with one standard deviation over seeds to each side; the grey bar reaches "
                 "from the static configuration that forgets most to the one that forgets least.",
-                write=ratio,
+                unit=ratio,
             ),
         ),
         Grid(

@@ -10,7 +10,7 @@ from lasem.experiments.recipes.beside_published import beside_published
 from lasem.experiments.recipes.recipe import Panel, Recipe, panel, verdict
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
-from lasem.report.numbers import DASH, percent, ratio
+from lasem.report.numbers import fixed, percent, ratio, thousands
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
 from lasem.report.significance import difference_cells, in_words
 
@@ -47,7 +47,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             difference = paired_difference(of.runs_of(label), of.runs_of("all-hps"))
             compared = label != "all-hps"
             if compared and difference.num_pairs:
-                said.append(f"{title} {in_words(difference)}")
+                said.append(f"{of.key} {title} {in_words(difference)}")
             rows.append(
                 (
                     Cell(text=title),
@@ -55,8 +55,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                     published_cell(accuracies.get((stream, label)), percent),
                     mean_cell(of.value(label, "forgetting_ratio"), ratio),
                     published_cell(published.GROUPS_FORGETTING.get((stream, label)), ratio),
-                    number_cell(of.value(label, "seconds_training").mean / 1000, _kiloseconds),
-                    published_cell(published.GROUPS_KILOSECONDS.get((stream, label)), lambda value: f"{value:.1f}"),
+                    number_cell(of.value(label, "seconds_training").mean, thousands),
+                    published_cell(published.GROUPS_KILOSECONDS.get((stream, label)), fixed(1)),
                     *difference_cells(difference if compared else None),
                 )
             )
@@ -87,10 +87,6 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
 
 def _title(label: str) -> str:
     return "Transfer all" if label == "all-hps" else f"LASEM {label.removeprefix('lasem-').upper()}"
-
-
-def _kiloseconds(value: float) -> str:
-    return f"{value:.3g}" if value == value else DASH
 
 
 RECIPE: Final = Recipe(

@@ -12,7 +12,7 @@ from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
 from lasem.report.figures.dots import draw_dots
 from lasem.report.numbers import DASH, percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, number_cell
 from lasem.report.significance import difference_cells, in_words
 
 
@@ -35,14 +35,14 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 (
                     Cell(text=f"{of.title}, {title}"),
                     mean_cell(lasem, percent, strong=True),
-                    Cell(text=percent(min(known, default=float("nan")))),
+                    number_cell(min(known, default=float("nan")), percent),
                     mean_cell(of.value(f"{best}-{sharing}", "peak_accuracy"), percent),
                     Cell(text=best or DASH),
                     *difference_cells(difference),
                 )
             )
             if difference.num_pairs:
-                said.append(f"{title} {in_words(difference)}")
+                said.append(f"{of.key} {title} {in_words(difference)}")
     sections = (
         (
             "LASEM and the range of the static configurations",
@@ -52,8 +52,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 axis="peak accuracy in %, mean over tasks",
                 caption="The mark is LASEM, with one standard deviation over seeds to each side; the grey bar reaches "
                 "from the worst to the best static configuration.",
-                write=percent,
-                scale=100,
+                unit=percent,
             ),
         ),
         Grid(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
+from lasem.data import PlantedReader
 from lasem.errors import ConfigError
 from lasem.experiments.methods import with_name
 from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
@@ -37,8 +38,8 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
     """Every search on each amount of data; the same tasks, with more images.
 
     Raises:
-        ConfigError: if a person's own stream is to take the place of the planted one, whose truth is known, or has
-            another amount of data than the recipe goes through.
+        ConfigError: if a person's own stream is to take the place of the planted one, whose truth is known, has
+            another amount of data than the recipe goes through, or another depth than the network.
     """
     if bench.own_stream not in (None, "planted"):
         raise ConfigError(
@@ -49,7 +50,16 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
             f"Recipe planted goes through {', '.join(map(str, AMOUNTS[bench.scale]))} training images a class. Leave "
             f"stream.train_per_class out."
         )
-    return tuple(panel(bench, stream, list(METHODS)) for stream in _streams(bench))
+    found = tuple(panel(bench, stream, list(METHODS)) for stream in _streams(bench))
+    config = found[0].methods[0].config
+    reader = cast(PlantedReader, config.stream)
+    depth = config.net.build((1, reader.image_size, reader.image_size)).depth
+    if depth != reader.depth:
+        raise ConfigError(
+            f"Recipe planted compares what is found with stream.truth layer by layer: expected configurations of as "
+            f"many layers as the network has, {depth}; got {','.join(reader.truth)}."
+        )
+    return found
 
 
 def _streams(bench: Bench) -> list[StreamPart]:

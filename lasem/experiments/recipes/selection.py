@@ -43,9 +43,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             rows.append((Cell(text=title), *(mean_cell(value, percent) for value in layers)))
             most = max(range(len(layers)), key=lambda layer: layers[layer].mean)
             share = layers[most].mean
-            said.append(
-                f"{title} {f'most often layer {most + 1} ({percent(share)} % of tasks)' if share else 'nothing'}"
-            )
+            words = f"most often layer {most + 1} ({percent(share)} % of tasks)" if share else "nothing"
+            said.append(f"{of.key} {title} {words}")
         width = max((len(row) for row in rows), default=1)
         sections += [
             (

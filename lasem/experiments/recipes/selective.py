@@ -10,9 +10,9 @@ from lasem.experiments.recipes.beside_published import beside_published
 from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
 from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
-from lasem.report.numbers import DASH, percent, ratio
+from lasem.report.numbers import fixed, percent, ratio, thousands
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
-from lasem.report.significance import difference_cells
+from lasem.report.significance import difference_cells, in_words
 
 METHODS: Final = {
     "den": "DEN",
@@ -42,7 +42,9 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
         if known:
             top = max(known, key=lambda label: known[label])
             said = f"The highest peak accuracy is {METHODS[top]}'s, {percent(known[top])} %; of LASEM's mechanisms "
-            said += f"{METHODS[best]} has {percent(known[best])} %." if best in known else "none is finished."
+            said += f"{METHODS[best]} has {percent(known[best])} %" if best in known else "none is finished"
+            difference = paired_difference(of.runs_of(best), of.runs_of(top))
+            said += f", {in_words(difference)}." if best != top and difference.num_pairs else "."
         sections.append(_grid(of, best))
         for quantity, table in (
             ("peak_accuracy", published.fractions(published.SELECTIVE_ACCURACY)),
@@ -69,9 +71,9 @@ def _grid(of: PanelRuns, best: str) -> Grid:
                 mean_cell(of.value(label, "peak_accuracy"), percent),
                 published_cell(accuracies.get(key), percent),
                 mean_cell(of.value(label, "forgetting_ratio"), ratio),
-                published_cell(published.SELECTIVE_FORGETTING.get(key), _two),
-                number_cell(of.value(label, "seconds_training").mean, _thousands),
-                published_cell(published.SELECTIVE_KILOSECONDS.get(key), _one),
+                published_cell(published.SELECTIVE_FORGETTING.get(key), fixed(2)),
+                number_cell(of.value(label, "seconds_training").mean, thousands),
+                published_cell(published.SELECTIVE_KILOSECONDS.get(key), fixed(1)),
                 *difference_cells(difference if label != best else None),
             )
         )
@@ -93,20 +95,6 @@ def _grid(of: PanelRuns, best: str) -> Grid:
         note="Mean over tasks and seeds ± standard deviation over seeds; time of optimisation steps alone. Difference "
         "of peak accuracies in points, paired over seeds and tasks; p of a two-sided sign-flip test.",
     )
-
-
-def _thousands(seconds: float) -> str:
-    if seconds != seconds:
-        return DASH
-    return f"{seconds / 1000:.2f}" if seconds >= 10 else f"{seconds / 1000:.4f}"
-
-
-def _one(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _two(value: float) -> str:
-    return f"{value:.2f}"
 
 
 RECIPE: Final = Recipe(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lasem.report.figures.canvas import add_axes, colour, figure_style, new_figure, save_svg
 from lasem.report.figures.drawing import Drawing
 from lasem.report.figures.series import draw_key, series_style
-from lasem.report.numbers import display_name
+from lasem.report.numbers import Unit, display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +40,7 @@ def draw_dots(
     *,
     axis: str,
     caption: str,
-    write: Callable[[float], str],
-    scale: float = 1.0,
+    unit: Unit,
 ) -> Drawing | None:
     """Draw the rows in the order in which they come; None if there is no number.
 
@@ -50,8 +49,7 @@ def draw_dots(
         dots: the numbers.
         axis: what the scale says, with its unit.
         caption: how to read it.
-        write: how a number is written in the description.
-        scale: what a number is multiplied by, 100 for percent.
+        unit: what numbers are drawn in, and written in the description.
     """
     known = [dot for dot in dots if math.isfinite(dot.mean)]
     if not known:
@@ -68,7 +66,7 @@ def draw_dots(
             axes.axhline(position, color=colour("faint"), linewidth=1, zorder=1)
         for dot in known:
             shift = (series.index(dot.series) - (len(series) - 1) / 2) * 12 / row_height
-            _draw_dot(axes, dot, rows.index(dot.row) + shift, series.index(dot.series), scale)
+            _draw_dot(axes, dot, rows.index(dot.row) + shift, series.index(dot.series), unit.scale)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(axis="y", length=0, pad=12, labelcolor=colour("ink"))
@@ -85,7 +83,7 @@ def draw_dots(
         name=name,
         caption=caption,
         description=f"{axis}: "
-        + "; ".join(f"{dot.row}{f', {dot.series}' if several else ''}: {write(dot.mean)}" for dot in known)
+        + "; ".join(f"{dot.row}{f', {dot.series}' if several else ''}: {unit(dot.mean)}" for dot in known)
         + ".",
         svg=svg,
         width=_WIDTH,
