@@ -15,12 +15,15 @@ from typing import Any
 import yaml
 
 from lasem.errors import StorageError
-from lasem.metrics import Run, Statistic, aggregate, statistic, summarise
+from lasem.metrics import PairedDifference, Run, Statistic, aggregate, paired_difference, statistic, summarise
 from lasem.records import TaskRecord
 from lasem.report.experiment import Experiment, flat_settings, load_experiment, plain_settings, read_environment
 
 INDEX = "comparison.json"
 """A folder that holds this file holds a comparison."""
+
+_Runs = dict[int, tuple[Run, str | None]]
+"""By seed, each with its settings as YAML."""
 
 _OF_A_RUN = ("preset", "seeds")
 """Settings that say nothing of a method."""
@@ -38,6 +41,8 @@ class MethodRow:
     unfinished: tuple[int, ...]
     settings: dict[str, Any]
     """What sets the method apart, by setting (``search.name``)."""
+    to_best: PairedDifference | None = None
+    """Final accuracies minus those of the method that answers best at the end; None for that one itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ def load_comparison(directory: Path) -> Comparison:
     """
     directory = Path(directory)
     labels, seeds = read_index(directory / INDEX)
-    found: dict[str, dict[int, tuple[Run, str | None]]] = {label: {} for label in labels}
+    found: dict[str, _Runs] = {label: {} for label in labels}
     for label in labels:
         for seed in seeds:
             folder = directory / f"{label}-{seed}"
@@ -97,13 +102,16 @@ def load_comparison(directory: Path) -> Comparison:
                 if run.seed == seed and is_finished(experiment, run, folder):
                     found[label][seed] = (run, experiment.config)
     common, own = _split_settings({label: next(iter(of.values()))[1] for label, of in found.items() if of})
+    values = {label: _values([run for run, _ in of.values()]) for label, of in found.items()}
+    best = max((label for label in labels if values[label]), key=lambda x: values[x]["final_accuracy"].mean, default="")
     rows = [
         MethodRow(
             label=label,
-            values=_values([run for run, _ in found[label].values()]),
+            values=values[label],
             seeds={seed: f"{label}-{seed}" for seed in found[label]},
             unfinished=tuple(seed for seed in seeds if seed not in found[label]),
             settings=own.get(label, {}),
+            to_best=_to_best(found[label], found[best]) if values[label] and label != best else None,
         )
         for label in labels
     ]
@@ -130,6 +138,10 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
         raise StorageError(f"Expected a comparison with {path}; {error.strerror}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
+
+
+def _to_best(own: _Runs, best: _Runs) -> PairedDifference:
+    return paired_difference([run for run, _ in own.values()], [run for run, _ in best.values()], "final_accuracies")
 
 
 def _values(runs: Sequence[Run]) -> dict[str, Statistic]:

@@ -12,6 +12,7 @@ from lasem.metrics import Statistic
 from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
+from lasem.report.significance import difference_cells, in_words
 from lasem.report.text_files import to_csv, write_text
 from lasem.report.verdict import WHOLE
 
@@ -60,6 +61,7 @@ def write_comparison(directory: Path) -> Path:
         comparison=comparison,
         headings=[heading for _, heading, _, _ in COLUMNS],
         cells=_cells(comparison),
+        to_best={row.label: difference_cells(row.to_best) for row in comparison.compared},
         drawing=drawing,
         config=comparison.common,
         environment={k: v for k, v in comparison.environment.items() if k != "command"},
@@ -101,9 +103,14 @@ def sentence(comparison: Comparison) -> str:
     small = min(rows, key=lambda row: row.values["parameters_total"].mean)
     return (
         f"Of {len(rows)} methods on {tasks}, {ordered[0].label} answers best at the end, {_final(ordered[0])}; "
-        f"{ordered[1].label} follows with {_final(ordered[1])}. {_keeping(rows)}, and {small.label} is the smallest "
-        f"model ({count(small.values['parameters_total'].mean)} parameters)."
+        f"{ordered[1].label} follows with {_final(ordered[1])}{_how_surely(ordered[1])}. {_keeping(rows)}, and "
+        f"{small.label} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
     )
+
+
+def _how_surely(row: MethodRow) -> str:
+    difference = row.to_best
+    return f", {in_words(difference)}" if difference is not None and difference.num_pairs else ""
 
 
 def _keeping(rows: tuple[MethodRow, ...]) -> str:
@@ -171,11 +178,13 @@ def _cells(comparison: Comparison) -> dict[str, list[tuple[str, str, float | Non
 
 def _csv(comparison: Comparison) -> str:
     columns = ["method", "num_seeds", *(f"{name}_{what}" for name, *_ in COLUMNS for what in ("mean", "deviation"))]
+    columns += ["final_accuracy_minus_best", "p_value"]
     rows = [
         [
             row.label,
             len(row.seeds),
             *(n if n == n else None for name, *_ in COLUMNS for n in _numbers(row.values[name])),
+            *((row.to_best.mean, row.to_best.p_value) if row.to_best and row.to_best.num_pairs else (None, None)),
         ]
         for row in comparison.compared
     ]

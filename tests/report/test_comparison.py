@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from lasem.errors import StorageError
-from lasem.metrics import load_run, statistic, summarise
+from lasem.metrics import load_run, sign_flip_p_value, statistic, summarise
 from lasem.report import comparison_table, load_comparison, write_comparison
 from lasem.report.comparison import INDEX, parameters_per_task
 from lasem.report.comparison_page import sentence, unfinished_sentence
@@ -84,6 +85,25 @@ def test_the_csv_keeps_every_bit(drawn: Path) -> None:
         for name in ("peak_accuracy", "final_accuracy", "fraction_layers_shared", "parameters_per_task"):
             assert float(read[f"{name}_mean"]) == row.values[name].mean
             assert float(read[f"{name}_deviation"]) == row.values[name].deviation
+
+
+def test_the_distance_to_the_best_is_paired(drawn: Path) -> None:
+    runs = {label: [load_run(drawn / f"{label}-{seed}" / "seeds" / str(seed)) for seed in (0, 1)] for label in METHODS}
+    ends = {label: [final for run in of for final in run.final_accuracies] for label, of in runs.items()}
+    best, other = sorted(METHODS, key=lambda label: -sum(ends[label]))
+    differences = [mine - theirs for mine, theirs in zip(ends[other], ends[best], strict=True)]
+    comparison = load_comparison(drawn)
+    rows = {row.label: row for row in comparison.rows}
+    assert rows[best].to_best is None
+    assert rows[other].to_best is not None
+    assert rows[other].to_best.mean == pytest.approx(sum(differences) / 6)
+    assert rows[other].to_best.num_pairs == 6
+    assert rows[other].to_best.p_value == sign_flip_p_value(differences)
+    assert re.search(rf"{other} follows with .* %, −[\d.]+ points \(p [\d.]+\)\.", sentence(comparison))
+    read = {row["method"]: row for row in csv.DictReader(io.StringIO((drawn / "comparison.csv").read_text()))}
+    assert float(read[other]["final_accuracy_minus_best"]) == rows[other].to_best.mean
+    assert read[best]["p_value"] == ""
+    assert "6 pairs" in (drawn / "comparison.html").read_text()
 
 
 def test_the_table_in_markdown_and_in_a_terminal(drawn: Path) -> None:
