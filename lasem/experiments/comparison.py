@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,6 +182,7 @@ def compare_all(
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
     add: bool = False,
+    begin: Callable[[], None] | None = None,
 ) -> Compared:
     """Make several comparisons as one grid of runs; see ``compare``.
 
@@ -193,6 +194,7 @@ def compare_all(
         observer: is told how it goes.
         command: what a person typed, for the files.
         add: keep the methods and seeds that a comparison's folder has already.
+        begin: called when everything is checked and nothing is run yet.
 
     Raises:
         LasemError: as ``compare``, before anything is run.
@@ -201,9 +203,11 @@ def compare_all(
     observer = observer or ComparisonObserver()
     root = Path(directory)
     told = []
+    elsewhere = cradle is not None and cradle.elsewhere
     for methods, place in comparisons:
-        device = find_device(methods[0].config.device)
-        told.append((methods, Path(place), environment.describe(device, command, _check(methods))))
+        here = [replace(m, config=replace(m.config, device="cpu")) for m in methods] if elsewhere else methods
+        device = find_device(here[0].config.device)
+        told.append((methods, Path(place), environment.describe(device, command, _check(here))))
     with ExitStack() as held:
         jobs: list[Job] = []
         finished: list[str] = []
@@ -214,6 +218,8 @@ def compare_all(
             jobs += [replace(job, name=prefix + job.name) for job in waiting]
             finished += [prefix + name for name in there]
             write_file(path / INDEX, json.dumps(_index(methods, path, about, add), indent=1) + "\n")
+        if begin is not None:
+            begin()
         observer.comparison_starts(root, [job.name for job in jobs], finished)
         failures: dict[str, Ended] = {}
         for event in work(jobs, num_workers, cradle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -177,9 +178,19 @@ def starting_values(part: str, preset: str, method: AbstractMethod | type[Abstra
 
 
 def differences(one: ExperimentConfig, other: ExperimentConfig) -> list[tuple[str, Any, Any]]:
-    """The settings in which two configurations differ: (name, value in the one, value in the other)."""
+    """The settings in which two configurations differ: (name, value in the one, value in the other).
+
+    Settings that come to the same do not: one folder by two paths, and whether data were to be fetched that are there.
+    """
     ours, theirs = flat(one.to_plain()), flat(other.to_plain())
-    return [(name, ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)]
+    return [(name, ours.get(name), theirs.get(name)) for name in ours | theirs if not _same(name, ours, theirs)]
+
+
+def _same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    one, other = ours.get(name), theirs.get(name)
+    if name == "stream.path" and isinstance(one, str) and isinstance(other, str):
+        return os.path.abspath(one) == os.path.abspath(other)
+    return name == "stream.download" or bool(one == other)
 
 
 def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) -> Any:

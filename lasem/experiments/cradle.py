@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, final
+from typing import IO, Any, ClassVar, final
 
 from lasem.experiments.config import ExperimentConfig
 
@@ -59,6 +59,9 @@ class AbstractWorker(ABC):
 
 class AbstractCradle(ABC):
     """Starts workers."""
+
+    elsewhere: ClassVar[bool] = False
+    """Whether they may be on other machines, so that their devices need not be here."""
 
     @abstractmethod
     def start(self, job: Job, stderr: IO[bytes]) -> AbstractWorker:

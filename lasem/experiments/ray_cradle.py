@@ -11,11 +11,13 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import IO, Any, final
+from typing import IO, Any, cast, final
 
 from lasem.errors import ConfigError
+from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.cradle import AbstractCradle, AbstractWorker, Job
 from lasem.experiments.local import Spawned
+from lasem.settings import to_plain
 
 _LOST = -255
 """The exit code of a worker whose end nobody saw."""
@@ -24,6 +26,8 @@ _LOST = -255
 @final
 class RayCradle(AbstractCradle):
     """Starts workers as tasks of Ray."""
+
+    elsewhere = True
 
     def __init__(self, address: str) -> None:
         """Connect.
@@ -56,14 +60,22 @@ class RayCradle(AbstractCradle):
     def start(self, job: Job, stderr: IO[bytes]) -> AbstractWorker:
         """See AbstractCradle."""
         threads = max(1, job.config.threads)
-        resources = {"num_cpus": threads, "num_gpus": 1 if job.config.device == "cuda" else 0}
+        resources = {"num_cpus": threads, "num_gpus": int(job.config.device.startswith("cuda"))}
         task = self._ray.remote(_work).options(**resources, max_retries=0, num_returns="streaming")
-        there = replace(job, directory=job.directory.absolute())
+        there = replace(job, directory=job.directory.absolute(), config=_with_absolute_path(job.config))
         return _RayWorker(self._ray, task.remote(there.to_line(), threads), stderr)
 
     def close(self) -> None:
         """See AbstractCradle."""
         self._ray.shutdown()
+
+
+def _with_absolute_path(config: ExperimentConfig) -> ExperimentConfig:
+    """A worker is in another folder, where a path that was typed here means another place."""
+    stream = to_plain(config.stream)
+    if stream.get("path") is None:
+        return config
+    return replace(config, stream=replace(cast(Any, config.stream), path=os.path.abspath(stream["path"])))
 
 
 def _check_there(address: str) -> None:

@@ -66,7 +66,8 @@ def reproduce(
     panels = {recipe.name: recipe.panels(bench) for recipe in recipes}
     merged = _merged([panel for of in panels.values() for panel in of])
     first = next(iter(merged.values()))[0].config
-    about = environment.describe(find_device(first.device), command, None)
+    elsewhere = cradle is not None and cradle.elsewhere
+    about = environment.describe(find_device("cpu" if elsewhere else first.device), command, None)
     compared = compare_all(
         [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,
@@ -75,8 +76,8 @@ def reproduce(
         observer=observer,
         command=command,
         add=True,
+        begin=lambda: keep_index(path, bench, panels, about),
     )
-    keep_index(path, bench, panels, about)
     drawn = {recipe.name: draw(path, recipe.name) for recipe in recipes}
     pages = {name: page for name, (page, _) in drawn.items()}
     return Reproduced(pages, {name: findings for name, (_, findings) in drawn.items()}, compared)

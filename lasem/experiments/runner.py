@@ -12,7 +12,7 @@ import torch
 from lasem.data import TaskStream
 from lasem.errors import ConfigError, DataError, StorageError
 from lasem.experiments import environment, folder
-from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.config import ExperimentConfig, differences
 from lasem.experiments.observer import Observer
 from lasem.experiments.seed_run import SeedRun, new_learner
 from lasem.files import write_file
@@ -109,7 +109,7 @@ def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
 def _check_same(config: ExperimentConfig, path: Path) -> None:
     stored = read_config(path)
     try:
-        same = ExperimentConfig.from_yaml(stored) == config
+        same = not differences(ExperimentConfig.from_yaml(stored), config)
     except ConfigError:  # it names an object of a person's own, which no file can bring back
         same = stored == config.to_yaml()
     if not same:

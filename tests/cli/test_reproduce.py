@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments.tiny import without_report
 
 from lasem.cli import main
-from lasem.experiments import run
+from lasem.errors import ConfigError
+from lasem.experiments import ExperimentConfig, run
 from lasem.experiments.cradle import Job
-from lasem.experiments.recipes import RECIPES
+from lasem.experiments.recipes import RECIPES, Bench, Recipe
 from lasem.experiments.workers import Ended, Event, Learned, Started
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
@@ -87,6 +89,7 @@ def test_recipes_share_runs_and_make_none_twice(
             "CIFAR-100 .* in nowhere/cifar100; there is no such",
         ),
         (["planted", "--stream", "digits"], "only stream planted has"),
+        (["all", "--stream", "planted", "--stream.truth", "TT,SS"], "as many layers as the network has, 4; got TT,SS"),
         (["peak", "--data", "x"], "Scale smoke learns stand-ins and reads no data: leave --data out"),
         (["peak", "--stream", "digits", "--download"], "--download is for the recipes' own streams"),
         (["peak", "--workers", "0"], "workers must be at least 1"),
@@ -102,6 +105,40 @@ def test_mistakes(
     assert re.search(said, shown), shown
     assert "Traceback" not in shown
     assert not (tmp_path / "runs").exists()
+
+
+def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen: list[str] = []
+
+    def reproduce(recipes: Sequence[Recipe], bench: Bench, *_: object, **__: object) -> None:
+        chosen.extend(recipe.name for recipe in recipes if recipe.panels(bench))
+        raise ConfigError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lasem.cli.reproduce.reproduce", reproduce)
+    assert main(["reproduce", "all", "--stream", "digits", "--quiet"]) == 2
+    assert chosen == [name for name in RECIPES if name != "planted"]
+    assert "Recipe planted is left out: no other stream can take its place." in capsys.readouterr().err
+
+
+def test_a_grid_that_is_stopped_has_pages_of_what_is_there(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = run
+
+    def stopped(config: ExperimentConfig, directory: Path, **options: Any) -> Path:
+        if made[-1] == "planted/lasem-tf-0":
+            raise KeyboardInterrupt
+        return whole(config, directory, **options)
+
+    monkeypatch.setattr(f"{__name__}.run", stopped)
+    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 130
+    assert not (tmp_path / "out/selection.html").exists()
+    assert main(["report", "out"]) == 0
+    assert "Unfinished: planted/lasem-tf-0, planted/lasem-dfcnn-0." in (tmp_path / "out/selection.html").read_text()
 
 
 def test_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from filelock import FileLock
 
 from lasem.baselines import METHODS as BASELINES
 from lasem.errors import ConfigError, DataError, LasemError, StorageError
-from lasem.experiments import Compared, ComparisonObserver, Observer, compare, contestants, run
+from lasem.experiments import Compared, ComparisonObserver, ExperimentConfig, Observer, compare, contestants, run
 from lasem.experiments.comparison import methods_to_yaml
+from lasem.experiments.config import differences
 from lasem.experiments.cradle import Job
 from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.experiments.yaml_text import list_from_yaml
@@ -138,6 +139,19 @@ def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> 
     compare(contestants(BASE, [*METHODS, "all"]), whole)
     (whole / "comparison.json").write_bytes(index)
     assert [job.name for job in jobs] == ["all-0", "all-1"]
+
+
+def test_settings_that_come_to_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def config(**stream: Any) -> ExperimentConfig:
+        return ExperimentConfig.from_plain({"stream": {"name": "mnist", **stream}})
+
+    here = config(path="DATA")
+    assert differences(here, config(path=str(tmp_path / "DATA/"))) == []
+    assert differences(here, config(path="DATA", download=True)) == []
+    assert differences(here, config(path="data")) == [("stream.path", "DATA", "data")]
+    assert differences(here, config(path="DATA", num_tasks=10)) == [("stream.num_tasks", 5, 10)]
 
 
 def test_a_run_with_other_settings_is_refused_before_anything_runs(
