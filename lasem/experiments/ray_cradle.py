@@ -62,7 +62,7 @@ class RayCradle(AbstractCradle):
         threads = max(1, job.config.threads)
         resources = {"num_cpus": threads, "num_gpus": int(job.config.device.startswith("cuda"))}
         task = self._ray.remote(_work).options(**resources, max_retries=0, num_returns="streaming")
-        there = replace(job, directory=job.directory.absolute(), config=_with_absolute_path(job.config))
+        there = replace(job, directory=job.directory.absolute(), config=with_absolute_path(job.config))
         return _RayWorker(self._ray, task.remote(there.to_line(), threads), stderr)
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class RayCradle(AbstractCradle):
         self._ray.shutdown()
 
 
-def _with_absolute_path(config: ExperimentConfig) -> ExperimentConfig:
+def with_absolute_path(config: ExperimentConfig) -> ExperimentConfig:
     """A worker is in another folder, where a path that was typed here means another place."""
     stream = to_plain(config.stream)
     if stream.get("path") is None:

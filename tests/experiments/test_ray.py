@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lasem.cli import main
-from lasem.errors import ConfigError
-from lasem.experiments import ComparisonObserver, compare, contestants
-from lasem.experiments.ray_cradle import RayCradle
+from lasem.errors import ConfigError, DeviceError
+from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, contestants
+from lasem.experiments.config import differences
+from lasem.experiments.cradle import AbstractCradle, AbstractWorker, Job
+from lasem.experiments.ray_cradle import RayCradle, with_absolute_path
 from lasem.experiments.workers import Event, Learned, Noted
 
 from .tiny import records_of
@@ -34,6 +36,42 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["compare", "--methods", "none", "--ray", "local"]) == 2
     assert "pip install 'lasem[ray]'" in capsys.readouterr().err
+
+
+def test_a_worker_elsewhere_is_given_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = ExperimentConfig.from_plain({"stream": {"name": "mnist", "path": "DATA"}})
+    there = with_absolute_path(config)
+    assert there.to_plain()["stream"]["path"] == str(tmp_path / "DATA")
+    assert differences(there, config) == []  # what it writes down is the same run
+    assert with_absolute_path(ExperimentConfig.from_plain(BASE)) == ExperimentConfig.from_plain(BASE)
+
+
+def test_devices_are_asked_for_where_the_workers_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def work(jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
+        asked.extend(job.config.device for job in jobs)
+        yield from ()
+
+    monkeypatch.setattr("lasem.experiments.comparison.work", work)
+    methods = contestants({**BASE, "device": "cuda:7"}, ["none"])
+    with pytest.raises(DeviceError, match="got 'cuda:7'"):
+        compare(methods, tmp_path / "here")
+    compare(methods, tmp_path / "there", cradle=Elsewhere())
+    assert asked == ["cuda:7", "cuda:7"]
+
+
+class Elsewhere(AbstractCradle):
+    """A cluster that nothing is started on."""
+
+    elsewhere = True
+
+    def start(self, job: Job, stderr: object) -> AbstractWorker:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
