@@ -13,7 +13,7 @@ from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
 from lasem.report.significance import difference_cells, in_words
-from lasem.report.text_files import to_csv, write_text
+from lasem.report.text_files import to_csv, to_markdown, write_text
 from lasem.report.verdict import WHOLE
 
 Write = Callable[[float], str]
@@ -202,9 +202,9 @@ def _numbers(value: Statistic) -> tuple[float, float]:
 
 def _markdown(comparison: Comparison) -> str:
     headings = ["method", *(heading.lower() for _, heading, _, _ in COLUMNS)]
-    lines = [f"| {' | '.join(headings)} |", "|---" + "|---:" * len(COLUMNS) + "|"]
-    for row in comparison.compared:
-        cells = [_written(row.values[name], write) for name, _, write, _ in COLUMNS]
-        lines.append(f"| {' | '.join([row.label, *cells])} |")
+    rows = [
+        [row.label, *(_written(row.values[name], write) for name, _, write, _ in COLUMNS)]
+        for row in comparison.compared
+    ]
     missing = unfinished_sentence(comparison)
-    return "\n".join(lines) + f"\n\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"
+    return f"{to_markdown(headings, rows)}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"

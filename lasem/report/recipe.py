@@ -17,7 +17,7 @@ from lasem.report.experiment import flat_settings, load_experiment, plain_settin
 from lasem.report.figures.drawing import Drawing
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import DASH, Unit
-from lasem.report.text_files import to_csv, write_text
+from lasem.report.text_files import to_csv, to_markdown, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +182,7 @@ def write_recipe(directory: Path, page: Page, panels: Sequence[PanelRuns], findi
     for section in findings.sections:
         if isinstance(section, Grid):
             write_text(files / f"{section.key}.csv", _csv(section))
+            write_text(files / f"{section.key}.md", to_markdown(section.columns, map(_in_a_line, section.rows)))
         elif section[1] is not None:
             drawing = section[1]
             write_text(files / f"{drawing.name}.svg", drawing.svg)
@@ -231,6 +232,14 @@ def _section(number: int, section: Section) -> dict[str, Any]:
         "key": drawing.name if drawing else f"figure-{number}",
         "drawing": drawing,
     }
+
+
+def _in_a_line(row: Sequence[Cell]) -> list[str]:
+    def written(cell: Cell) -> str:
+        beside = cell.below if cell.deviation is not None or not cell.below else f"({cell.below})"
+        return f"{cell.text} {beside}".strip()
+
+    return [written(cell) for cell in row]
 
 
 def _csv(grid: Grid) -> str:

@@ -19,6 +19,13 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def to_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; all columns but the first are of numbers. What would end a cell is written as text."""
+    lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (columns, *rows)]
+    head, *body = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([head, "|---" + "|---:" * (len(columns) - 1) + "|", *body]) + "\n"
+
+
 def write_text(path: Path, text: str) -> Path:
     """Replace a file in one step, also where a name in it is no valid text.
 

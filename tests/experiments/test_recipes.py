@@ -231,6 +231,15 @@ def test_a_table_has_every_number_of_a_column_in_its_unit(drawn: Path) -> None:
         assert f'data-number="{row["Worst static %"]}"' in (drawn / "peak.html").read_text()
 
 
+def test_a_table_in_markdown_is_the_pages(drawn: Path) -> None:
+    lines = (drawn / "brute-force/cifar100-10-table.md").read_text().splitlines()
+    assert lines[0].startswith("| Mechanism, search | Peak accuracy % | published % |")
+    assert lines[1] == "|---" + 6 * "|---:" + "|"
+    assert len(lines) == 2 + 9
+    row = r"\| HPS, brute force \| 51\.\d ± \d\.\d \| 40\.4 ± 0\.3 \| .* \d seeds\) \| .* \(6 pairs\) \|"
+    assert re.fullmatch(row, lines[3])
+
+
 def test_planted_layers_are_counted_against_the_settings(drawn: Path) -> None:
     truth = ("TTSS", "SSTT")  # of the second and the third task
     shares = []
