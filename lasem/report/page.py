@@ -89,6 +89,8 @@ def _sections(run: Run, method: str | None) -> list[Section]:
             "Every task had one configuration only: there was nothing to search.",
         ),
     ]
+    if (tree := figures.draw_tree(run)) is not None:
+        choice.append(Section("tree", "The tree of configurations", tree, ""))
     cost = [
         Section(
             "time",

@@ -65,6 +65,7 @@ def test_every_section_stands_in_its_order(one_seed: Path) -> None:
         "Accuracy on every task after each task",
         "Layers that each task transfers",
         "How the search decided",
+        "The tree of configurations",
         "Accuracy over time",
         "Parameters added by each task",
         "Settings",
@@ -94,7 +95,7 @@ def test_the_page_loads_nothing_and_its_links_lead_somewhere(three_seeds: Path) 
             assert (three_seeds / reference).is_file()
     for used in re.findall(r"url\(#([^)]*)\)", text):
         assert used in outline.ids
-    assert len(list((three_seeds / "figures").glob("*.svg"))) == 15
+    assert len(list((three_seeds / "figures").glob("*.svg"))) == 18
 
 
 def test_several_seeds_are_summed_up_first_and_all_are_on_the_page(three_seeds: Path) -> None:

@@ -13,6 +13,7 @@ from lasem.metrics import statistic, transfer_frequencies
 from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.figures.probabilities import draw_probabilities
 from lasem.report.figures.transfer_map import draw_transfer_map
+from lasem.report.figures.tree import draw_tree
 from lasem.report.numbers import percent
 from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
 
@@ -72,6 +73,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 for heading, drawing in (
                     ("layers that each task transfers", draw_transfer_map(runs[0])),
                     ("probability of each configuration while a task is learned", draw_probabilities(runs[0])),
+                    ("the tree of configurations when the search was decided", draw_tree(runs[0])),
                 ):
                     named = replace(drawing, name=f"{of.key}-{sharing}-{drawing.name}") if drawing else None
                     sections.append((f"{of.title}, {title}, seed {runs[0].seed}: {heading}", named))

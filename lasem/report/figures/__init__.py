@@ -7,6 +7,7 @@ from lasem.report.figures.layers import draw_layer_probabilities
 from lasem.report.figures.parameters import draw_parameters
 from lasem.report.figures.probabilities import draw_probabilities
 from lasem.report.figures.transfer_map import draw_transfer_map
+from lasem.report.figures.tree import draw_tree
 
 __all__ = [
     "Drawing",
@@ -16,4 +17,5 @@ __all__ = [
     "draw_parameters",
     "draw_probabilities",
     "draw_transfer_map",
+    "draw_tree",
 ]

@@ -16,6 +16,7 @@ from lasem.report.figures import (
     draw_parameters,
     draw_probabilities,
     draw_transfer_map,
+    draw_tree,
 )
 from lasem.report.figures.canvas import COLOURS, thin
 
@@ -34,7 +35,7 @@ def drawn(drawing: Drawing | None) -> Drawing:
     return drawing
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", [*FIGURES, draw_tree])
 def test_every_figure_is_xml_with_words(draw: type, run: Run) -> None:
     drawing = drawn(draw(run))
     ET.fromstring(drawing.svg)

@@ -56,6 +56,7 @@ def test_it_stands_on_the_page_in_place_of_the_configurations(tmp_path: Path) ->
     write_seed(tmp_path, 0, deep_records(), [])
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Probability that each layer transfers" in page
+    assert "The tree of configurations" not in page
     assert (tmp_path / "figures" / "seed-0-layer-probabilities.csv").exists()
 
 
