@@ -19,9 +19,9 @@ from lasem.nets.initial import InitialWeights
 class CutBlock(AbstractBlock):
     """Part of a module. It holds the module's structure, and its weights only as where to start from.
 
-    Weights are the parameters that require gradients, under the names that they have in the whole module. Statistics
-    are the buffers that training changes. All else, other buffers and frozen parameters, never changes and belongs to
-    the network.
+    Weights are the parameters that require gradients, under the names that they have in the whole module; of tied ones,
+    under the first. Statistics are the buffers that training changes. All else, other buffers and frozen parameters,
+    never changes and belongs to the network.
     """
 
     def __init__(self, module: nn.Module, name: str, *, statistics: frozenset[str], pretrained: bool) -> None:
@@ -41,6 +41,7 @@ class CutBlock(AbstractBlock):
         self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
         self._constants = {key: held[key] for key in held if key not in self._start and key not in self._measured}
         self._kernels = tuple(key for key in self._start if is_kernel(module, key))
+        self._aliases = _aliases(module)
         self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
         structure = copy.deepcopy(module).to("meta")
         self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
@@ -126,8 +127,9 @@ class CutBlock(AbstractBlock):
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
         if x.ndim == 4:
             x = x.contiguous()  # modules may ask for views that channels_last does not have
-        given = {key: weights[key] for key in (*self._start, *self._measured)}
-        out: Tensor = torch.func.functional_call(structure, {**given, **self._constants_for(x)}, (x,))
+        given = {key: weights[key] for key in (*self._start, *self._measured)} | self._constants_for(x)
+        given |= {alias: given[key] for alias, key in self._aliases.items()}  # on meta tied tensors are tied no more
+        out: Tensor = torch.func.functional_call(structure, given, (x,), tie_weights=False)
         return out
 
     def _constants_for(self, x: Tensor) -> dict[str, Tensor]:
@@ -141,6 +143,17 @@ class CutBlock(AbstractBlock):
                 for key, value in self._constants.items()
             }
         return self._placed[place]
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """The further names of tied tensors, each with the first one; of a submodule in two places there is one name."""
+    aliases, first = {}, dict[int, str]()
+    for prefix, layer in module.named_modules():
+        for kind in (layer.named_parameters, layer.named_buffers):
+            for name, value in kind(prefix=prefix, recurse=False, remove_duplicate=False):
+                if first.setdefault(id(value), name) != name:
+                    aliases[name] = first[id(value)]
+    return aliases
 
 
 def _fresh_statistics(module: nn.Module) -> dict[str, Tensor]:

@@ -63,9 +63,28 @@ def checked(
                 )
         if not any(parameter.requires_grad for parameter in part.parameters()):
             raise ConfigError(f"Block '{name}' has no weights that require gradients. Group it with another block.")
-        blocks.append(CutBlock(part, name, statistics=_changed_by_training(part, x, name), pretrained=pretrained))
-        x = _evaluated(part, x, name)
+        block = CutBlock(part, name, statistics=_changed_by_training(part, x, name), pretrained=pretrained)
+        out = _evaluated(part, x, name)
+        _check_same(block, part, x, out)
+        blocks.append(block)
+        x = out
     return tuple(blocks), x
+
+
+@torch.no_grad()
+def _check_same(block: CutBlock, part: nn.Module, x: Tensor, expected: Tensor) -> None:
+    """Raise ConfigError if the block with the part's weights does not give what the part gives."""
+    try:
+        out = block.apply({**dict(part.named_parameters()), **dict(part.named_buffers())}, x.clone())
+        same = out.shape == expected.shape and torch.allclose(out, expected, rtol=1e-3, atol=1e-4)
+        told = "something else than its submodules do"
+    except Exception as error:  # whatever the module's own code raises
+        same, told = False, f"{type(error).__name__}: {error}"
+    if not same:
+        raise ConfigError(
+            f"Block '{block.name}' cannot be run with weights that are given to it ({told}): it computes with tensors "
+            f"that are neither its parameters nor its buffers. Register them, or write that layer in plain operations."
+        )
 
 
 @torch.no_grad()

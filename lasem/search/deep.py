@@ -34,7 +34,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError, TrainingError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.em import Likelihood, batch_log_likelihood
 from lasem.search.grouped import GroupedSelection
@@ -48,7 +48,12 @@ _MAX_TABLE = 16
 @final
 @dataclass(frozen=True, kw_only=True)
 class DeepEM(GroupedSelection, AbstractSearch):
-    """EM with a prior for each layer and a few configurations a mini-batch; its cost grows linearly in the depth."""
+    """EM with a prior for each layer and a few configurations a mini-batch; its cost grows linearly in the depth.
+
+    Of equal evidence ``average`` prefers nothing, unlike ``EM``: each layer's probability stays what it was, on average
+    over the draws and exactly where all configurations are evaluated; at one half a layer learns its own (``best``).
+    ``count`` takes the first of the most probable ones that were drawn, as ``EM`` does of all.
+    """
 
     name: ClassVar[str] = "deep-em"
 
@@ -130,10 +135,20 @@ class DeepEM(GroupedSelection, AbstractSearch):
         return replace(state, drawn=drawn).to(state.mass.device)
 
     def _draw(self, drawn: Drawn, probability: Tensor, generator: torch.Generator) -> list[int]:
-        """Positions of ``num_samples`` configurations, the first kept from the draw before if there was one."""
+        """Positions of ``num_samples`` configurations, the first kept from the draw before if there was one.
+
+        Raises:
+            TrainingError: if the likelihoods are no longer finite.
+        """
         kept = []
         if drawn.positions:
-            kept = [drawn.positions[int(torch.multinomial(drawn.weights.cpu(), 1, generator=generator))]]
+            weights = drawn.weights.cpu()
+            if not bool(weights.isfinite().all()):
+                raise TrainingError(
+                    "The likelihoods of the configurations were not finite in the last mini-batch; training has "
+                    "stopped and what was learned before is untouched. Try a smaller learning_rate."
+                )
+            kept = [drawn.positions[int(torch.multinomial(weights, 1, generator=generator))]]
         shape = (self.num_samples - len(kept), len(probability))
         fresh = torch.rand(shape, dtype=torch.float64, generator=generator) < probability
         return kept + [int("".join(map(str, row)), 2) for row in fresh.int().tolist()]

@@ -71,6 +71,12 @@ class EM(GroupedSelection, AbstractSearch):
     """E-step: posterior proportional to prior times likelihood. M-step: one optimiser step on sum_c posterior_c CE_c.
 
     Prior, likelihood and the choice at the end are [Lee2021]_'s; commitment ends the search when its outcome is clear.
+
+    Equal evidence counts for the configuration that comes first: of those that differ in some layers only, the one that
+    transfers none of these (in the order of ``lasem.space``). There is equal evidence where the latest task transferred
+    a layer, for by default (``TrainingConfig.specific_start``) a task's own weights begin as copies of what is shared
+    there, and in the first mini-batches the likelihoods are the same to the bit. Counted for the other side, the next
+    task would begin so again, and every one after it: all layers would be transferred for ever, as by ``Fixed("all")``.
     """
 
     name: ClassVar[str] = "em"
@@ -144,7 +150,7 @@ class EM(GroupedSelection, AbstractSearch):
         return pruned.num_batches >= self.full_pass_every - 1
 
     def _gain(self, posterior: Tensor) -> Tensor:
-        """What one mini-batch adds to the mass."""
+        """What one mini-batch adds to the mass; ``count``: to the first of the most probable."""
         if self.prior_form == "average":
             return posterior
         return torch.zeros_like(posterior).scatter_(0, posterior.argmax(dim=0, keepdim=True), 1.0)

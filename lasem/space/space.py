@@ -83,7 +83,7 @@ class Space:
         try:
             return self.configurations.index(configuration)
         except ValueError:
-            raise ConfigError(f"Configuration '{configuration}' is not one of this space's {len(self)}.") from None
+            raise ConfigError(f"Configuration '{configuration}' is not one of this space's {self.size}.") from None
 
 
 def full(depth: int) -> Space:

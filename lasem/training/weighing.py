@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -91,9 +92,10 @@ class Weighing(AbstractPhase):
             self._evaluates(self._candidates())
         mixture, parts = self._mixture, self._parts(weights)
         self._num_evaluated, self._num_batches = self._num_evaluated + len(self._evaluated), self._num_batches + 1
+        full = self._apart(parts) if partial and self._search.full_pass(self.search_state) else None
         features = mixture.features(parts, batch.x, training=True)
-        if partial and self._search.full_pass(self.search_state):
-            posterior = self._full_pass(parts, batch)
+        if full is not None:
+            posterior = self._full_pass(full, batch)
         elif len(self._evaluated) > 1 or partial:
             with torch.no_grad():  # dropout is off in the E-step
                 evidence = log_likelihood(mixture.logits(parts, features), batch.labels)
@@ -166,9 +168,18 @@ class Weighing(AbstractPhase):
     def _everything(self) -> Mixture:
         return self._mixture_of(self._space)
 
+    def _apart(self, parts: TaskWeights) -> TaskWeights:
+        """The same weights, and copies of the statistics of the candidates' paths, which measure a mini-batch once."""
+        layers = []
+        for own, level in zip(parts.layers, self._mixture.tree.prefixes, strict=True):
+            paths = {prefix for prefixes in level for prefix in prefixes}
+            copied = {k: v.clone() for k, v in own.statistics.items() if k.partition(".")[0] in paths}
+            layers.append(replace(own, statistics={**own.statistics, **copied}))
+        return TaskWeights(tuple(layers), parts.head)
+
     @torch.no_grad()
     def _full_pass(self, parts: TaskWeights, batch: Batch) -> Tensor:
-        """The E-step over all configurations; the candidates' weights."""
+        """The E-step over all configurations; the candidates' weights. ``parts`` is what ``_apart`` gave."""
         everything = self._everything
         # running statistics as those of the candidates, or their likelihoods could not be compared
         features = everything.features(parts, batch.x, training=True)

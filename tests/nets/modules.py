@@ -61,6 +61,34 @@ class SmallViT(nn.Module):
         return self.head(self.norm(x)[:, 0])  # type: ignore[no-any-return]
 
 
+class Tied(nn.Module):
+    """Two convolutions with one kernel, and two normalisations with one scale and one count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.norm = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+        self.two, self.again = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)
+        self.two.weight, self.again.weight = self.one.weight, self.norm.weight
+        self.again.num_batches_tracked = self.norm.num_batches_tracked
+        self.last, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.one(x)))
+        return self.fc(self.last(self.again(self.two(x))).flatten(1))  # type: ignore[no-any-return]
+
+
+class Twice(nn.Module):
+    """One layer in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, 1, 3, padding=1)
+        self.two = self.one
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(torch.relu(self.one(x)))  # type: ignore[no-any-return]
+
+
 def normalised() -> nn.Sequential:
     """Three convolutions, all of them normalised, and a classifier behind dropout."""
     return nn.Sequential(

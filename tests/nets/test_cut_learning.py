@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.learner import Branch, Learner
 from lasem.nets import AbstractNet, cut
-from lasem.search import DARTS, EM, AbstractSelection, Fixed
+from lasem.search import DARTS, EM, AbstractSelection, Fixed, Pruned
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
 from lasem.space import Configuration, full, listed
 from lasem.training import (
@@ -32,7 +33,7 @@ from lasem.training import (
     initial_statistics,
 )
 
-from .modules import SmallResNet, SmallViT, normalised, seeded
+from .modules import SmallResNet, SmallViT, Tied, normalised, seeded
 
 SHAPE = (1, 6, 6)
 EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
@@ -145,6 +146,26 @@ def test_statistics_are_measured_and_never_optimised() -> None:
     assert not any(torch.equal(loop.weights[name], before[name]) for name in statistics)
 
 
+def test_a_full_pass_of_a_pruned_search_measures_every_path_once() -> None:
+    search = EM(first_task="search", prune=0.1, full_pass_every=2)
+    phase = _phase(learner_of(search), tiny_task())
+    kept = Pruned((1, 6), torch.zeros_like(phase.search_state.mass), num_batches=1)
+    phase.search_state = replace(phase.search_state, pruned=kept)
+    start = TaskWeights.from_named(phase.initial(), 3)
+    together = start.copy()
+    batch = next(iter(phase.batches(torch.device("cpu"), torch.Generator())))
+    phase.loss(together.named(), batch, torch.Generator())
+    assert len(phase.evaluated) == 2
+    for configuration in full(3):
+        alone = start.copy()
+        Mixture.of(net_of(), HardSharing(), (configuration,)).features(alone, batch.x, training=True)
+        for i, block in enumerate(net_of().blocks):
+            prefix = str(configuration)[: i + 1]
+            measured = together.layers[i].statistics_of(block, prefix)
+            for name, value in alone.layers[i].statistics_of(block, prefix).items():
+                torch.testing.assert_close(measured[name], value, msg=f"{prefix}.{name}")
+
+
 def test_the_best_epochs_statistics_are_kept() -> None:
     phase = _phase(learner_of(Fixed("all"), training={"tolerance": 0.0}), tiny_task())
     accuracies = iter((0.9, 0.1, 0.2))
@@ -186,6 +207,22 @@ def test_it_is_saved_and_goes_on_to_the_same_bits(build: Any, sharing: AbstractS
     assert_same_tensors(tensors_in(tmp_path / "whole"), tensors_in(tmp_path / "loaded"))
     assert not any(path.suffix in (".py", ".pt", ".pkl") for path in (tmp_path / "whole").rglob("*"))
     assert whole.num_parameters("a") == sum(t.numel() for k, t in tensors_in(tmp_path / "whole").items() if "/a:" in k)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_tied_weights_are_learned_and_saved_as_one(pretrained: bool, tmp_path: Path) -> None:
+    def net() -> AbstractNet:
+        return net_of(Tied, blocks=[("one", "norm", "two", "again"), "last"], pretrained=pretrained)
+
+    learner = learner_of(net=net(), sharing=LowRank(rank=2))
+    for name in "ab":
+        learner.learn(tiny_task(name, seed=ord(name)))
+    assert not any("two.weight" in key for key in learner.plain("b").named_weights())
+    learner.save(tmp_path / "model")
+    images = torch.rand(5, *SHAPE)
+    expected = learner.logits("b", images)
+    assert torch.equal(Learner.load(tmp_path / "model", net=net()).logits("b", images), expected)
+    torch.testing.assert_close(learner.plain("b")(images), expected)
 
 
 def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lasem.errors import ConfigError, StorageError
 from lasem.nets import CutNet, cut, rebuild
 
-from .modules import Residual, SmallResNet, SmallViT, normalised, seeded
+from .modules import Residual, SmallResNet, SmallViT, Tied, Twice, normalised, seeded
 
 SHAPE = (1, 6, 6)
 STEM = ("conv1", "bn1")
@@ -26,6 +26,8 @@ CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
     "sequential-auto": (normalised, "auto", ["0", "4", "7"]),
     "sequential-named": (normalised, [("0", "1"), ("4", "5"), ("7", "8")], ["0", "4", "7"]),
     "vit-auto": (SmallViT, "auto", ["patch", "layers.0", "layers.1"]),
+    "tied": (Tied, [("one", "norm", "two", "again"), "last"], ["one", "last"]),
+    "twice": (lambda: nn.Sequential(Twice(), nn.Flatten(), nn.Linear(36, 2)), ["0"], ["0"]),
     "vit-named": (SmallViT, ["patch", "layers.0", ("layers.1", "norm")], ["patch", "layers.0", "layers.1"]),
 }
 every_cut = pytest.mark.parametrize(("build", "blocks", "names"), CUTS.values(), ids=CUTS)
@@ -118,6 +120,35 @@ def test_what_belongs_to_whom() -> None:
     )
 
 
+def test_a_block_keeps_no_weights_that_it_was_given() -> None:
+    """And so it can be copied, whatever they were made of."""
+    (block,) = cut(seeded(lambda: nn.Sequential(Twice(), nn.Flatten())), ["0"], image_shape=SHAPE).blocks
+    weights = {name: 2 * value.requires_grad_() for name, value in block.initial(torch.Generator(), "he").items()}
+    block.apply(weights, torch.randn(2, *SHAPE))
+    copy.deepcopy(block)
+
+
+class Moved(nn.Module):
+    """Holds a tensor that is no buffer, and takes it along where it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(1, 1, 3), torch.ones(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
+        self.scale = fn(self.scale)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.conv(x)  # type: ignore[no-any-return]
+
+
+def test_a_block_that_holds_more_than_it_can_be_given_is_refused() -> None:
+    module = nn.Sequential(Moved(), nn.Flatten(), nn.Linear(16, 2))
+    with pytest.raises(ConfigError, match=r"Block '0' cannot be run with weights that are given.*Register them"):
+        cut(module, ["0"], image_shape=SHAPE)
+
+
 def test_frozen_parameters_belong_to_the_network() -> None:
     module = seeded(SmallResNet)
     module.bn1.weight.requires_grad_(False)  # type: ignore[union-attr]
@@ -200,18 +231,6 @@ class FunctionalDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(F.dropout(self.conv(x), 0.3, self.training).flatten(1))  # type: ignore[no-any-return]
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(1, 1, 3, padding=1)
-        self.two = nn.Conv2d(1, 1, 3, padding=1)
-        self.two.weight = self.one.weight
-        self.fc = nn.Linear(36, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.two(self.one(x)).flatten(1))  # type: ignore[no-any-return]
 
 
 class TwoAnswers(Tied):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, TrainingError
 from lasem.search import DeepEM, Drawn, SearchState
 from lasem.space import factorised, full
 
@@ -182,6 +182,31 @@ def test_what_is_kept_for_the_next_draw_is_drawn_by_the_weights() -> None:
         probability = kept + (1 - kept) * prior[position]
         error = math.sqrt(probability * (1 - probability) / 800)
         assert abs(fresh[position] / 800 - probability) < 4 * error
+
+
+def test_of_equal_evidence_the_mean_prefers_nothing_and_the_count_the_first() -> None:
+    for form, expected in (("average", [0.5] * 3), ("count", [1 / 7] * 3)):
+        search = DeepEM(num_samples=8, prior_form=form, **NEVER)  # type: ignore[arg-type]
+        state = search.init(8)
+        for _ in range(5):
+            state = search.begin_batch(state, torch.Generator())
+            _, state = search.step(state, torch.zeros(8, 4))
+        assert search.transfer_probability(state).tolist() == pytest.approx(expected)
+        assert search.best(state) == 0
+    search = DeepEM(prior_form="count", **NEVER)
+    state = search.begin_batch(search.init(2**6), torch.Generator().manual_seed(0))
+    assert state.drawn is not None
+    _, after = search.step(state, torch.zeros(len(state.drawn.positions), 4))
+    assert ((after.mass - state.mass)[:, 1] == state.drawn.bits[0]).all()  # the first one drawn
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_likelihoods_that_are_not_finite_end_the_training(value: float) -> None:
+    search = DeepEM(num_samples=2, **NEVER)
+    state = search.begin_batch(search.init(2**5), torch.Generator())
+    _, state = search.step(state, torch.full((len(search.candidates(state, 32)), 4), value))
+    with pytest.raises(TrainingError, match="Try a smaller learning_rate"):
+        search.begin_batch(state, torch.Generator())
 
 
 def test_any_depth() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
 from lasem.search import EM, batch_log_likelihood
-from lasem.space import full, grouped
+from lasem.space import Space, factorised, full, grouped
 
 LIKELIHOODS = ("mean", "geometric", "product")
 
@@ -62,8 +63,34 @@ def test_every_step_is_the_calculation_by_hand(
         weights, state = search.step(state, torch.tensor(batch, dtype=torch.float64).log())
         torch.testing.assert_close(weights, torch.tensor(posterior, dtype=torch.float64), rtol=1e-9, atol=1e-12)
         if prior_form == "count" and ranked[-1] - ranked[-2] < 1e-9:
-            return  # which of two equal ones counts is not promised
+            return  # rounding decides which of two nearly equal ones counts
         torch.testing.assert_close(search.prior(state), torch.tensor(prior, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+@given(st.sets(st.integers(0, 3), min_size=1), st.integers(0, 15))
+def test_equal_evidence_counts_for_what_transfers_none_of_the_layers_that_make_no_difference(
+    same: set[int], best: int
+) -> None:
+    space, search = full(4), EM()
+    told_apart = [tuple(bit for layer, bit in enumerate(c) if layer not in same) for c in space]
+    evidence = torch.tensor([[0.0 if apart == told_apart[best] else -1.0] for apart in told_apart])
+    state = search.init(len(space))
+    for _ in range(3):
+        _, state = search.step(state, evidence.double())
+    winner = space[search.best(state)]
+    assert state.mass[search.best(state)] == 1 + 3
+    assert not any(winner[layer] for layer in same)
+    assert all(winner[layer] == space[best][layer] for layer in range(4) if layer not in same)
+    state = EM(prior_form="average").step(EM(prior_form="average").init(16), evidence.double())[1]
+    assert space[EM(prior_form="average").best(state)] == winner
+
+
+@pytest.mark.parametrize("space", [full(4), grouped((2, 1, 2)), factorised((2, 1, 2))], ids=lambda s: str(s.sizes))
+def test_the_first_configuration_transfers_least(space: Space) -> None:
+    assert [c.num_transferred for c in space].index(min(c.num_transferred for c in space)) == 0
+    for first, second in combinations(space, 2):
+        further = {layer for layer, bit in enumerate(second) if bit} - {layer for layer, bit in enumerate(first) if bit}
+        assert further, (first, second)  # what comes later transfers a layer that what comes before does not
 
 
 def test_one_mini_batch_in_numbers() -> None:

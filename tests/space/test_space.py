@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.space import Configuration, Space, full, grouped, listed
+from lasem.space import Configuration, Space, factorised, full, grouped, listed
 
 
 @given(st.integers(1, 8))
@@ -55,6 +55,8 @@ def test_what_is_no_space() -> None:
         full(17)
     with pytest.raises(ConfigError, match="Configuration 'TT' is not one of this space's 2"):
         listed(["SS", "ST"]).index(Configuration.parse("TT"))
+    with pytest.raises(ConfigError, match=f"not one of this space's {2**70}"):
+        factorised((1,) * 70).index(Configuration.parse("TT"))
 
 
 def test_it_is_immutable() -> None:

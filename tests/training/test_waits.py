@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from lasem.baselines import METHODS, AbstractMethod
 from lasem.baselines.method import Model, Setup
 from lasem.learner import Learner
-from lasem.search import DARTS, EM, AbstractSelection, Fixed
+from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, LowRank, TensorFactorization
 from lasem.training import (
     AbstractPhase,
@@ -35,14 +35,25 @@ META = torch.device("meta")
 
 @final
 class Watch(TorchDispatchMode):
-    """Notes where numbers are read, and the operations that take tensors of two devices."""
+    """Notes where numbers are read, and the operations that take tensors of two devices.
+
+    What is copied from the device is there one half everywhere.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.read: list[str] = []
         self.mixed: list[str] = []
+        self.fetched, self.sent = 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "_to_copy" in str(func):
+            to = (kwargs or {}).get("device") or args[0].device
+            self.fetched += args[0].device.type != "cpu" and to.type == "cpu"
+            self.sent += args[0].device.type == "cpu" and to.type != "cpu"
+            if args[0].device == META and to.type == "cpu":
+                return torch.full(args[0].shape, 0.5, dtype=kwargs.get("dtype") or args[0].dtype)
+            return func(*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
         # a kernel is given a single number of the CPU as it is
@@ -53,8 +64,12 @@ class Watch(TorchDispatchMode):
         return out
 
 
-def train_on_meta(phase: AbstractPhase) -> None:
-    """Two mini-batches; fails at the first number that is asked for."""
+def train_on_meta(phase: AbstractPhase, num_batches: int = 2) -> tuple[list[int], list[int]]:
+    """Some mini-batches; fails at the first single number that is asked for.
+
+    Returns:
+        For each mini-batch how many tensors were copied from the device, and to it.
+    """
     generator = torch.Generator()
     weights = {
         name: value.detach().to(META, copy=True).requires_grad_(phase.scale(name) > 0)
@@ -63,11 +78,13 @@ def train_on_meta(phase: AbstractPhase) -> None:
     trained = {name: (value, phase.scale(name)) for name, value in weights.items() if value.requires_grad}
     optimiser = build_optimiser(trained, TrainingConfig(optimiser="rmsprop-tf"))  # torch's fused ones know no meta
     phase.begin_epoch(weights, 0, 1e-3)
+    fetched, sent = [], []
     with Watch() as watch:
-        for number in range(2):
+        for number in range(num_batches):
+            before = watch.fetched, watch.sent
             x = torch.empty(5, *phase.task.image_shape, device=META)
             batch = Batch(x, torch.empty(5, dtype=torch.int64, device=META), phase.task.name)
-            step = Step(0, number, 2, 1e-3)
+            step = Step(0, number, num_batches, 1e-3)
             loss = phase.loss(weights, batch, generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -75,9 +92,12 @@ def train_on_meta(phase: AbstractPhase) -> None:
             optimiser.step()
             with torch.no_grad():
                 phase.after_step(weights, step)
+            fetched.append(watch.fetched - before[0])
+            sent.append(watch.sent - before[1])
     assert watch.mixed == []
     assert "meta" not in watch.read  # a step's number, which Adam reads, is on the CPU
     assert loss.device.type == "meta"
+    return fetched, sent
 
 
 @pytest.mark.parametrize(
@@ -94,14 +114,32 @@ def train_on_meta(phase: AbstractPhase) -> None:
 )
 def test_no_mini_batch_of_a_search_waits(search: AbstractSelection, sharing: AbstractSharing) -> None:
     learner = Learner(tiny_net(), sharing=sharing, search=search, device="meta")
-    train_on_meta(next(plan_of(learner.search, learner.problem(tiny_task()))))
+    assert train_on_meta(next(plan_of(learner.search, learner.problem(tiny_task())))) == ([0, 0], [0, 0])
+
+
+def test_deep_em_waits_at_each_draw_alone() -> None:
+    search = DeepEM(first_task="search", num_samples=2, draw_every=3)
+    phase = next(plan_of(search, Learner(tiny_net(depth=3), search=search, device="meta").problem(tiny_task())))
+    fetched, sent = train_on_meta(phase, 7)
+    assert fetched == [1, 0, 0, 2, 0, 0, 2]  # the prior, and from the second draw on the latest weights
+    assert [num > 0 for num in sent] == [True, False, False, True, False, False, True]
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_darts_sends_validation_images_and_waits_for_nothing(order: Any) -> None:
+    """Six of them in mini-batches of four: all are sent when a round over them begins."""
+    search = DARTS(first_task="search", alpha_split="valid", order=order)
+    learner = Learner(tiny_net(), search=search, training=TrainingConfig(batch_size=4), device="meta")
+    fetched, sent = train_on_meta(next(plan_of(search, learner.problem(tiny_task()))), 3)
+    assert fetched == [0, 0, 0]
+    assert [num > 0 for num in sent] == [True, False, True]
 
 
 @pytest.mark.parametrize("kind", [kind for name, kind in METHODS.items() if name != "joint"], ids=lambda k: k.name)
 def test_no_mini_batch_of_a_first_task_waits(kind: type[AbstractMethod]) -> None:
     method = kind()
     setup = Setup(tiny_net(), TrainingConfig(**method.training), META, 0, 0)
-    train_on_meta(next(method.plan(Model(), tiny_task(), setup)))
+    assert train_on_meta(next(method.plan(Model(), tiny_task(), setup))) == ([0, 0], [0, 0])
 
 
 def tasks_after_one(kind: type[AbstractMethod]) -> AbstractPhase:

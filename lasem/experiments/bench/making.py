@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -34,10 +35,16 @@ def make_task(net: Net, num_classes: int, num_train: int, name: str = "task") ->
 
 
 def make_loop(
-    net: Net, sharing: AbstractSharing, search: AbstractSelection, task: Task, batch: int, device: str = "cpu"
+    net: Net,
+    sharing: AbstractSharing,
+    search: AbstractSelection,
+    task: Task,
+    batch: int,
+    device: str = "cpu",
+    **settings: Any,
 ) -> Loop:
-    """The loop that ``learn`` makes, with the initial weights that a learner gives it."""
-    config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True)
+    """The loop that ``learn`` makes, with the initial weights that a learner gives it; more of ``TrainingConfig``."""
+    config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True, **settings)
     return loop_of(Learner(net, sharing=sharing, search=search, training=config, device=device), task)
 
 
