@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forks import Forked
 from learner.images import write_digits
 
 from lasem.cli import main
@@ -31,11 +30,18 @@ COMMANDS = sorted({*IN_ORDER} - {*DAILY})
 
 def run_python(arguments: list[str], folder: Path) -> str:
     """Run Python as a stranger would, with warnings as errors; what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = Forked(*arguments, folder=folder).ended()
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_stranger_has_nothing_of_lasem_loaded_and_sees_what_went_wrong(tmp_path: Path) -> None:
+    code = "import sys, warnings; print(*sys.modules); warnings.warn('old')"
+    done = Forked("-c", code, folder=tmp_path).ended()
+    assert done.returncode == 1
+    assert "UserWarning: old" in done.stderr
+    assert "torch" in done.stdout.split()
+    assert not [name for name in done.stdout.split() if name.split(".")[0] == "lasem"]
 
 
 @pytest.mark.parametrize("code", PYTHON)

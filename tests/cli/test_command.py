@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from experiments.tiny import records_of, tiny, without_report
+from forks import Forked
 
 from lasem.baselines import BaselineLearner
 from lasem.cli import main
@@ -19,19 +19,6 @@ from lasem.experiments import run
 from .tiny import OPTIONS, STREAM
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-
-
-def _start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lasem", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),  # a job in the background ignores it
-    )
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
@@ -263,20 +250,20 @@ def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, capsys: pytest.Captur
 
 def test_two_processes_want_one_folder(tmp_path: Path) -> None:
     words = ["run", "--stream=planted", "--threads=1", "--training.epochs=2000", "--out", str(tmp_path / "run")]
-    first = _start(*words)
+    first = Forked("-m", "lasem", *words, folder=tmp_path)
     try:
         _wait_for(tmp_path / "run/seeds/0/records.jsonl", first)
         assert main([*words, "--quiet"]) == 2
         assert main(["run", "--resume", str(tmp_path / "run"), "--quiet"]) == 2
     finally:
-        first.send_signal(signal.SIGINT)
-        _, shown = first.communicate(timeout=60)
-    assert first.returncode == 130
-    assert shown.splitlines()[-1].endswith(f"lasem run --resume {tmp_path / 'run'}")
-    assert "Traceback" not in shown
+        first.interrupt()
+        done = first.ended(60)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1].endswith(f"lasem run --resume {tmp_path / 'run'}")
+    assert "Traceback" not in done.stderr
 
 
-def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for(path: Path, process: Forked) -> None:
     """Until a process has come as far as a file, or, where the file is there already, has read it and trains."""
     started = time.monotonic()
     size = _size(path.parent) if path.exists() else -1

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from forks import Forked
 
 from lasem.cli import main
 from lasem.cli.compare_progress import ComparisonShown
@@ -75,24 +72,15 @@ def test_a_failed_run_is_named_at_the_end(
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "compared"
     words = ["compare", "--methods", "ewc,none", "--stream=planted", "--training.epochs=100000", "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lasem", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        ),  # a job in the background ignores it
-    )
+    process = Forked("-m", "lasem", *words, folder=tmp_path)
     records = out / "ewc-0/seeds/0/records.jsonl"
     while process.poll() is None and not records.exists():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130, shown
-    assert shown.splitlines()[-1].endswith(f"go on with the same command: lasem {' '.join(words)}")
-    assert "Traceback" not in shown
+    process.interrupt()
+    done = process.ended(60)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1].endswith(f"go on with the same command: lasem {' '.join(words)}")
+    assert "Traceback" not in done.stderr
     with FileLock(out / "ewc-0/.lock", timeout=5):  # nothing goes on behind it
         pass
     assert not (out / "none-0").exists()

@@ -8,8 +8,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from forks import Forked
 from learner.images import model_files, write_digits
 
 from lasem.cli import main
 from lasem.learner import Learner
 from lasem.training import Loop
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 LONG = os.environ.get("LASEM_KILLS")
 KILLS = {"learn": int(LONG or 2), "run": int(LONG or 1)}
 """``make kills`` has 200 of each."""
@@ -97,13 +95,9 @@ def test_a_year(
     )
     (tmp_path / "program").mkdir()
     here("export", "model", "--task", "low", "--format", "torch", "--out", "program")
-    ran = subprocess.run(
-        [sys.executable, "-I", "-c", RUN_WITHOUT_LASEM, *files],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=ENVIRONMENT,
-    )
+    (tmp_path / "run.py").write_text(RUN_WITHOUT_LASEM)
+    ran = Forked("run.py", *files, folder=tmp_path).ended()
+    assert ran.returncode == 0, ran.stderr
     classes, onnx, program = json.loads(ran.stdout)
     learner = Learner.load("model")
     from lasem.data import FileImages
@@ -124,21 +118,8 @@ def test_a_year(
 
 @pytest.mark.parametrize("kind", ["learn", "run"])
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(kind: str, images: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning:__main__"),  # of forks, by newer Pythons
-            str(Path(__file__).with_name("kills.py")),
-            kind,
-            str(images),
-            str(tmp_path),
-            str(KILLS[kind]),
-            "7",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-    )
+    script = str(Path(__file__).with_name("kills.py"))
+    done = Forked(script, kind, str(images), str(tmp_path), str(KILLS[kind]), "7", folder=tmp_path).ended()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kills"] >= KILLS[kind]
 
@@ -238,6 +219,7 @@ def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
 def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, train = str(model), str(images / "mid")
     learn = ["learn", place, "--task", "mid", "--train", train]
+    export = ["export", place, "--task", "low", "--format", "safetensors", "--out"]
     for words, told in (
         (["learn"], "Expected the model's folder right behind 'learn'; got nothing"),
         (["learn", "--task", "mid", place], "got --task"),
@@ -262,6 +244,11 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest
         (["forget", place, "--task", "mid"], "'mid' has not been learned"),
         (["export", place, "--task", "low"], "Expected --format; got none"),
         (["export", place, "--task", "low", "--format", "onxx"], "Did you mean 'onnx'?"),
+        ([*export, f"{place}/config.json"], "outside of the model's own folder"),
+        ([*export, place], "outside of the model's own folder"),
+        ([*export, __file__], "test_daily_use.py is there already and is no export of a task"),
+        (["learn", place, "--task", "mid", "--train", __file__], "test_daily_use.py is neither"),
+        (["predict", place, "--task", "mid", "x.png"], "'mid' has not been learned (learned: low). Learn it first."),
     ):
         assert main(words) == 2, words
         shown = capsys.readouterr()
