@@ -24,7 +24,9 @@ def main(argv: Sequence[str]) -> int:
     )
     add_task(options)
     options.add_argument("--format", metavar="NAME", help="onnx, torch or safetensors")
-    options.add_argument("--out", metavar="PATH", default=".", help="the file, or a folder for NAME.onnx (default: .)")
+    options.add_argument(
+        "--out", metavar="PATH", default=".", help="a file, or a folder (no ending) for NAME.onnx (default: .)"
+    )
     found = parse(parser, argv)
     if found is None:
         return 0

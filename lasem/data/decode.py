@@ -34,6 +34,10 @@ _UPRIGHT = {
 }
 
 
+_WITH_ALPHA, _WITHOUT_ALPHA = ("RGBA", "LA", "PA"), ("1", "L", "P", "RGB")
+"""Modes of pixels; in the second ones a file may still name a colour that is transparent."""
+
+
 def image_size(source: Path | bytes, where: str) -> tuple[int, int]:
     """Read (height, width) from the header of an image, without decoding its pixels.
 
@@ -52,7 +56,9 @@ def image_size(source: Path | bytes, where: str) -> tuple[int, int]:
 def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | None = None) -> Tensor:
     """Decode an image to uint8 of shape ``(channels, height, width)``, upright.
 
-    Grey, palette and transparent images are converted to the channels asked for; 16-bit grey keeps its upper 8 bits.
+    All modes are converted to the channels asked for, what is transparent over white; colour profiles are not applied.
+    Of 16-bit grey only the upper 8 bits are kept (``value >> 8``), wherever the values lie: of 12-bit X-rays in 16 bits
+    that leaves 16 levels. Scale such images to the full range first.
 
     Args:
         source: a file, or the bytes of one.
@@ -94,6 +100,10 @@ def _with_channels(image: Image, channels: Channels) -> Image:
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
         image = Images.fromarray(grey.astype(np.uint8))
+    if image.mode in _WITH_ALPHA or (image.mode in _WITHOUT_ALPHA and "transparency" in image.info):
+        layered = image.convert("RGBA")
+        if layered.getchannel("A").getextrema() != (255, 255):
+            image = Images.alpha_composite(Images.new("RGBA", image.size, "white"), layered)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return image.convert("L" if channels == 1 else "RGB")

@@ -1,4 +1,7 @@
-"""A stream of image folders: ``class/*.png``, with or without ``train/``, ``valid/`` and ``test/`` above."""
+"""A stream of image folders: ``class/*.png``, with or without ``train/``, ``valid/`` and ``test/`` above.
+
+Images may lie in folders below their class's, as torchvision's ``ImageFolder`` reads them too.
+"""
 
 from __future__ import annotations
 
@@ -109,15 +112,32 @@ def _class_folders(place: Path) -> Iterator[tuple[int, Path]]:
             yield part, class_folder
 
 
-def _images_of(folder: Path) -> list[Path]:
-    images = sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+def images_below(folder: Path) -> list[Path]:
+    """Every image in a folder and in those below it, by name.
+
+    What begins with a dot is passed over with all that is in it, as thumbnails and checkpoints are; links to folders
+    are not followed.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )
+
+
+def _images_of(folder: Path) -> list[Path]:
+    splits = [below for below in _folders_in(folder) if below.name.lower() in SPLIT_NAMES]
+    if splits:
+        raise DataError(
+            f"Expected the images of class '{folder.name}' in {folder}; got a folder of a split there, "
+            f"'{splits[0].name}'. Put splits above the classes: {splits[0].name}/{folder.name}/*.png."
+        )
+    images = images_below(folder)
     if not images:
         raise DataError(
             f"Class '{folder.name}' has too few images: expected at least one file ending in {', '.join(SUFFIXES)} in "
-            f"{folder}; there are 0. Add images, or remove the folder."
+            f"{folder} or below; there are 0. Add images, or remove the folder."
         )
     return images

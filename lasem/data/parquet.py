@@ -23,6 +23,8 @@ from lasem.data.stream import AbstractReader, TaskStream
 from lasem.errors import DataError, nearest
 
 _ROWS_AT_ONCE = 256
+_MAGIC = b"PAR1"
+_SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
 _SLACK_ROWS, _SLACK_BYTES, _MOST_EXPANSION = 10**5, 2**26, 100
 
 
@@ -153,8 +155,8 @@ def _read_labels(files: Sequence[Path], image_column: str, label_column: str) ->
             for column in (image_column, label_column):
                 if column not in schema.names:
                     raise DataError(
-                        f"Expected a column '{column}' in {file}; its columns are {', '.join(schema.names)}. Set "
-                        f"image_column and label_column.{nearest(column, schema.names)}"
+                        f"Expected a column '{column}' in {file}; its columns are {', '.join(schema.names)}. "
+                        f"{_SET_COLUMNS}{nearest(column, schema.names)}"
                     )
             _check_image_type(schema.field(image_column).type, file, image_column)
             values.append(parquet.read(columns=[label_column]).column(0).to_pylist())
@@ -205,7 +207,7 @@ def _check_values(values: Sequence[Any], file: Path, column: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | str) or type(value) is not type(values[0]):
             raise DataError(
                 f"Expected integers or strings, one in every row, in column '{column}' of {file}; row {row} holds "
-                f"{value!r}. Set label_column, or leave the row out."
+                f"{value!r}. Leave the row out, or take another column. {_SET_COLUMNS}"
             )
 
 
@@ -218,7 +220,7 @@ def _check_image_type(kind: Any, file: Path, column: str) -> None:
     if not (types.is_binary(inner) or types.is_large_binary(inner)):
         raise DataError(
             f"Expected encoded images in column '{column}' of {file}, as binary or a struct with binary 'bytes'; it is "
-            f"of type {kind}. Set image_column."
+            f"of type {kind}. {_SET_COLUMNS}"
         )
 
 
@@ -264,4 +266,14 @@ def _opened(file: Path) -> Iterator[Any]:
             yield parquet
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pyarrow.ArrowInvalid) and file.suffix.lower() != ".parquet" and not _begins_right(file):
+            raise DataError(
+                f"Expected labelled images: a folder with a folder of images for each class (CLASS/*.png), or a "
+                f"parquet file with a column of encoded images and one of labels; {file} is neither."
+            ) from error
         raise DataError(f"Expected a parquet file, but {file} cannot be read: {reason}. Download it again.") from error
+
+
+def _begins_right(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_MAGIC)) == _MAGIC

@@ -88,10 +88,15 @@ class _UnknownLengthError(DataError, TypeError):
 
 
 class AbstractReader(ABC):
-    """Settings from which a stream can be opened. A subclass is a frozen dataclass."""
+    """Settings from which a stream can be opened. A subclass is a frozen dataclass, as in ``docs/extending.md``.
+
+    A run keeps the fields in its ``config.yaml`` and goes on only with the same ones: numbers, text, paths, dataclasses,
+    and tuples, lists and dictionaries of these, as they are; tensors and arrays by a checksum. Any other is refused.
+    """
 
     name: ClassVar[str]
-    """What the command line and records call this kind of stream."""
+    """What the command line and the folders of runs call this kind of stream. One of a person's own may be called so
+    too: settings name its module as well."""
 
     @abstractmethod
     def open(self, seed: int) -> TaskStream:

@@ -173,5 +173,5 @@ def check_learned(name: str, learned: Collection[str]) -> None:
     if name not in learned:
         raise TaskError(
             f"Task '{name}' has not been learned (learned: {', '.join(learned) or 'none'}).{nearest(name, learned)} "
-            f"Call learn(task) first."
+            f"Learn it first."
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode
-from lasem.data.folders import SUFFIXES
+from lasem.data.folders import SUFFIXES, images_below
 from lasem.data.images import AbstractImages, in_chunks
 from lasem.data.names import existing_path
 from lasem.errors import ConfigError, DataError
@@ -105,7 +105,7 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if not place.is_dir():
                 yield str(place)
                 continue
-            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and not _hidden(p, place))
+            files = images_below(place)
             if not files:
                 raise DataError(f"Expected images in {place} (files ending in {', '.join(SUFFIXES)}); there are none.")
             yield from map(str, files)
@@ -114,11 +114,6 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if skip is None:
                 raise found from error
             skip(str(given), found)
-
-
-def _hidden(path: Path, place: Path) -> bool:
-    """Whether the file, or a folder between it and the place, begins with a dot, as thumbnails and checkpoints do."""
-    return any(part.startswith(".") for part in path.relative_to(place).parts)
 
 
 def _answers(learner: Learner, name: str, waiting: list[tuple[str, Tensor]], top: int) -> Iterator[Prediction]:

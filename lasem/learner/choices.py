@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from lasem.data.decode import Channels
-from lasem.errors import ConfigError, StorageError
+from lasem.errors import ConfigError
 from lasem.learner.learner import Learner
 from lasem.learner.model_files import damage_told
 from lasem.learner.protection import AbstractProtection, Branch
-from lasem.learner.storage import stored_config
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.search import AbstractSelection, Fixed
 from lasem.settings import flat, to_plain
@@ -50,20 +48,26 @@ class Choices:
             device=self.device,
         )
 
-    def load(self, directory: Path, *, to_learn: bool) -> Learner:
-        """The model in a folder; how it learns does not matter to one that only asks it."""
+    def load(self, directory: Path, stored: Mapping[str, Any], *, to_learn: bool) -> Learner:
+        """The model in a folder; how it learns does not matter to one that only asks it.
+
+        Args:
+            directory: the model's folder.
+            stored: see ``GrowingModel.settings``.
+            to_learn: whether it is to learn one more task.
+        """
         return Learner.load(
             directory,
             sharing=self.sharing,
             search=self.search if to_learn else self.search or Fixed("none"),
-            training=self.training if to_learn else self.training or _answering(directory),
+            training=self.training if to_learn else self.training or _answering(directory, stored),
             protect=self.protect,
-            net=self.net if isinstance(self.net, AbstractNet) else None,
+            net=self._net_for(tuple(stored["net"]["image_shape"])),
             device=self.device,
             lazy=True,
         )
 
-    def check(self, directory: Path, stored: dict[str, Any]) -> None:
+    def check(self, directory: Path, stored: Mapping[str, Any]) -> None:
         """Raise ConfigError if something was given that a model was not made with.
 
         Args:
@@ -91,13 +95,10 @@ class Choices:
         return self.net if self.net is None or isinstance(self.net, AbstractNet) else self.net(image_shape)
 
 
-def _answering(directory: Path) -> TrainingConfig:
+def _answering(directory: Path, stored: Mapping[str, Any]) -> TrainingConfig:
     """Of a model's stored settings of training, what its answers depend on."""
-    stored = None
-    with suppress(StorageError):  # whoever loads the model tells of it
-        stored = (stored_config(directory) or {}).get("training")
     with damage_told(f"{directory} holds no model that can be read"):
-        return TrainingConfig(precision=stored.get("precision", "float32") if isinstance(stored, dict) else "float32")
+        return TrainingConfig(precision=stored["training"]["precision"])
 
 
 CHOSEN = ("sharing", "search", "training", "protect")

@@ -1,7 +1,7 @@
 """One task taken home: a file that answers without lasem, and a page of JSON beside it that says how to ask.
 
-The preprocessing is part of the network: it takes pixels divided by 255, in the model's size and channels; or a text's
-token ids.
+Standardisation is part of the network: it takes pixels divided by 255, in the model's size and channels; or a text's
+token ids. How an image file becomes these pixels is ``lasem.data.decode``'s affair, and stands on the page.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ import torch
 from lasem.errors import ConfigError, StorageError, check_choice
 from lasem.files import write_file
 from lasem.learner.model_files import to_bytes
+from lasem.learner.operations import MEANINGS, Operation, operations
 from lasem.learner.plain_network import PlainNetwork
 from lasem.nets import AbstractNet
 
@@ -29,7 +31,14 @@ SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".s
 
 
 def export(
-    network: PlainNetwork, net: AbstractNet, name: str, classes: tuple[str, ...], format: Format, out: Path
+    network: PlainNetwork,
+    net: AbstractNet,
+    name: str,
+    classes: tuple[str, ...],
+    format: Format,
+    out: str | Path,
+    *,
+    model: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write a task's network and, beside it, what its inputs and outputs are.
 
@@ -39,19 +48,26 @@ def export(
         name: the task's.
         classes: their names, in the order of the logits.
         format: ``onnx`` runs in onnxruntime; ``torch`` is a ``torch.export`` program, read by ``torch.export.load``;
-            ``safetensors`` are the plain weights, whose layers the page beside them describes.
-        out: the file, or a folder that gets NAME with the format's ending.
+            ``safetensors`` are the plain weights, and the page beside them says what is computed with them.
+        out: the file; or a folder, made if it is not there, that gets NAME with the format's ending: what ends in a
+            slash, is a folder already, or has no ending.
+        model: the model's folder, into which nothing is exported.
 
     Returns:
-        The file and the page.
+        The file and the page. An earlier export of the same task is replaced.
 
     Raises:
-        ConfigError: if there is no such format, or a library that it needs.
-        StorageError: if it cannot be written, or the network has an operation that the format has not.
+        ConfigError: if there is no such format, a library that it needs, or plain weights would not be enough.
+        StorageError: if the place is in the model's folder or another file's, if it cannot be written, or if the
+            network has an operation that the format has not.
     """
     check_choice("format", format, get_args(Format))
-    file = out / f"{name}{SUFFIXES[format]}" if out.is_dir() else out
+    file = _file(str(out), f"{name}{SUFFIXES[format]}")
     beside = file.with_name(f"{file.name}.json")
+    if model is not None and file.resolve().is_relative_to(model.resolve()):
+        raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
+    _check_free(file, beside, name)
+    computed = operations(net) if format == "safetensors" else None
     data = {"onnx": _onnx, "torch": _program, "safetensors": _weights}[format](network.eval())
     page = {
         "task": name,
@@ -60,29 +76,77 @@ def export(
         "classes": list(classes),
         "input": _input(net),
         "output": {"name": "logits", "dtype": "float32", "shape": ["N", len(classes)], "means": "softmax: probability"},
-        **({"layers": _layers(net)} if format == "safetensors" else {}),
+        **({} if computed is None else _described(net, computed)),
     }
-    write_file(file, data)
     write_file(beside, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_file(file, data)  # last: what a kill leaves behind is known by its page
     return file, beside
+
+
+def _file(out: str, file_name: str) -> Path:
+    """Where the file belongs."""
+    place = Path(out)
+    is_folder = out.endswith(("/", os.sep)) or place.is_dir() or not (place.suffix or place.is_file())
+    return place / file_name if is_folder else place
+
+
+def _check_free(file: Path, beside: Path, name: str) -> None:
+    """Raise StorageError if there is anything that is no export of the task."""
+    there = next((path for path in (file, beside) if path.exists() or path.is_symlink()), None)
+    if there is None:
+        return
+    held = None
+    with suppress(OSError, ValueError, RecursionError):  # whatever else it is, it is no page of ours
+        held = json.loads(beside.read_bytes())
+    held = held.get("task") if isinstance(held, dict) and held.get("file") == file.name else None
+    if held != name:
+        what = "is no export of a task" if held is None else f"belongs to the export of task '{held}'"
+        raise StorageError(
+            f"Expected a place for the export of task '{name}'; {there} is there already and {what}. Give "
+            f"another place (--out), or remove that file."
+        )
 
 
 def _input(net: AbstractNet) -> dict[str, Any]:
     channels, height, width = net.image_shape
+    found = {"name": "images", "dtype": "float32", "shape": ["N", channels, height, width]}
     if net.vocabulary is not None:
-        return {
-            "name": "images",
-            "dtype": "float32",
-            "shape": ["N", channels, height, width],
-            "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 behind a text's last token",
-        }
+        return {**found, "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 behind a text's last token"}
     return {
-        "name": "images",
-        "dtype": "float32",
-        "shape": ["N", channels, height, width],
+        **found,
         "channels": {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, channels),
         "pixels": "0 to 255, divided by 255; the network standardises them itself",
-        "resize": "bilinear, to height and width, whatever the sides were",
+        "preprocessing": _preprocessing(channels, height, width) if channels in (1, 3) else [],
+    }
+
+
+def _preprocessing(channels: int, height: int, width: int) -> list[str]:
+    """What ``lasem.data.decode`` does with a file, one step after another; every step's result has 8 bits."""
+    colour = (
+        "to grey: (19595 red + 38470 green + 7471 blue + 32768) >> 16 (Pillow's convert('L')); grey stays as it is"
+        if channels == 1
+        else "to red, green, blue (Pillow's convert('RGB')); grey is taken three times"
+    )
+    return [
+        "decode the file's first image, colours as they are stored: colour profiles are not applied",
+        "16-bit grey: value >> 8, the upper 8 bits",
+        "transparency, if any pixel has it: over white, value * alpha + 255 * (1 - alpha) (Pillow's alpha_composite)",
+        colour,
+        "turn it upright as its EXIF orientation says (Pillow's ImageOps.exif_transpose)",
+        f"if it is not {height} x {width}, resize to that height and width, whatever its proportions: "
+        f"Pillow's resize(({width}, {height}), BILINEAR). That is bilinear with antialiasing, a filter widened by the "
+        f"reduction; torch's interpolate(mode='bilinear', antialias=True), rounded, differs by 1 of 255 at most",
+        "divide by 255; height before width, channels first",
+    ]
+
+
+def _described(net: AbstractNet, computed: list[Operation]) -> dict[str, Any]:
+    """What is computed with plain weights, and the layers that it belongs to."""
+    used = {operation["operation"] for operation in computed}
+    return {
+        "computes": computed,
+        "operations": {name: meaning for name, meaning in MEANINGS.items() if name in used},
+        "layers": _layers(net),
     }
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final, overload
+
+import torch
 
 from lasem.data import Task
 from lasem.data.cut import TEST
 from lasem.data.decode import Channels
+from lasem.data.images import in_chunks
 from lasem.data.sources import Source, task_from
 from lasem.data.task import check_task_name
-from lasem.errors import StorageError, TaskError, check_range
+from lasem.errors import ConfigError, StorageError, TaskError, check_range
 from lasem.learner import export as exporting
+from lasem.learner.abstract import check_new, check_texts
 from lasem.learner.answers import Evaluation, Prediction, Skip, evaluated, predicted, side_of
 from lasem.learner.choices import CHOSEN, Choices, called, plain_choice
 from lasem.learner.claim import claimed, sweep
@@ -91,7 +97,7 @@ class GrowingModel:
     def learn(
         self,
         name: str,
-        train: Place | Source,
+        train: Place | Source | Task,
         *,
         valid: Place | Source | None = None,
         test: Place | Source | None = None,
@@ -105,7 +111,8 @@ class GrowingModel:
         Args:
             name: of the task.
             train: an image folder ``CLASS/*.png``, or a parquet file or folder in the Hugging Face layout; its own
-                splits are used where the next two are not given.
+                splits are used where the next two are not given. Or a task in memory, with its own three splits, which
+                is learned under ``name``: for tensors, other image shapes and texts.
             valid: images to stop and choose by; a share of ``train`` if there are none.
             test: images that only measure.
             restart: if the task is unfinished, throw away what was learned of it and begin anew.
@@ -116,17 +123,20 @@ class GrowingModel:
         Raises:
             TaskError: if a task of that name was learned already.
             DataError: if the images are not there or not what they must be.
+            ShapeError: if a task in memory has images of another shape than the model takes.
             ConfigError: if what is given is not what the model was made with.
             StorageError: if the folder cannot be used, is held by another process, or holds an unfinished task that
                 was begun with something else.
             TrainingError: if training cannot go on.
         """
         check_task_name(name)
-        sources = _source(train), _source(valid), _source(test)
+        if isinstance(train, Task) and (valid is not None or test is not None):
+            raise ConfigError("A task in memory has its own splits; leave valid and test out.")
+        make = partial(self._task, name=name, train=train, valid=_source(valid), test=_source(test))
         early: Task | None = None
         if not self.directory.exists():
-            early = self._task(None, name, sources)  # what is wrong with the images is told before a folder is made
-            self._choices.fresh(early.image_shape)
+            early = make(None)  # what is wrong with the images is told before a folder is made
+            _check_fits(early, self._choices.fresh(early.image_shape))
         self.settings()  # nothing is touched in a folder that holds something else
         with claimed(self.directory, wait):
             unfinished = Unfinished(self.directory)
@@ -139,10 +149,13 @@ class GrowingModel:
             if learner is not None:
                 _check_new_name(name, learner.task_names)
                 early = None
-            task = early or self._task(learner, name, sources)
+            task = early or make(learner)
+            learner = learner or self._choices.fresh(task.image_shape)
+            _check_fits(task, learner)
+            _tell_if_dark(task, tell)
             if restart:
                 unfinished.remove()
-            self._learn(learner or self._choices.fresh(task.image_shape), task, unfinished, on_epoch, tell)
+            self._learn(learner, task, unfinished, on_epoch, tell)
             return self._overview_of(name)
 
     def predict(
@@ -211,11 +224,16 @@ class GrowingModel:
             unfinished.remove()
 
     def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, Path]:
-        """Write one task as a plain network; see ``lasem.learner.export``."""
+        """Write one task as a plain network; see ``lasem.learner.export``.
+
+        Raises:
+            TaskError: if the task was not learned.
+            StorageError: also if ``out`` is in the model's own folder, or a file that is no export of the task.
+        """
         learner = self._reader(name)
         with self._computing():
             network = learner.plain(name)
-        return exporting.export(network, learner.net, name, learner.classes(name), format, Path(out))
+        return exporting.export(network, learner.net, name, learner.classes(name), format, out, model=self.directory)
 
     def settings(self) -> dict[str, Any] | None:
         """What the model was made with (``SETTINGS``), as plain values; None if there is none.
@@ -224,11 +242,7 @@ class GrowingModel:
             StorageError: if the folder holds something else, or a damaged model.
         """
         config = stored_config(self.directory)
-        if config is None:
-            return None
-        if "method" in config:
-            raise StorageError(f"{self.directory} holds a baseline's model, which cannot be used so.")
-        return _settings_in(config)
+        return None if config is None else self._settings_in(config)
 
     def _learn(
         self,
@@ -257,12 +271,28 @@ class GrowingModel:
         learner.save(self.directory)
         unfinished.remove()
 
-    def _task(self, learner: Learner | None, name: str, sources: tuple[Source, Source | None, Source | None]) -> Task:
-        train, valid, test = sources
+    def _task(
+        self,
+        learner: Learner | None,
+        *,
+        name: str,
+        train: Place | Source | Task,
+        valid: Source | None,
+        test: Source | None,
+    ) -> Task:
+        asked, seed = self._choices, self._choices.seed or 0
+        if isinstance(train, Task):
+            channels, size, _ = train.image_shape
+            if asked.image_size not in (None, size) or asked.channels not in (None, channels):
+                raise ConfigError(
+                    f"A task in memory is taken as it is; its images are of shape {train.image_shape} (channels, "
+                    f"height, width). Leave image_size and channels out."
+                )
+            return replace(train, name=name)
+        train = _source(train)
         if learner is not None:
             (channels, size), seed = side_of(learner.net), learner.seed
         else:
-            asked, seed = self._choices, self._choices.seed or 0
             if asked.image_size is not None and asked.channels is not None:
                 size, channels = asked.image_size, asked.channels
             else:
@@ -276,13 +306,13 @@ class GrowingModel:
         if stored is None:
             return None
         self._choices.check(self.directory, stored)
-        return self._choices.load(self.directory, to_learn=True)
+        return self._choices.load(self.directory, stored, to_learn=True)
 
     def _reader(self, name: str | None = None) -> Learner:
         """The model as it is, to be asked; of a task that is named, all is read now."""
 
-        def read(_: dict[str, Any]) -> Learner:
-            learner = self._choices.load(self.directory, to_learn=False)
+        def read(config: dict[str, Any]) -> Learner:
+            learner = self._choices.load(self.directory, self._settings_in(config), to_learn=False)
             if name is not None:
                 learner.read(name)
             return learner
@@ -327,7 +357,7 @@ class GrowingModel:
             directory=str(self.directory),
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
-            settings=_settings_in(config),
+            settings=self._settings_in(config),
             tasks=tasks,
             keeps=learner.protect.keeps,
             num_shared_parameters=learner.num_shared_parameters(),
@@ -345,6 +375,11 @@ class GrowingModel:
             return TaskOverview.of(description_of(self.directory, entry), int(entry["num_parameters"]), keeps=True)
 
         return undisturbed(self.directory, read)
+
+    def _settings_in(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        if "method" in config:
+            raise StorageError(f"{self.directory} holds a baseline's model, which cannot be used so.")
+        return _settings_in(config)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -370,12 +405,35 @@ def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
     return {part: given[part] for part in SETTINGS}
 
 
+_DARK = 2**12 >> 8
+
+
 @overload
 def _source(path: Place | Source) -> Source: ...
 @overload
 def _source(path: Place | Source | None) -> Source | None: ...
 def _source(path: Place | Source | None) -> Source | None:
     return Source(path=str(path)) if isinstance(path, str | Path) else path
+
+
+def _check_fits(task: Task, learner: Learner) -> None:
+    """Raise ShapeError or DataError if the network does not take the images: said before the task is begun."""
+    check_new(task, learner.task_names, learner.net.image_shape)
+    parts = {"train": task.train, "valid": task.valid, "test": task.test}
+    check_texts(learner.net.vocabulary, {f"texts (task '{task.name}', split '{p}')": s for p, s in parts.items()})
+
+
+def _tell_if_dark(task: Task, tell: Callable[[str], None]) -> None:
+    """Of 16-bit grey images the upper 8 bits are kept: of 12-bit ones in 16 bits, as X-rays often are, only 4."""
+    images = task.train.images
+    if images.take(torch.tensor([0])).dtype != torch.uint8 or float(task.train.mean.max()) * 255 >= _DARK:
+        return
+    most = max(int(chunk.max()) for chunk in in_chunks(images))
+    if most < _DARK:
+        tell(
+            f"The brightest pixel of all training images of '{task.name}' is {most} of 255. Of 16-bit grey images only "
+            f"the upper 8 bits are kept: if they hold fewer bits than 16 (below {256 * _DARK}), scale them up first."
+        )
 
 
 def _check_idle(unfinished: Unfinished, directory: Path, name: str) -> None:

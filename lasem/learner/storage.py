@@ -335,7 +335,8 @@ def stored_choice(known: Mapping[str, type[Any]], entry: Mapping[str, Any], what
     name = entry["name"]
     if name not in known:
         raise StorageError(
-            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load."
+            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load (in "
+            f"Python; the command line cannot know it)."
         )
     return from_plain(known[name], _without_name(entry), what)
 

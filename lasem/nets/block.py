@@ -132,7 +132,7 @@ class ConvBlock(AbstractBlock):
         weight, bias = weights["weight"], weights.get("bias")
         if self.stride == 1 and self.kernel % 2 == 1:
             return F.conv2d(x, weight, bias, padding=self.kernel // 2)
-        return F.conv2d(F.pad(x, self._same_padding(x)), weight, bias, stride=self.stride)
+        return F.conv2d(F.pad(x, self.same_padding(*x.shape[-2:])), weight, bias, stride=self.stride)
 
     def reduce(self, x: Tensor) -> Tensor:
         """Divide each side by the pool, up."""
@@ -143,10 +143,10 @@ class ConvBlock(AbstractBlock):
         """Side of the output for a side of the input."""
         return math.ceil(math.ceil(size / self.stride) / self.pool)
 
-    def _same_padding(self, x: Tensor) -> list[int]:
+    def same_padding(self, height: int, width: int) -> list[int]:
         """Zeros at left, right, top, bottom that make the output ``ceil(size / stride)``, the odd one at the end."""
         padding = []
-        for size in (x.shape[-1], x.shape[-2]):
+        for size in (width, height):
             total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
             padding += [total // 2, total - total // 2]
         return padding

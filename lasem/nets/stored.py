@@ -38,7 +38,8 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
         names = ", ".join(str(block["name"]) for block in description["blocks"])
         raise StorageError(
             f"The model's network was cut from a module (blocks: {names}), whose code is not saved. Pass "
-            f"net=lasem.nets.cut(module, ...) as it was then."
+            f"net=lasem.nets.cut(module, ...) as it was then, in Python: lasem.GrowingModel(folder, net=...) or "
+            f"lasem.Learner.load(folder, net=...); the command line cannot know the module."
         )
     if kind == "resnet":
         return from_plain(ResNet, settings, "net")

@@ -4,7 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -48,7 +48,49 @@ def test_a_palette_with_transparency_in_bytes_is_converted_without_a_warning() -
     image = Image.new("P", (3, 2))
     image.putpalette([10, 20, 30, 40, 50, 60])
     decoded = decode(encoded(image, transparency=b"\x80\xff"), "here", channels=3)
-    assert decoded[:, 0, 0].tolist() == [10, 20, 30]
+    assert decoded[:, 0, 0].tolist() == [132, 137, 142]  # half of it, and half of white
+    assert decode(encoded(image), "here", channels=3)[:, 0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_transparent_lies_over_white(channels: Literal[1, 3], kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    pixels[0, 0] = 9, 9, 9, 0
+    if channels == 1:
+        pixels[..., 1:3] = pixels[..., :1]
+    image = Image.fromarray(pixels)
+    alpha = pixels[..., 3:] / 255
+    expected = pixels[..., :channels] * alpha + 255 * (1 - alpha)
+    found = [
+        decode(
+            encoded(image, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})),
+            "here",
+            channels=channels,
+        )
+    ]
+    if channels == 1 and kind == "PNG":
+        found.append(decode(encoded(image.convert("LA"), kind), "here", channels=1))
+    for decoded in found:
+        assert np.abs(decoded.permute(1, 2, 0).numpy() - expected).max() <= 0.5
+        assert (decoded[:, 0, 0] == 255).all()
+
+
+@pytest.mark.parametrize(("mode", "hole"), [("1", 0), ("L", 7), ("RGB", (7, 8, 9)), ("P", 1)])
+def test_a_colour_that_a_file_calls_transparent_is_white(mode: str, hole: Any) -> None:
+    image = Image.new(mode, (3, 2), hole)
+    if mode == "P":
+        image.putpalette([10, 20, 30, 40, 50, 60])
+    assert decode(encoded(image, transparency=hole), "here", channels=3)[:, 0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_opaque_keeps_its_bits(mode: str, channels: Literal[1, 3]) -> None:
+    image = Image.fromarray(random_images(1, (3, 9, 8))[0].permute(1, 2, 0).numpy()).convert(mode)
+    plain = np.asarray(image.convert("RGBA").convert("L" if channels == 1 else "RGB")).reshape(9, 8, channels)
+    kind = "TIFF" if mode == "PA" else "PNG"
+    assert np.array_equal(decode(encoded(image, kind), "here", channels=channels).permute(1, 2, 0).numpy(), plain)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])

@@ -80,6 +80,24 @@ def test_hidden_files_and_other_files_are_passed_over_and_links_followed(tmp_pat
     assert_same_task(read(tmp_path / "data").open(0)[0], before)
 
 
+def test_images_may_lie_deeper_than_their_class(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "flat", CLASSES[:2], 6)
+    write_class_folders(tmp_path / "deep", CLASSES[:2], 6)
+    for number in range(4, 6):  # behind the others also as paths
+        for name in CLASSES[:2]:
+            below = tmp_path / "deep" / name / "more" / "still more"
+            below.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "deep" / name / f"00{number}.png").rename(below / f"00{number}.png")
+    (tmp_path / "deep" / "ant" / ".thumbnails").mkdir()
+    (tmp_path / "deep" / "ant" / ".thumbnails" / "000.png").write_text("no image")
+    for first, second in zip(read(tmp_path / "flat").open(0), read(tmp_path / "deep").open(0), strict=True):
+        assert first.classes == second.classes
+        assert torch.equal(all_pixels(first.train), all_pixels(second.train))
+    (tmp_path / "deep" / "ant" / "more").rename(tmp_path / "deep" / "ant" / "test")
+    with pytest.raises(DataError, match=r"split there, 'test'\. Put splits above the classes: test/ant/"):
+        read(tmp_path / "deep").open(0)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     write_class_folders(tmp_path, ["bus", "test", "train"], 6)
     assert sorted(read(tmp_path, classes_per_task=3).open(0)[0].classes) == ["bus", "test", "train"]

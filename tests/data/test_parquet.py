@@ -98,9 +98,9 @@ LARGER = png(random_images(1, (3, 7, 6))[0])
 @pytest.mark.parametrize(
     ("table", "more", "message"),
     [
-        (rows(TWO, GOOD), {"label_column": "lable"}, r"'lable' .*columns are image, label\. .*Did you mean 'label'"),
+        (rows(TWO, GOOD), {"label_column": "lable"}, r"label\. .* --label-column.*Did you mean 'label'"),
         (rows(TWO, GOOD), {"image_column": "img"}, "column 'img' in"),
-        (rows(TWO, TWO), {}, "Expected encoded images in column 'image' .*it is of type int64"),
+        (rows(TWO, TWO), {}, "Expected encoded images in column 'image' .*it is of type int64.* --image-column"),
         (rows([0.5] * 8, GOOD), {}, r"integers or strings.*column 'label' of .*row 0 holds 0\.5"),
         (rows([0, 1, None, 1] * 2, GOOD), {}, "row 2 holds None"),
         (rows(TWO, [*GOOD[:5], b"no image", *GOOD[6:]]), {}, r"x\.parquet, row 5, column 'image' cannot: "),
@@ -131,6 +131,15 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(DataError, match=r"x\.parquet"):
             read(file).open(0)
+
+
+def test_a_file_of_another_kind_is_told_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,label\n")
+    with pytest.raises(DataError, match=r"CLASS/\*\.png\), or a parquet file .*t\.csv is neither\.$"):
+        read(tmp_path / "t.csv").open(0)
+    (tmp_path / "half").write_bytes(b"PAR1 and no end")
+    with pytest.raises(DataError, match=r"half cannot be read: .*Download it again"):
+        read(tmp_path / "half").open(0)
 
 
 def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:

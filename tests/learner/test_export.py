@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lasem.errors import ConfigError
+from lasem.data.decode import decode
+from lasem.errors import ConfigError, StorageError
 from lasem.learner import Learner
 from lasem.learner.export import export
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net, ResNet, cut
 from lasem.search import Fixed
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig
 
-from .fixture import GREY, SHARINGS, tiny_net, tiny_task
+from .fixture import GREY, SHARINGS, files_in, tiny_net, tiny_task
 
 QUICK = TrainingConfig(epochs=1, batch_size=5, learning_rate=0.01)
 IMAGES = torch.rand(7, *GREY, generator=torch.Generator().manual_seed(0))
@@ -59,25 +63,111 @@ def test_a_torch_program_answers_for_any_number_of_images(tmp_path: Path) -> Non
     assert page["input"]["shape"] == ["N", *GREY]
 
 
-def answered_by_page(page: dict[str, Any], weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """What somebody would write who has the page and the weights, and knows torch."""
-    x = (x - weights["mean"][:, None, None]) / weights["std"][:, None, None]
-    *layers, head = page["layers"]
-    for i, layer in enumerate(layers):
-        weight, bias = weights[f"layer.{i}.weight"], weights[f"layer.{i}.bias"]
-        if layer["kind"] == "ConvBlock":
-            size = x.shape[-1]
-            total = max((-(-size // layer["stride"]) - 1) * layer["stride"] + layer["kernel"] - size, 0)
-            x = F.pad(x, (total // 2, total - total // 2) * 2)
-            x = F.relu(F.conv2d(x, weight, bias, stride=layer["stride"]))
-            x = F.max_pool2d(x, layer["pool"], ceil_mode=True)
-        else:
-            x = F.relu(F.linear(x.flatten(1), weight, bias))
-    x = x.flatten(1)
-    for i in range(len(head["hidden"]) + 1):
-        x = F.linear(x, weights[f"head.weight.{i}"], weights[f"head.bias.{i}"])
-        x = F.relu(x) if i < len(head["hidden"]) else x
+def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What somebody would write who has read ``operations`` on the page, and knows torch."""
+    kept = x
+    for step in page["computes"]:
+        if "weight" in step:
+            weight, bias = weights[step["weight"]], weights[step["bias"]]
+        match step["operation"]:
+            case "standardise":
+                x = (x - weights[step["mean"]][:, None, None]) / weights[step["std"]][:, None, None]
+            case "conv2d":
+                x = F.conv2d(F.pad(x, step["padding"]), weight, bias, stride=step["stride"])
+            case "relu":
+                x = x.clamp(min=0)
+            case "max_pool2d":
+                x = F.max_pool2d(x, step["window"], ceil_mode=step["ceil_mode"])
+            case "keep":
+                kept = x
+            case "add":
+                x = x + torch.cat([kept, torch.zeros(len(x), step["channels_of_zeros"], *x.shape[2:])], dim=1)
+            case "flatten":
+                x = x.flatten(1)
+            case "linear":
+                x = x @ weight.T + bias
+            case other:
+                raise AssertionError(other)
+        assert step["operation"] in page["operations"]
     return x
+
+
+STRIDED = Net(
+    image_shape=GREY, channels=(2, 3), kernels=(2, 5), pools=(1, 2), strides=(2, 1), linear=(4,), hidden=(3, 5)
+)
+RESIDUAL = ResNet(image_shape=GREY, channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
+
+
+@pytest.mark.parametrize("net", [STRIDED, RESIDUAL], ids=["plain", "residual"])
+def test_the_page_says_all_that_is_computed(net: AbstractNet, tmp_path: Path) -> None:
+    learner = Learner(net, search=Fixed("none"), training=QUICK)
+    learner.learn(tiny_task("a", 3))
+    file, beside = export(learner.plain("a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
+    found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
+    torch.testing.assert_close(found, learner.logits("a", IMAGES), rtol=0, atol=1e-5)
+
+
+def test_code_is_not_written_as_plain_weights(tmp_path: Path) -> None:
+    net = cut(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GELU()), image_shape=GREY)
+    learner = Learner(net, search=Fixed("none"), training=QUICK)
+    learner.learn(tiny_task("a"))
+    with pytest.raises(ConfigError, match=r"got CutBlock.*Use the format onnx or torch"):
+        export(learner.plain("a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
+    assert not list(tmp_path.iterdir())
+    file, _ = export(learner.plain("a"), net, "a", learner.classes("a"), "torch", tmp_path)
+    torch.testing.assert_close(torch.export.load(file).module()(IMAGES), learner.logits("a", IMAGES), rtol=0, atol=1e-4)
+
+
+def test_the_page_says_how_files_become_pixels(tmp_path: Path) -> None:
+    """By Pillow alone, one step of the page after another."""
+    generator = np.random.default_rng(0)
+    wild = generator.integers(0, 256, (31, 23, 4), dtype=np.uint8)
+    wild[8:20, 5:15] = wild[0, 0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(wild).save(tmp_path / "alpha.png")
+    Image.fromarray(wild[..., :3].copy()).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(generator.integers(0, 2**16, (9, 12), dtype=np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(wild[..., :3].copy()).convert("P").save(tmp_path / "palette.gif")
+    for channels in (1, 3):
+        for path in tmp_path.iterdir():
+            image: Image.Image = Image.open(io.BytesIO(path.read_bytes()))
+            if image.mode.startswith("I"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if path.stem == "alpha":
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            if image.mode == "P":
+                image = image.convert("RGB")
+            image = ImageOps.exif_transpose(image.convert("L" if channels == 1 else "RGB"))
+            whole = torch.from_numpy(np.array(image).reshape(image.height, image.width, channels)).permute(2, 0, 1)
+            pixels = np.array(image.resize((7, 7), Image.Resampling.BILINEAR)).reshape(7, 7, channels)
+            found = decode(path, path.name, channels=1 if channels == 1 else 3, size=7)
+            assert np.array_equal(found.permute(1, 2, 0).numpy(), pixels), path
+            by_torch = F.interpolate(whole[None].float(), (7, 7), mode="bilinear", antialias=True)[0].round()
+            assert (by_torch - found).abs().max() <= 1
+
+
+def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
+    learner = learned(SHARINGS[0])
+
+    def write(name: str, out: str | Path, model: Path | None = None) -> Path:
+        return export(learner.plain(name), learner.net, name, learner.classes(name), "safetensors", out, model=model)[0]
+
+    for out in (f"{tmp_path}/new.1/", tmp_path / "plain", str(tmp_path / "new.1")):
+        assert write("a", out) == Path(out) / "a.safetensors"
+        assert write("b", out) == Path(out) / "b.safetensors"
+    file = write("a", tmp_path / "deep" / "net.bin")
+    before = files_in(tmp_path)
+    with pytest.raises(StorageError, match=r"net\.bin is there already and belongs to the export of task 'a'.*--out"):
+        write("b", file)
+    with pytest.raises(StorageError, match=r"outside of the model's own folder"):
+        write("a", tmp_path / "deep", model=tmp_path / "plain" / ".." / "deep")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"config\.json is there already and is no export"):
+        write("a", tmp_path / "config.json")
+    (tmp_path / "config.json").unlink()
+    assert write("a", file) == file  # again
+    assert files_in(tmp_path) == before
 
 
 def test_plain_weights_and_the_page_are_enough(tmp_path: Path) -> None:
@@ -85,7 +175,7 @@ def test_plain_weights_and_the_page_are_enough(tmp_path: Path) -> None:
     file, beside = export(
         learner.plain("b"), learner.net, "b", learner.classes("b"), "safetensors", tmp_path / "net.safetensors"
     )
-    found = answered_by_page(json.loads(beside.read_text()), load_file(file), IMAGES)
+    found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
     torch.testing.assert_close(found, learner.logits("b", IMAGES), rtol=0, atol=1e-4)
 
 

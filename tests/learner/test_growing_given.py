@@ -1,0 +1,110 @@
+"""A growing model of what only Python can give it: a network that is code, tasks that are in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lasem.cli import main
+from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
+from lasem.learner import Branch, GrowingModel, Learner
+from lasem.nets import CutNet, ImageShape, cut
+from lasem.records import EpochRecord, TimingRecord
+from lasem.search import Fixed
+from lasem.training import TrainingConfig
+
+from .fixture import files_in, tiny_net, tiny_task
+from .images import model_files, small_model, write_digits
+
+QUICK = TrainingConfig(epochs=2, batch_size=5)
+
+
+def interrupted(record: EpochRecord, timing: TimingRecord) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_function_that_cuts_a_module_is_asked_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_digits(tmp_path / "images", (0, 1), count=4)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.ReLU())
+
+    def cut_for(shape: ImageShape) -> CutNet:
+        return cut(module, image_shape=shape)
+
+    def model(net: Any = cut_for) -> GrowingModel:
+        return GrowingModel(tmp_path / "model", net=net, search=Fixed("all"), training=QUICK)
+
+    grown = model()
+    for name in ("a", "b"):
+        grown.learn(name, images)
+    for again in (grown, model(), model(cut_for((1, 8, 8)))):
+        assert [task.name for task in again.show().tasks] == ["a", "b"]
+        assert len(list(again.predict("a", [images]))) == 8
+        assert again.evaluate("b", images).num_images == 8
+    with pytest.raises(ConfigError, match=r"got CutBlock.*onnx or torch"):
+        grown.export("a", "safetensors", tmp_path / "taken")
+    with pytest.raises(StorageError, match="another network"):
+        model(lambda shape: cut(module[:2], image_shape=shape)).show()
+    capsys.readouterr()
+    assert main(["show", str(tmp_path / "model")]) == 2
+    assert "in Python: lasem.GrowingModel(folder, net=...)" in capsys.readouterr().err
+
+
+def test_a_task_in_memory_is_learned_as_by_a_learner(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"net": tiny_net(shape=(2, 6, 4)), "search": Fixed("TS"), "training": QUICK, "seed": 3}
+    first, second = (tiny_task(name, shape=(2, 6, 4), seed=seed) for seed, name in enumerate(("a", "b")))
+    learner = Learner(**given, protect=Branch())
+    model = GrowingModel(tmp_path / "model", **given)
+    for task in (first, second):
+        learner.learn(task)
+        assert model.learn(task.name, task).classes == task.classes
+    images = torch.rand(3, 2, 6, 4)
+    for name in ("a", "b"):
+        assert torch.equal(Learner.load(tmp_path / "model").logits(name, images), learner.logits(name, images))
+    before = files_in(tmp_path)
+    for call, error, told in (
+        (lambda: model.learn("a", first), TaskError, "learned already"),
+        (lambda: model.learn("c", tiny_task()), ShapeError, r"this network takes \(2, 6, 4\)"),
+        (lambda: model.learn("c", first, test=tmp_path), ConfigError, "its own splits"),
+        (lambda: GrowingModel(tmp_path / "new", image_size=8).learn("c", first), ConfigError, "taken as it is"),
+        (lambda: GrowingModel(tmp_path / "new", net=tiny_net()).learn("c", first), ShapeError, "takes"),
+        (lambda: list(model.predict("a", [tmp_path])), ConfigError, "Learner.load"),
+    ):
+        with pytest.raises(error, match=told):
+            call()
+    assert files_in(tmp_path) == before
+
+
+def test_an_interrupted_task_in_memory_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    task = tiny_task("a", num_train=12)
+    models = [small_model(tmp_path / name) for name in ("whole", "stopped")]
+    models[0].learn("named", task)
+    with pytest.raises(KeyboardInterrupt):
+        models[1].learn("named", task, on_epoch=interrupted)
+    with pytest.raises(StorageError, match="training images"):
+        models[1].learn("named", tiny_task("a", num_train=12, seed=1))
+    told: list[str] = []
+    models[1].learn("named", task, note=told.append)
+    assert told == ["Task 'named' was interrupted after epoch 1; going on."]
+    assert model_files(tmp_path / "whole") == model_files(tmp_path / "stopped")
+    assert Learner.load(tmp_path / "whole").task_names == ("named",)
+
+
+def test_12_bits_in_16_are_told_of(tmp_path: Path) -> None:
+    for name, most in (("twelve", 2**12), ("sixteen", 2**16)):
+        for number in range(4):
+            folder = tmp_path / name / f"class-{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, most, (8, 8), dtype=np.uint16)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    told: list[str] = []
+    for name in ("sixteen", "twelve"):
+        small_model(tmp_path / "model", training=QUICK).learn(name, tmp_path / name, note=told.append)
+    (note,) = told
+    assert "'twelve' is 15 of 255" in note
+    assert "below 4096" in note
