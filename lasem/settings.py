@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import get_annotations
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -21,8 +23,30 @@ _HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def to_plain(settings: Any) -> dict[str, Any]:
-    """The fields of a settings dataclass, tuples as lists; of tensors and arrays type, shape and checksum."""
-    return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)}
+    """The fields of a settings dataclass: tuples as lists, paths as text, of tensors type, shape and checksum.
+
+    Raises:
+        ConfigError: if it is no dataclass, or a field holds what no file of settings can.
+    """
+    return _fields(settings, _told)
+
+
+def check_plain(settings: Any) -> None:
+    """Raise the errors of ``to_plain``, and make no checksums: large tensors take their time."""
+    _fields(settings, lambda numbers: "")
+
+
+def full_name(thing: Any) -> str:
+    """Module and name of a class or function: what a file calls one that has no name of lasem's."""
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def to_named(value: Any, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Name and settings of an object; its full name, if another class has that name among those that are known."""
+    name = getattr(value, "name", None)
+    taken = isinstance(name, str) and known.get(name, type(value)) is not type(value)
+    called = {"name": full_name(type(value)) if taken else name}
+    return called | to_plain(value) | called
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -116,15 +140,50 @@ def kind(annotation: Any) -> str:
     return {int: "N", float: "NUMBER", bool: "{true,false}"}.get(annotation, "TEXT")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return _told(value) if hasattr(value, "dtype") and hasattr(value, "shape") else value
+def _fields(settings: Any, told: Callable[[Any], str]) -> dict[str, Any]:
+    cls = type(settings)
+    if not is_dataclass(cls) or ("__dataclass_fields__" not in vars(cls) and _has_more(cls)):
+        raise ConfigError(
+            f"Settings are kept by their fields, and {cls.__name__} is no dataclass. Make it a frozen dataclass: put "
+            f"@dataclass(frozen=True) above the class, and a field for each setting in place of __init__."
+        )
+    return {f.name: _plain(getattr(settings, f.name), f"{cls.__name__}.{f.name}", told) for f in fields(settings)}
+
+
+def _has_more(cls: type[Any]) -> bool:
+    """Whether a class whose parents are dataclasses has settings that they do not know."""
+    fields_added = [name for name, hint in get_annotations(cls).items() if "ClassVar" not in str(hint)]
+    return bool(fields_added) or "__init__" in vars(cls)
+
+
+def _plain(value: Any, where: str, told: Callable[[Any], str]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # of a choice that is an Enum the text alone
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v, where, told) for v in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
+        return {key: _plain(v, f"{where}[{key!r}]", told) for key, v in value.items()}
+    if hasattr(value, "dtype") and hasattr(value, "shape") and value.dtype != object:
+        return told(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": full_name(type(value)), **_fields(value, told)}
+    raise ConfigError(
+        f"{where} is of type {type(value).__name__}, which no file of settings can hold. Make it of text, numbers, "
+        f"true or false, paths, tensors, dataclasses of such fields, or tuples and dictionaries of these."
+    )
 
 
 def _told(numbers: Any) -> str:
     """A tensor or array, which no file of settings can hold, so that another one is seen to be another."""
-    array = np.ascontiguousarray(numbers.cpu() if hasattr(numbers, "cpu") else numbers)
+    array = np.ascontiguousarray(numbers.detach().cpu() if hasattr(numbers, "detach") else numbers)
     return f"{array.dtype} {array.shape}, sha256 {hashlib.sha256(array.data).hexdigest()}"
 
 

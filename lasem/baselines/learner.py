@@ -16,6 +16,7 @@ from lasem.learner import AbstractLearner, Images, find_device
 from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
 from lasem.nets import AbstractNet, Net
 from lasem.records import TaskRecord
+from lasem.settings import check_plain
 from lasem.training import (
     OnEpoch,
     TrainingConfig,
@@ -62,6 +63,7 @@ class BaselineLearner(AbstractLearner):
             )
         self.net, self.method, self.seed = net, method, seed
         self.training = training if training is not None else TrainingConfig(**method.training)
+        check_plain(method)
         method.check(net, self.training)
         self.device = find_device(device)
         check_precision(self.training.precision, self.device)

@@ -43,7 +43,7 @@ from lasem.learner.model_files import (
 from lasem.learner.storage import stored_choice, stored_config, stored_seed, undisturbed
 from lasem.learner.task_files import told_of
 from lasem.nets import Net
-from lasem.settings import from_plain, to_plain
+from lasem.settings import from_plain, to_named, to_plain
 from lasem.training import Named, TrainingConfig
 
 _FILE = re.compile(r"(shared|memory|weights)-[0-9a-f]{16}\.safetensors")
@@ -76,6 +76,8 @@ def save(
     Raises:
         StorageError: if the folder holds another model or other files, or cannot be written.
     """
+    from lasem.baselines import METHODS  # they import what is above them
+
     stored = stored_config(directory)
     descriptions = {task.name: _description(task) for task in tasks}
     sums = {name: checksum(text) for name, text in descriptions.items()}
@@ -97,7 +99,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "seed": seed,
         "net": to_plain(net),
-        "method": {"name": method.name, **to_plain(method)},
+        "method": to_named(method, METHODS),
         "training": to_plain(training),
         **parts,
         "tasks": entries,

@@ -86,7 +86,7 @@ def _model(found: argparse.Namespace, config: ExperimentConfig, *, fresh: bool) 
     """The model with what was typed; a new one with the defaults of everything else."""
     typed = {key.split(".")[0] for key, value in vars(found).items() if value is not None}
     chosen: dict[str, Any] = {
-        part: config.net.build if part == "net" else getattr(config, part)
+        part: config.build_net if part == "net" else getattr(config, part)
         for part in _PARTS
         if fresh or part in typed or (found.preset and part != "net")
     }

@@ -120,7 +120,7 @@ def _depth(given: dict[str, object]) -> int | None:
         return None
     config = ExperimentConfig.from_plain({part: given[part] for part in ("stream", "net") if part in given})
     task = next(iter(config.stream.open(0)))
-    return config.net.build(task.image_shape).depth
+    return config.build_net(task.image_shape).depth
 
 
 def _reproduce(

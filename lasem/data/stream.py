@@ -90,8 +90,8 @@ class _UnknownLengthError(DataError, TypeError):
 class AbstractReader(ABC):
     """Settings from which a stream can be opened. A subclass is a frozen dataclass, as in ``docs/extending.md``.
 
-    A run keeps the fields in its ``config.yaml`` and goes on only with the same ones: numbers, text, paths, dataclasses,
-    and tuples, lists and dictionaries of these, as they are; tensors and arrays by a checksum. Any other is refused.
+    A run keeps the fields in its ``config.yaml`` and goes on only with the same ones: numbers, text, paths and
+    dataclasses as they are, tensors and arrays by a checksum, and tuples, lists and dictionaries of all these.
     """
 
     name: ClassVar[str]

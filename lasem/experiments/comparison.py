@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from lasem.errors import ConfigError, StorageError, check_range, nearest
+from lasem.errors import ConfigError, check_range, nearest
 from lasem.experiments import environment, folder
-from lasem.experiments.config import READERS, ExperimentConfig, differences
+from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.cradle import AbstractCradle, Job
+from lasem.experiments.here import work_here
 from lasem.experiments.methods import LASEM, with_name
-from lasem.experiments.runner import check, read_config
+from lasem.experiments.runner import check, check_same
 from lasem.experiments.workers import Ended, Event, work
 from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
@@ -36,6 +37,13 @@ class Contestant:
     """What tables call it, and its runs' folders: letters, digits, '.', '_' and '-'."""
     config: ExperimentConfig
     """With all seeds of the comparison."""
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.label):
+            raise ConfigError(
+                f"A method's label must be of letters, digits, '.', '_' and '-', for it names folders; got "
+                f"'{self.label}'."
+            )
 
 
 class ComparisonObserver:
@@ -83,10 +91,6 @@ def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence
         settings = {"name": entry} if isinstance(entry, str) else _checked(entry)
         name = str(settings.pop("name"))
         label = str(settings.pop("label", name))
-        if not _LABEL.fullmatch(label):
-            raise ConfigError(
-                f"A method's label must be of letters, digits, '.', '_' and '-', for it names folders; got '{label}'."
-            )
         if label.lower() in (other.label.lower() for other in found):
             raise ConfigError(
                 f"The method '{label}' is there twice. Give one of the two another label in a methods file."
@@ -152,12 +156,13 @@ def compare(
 ) -> Compared:
     """Make the runs that are missing, resume those that were stopped, and draw the comparison.
 
-    Every run is an ordinary one, in ``directory/LABEL-SEED``. A run that fails does not stop the others.
+    Every run is an ordinary one, in ``directory/LABEL-SEED``. A run that fails does not stop the others. Runs of own
+    classes, networks and readers, which no other process can be told of, are made first, in this process.
 
     Args:
         methods: with the same stream and seeds.
         directory: the comparison's folder; runs that are there with the same settings are not made again.
-        num_workers: runs at a time, each in a process of its own.
+        num_workers: runs at a time, each in a process of its own; not of those that are made in this one.
         cradle: where these processes are started, closed at the end; on this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
@@ -205,10 +210,14 @@ def compare_all(
     told = []
     elsewhere = cradle is not None and cradle.elsewhere
     for methods, place in comparisons:
-        here = [replace(m, config=replace(m.config, device="cpu")) for m in methods] if elsewhere else methods
-        device = find_device(here[0].config.device)
-        told.append((methods, Path(place), environment.describe(device, command, _check(here))))
+        here = [_with_a_device_of_here(m) for m in methods] if elsewhere else methods
+        num_tasks = _check(here)
+        told.append(
+            (methods, Path(place), environment.describe(find_device(here[0].config.device), command, num_tasks))
+        )
     with ExitStack() as held:
+        if cradle is not None:
+            held.callback(cradle.close)
         jobs: list[Job] = []
         finished: list[str] = []
         for methods, path, about in told:
@@ -222,10 +231,15 @@ def compare_all(
             begin()
         observer.comparison_starts(root, [job.name for job in jobs], finished)
         failures: dict[str, Ended] = {}
-        for event in work(jobs, num_workers, cradle):
+
+        def tell(event: Event) -> None:
             if isinstance(event, Ended) and event.error is not None:
                 failures[event.name] = event
             observer.told(event)
+
+        work_here([job for job in jobs if job.config.own_parts], tell)  # first, for what is new fails most often
+        for event in work([job for job in jobs if not job.config.own_parts], num_workers, cradle):
+            tell(event)
         for _, path, _ in told:
             write_comparison(path)
     return Compared(root, failures, len(jobs))
@@ -250,21 +264,31 @@ def write_comparison(directory: Path) -> Path:
 
 def _check(methods: Sequence[Contestant]) -> int | None:
     """Meet every error that a run would meet at its start."""
-    first = methods[0].config
+    first, labels = methods[0].config, [method.label.lower() for method in methods]
     for method in methods:
-        if (method.config.stream, method.config.seeds) != (first.stream, first.seeds):
+        if labels.count(method.label.lower()) > 1:
+            raise ConfigError(f"The method '{method.label}' is there twice. Give one of the two another label.")
+        config = method.config
+        if config.seeds != first.seeds or not (config.stream is first.stream or _stream(config) == _stream(first)):
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
-        if type(method.config.stream) not in READERS.values():
-            raise ConfigError(
-                f"The runs of a comparison are made by processes of their own, which open the stream by its name "
-                f"({', '.join(READERS)}); got {type(method.config.stream).__name__}. Write the images to folders or "
-                f"parquet files, or call run for each method, which takes any reader."
-            )
+        if config.own_parts:
+            continue
         try:
-            ExperimentConfig.from_yaml(method.config.to_yaml())  # as its process will read it
+            ExperimentConfig.from_yaml(config.to_yaml())  # as its process will read it
         except ConfigError as error:
             raise ConfigError(f"{method.label}: {error}") from error
     return check([method.config for method in methods]).num_tasks
+
+
+def _stream(config: ExperimentConfig) -> dict[str, Any]:
+    """By its settings: tensors that a reader may hold do not compare."""
+    plain: dict[str, Any] = config.to_plain()["stream"]
+    return plain
+
+
+def _with_a_device_of_here(method: Contestant) -> Contestant:
+    """Runs that are made elsewhere need no device here."""
+    return method if method.config.own_parts else replace(method, config=replace(method.config, device="cpu"))
 
 
 def _jobs(methods: Sequence[Contestant], path: Path, command: Sequence[str]) -> tuple[list[Job], list[str]]:
@@ -286,13 +310,7 @@ def _state(place: Path, config: ExperimentConfig) -> str:
     if not (place / folder.CONFIG).exists():
         folder.check_free(place)
         return "new"
-    stored = ExperimentConfig.from_yaml(read_config(place), str(place / folder.CONFIG))
-    different = [f"{name} = {there} there, {here} here" for name, there, here in differences(stored, config)]
-    if different:
-        raise StorageError(
-            f"{place} holds a run with other settings: {'; '.join(different[:3])}"
-            f"{'; ...' if len(different) > 3 else ''}. Choose another folder or label, or delete that run."
-        )
+    check_same(config, place, "Choose another folder or label, or delete that run.")
     (seed,) = config.seeds
     if not (place / "report.html").exists() or not (place / "seeds" / str(seed) / "records.jsonl").exists():
         return "begun"

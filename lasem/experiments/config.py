@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lasem.baselines import METHODS, AbstractMethod
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
-from lasem.experiments.methods import METHOD_PARTS, resolve, with_name
+from lasem.experiments.methods import METHOD_PARTS, refuse_own, resolve, with_name
 from lasem.experiments.net_choice import AUTO, NetChoice
+from lasem.experiments.own import AnyNet, build_net, check_part, is_own, part_to_plain
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.learner import PROTECTIONS, AbstractProtection, Unprotected
-from lasem.nets import NETS
+from lasem.nets import NETS, AbstractNet, ImageShape
 from lasem.search import EM, SEARCHES, AbstractSelection
 from lasem.settings import first_missing, flat, from_plain, read_value, settings_of, to_plain, type_hints
 from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
@@ -23,7 +25,7 @@ from lasem.training import TrainingConfig
 
 _READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
-"""The streams that a file or a command line can name; in Python, ``run`` takes any AbstractReader."""
+"""The streams that a file or a command line can name; in Python, any AbstractReader can be passed."""
 
 PARTS: dict[str, dict[str, type[Any]]] = {
     "stream": READERS,
@@ -43,15 +45,17 @@ class ExperimentConfig:
     """A stream, the choices that make a learner, and the seeds. The objects are the settings.
 
     Raises:
-        ConfigError: if a setting is out of range, or one that the method does not use is not at its default.
+        ConfigError: if a part is not of its class or holds what no file of settings can, a setting is out of range, or
+            one that the method does not use is not at its default.
     """
 
     preset: str = "default"
     """Where the settings started from. The other fields alone say what is run."""
     stream: AbstractReader = field(default_factory=DigitsReader)
     """What is learned."""
-    net: NetChoice = field(default_factory=NetChoice)
-    """Which layers there are."""
+    net: AnyNet = field(default_factory=NetChoice)
+    """Which layers there are: a choice among the paper's networks, any network, or a function of the image shape
+    (channels, height, width) that gives one."""
     sharing: AbstractSharing = field(default_factory=HardSharing)
     """How shared knowledge becomes a layer's weights."""
     search: AbstractSelection = field(default_factory=EM)
@@ -79,6 +83,8 @@ class ExperimentConfig:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
         check_range("threads", self.threads, least=0)
+        for part in (*parts_used(False), *parts_used(self.method is not None)):
+            check_part(part, getattr(self, part))
         if self.method is not None:
             self._check_used(self.method)
 
@@ -99,14 +105,32 @@ class ExperimentConfig:
         """The parts of the settings that the run uses: no sharing, search and protection for a baseline."""
         return parts_used(self.method is not None)
 
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """The parts that are of a person's own class, or networks: no file can bring them back."""
+        named = (part for part in self.parts if part in PARTS)
+        return tuple(part for part in named if is_own(getattr(self, part), PARTS[part]))
+
+    def build_net(self, image_shape: ImageShape) -> AbstractNet:
+        """The network for images of (channels, height, width).
+
+        Raises:
+            ConfigError: if the function that was given as ``net`` gives something else.
+        """
+        return build_net(self.net, image_shape)
+
     def to_plain(self) -> dict[str, Any]:
-        """Every setting as YAML and JSON can hold it; ``from_plain`` gives back an equal object."""
-        named = {part: _named(getattr(self, part)) for part in self.parts if part != "training"}
-        unused = self.method.unused if self.method is not None else ()
+        """Every setting as YAML and JSON can hold it; ``from_plain`` gives back an equal object, own classes apart.
+
+        Raises:
+            ConfigError: if a network's description or a field holds what no file can.
+        """
+        plain = {part: part_to_plain(part, getattr(self, part), PARTS.get(part, {})) for part in self.parts}
+        for unused in self.method.unused if self.method is not None else ():
+            plain["training"].pop(unused, None)
         return {
             "preset": self.preset,
-            **named,
-            "training": {name: value for name, value in to_plain(self.training).items() if name not in unused},
+            **plain,
             "seeds": list(self.seeds),
             "device": self.device,
             "threads": self.threads,
@@ -165,6 +189,7 @@ def chosen(part: str, entry: Any) -> tuple[str, type[Any], dict[str, Any]]:
     if part == "training":
         return part, TrainingConfig, settings
     name = read_value(settings.pop("name", DEFAULT_NAMES.get(part)), str, f"{part}.name")
+    refuse_own(part, name)
     check_choice(part, name, PARTS[part])
     return name, PARTS[part][name], settings
 
@@ -182,7 +207,28 @@ def differences(one: ExperimentConfig, other: ExperimentConfig) -> list[tuple[st
 
     Settings that come to the same do not: one folder by two paths, and whether data were to be fetched that are there.
     """
-    ours, theirs = flat(one.to_plain()), flat(other.to_plain())
+    return _different(one.to_plain(), other.to_plain())
+
+
+def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[tuple[str, Any, Any]]:
+    """The settings in which a run's file differs from a configuration: (name, value there, value here).
+
+    Args:
+        text: what the file holds. It may name own classes, which no file can bring back: their names are compared.
+        where: what a message calls the file.
+        config: what is to be run.
+
+    Raises:
+        ConfigError: if the file holds no settings.
+    """
+    there = from_yaml(text, where)
+    with suppress(ConfigError):
+        there = ExperimentConfig.from_plain(there).to_plain()  # with the defaults of what it leaves out
+    return _different(there, config.to_plain())
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    ours, theirs = flat(one), flat(other)
     return [(name, ours.get(name), theirs.get(name)) for name in ours | theirs if not _same(name, ours, theirs)]
 
 
@@ -205,8 +251,3 @@ def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) ->
     start = {key: value for key, value in starting_values(part, preset, method).items() if key in known}
     built = from_plain(cls, {**start, **settings}, part, whose)
     return replace(built, name=name) if isinstance(built, NetChoice) else built
-
-
-def _named(settings: Any) -> dict[str, Any]:
-    name = getattr(settings, "name", None)
-    return {"name": name if isinstance(name, str) else type(settings).__name__, **to_plain(settings)}

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from lasem.errors import StorageError
 from lasem.experiments.config import DEFAULT_NAMES, ExperimentConfig
+from lasem.experiments.own import folder_name
 
 CONFIG = "config.yaml"
 """A folder that holds this file holds a run."""
@@ -70,8 +71,7 @@ def next_free(parent: Path, config: ExperimentConfig) -> Path:
     Raises:
         StorageError: if it cannot be made.
     """
-    plain = config.to_plain()
-    names = {part: str(plain[part]["name"]) for part in config.parts if part not in ("net", "training")}
+    names = {part: folder_name(getattr(config, part)) for part in config.parts if part not in ("net", "training")}
     if names.get("protect") == DEFAULT_NAMES["protect"]:
         del names["protect"]
     stem = "-".join(names.values())

@@ -51,6 +51,7 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
     elif stem in SEARCHES and stem not in (EM.name, Fixed.name):
         parts["search"] = {"name": stem}
     elif stem != LASEM:
+        refuse_own("method", name)
         known = method_names()
         hint = nearest(name, known) or (
             " The search that LASEM makes is the method 'lasem'." if stem == EM.name else ""
@@ -94,6 +95,15 @@ def resolve(entry: Mapping[str, Any]) -> dict[str, Any]:
             f"it under sharing or search."
         )
     return rest | {part: _merged(name, part, own, rest.get(part)) for part, own in decided.items()}
+
+
+def refuse_own(part: str, name: str) -> None:
+    """Raise ConfigError if a name is that of an own class, ``module.Class``, as the file of a run has it."""
+    if "." in name:
+        raise ConfigError(
+            f"{part} '{name}' is a class of somebody's own: lasem makes no object from a file that it does not know. "
+            f"Resume its run from Python, with the same objects: lasem.experiments.run(config, directory, resume=True)."
+        )
 
 
 def with_name(part: str, entry: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import final
 
 from lasem.experiments.config import ExperimentConfig
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
@@ -43,3 +45,26 @@ class Observer:
 
     def note(self, message: str) -> None:
         """Something that a person should know."""
+
+
+@final
+class Teller(Observer):
+    """Tells how many tasks a run of a grid has learned, and its notes."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        """Take what is called: with ``num_learned`` and ``num_tasks``, or with ``note``."""
+        self._tell = tell
+
+    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+        """See Observer."""
+        self._num_tasks, self._num_learned = num_tasks, num_learned
+        self._tell(num_learned=num_learned, num_tasks=num_tasks)
+
+    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+        """See Observer."""
+        self._num_learned += 1
+        self._tell(num_learned=self._num_learned, num_tasks=self._num_tasks)
+
+    def note(self, message: str) -> None:
+        """See Observer."""
+        self._tell(note=message)

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from lasem.data import TaskStream
-from lasem.errors import ConfigError, DataError, StorageError
+from lasem.errors import DataError, StorageError
 from lasem.experiments import environment, folder
-from lasem.experiments.config import ExperimentConfig, differences
+from lasem.experiments.config import ExperimentConfig, stored_differences
 from lasem.experiments.observer import Observer
 from lasem.experiments.seed_run import SeedRun, new_learner
 from lasem.files import write_file
@@ -49,6 +49,7 @@ def run(
     observer = observer or Observer()
     with _threads(config.threads):
         opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
+        settings = config.to_yaml()  # before a folder is made: an own class may hold what cannot be written down
         about = environment.describe(find_device(config.device), command, opened[0].num_tasks)
         if resume:
             if directory is None:
@@ -59,9 +60,9 @@ def run(
         path = folder.next_free(Path("runs"), config) if directory is None else Path(directory)
         with claim(path):
             if resume:
-                _check_same(config, path)
+                check_same(config, path, "Resume it with those, or start a new run in another folder.")
             else:
-                write_file(path / folder.CONFIG, config.to_yaml())  # first: from now on it is a run
+                write_file(path / folder.CONFIG, settings)  # first: from now on it is a run
             _keep_environment(path, about, observer)
             observer.run_starts(config, path)
             for seed in config.seeds:
@@ -106,17 +107,13 @@ def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
     return stream
 
 
-def _check_same(config: ExperimentConfig, path: Path) -> None:
-    stored = read_config(path)
-    try:
-        same = not differences(ExperimentConfig.from_yaml(stored), config)
-    except ConfigError:  # it names an object of a person's own, which no file can bring back
-        same = stored == config.to_yaml()
-    if not same:
-        raise StorageError(
-            f"{path} holds a run with other settings; see {path / folder.CONFIG}. Resume it with those, or start a new "
-            f"run in another folder."
-        )
+def check_same(config: ExperimentConfig, path: Path, advice: str) -> None:
+    """Raise StorageError, which ends in an advice, if the run in a folder has other settings or classes."""
+    found = stored_differences(read_config(path), str(path / folder.CONFIG), config)
+    if found:
+        told = "; ".join(f"{name} = {there} there, {here} here" for name, there, here in found[:3])
+        more = "; ..." if len(found) > 3 else ""
+        raise StorageError(f"{path} holds a run with other settings: {told}{more}. {advice}")
 
 
 def _keep_environment(path: Path, about: dict[str, object], observer: Observer) -> None:

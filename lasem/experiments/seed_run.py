@@ -20,8 +20,12 @@ from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
+from lasem.experiments.net_choice import NetChoice
 from lasem.experiments.observer import Observer
 from lasem.learner import Learner
+from lasem.learner.abstract import check_new
+from lasem.learner.storage import stored_config
+from lasem.nets import AbstractNet
 from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
 from lasem.report.matrix_csv import write_accuracy_matrix
 from lasem.training import TrainingState, checkpoint
@@ -100,8 +104,23 @@ class SeedRun:
             search=config.search,
             training=config.training,
             protect=config.protect,
+            net=self._own_net(),
             device=config.device,
         )
+
+    def _own_net(self) -> AbstractNet | None:
+        """The network that the model was saved with, unless it is one that a file can bring back."""
+        if isinstance(self._config.net, NetChoice):
+            return None
+        if isinstance(self._config.net, AbstractNet):
+            return self._config.net
+        shape = (stored_config(self._model) or {"net": {}})["net"].get("image_shape", ())
+        if len(shape) != 3:
+            raise StorageError(
+                f"Expected the image_shape in what {self._model / 'config.json'} says of the network, which a function "
+                f"makes; got none. Let its description() hold it, or give the network itself as net."
+            )
+        return self._config.build_net((shape[0], shape[1], shape[2]))
 
     def _cut_back(self, folder: Path) -> None:
         if self._checkpoint and self._journal.cut_back(self._num_learned, self._checkpoint.num_epochs):
@@ -120,8 +139,10 @@ def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learne
     Raises:
         ConfigError: if the search or the method does not fit the network or the training.
         DeviceError: if the device is not there.
+        ShapeError: if the network is for other images.
     """
-    net = config.net.build(first_task.image_shape)
+    net = config.build_net(first_task.image_shape)
+    check_new(first_task, (), net.image_shape)
     if config.method is not None:
         return BaselineLearner(net, config.method, training=config.training, seed=seed, device=config.device)
     return Learner(

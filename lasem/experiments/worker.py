@@ -11,14 +11,14 @@ import os
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from lasem.errors import LasemError
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.observer import Observer
+from lasem.experiments.observer import Teller
 from lasem.experiments.runner import run
-from lasem.records import TaskRecord
 
 FAILED, ORPHANED = 1, 143
 
@@ -35,7 +35,7 @@ def main() -> int:
         run(
             ExperimentConfig.from_yaml(job["config"]),
             Path(job["directory"]),
-            observer=_Told(out),
+            observer=Teller(partial(_tell, out)),
             resume=job["resume"],
             command=job["command"],
         )
@@ -47,27 +47,6 @@ def main() -> int:
         _tell(out, error=f"unexpected {type(error).__name__}: {error}")
         return FAILED
     return 0
-
-
-class _Told(Observer):
-    """Tells how many tasks are learned."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-        """See Observer."""
-        self._num_tasks, self._num_learned = num_tasks, num_learned
-        _tell(self._out, num_learned=num_learned, num_tasks=num_tasks)
-
-    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-        """See Observer."""
-        self._num_learned += 1
-        _tell(self._out, num_learned=self._num_learned, num_tasks=self._num_tasks)
-
-    def note(self, message: str) -> None:
-        """See Observer."""
-        _tell(self._out, note=message)
 
 
 def _tell(out: TextIO, **message: Any) -> None:

@@ -59,6 +59,12 @@ class Noted:
 
 Event = Started | Learned | Ended | Noted
 
+
+def event_of(name: str, *, num_learned: int = 0, num_tasks: int | None = None, note: str | None = None) -> Event:
+    """What a run's Teller tells, as an event."""
+    return Learned(name, num_learned, num_tasks) if note is None else Noted(name, note)
+
+
 _MOST_DEATHS = 3
 """So often in a row a run's process may die without an epoch more."""
 
@@ -96,10 +102,8 @@ def work(jobs: Sequence[Job], num_workers: int, cradle: AbstractCradle | None = 
                     yield ended
             elif "error" in message:
                 process.error = str(message["error"])
-            elif "note" in message:
-                yield Noted(name, str(message["note"]))
             else:
-                yield Learned(name, message["num_learned"], message["num_tasks"])
+                yield event_of(name, **message)
     finally:
         for process in running.values():
             process.kill()

@@ -12,9 +12,10 @@ from lasem.errors import ConfigError
 from lasem.learner.learner import Learner
 from lasem.learner.model_files import damage_told
 from lasem.learner.protection import AbstractProtection, Branch
+from lasem.learner.storage import KNOWN
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.search import AbstractSelection, Fixed
-from lasem.settings import flat, to_plain
+from lasem.settings import flat, to_named
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig
 
@@ -107,7 +108,7 @@ CHOSEN = ("sharing", "search", "training", "protect")
 
 def plain_choice(part: str, value: Any) -> dict[str, Any]:
     """A choice's name and settings by what a person calls them, such as ``training.epochs``."""
-    return called(part, {"name": getattr(value, "name", None), **to_plain(value)})
+    return called(part, to_named(value, KNOWN.get(part, {})))
 
 
 def called(part: str, plain: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lasem.learner.tasks import LearnedTasks
 from lasem.nets import AbstractBlock, AbstractNet, start_generator
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection, AbstractTrials
+from lasem.settings import check_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import TRANSFER
@@ -92,7 +93,7 @@ class Learner(AbstractLearner):
             device: where to compute.
 
         Raises:
-            ConfigError: if the search does not fit the network, or the seed is negative.
+            ConfigError: if the search does not fit the network, the seed is negative, or settings cannot be saved.
             DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
         """
         check_range("A seed", seed, least=0)
@@ -101,6 +102,8 @@ class Learner(AbstractLearner):
         self.search = search if search is not None else EM()
         self.training = training if training is not None else TrainingConfig()
         self.protect = protect if protect is not None else Unprotected()
+        for settings in (self.sharing, self.search, self.training, self.protect):
+            check_plain(settings)  # or it could not be saved once it has learned
         self.device = find_device(device)
         check_precision(self.training.precision, self.device)
         for index in (0, 1):

@@ -54,9 +54,12 @@ from lasem.learner.version_files import FOLDER as VERSIONS
 from lasem.learner.version_files import remove_versions, stored_versions, write_versions
 from lasem.nets import AbstractNet, rebuild
 from lasem.search import SEARCHES, AbstractSelection
-from lasem.settings import from_plain, to_plain
+from lasem.settings import from_plain, to_named
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.training import Quadratic, TrainingConfig, part_of
+
+KNOWN: dict[str, Mapping[str, type[Any]]] = {"sharing": SHARINGS, "search": SEARCHES, "protect": PROTECTIONS}
+"""The parts of a learner that a file can name."""
 
 _SHARED = re.compile(r"shared-[0-9a-f]{1,16}\.safetensors")
 _MOST_TRIES = 20
@@ -117,7 +120,7 @@ def save(
         "seed": seed,
         "num_learned": num_learned,
         "net": net.description(),
-        **{key: {"name": getattr(value, "name", None), **to_plain(value)} for key, value in settings.items()},
+        **{key: to_named(value, KNOWN.get(key, {})) for key, value in settings.items()},
         "shared": {"file": shared_name, "checksum": checksum(shared_bytes)},
         **({"versions": versions} if versions else {}),
         "tasks": list(entries.values()),

@@ -10,11 +10,13 @@ import torch
 
 from lasem.data import TensorReader
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments import compare, contestants, run
-from lasem.experiments.comparison import Contestant
+from lasem.experiments import Contestant, compare, run
 from lasem.metrics import load_run
+from lasem.search import Fixed
 
-from .tiny import records_of, tiny
+from .tiny import records_of, tiny, without_report
+
+NONE, ALL = Fixed("none"), Fixed("all")
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (60, 8, 8), dtype=torch.uint8, generator=GENERATOR)
@@ -39,7 +41,14 @@ def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path) -> None:
         run(tiny(stream=reader(other)), folder, resume=True)
 
 
-def test_a_comparison_says_what_it_takes_instead(tmp_path: Path) -> None:
-    methods = [Contestant(m.label, tiny(stream=reader())) for m in contestants({}, ["none", "all"])]
-    with pytest.raises(ConfigError, match=r"got TensorReader\. Write the images to folders"):
-        compare(methods, tmp_path)
+def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    # each method's reader is an object of its own, on the same numbers
+    methods = [Contestant(search.configuration, tiny(stream=reader(), search=search)) for search in (NONE, ALL)]
+    made = compare(methods, tmp_path)
+    assert (made.failures, made.num_made) == ({}, 2)
+    assert [path.name for path in sorted(tmp_path.glob("*-0"))] == ["all-0", "none-0"]
+    assert "| none |" in (tmp_path / "comparison.md").read_text()
+    other = Contestant("other", tiny(stream=reader(IMAGES[:50]), search=ALL))
+    with pytest.raises(ConfigError, match="one stream with the same seeds; other has others"):
+        compare([*methods, other], tmp_path)

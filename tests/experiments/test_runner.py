@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -22,10 +24,11 @@ from lasem.training import TrainingConfig
 from .tiny import READER, records_of, tiny, without_report
 
 
+@dataclass(frozen=True)
 class Refusing(AbstractMethod):
     """Learns nothing."""
 
-    name = "refusing"
+    name: ClassVar[str] = "refusing"
     plan = logits = None  # type: ignore[assignment]
 
     def check(self, net: Net, training: TrainingConfig) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from lasem.baselines import EWC
 from lasem.data import PlantedReader
-from lasem.experiments import ComparisonObserver, compare, contestants, run
+from lasem.experiments import ComparisonObserver, compare, contestants
 from lasem.experiments.cradle import Job
+from lasem.experiments.here import work_here
 from lasem.experiments.nursery import PROGRAM, Nursery
 from lasem.experiments.workers import Ended, Event, Learned, Noted, Started, _Process, work
 from lasem.search import EM
@@ -81,11 +82,22 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
     names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
     methods = contestants({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)
-    for method in methods:
-        for seed in (0, 1):
-            place = tmp_path / f"whole/{method.label}-{seed}"
-            run(replace(method.config, seeds=(seed,)), place)
-            (place / "report.html").touch()
+    jobs = [
+        Job(
+            f"{method.label}-{seed}",
+            replace(method.config, seeds=(seed,)),
+            tmp_path / f"whole/{method.label}-{seed}",
+            False,
+        )
+        for method in methods
+        for seed in (0, 1)
+    ]
+    told: list[Event] = []
+    work_here(jobs, told.append)  # in this process, as runs of own classes are made
+    assert told[:3] == [Started("lasem-0"), Learned("lasem-0", 0, 1), Learned("lasem-0", 1, 1)]
+    assert [event.error for event in told if isinstance(event, Ended)] == [None] * 20
+    for job in jobs:
+        (job.directory / "report.html").touch()
 
     program = """
 import lasem.experiments.nursery, lasem.experiments.runner

@@ -53,7 +53,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
     found = tuple(panel(bench, stream, list(METHODS)) for stream in _streams(bench))
     config = found[0].methods[0].config
     reader = cast(PlantedReader, config.stream)
-    depth = config.net.build((1, reader.image_size, reader.image_size)).depth
+    depth = config.build_net((1, reader.image_size, reader.image_size)).depth
     if depth != reader.depth:
         raise ConfigError(
             f"Recipe planted compares what is found with stream.truth layer by layer: expected configurations of as "
