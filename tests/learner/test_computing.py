@@ -138,7 +138,7 @@ def test_a_growing_model_answers_as_it_was_trained(tmp_path: Path) -> None:
     model.learn("low", images)
     learner = Learner.load(tmp_path / "model")
     asked = GrowingModel(tmp_path / "model")  # it is not told how the model was trained
-    assert asked._choices.load(tmp_path / "model", to_learn=False).training.precision == "bf16"
+    assert asked._reader().training.precision == "bf16"
     files = sorted(images.rglob("*.png"))
     answers = [p.probabilities[0] for p in asked.predict("low", files)]
     assert answers == [
