@@ -12,7 +12,7 @@ from lasem.metrics import Statistic
 from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import difference_cell, in_words
 from lasem.report.text_files import to_csv, to_markdown, write_text
 from lasem.report.verdict import WHOLE
 
@@ -61,7 +61,7 @@ def write_comparison(directory: Path) -> Path:
         comparison=comparison,
         headings=[heading for _, heading, _, _ in COLUMNS],
         cells=_cells(comparison),
-        to_best={row.label: difference_cells(row.to_best) for row in comparison.compared},
+        to_best={row.label: difference_cell(row.to_best) for row in comparison.compared},
         drawing=drawing,
         config=comparison.common,
         environment={k: v for k, v in comparison.environment.items() if k != "command"},

@@ -21,6 +21,12 @@ def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
     )
 
 
+def difference_cell(difference: PairedDifference | None) -> Cell:
+    """Both in one: the mean difference in points, and below it the p-value."""
+    mean, p_value = difference_cells(difference)
+    return Cell(text=mean.text, number=mean.number, below="" if p_value.number is None else f"p {p_value.text}")
+
+
 def in_words(difference: PairedDifference) -> str:
     """``+0.8 points (p 0.03)``."""
     return f"{_signed(difference.mean)} points (p {_p(difference.p_value)})"
