@@ -52,12 +52,11 @@ class LocalCradle(AbstractCradle):
         if sys.platform != "linux":  # a fork may break the system's libraries, or there is none
             return Spawned(self._environment, stderr)
         for _ in range(2):
-            if self._nursery is None or not self._nursery.alive:
-                self.close()
-                self._nursery = Nursery(self._environment)
+            self._nursery = self._nursery or Nursery(self._environment)
             forked = _Forked.start(self._nursery, stderr)
             if forked is not None:
                 return forked
+            self.close()
         return Spawned(self._environment, stderr)
 
     def _take_gpu(self) -> int | None:

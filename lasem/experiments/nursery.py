@@ -53,11 +53,6 @@ class Nursery:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can start workers."""
-        return self._process.poll() is None
-
     def start(self, stdin: int, stdout: int, stderr: int) -> int | None:
         """Start a worker with these file descriptors; its process id, None if the nursery has died."""
         with suppress(OSError):

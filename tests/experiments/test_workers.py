@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from lasem.data import PlantedReader
 from lasem.experiments import ComparisonObserver, compare, contestants
 from lasem.experiments.cradle import Job
 from lasem.experiments.here import work_here
+from lasem.experiments.local import LocalCradle, _Forked
 from lasem.experiments.nursery import PROGRAM, Nursery
 from lasem.experiments.workers import Ended, Event, Learned, Noted, Started, _Process, work
 from lasem.search import EM
@@ -25,6 +28,13 @@ from lasem.training import TrainingConfig
 from .tiny import records_of, tiny, without_report
 
 SIZE: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
+
+LIGHT = """
+import lasem.experiments.nursery, lasem.experiments.runner
+lasem.experiments.nursery._import = lambda: __import__("torch._dynamo")  # nothing is drawn
+lasem.experiments.runner.write_report = lambda directory: (directory / "report.html").touch()
+"""
+"""Runs ahead of a nursery's own program."""
 
 
 @pytest.fixture
@@ -48,6 +58,21 @@ def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, mo
     learned = [event for event in events if isinstance(event, Learned)]
     assert [(event.num_learned, event.num_tasks) for event in learned] == [(0, 2), (1, 2), (2, 2)]
     assert (job.directory / "report.html").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nurseries are for Linux")
+def test_a_nursery_that_is_dying_is_replaced(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", LIGHT + PROGRAM)
+    cradle = LocalCradle(1)
+    dying = cradle._nursery = Nursery(dict(os.environ))
+    dying._socket.shutdown(socket.SHUT_RDWR)  # the system will not say for a while that the process has ended
+    with (tmp_path / "stderr").open("wb") as stderr:
+        worker = cradle.start(job, stderr)
+    assert cradle._nursery is not dying
+    assert isinstance(worker, _Forked)
+    assert worker.wait() == 0
+    worker.close()
+    cradle.close()
 
 
 class Killer(ComparisonObserver):
@@ -99,12 +124,7 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
     for job in jobs:
         (job.directory / "report.html").touch()
 
-    program = """
-import lasem.experiments.nursery, lasem.experiments.runner
-lasem.experiments.nursery._import = lambda: __import__("torch._dynamo")  # nothing is drawn
-lasem.experiments.runner.write_report = lambda directory: (directory / "report.html").touch()
-"""
-    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", program + PROGRAM)
+    monkeypatch.setattr("lasem.experiments.nursery.PROGRAM", LIGHT + PROGRAM)
     pids: dict[str, int] = {}
     begin = _Process.__init__
 
