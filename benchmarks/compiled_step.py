@@ -19,6 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lasem.experiments.threads import cpu_threads
 from lasem.nets import NETS
 
 IMAGE_SHAPE = (3, 32, 32)
@@ -94,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     options = parser.parse_args(arguments)
     print("net      batch  speed  first step  other batch  plain step")
     results = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with cpu_threads(1):
         for name in options.net:
             for batch in options.batch:
                 torch.compiler.reset()
@@ -107,8 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
                     f"{result.second_seconds:>10.1f} s  {1000 * result.plain_seconds:.1f} ms",
                     flush=True,
                 )
-    finally:
-        torch.set_num_threads(before)
     return results
 
 

@@ -29,6 +29,7 @@ import torch
 
 from lasem.experiments.bench.arithmetic import arithmetic_floor, leaf_activation_bytes
 from lasem.experiments.bench.making import WHOLE_TREE, make_loop, make_task, peak_bytes, ratio, take_turns
+from lasem.experiments.threads import cpu_threads
 from lasem.nets import Net, cifar
 from lasem.search import Fixed
 from lasem.sharing import SHARINGS, AbstractSharing
@@ -90,10 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     print(f"One step over all {num_configurations} configurations, as a multiple of one plain step; d = {net.depth}.")
     print("sharing  batch threads   tree  floor committed  memory  plain step")
     results = []
-    before = torch.get_num_threads()
-    try:
-        for threads in options.threads:
-            torch.set_num_threads(threads)
+    for threads in options.threads:
+        with cpu_threads(threads):
             for batch in options.batch:
                 for name in options.sharing:
                     result = measure(net, SHARINGS[name](), batch=batch, turns=turns, steps=options.steps)
@@ -103,8 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
                         f"{result.committed:>9.2f} {result.memory:>7.2f}  {1000 * result.plain_seconds:.1f} ms",
                         flush=True,
                     )
-    finally:
-        torch.set_num_threads(before)
     return results
 
 

@@ -67,6 +67,7 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
     import torch
 
     from lasem.experiments.bench import BENCHMARKS, FULL, SMOKE, WrongResultError, run_benchmarks
+    from lasem.experiments.threads import cpu_threads
     from lasem.learner.learner import find_device
 
     for name in names:
@@ -74,21 +75,17 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
     find_device(device)
     if path is not None:
         _check_writable(Path(path))
-    before = torch.get_num_threads()
     rows: list[Row] = []
-    try:
-        if threads:
-            torch.set_num_threads(threads)
+    with cpu_threads(threads):
         print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {platform.machine()}")
-        for row in run_benchmarks(replace(SMOKE if smoke else FULL, device=device), names):
-            _print(row, first=not rows or rows[-1].benchmark != row.benchmark)
-            rows.append(row)
+        try:
+            for row in run_benchmarks(replace(SMOKE if smoke else FULL, device=device), names):
+                _print(row, first=not rows or rows[-1].benchmark != row.benchmark)
+                rows.append(row)
+        except WrongResultError as error:
+            print(f"lasem: wrong result: {error}", file=sys.stderr)
+            return FAILURE
         used = torch.get_num_threads()
-    except WrongResultError as error:
-        print(f"lasem: wrong result: {error}", file=sys.stderr)
-        return FAILURE
-    finally:
-        torch.set_num_threads(before)
     if path is not None:
         _write(Path(path), {"torch": torch.__version__, "device": device, "threads": used, "smoke": smoke}, rows)
     return 0

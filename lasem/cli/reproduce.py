@@ -21,7 +21,6 @@ from lasem.report.recipe import Findings, Grid, recipe_table
 from lasem.settings import read_value
 
 ALL = "all"
-PLANTED = "planted"
 
 _EXAMPLES = """examples:
   lasem reproduce all --scale smoke --workers 2        every table and figure, from stand-ins, in minutes
@@ -86,9 +85,10 @@ def main(argv: Sequence[str]) -> int:
         _refuse_data("--data" if found.data else "--download", scale, own_stream="stream" in given)
     bench = Bench(scale=scale, given=given, depth=_depth(given), data=found.data, download=found.download)
     directory = Path(found.out) if found.out else Path("runs") / f"reproduce-{scale}"
-    if name == ALL and bench.own_stream not in (None, PLANTED):
-        chosen.remove(RECIPES[PLANTED])
-        print(f"Recipe {PLANTED} is left out: no other stream can take its place.", file=sys.stderr)
+    if name == ALL:
+        for recipe in [recipe for recipe in chosen if not recipe.serves(bench)]:
+            chosen.remove(recipe)
+            print(f"Recipe {recipe.name} is left out: no other stream can take its place.", file=sys.stderr)
     return _reproduce(chosen, bench, directory, found, argv)
 
 

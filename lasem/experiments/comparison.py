@@ -13,7 +13,7 @@ from typing import Any, final
 from lasem.errors import ConfigError, check_range, nearest
 from lasem.experiments import environment, folder
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.cradle import AbstractCradle, Job
+from lasem.experiments.cradle import AbstractCradle, Job, device_here
 from lasem.experiments.here import work_here
 from lasem.experiments.methods import LASEM, with_name
 from lasem.experiments.runner import check, check_same
@@ -208,9 +208,8 @@ def compare_all(
     observer = observer or ComparisonObserver()
     root = Path(directory)
     told = []
-    elsewhere = cradle is not None and cradle.elsewhere
     for methods, place in comparisons:
-        here = [_with_a_device_of_here(m) for m in methods] if elsewhere else methods
+        here = [_with_a_device_of_here(method, cradle) for method in methods]
         num_tasks = _check(here)
         told.append(
             (methods, Path(place), environment.describe(find_device(here[0].config.device), command, num_tasks))
@@ -286,9 +285,12 @@ def _stream(config: ExperimentConfig) -> dict[str, Any]:
     return plain
 
 
-def _with_a_device_of_here(method: Contestant) -> Contestant:
+def _with_a_device_of_here(method: Contestant, cradle: AbstractCradle | None) -> Contestant:
     """Runs that are made elsewhere need no device here."""
-    return method if method.config.own_parts else replace(method, config=replace(method.config, device="cpu"))
+    device = device_here(method.config.device, cradle)
+    if method.config.own_parts or device == method.config.device:
+        return method
+    return replace(method, config=replace(method.config, device=device))
 
 
 def _jobs(methods: Sequence[Contestant], path: Path, command: Sequence[str]) -> tuple[list[Job], list[str]]:

@@ -83,7 +83,7 @@ class ExperimentConfig:
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
         check_range("threads", self.threads, least=0)
-        for part in (*parts_used(False), *parts_used(self.method is not None)):
+        for part in dict.fromkeys((*parts_used(False), *self.parts)):
             check_part(part, getattr(self, part))
         if self.method is not None:
             self._check_used(self.method)

@@ -75,3 +75,8 @@ class AbstractCradle(ABC):
     @abstractmethod
     def close(self) -> None:
         """Start none any more; those that were started must have ended."""
+
+
+def device_here(name: str, cradle: AbstractCradle | None) -> str:
+    """The device of runs that a cradle's workers make, or the CPU in its place if theirs need not be here."""
+    return "cpu" if cradle is not None and cradle.elsewhere else name

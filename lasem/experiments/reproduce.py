@@ -11,7 +11,7 @@ from typing import Any, final
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import environment
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
-from lasem.experiments.cradle import AbstractCradle
+from lasem.experiments.cradle import AbstractCradle, device_here
 from lasem.experiments.recipes import RECIPES, Bench, Panel, Recipe
 from lasem.files import write_file
 from lasem.learner.learner import find_device
@@ -66,8 +66,7 @@ def reproduce(
     panels = {recipe.name: recipe.panels(bench) for recipe in recipes}
     merged = _merged([panel for of in panels.values() for panel in of])
     first = next(iter(merged.values()))[0].config
-    elsewhere = cradle is not None and cradle.elsewhere
-    about = environment.describe(find_device("cpu" if elsewhere else first.device), command, None)
+    about = environment.describe(find_device(device_here(first.device, cradle)), command, None)
     compared = compare_all(
         [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from lasem.data import TaskStream
 from lasem.errors import DataError, StorageError
@@ -15,6 +12,7 @@ from lasem.experiments import environment, folder
 from lasem.experiments.config import ExperimentConfig, stored_differences
 from lasem.experiments.observer import Observer
 from lasem.experiments.seed_run import SeedRun, new_learner
+from lasem.experiments.threads import cpu_threads
 from lasem.files import write_file
 from lasem.learner.learner import find_device
 
@@ -47,9 +45,9 @@ def run(
         TrainingError: if the loss is no longer finite; what was learned before stays.
     """
     observer = observer or Observer()
-    with _threads(config.threads):
+    with cpu_threads(config.threads):
         opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
-        settings = config.to_yaml()  # before a folder is made: an own class may hold what cannot be written down
+        settings = "" if resume else config.to_yaml()  # before a folder is made: some things cannot be written down
         about = environment.describe(find_device(config.device), command, opened[0].num_tasks)
         if resume:
             if directory is None:
@@ -140,13 +138,3 @@ def read_config(path: Path) -> str:
         return (path / folder.CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected the settings of a run in {path / folder.CONFIG}; {error}.") from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -83,7 +83,7 @@ class GrowingModel:
         """
         self.directory = Path(directory)
         self._choices = Choices(
-            net=net,
+            net=cache(net) if callable(net) else net,  # to cut a large module takes seconds
             sharing=sharing,
             search=search,
             training=training,

@@ -12,6 +12,7 @@ from lasem.metrics import Statistic
 from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
+from lasem.report.recipe import Cell
 from lasem.report.significance import difference_cell, in_words
 from lasem.report.text_files import to_csv, to_markdown, write_text
 from lasem.report.verdict import WHOLE
@@ -59,9 +60,8 @@ def write_comparison(directory: Path) -> Path:
         verdict=keep_together(sentence(comparison)),
         progress=unfinished_sentence(comparison),
         comparison=comparison,
-        headings=[heading for _, heading, _, _ in COLUMNS],
+        headings=[*(heading for _, heading, _, _ in COLUMNS), "Final − best's"],
         cells=_cells(comparison),
-        to_best={row.label: difference_cell(row.to_best) for row in comparison.compared},
         drawing=drawing,
         config=comparison.common,
         environment={k: v for k, v in comparison.environment.items() if k != "command"},
@@ -161,17 +161,20 @@ def _best(comparison: Comparison) -> dict[str, set[str]]:
     return best
 
 
-def _cells(comparison: Comparison) -> dict[str, list[tuple[str, str, float | None, bool]]]:
-    """For each method (mean, deviation, number to sort by, whether it is the best) in every column."""
+def _cells(comparison: Comparison) -> dict[str, list[Cell]]:
+    """Each method's in every column."""
     best = _best(comparison)
 
-    def cell(label: str, name: str, value: Statistic, write: Write) -> tuple[str, str, float | None, bool]:
+    def cell(label: str, name: str, value: Statistic, write: Write) -> Cell:
         mean, _, spread = _written(value, write).partition(" ± ")
         number = value.mean if value.mean == value.mean else None
-        return mean, f"± {spread}" if spread else "", number, label in best[name]
+        return Cell(text=mean, below=f"± {spread}" if spread else "", number=number, strong=label in best[name])
 
     return {
-        row.label: [cell(row.label, name, row.values[name], write) for name, _, write, _ in COLUMNS]
+        row.label: [
+            *(cell(row.label, name, row.values[name], write) for name, _, write, _ in COLUMNS),
+            difference_cell(row.to_best),
+        ]
         for row in comparison.compared
     }
 

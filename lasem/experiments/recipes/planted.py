@@ -41,7 +41,7 @@ def panels(bench: Bench) -> tuple[Panel, ...]:
         ConfigError: if a person's own stream is to take the place of the planted one, whose truth is known, has
             another amount of data than the recipe goes through, or another depth than the network.
     """
-    if bench.own_stream not in (None, "planted"):
+    if not RECIPE.serves(bench):
         raise ConfigError(
             f"Recipe planted asks what is found of a truth that only stream planted has; got stream {bench.own_stream}."
         )
@@ -161,4 +161,5 @@ RECIPE: Final = Recipe(
     "answer. How often does each search choose just the layers that are truly shared? Not in the paper.",
     panels=panels,
     draw=draw,
+    only_stream="planted",
 )

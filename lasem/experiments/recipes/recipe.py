@@ -39,6 +39,12 @@ class Recipe:
     """The grid of runs."""
     draw: Draw
     """What it comes to, from records alone."""
+    only_stream: str | None = None
+    """The one stream that it is about; None: a person's own may take the place of its streams."""
+
+    def serves(self, bench: Bench) -> bool:
+        """Whether the stream that takes the place of the recipes' own, if one does, can be learned here."""
+        return self.only_stream is None or bench.own_stream in (None, self.only_stream)
 
 
 def panel(bench: Bench, stream: StreamPart, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
