@@ -6,12 +6,11 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import check_page
 from report.fake_run import ENVIRONMENT, make_records, write_seed
 from report.test_page import Outline
 
@@ -272,74 +271,10 @@ def test_before_any_run_pages_can_be_drawn(tmp_path: Path) -> None:
         draw(tmp_path, "peak")
 
 
-_PROBE = """
-<pre id="probe"></pre>
-<script>
-const said = {errors: [], figures: [], sorted: [], wide: document.documentElement.scrollWidth > innerWidth};
-const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
-  .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, part, channel) => sum + part * [0.2126, 0.7152, 0.0722][channel], 0);
-const page = luminance(getComputedStyle(document.body).backgroundColor);
-said.dark = page < 0.2;
-said.contrasts = [...document.querySelectorAll("p, h1, h2, th, td, small, figcaption")]
-  .map((part) => luminance(getComputedStyle(part).color))
-  .map((ink) => (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05));
-window.addEventListener("error", (event) => said.errors.push(event.message));
-for (const drawing of document.querySelectorAll("figure svg")) {
-  const box = drawing.getBoundingClientRect();
-  said.figures.push([Math.round(box.width), Math.round(box.height), drawing.querySelectorAll("path, text").length]);
-}
-for (const table of document.querySelectorAll("table.sortable")) {
-  const numbers = () => [...table.tBodies[0].rows].map((row) => Number(row.cells[1].dataset.number || "-Infinity"));
-  table.tHead.querySelectorAll("button")[1].click();
-  const down = numbers();
-  table.tHead.querySelectorAll("button")[1].click();
-  said.sorted.push([down, numbers(), table.tHead.rows[0].cells[1].getAttribute("aria-sort")]);
-}
-document.getElementById("probe").textContent = JSON.stringify(said);
-</script>
-"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a Chromium")
-    profile = tmp_path_factory.mktemp("profile")
-    return [
-        program,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={profile}",
-        "--enable-logging=stderr",
-        "--virtual-time-budget=2000",
-        "--dump-dom",
-    ]
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_in_a_browser_figures_are_seen_and_tables_sort(drawn: Path, browser: list[str], name: str) -> None:
-    narrow = list(RECIPES).index(name) % 2 == 0
-    page, text = drawn / f"probe-{name}.html", (drawn / f"{name}.html").read_text()
-    page.write_text(text.replace("</body>", f"{_PROBE}</body>"))
-    look = [f"--window-size={390 if narrow else 1280},900", f"--blink-settings=preferredColorScheme={int(not narrow)}"]
-    done = subprocess.run([*browser, *look, page.as_uri()], capture_output=True, text=True, check=True, timeout=60)
-    assert "CONSOLE" not in done.stderr
-    said = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)[1])  # type: ignore[index]
-    assert said["errors"] == []
-    assert len(said["figures"]) == text.count("<figure") > 0
-    for wide, high, num_marks in said["figures"]:
-        assert wide > 300
-        assert high > 100
-        assert num_marks > 20
-    assert len(said["sorted"]) == len(re.findall("<table[^>]*sortable", text)) > 0
-    for down, up, order in said["sorted"]:
-        assert len(set(down)) > 1
-        assert down == sorted(down, reverse=True)
-        assert up == sorted(down)
-        assert order == "ascending"
-    assert said["dark"] == narrow
-    assert min(said["contrasts"]) > 4.5  # WCAG AA, of text on the page
-    assert not said["wide"]  # wide tables scroll in their own frames
+    page = drawn / f"{name}.html"
+    num_figures, num_tables = check_page(browser, page, narrow=list(RECIPES).index(name) % 2 == 0)
+    text = page.read_text()
+    assert num_figures == text.count("<figure") > 0
+    assert num_tables == len(re.findall("<table[^>]*sortable", text)) > 0

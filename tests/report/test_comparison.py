@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chromium import check_page
 from rich.console import Console
 
 from lasem.errors import StorageError
@@ -143,6 +144,11 @@ def test_the_page_holds_everything_and_loads_nothing(drawn: Path) -> None:
     assert "lasem-1/report.html" in outline.references
     assert "2.13.0+cpu" in text
     assert "lasem run --config &#39;my config.yaml&#39;" in text
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_in_a_browser_the_figure_is_seen_and_the_table_sorts(drawn: Path, browser: list[str], narrow: bool) -> None:
+    assert check_page(browser, drawn / "comparison.html", narrow=narrow) == (1, 1)
 
 
 def test_drawn_twice_it_has_the_same_bytes(drawn: Path) -> None:
