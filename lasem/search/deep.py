@@ -50,9 +50,9 @@ _MAX_TABLE = 16
 class DeepEM(GroupedSelection, AbstractSearch):
     """EM with a prior for each layer and a few configurations a mini-batch; its cost grows linearly in the depth.
 
-    Of equal evidence ``average`` prefers nothing, unlike ``EM``: each layer's probability stays what it was, on average
-    over the draws and exactly where all configurations are evaluated; at one half a layer learns its own (``best``).
-    ``count`` takes the first of the most probable ones that were drawn, as ``EM`` does of all.
+    Equal evidence leaves a layer's probability where it was, on average over the draws (``average``): from one half on,
+    it would be chance that transfers every second layer. A layer therefore begins nearer to weights of the task's own,
+    and transfer has to earn its place; in ``EM``, too, equal evidence counts for what transfers less.
     """
 
     name: ClassVar[str] = "deep-em"
@@ -65,8 +65,12 @@ class DeepEM(GroupedSelection, AbstractSearch):
     prior_form: Literal["count", "average"] = "average"
     """How probable it is that a layer transfers, before a mini-batch is looked at. ``average``: mean of the layer's
     posteriors so far. ``count``: of its choices in the most probable configuration, among those evaluated, of every
-    mini-batch so far. Both begin with one of either choice, for a layer whose samples agree by chance must not be
-    decided for ever."""
+    mini-batch so far."""
+    first_probability: float | None = None
+    """That a layer transfers, before the first mini-batch, in (0, 1); none: 1/3 for ``average``, and 1/2 for ``count``,
+    where equal evidence counts for less transfer already."""
+    first_weight: float = 12.0
+    """How many mini-batches that counts for; if few, a layer whose samples agree by chance is soon decided."""
     draw_every: int = 1
     """Mini-batches that the same configurations are evaluated for; a GPU is waited for at each draw."""
     commit_probability: float = 0.95
@@ -80,6 +84,9 @@ class DeepEM(GroupedSelection, AbstractSearch):
         check_range("DeepEM.num_samples", self.num_samples, least=2)
         check_choice("DeepEM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("DeepEM.prior_form", self.prior_form, ("count", "average"))
+        if self.first_probability is not None:
+            check_range("DeepEM.first_probability", self.first_probability, above=0, below=1)
+        check_range("DeepEM.first_weight", self.first_weight, above=0)
         check_range("DeepEM.draw_every", self.draw_every, least=1)
         check_range("DeepEM.commit_probability", self.commit_probability, above=0)
         check_range("DeepEM.commit_share", self.commit_share, above=0, most=1)
@@ -89,11 +96,14 @@ class DeepEM(GroupedSelection, AbstractSearch):
         return factorised(groups)
 
     def init(self, num_configurations: int) -> SearchState:
-        """One of either choice for each of the G groups that make 2^G configurations; one alone is committed to."""
+        """What each of the G groups that make 2^G configurations begins with; one configuration is committed to."""
         num_groups = num_configurations.bit_length() - 1
         if num_configurations != 1 << num_groups:
             raise ConfigError(f"DeepEM needs all 2^G configurations of G groups of layers; got {num_configurations}.")
-        mass = torch.ones(num_groups, 2, dtype=torch.float64)
+        default = 1 / 3 if self.prior_form == "average" else 1 / 2
+        probability = default if self.first_probability is None else self.first_probability
+        first = torch.tensor([1 - probability, probability], dtype=torch.float64)
+        mass = (self.first_weight * first).repeat(num_groups, 1)
         return SearchState(mass, drawn=Drawn()) if num_groups else SearchState(mass, committed=0)
 
     def transfer_probability(self, state: SearchState) -> Tensor:

@@ -103,7 +103,7 @@ def test_over_many_draws_the_gradient_is_the_exact_one() -> None:
 def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: Any) -> None:
     search = DeepEM(num_samples=16, prior_form=form, likelihood=likelihood, **NEVER)
     state = search.init(16)
-    counts = [[1.0, 1.0] for _ in range(4)]
+    counts = [[8.0, 4.0] if form == "average" else [6.0, 6.0] for _ in range(4)]
     for batch in -2 * torch.rand(12, 16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(8)):
         state = search.begin_batch(state, torch.Generator())
         assert search.candidates(state, 16) == tuple(range(16))
@@ -184,8 +184,8 @@ def test_what_is_kept_for_the_next_draw_is_drawn_by_the_weights() -> None:
         assert abs(fresh[position] / 800 - probability) < 4 * error
 
 
-def test_of_equal_evidence_the_mean_prefers_nothing_and_the_count_the_first() -> None:
-    for form, expected in (("average", [0.5] * 3), ("count", [1 / 7] * 3)):
+def test_of_equal_evidence_nothing_is_transferred() -> None:
+    for form, expected in (("average", [1 / 3] * 3), ("count", [6 / 17] * 3)):
         search = DeepEM(num_samples=8, prior_form=form, **NEVER)  # type: ignore[arg-type]
         state = search.init(8)
         for _ in range(5):
@@ -198,6 +198,31 @@ def test_of_equal_evidence_the_mean_prefers_nothing_and_the_count_the_first() ->
     assert state.drawn is not None
     _, after = search.step(state, torch.zeros(len(state.drawn.positions), 4))
     assert ((after.mass - state.mass)[:, 1] == state.drawn.bits[0]).all()  # the first one drawn
+
+
+def searched(search: DeepEM, likes_transfer: float, seed: int) -> Tensor:
+    """Probabilities after 150 mini-batches that say something about the first of twelve layers only."""
+    generator = torch.Generator().manual_seed(seed)
+    state = search.init(2**12)
+    for _ in range(150):
+        state = search.begin_batch(state, generator)
+        assert state.drawn is not None
+        _, state = search.step(state, likes_transfer * state.drawn.bits[:, :1])
+    return search.transfer_probability(state)
+
+
+def test_chance_alone_transfers_no_layer_and_evidence_does() -> None:
+    def share(**first: float) -> float:
+        """Of layers without evidence that would be transferred."""
+        found = torch.stack([searched(DeepEM(**NEVER, **first), 0.0, seed) for seed in range(10)])
+        return float((found > 0.5).double().mean())
+
+    assert share() < 0.05
+    assert share(first_probability=0.5, first_weight=2) > 0.4
+    for seed in range(5):
+        found = searched(DeepEM(**NEVER), 1.0, seed)
+        assert found[0] > 0.7
+        assert found[1:].max() < 0.6
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -252,6 +277,8 @@ def test_settings_are_checked() -> None:
         ({"num_samples": 1}, r"DeepEM\.num_samples must be at least 2; got 1"),
         ({"likelihood": "meen"}, "Did you mean 'mean'"),
         ({"prior_form": "counts"}, "Did you mean 'count'"),
+        ({"first_probability": 1}, r"DeepEM\.first_probability must be above 0 and below 1"),
+        ({"first_weight": 0}, r"DeepEM\.first_weight must be above 0"),
         ({"draw_every": 0}, r"DeepEM\.draw_every must be at least 1"),
         ({"commit_probability": 0}, r"DeepEM\.commit_probability must be above 0"),
         ({"commit_share": 2}, r"DeepEM\.commit_share must be above 0 and at most 1"),
