@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
+from lasem.learner import Freeze
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
 from lasem.settings import flat, from_plain, to_plain
@@ -76,7 +77,7 @@ def test_tuples_become_lists_and_missing_fields_keep_defaults() -> None:
             {"epoch": 3},
             r"^--t has no setting 'epoch' \(there are: epochs, .*\)\. Did you mean 'epochs'\?",
         ),
-        (HardSharing, {"rank": 3}, r"^--t has no setting 'rank' \(there are: none\)\.$"),
+        (Freeze, {"rank": 3}, r"^--t has no setting 'rank' \(there are: none\)\.$"),
         (EM, {"name": "em"}, r"^--t has no setting 'name'"),
         (TrainingConfig, {"epochs": "many"}, r"^--t\..*epochs"),
         (TrainingConfig, {"epochs": 2.5}, r"^--t\..*epochs"),

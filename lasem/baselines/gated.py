@@ -21,7 +21,7 @@ from lasem.baselines.phase import NetworkPhase, shared_and_own
 from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Split, Task
 from lasem.errors import check_range
-from lasem.nets import ConvBlock, Head, Net, Weights
+from lasem.nets import ConvBlock, Head, Net, Weights, in_full
 from lasem.nets.initial import initial_weight
 from lasem.training import (
     EVALUATION_BATCH,
@@ -32,7 +32,6 @@ from lasem.training import (
     Snapshot,
     Step,
     computing,
-    in_full,
     part_of,
     widened,
 )

@@ -2,8 +2,10 @@
 
 from lasem.nets.abstract import AbstractNet
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights
+from lasem.nets.changed_block import ChangedBlock
 from lasem.nets.cut_block import CutBlock
 from lasem.nets.cut_net import CutNet, cut
+from lasem.nets.exact import in_full
 from lasem.nets.from_timm import from_timm
 from lasem.nets.from_transformers import from_transformers
 from lasem.nets.head import Head
@@ -17,6 +19,7 @@ __all__ = [
     "NETS",
     "AbstractBlock",
     "AbstractNet",
+    "ChangedBlock",
     "ClosingBlock",
     "ConvBlock",
     "CutBlock",
@@ -36,6 +39,7 @@ __all__ = [
     "for_images",
     "from_timm",
     "from_transformers",
+    "in_full",
     "office_home",
     "rebuild",
     "resnet",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lasem.errors import TrainingError
 from lasem.nets.block import AbstractBlock, Value, Weights
+from lasem.nets.exact import rounds
 from lasem.nets.initial import InitialWeights
 
 
@@ -39,10 +40,9 @@ class CutBlock(AbstractBlock):
         self._start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
         fresh = _fresh_statistics(module) if statistics and not pretrained else {}
         self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
-        self._constants = {key: held[key] for key in held if key not in self._start and key not in self._measured}
+        self._constants = Constants({k: v for k, v in held.items() if k not in self._start and k not in self._measured})
         self._kernels = tuple(key for key in self._start if is_kernel(module, key))
         self._aliases = _aliases(module)
-        self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
         structure = copy.deepcopy(module).to("meta")
         self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
 
@@ -64,7 +64,7 @@ class CutBlock(AbstractBlock):
     @property
     def constants(self) -> Mapping[str, Tensor]:
         """What never changes."""
-        return self._constants
+        return self._constants.tensors
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """The module's if it is pretrained, else what its layers begin with (``reset_running_stats``)."""
@@ -127,20 +127,29 @@ class CutBlock(AbstractBlock):
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
         if x.ndim == 4:
             x = x.contiguous()  # modules may ask for views that channels_last does not have
-        given = {key: weights[key] for key in (*self._start, *self._measured)} | self._constants_for(x)
+        given = {key: weights[key] for key in (*self._start, *self._measured)} | self._constants.beside(x)
         given |= {alias: given[key] for alias, key in self._aliases.items()}  # on meta tied tensors are tied no more
         out: Tensor = torch.func.functional_call(structure, given, (x,), tie_weights=False)
         return out
 
-    def _constants_for(self, x: Tensor) -> dict[str, Tensor]:
-        # where torch computes in fewer bits by itself it rounds what it has to, and only that
-        rounds = torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
-        dtype = torch.float32 if rounds else x.dtype
+
+@final
+class Constants:
+    """Tensors that never change, wherever and as exactly as a block computes."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        """Take them, on the CPU."""
+        self.tensors = tensors
+        self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+
+    def beside(self, x: Tensor) -> dict[str, Tensor]:
+        """On the device of ``x``, floating ones in its precision."""
+        dtype = torch.float32 if rounds(x.device) else x.dtype  # where torch rounds, it does so where it has to
         place = (x.device, dtype)
         if place not in self._placed:
             self._placed[place] = {
                 key: value.to(x.device, dtype if value.is_floating_point() else None)
-                for key, value in self._constants.items()
+                for key, value in self.tensors.items()
             }
         return self._placed[place]
 

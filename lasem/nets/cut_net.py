@@ -16,6 +16,7 @@ from lasem.data import Vocabulary
 from lasem.errors import ConfigError, check_range, nearest
 from lasem.nets.abstract import AbstractNet
 from lasem.nets.block import AbstractBlock
+from lasem.nets.changed_block import ChangedBlock
 from lasem.nets.cut_block import CutBlock
 from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights
@@ -33,7 +34,7 @@ class CutNet(AbstractNet):
 
     def __init__(
         self,
-        blocks: tuple[CutBlock, ...],
+        blocks: tuple[CutBlock, ...] | tuple[ChangedBlock, ...],
         head: Head,
         image_shape: tuple[int, int, int],
         source: dict[str, Any] | None = None,
@@ -109,6 +110,7 @@ def cut(
     *,
     image_shape: tuple[int, int, int],
     pretrained: bool = True,
+    rank: int | None = None,
     classifier: str | None = "auto",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
@@ -128,6 +130,8 @@ def cut(
         image_shape: channels, height and width of the images.
         pretrained: whether the module's weights are the first shared knowledge, and where task-specific weights start
             that take nothing over. If not, only its structure is used, and weights are drawn with the learner's seed.
+        rank: of a pretrained module, with which all weights of the module stay as they are, and what tasks transfer or
+            learn for themselves is a change of its kernels of this rank (``ChangedBlock``); None: it is the weights.
         classifier: name of the linear layer that heads take the place of; ``"auto"``: the one that the module ends in,
             if it does; None: there is none.
         hidden: hidden layers of the head.
@@ -138,6 +142,10 @@ def cut(
         ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
     """
     check_range("dropout", dropout, least=0, below=1)
+    if rank is not None:
+        check_range("rank", rank, least=1)
+        if not pretrained:
+            raise ConfigError("With a rank the module's weights stay as they are, so pretrained must be True.")
     if len(image_shape) != 3:
         raise ConfigError(f"image_shape is (channels, height, width); got {tuple(image_shape)}.")
     module = copy.deepcopy(module).float().cpu()
@@ -162,7 +170,8 @@ def cut(
             f"changes values in place, or keeps some between its steps. Use fewer, larger blocks."
         )
     head = Head(math.prod(features.shape[1:]), tuple(hidden), dropout)
-    return CutNet(cut_blocks, head, (image_shape[0], image_shape[1], image_shape[2]))
+    changed = cut_blocks if rank is None else tuple(ChangedBlock(block, rank) for block in cut_blocks)
+    return CutNet(changed, head, (image_shape[0], image_shape[1], image_shape[2]))
 
 
 def _check_names(module: nn.Module, blocks: Blocks, groups: list[tuple[str, ...]]) -> None:

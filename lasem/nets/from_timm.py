@@ -19,6 +19,7 @@ def from_timm(
     pretrained: bool = False,
     image_shape: tuple[int, int, int] | None = None,
     blocks: Blocks = "auto",
+    rank: int | None = None,
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> CutNet:
@@ -32,6 +33,7 @@ def from_timm(
         pretrained: whether its weights are the first shared knowledge; timm downloads them.
         image_shape: channels, height and width of the images; None: what the model was made for.
         blocks: see ``cut``.
+        rank: see ``cut``.
         hidden: see ``cut``.
         dropout: see ``cut``.
 
@@ -54,12 +56,13 @@ def from_timm(
         blocks,
         image_shape=(given[0], given[1], given[2]),
         pretrained=pretrained,
+        rank=rank,
         classifier=None,
         hidden=hidden,
         dropout=dropout,
     )
     groups = blocks if isinstance(blocks, str) else [[b] if isinstance(b, str) else list(b) for b in blocks]
-    return net.built_from({"kind": "timm", "name": name, "cut": groups})
+    return net.built_from({"kind": "timm", "name": name, "cut": groups, "rank": rank})
 
 
 def _created(timm: Any, name: str, pretrained: bool, image_shape: tuple[int, int, int] | None) -> Any:

@@ -78,6 +78,7 @@ def from_transformers(
     layers_per_block: int = 1,
     pooling: Literal["first", "mean"] | None = None,
     pretrained: bool = True,
+    rank: int | None = None,
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
     length: int | None = None,
@@ -95,6 +96,7 @@ def from_transformers(
         pooling: what the head sees: the ``first`` token, or the ``mean`` of all that are no padding; None: the first
             where a model for images has a class token, else the mean.
         pretrained: see ``cut``.
+        rank: see ``cut``.
         hidden: see ``cut``.
         dropout: see ``cut``.
         length: tokens of the longest text, for a model of texts; as in ``Task.from_tokens``.
@@ -129,7 +131,8 @@ def from_transformers(
             if of_texts
             else f"length is for models of texts; {name} takes images. Leave it out."
         )
-    settings: dict[str, Any] = {"pretrained": pretrained, "classifier": None, "hidden": hidden, "dropout": dropout}
+    settings: dict[str, Any] = {"pretrained": pretrained, "rank": rank, "classifier": None}
+    settings |= {"hidden": hidden, "dropout": dropout}
     if length is not None:
         texts = _of_texts(base, pooling or "mean", length)
         source = {"kind": "cut", "texts": {"pooling": texts.pooling, "padding_id": texts.padding_id}}

@@ -54,6 +54,7 @@ def _from_timm(description: Mapping[str, Any]) -> AbstractNet:
             pretrained=description["pretrained"] is not None,
             image_shape=(shape[0], shape[1], shape[2]),
             blocks=description["cut"],
+            rank=description.get("rank"),  # models saved by older versions have none
             hidden=head["hidden"],
             dropout=head["dropout"],
         )

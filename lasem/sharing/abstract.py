@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, Weights
 
 
@@ -97,3 +98,12 @@ class AbstractSharing(ABC):
         """Numbers that a task owns for this layer."""
         shapes = self.task_shapes(block) if transferred else block.shapes
         return sum(math.prod(shape) for shape in shapes.values())
+
+
+def check_trained(mechanism: str, train_shared: bool, pretrained: bool) -> None:
+    """Raise ConfigError if shared weights would stay random for ever."""
+    if not train_shared and not pretrained:
+        raise ConfigError(
+            f"{mechanism}.train_shared=False keeps shared weights as they start, which here is at random. Learn with a "
+            f"pretrained module (lasem.nets.cut), or set train_shared to True."
+        )

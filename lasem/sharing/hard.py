@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lasem.nets import AbstractBlock, Weights
-from lasem.sharing.abstract import AbstractSharing
+from lasem.sharing.abstract import AbstractSharing, check_trained
 
 
 @final
@@ -18,6 +18,14 @@ class HardSharing(AbstractSharing):
     """W = W_shared; a task owns nothing of a layer that it transfers."""
 
     name: ClassVar[str] = "hps"
+
+    train_shared: bool = True
+    """Whether shared weights are trained with every task that transfers them. If not, a transferred layer is a
+    pretrained module's own for ever, and nothing that a task transfers can be forgotten."""
+
+    def step(self, parameter: str) -> float:
+        """As plain weights, or not at all."""
+        return 1.0 if self.train_shared else 0.0
 
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         """All of the layer's weights."""
@@ -28,7 +36,12 @@ class HardSharing(AbstractSharing):
         return {}
 
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """Plain weights."""
+        """Plain weights.
+
+        Raises:
+            ConfigError: if they are not to be trained and nobody trained them before.
+        """
+        check_trained("HardSharing", self.train_shared, block.pretrained)
         return dict(plain)
 
     def initial_task(

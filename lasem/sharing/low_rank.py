@@ -13,8 +13,9 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import check_choice, check_range
 from lasem.nets import Weights
+from lasem.sharing.abstract import check_trained
 from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
 
 _DOWN, _UP = "change.down", "change.up"
@@ -63,11 +64,7 @@ class LowRank(AbstractKernelSharing):
         Raises:
             ConfigError: if shared weights are not to be trained and nobody trained them before.
         """
-        if not self.train_shared and not kernel.pretrained:
-            raise ConfigError(
-                "LowRank.train_shared=False keeps shared weights as they start, which here is at random. Learn with a "
-                "pretrained module (lasem.nets.cut), or set train_shared to True."
-            )
+        check_trained("LowRank", self.train_shared, kernel.pretrained)
         return {"weight": plain}
 
     def initial_task_kernel(

@@ -9,7 +9,7 @@ from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
-from lasem.training.precision import Precision, check_precision, computing, in_full, widened
+from lasem.training.precision import Precision, check_precision, computing, widened
 from lasem.training.problem import Problem, Replaced
 from lasem.training.quadratic import Quadratic, with_term
 from lasem.training.relaxation import Relaxation
@@ -54,7 +54,6 @@ __all__ = [
     "directions_of",
     "evaluate",
     "follow",
-    "in_full",
     "initial_statistics",
     "learning_rate",
     "log_likelihood",

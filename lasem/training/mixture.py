@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights
+from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, in_full
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
-from lasem.training.precision import in_full, widened
+from lasem.training.precision import widened
 from lasem.training.weights import LayerWeights, TaskWeights
 
 

@@ -30,13 +30,6 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def in_full(device: torch.device) -> AbstractContextManager[object]:
-    """Within it, all arithmetic has the precision of what goes into it, also inside of ``computing``."""
-    if not (torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
 def widened(x: Tensor) -> Tensor:
     """The same numbers in float32 if they are bfloat16; else the tensor itself."""
     return x.float() if x.dtype == torch.bfloat16 else x

@@ -17,13 +17,12 @@ from torch.optim import Optimizer
 
 from lasem.data import Split
 from lasem.errors import ConfigError
-from lasem.nets import Value
+from lasem.nets import Value, in_full
 from lasem.search import DARTS, Fixed
 from lasem.space import Configuration
 from lasem.training.optimiser import RMSpropTF
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
 from lasem.training.plan import Plan
-from lasem.training.precision import in_full
 from lasem.training.problem import Problem
 from lasem.training.selection import Selected, plan_of, selected
 from lasem.training.weighing import Weighing, accuracy

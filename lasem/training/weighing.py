@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.nets import AbstractNet
+from lasem.nets import AbstractNet, in_full
 from lasem.search import AbstractSearch, SearchState
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions
 from lasem.training.evaluation import share_right
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.phase import AbstractPhase, Batch, Named, Seen
-from lasem.training.precision import in_full
 from lasem.training.problem import Problem
 from lasem.training.weights import TaskWeights
 

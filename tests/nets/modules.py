@@ -108,3 +108,16 @@ def seeded(build: type[nn.Module] | object, seed: int = 0) -> nn.Module:
             if buffer.is_floating_point():
                 buffer.add_(torch.rand_like(buffer) * 0.3)
     return module
+
+
+def features_of(module: nn.Module, x: Tensor) -> Tensor:
+    """What the last linear layer gets, without dropout."""
+    seen: list[Tensor] = []
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    module(x)
+    handle.remove()
+    return seen[0]

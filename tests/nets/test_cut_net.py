@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lasem.errors import ConfigError, StorageError
 from lasem.nets import CutNet, cut, rebuild
 
-from .modules import Residual, SmallResNet, SmallViT, Tied, Twice, normalised, seeded
+from .modules import Residual, SmallResNet, SmallViT, Tied, Twice, features_of, normalised, seeded
 
 SHAPE = (1, 6, 6)
 STEM = ("conv1", "bn1")
@@ -31,19 +31,6 @@ CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
     "vit-named": (SmallViT, ["patch", "layers.0", ("layers.1", "norm")], ["patch", "layers.0", "layers.1"]),
 }
 every_cut = pytest.mark.parametrize(("build", "blocks", "names"), CUTS.values(), ids=CUTS)
-
-
-def features_of(module: nn.Module, x: Tensor) -> Tensor:
-    """What the last linear layer gets, without dropout."""
-    seen: list[Tensor] = []
-    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
-    for layer in module.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = 0.0
-    handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    module(x)
-    handle.remove()
-    return seen[0]
 
 
 def doubled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

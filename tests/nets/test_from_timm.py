@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lasem.errors import ConfigError
 from lasem.learner import Learner
 from lasem.nets import AbstractNet, from_timm
 from lasem.search import Fixed
+from lasem.sharing import HardSharing
 from lasem.training import TrainingConfig
 
 try:
@@ -63,6 +65,25 @@ def test_it_is_built_again_by_name(tmp_path: Path) -> None:
     for one in (learner, again):
         one.learn(tiny_task("c", shape=SHAPE, seed=2))
     assert torch.equal(learner.logits("c", images), again.logits("c", images))
+
+
+@with_timm
+def test_a_change_of_it_is_built_again_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(timm: Any, name: str, pretrained: bool, image_shape: Any) -> Any:
+        """In place of a download: the same weights every time."""
+        assert pretrained
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return timm.create_model(name, num_classes=0, in_chans=1)
+
+    monkeypatch.setattr(sys.modules["lasem.nets.from_timm"], "_created", fetched)  # the name is the function's, too
+    net = from_timm("test_resnet", pretrained=True, image_shape=SHAPE, rank=2)
+    training = TrainingConfig(epochs=1, batch_size=5)
+    learner = Learner(net, sharing=HardSharing(train_shared=False), search=Fixed("top-2"), training=training)
+    learner.learn(tiny_task("a", shape=SHAPE))
+    learner.save(tmp_path / "model")
+    images = tiny_task(shape=SHAPE).test.images.take(torch.arange(3))
+    assert torch.equal(Learner.load(tmp_path / "model").logits("a", images), learner.logits("a", images))
 
 
 @with_timm

@@ -61,15 +61,19 @@ def test_the_blocks_are_the_encoder(name: str) -> None:
     torch.testing.assert_close(value, pooled, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sharing", [HardSharing(), LowRank(rank=2, train_shared=False)], ids=lambda s: s.name)
-def test_it_is_learned_and_saved(sharing: Any, tmp_path: Path) -> None:
-    net = from_transformers(encoder("ViT"), layers_per_block=2)
+@pytest.mark.parametrize(
+    ("sharing", "rank"),
+    [(HardSharing(), None), (LowRank(rank=2, train_shared=False), None), (HardSharing(train_shared=False), 2)],
+    ids=["hps", "low-rank", "change"],
+)
+def test_it_is_learned_and_saved(sharing: Any, rank: int | None, tmp_path: Path) -> None:
+    net = from_transformers(encoder("ViT"), layers_per_block=2, rank=rank)
     assert net.depth == 3
     learner = Learner(net, sharing=sharing, search=EM(), training=TrainingConfig(epochs=2, batch_size=5))
     for i, name in enumerate("ab"):
         learner.learn(tiny_task(name, seed=i))
     learner.save(tmp_path / "model")
-    again = Learner.load(tmp_path / "model", net=from_transformers(encoder("ViT"), layers_per_block=2))
+    again = Learner.load(tmp_path / "model", net=from_transformers(encoder("ViT"), layers_per_block=2, rank=rank))
     images = tiny_task().test.images.take(torch.arange(3))
     assert torch.equal(learner.logits("b", images), again.logits("b", images))
     if isinstance(sharing, LowRank):

@@ -1,0 +1,145 @@
+"""Changes of low rank: against the module with the changed kernels written into it, and learned with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learner.fixture import assert_same_tensors, tensors_in, tiny_task
+from torch import Tensor
+
+from lasem.errors import ConfigError, StorageError
+from lasem.learner import Freeze, Learner
+from lasem.nets import AbstractNet, ChangedBlock, cut
+from lasem.search import EM, DeepEM, Fixed
+from lasem.sharing import AbstractSharing, HardSharing, TensorFactorization
+from lasem.training import TrainingConfig
+
+from .modules import SmallViT, features_of, normalised, seeded
+
+SHAPE = (1, 6, 6)
+FROZEN = HardSharing(train_shared=False)
+
+
+def net_of(build: Any = normalised, rank: int | None = 2, **given: Any) -> AbstractNet:
+    return cut(seeded(build), image_shape=SHAPE, rank=rank, **given)
+
+
+def learner_of(net: AbstractNet, **given: Any) -> Learner:
+    return Learner(net, training=TrainingConfig(epochs=3, batch_size=5), **given)
+
+
+def some(block: ChangedBlock, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(shape, generator=generator).double().requires_grad_() for name, shape in block.shapes.items()
+    }
+
+
+@pytest.mark.parametrize("build", [normalised, SmallViT])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
+def test_a_change_is_the_module_with_changed_kernels_forward_and_backward(build: Any, training: bool) -> None:
+    module, net = seeded(build).double().train(training), net_of(build)
+    given = []
+    for i, block in enumerate(net.blocks):
+        assert isinstance(block, ChangedBlock)
+        given.append(some(block, i))
+        for name, up in given[-1].items():
+            if name.endswith(".up"):
+                kernel = module.get_parameter(name.removesuffix(".up"))
+                change = up @ given[-1][f"{name[:-2]}down"]
+                assert torch.linalg.matrix_rank(change) <= 2
+                kernel.data += change.detach().reshape(kernel.shape)
+    x = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(9)).double()
+    value: Any = x
+    for block, weights in zip(net.blocks, given, strict=True):
+        known = {name: tensor.double() for name, tensor in block.initial_statistics().items()}
+        value = block.measure({**weights, **known}, value)[0] if training else block.apply({**weights, **known}, value)
+    expected = features_of(module, x)
+    torch.testing.assert_close(value.flatten(1), expected.flatten(1), rtol=0, atol=1e-9)
+    direction = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (expected * direction).sum().backward()
+    (value * direction.reshape(value.shape)).sum().backward()
+    for weights in given:
+        for name, up in weights.items():
+            if name.endswith(".up"):
+                down = weights[f"{name[:-2]}down"]
+                gradient = module.get_parameter(name.removesuffix(".up")).grad
+                assert gradient is not None
+                flat = gradient.reshape(len(up), -1)
+                torch.testing.assert_close(up.grad, flat @ down.T, rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(down.grad, up.T @ flat, rtol=1e-9, atol=1e-9)
+
+
+def test_it_starts_as_the_module_and_is_small() -> None:
+    changed, plain = net_of(SmallViT), net_of(SmallViT, rank=None)
+    one: Any = torch.rand(3, *SHAPE)
+    other = one
+    for block, whole in zip(changed.blocks, plain.blocks, strict=True):
+        one = block.apply(block.initial(torch.Generator().manual_seed(3), "he"), one)
+        other = whole.apply(whole.initial(torch.Generator(), "he"), other)
+        assert block.num_parameters < whole.num_parameters
+        assert len(block.kernels) == len(block.shapes)
+    assert torch.equal(one, other)
+    assert net_of(rank=99).blocks[0].shapes == {"0.weight.down": (3, 9), "0.weight.up": (3, 3)}
+
+
+@pytest.mark.parametrize("sharing", [HardSharing(), FROZEN, TensorFactorization()], ids=["hps", "frozen", "tf"])
+def test_it_is_saved_and_goes_on_to_the_same_bits(sharing: AbstractSharing, tmp_path: Path) -> None:
+    def both(learner: Learner, names: str) -> Learner:
+        for name in names:
+            learner.learn(tiny_task(name, seed=ord(name)))
+        return learner
+
+    whole = both(learner_of(net_of(), sharing=sharing, search=EM()), "abc")
+    both(learner_of(net_of(), sharing=sharing, search=EM()), "ab").save(tmp_path / "half")
+    both(Learner.load(tmp_path / "half", net=net_of()), "c").save(tmp_path / "loaded")
+    whole.save(tmp_path / "whole")
+    assert_same_tensors(tensors_in(tmp_path / "whole"), tensors_in(tmp_path / "loaded"))
+    images = tiny_task().test.images.take(torch.arange(4))
+    torch.testing.assert_close(whole.plain("c")(images.float() / 255), whole.logits("c", images))
+    with pytest.raises(StorageError, match="saved with another network"):
+        Learner.load(tmp_path / "whole", net=net_of(rank=1))
+    with pytest.raises(StorageError, match="constants"):  # a change of something else
+        Learner.load(tmp_path / "whole", net=cut(seeded(normalised, seed=1), image_shape=SHAPE, rank=2))
+
+
+def test_a_frozen_layer_is_the_modules_for_ever_and_costs_a_task_nothing() -> None:
+    learner = learner_of(net_of(), sharing=FROZEN, search=Fixed("bottom-1"))
+    learner.learn(tiny_task("a"))
+    images = tiny_task("a").test.images.take(torch.arange(4))
+    before = learner.logits("a", images)
+    learner.learn(tiny_task("b", seed=1))
+    assert torch.equal(learner.logits("a", images), before)
+    assert all(not value.any() for name, value in learner._shared.latest(0).items() if name.endswith(".up"))
+    assert learner.num_shared_parameters() == learner.net.blocks[0].num_parameters
+
+
+def test_a_task_that_transfers_nothing_owns_a_change_of_every_block() -> None:
+    learner = learner_of(net_of(SmallViT), sharing=FROZEN, search=Fixed("none"))
+    for i, name in enumerate("ab"):
+        learner.learn(tiny_task(name, seed=i))
+    head = sum(value.numel() for value in learner._tasks["b"].head.values())
+    changes = sum(block.num_parameters for block in learner.net.blocks)
+    assert learner.num_parameters("b") == changes + head
+    assert any(value.any() for value in learner._tasks["b"].layers[0].values())
+
+
+def test_the_other_search_and_protection_learn_with_it() -> None:
+    learner = learner_of(net_of(), search=DeepEM(num_samples=2), protect=Freeze())
+    for name in "abc":
+        learner.learn(tiny_task(name, seed=ord(name)))
+    assert learner.task_names == ("a", "b", "c")
+
+
+def test_what_cannot_be_changed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pretrained must be True"):
+        net_of(pretrained=False)
+    with pytest.raises(ConfigError, match="rank must be at least 1; got 0"):
+        net_of(rank=0)
+    with pytest.raises(ConfigError, match="Block '1' has no matrix or convolution"):
+        net_of(blocks=["0", "1", ("4", "5"), ("7", "8")])
+    with pytest.raises(ConfigError, match=r"HardSharing\.train_shared=False keeps .* at random"):
+        learner_of(net_of(rank=None, pretrained=False), sharing=FROZEN).learn(tiny_task())
