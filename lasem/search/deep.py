@@ -39,7 +39,7 @@ from lasem.search.abstract import AbstractSearch
 from lasem.search.em import Likelihood, batch_log_likelihood
 from lasem.search.grouped import GroupedSelection
 from lasem.search.state import Drawn, SearchState
-from lasem.space import Space, factorised
+from lasem.space import Space, bits_of, factorised
 
 _MAX_TABLE = 16
 """Groups of which the prior of every configuration is told."""
@@ -109,7 +109,7 @@ class DeepEM(GroupedSelection, AbstractSearch):
     def transfer_probability(self, state: SearchState) -> Tensor:
         """Shape (G,); 0 or 1 once the search has ended."""
         if state.committed is not None:
-            return _bits([state.committed], len(state.mass)).to(state.mass)[0]
+            return bits_of([state.committed], len(state.mass)).to(state.mass)[0]
         return state.mass[:, 1] / state.mass.sum(dim=1)
 
     def prior(self, state: SearchState) -> Tensor:
@@ -120,7 +120,7 @@ class DeepEM(GroupedSelection, AbstractSearch):
                 f"The prior of each configuration is told for at most {_MAX_TABLE} groups of layers; got "
                 f"{num_groups}. Ask for transfer_probability instead."
             )
-        every = _bits(range(2**num_groups), num_groups).to(state.mass)
+        every = bits_of(range(2**num_groups), num_groups).to(state.mass)
         return _log_prior(every, self.transfer_probability(state)).exp()
 
     def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
@@ -132,13 +132,13 @@ class DeepEM(GroupedSelection, AbstractSearch):
             if drawn.positions:
                 return state
             positions = tuple(range(2**num_groups))
-            bits = _bits(positions, num_groups)
+            bits = bits_of(positions, num_groups)
             log_factor = torch.zeros(len(positions), dtype=torch.float64)
         else:
             probability = self.transfer_probability(state).cpu()
             times = Counter(self._draw(drawn, probability, generator))
             positions = tuple(sorted(times))
-            bits = _bits(positions, num_groups)
+            bits = bits_of(positions, num_groups)
             multiplicity = torch.tensor([times[position] for position in positions], dtype=torch.float64)
             log_factor = multiplicity.log() - _log_prior(bits, probability)
         drawn = Drawn(positions, bits, log_factor, torch.zeros_like(log_factor))
@@ -169,7 +169,7 @@ class DeepEM(GroupedSelection, AbstractSearch):
         drawn, num_groups = state.drawn or Drawn(), len(state.mass)
         bits, factor = drawn.bits, drawn.log_factor
         if len(evidence) != len(drawn.positions):
-            bits = _bits(range(len(evidence)), num_groups).to(state.mass)
+            bits = bits_of(range(len(evidence)), num_groups).to(state.mass)
             factor = torch.zeros_like(evidence)
         log_joint = _log_prior(bits, self.transfer_probability(state)) + evidence
         weights = torch.softmax(log_joint + factor, dim=0)
@@ -196,12 +196,6 @@ class DeepEM(GroupedSelection, AbstractSearch):
         if state.committed is not None:
             return state.committed
         return int("".join("1" if p > 0.5 else "0" for p in self.transfer_probability(state).tolist()), 2)
-
-
-def _bits(positions: range | list[int] | tuple[int, ...], num_groups: int) -> Tensor:
-    """1 where a configuration's group transfers, shape (len(positions), G), float64, on the CPU."""
-    rows = [[position >> (num_groups - 1 - group) & 1 for group in range(num_groups)] for position in positions]
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), num_groups)
 
 
 def _log_prior(bits: Tensor, probability: Tensor) -> Tensor:

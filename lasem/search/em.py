@@ -37,11 +37,11 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.errors import check_choice, check_range
+from lasem.errors import ConfigError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.grouped import GroupedSelection
 from lasem.search.state import Pruned, SearchState
-from lasem.space import positions
+from lasem.space import bits_of, positions
 
 Likelihood = Literal["mean", "geometric", "product"]
 
@@ -88,6 +88,10 @@ class EM(GroupedSelection, AbstractSearch):
     """How probable each configuration is before a mini-batch is looked at. ``count``: (n_c + 1) / sum (n_c' + 1), n_c
     the mini-batches so far whose most probable configuration was c. ``average``: running mean of all posteriors since
     the task began."""
+    prior_start: tuple[float, float] = (0.5, 0.5)
+    """With ``count``: how probable it is that the first and that the last layer (or group) transfers, before the first
+    mini-batch; between them in a straight line. The prior then begins with 2^G times the product over layers in place
+    of one for each of 2^G configurations. Each in (0, 1)."""
     commit_probability: float = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: float | None = None
@@ -104,6 +108,11 @@ class EM(GroupedSelection, AbstractSearch):
         super().__post_init__()
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
+        object.__setattr__(self, "prior_start", tuple(self.prior_start))
+        for probability in self.prior_start:
+            check_range("EM.prior_start", probability, above=0, below=1)
+        if self.prior_form == "average" and self.prior_start != (0.5, 0.5):
+            raise ConfigError("EM.prior_start is what prior_form 'count' begins with; 'average' begins with nothing.")
         check_range("EM.commit_probability", self.commit_probability, above=0)
         if self.commit_share is not None:
             check_range("EM.commit_share", self.commit_share, above=0, most=1)
@@ -111,9 +120,17 @@ class EM(GroupedSelection, AbstractSearch):
         check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
     def init(self, num_configurations: int) -> SearchState:
-        """One pseudo-count each for ``count``, nothing yet for ``average``; a single configuration is committed to."""
+        """One pseudo-count each for ``count``, or as many in all as ``prior_start`` says; nothing yet for ``average``.
+
+        A single configuration is committed to.
+        """
         start = 1.0 if self.prior_form == "count" else 0.0
         mass = torch.full((num_configurations,), start, dtype=torch.float64)
+        if self.prior_start != (0.5, 0.5):
+            num_groups = num_configurations.bit_length() - 1
+            probability = torch.linspace(*self.prior_start, num_groups, dtype=torch.float64)
+            bits = bits_of(range(num_configurations), num_groups)
+            mass = num_configurations * torch.where(bits > 0, probability, 1 - probability).prod(dim=1)
         if num_configurations == 1:
             return SearchState(mass, committed=0)
         everything = tuple(range(num_configurations))

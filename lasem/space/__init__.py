@@ -4,7 +4,7 @@ from lasem.space.configuration import Configuration
 from lasem.space.pattern import Pattern, all, alternating, bottom, none, top
 from lasem.space.prefix_tree import Level, PrefixTree, positions, stacked, unstacked
 from lasem.space.product import Combinations
-from lasem.space.space import Space, factorised, full, grouped, listed
+from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
 
 __all__ = [
     "Combinations",
@@ -15,6 +15,7 @@ __all__ = [
     "Space",
     "all",
     "alternating",
+    "bits_of",
     "bottom",
     "factorised",
     "full",

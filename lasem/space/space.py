@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
+from torch import Tensor
+
 from lasem.errors import ConfigError
 from lasem.space.configuration import Configuration
 from lasem.space.product import Combinations
@@ -121,6 +124,20 @@ def factorised(sizes: Sequence[int]) -> Space:
     """
     _check_groups(sizes)
     return Space(Combinations(tuple(sizes)))
+
+
+def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:
+    """1 where a member of ``grouped`` or ``factorised`` lets a group transfer.
+
+    Args:
+        positions: of the members.
+        num_groups: G.
+
+    Returns:
+        Shape (len(positions), G), float64, on the CPU.
+    """
+    rows = [[position >> (num_groups - 1 - group) & 1 for group in range(num_groups)] for position in positions]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), num_groups)
 
 
 def listed(configurations: Iterable[Configuration | str]) -> Space:

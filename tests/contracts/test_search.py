@@ -16,6 +16,7 @@ SEARCHES: list[AbstractSearch] = [
     EM(likelihood="geometric", first_task="none", commit_probability=0.4),
     EM(prune=0.3, full_pass_every=3, commit_share=1, commit_probability=2),
     EM(prune=0.1, full_pass_every=1, prior_form="average"),
+    EM(prior_start=(0.8, 0.3)),
     DeepEM(),
     DeepEM(num_samples=5, prior_form="count", draw_every=2, first_task="search", commit_share=1),
     DeepEM(num_samples=8, commit_share=1),

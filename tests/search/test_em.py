@@ -195,9 +195,31 @@ def test_spaces() -> None:
         EM(first_task="top-4").space(3, 0)
 
 
+def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_does_not() -> None:
+    search = EM(prior_start=(0.9, 0.1))
+    state = search.init(16)
+    by_hand = [
+        math.prod(p if bit else 1 - p for p, bit in zip((0.9, 1.9 / 3, 1.1 / 3, 0.1), configuration, strict=True))
+        for configuration in full(4)
+    ]
+    torch.testing.assert_close(search.prior(state), torch.tensor(by_hand, dtype=torch.float64))
+    assert float(state.mass.sum()) == pytest.approx(16)  # as many as one of each
+    evidence = torch.zeros(16, 5)
+    posterior, after = search.step(state, evidence)
+    torch.testing.assert_close(posterior, search.prior(state))
+    assert str(full(4)[search.best(after)]) == "TTSS"
+    evidence[0b0011] = 4.0
+    for _ in range(20):
+        _, after = search.step(after, evidence)
+    assert str(full(4)[search.best(after)]) == "SSTT"
+    assert search.init(1).committed == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"prior_start": (1.0, 0.5)}, r"EM\.prior_start must be above 0 and below 1; got 1"),
+        ({"prior_start": (0.8, 0.2), "prior_form": "average"}, "EM.prior_start is what prior_form 'count' begins with"),
         ({"likelihood": "meen"}, "likelihood must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
         ({"prior_form": "counts"}, "Did you mean 'count'"),
         ({"commit_probability": 0}, r"EM\.commit_probability must be above 0; got 0"),
