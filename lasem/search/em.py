@@ -109,6 +109,11 @@ class EM(GroupedSelection, AbstractSearch):
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
         object.__setattr__(self, "prior_start", tuple(self.prior_start))
+        if len(self.prior_start) != 2:
+            raise ConfigError(
+                f"EM.prior_start is two probabilities, of the first and of the last layer, such as 0.667,0.333; got "
+                f"{', '.join(map(str, self.prior_start))}."
+            )
         for probability in self.prior_start:
             check_range("EM.prior_start", probability, above=0, below=1)
         if self.prior_form == "average" and self.prior_start != (0.5, 0.5):

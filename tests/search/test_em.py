@@ -218,6 +218,7 @@ def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"prior_start": (0.9,)}, r"EM\.prior_start is two probabilities, .*; got 0\.9\."),
         ({"prior_start": (1.0, 0.5)}, r"EM\.prior_start must be above 0 and below 1; got 1"),
         ({"prior_start": (0.8, 0.2), "prior_form": "average"}, "EM.prior_start is what prior_form 'count' begins with"),
         ({"likelihood": "meen"}, "likelihood must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
