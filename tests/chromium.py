@@ -41,7 +41,7 @@ document.getElementById("probe").textContent = JSON.stringify(said);
 """
 
 
-def check_page(browser: list[str], page: Path, *, narrow: bool) -> tuple[int, int]:
+def check_page(browser: list[str], page: Path, *, narrow: bool, least_height: int = 100) -> tuple[int, int]:
     """Fail unless figures are seen, tables sort, text is legible and nothing is too wide; dark if narrow, else light.
 
     Returns:
@@ -56,7 +56,7 @@ def check_page(browser: list[str], page: Path, *, narrow: bool) -> tuple[int, in
     assert said["errors"] == []
     for wide, high, num_marks in said["figures"]:
         assert wide > 300
-        assert high > 80
+        assert high > least_height
         assert num_marks > 20
     for down, up, order in said["sorted"]:
         assert len(set(down)) > 1

@@ -101,6 +101,23 @@ class AbstractBlock(ABC):
         return sum(torch.Size(shape).numel() for shape in self.shapes.values())
 
 
+class AbstractWholeBlock(AbstractBlock):
+    """A block that is run as a whole: where its last activation is, nobody knows."""
+
+    @abstractmethod
+    def apply(self, weights: Weights, x: Value) -> Value:
+        """See AbstractBlock."""
+
+    def preactivate(self, weights: Weights, x: Value) -> Tensor:
+        """The whole block."""
+        out: Tensor = self.apply(weights, x)
+        return out
+
+    def activate(self, weights: Weights, x: Value) -> Value:
+        """The whole block."""
+        return self.apply(weights, x)
+
+
 @final
 @dataclass(frozen=True)
 class ConvBlock(AbstractBlock):

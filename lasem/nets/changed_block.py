@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.nets.block import AbstractBlock, Value, Weights
+from lasem.nets.block import AbstractWholeBlock, Value, Weights
 from lasem.nets.cut_block import Constants, CutBlock
 from lasem.nets.exact import in_full
 from lasem.nets.initial import InitialWeights
@@ -19,7 +19,7 @@ _DOWN, _UP = ".down", ".up"
 
 
 @final
-class ChangedBlock(AbstractBlock):
+class ChangedBlock(AbstractWholeBlock):
     """Every kernel is W = W_0 + B A: W_0 the module's, B of shape (out, r) and A of shape (r, inputs) the weights.
 
     A convolution's kernel is the matrix (out, in * height * width). B starts at 0, so that a change starts from the
@@ -41,11 +41,10 @@ class ChangedBlock(AbstractBlock):
                 f"Block '{block.name}' has no matrix or convolution whose change could have rank {rank}. Group it with "
                 f"another block."
             )
-        held = block.initial(torch.Generator(), "he")
-        self._held = Constants(held)
+        self._held = Constants(dict(block.start))
         self._shapes: dict[str, tuple[int, ...]] = {}
         for kernel in block.kernels:
-            out, inputs = held[kernel].shape[0], math.prod(held[kernel].shape[1:])
+            out, inputs = block.start[kernel].shape[0], math.prod(block.start[kernel].shape[1:])
             low = min(rank, out, inputs)
             self._shapes |= {kernel + _DOWN: (low, inputs), kernel + _UP: (out, low)}
 
@@ -80,15 +79,6 @@ class ChangedBlock(AbstractBlock):
             else torch.randn(shape, generator=generator) / math.sqrt(shape[1])
             for name, shape in self._shapes.items()
         }
-
-    def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        """The whole block: where its last activation is nobody knows."""
-        out: Tensor = self.apply(weights, x)
-        return out
-
-    def activate(self, weights: Weights, x: Value) -> Value:
-        """The whole block."""
-        return self.apply(weights, x)
 
     def apply(self, weights: Weights, x: Value) -> Value:
         """Run the module in evaluation."""

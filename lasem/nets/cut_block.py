@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lasem.errors import TrainingError
-from lasem.nets.block import AbstractBlock, Value, Weights
+from lasem.nets.block import AbstractWholeBlock, Value, Weights
 from lasem.nets.exact import rounds
 from lasem.nets.initial import InitialWeights
 
 
 @final
-class CutBlock(AbstractBlock):
+class CutBlock(AbstractWholeBlock):
     """Part of a module. It holds the module's structure, and its weights only as where to start from.
 
     Weights are the parameters that require gradients, under the names that they have in the whole module; of tied ones,
@@ -62,6 +62,11 @@ class CutBlock(AbstractBlock):
         return {key: tuple(value.shape) for key, value in self._measured.items()}
 
     @property
+    def start(self) -> Mapping[str, Tensor]:
+        """The module's own weights."""
+        return self._start
+
+    @property
     def constants(self) -> Mapping[str, Tensor]:
         """What never changes."""
         return self._constants.tensors
@@ -94,15 +99,6 @@ class CutBlock(AbstractBlock):
                     own = dict(layer.named_parameters(prefix=prefix))
                     fresh |= {key: value.detach().clone() for key, value in own.items() if key in fresh}
         return fresh
-
-    def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        """The whole block: where its last activation is nobody knows."""
-        out: Tensor = self.apply(weights, x)
-        return out
-
-    def activate(self, weights: Weights, x: Value) -> Value:
-        """The whole block."""
-        return self.apply(weights, x)
 
     def apply(self, weights: Weights, x: Value) -> Value:
         """Run the module in evaluation."""

@@ -131,8 +131,13 @@ def from_transformers(
             if of_texts
             else f"length is for models of texts; {name} takes images. Leave it out."
         )
-    settings: dict[str, Any] = {"pretrained": pretrained, "rank": rank, "classifier": None}
-    settings |= {"hidden": hidden, "dropout": dropout}
+    settings: dict[str, Any] = {
+        "pretrained": pretrained,
+        "rank": rank,
+        "classifier": None,
+        "hidden": hidden,
+        "dropout": dropout,
+    }
     if length is not None:
         texts = _of_texts(base, pooling or "mean", length)
         source = {"kind": "cut", "texts": {"pooling": texts.pooling, "padding_id": texts.padding_id}}

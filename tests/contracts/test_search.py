@@ -125,7 +125,7 @@ def test_it_finds_a_configuration_that_explains_everything(search: AbstractSearc
     evidence = torch.full((num, 4), -5.0)
     evidence[right] = -0.01
     generator = torch.Generator().manual_seed(0)
-    for _ in range(100):
+    for _ in range(100 if isinstance(search, DeepEM) else 30):  # which has to draw it first
         _, state = step(search, state, evidence, generator)
     assert search.best(state) == right
 

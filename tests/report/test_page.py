@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -174,6 +175,25 @@ def test_in_a_browser_the_first_seed_is_seen_and_tables_sort(
     text = page(three_seeds)
     assert num_figures == text[: text.index('id="seed-1"')].count("<figure")
     assert num_tables == 2  # tasks over seeds, and the first seed's
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, tmp_path: Path) -> None:
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f"""<iframe id="page" style="width: 360px; height: 900px" src="{(three_seeds / "report.html").as_uri()}">
+        </iframe><script>onload = () => {{
+          const root = document.getElementById("page").contentDocument.documentElement;
+          document.body.append(`hidden ${{root.scrollWidth - root.clientWidth}}, seeds ` +
+            root.querySelectorAll("article.seed:not(.hidden)").length);
+        }}</script>""",
+        encoding="utf-8",
+    )
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+    assert "hidden 0, seeds 1" in found
 
 
 def test_a_baseline_has_no_configurations(tmp_path: Path) -> None:
