@@ -13,6 +13,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "search": {
             "likelihood": "mean",
             "prior_form": "average",
+            "prior_start": [0.5, 0.5],
             "first_task": "search",
             "commit_probability": 2.0,  # never
             "commit_share": 1.0,

@@ -38,6 +38,7 @@ from lasem.errors import ConfigError, TrainingError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.em import Likelihood, batch_log_likelihood
 from lasem.search.grouped import GroupedSelection
+from lasem.search.prior import check_prior_start, straight_line
 from lasem.search.state import Drawn, SearchState
 from lasem.space import Space, bits_of, factorised
 
@@ -66,10 +67,11 @@ class DeepEM(GroupedSelection, AbstractSearch):
     """How probable it is that a layer transfers, before a mini-batch is looked at. ``average``: mean of the layer's
     posteriors so far. ``count``: of its choices in the most probable configuration, among those evaluated, of every
     mini-batch so far."""
-    first_probability: float | None = None
-    """That a layer transfers, before the first mini-batch, in (0, 1); none: 1/3 for ``average``, and 1/2 for ``count``,
-    where equal evidence counts for less transfer already."""
-    first_weight: float = 12.0
+    prior_start: tuple[float, float] | None = None
+    """How probable it is that the first and that the last layer (or group) transfers, before the first mini-batch;
+    between them in a straight line. Each in (0, 1); none: 1/3 for ``average``, and 1/2 for ``count``, where equal
+    evidence counts for less transfer already."""
+    prior_weight: float = 12.0
     """How many mini-batches that counts for; if few, a layer whose samples agree by chance is soon decided."""
     draw_every: int = 1
     """Mini-batches that the same configurations are evaluated for; a GPU is waited for at each draw."""
@@ -84,9 +86,9 @@ class DeepEM(GroupedSelection, AbstractSearch):
         check_range("DeepEM.num_samples", self.num_samples, least=2)
         check_choice("DeepEM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("DeepEM.prior_form", self.prior_form, ("count", "average"))
-        if self.first_probability is not None:
-            check_range("DeepEM.first_probability", self.first_probability, above=0, below=1)
-        check_range("DeepEM.first_weight", self.first_weight, above=0)
+        if self.prior_start is not None:
+            object.__setattr__(self, "prior_start", check_prior_start("DeepEM.prior_start", self.prior_start))
+        check_range("DeepEM.prior_weight", self.prior_weight, above=0)
         check_range("DeepEM.draw_every", self.draw_every, least=1)
         check_range("DeepEM.commit_probability", self.commit_probability, above=0)
         check_range("DeepEM.commit_share", self.commit_share, above=0, most=1)
@@ -100,10 +102,9 @@ class DeepEM(GroupedSelection, AbstractSearch):
         num_groups = num_configurations.bit_length() - 1
         if num_configurations != 1 << num_groups:
             raise ConfigError(f"DeepEM needs all 2^G configurations of G groups of layers; got {num_configurations}.")
-        default = 1 / 3 if self.prior_form == "average" else 1 / 2
-        probability = default if self.first_probability is None else self.first_probability
-        first = torch.tensor([1 - probability, probability], dtype=torch.float64)
-        mass = (self.first_weight * first).repeat(num_groups, 1)
+        even = 1 / 3 if self.prior_form == "average" else 1 / 2
+        probability = straight_line(self.prior_start or (even, even), num_groups)
+        mass = self.prior_weight * torch.stack([1 - probability, probability], dim=1)
         return SearchState(mass, drawn=Drawn()) if num_groups else SearchState(mass, committed=0)
 
     def transfer_probability(self, state: SearchState) -> Tensor:

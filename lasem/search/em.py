@@ -40,10 +40,14 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.grouped import GroupedSelection
+from lasem.search.prior import check_prior_start, straight_line
 from lasem.search.state import Pruned, SearchState
 from lasem.space import bits_of, positions
 
 Likelihood = Literal["mean", "geometric", "product"]
+
+_FORGOTTEN = 2.0**-600
+"""Of what a mean over posteriors begins with: it decides before the first one, and is lost in rounding after it."""
 
 
 def batch_log_likelihood(log_likelihood: Tensor, kind: Likelihood) -> Tensor:
@@ -72,11 +76,12 @@ class EM(GroupedSelection, AbstractSearch):
 
     Prior, likelihood and the choice at the end are [Lee2021]_'s; commitment ends the search when its outcome is clear.
 
-    Equal evidence counts for the configuration that comes first: of those that differ in some layers only, the one that
-    transfers none of these (in the order of ``lasem.space``). There is equal evidence where the latest task transferred
-    a layer, for by default (``TrainingConfig.specific_start``) a task's own weights begin as copies of what is shared
-    there, and in the first mini-batches the likelihoods are the same to the bit. Counted for the other side, the next
-    task would begin so again, and every one after it: all layers would be transferred for ever, as by ``Fixed("all")``.
+    Where evidence is equal the prior decides, and where that is equal too the configuration that comes first: of those
+    that differ in some layers only, the one that transfers none of these (in the order of ``lasem.space``). There is
+    equal evidence where the latest task transferred a layer, for by default (``TrainingConfig.specific_start``) a
+    task's own weights begin as copies of what is shared there, and in the first mini-batches the likelihoods are the
+    same to the bit. Did it count for transfer, the next task would begin so again, and every one after it: all layers
+    would be transferred for ever, as by ``Fixed("all")``.
     """
 
     name: ClassVar[str] = "em"
@@ -88,10 +93,10 @@ class EM(GroupedSelection, AbstractSearch):
     """How probable each configuration is before a mini-batch is looked at. ``count``: (n_c + 1) / sum (n_c' + 1), n_c
     the mini-batches so far whose most probable configuration was c. ``average``: running mean of all posteriors since
     the task began."""
-    prior_start: tuple[float, float] = (0.5, 0.5)
-    """With ``count``: how probable it is that the first and that the last layer (or group) transfers, before the first
-    mini-batch; between them in a straight line. The prior then begins with 2^G times the product over layers in place
-    of one for each of 2^G configurations. Each in (0, 1)."""
+    prior_start: tuple[float, float] = (0.667, 0.333)
+    """How probable it is that the first and that the last layer (or group) transfers, before the first mini-batch;
+    between them in a straight line. Each in (0, 1); 0.5,0.5: all configurations alike, as published. ``count`` begins
+    with 2^G times the product over layers, where the published one begins with one for each of 2^G configurations."""
     commit_probability: float = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: float | None = None
@@ -108,16 +113,7 @@ class EM(GroupedSelection, AbstractSearch):
         super().__post_init__()
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
-        object.__setattr__(self, "prior_start", tuple(self.prior_start))
-        if len(self.prior_start) != 2:
-            raise ConfigError(
-                f"EM.prior_start is two probabilities, of the first and of the last layer, such as 0.667,0.333; got "
-                f"{', '.join(map(str, self.prior_start))}."
-            )
-        for probability in self.prior_start:
-            check_range("EM.prior_start", probability, above=0, below=1)
-        if self.prior_form == "average" and self.prior_start != (0.5, 0.5):
-            raise ConfigError("EM.prior_start is what prior_form 'count' begins with; 'average' begins with nothing.")
+        object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
         check_range("EM.commit_probability", self.commit_probability, above=0)
         if self.commit_share is not None:
             check_range("EM.commit_share", self.commit_share, above=0, most=1)
@@ -125,28 +121,37 @@ class EM(GroupedSelection, AbstractSearch):
         check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
     def init(self, num_configurations: int) -> SearchState:
-        """One pseudo-count each for ``count``, or as many in all as ``prior_start`` says; nothing yet for ``average``.
+        """``prior_start`` as pseudo-counts, as many in all as configurations; for ``average`` next to nothing.
 
         A single configuration is committed to.
         """
-        start = 1.0 if self.prior_form == "count" else 0.0
-        mass = torch.full((num_configurations,), start, dtype=torch.float64)
-        if self.prior_start != (0.5, 0.5):
-            num_groups = num_configurations.bit_length() - 1
-            probability = torch.linspace(*self.prior_start, num_groups, dtype=torch.float64)
-            bits = bits_of(range(num_configurations), num_groups)
-            mass = num_configurations * torch.where(bits > 0, probability, 1 - probability).prod(dim=1)
+        mass = num_configurations * self._start(num_configurations)
+        if self.prior_form == "average":
+            mass = _FORGOTTEN * mass
         if num_configurations == 1:
             return SearchState(mass, committed=0)
         everything = tuple(range(num_configurations))
         return SearchState(mass, pruned=Pruned(everything, torch.zeros_like(mass)) if self.prune > 0 else None)
 
     def prior(self, state: SearchState) -> Tensor:
-        """Normalised mass; uniform before the first mini-batch."""
+        """Normalised mass; ``prior_start`` before the first mini-batch."""
         if state.committed is not None:
             return torch.nn.functional.one_hot(torch.tensor(state.committed), len(state.mass)).to(state.mass)
-        total = state.mass.sum()
-        return torch.where(total > 0, state.mass / total, torch.full_like(state.mass, 1 / len(state.mass)))
+        return state.mass / state.mass.sum()
+
+    def _start(self, num_configurations: int) -> Tensor:
+        """Probabilities of configurations in the order of ``lasem.space.grouped``, before any mini-batch."""
+        if self.prior_start == (0.5, 0.5):
+            return torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64)
+        num_groups = num_configurations.bit_length() - 1
+        if num_configurations != 1 << num_groups:
+            raise ConfigError(
+                f"EM.prior_start is for all 2^G configurations of G groups of layers; got {num_configurations}. Set it "
+                f"to 0.5,0.5."
+            )
+        bits = bits_of(range(num_configurations), num_groups)
+        probability = straight_line(self.prior_start, num_groups)
+        return torch.where(bits > 0, probability, 1 - probability).prod(dim=1)
 
     def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
         """The posterior, and the prior's mass with this mini-batch in it."""

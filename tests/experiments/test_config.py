@@ -118,7 +118,12 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
     assert config.stream == DigitsReader(standardise="split")
     assert config.sharing == Deconvolution(start="glorot", step_scale=1.0, factors_start="fresh")
     assert config.search == EM(
-        likelihood="mean", prior_form="average", first_task="search", commit_probability=2, commit_share=1
+        likelihood="mean",
+        prior_form="average",
+        prior_start=(0.5, 0.5),
+        first_task="search",
+        commit_probability=2,
+        commit_share=1,
     )
     assert config.training == TrainingConfig(
         epochs=5,

@@ -212,13 +212,13 @@ def searched(search: DeepEM, likes_transfer: float, seed: int) -> Tensor:
 
 
 def test_chance_alone_transfers_no_layer_and_evidence_does() -> None:
-    def share(**first: float) -> float:
+    def share(**first: Any) -> float:
         """Of layers without evidence that would be transferred."""
         found = torch.stack([searched(DeepEM(**NEVER, **first), 0.0, seed) for seed in range(10)])
         return float((found > 0.5).double().mean())
 
     assert share() < 0.05
-    assert share(first_probability=0.5, first_weight=2) > 0.4
+    assert share(prior_start=(0.5, 0.5), prior_weight=2) > 0.4
     for seed in range(5):
         found = searched(DeepEM(**NEVER), 1.0, seed)
         assert found[0] > 0.7
@@ -277,8 +277,9 @@ def test_settings_are_checked() -> None:
         ({"num_samples": 1}, r"DeepEM\.num_samples must be at least 2; got 1"),
         ({"likelihood": "meen"}, "Did you mean 'mean'"),
         ({"prior_form": "counts"}, "Did you mean 'count'"),
-        ({"first_probability": 1}, r"DeepEM\.first_probability must be above 0 and below 1"),
-        ({"first_weight": 0}, r"DeepEM\.first_weight must be above 0"),
+        ({"prior_start": (0.5, 1)}, r"DeepEM\.prior_start must be above 0 and below 1; got 1"),
+        ({"prior_start": (0.5,)}, r"DeepEM\.prior_start is two probabilities of transfer"),
+        ({"prior_weight": 0}, r"DeepEM\.prior_weight must be above 0"),
         ({"draw_every": 0}, r"DeepEM\.draw_every must be at least 1"),
         ({"commit_probability": 0}, r"DeepEM\.commit_probability must be above 0"),
         ({"commit_share": 2}, r"DeepEM\.commit_share must be above 0 and at most 1"),

@@ -14,6 +14,7 @@ from lasem.search import EM, batch_log_likelihood
 from lasem.space import Space, factorised, full, grouped
 
 LIKELIHOODS = ("mean", "geometric", "product")
+EVEN = (0.5, 0.5)
 
 
 def naive_likelihood(probabilities: list[float], kind: str) -> float:
@@ -22,12 +23,20 @@ def naive_likelihood(probabilities: list[float], kind: str) -> float:
     return math.prod(probabilities) ** (1 / len(probabilities) if kind == "geometric" else 1)
 
 
+def naive_start(first: float, last: float, num_groups: int) -> list[float]:
+    """Probability of every configuration of groups whose probabilities of transfer lie on a straight line."""
+    line = [first + (last - first) * group / max(1, num_groups - 1) for group in range(num_groups)]
+    line = line if num_groups > 1 else [(first + last) / 2]
+    space = full(num_groups)
+    return [math.prod(p if bit else 1 - p for p, bit in zip(line, bits, strict=True)) for bits in space]
+
+
 def naive_steps(
-    batches: list[list[list[float]]], likelihood: str, prior_form: str
+    batches: list[list[list[float]]], likelihood: str, prior_form: str, start: list[float]
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Posterior of every step, and the prior after it."""
     num = len(batches[0])
-    counts, sums, prior = [1.0] * num, [0.0] * num, [1 / num] * num
+    counts, sums, prior = [num * p for p in start], [0.0] * num, start
     posteriors, priors = [], []
     for step, batch in enumerate(batches, start=1):
         joint = [prior[c] * naive_likelihood(batch[c], likelihood) for c in range(num)]
@@ -40,29 +49,43 @@ def naive_steps(
     return posteriors, priors
 
 
+def batches_of(num: int) -> st.SearchStrategy[list[list[list[float]]]]:
+    """One to six mini-batches of three images: each configuration's probabilities of their labels."""
+    images = st.lists(st.floats(0.01, 1), min_size=3, max_size=3)
+    return st.lists(st.lists(images, min_size=num, max_size=num), min_size=1, max_size=6)
+
+
 @pytest.mark.parametrize("prior_form", ["count", "average"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@given(
-    st.integers(2, 5).flatmap(
-        lambda num: st.lists(
-            st.lists(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), min_size=num, max_size=num),
-            min_size=1,
-            max_size=6,
-        )
-    )
-)
+@given(st.integers(2, 5).flatmap(batches_of))
 def test_every_step_is_the_calculation_by_hand(
     likelihood: Any, prior_form: Any, batches: list[list[list[float]]]
 ) -> None:
-    search = EM(likelihood=likelihood, prior_form=prior_form)
-    state = search.init(len(batches[0]))
-    posteriors, priors = naive_steps(batches, likelihood, prior_form)
-    assert search.prior(state).tolist() == [1 / len(batches[0])] * len(batches[0])
+    search = EM(likelihood=likelihood, prior_form=prior_form, prior_start=EVEN)
+    num = len(batches[0])
+    assert search.prior(search.init(num)).tolist() == [1 / num] * num
+    check_steps(search, batches, [1 / num] * num)
+
+
+@pytest.mark.parametrize("prior_form", ["count", "average"])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@given(st.integers(1, 3).flatmap(lambda groups: batches_of(2**groups)), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_so_it_is_where_the_prior_begins_unevenly(
+    likelihood: Any, prior_form: Any, batches: list[list[list[float]]], first: float, last: float
+) -> None:
+    search = EM(likelihood=likelihood, prior_form=prior_form, prior_start=(first, last))
+    check_steps(search, batches, naive_start(first, last, len(batches[0]).bit_length() - 1))
+
+
+def check_steps(search: EM, batches: list[list[list[float]]], start: list[float]) -> None:
+    state = search.init(len(start))
+    torch.testing.assert_close(search.prior(state), torch.tensor(start, dtype=torch.float64))
+    posteriors, priors = naive_steps(batches, search.likelihood, search.prior_form, start)
     for batch, posterior, prior in zip(batches, posteriors, priors, strict=True):
         ranked = sorted(posterior)
         weights, state = search.step(state, torch.tensor(batch, dtype=torch.float64).log())
         torch.testing.assert_close(weights, torch.tensor(posterior, dtype=torch.float64), rtol=1e-9, atol=1e-12)
-        if prior_form == "count" and ranked[-1] - ranked[-2] < 1e-9:
+        if search.prior_form == "count" and ranked[-1] - ranked[-2] < 1e-9:
             return  # rounding decides which of two nearly equal ones counts
         torch.testing.assert_close(search.prior(state), torch.tensor(prior, dtype=torch.float64), rtol=1e-9, atol=0)
 
@@ -71,7 +94,7 @@ def test_every_step_is_the_calculation_by_hand(
 def test_equal_evidence_counts_for_what_transfers_none_of_the_layers_that_make_no_difference(
     same: set[int], best: int
 ) -> None:
-    space, search = full(4), EM()
+    space, search = full(4), EM(prior_start=EVEN)
     told_apart = [tuple(bit for layer, bit in enumerate(c) if layer not in same) for c in space]
     evidence = torch.tensor([[0.0 if apart == told_apart[best] else -1.0] for apart in told_apart])
     state = search.init(len(space))
@@ -81,8 +104,9 @@ def test_equal_evidence_counts_for_what_transfers_none_of_the_layers_that_make_n
     assert state.mass[search.best(state)] == 1 + 3
     assert not any(winner[layer] for layer in same)
     assert all(winner[layer] == space[best][layer] for layer in range(4) if layer not in same)
-    state = EM(prior_form="average").step(EM(prior_form="average").init(16), evidence.double())[1]
-    assert space[EM(prior_form="average").best(state)] == winner
+    search = EM(prior_form="average", prior_start=EVEN)
+    _, state = search.step(search.init(16), evidence.double())
+    assert space[search.best(state)] == winner
 
 
 @pytest.mark.parametrize("space", [full(4), grouped((2, 1, 2)), factorised((2, 1, 2))], ids=lambda s: str(s.sizes))
@@ -119,7 +143,7 @@ def test_at_batch_10_the_mean_is_flat_and_the_product_is_not() -> None:
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_improbable_batches_do_not_underflow(likelihood: Any) -> None:
-    search = EM(likelihood=likelihood, prior_form="average")
+    search = EM(likelihood=likelihood, prior_form="average", prior_start=EVEN)
     state = search.init(3)
     for _ in range(5):
         weights, state = search.step(state, torch.tensor([[-900.0] * 40, [-901.0] * 40, [-1e6] * 40]))
@@ -147,7 +171,7 @@ def led_by(search: EM, winner: int, steps: int) -> Any:
 
 
 def test_commitment_when_the_prior_is_large_enough() -> None:
-    search = EM(commit_probability=0.7, commit_share=1)
+    search = EM(commit_probability=0.7, commit_share=1, prior_start=EVEN)
     short, long = led_by(search, 2, 5), led_by(search, 2, 6)  # 6 / 9 and 7 / 10
     assert search.advance(short, 99, 100).committed is None
     assert search.advance(long, 1, 100).committed == 2
@@ -198,11 +222,8 @@ def test_spaces() -> None:
 def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_does_not() -> None:
     search = EM(prior_start=(0.9, 0.1))
     state = search.init(16)
-    by_hand = [
-        math.prod(p if bit else 1 - p for p, bit in zip((0.9, 1.9 / 3, 1.1 / 3, 0.1), configuration, strict=True))
-        for configuration in full(4)
-    ]
-    torch.testing.assert_close(search.prior(state), torch.tensor(by_hand, dtype=torch.float64))
+    by_hand = torch.tensor(naive_start(0.9, 0.1, 4), dtype=torch.float64)
+    torch.testing.assert_close(search.prior(state), by_hand)
     assert float(state.mass.sum()) == pytest.approx(16)  # as many as one of each
     evidence = torch.zeros(16, 5)
     posterior, after = search.step(state, evidence)
@@ -213,14 +234,15 @@ def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_
         _, after = search.step(after, evidence)
     assert str(full(4)[search.best(after)]) == "SSTT"
     assert search.init(1).committed == 0
+    with pytest.raises(ConfigError, match=r"all 2\^G configurations of G groups of layers; got 6. Set it to 0.5,0.5"):
+        search.init(6)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prior_start": (0.9,)}, r"EM\.prior_start is two probabilities, .*; got 0\.9\."),
+        ({"prior_start": (0.9,)}, r"EM\.prior_start is two probabilities of transfer, .*; got 0\.9\."),
         ({"prior_start": (1.0, 0.5)}, r"EM\.prior_start must be above 0 and below 1; got 1"),
-        ({"prior_start": (0.8, 0.2), "prior_form": "average"}, "EM.prior_start is what prior_form 'count' begins with"),
         ({"likelihood": "meen"}, "likelihood must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
         ({"prior_form": "counts"}, "Did you mean 'count'"),
         ({"commit_probability": 0}, r"EM\.commit_probability must be above 0; got 0"),

@@ -16,7 +16,7 @@ from lasem.errors import ConfigError
 from lasem.search import EM, SearchState
 from lasem.search.em import smallest_set
 
-NEVER = {"commit_probability": 1.01, "commit_share": 1.0}
+NEVER: dict[str, Any] = {"commit_probability": 1.01, "commit_share": 1.0, "prior_start": (0.5, 0.5)}
 
 
 def fed(search: EM, state: SearchState, rows: Tensor) -> tuple[Tensor, SearchState]:

@@ -85,7 +85,7 @@ def loss_of(phase: Weighing, weights: TaskWeights, x: Tensor, labels: Tensor) ->
 @every_case
 def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: AbstractSharing) -> None:
     x, labels = batch()
-    search = EM(first_task="search")
+    search = EM(first_task="search", prior_start=(0.5, 0.5))
     phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
     weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
     mass = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
@@ -110,7 +110,8 @@ def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: 
 def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
     """The gradient is that of a weighted sum, not of the marginal likelihood's weights too."""
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
-    phase = loop_of(net, sharing, EM(first_task="search"), space, dtype=torch.float64).phase
+    search = EM(first_task="search", prior_start=(0.5, 0.5))
+    phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
     weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64).copy(requires_grad=True)
     mixture = Mixture.of(net, sharing, tuple(space))
     posterior = log_likelihood(evaluate(mixture, weights, x), labels).sum(dim=1).softmax(dim=0)

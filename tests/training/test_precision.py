@@ -179,7 +179,7 @@ def test_what_a_search_knows_stays_float64(search: EM, monkeypatch: pytest.Monke
 
 
 def test_the_losses_are_weighed_in_float32() -> None:
-    phase = phase_of(EM(first_task="search"))
+    phase = phase_of(EM(first_task="search", prior_start=(0.5, 0.5)))
     assert isinstance(phase, Weighing)
     weights = phase.initial()
     phase.begin_epoch(weights, 0, 1e-3)

@@ -23,6 +23,7 @@ CHANGES: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
     "likelihood-mean": ("likelihood: arithmetic mean", {"likelihood": "mean"}),
     "prior-count": ("prior: counts", {"prior_form": "count"}),
     "prior-average": ("prior: running mean", {"prior_form": "average"}),
+    "prior-even": ("prior: begins alike for all", {"prior_start": [0.5, 0.5]}),
     "commit-never": ("commitment: never", _NEVER),
     "commit-quarter": ("commitment: after a quarter", {"commit_probability": 0.95, "commit_share": 0.25}),
     "pruning": ("pruning, and no commitment", {**_NEVER, "prune": 0.02}),
@@ -109,8 +110,9 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 rows=tuple(rows),
                 note="Mean over tasks and seeds ± standard deviation over seeds. Difference in points, paired over "
                 "seeds and tasks; p of a two-sided sign-flip test, not corrected for the number of changes. Published: "
-                "the product of likelihoods and the count prior; in the authors' code: their arithmetic mean and the "
-                "running mean of posteriors. Pruning leaves out configurations that hold 2 % of the prior together.",
+                "the product of likelihoods and the count prior, alike for all configurations at first; in the "
+                "authors' code: their arithmetic mean and the running mean of posteriors. Pruning leaves out "
+                "configurations that hold 2 % of the prior together.",
             ),
         ]
     verdict = (
