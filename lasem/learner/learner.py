@@ -93,7 +93,7 @@ class Learner(AbstractLearner):
             device: where to compute.
 
         Raises:
-            ConfigError: if the search does not fit the network, the seed is negative, or settings cannot be saved.
+            ConfigError: if search or sharing do not fit the network, the seed is negative, or settings cannot be saved.
             DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
         """
         check_range("A seed", seed, least=0)
@@ -108,6 +108,8 @@ class Learner(AbstractLearner):
         check_precision(self.training.precision, self.device)
         for index in (0, 1):
             self.search.space(net.depth, index)
+        for block in net.blocks:
+            self.sharing.check(block)
         self._shared = SharedKnowledge.none(net.depth)
         self._needed: Quadratic | None = None
         self._tasks = LearnedTasks()

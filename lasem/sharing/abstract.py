@@ -29,6 +29,9 @@ class AbstractSharing(ABC):
     """Step size of shared knowledge and of a task's part of it, relative to plain weights'. Where a kernel is a product
     of parameters, one step of all of them moves it several times further than a step of a plain kernel does."""
 
+    def check(self, block: AbstractBlock) -> None:  # noqa: B027
+        """Raise ConfigError if the mechanism cannot serve this layer as it is set. Here: it can."""
+
     def step(self, parameter: str) -> float:
         """Step size of one of ``shared_shapes`` or ``task_shapes``, relative to plain weights'."""
         return self.step_scale

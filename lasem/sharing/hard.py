@@ -23,6 +23,10 @@ class HardSharing(AbstractSharing):
     """Whether shared weights are trained with every task that transfers them. If not, a transferred layer is a
     pretrained module's own for ever, and nothing that a task transfers can be forgotten."""
 
+    def check(self, block: AbstractBlock) -> None:
+        """Raise ConfigError if shared weights are not to be trained and nobody trained them before."""
+        check_trained("HardSharing", self.train_shared, block.pretrained)
+
     def step(self, parameter: str) -> float:
         """As plain weights, or not at all."""
         return 1.0 if self.train_shared else 0.0
@@ -36,12 +40,7 @@ class HardSharing(AbstractSharing):
         return {}
 
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        """Plain weights.
-
-        Raises:
-            ConfigError: if they are not to be trained and nobody trained them before.
-        """
-        check_trained("HardSharing", self.train_shared, block.pretrained)
+        """Plain weights."""
         return dict(plain)
 
     def initial_task(

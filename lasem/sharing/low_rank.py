@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import check_choice, check_range
-from lasem.nets import Weights
+from lasem.nets import AbstractBlock, Weights
 from lasem.sharing.abstract import check_trained
 from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
 
@@ -59,12 +59,7 @@ class LowRank(AbstractKernelSharing):
         return {_DOWN: (rank, inputs), _UP: (out, rank)}
 
     def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The plain kernel.
-
-        Raises:
-            ConfigError: if shared weights are not to be trained and nobody trained them before.
-        """
-        check_trained("LowRank", self.train_shared, kernel.pretrained)
+        """The plain kernel."""
         return {"weight": plain}
 
     def initial_task_kernel(
@@ -79,6 +74,10 @@ class LowRank(AbstractKernelSharing):
         """The sum."""
         change = (task[_UP] @ task[_DOWN]).reshape(kernel.shape)
         return shared["weight"] + self.scale * change
+
+    def check(self, block: AbstractBlock) -> None:
+        """Raise ConfigError if shared weights are not to be trained and nobody trained them before."""
+        check_trained("LowRank", self.train_shared, block.pretrained)
 
     def step(self, parameter: str) -> float:
         """Shared weights move as plain ones do, or not at all; the change as plain ones do."""

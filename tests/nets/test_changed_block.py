@@ -142,4 +142,4 @@ def test_what_cannot_be_changed_is_refused() -> None:
     with pytest.raises(ConfigError, match="Block '1' has no matrix or convolution"):
         net_of(blocks=["0", "1", ("4", "5"), ("7", "8")])
     with pytest.raises(ConfigError, match=r"HardSharing\.train_shared=False keeps .* at random"):
-        learner_of(net_of(rank=None, pretrained=False), sharing=FROZEN).learn(tiny_task())
+        learner_of(net_of(rank=None, pretrained=False), sharing=FROZEN)
