@@ -93,7 +93,7 @@ class EM(GroupedSelection, AbstractSearch):
     """How probable each configuration is before a mini-batch is looked at. ``count``: (n_c + 1) / sum (n_c' + 1), n_c
     the mini-batches so far whose most probable configuration was c. ``average``: running mean of all posteriors since
     the task began."""
-    prior_start: tuple[float, float] = (0.667, 0.333)
+    prior_start: tuple[float, float] = (0.6, 0.2)
     """How probable it is that the first and that the last layer (or group) transfers, before the first mini-batch;
     between them in a straight line. Each in (0, 1); 0.5,0.5: all configurations alike, as published. ``count`` begins
     with 2^G times the product over layers, where the published one begins with one for each of 2^G configurations."""

@@ -21,7 +21,7 @@ def check_prior_start(setting: str, start: Sequence[float]) -> tuple[float, floa
     """The two probabilities, of the first and of the last layer; ConfigError unless both are in (0, 1)."""
     if len(start) != 2:
         raise ConfigError(
-            f"{setting} is two probabilities of transfer, of the first and of the last layer, such as 0.667,0.333; got "
+            f"{setting} is two probabilities of transfer, of the first and of the last layer, such as 0.6,0.2; got "
             f"{', '.join(map(str, start))}."
         )
     for probability in start:
