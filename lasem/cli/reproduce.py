@@ -14,8 +14,9 @@ from lasem.cli.grid import add_workers, read_workers, tell_failures, told
 from lasem.cli.options import COMMON_PARTS, add_settings, explain_unknown, read_entry, read_file
 from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, check_choice, nearest
+from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.recipes import RECIPES, SCALES, Bench, Recipe
+from lasem.experiments.recipes import RECIPES, SCALES, Bench, Panel, Recipe
 from lasem.experiments.reproduce import RUNS, reproduce
 from lasem.report.recipe import Findings, Grid, recipe_table
 from lasem.settings import read_value
@@ -59,6 +60,9 @@ def main(argv: Sequence[str]) -> int:
     )
     general.add_argument("--download", action="store_true", help="fetch the data sets that are not there")
     add_workers(general)
+    general.add_argument(
+        "--print-config", action="store_true", help="write each recipe's methods with all settings; run nothing"
+    )
     general.add_argument("--quiet", action="store_true", help="show no progress")
     general.add_argument("--debug", action="store_true", help="show the traceback of an error")
     first, _ = parser.parse_known_args(options)
@@ -89,7 +93,19 @@ def main(argv: Sequence[str]) -> int:
         for recipe in [recipe for recipe in chosen if not recipe.serves(bench)]:
             chosen.remove(recipe)
             print(f"Recipe {recipe.name} is left out: no other stream can take its place.", file=sys.stderr)
+    if found.print_config:
+        for recipe in chosen:
+            for panel in recipe.panels(bench):
+                print(f"{_heading(recipe, panel)}\n{methods_to_yaml(panel.methods)}", end="")
+        return 0
     return _reproduce(chosen, bench, directory, found, argv)
+
+
+def _heading(recipe: Recipe, panel: Panel) -> str:
+    config = panel.methods[0].config
+    stream = ", ".join(f"{name} {value}" for name, value in config.to_plain()["stream"].items() if name != "name")
+    seeds = ", ".join(map(str, config.seeds))
+    return f"# {recipe.name}: {panel.title}, {len(panel.methods)} methods, seeds {seeds}\n# stream: {stream}"
 
 
 def _chosen(name: str | None) -> list[Recipe]:

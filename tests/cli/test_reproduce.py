@@ -17,6 +17,7 @@ from lasem.experiments import ExperimentConfig, run
 from lasem.experiments.cradle import Job
 from lasem.experiments.recipes import RECIPES, Bench, Recipe
 from lasem.experiments.workers import Ended, Event, Learned, Started
+from lasem.experiments.yaml_text import list_from_yaml
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
@@ -121,6 +122,19 @@ def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
     assert main(["reproduce", "all", "--stream", "digits", "--quiet"]) == 2
     assert chosen == [name for name in RECIPES if name != "planted"]
     assert "Recipe planted is left out: no other stream can take its place." in capsys.readouterr().err
+
+
+def test_what_a_recipe_would_run_can_be_seen_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "selection", *TINY, "--net.dropout", "0.5", "--print-config"]) == 0
+    shown = capsys.readouterr().out
+    assert ", 3 methods, seeds 0\n# stream: num_tasks 2, " in shown
+    entries = list_from_yaml(shown, "shown")
+    assert [entry["label"] for entry in entries] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
+    assert {entry["net"]["dropout"] for entry in entries} == {0.5}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_grid_that_is_stopped_has_pages_of_what_is_there(
