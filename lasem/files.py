@@ -52,8 +52,11 @@ def make_folder(path: Path, *, durable: bool = True) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
+    """Make the names in a folder durable; Windows, which opens no folder, is trusted with them."""
+    directory = getattr(os, "O_DIRECTORY", None)
+    if directory is None:
+        return
+    handle = os.open(path, os.O_RDONLY | directory)
     try:
         os.fsync(handle)
     finally:

@@ -34,6 +34,21 @@ def test_what_was_there_stays_if_the_last_step_fails(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_durable_file_where_no_folder_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    real = os.open
+
+    def only_files(path: os.PathLike[str] | str, flags: int, mode: int = 0o777, **options: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, mode, **options)
+
+    monkeypatch.setattr(os, "open", only_files)
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    write_file(tmp_path / "new" / "file", "text", durable=True)
+    assert (tmp_path / "new" / "file").read_text() == "text"
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="Cannot write"):
