@@ -38,7 +38,7 @@ from lasem.errors import ConfigError, TrainingError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.em import Likelihood, batch_log_likelihood
 from lasem.search.grouped import GroupedSelection
-from lasem.search.prior import check_prior_start, straight_line
+from lasem.search.prior import check_prior_start, of_choices, straight_line
 from lasem.search.state import Drawn, SearchState
 from lasem.space import Space, bits_of, factorised
 
@@ -201,4 +201,4 @@ class DeepEM(GroupedSelection, AbstractSearch):
 
 def _log_prior(bits: Tensor, probability: Tensor) -> Tensor:
     """log pi of each row of bits, shape (n,)."""
-    return torch.where(bits > 0, probability, 1 - probability).log().sum(dim=1)
+    return of_choices(bits, probability).log().sum(dim=1)

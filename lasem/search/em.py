@@ -40,7 +40,7 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.search.abstract import AbstractSearch
 from lasem.search.grouped import GroupedSelection
-from lasem.search.prior import check_prior_start, straight_line
+from lasem.search.prior import check_prior_start, of_choices, straight_line
 from lasem.search.state import Pruned, SearchState
 from lasem.space import bits_of, positions
 
@@ -150,8 +150,7 @@ class EM(GroupedSelection, AbstractSearch):
                 f"to 0.5,0.5."
             )
         bits = bits_of(range(num_configurations), num_groups)
-        probability = straight_line(self.prior_start, num_groups)
-        return torch.where(bits > 0, probability, 1 - probability).prod(dim=1)
+        return of_choices(bits, straight_line(self.prior_start, num_groups)).prod(dim=1)
 
     def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
         """The posterior, and the prior's mass with this mini-batch in it."""

@@ -39,3 +39,16 @@ def straight_line(start: tuple[float, float], num_groups: int) -> Tensor:
     if num_groups == 1:
         return torch.tensor([sum(start) / 2], dtype=torch.float64)
     return torch.linspace(*start, num_groups, dtype=torch.float64)
+
+
+def of_choices(bits: Tensor, probability: Tensor) -> Tensor:
+    """How probable each group's own choice is: ``probability`` where it transfers, what remains to 1 where not.
+
+    Args:
+        bits: of n configurations, 1 where a group transfers, shape (n, num_groups).
+        probability: of transfer, shape (num_groups,).
+
+    Returns:
+        Shape (n, num_groups); a configuration's prior is the product of its row.
+    """
+    return torch.where(bits > 0, probability, 1 - probability)
