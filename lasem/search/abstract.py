@@ -30,6 +30,13 @@ class AbstractSelection(ABC):
 class AbstractSearch(AbstractSelection):
     """Weighs the C configurations of a task while it is learned; what it finds out is state."""
 
+    def suited(self, prior_start: tuple[float, float] | None) -> AbstractSearch:
+        """This search for a sharing mechanism that has something to say of the prior (``AbstractSharing.prior_start``).
+
+        Here: unchanged.
+        """
+        return self
+
     @abstractmethod
     def init(self, num_configurations: int) -> SearchState:
         """The state before a task's first mini-batch."""

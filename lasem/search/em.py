@@ -46,6 +46,9 @@ from lasem.space import bits_of, positions
 
 Likelihood = Literal["mean", "geometric", "product"]
 
+_PRIOR_START = (0.6, 0.2)
+"""Of transfer from the first to the last layer, where neither settings nor the mechanism say."""
+
 _FORGOTTEN = 2.0**-600
 """Of what a mean over posteriors begins with: it decides before the first one, and is lost in rounding after it."""
 
@@ -93,10 +96,11 @@ class EM(GroupedSelection, AbstractSearch):
     """How probable each configuration is before a mini-batch is looked at. ``count``: (n_c + 1) / sum (n_c' + 1), n_c
     the mini-batches so far whose most probable configuration was c. ``average``: running mean of all posteriors since
     the task began."""
-    prior_start: tuple[float, float] = (0.6, 0.2)
+    prior_start: tuple[float, float] | None = None
     """How probable it is that the first and that the last layer (or group) transfers, before the first mini-batch;
-    between them in a straight line. Each in (0, 1); 0.5,0.5: all configurations alike, as published. ``count`` begins
-    with 2^G times the product over layers, where the published one begins with one for each of 2^G configurations."""
+    between them in a straight line. Each in (0, 1); none: as the sharing mechanism has it, which is 0.8,0.1 for ``tf``,
+    and 0.6,0.2 where it has nothing; 0.5,0.5: all configurations alike, as published. ``count`` begins with 2^G times
+    the product over layers, where the published one begins with one for each of 2^G configurations."""
     commit_probability: float = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: float | None = None
@@ -113,19 +117,24 @@ class EM(GroupedSelection, AbstractSearch):
         super().__post_init__()
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
-        object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
+        if self.prior_start is not None:
+            object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
         check_range("EM.commit_probability", self.commit_probability, above=0)
         if self.commit_share is not None:
             check_range("EM.commit_share", self.commit_share, above=0, most=1)
         check_range("EM.prune", self.prune, least=0, below=1)
         check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
+    def suited(self, prior_start: tuple[float, float] | None) -> EM:
+        """The mechanism's ``prior_start`` where the settings have none."""
+        return self if self.prior_start is not None else replace(self, prior_start=prior_start)
+
     def init(self, num_configurations: int) -> SearchState:
-        """``prior_start`` as pseudo-counts, as many in all as configurations; for ``average`` next to nothing.
+        """Where the prior begins as pseudo-counts, as many in all as configurations; for ``average`` next to nothing.
 
         A single configuration is committed to.
         """
-        mass = num_configurations * self._start(num_configurations)
+        mass = num_configurations * _start(self.prior_start or _PRIOR_START, num_configurations)
         if self.prior_form == "average":
             mass = _FORGOTTEN * mass
         if num_configurations == 1:
@@ -134,23 +143,10 @@ class EM(GroupedSelection, AbstractSearch):
         return SearchState(mass, pruned=Pruned(everything, torch.zeros_like(mass)) if self.prune > 0 else None)
 
     def prior(self, state: SearchState) -> Tensor:
-        """Normalised mass; ``prior_start`` before the first mini-batch."""
+        """Normalised mass."""
         if state.committed is not None:
             return torch.nn.functional.one_hot(torch.tensor(state.committed), len(state.mass)).to(state.mass)
         return state.mass / state.mass.sum()
-
-    def _start(self, num_configurations: int) -> Tensor:
-        """Probabilities of configurations in the order of ``lasem.space.grouped``, before any mini-batch."""
-        if self.prior_start == (0.5, 0.5):
-            return torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64)
-        num_groups = num_configurations.bit_length() - 1
-        if num_configurations != 1 << num_groups:
-            raise ConfigError(
-                f"EM.prior_start is for all 2^G configurations of G groups of layers; got {num_configurations}. Set it "
-                f"to 0.5,0.5."
-            )
-        bits = bits_of(range(num_configurations), num_groups)
-        return of_choices(bits, straight_line(self.prior_start, num_groups)).prod(dim=1)
 
     def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
         """The posterior, and the prior's mass with this mini-batch in it."""
@@ -214,6 +210,20 @@ class EM(GroupedSelection, AbstractSearch):
     def best(self, state: SearchState) -> int:
         """The configuration with the largest prior."""
         return int(self.prior(state).argmax())
+
+
+def _start(prior_start: tuple[float, float], num_configurations: int) -> Tensor:
+    """Probabilities of configurations in the order of ``lasem.space.grouped``, before any mini-batch."""
+    if prior_start == (0.5, 0.5):
+        return torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64)
+    num_groups = num_configurations.bit_length() - 1
+    if num_configurations != 1 << num_groups:
+        raise ConfigError(
+            f"EM.prior_start is for all 2^G configurations of G groups of layers; got {num_configurations}. Set it to "
+            f"0.5,0.5."
+        )
+    bits = bits_of(range(num_configurations), num_groups)
+    return of_choices(bits, straight_line(prior_start, num_groups)).prod(dim=1)
 
 
 def smallest_set(mass: Sequence[float], share: float) -> tuple[int, ...]:

@@ -25,6 +25,9 @@ class AbstractSharing(ABC):
     factors_start: Literal["fresh", "latest"] = "fresh"
     """How a task's part of a transferred layer starts: as ``initial_task`` says, or from the values of the latest task
     that transferred the layer."""
+    prior_start: ClassVar[tuple[float, float] | None] = None
+    """How probable it is, before a search has seen any image, that the first and that the last layer is transferred by
+    this mechanism (``EM.prior_start``); none: as the search has it for all mechanisms."""
     step_scale: float = 1.0
     """Step size of shared knowledge and of a task's part of it, relative to plain weights'. Where a kernel is a product
     of parameters, one step of all of them moves it several times further than a step of a plain kernel does."""

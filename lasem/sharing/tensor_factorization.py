@@ -57,6 +57,9 @@ class TensorFactorization(AbstractKernelSharing):
     """
 
     name: ClassVar[str] = "tf"
+    prior_start: ClassVar[tuple[float, float] | None] = (0.8, 0.1)
+    """Of four layers the first two are likelier to transfer than not: tasks whose factors adapt a core to them gain by
+    sharing the second one, too, and forget less of it than where they share the weights themselves."""
 
     penalty_weight: float = 0.1
     """Weight of sum ||U'U - I||_F over the task's factor matrices U, which keeps them near orthogonal; not negative."""

@@ -38,10 +38,11 @@ class Weighing(AbstractPhase):
             problem: the task, the configurations to choose from, and where their weights start.
         """
         self.task, self.config = problem.task, problem.config
-        self._net, self._sharing, self._search, self._space = problem.net, problem.sharing, search, problem.space
+        self._net, self._sharing, self._space = problem.net, problem.sharing, problem.space
+        self._search = search.suited(problem.sharing.prior_start)
         self._weights, self._replaced, self._guard = problem.weights, problem.replaced, problem.guard
         self._layers = self._net.blocks, self._net.head
-        self.search_state: SearchState = search.init(problem.space.size).to(problem.device)
+        self.search_state: SearchState = self._search.init(problem.space.size).to(problem.device)
         self.commit_epoch: int | None = None
         # its own source: no other random number of the task is drawn from the seed with this spawn key
         own = np.random.SeedSequence(problem.seed, spawn_key=(2,)).generate_state(1)

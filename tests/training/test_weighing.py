@@ -55,6 +55,19 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
         assert torch.equal(value, searched[name]) != used_by(chosen, name), name
 
 
+@pytest.mark.parametrize("search", [EM(first_task="search"), EM(first_task="search", prior_form="average")])
+def test_the_prior_begins_as_set_or_else_as_the_mechanism_has_it(search: EM) -> None:
+    def start(sharing: AbstractSharing, search: EM) -> list[float]:
+        loop = loop_of(tiny_net(depth=2), sharing, search, full(2))
+        return list(loop.phase.seen().probabilities)  # of SS, ST, TS, TT
+
+    general, tensors = [0.4 * 0.8, 0.4 * 0.2, 0.6 * 0.8, 0.6 * 0.2], [0.2 * 0.9, 0.2 * 0.1, 0.8 * 0.9, 0.8 * 0.1]
+    assert start(HardSharing(), search) == start(Deconvolution(), search) == pytest.approx(general)
+    assert start(TensorFactorization(), search) == pytest.approx(tensors)
+    for sharing in SHARINGS:
+        assert start(sharing, replace(search, prior_start=(0.5, 0.5))) == [0.25] * 4
+
+
 def test_commitment_by_probability_and_never() -> None:
     task = tiny_task()
     by_probability = EM(first_task="search", commit_probability=0.5, commit_share=1)
