@@ -86,8 +86,7 @@ class DeepEM(GroupedSelection, AbstractSearch):
         check_range("DeepEM.num_samples", self.num_samples, least=2)
         check_choice("DeepEM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("DeepEM.prior_form", self.prior_form, ("count", "average"))
-        if self.prior_start is not None:
-            object.__setattr__(self, "prior_start", check_prior_start("DeepEM.prior_start", self.prior_start))
+        object.__setattr__(self, "prior_start", check_prior_start("DeepEM.prior_start", self.prior_start))
         check_range("DeepEM.prior_weight", self.prior_weight, above=0)
         check_range("DeepEM.draw_every", self.draw_every, least=1)
         check_range("DeepEM.commit_probability", self.commit_probability, above=0)

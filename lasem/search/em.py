@@ -117,8 +117,7 @@ class EM(GroupedSelection, AbstractSearch):
         super().__post_init__()
         check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
         check_choice("EM.prior_form", self.prior_form, ("count", "average"))
-        if self.prior_start is not None:
-            object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
+        object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
         check_range("EM.commit_probability", self.commit_probability, above=0)
         if self.commit_share is not None:
             check_range("EM.commit_share", self.commit_share, above=0, most=1)

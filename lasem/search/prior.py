@@ -17,8 +17,10 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_range
 
 
-def check_prior_start(setting: str, start: Sequence[float]) -> tuple[float, float]:
-    """The two probabilities, of the first and of the last layer; ConfigError unless both are in (0, 1)."""
+def check_prior_start(setting: str, start: Sequence[float] | None) -> tuple[float, float] | None:
+    """The two probabilities, of the first and of the last layer; ConfigError unless both are in (0, 1), or none."""
+    if start is None:
+        return None
     if len(start) != 2:
         raise ConfigError(
             f"{setting} is two probabilities of transfer, of the first and of the last layer, such as 0.6,0.2; got "
