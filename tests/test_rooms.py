@@ -1,0 +1,69 @@
+"""The order of the rooms: a room imports only those before it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lasem
+
+ROOMS = [
+    "errors",
+    "settings",
+    "files",
+    "records",
+    "data",
+    "nets",
+    "space",
+    "sharing",
+    "search",
+    "training",
+    "learner",
+    "baselines",
+    "metrics",
+    "report",
+    "experiments",
+    "cli",
+]
+"""In import order. ``search`` stands before ``training`` until each search owns its phase."""
+
+PACKAGE = Path(lasem.__file__).parent
+
+
+def rooms_imported(source: str) -> Iterator[tuple[int, str]]:
+    """Every room that a file imports anywhere in it, functions included, with the line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            modules = [f"lasem.{a.name}" for a in node.names] if node.module == "lasem" else [node.module or ""]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from ((node.lineno, name.split(".")[1]) for name in modules if name.startswith("lasem."))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room: str) -> None:
+    allowed = ROOMS[: ROOMS.index(room) + 1]
+    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {other}"
+        for path in files
+        for line, other in rooms_imported(path.read_text(encoding="utf-8"))
+        if other not in allowed
+    ]
+    assert not wrong
+
+
+def test_every_room_has_its_place() -> None:
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found - {"__init__", "__main__"} == set(ROOMS)
+
+
+def test_imports_are_found_in_functions_too() -> None:
+    source = "def f():\n    from lasem.cli import main\n    import lasem.data.task\n    from lasem import nets\n"
+    assert [room for _, room in rooms_imported(source)] == ["cli", "data", "nets"]
