@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lasem.nets import Net, cifar, for_images, office_home, stl10
     from lasem.search import EM, Fixed
     from lasem.sharing import Deconvolution, HardSharing, LowRank, TensorFactorization
-    from lasem.space import Configuration, all, alternating, bottom, none, top
+    from lasem.space import Configuration, alternating, bottom, top, transfer_all, transfer_none
     from lasem.training import TrainingConfig
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ _ROOMS = {
     "nets": ("Net", "cifar", "for_images", "office_home", "stl10"),
     "search": ("EM", "Fixed"),
     "sharing": ("Deconvolution", "HardSharing", "LowRank", "TensorFactorization"),
-    "space": ("Configuration", "all", "alternating", "bottom", "none", "top"),
+    "space": ("Configuration", "alternating", "bottom", "top", "transfer_all", "transfer_none"),
     "training": ("TrainingConfig",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -57,15 +57,15 @@ __all__ = [
     "TensorFactorization",
     "TensorReader",
     "TrainingConfig",
-    "all",
     "alternating",
     "bottom",
     "cifar",
     "for_images",
-    "none",
     "office_home",
     "stl10",
     "top",
+    "transfer_all",
+    "transfer_none",
 ]
 
 

@@ -1,7 +1,7 @@
 """Which configurations exist, and how all of them are evaluated in one pass."""
 
 from lasem.space.configuration import Configuration
-from lasem.space.pattern import Pattern, all, alternating, bottom, none, top
+from lasem.space.pattern import Pattern, alternating, bottom, top, transfer_all, transfer_none
 from lasem.space.prefix_tree import Level, PrefixTree, positions, stacked, unstacked
 from lasem.space.product import Combinations
 from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
@@ -13,7 +13,6 @@ __all__ = [
     "Pattern",
     "PrefixTree",
     "Space",
-    "all",
     "alternating",
     "bits_of",
     "bottom",
@@ -21,9 +20,10 @@ __all__ = [
     "full",
     "grouped",
     "listed",
-    "none",
     "positions",
     "stacked",
     "top",
+    "transfer_all",
+    "transfer_none",
     "unstacked",
 ]

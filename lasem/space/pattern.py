@@ -1,4 +1,4 @@
-"""Static configurations that fit any depth: ``all()``, ``none()``, ``top(2)``, ``bottom(1)``, ``alternating()``."""
+"""Configurations that fit any depth, such as ``transfer_all()``, ``top(2)`` or ``alternating()``."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Pattern(str):
         return configuration
 
 
-def all() -> Pattern:  # the field's own word; the built-in is not needed in this module
+def transfer_all() -> Pattern:
     """Every layer transfers: hard parameter sharing as it is usually meant."""
     return Pattern("all")
 
 
-def none() -> Pattern:
+def transfer_none() -> Pattern:
     """No layer transfers: single-task learning."""
     return Pattern("none")
 

@@ -7,16 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasem import space
 from lasem.errors import ConfigError
-from lasem.space import Pattern, alternating, bottom, none, top
+from lasem.space import Pattern, alternating, bottom, top, transfer_all, transfer_none
 
 
 @pytest.mark.parametrize(
     ("pattern", "text", "at_four"),
     [
-        (space.all(), "all", "TTTT"),
-        (none(), "none", "SSSS"),
+        (transfer_all(), "all", "TTTT"),
+        (transfer_none(), "none", "SSSS"),
         (alternating(), "alternating", "STST"),
         (top(0), "top-0", "SSSS"),
         (top(1), "top-1", "SSST"),
