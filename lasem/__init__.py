@@ -1,7 +1,7 @@
 """Lifelong learning with selective layer transfer (LASEM), in PyTorch.
 
 The names below are the usual ones; each room (``lasem.data``, ``lasem.nets``, ``lasem.space``, ``lasem.sharing``,
-``lasem.search``, ``lasem.training``, ``lasem.learner``, ``lasem.baselines``, ``lasem.metrics``, ``lasem.experiments``,
+``lasem.search``, ``lasem.training``, ``lasem.learner``, ``lasem.methods``, ``lasem.metrics``, ``lasem.experiments``,
 ``lasem.report``) has more.
 """
 

@@ -22,7 +22,7 @@ ROOMS = [
     "search",
     "training",
     "learner",
-    "baselines",
+    "methods",
     "metrics",
     "report",
     "experiments",

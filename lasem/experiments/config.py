@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from lasem.baselines import METHODS, AbstractMethod
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
 from lasem.experiments.methods import METHOD_PARTS, refuse_own, resolve, with_name
@@ -17,6 +16,7 @@ from lasem.experiments.own import AnyNet, build_net, check_part, is_own, part_to
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.learner import PROTECTIONS, AbstractProtection, Unprotected
+from lasem.methods import METHODS, AbstractMethod
 from lasem.nets import NETS, AbstractNet, ImageShape
 from lasem.search import EM, SEARCHES, AbstractSelection
 from lasem.settings import first_missing, flat, from_plain, read_value, settings_of, to_plain, type_hints

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lasem.baselines import METHODS
 from lasem.errors import ConfigError, nearest
+from lasem.methods import METHODS
 from lasem.search import EM, SEARCHES, Fixed
 from lasem.settings import read_value
 from lasem.sharing import SHARINGS

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-from lasem.baselines import BaselineLearner
 from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
@@ -25,6 +24,7 @@ from lasem.experiments.observer import Observer
 from lasem.learner import Learner
 from lasem.learner.abstract import check_new
 from lasem.learner.storage import stored_config
+from lasem.methods import BaselineLearner
 from lasem.nets import AbstractNet
 from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
 from lasem.report.matrix_csv import write_accuracy_matrix

@@ -12,9 +12,9 @@ import pytest
 from experiments.tiny import records_of, tiny, without_report
 from forks import Forked
 
-from lasem.baselines import BaselineLearner
 from lasem.cli import main
 from lasem.experiments import run
+from lasem.methods import BaselineLearner
 
 from .tiny import OPTIONS, STREAM
 

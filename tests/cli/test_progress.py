@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lasem.baselines import EWC
 from lasem.cli.progress import Shown
 from lasem.experiments import ExperimentConfig
+from lasem.methods import EWC
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.training import TrainingConfig
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, tiny_net, tiny_task
 from safetensors.torch import load, save
 
-from lasem.baselines import EWC, METHODS, AbstractMethod, BaselineLearner, OneNetwork, ProgNN
-from lasem.baselines.method import count
 from lasem.errors import ShapeError, StorageError, TaskError
 from lasem.learner import AbstractLearner, Learner
+from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner, OneNetwork, ProgNN
+from lasem.methods.method import count
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, DeepEM, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing

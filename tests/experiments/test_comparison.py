@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from lasem.baselines import METHODS as BASELINES
 from lasem.errors import ConfigError, DataError, LasemError, StorageError
 from lasem.experiments import Compared, ComparisonObserver, ExperimentConfig, Observer, compare, contestants, run
 from lasem.experiments.comparison import methods_to_yaml
@@ -18,6 +17,7 @@ from lasem.experiments.config import differences
 from lasem.experiments.cradle import Job
 from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.experiments.yaml_text import list_from_yaml
+from lasem.methods import METHODS as BASELINES
 from lasem.records import EpochRecord, TimingRecord
 
 from .tiny import READER, records_of, without_report

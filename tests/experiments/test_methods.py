@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from lasem.baselines import EWC, METHODS
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.experiments.config import differences
 from lasem.experiments.methods import method_names, parts_of, resolve
+from lasem.methods import EWC, METHODS
 from lasem.search import EM, SEARCHES, Fixed
 from lasem.sharing import SHARINGS, TensorFactorization
 from lasem.training import TrainingConfig

@@ -13,7 +13,6 @@ import torch
 from learner.fixture import MovingPrior
 from torch import nn
 
-from lasem.baselines import EWC, AbstractMethod, BaselineLearner, OneNetwork
 from lasem.cli import main
 from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
@@ -22,6 +21,7 @@ from lasem.experiments import contestants as named
 from lasem.experiments.cradle import AbstractCradle, AbstractWorker, Job
 from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.learner import Learner
+from lasem.methods import EWC, AbstractMethod, BaselineLearner, OneNetwork
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed, SearchState

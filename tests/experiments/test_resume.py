@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import lasem.files
-from lasem.baselines import EWC, BaselineLearner
 from lasem.errors import StorageError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
+from lasem.methods import EWC, BaselineLearner
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM
 
@@ -26,7 +26,7 @@ WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.training.checkpoint.write_file", "write_file"),
     ("lasem.learner.storage.write_file", "write_file"),
     ("lasem.learner.task_files.write_file", "write_file"),
-    ("lasem.baselines.storage.write_file", "write_file"),
+    ("lasem.methods.storage.write_file", "write_file"),
     ("lasem.report.matrix_csv.write_text", None),
     ("lasem.experiments.journal.append", "append"),
 )

@@ -9,11 +9,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lasem.baselines import EWC, AbstractMethod
 from lasem.data import DigitsReader, TaskStream
 from lasem.errors import ConfigError, DataError, DeviceError, StorageError, TrainingError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
+from lasem.methods import EWC, AbstractMethod
 from lasem.metrics import load_runs
 from lasem.nets import Net
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records

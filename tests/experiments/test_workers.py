@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from lasem.baselines import EWC
 from lasem.data import PlantedReader
 from lasem.experiments import ComparisonObserver, compare, contestants
 from lasem.experiments.cradle import Job
@@ -22,6 +21,7 @@ from lasem.experiments.here import work_here
 from lasem.experiments.local import LocalCradle, _Forked
 from lasem.experiments.nursery import PROGRAM, Nursery
 from lasem.experiments.workers import Ended, Event, Learned, Noted, Started, _Process, work
+from lasem.methods import EWC
 from lasem.search import EM
 from lasem.training import TrainingConfig
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lasem.baselines import METHODS, AbstractMethod, BaselineLearner
 from lasem.data import placing
 from lasem.data.placing import PlacedImages
 from lasem.errors import StorageError
 from lasem.learner import GrowingModel, Learner
 from lasem.learner.model_files import sealed
+from lasem.methods import METHODS, AbstractMethod, BaselineLearner
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive
 from lasem.sharing import Deconvolution
 from lasem.training import TrainingConfig, TrainingState

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from learner.fixture import SHARINGS, assert_same_tensors, tensors_in, tiny_task
 from torch import Tensor, nn
 
-from lasem.baselines import EWC, BaselineLearner
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.learner import Branch, Learner
+from lasem.methods import EWC, BaselineLearner
 from lasem.nets import AbstractNet, cut
 from lasem.search import DARTS, EM, AbstractSelection, Fixed, Pruned
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank

@@ -7,17 +7,17 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import BaselineLearner, ChannelGated
-from lasem.baselines.gated import decided, firing_rates, run_gated
 from lasem.data import Split, TensorImages
 from lasem.learner import Learner
+from lasem.methods import BaselineLearner, ChannelGated
+from lasem.methods.gated import decided, firing_rates, run_gated
 from lasem.training import TrainingConfig, share_right
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 TASK = tiny_task(num_classes=3, num_train=10)
 """Ten images for training: two parts of four, and one of two."""
-USES = ("lasem.training.evaluation", "lasem.learner.abstract", "lasem.baselines.gated")
+USES = ("lasem.training.evaluation", "lasem.learner.abstract", "lasem.methods.gated")
 
 
 @pytest.fixture

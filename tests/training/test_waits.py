@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lasem.baselines import METHODS, AbstractMethod
-from lasem.baselines.method import Model, Setup
 from lasem.learner import Learner
+from lasem.methods import METHODS, AbstractMethod
+from lasem.methods.method import Model, Setup
 from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, LowRank, TensorFactorization
 from lasem.training import (
@@ -144,7 +144,7 @@ def test_no_mini_batch_of_a_first_task_waits(kind: type[AbstractMethod]) -> None
 
 def tasks_after_one(kind: type[AbstractMethod]) -> AbstractPhase:
     """The first phase of a second task, on the CPU."""
-    from lasem.baselines import BaselineLearner
+    from lasem.methods import BaselineLearner
 
     method, task = kind(), tiny_task("second", seed=1, num_train=60)
     training = TrainingConfig(**{**method.training, "epochs": 1, "batch_size": 5})

@@ -11,11 +11,11 @@ import torch
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import BaselineLearner, Joint, Learned, Model, Setup
-from lasem.baselines.joint import remembered, to_remember
-from lasem.baselines.plain import run
 from lasem.data import Task
 from lasem.errors import ConfigError
+from lasem.methods import BaselineLearner, Joint, Learned, Model, Setup
+from lasem.methods.joint import remembered, to_remember
+from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, part_of, share_right
 
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)

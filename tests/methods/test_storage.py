@@ -16,10 +16,10 @@ from fuzz import mutations
 from learner.fixture import GREY, files_in, memory_grows_by_less_than, tiny_net, tiny_task
 from learner.test_hostile import change, header, index_of
 
-from lasem.baselines import EWC, BaselineLearner
 from lasem.errors import StorageError
 from lasem.files import checksum
 from lasem.learner.model_files import sealed
+from lasem.methods import EWC, BaselineLearner
 from lasem.training import TrainingConfig
 
 QUICK = TrainingConfig(epochs=1, batch_size=5)

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
-from lasem.baselines.phase import NetworkPhase
-from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
+from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.phase import NetworkPhase
+from lasem.methods.plain import initial_head, initial_layers
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
 from lasem.training import Fitted, Named, Plan, Seen

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
-from lasem.baselines.phase import NetworkPhase, shared_and_own
-from lasem.baselines.plain import initial_head, initial_layers
 from lasem.data import Split, Task
 from lasem.errors import check_range
+from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.phase import NetworkPhase, shared_and_own
+from lasem.methods.plain import initial_head, initial_layers
 from lasem.nets import ConvBlock, Head, Net, Weights, in_full
 from lasem.nets.initial import initial_weight
 from lasem.training import (

@@ -10,10 +10,10 @@ import torch
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import BaselineLearner, Model, ProgNN, Setup
-from lasem.baselines.method import count
-from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.errors import ConfigError
+from lasem.methods import BaselineLearner, Model, ProgNN, Setup
+from lasem.methods.method import count
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.training import Batch, TrainingConfig
 

@@ -7,10 +7,10 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import EWC, BaselineLearner, Setup
-from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError
+from lasem.methods import EWC, BaselineLearner, Setup
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import TrainingConfig
 

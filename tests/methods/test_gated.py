@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import AbstractMethod, BaselineLearner, ChannelGated, LasemChannelGated, Setup
-from lasem.baselines.gated import (
+from lasem.errors import ConfigError
+from lasem.methods import AbstractMethod, BaselineLearner, ChannelGated, LasemChannelGated, Setup
+from lasem.methods.gated import (
     channels,
     decided,
     firing_rates,
@@ -19,8 +20,7 @@ from lasem.baselines.gated import (
     run_gated,
     straight_through,
 )
-from lasem.baselines.plain import initial_head, initial_layers
-from lasem.errors import ConfigError
+from lasem.methods.plain import initial_head, initial_layers
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Step, TrainingConfig
 

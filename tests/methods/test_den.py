@@ -9,11 +9,11 @@ import torch
 from learner.fixture import assert_same_tensors, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import DEN, BaselineLearner, Model, Setup
-from lasem.baselines import den_units as units
-from lasem.baselines.method import Learned
-from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.errors import ConfigError
+from lasem.methods import DEN, BaselineLearner, Model, Setup
+from lasem.methods import den_units as units
+from lasem.methods.method import Learned
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Fitted, Loop, Named, Snapshot, Step, TrainingConfig
 

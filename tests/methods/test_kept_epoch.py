@@ -9,8 +9,8 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import EWC, METHODS, AbstractMethod, BaselineLearner
-from lasem.baselines.method import Learned, Model, Setup
+from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner
+from lasem.methods.method import Learned, Model, Setup
 from lasem.training import AbstractPhase, Fitted, Named, Snapshot, TrainingConfig
 
 NET = tiny_net()

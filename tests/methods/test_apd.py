@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import APD, BaselineLearner, Model, Setup
-from lasem.baselines.apd import adaptive, dense, kernel, plain_weights, prune, sparse
-from lasem.baselines.method import count
-from lasem.baselines.plain import initial_layers, run
 from lasem.errors import ConfigError
+from lasem.methods import APD, BaselineLearner, Model, Setup
+from lasem.methods.apd import adaptive, dense, kernel, plain_weights, prune, sparse
+from lasem.methods.method import count
+from lasem.methods.plain import initial_layers, run
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Step, TrainingConfig
 
@@ -363,7 +363,7 @@ def test_groups_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((len(points), num_groups))
         return torch.arange(len(points)) % num_groups
 
-    monkeypatch.setattr("lasem.baselines.apd.k_means", spy)
+    monkeypatch.setattr("lasem.methods.apd.k_means", spy)
     learned(APD(period=2, groups=3), 4, net=tiny_net(depth=1), training=replace(QUICK, epochs=1))
     assert asked == [(2, 2), (4, 4)]  # no more than there are tasks
     asked.clear()
@@ -384,7 +384,7 @@ def test_whole_adaptive_tensors_are_grouped_again(monkeypatch: pytest.MonkeyPatc
         seen.append(points)
         return torch.arange(len(points))
 
-    monkeypatch.setattr("lasem.baselines.apd.k_means", spy)
+    monkeypatch.setattr("lasem.methods.apd.k_means", spy)
     before, after = without_consolidation(replace(method, period=4), 4)
     assert len(seen) == DEPTH
     for i, name in product(range(DEPTH), after.own):

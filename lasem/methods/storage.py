@@ -23,8 +23,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.info import TaskInfo
-from lasem.baselines.method import AbstractMethod, Model
 from lasem.errors import StorageError
 from lasem.files import checksum, write_file
 from lasem.learner.computable import check_computable
@@ -42,6 +40,8 @@ from lasem.learner.model_files import (
 )
 from lasem.learner.storage import stored_choice, stored_config, stored_seed, undisturbed
 from lasem.learner.task_files import told_of
+from lasem.methods.info import TaskInfo
+from lasem.methods.method import AbstractMethod, Model
 from lasem.nets import Net
 from lasem.settings import from_plain, to_named, to_plain
 from lasem.training import Named, TrainingConfig
@@ -76,7 +76,7 @@ def save(
     Raises:
         StorageError: if the folder holds another model or other files, or cannot be written.
     """
-    from lasem.baselines import METHODS  # they import what is above them
+    from lasem.methods import METHODS  # they import what is above them
 
     stored = stored_config(directory)
     descriptions = {task.name: _description(task) for task in tasks}
@@ -129,7 +129,7 @@ def _load(
     method: AbstractMethod | None,
     training: TrainingConfig | None,
 ) -> StoredBaseline:
-    from lasem.baselines import METHODS  # they import what is above them
+    from lasem.methods import METHODS  # they import what is above them
 
     if "method" not in config:
         raise StorageError(f"{directory} holds a model of sharing and search, not a baseline's: use Learner.load.")

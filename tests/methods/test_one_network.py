@@ -12,11 +12,11 @@ from learner.fixture import GREY, files_in, tiny_net, tiny_task
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lasem.baselines import EWC, BaselineLearner, Learned, Model, OneNetwork, Setup
-from lasem.baselines.method import count
-from lasem.baselines.plain import run
 from lasem.data import Task
 from lasem.errors import ConfigError
+from lasem.methods import EWC, BaselineLearner, Learned, Model, OneNetwork, Setup
+from lasem.methods.method import count
+from lasem.methods.plain import run
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, TrainingState

@@ -1,16 +1,16 @@
 """Methods to compare with, one file each, on the same loop, data and records."""
 
-from lasem.baselines.apd import APD
-from lasem.baselines.den import DEN
-from lasem.baselines.ewc import EWC
-from lasem.baselines.gated import ChannelGated, LasemChannelGated
-from lasem.baselines.hat import HAT
-from lasem.baselines.joint import Joint
-from lasem.baselines.learner import BaselineLearner
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
-from lasem.baselines.one_network import OneNetwork
-from lasem.baselines.prognn import ProgNN
-from lasem.baselines.wsn import WSN
+from lasem.methods.apd import APD
+from lasem.methods.den import DEN
+from lasem.methods.ewc import EWC
+from lasem.methods.gated import ChannelGated, LasemChannelGated
+from lasem.methods.hat import HAT
+from lasem.methods.joint import Joint
+from lasem.methods.learner import BaselineLearner
+from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.one_network import OneNetwork
+from lasem.methods.prognn import ProgNN
+from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
     cls.name: cls for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN)

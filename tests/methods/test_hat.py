@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import HAT, BaselineLearner, Model, Setup
-from lasem.baselines.hat import (
+from lasem.data import Task
+from lasem.errors import ConfigError
+from lasem.methods import HAT, BaselineLearner, Model, Setup
+from lasem.methods.hat import (
     EMBEDDING_BOUND,
     annealed,
     compensation,
@@ -22,9 +24,7 @@ from lasem.baselines.hat import (
     run_gated,
     use_of_free_units,
 )
-from lasem.baselines.plain import initial_head, initial_layers, run
-from lasem.data import Task
-from lasem.errors import ConfigError
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import ConvBlock, Net
 from lasem.training import AbstractPhase, Step, TrainingConfig
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.baselines.method import Setup
-from lasem.baselines.plain import run
 from lasem.data import Task
+from lasem.methods.method import Setup
+from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Batch, Named, Seen, share_right
 
 

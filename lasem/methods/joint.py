@@ -12,12 +12,12 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
-from lasem.baselines.phase import NetworkPhase, shared_and_own
-from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import AbstractImages, Split, Task, TensorImages
 from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
+from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.phase import NetworkPhase, shared_and_own
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import Batch, Fitted, Named, Plan, Snapshot, TrainingConfig, part_of, share_right
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import Setup
+from lasem.methods.method import Setup
 from lasem.nets import Net, start_generator
 from lasem.training import Named, part_of
 

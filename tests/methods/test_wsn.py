@@ -11,10 +11,10 @@ import torch
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.baselines import WSN, BaselineLearner, Model, Setup
-from lasem.baselines.plain import run
-from lasem.baselines.wsn import best_scored, frozen, kernels, subnetwork
 from lasem.errors import ConfigError
+from lasem.methods import WSN, BaselineLearner, Model, Setup
+from lasem.methods.plain import run
+from lasem.methods.wsn import best_scored, frozen, kernels, subnetwork
 from lasem.training import Step, TrainingConfig
 
 SLOW = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.005)

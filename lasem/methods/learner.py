@@ -7,13 +7,13 @@ from typing import final
 
 from torch import Tensor
 
-from lasem.baselines import storage
-from lasem.baselines.info import TaskInfo
-from lasem.baselines.method import AbstractMethod, Model, Setup, count
 from lasem.data import Split, Task, task_on
 from lasem.errors import ConfigError, check_range
 from lasem.learner import AbstractLearner, Images, find_device
 from lasem.learner.abstract import answered, as_pixels, check_learned, check_new
+from lasem.methods import storage
+from lasem.methods.info import TaskInfo
+from lasem.methods.method import AbstractMethod, Model, Setup, count
 from lasem.nets import AbstractNet, Net
 from lasem.records import TaskRecord
 from lasem.settings import check_plain

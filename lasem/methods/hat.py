@@ -21,11 +21,11 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.baselines.method import AbstractMethod, Learned, Model, Setup
-from lasem.baselines.phase import NetworkPhase, shared_and_own
-from lasem.baselines.plain import initial_head, initial_layers, run
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
+from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.phase import NetworkPhase, shared_and_own
+from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import Batch, Fitted, Named, Plan, Snapshot, Step, TrainingConfig
 
