@@ -53,10 +53,10 @@ CIFAR = {"cifar-lasem": "--method lasem", "cifar-none": "--method none"}
 def run(options: str, folder: Path) -> dict[str, Any]:
     """Run one case; its losses in hexadecimal, and its records."""
     losses: list[str] = []
-    backward = torch.Tensor.backward
+    backward: Any = torch.Tensor.backward
 
     def recorded(self: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        losses.append(self.item().hex())
+        losses.append(float(self.item()).hex())
         backward(self, *args, **kwargs)
 
     torch.Tensor.backward = recorded  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ forward pass saves, gradients, temporary values between operations. It is compar
 every layer gives (after ReLU, and after pooling where there is any), for each of the 2^d configurations once.
 
 Run ``python benchmarks/tree_step.py`` on an idle machine; ``--smoke`` takes seconds and measures nothing of use. All
-other costs are measured by ``lasem bench``, with the same means (``lasem/experiments/bench``).
+other costs are measured by ``lasem bench``, with the same means.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import final
 
 import torch
 
-from lasem.experiments.bench.arithmetic import arithmetic_floor, leaf_activation_bytes
-from lasem.experiments.bench.making import WHOLE_TREE, make_loop, make_task, peak_bytes, ratio, take_turns
+from benchmarks.arithmetic import arithmetic_floor, leaf_activation_bytes
+from benchmarks.making import WHOLE_TREE, make_loop, make_task, peak_bytes, ratio, take_turns
 from lasem.experiments.threads import cpu_threads
 from lasem.nets import Net, cifar
 from lasem.search import Fixed

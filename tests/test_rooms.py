@@ -33,8 +33,8 @@ ROOMS = [
 PACKAGE = Path(lasem.__file__).parent
 
 
-def rooms_imported(source: str) -> Iterator[tuple[int, str]]:
-    """Every room that a file imports anywhere in it, functions included, with the line."""
+def modules_imported(source: str) -> Iterator[tuple[int, str]]:
+    """Every module that a file imports anywhere in it, functions included, with the line."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             modules = [f"lasem.{a.name}" for a in node.names] if node.module == "lasem" else [node.module or ""]
@@ -42,7 +42,13 @@ def rooms_imported(source: str) -> Iterator[tuple[int, str]]:
             modules = [alias.name for alias in node.names]
         else:
             continue
-        yield from ((node.lineno, name.split(".")[1]) for name in modules if name.startswith("lasem."))
+        yield from ((node.lineno, name) for name in modules)
+
+
+def rooms_imported(source: str) -> Iterator[tuple[int, str]]:
+    """Every room among them."""
+    found = modules_imported(source)
+    yield from ((line, name.split(".")[1]) for line, name in found if name.startswith("lasem."))
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -57,6 +63,16 @@ def test_a_room_imports_only_rooms_before_it(room: str) -> None:
         if other not in allowed
     ]
     assert not wrong
+
+
+def test_the_paper_and_the_benchmarks_are_left_out_of_the_package() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for line, name in modules_imported(path.read_text(encoding="utf-8"))
+        if name.split(".")[0] in ("paper", "benchmarks", "tests")
+    ]
+    assert not wrong  # the one door is find_command of lasem/cli/main.py, which imports by name
 
 
 def test_every_room_has_its_place() -> None:

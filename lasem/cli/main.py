@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, nearest
@@ -29,7 +30,10 @@ COMMANDS = {
     "forget": "give up a task of a growing model",
     "export": "write one task as a plain network: ONNX, torch or safetensors",
 }
-"""Each has a module of its name in this package, with ``main(argv)``."""
+"""Each has a module of its name in this package, with ``main(argv)``, except those of ``BESIDE``."""
+
+BESIDE = {"reproduce": "paper", "bench": "benchmarks"}
+"""Commands in packages of the repository that a plain installation leaves out, each in the package's ``cli``."""
 
 FAILURE, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -70,8 +74,28 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(
             f"There is no command '{command}' (there are: {', '.join(COMMANDS)}).{nearest(command, COMMANDS)}"
         )
-    code: int = importlib.import_module(f"lasem.cli.{command}").main(words[1:])
+    code: int = find_command(command).main(words[1:])
     return code
+
+
+def find_command(name: str) -> Any:
+    """Import the module of a command.
+
+    Raises:
+        ConfigError: if it belongs to a package that is not installed.
+    """
+    package = BESIDE.get(name)
+    if package is None:
+        return importlib.import_module(f"lasem.cli.{name}")
+    try:
+        return importlib.import_module(f"{package}.cli")
+    except ModuleNotFoundError as error:
+        if error.name not in (package, f"{package}.cli"):
+            raise
+        raise ConfigError(
+            f"lasem {name} needs the package '{package}' of lasem's repository, which is not installed. Clone the "
+            f"repository and install it with: pip install -e REPOSITORY. In its folder python -m {package} runs too."
+        ) from error
 
 
 def _parser() -> Parser:

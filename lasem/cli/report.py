@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lasem.cli.main import FailedRunError
+from lasem.cli.main import FailedRunError, find_command
 from lasem.cli.output import print_comparison, print_result
 from lasem.cli.parser import Parser
 from lasem.errors import StorageError
@@ -35,14 +35,11 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if found.run is None:
         parser.error("expected the folder of a run; got none")
-    from lasem.experiments import reproduce
     from lasem.report.comparison import INDEX
 
     directory = Path(found.run)
-    if (directory / reproduce.INDEX).exists():
-        for name in reproduce.drawn_recipes(directory):
-            page, findings = reproduce.draw(directory, name)
-            print(f"{name}: {findings.verdict}\nPage: {page}")
+    if (directory / "reproduce.json").exists():
+        find_command("reproduce").draw_again(directory)
         return 0
     _draw(directory, compared=(directory / INDEX).exists())
     return 0

@@ -12,8 +12,7 @@ from lasem.metrics import Statistic
 from lasem.report.comparison import Comparison, MethodRow, load_comparison
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
-from lasem.report.recipe import Cell
-from lasem.report.significance import difference_cell, in_words
+from lasem.report.significance import Cell, difference_cell, in_words
 from lasem.report.text_files import to_csv, to_markdown, write_text
 from lasem.report.verdict import WHOLE
 

@@ -10,14 +10,23 @@ from lasem.report.figures.canvas import COLOURS
 from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template of this folder; everything in ``values`` is text unless the template says that it is safe."""
+def render(template: str, *, package: str = "lasem.report", **values: Any) -> str:
+    """Fill a template; everything in ``values`` is text unless the template says that it is safe.
+
+    Args:
+        template: the name of the file.
+        package: where the template is; those that it extends or imports may also be lasem's.
+        values: of the template's variables.
+    """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     room = files("lasem.report")
+    folders = (files(package), room)
     # autoescape: names of tasks and classes, settings and paths come from other people's files
     environment = Environment(
-        loader=FunctionLoader(lambda name: (room / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(
+            lambda name: next((folder / name).read_text("utf-8") for folder in folders if (folder / name).is_file())
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

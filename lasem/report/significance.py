@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lasem.metrics import PairedDifference
 from lasem.report.numbers import DASH, percent
-from lasem.report.recipe import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    below: str = ""
+    """Smaller, below it: a deviation, or what the number is of."""
+    number: float | None = None
+    """What is written, unrounded and in the column's unit, to sort by; None: by the text."""
+    deviation: float | None = None
+    """What stands below, unrounded, if it is a deviation."""
+    strong: bool = False
 
 
 def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:

@@ -277,3 +277,15 @@ def _size(folder: Path) -> int:
     """Changes with every epoch."""
     records = folder / "seeds/0/records.jsonl"
     return records.stat().st_size if records.exists() else 0
+
+
+@pytest.mark.parametrize(("command", "package"), [("reproduce", "paper"), ("bench", "benchmarks")])
+def test_a_command_of_a_package_that_is_not_installed_says_what_to_do(
+    command: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, f"{package}.cli", None)
+    assert main([command, "--help"]) == 2
+    shown = capsys.readouterr().err
+    assert f"lasem {command} needs the package '{package}'" in shown
+    assert "Clone the repository" in shown
+    assert len(shown.splitlines()) == 1

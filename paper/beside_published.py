@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lasem.experiments.recipes.published import Table
 from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.numbers import percent, ratio
-from lasem.report.recipe import PanelRuns, Section
+from paper.page import PanelRuns, Section
+from paper.published import Table
 
 
 def beside_published(

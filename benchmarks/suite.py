@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmarks import steps, tasks
+from benchmarks.correct import correct
+from benchmarks.row import Row, Scale
 from lasem.errors import check_choice
-from lasem.experiments.bench import steps, tasks
-from lasem.experiments.bench.correct import correct
-from lasem.experiments.bench.row import Row, Scale
 from lasem.nets import Net, cifar
 
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {

@@ -9,9 +9,9 @@ import time
 
 import torch
 
-from lasem.experiments.bench.arithmetic import arithmetic_floor
-from lasem.experiments.bench.making import NUM_CLASSES, in_turns, loop_of, make_task
-from lasem.experiments.bench.row import Row, Scale
+from benchmarks.arithmetic import arithmetic_floor
+from benchmarks.making import NUM_CLASSES, in_turns, loop_of, make_task
+from benchmarks.row import Row, Scale
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.search import EM, AbstractSelection, DeepEM, Fixed

@@ -8,8 +8,6 @@ from typing import Final, cast
 from lasem.data import PlantedReader
 from lasem.errors import ConfigError
 from lasem.experiments.methods import with_name
-from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
-from lasem.experiments.recipes.streams import Bench, StreamPart
 from lasem.metrics import (
     Run,
     share_of_layers_found,
@@ -19,7 +17,10 @@ from lasem.metrics import (
 )
 from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.numbers import percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
+from lasem.report.significance import Cell
+from paper.page import Findings, Grid, PanelRuns, mean_cell
+from paper.recipe import NO_RUN, Panel, Recipe, panel
+from paper.streams import Bench, StreamPart
 
 METHODS: Final = {
     "lasem-hps": "LASEM",

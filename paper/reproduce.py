@@ -12,11 +12,11 @@ from lasem.errors import ConfigError, StorageError
 from lasem.experiments import environment
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
 from lasem.experiments.cradle import AbstractCradle, device_here
-from lasem.experiments.recipes import RECIPES, Bench, Panel, Recipe
 from lasem.files import write_file
 from lasem.learner.learner import find_device
 from lasem.report.experiment import read_environment
-from lasem.report.recipe import Findings, Page, load_panel, write_recipe
+from paper import RECIPES, Bench, Panel, Recipe
+from paper.page import Findings, Page, load_panel, write_recipe
 
 INDEX = "reproduce.json"
 """A folder that holds this file holds recipes' pages and runs."""

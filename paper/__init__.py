@@ -1,6 +1,6 @@
 """The paper's tables and figures as recipes, one file each: a grid of runs, and how its page is drawn from records."""
 
-from lasem.experiments.recipes import (
+from paper import (
     ablations,
     architectures,
     brute_force,
@@ -11,8 +11,8 @@ from lasem.experiments.recipes import (
     selection,
     selective,
 )
-from lasem.experiments.recipes.recipe import Panel, Recipe
-from lasem.experiments.recipes.streams import SCALES, SEEDS, Bench, Scale
+from paper.recipe import Panel, Recipe
+from paper.streams import SCALES, SEEDS, Bench, Scale
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE

@@ -16,10 +16,10 @@ from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, check_choice, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.recipes import RECIPES, SCALES, Bench, Panel, Recipe
-from lasem.experiments.reproduce import RUNS, reproduce
-from lasem.report.recipe import Findings, Grid, recipe_table
 from lasem.settings import read_value
+from paper import RECIPES, SCALES, Bench, Panel, Recipe
+from paper.page import Findings, Grid, recipe_table
+from paper.reproduce import RUNS, draw, drawn_recipes, reproduce
 
 ALL = "all"
 
@@ -99,6 +99,13 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{_heading(recipe, panel)}\n{methods_to_yaml(panel.methods)}", end="")
         return 0
     return _reproduce(chosen, bench, directory, found, argv)
+
+
+def draw_again(directory: Path) -> None:
+    """Draw every page of a folder from the files of its runs, for ``lasem report``."""
+    for name in drawn_recipes(directory):
+        page, findings = draw(directory, name)
+        print(f"{name}: {findings.verdict}\nPage: {page}")
 
 
 def _heading(recipe: Recipe, panel: Panel) -> str:

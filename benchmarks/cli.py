@@ -16,7 +16,7 @@ from lasem.errors import ConfigError, StorageError, check_choice
 from lasem.settings import read_value
 
 if TYPE_CHECKING:
-    from lasem.experiments.bench import Row
+    from benchmarks.row import Row
 
 _NAMES = """benchmarks:
   correct         fast paths compute what slow ones do; the only one that can fail
@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
 def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, path: str | None) -> int:
     import torch
 
-    from lasem.experiments.bench import BENCHMARKS, FULL, SMOKE, WrongResultError, run_benchmarks
+    from benchmarks.row import WrongResultError
+    from benchmarks.suite import BENCHMARKS, FULL, SMOKE, run_benchmarks
     from lasem.experiments.threads import cpu_threads
     from lasem.learner.learner import find_device
 

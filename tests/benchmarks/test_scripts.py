@@ -10,10 +10,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from lasem.experiments.bench.memory import PeakMemory
+from benchmarks.memory import PeakMemory
 from lasem.records import TaskRecord, TimingRecord, to_json
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def load(name: str) -> ModuleType:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
-from lasem.experiments.recipes.streams import Bench
 from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.numbers import percent, plus_minus
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
+from lasem.report.significance import Cell
+from paper.page import Findings, Grid, PanelRuns, Section, mean_cell
+from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
+from paper.streams import Bench
 
 STREAMS: Final = ("cifar100-10", "office-home", "stl10")
 

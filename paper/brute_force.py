@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes import published
-from lasem.experiments.recipes.beside_published import beside_published
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
-from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import Statistic, paired_difference, statistic
 from lasem.report.numbers import fixed, percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, published_cell
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import Cell, difference_cells, in_words
+from paper import published
+from paper.beside_published import beside_published
+from paper.page import Findings, Grid, PanelRuns, Section, mean_cell, published_cell
+from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
+from paper.streams import Bench
 
 METHODS: Final = {"lasem": "LASEM", "exhaustive": "brute force", "all": "transfer all"}
 

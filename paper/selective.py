@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes import published
-from lasem.experiments.recipes.beside_published import beside_published
-from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
-from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
 from lasem.report.numbers import fixed, percent, ratio, thousands
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import Cell, difference_cells, in_words
+from paper import published
+from paper.beside_published import beside_published
+from paper.page import Findings, Grid, PanelRuns, Section, mean_cell, number_cell, published_cell
+from paper.recipe import NO_RUN, Panel, Recipe, panel
+from paper.streams import Bench
 
 METHODS: Final = {
     "den": "DEN",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasem.experiments.bench.making import NUM_CLASSES, WHOLE_TREE, make_loop, make_task
-from lasem.experiments.bench.row import Row, Scale, WrongResultError
+from benchmarks.making import NUM_CLASSES, WHOLE_TREE, make_loop, make_task
+from benchmarks.row import Row, Scale, WrongResultError
 from lasem.search import DeepEM
 from lasem.sharing import SHARINGS
 from lasem.space import full

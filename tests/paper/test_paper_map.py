@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lasem.experiments.recipes import RECIPES
+from paper import RECIPES
 
-TEXT = (Path(__file__).parents[1] / "docs/paper_map.md").read_text()
-NAMES = sorted(set(re.findall(r"`(lasem\.[A-Za-z0-9_.]+)`", TEXT)))
+TEXT = (Path(__file__).parents[2] / "docs/paper_map.md").read_text()
+NAMES = sorted(set(re.findall(r"`((?:lasem|paper)\.[A-Za-z0-9_.]+)`", TEXT)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,7 +28,7 @@ def test_what_the_map_names_is_there(name: str) -> None:
 
 
 def test_every_recipe_is_on_the_map() -> None:
-    rows = re.findall(r"\| `([a-z-]+)` \| `(lasem\.experiments\.recipes\.[a-z_]+)` \|", TEXT)
+    rows = re.findall(r"\| `([a-z-]+)` \| `(paper\.[a-z_]+)` \|", TEXT)
     assert [name for name, _ in rows] == list(RECIPES)
     for name, module in rows:
         assert importlib.import_module(module).RECIPE is RECIPES[name]

@@ -15,9 +15,9 @@ from lasem.cli import main
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig, run
 from lasem.experiments.cradle import Job
-from lasem.experiments.recipes import RECIPES, Bench, Recipe
 from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.experiments.yaml_text import list_from_yaml
+from paper import RECIPES, Bench, Recipe
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
@@ -118,7 +118,7 @@ def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
         raise ConfigError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lasem.cli.reproduce.reproduce", reproduce)
+    monkeypatch.setattr("paper.cli.reproduce", reproduce)
     assert main(["reproduce", "all", "--stream", "digits", "--quiet"]) == 2
     assert chosen == [name for name in RECIPES if name != "planted"]
     assert "Recipe planted is left out: no other stream can take its place." in capsys.readouterr().err

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes import peak
-from lasem.experiments.recipes.architectures import lasem_dot, static_means
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Recipe, verdict
 from lasem.metrics import paired_difference
 from lasem.report.figures.dots import draw_dots
 from lasem.report.numbers import DASH, ratio
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import Cell, difference_cells, in_words
+from paper import peak
+from paper.architectures import lasem_dot, static_means
+from paper.page import Findings, Grid, PanelRuns, mean_cell
+from paper.recipe import SHARING_TITLES, Recipe, verdict
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lasem.experiments.recipes.recipe import NO_RUN, Panel, Recipe, panel
-from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
 from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.numbers import percent, ratio
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import Cell, difference_cells, in_words
+from paper.page import Findings, Grid, PanelRuns, Section, mean_cell
+from paper.recipe import NO_RUN, Panel, Recipe, panel
+from paper.streams import Bench
 
 REFERENCE: Final = "lasem-hps"
 

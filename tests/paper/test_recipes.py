@@ -16,12 +16,12 @@ from report.test_page import Outline
 
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import ExperimentConfig
-from lasem.experiments.recipes import RECIPES, SCALES, SEEDS, Bench
-from lasem.experiments.recipes import published as numbers
-from lasem.experiments.recipes.groups import GROUPS
-from lasem.experiments.recipes.recipe import statics
-from lasem.experiments.reproduce import _merged, draw, drawn_recipes, keep_index
 from lasem.metrics import Run, statistic, summarise
+from paper import RECIPES, SCALES, SEEDS, Bench
+from paper import published as numbers
+from paper.groups import GROUPS
+from paper.recipe import statics
+from paper.reproduce import _merged, draw, drawn_recipes, keep_index
 
 SMOKE = Bench(scale="smoke", given={})
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.experiments.recipes import architectures
-from lasem.experiments.recipes.architectures import best_static, lasem_dot, static_means
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
-from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import paired_difference
 from lasem.report.figures.dots import draw_dots
 from lasem.report.numbers import DASH, percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, mean_cell, number_cell
-from lasem.report.significance import difference_cells, in_words
+from lasem.report.significance import Cell, difference_cells, in_words
+from paper import architectures
+from paper.architectures import best_static, lasem_dot, static_means
+from paper.page import Findings, Grid, PanelRuns, mean_cell, number_cell
+from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
+from paper.streams import Bench
 
 
 def panels(bench: Bench) -> tuple[Panel, ...]:

@@ -17,6 +17,7 @@ from lasem.report.experiment import flat_settings, load_experiment, plain_settin
 from lasem.report.figures.drawing import Drawing
 from lasem.report.html import keep_together, render
 from lasem.report.numbers import DASH, Unit
+from lasem.report.significance import Cell
 from lasem.report.text_files import to_csv, to_markdown, write_text
 
 
@@ -55,20 +56,6 @@ class PanelRuns:
     def missing(self) -> list[str]:
         """The runs that are not finished."""
         return [f"{label}-{seed}" for label in self.labels for seed in self.seeds if seed not in self.runs[label]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One cell of a table."""
-
-    text: str
-    below: str = ""
-    """Smaller, below it: a deviation, or what the number is of."""
-    number: float | None = None
-    """What is written, unrounded and in the column's unit, to sort by; None: by the text."""
-    deviation: float | None = None
-    """What stands below, unrounded, if it is a deviation."""
-    strong: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +176,7 @@ def write_recipe(directory: Path, page: Page, panels: Sequence[PanelRuns], findi
             write_text(files / f"{drawing.name}.csv", to_csv(drawing.columns, drawing.rows))
     text = render(
         "recipe.html.jinja",
+        package="paper",
         name=page.title,
         page=page,
         verdict=keep_together(findings.verdict),

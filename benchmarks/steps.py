@@ -14,8 +14,8 @@ from itertools import product
 
 import torch
 
-from lasem.experiments.bench.arithmetic import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
-from lasem.experiments.bench.making import (
+from benchmarks.arithmetic import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
+from benchmarks.making import (
     NUM_CLASSES,
     WHOLE_TREE,
     make_loop,
@@ -24,7 +24,7 @@ from lasem.experiments.bench.making import (
     ratio,
     take_turns,
 )
-from lasem.experiments.bench.row import Row, Scale
+from benchmarks.row import Row, Scale
 from lasem.nets import Net
 from lasem.search import EM, DeepEM, Fixed, Pruned
 from lasem.search.em import smallest_set

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from lasem.experiments.recipes import architectures
-from lasem.experiments.recipes.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
-from lasem.experiments.recipes.streams import Bench
 from lasem.metrics import statistic, transfer_frequencies
 from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.figures.probabilities import draw_probabilities
 from lasem.report.figures.transfer_map import draw_transfer_map
 from lasem.report.figures.tree import draw_tree
 from lasem.report.numbers import percent
-from lasem.report.recipe import Cell, Findings, Grid, PanelRuns, Section, mean_cell
+from lasem.report.significance import Cell
+from paper import architectures
+from paper.page import Findings, Grid, PanelRuns, Section, mean_cell
+from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
+from paper.streams import Bench
 
 
 def panels(bench: Bench) -> tuple[Panel, ...]:

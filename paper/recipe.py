@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from lasem.experiments.comparison import Contestant, contestants
-from lasem.experiments.recipes.streams import Bench, StreamPart
-from lasem.report.recipe import Draw
+from paper.page import Draw
+from paper.streams import Bench, StreamPart
 
 SHARING_TITLES: Final = {"hps": "HPS", "tf": "TF", "dfcnn": "DF-CNN"}
 NO_RUN: Final = "No run is finished yet."

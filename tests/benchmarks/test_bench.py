@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.arithmetic import arithmetic_floor, node_activation_bytes
+from benchmarks.correct import trained_gap
+from benchmarks.row import WrongResultError
+from benchmarks.suite import BENCHMARKS, FULL, SMOKE
 from lasem.cli import main
-from lasem.experiments.bench import BENCHMARKS, FULL, SMOKE, WrongResultError
-from lasem.experiments.bench.arithmetic import arithmetic_floor, node_activation_bytes
-from lasem.experiments.bench.correct import trained_gap
 from lasem.nets import cifar
 from lasem.search import DeepEM
 from lasem.space import full, listed

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.memory import PeakMemory
 from lasem.data import Task
-from lasem.experiments.bench.memory import PeakMemory
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.search import EM, AbstractSelection
