@@ -11,6 +11,7 @@ from lasem.cli.progress import Bar, Shown, make_observer
 from lasem.cli.remaining import duration
 from lasem.experiments import ComparisonObserver
 from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
+from lasem.report.numbers import method_name
 
 
 class ComparisonShown(ComparisonObserver):
@@ -58,11 +59,11 @@ class ComparisonShown(ComparisonObserver):
             share = event.num_learned / event.num_tasks if event.num_tasks else 0.0
             self._running[event.name] = (self._running[event.name][0], share)
         elif isinstance(event, Noted):
-            self._shown.line(f"{event.name}: {event.message}")
+            self._shown.line(f"{method_name(event.name)}: {event.message}")
         elif isinstance(event, Ended):
             self._end(event)
         if self._moving:
-            names = ", ".join(f"{name} {100 * share:.0f} %" for name, (_, share) in self._running.items())
+            names = ", ".join(f"{method_name(name)} {100 * share:.0f} %" for name, (_, share) in self._running.items())
             share = (self._num_ended + sum(of[1] for of in self._running.values())) / max(1, self._num_runs)
             self._shown.moment(f"{self._num_ended} of {self._num_runs} runs{self._left()}: {names}", share)
 
@@ -73,7 +74,7 @@ class ComparisonShown(ComparisonObserver):
             self._seconds[event.name] = event.seconds
         how = f"done in {duration(event.seconds)}" if event.error is None else f"failed: {event.error}"
         self._shown.line(
-            f"{self._num_ended}/{self._num_runs} {event.name}: {how} "
+            f"{self._num_ended}/{self._num_runs} {method_name(event.name)}: {how} "
             f"({duration(time.monotonic() - self._clock)} elapsed{self._left()})"
         )
 

@@ -18,6 +18,7 @@ from lasem.errors import StorageError
 from lasem.metrics import PairedDifference, Run, Statistic, aggregate, paired_difference, statistic, summarise
 from lasem.records import TaskRecord
 from lasem.report.experiment import Experiment, flat_settings, load_experiment, plain_settings, read_environment
+from lasem.report.numbers import method_name
 
 INDEX = "comparison.json"
 """A folder that holds this file holds a comparison."""
@@ -43,6 +44,11 @@ class MethodRow:
     """What sets the method apart, by setting (``search.name``)."""
     to_best: PairedDifference | None = None
     """Final accuracies minus those of the method that answers best at the end; None for that one itself."""
+
+    @property
+    def name(self) -> str:
+        """The label as a person reads it."""
+        return method_name(self.label)
 
 
 @dataclass(frozen=True, kw_only=True)

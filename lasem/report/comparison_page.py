@@ -49,7 +49,7 @@ def write_comparison(directory: Path) -> Path:
 
     write_text(directory / "comparison.csv", _csv(comparison))
     write_text(directory / "comparison.md", _markdown(comparison))
-    drawing = draw_comparison([(row.label, row.values) for row in comparison.compared])
+    drawing = draw_comparison([(row.name, row.values) for row in comparison.compared])
     if drawing is not None:
         write_text(directory / f"{drawing.name}.svg", drawing.svg)
         write_text(directory / f"{drawing.name}.csv", to_csv(drawing.columns, drawing.rows))
@@ -86,7 +86,7 @@ def comparison_table(directory: Path) -> Table:
             Text(_written(row.values[name], write), style="bold" if row.label in best[name] else "")
             for name, _, write, _ in COLUMNS
         ]
-        table.add_row(Text(row.label), *cells)
+        table.add_row(Text(row.name), *cells)
     return table
 
 
@@ -97,13 +97,13 @@ def sentence(comparison: Comparison) -> str:
         return "No run has been finished yet, so there is nothing to compare."
     tasks = f"{comparison.num_tasks} task{'s' if comparison.num_tasks != 1 else ''}"
     if len(rows) == 1:
-        return f"One method has learned {tasks}: {rows[0].label}, which ends at {_final(rows[0])}."
+        return f"One method has learned {tasks}: {rows[0].name}, which ends at {_final(rows[0])}."
     ordered = sorted(rows, key=lambda row: -row.values["final_accuracy"].mean)
     small = min(rows, key=lambda row: row.values["parameters_total"].mean)
     return (
-        f"Of {len(rows)} methods on {tasks}, {ordered[0].label} answers best at the end, {_final(ordered[0])}; "
-        f"{ordered[1].label} follows with {_final(ordered[1])}{_how_surely(ordered[1])}. {_keeping(rows)}, and "
-        f"{small.label} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
+        f"Of {len(rows)} methods on {tasks}, {ordered[0].name} answers best at the end, {_final(ordered[0])}; "
+        f"{ordered[1].name} follows with {_final(ordered[1])}{_how_surely(ordered[1])}. {_keeping(rows)}, and "
+        f"{small.name} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
     )
 
 
@@ -113,8 +113,8 @@ def _how_surely(row: MethodRow) -> str:
 
 
 def _keeping(rows: tuple[MethodRow, ...]) -> str:
-    ratios = {row.label: row.values["forgetting_ratio"].mean for row in rows}
-    kept = [row.label for row in rows if row.values["smallest_forgetting_ratio"].mean >= WHOLE]
+    ratios = {row.name: row.values["forgetting_ratio"].mean for row in rows}
+    kept = [row.name for row in rows if row.values["smallest_forgetting_ratio"].mean >= WHOLE]
     if kept:
         names = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else kept[0]
         return f"{names} forget{'' if len(kept) > 1 else 's'} nothing"
@@ -128,7 +128,7 @@ def _keeping(rows: tuple[MethodRow, ...]) -> str:
 def unfinished_sentence(comparison: Comparison) -> str:
     """Which runs are missing; empty if none is."""
     missing = [
-        f"{row.label} (seed{'s' if len(row.unfinished) > 1 else ''} {', '.join(map(str, row.unfinished))})"
+        f"{row.name} (seed{'s' if len(row.unfinished) > 1 else ''} {', '.join(map(str, row.unfinished))})"
         for row in comparison.rows
         if row.unfinished
     ]
@@ -183,7 +183,7 @@ def _csv(comparison: Comparison) -> str:
     columns += ["final_accuracy_minus_best", "p_value"]
     rows = [
         [
-            row.label,
+            row.name,
             len(row.seeds),
             *(n if n == n else None for name, *_ in COLUMNS for n in _numbers(row.values[name])),
             *((row.to_best.mean, row.to_best.p_value) if row.to_best and row.to_best.num_pairs else (None, None)),
@@ -205,8 +205,7 @@ def _numbers(value: Statistic) -> tuple[float, float]:
 def _markdown(comparison: Comparison) -> str:
     headings = ["method", *(heading.lower() for _, heading, _, _ in COLUMNS)]
     rows = [
-        [row.label, *(_written(row.values[name], write) for name, _, write, _ in COLUMNS)]
-        for row in comparison.compared
+        [row.name, *(_written(row.values[name], write) for name, _, write, _ in COLUMNS)] for row in comparison.compared
     ]
     missing = unfinished_sentence(comparison)
     return f"{to_markdown(headings, rows)}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"

@@ -86,3 +86,9 @@ def display_name(name: str, limit: int | None = None) -> str:
     """A name from a user's data, safe to draw: control characters replaced, cut to ``limit`` characters."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
+
+
+def method_name(label: str) -> str:
+    """What a person reads for a method: ``none`` is shown as single-task, ``all-tf`` as transfer-all-tf."""
+    stem, hyphen, suffix = label.partition("-")
+    return {"none": "single-task", "all": "transfer-all"}.get(stem, stem) + hyphen + suffix

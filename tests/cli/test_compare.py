@@ -33,7 +33,8 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(words) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == f"Comparison: {out / 'comparison.html'}"
-    assert "none" in shown.out
+    assert "single-task" in shown.out
+    assert "none" not in shown.out + shown.err
     assert "ewc" in shown.out
     assert f"Writing to {out}: 2 runs to go" in shown.err
     assert "2/2 " in shown.err

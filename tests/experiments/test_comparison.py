@@ -191,7 +191,7 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.
     result = compared(tmp_path, monkeypatch, here, seeds=[0])
     assert here.names == ["none-0", "ewc-0"]
     assert {name: ended.error for name, ended in result.failures.items()} == {"none-0": "it went wrong"}
-    assert "Unfinished: none (seed 0)" in (tmp_path / "comparison.html").read_text()
+    assert "Unfinished: single-task (seed 0)" in (tmp_path / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from lasem.metrics import statistic
-from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio, short_count
+from lasem.report.numbers import count, display_name, duration, method_name, percent, plus_minus, ratio, short_count
 
 NAN = float("nan")
 
@@ -39,3 +39,11 @@ def test_a_deviation_stands_only_where_there_is_one() -> None:
 def test_names_are_cut_and_cannot_break_a_line() -> None:
     assert display_name("a\nb\x00\ud800") == "a\ufffdb\ufffd\ufffd"
     assert display_name("long name", 5) == "long…"
+
+
+@pytest.mark.parametrize(
+    ("label", "read"),
+    [("none", "single-task"), ("all-low-rank", "transfer-all-low-rank"), ("lasem", "lasem"), ("nonesuch", "nonesuch")],
+)
+def test_methods_have_names_that_read_as_words(label: str, read: str) -> None:
+    assert method_name(label) == read
