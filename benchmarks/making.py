@@ -15,7 +15,6 @@ from lasem.nets import Net
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing
 from lasem.training import Loop, TrainingConfig, plan_of
-from lasem.training.heap import kept_heap
 
 NUM_CLASSES = 10
 WHOLE_TREE = EM(first_task="search", commit_probability=2, commit_share=1)
@@ -60,11 +59,10 @@ def in_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
     Where an epoch ends the loop reads its loss, so that a GPU's work is in the time.
     """
     seconds: dict[str, list[float]] = {name: [] for name in loops}
-    with kept_heap(next(iter(loops.values())).device):  # as in learning
-        for _ in range(turns):
-            for name, loop in loops.items():
-                _, timing = loop.run_epoch()
-                seconds[name].append(timing.seconds_training)
+    for _ in range(turns):
+        for name, loop in loops.items():
+            _, timing = loop.run_epoch()
+            seconds[name].append(timing.seconds_training)
     return seconds
 
 

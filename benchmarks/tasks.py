@@ -18,7 +18,6 @@ from lasem.search import EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import SHARINGS
 from lasem.space import full
 from lasem.training import Loop, TrainingConfig
-from lasem.training.heap import kept_heap
 
 _TINY = Net(image_shape=(1, 6, 6), channels=(4, 4), kernels=(3, 3), pools=(1, 2), hidden=(8,))
 _TIMED = 3
@@ -59,10 +58,9 @@ def exhaustive(scale: Scale) -> list[Row]:
     search = _second_task(scale, name, EM())
     candidates = [_second_task(scale, name, Fixed(str(c))) for c in full(scale.net.depth)]
     seconds = {"search": 0.0, "candidate": 0.0}
-    with kept_heap(search.device):
-        for epoch in range(scale.epochs):
-            turn = in_turns({"search": search, "candidate": candidates[epoch % num]}, 1)
-            seconds = {label: seconds[label] + times[0] for label, times in turn.items()}
+    for epoch in range(scale.epochs):
+        turn = in_turns({"search": search, "candidate": candidates[epoch % num]}, 1)
+        seconds = {label: seconds[label] + times[0] for label, times in turn.items()}
     cost = num * seconds["candidate"] / seconds["search"]
     return [Row("exhaustive", name, "a task with Exhaustive / with EM", cost, floor)]
 

@@ -90,6 +90,7 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
         ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value has another type.
     """
     known = settings_of(cls)
+    entry = {name: value for name, value in entry.items() if name not in getattr(cls, "retired", ())}
     for name in entry:
         if name not in known:
             raise ConfigError(

@@ -20,7 +20,7 @@ from lasem.learner.shared import SharedKnowledge
 from lasem.learner.tasks import LearnedTasks
 from lasem.nets import AbstractBlock, AbstractNet, start_generator
 from lasem.records import TaskRecord
-from lasem.search import EM, AbstractSelection, AbstractTrials
+from lasem.search import EM, AbstractSelection
 from lasem.settings import check_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
@@ -137,9 +137,7 @@ class Learner(AbstractLearner):
         parts = (("train", task.train), ("valid", task.valid), ("test", task.test))
         splits = {f"texts (task '{task.name}', split '{part}')": split for part, split in parts}
         check_texts(self.net.vocabulary, splits)
-        workers = self.search.workers if isinstance(self.search, AbstractTrials) else 1
-        holders = 1 if workers == 1 else 1 + workers  # each process that trains has a copy
-        task = task_on(task, self.device, self.training.images_share / holders)
+        task = task_on(task, self.device, self.training.images_share)
         problem = self.problem(task)
         found = follow(
             plan_of(self.search, problem),

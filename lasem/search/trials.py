@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
-from lasem.errors import check_range
 from lasem.search.grouped import GroupedSelection
 from lasem.space import Space
 
@@ -20,18 +20,12 @@ class AbstractTrials(GroupedSelection):
     Holds settings and pure logic only; what the trials have come to is given to it.
     """
 
-    workers: int = 1
-    """Candidates that are trained at the same time, each in a process of its own, which share out the threads of the
-    CPU; 1: one after another in this process. A Python script that asks for more needs
-    ``if __name__ == "__main__":``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range(f"{type(self).__name__}.workers", self.workers, least=1)
+    retired: ClassVar[tuple[str, ...]] = ("workers",)
+    """Settings that a file of an earlier version may hold, and that change no result."""
 
     @abstractmethod
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
-        """The candidates to train next, which may be trained at the same time; none ends the search.
+        """The candidates to train next; none ends the search.
 
         Args:
             space: the configurations of the task.

@@ -102,8 +102,6 @@ class AbstractPhase(ABC):
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
     goes_on: bool = False
     """Whether a schedule that counts the epochs of all tasks counts those of this task's earlier phases too."""
-    together: Together | None = None
-    """The phases that may be trained at the same time as this one; None: none."""
 
     @abstractmethod
     def initial(self) -> dict[str, Tensor]:
@@ -167,18 +165,3 @@ class AbstractPhase(ABC):
 
     def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:  # noqa: B027
         """Take back what ``state`` gave; KeyError, ValueError or TypeError if it is not that."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Together:
-    """Phases that a plan yields one after another whatever each of them comes to, so that none waits for another.
-
-    They must be picklable, and what they see (``Seen.probabilities``) must not depend on their own training: it is
-    asked for when a phase's turn comes.
-    """
-
-    phases: tuple[AbstractPhase, ...]
-    """In the order in which they are yielded."""
-    num_workers: int
-    """Processes to train them in."""

@@ -9,7 +9,7 @@ import torch
 
 from lasem.errors import ConfigError
 from lasem.search import AbstractTrials, Fixed
-from lasem.training.phase import Fitted, Seen, Together
+from lasem.training.phase import Fitted, Seen
 from lasem.training.plan import Plan
 from lasem.training.problem import Problem
 from lasem.training.selection import Selected, plan_of, selected
@@ -59,12 +59,11 @@ def _(search: AbstractTrials, problem: Problem) -> Plan[Selected]:
     while candidates := search.propose(problem.space, dict(tried), generator):
         if len({*candidates, *tried}) < len(candidates) + len(tried):
             raise ConfigError(f"{type(search).__name__}.propose must not give a candidate twice; got {candidates}.")
-        trials = tuple(Trial(problem, position) for position in candidates)
-        together = Together(trials, search.workers) if search.workers > 1 and len(trials) > 1 else None
-        for trial in trials:
+        for position in candidates:
+            trial = Trial(problem, position)
             leader = trial if best is None else best[0]
-            trial.leader, trial.together = leader.position, together
-            trial.forgets = tuple(i for i, position in enumerate(tried) if position != leader.position)
+            trial.leader = leader.position
+            trial.forgets = tuple(i for i, other in enumerate(tried) if other != leader.position)
             fitted = yield trial
             tried[trial.position] = fitted.best.valid_accuracy
             if search.best(problem.space, dict(tried)) == trial.position:

@@ -80,7 +80,6 @@ def test_ties_by_hand() -> None:
     ("settings", "message"),
     [
         ({"groups": (2, 0)}, r"\.groups must be at least 1; got 0"),
-        ({"workers": 0}, r"\.workers must be at least 1; got 0"),
         ({"first_task": "al"}, "Did you mean 'all'"),
     ],
 )

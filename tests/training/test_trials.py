@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -15,14 +13,14 @@ import torch
 from learner.fixture import SHARINGS, assert_same_tensors, files_in, tensors_in, tiny_net, tiny_task
 from safetensors.torch import load, save
 
-from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.errors import ConfigError, StorageError
+from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import Problem, Selected, TrainingConfig, TrainingState, Trial, follow, loop, plan_of
-from lasem.training.together import Team
+from lasem.training import Problem, Selected, TrainingConfig, TrainingState, follow, loop, plan_of
 
 from .fixture import seconds_pass
 
@@ -157,15 +155,34 @@ def test_a_checkpoint_holds_the_best_candidate_and_the_one_under_way(tmp_path: P
 def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
     learner = Learner(tiny_net(depth=3), seed=3, training=replace(CONFIG, epochs=1))
     problem = problem_of(learner, full(3))
-    search = RandomSearch(num_candidates=4, workers=2)
-    draws = {}
-    for seed in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        first, second = (next(plan_of(search, replace(problem, seed=seed))) for _ in range(2))
-        assert first.together is not None
-        assert second.together is not None
-        draws[seed] = tuple(phase.title for phase in first.together.phases)
-        assert draws[seed] == tuple(phase.title for phase in second.together.phases)
-    assert len(set(draws.values())) == len(draws)
+
+    def drawn(seed: tuple[int, int]) -> tuple[str, ...]:
+        phases: list[str] = []
+        follow(
+            plan_of(RandomSearch(num_candidates=4), replace(problem, seed=seed)),
+            seeds=seed,
+            epochs_before=0,
+            device=CPU,
+            on_epoch=lambda record, *_: phases.append(record.phase),
+        )
+        return tuple(phases)
+
+    seeds = ((0, 0), (0, 1), (1, 0), (1, 1))
+    draws = [drawn(seed) for seed in seeds]
+    assert draws == [drawn(seed) for seed in seeds]
+    assert len(set(draws)) == len(draws)
+
+
+def test_files_may_name_the_workers_of_an_earlier_version(tmp_path: Path) -> None:
+    config = ExperimentConfig.from_plain({"search": {"name": "prefix", "workers": 2}})
+    assert config.search == PrefixSearch()
+    _, _, states = learned(after_one_task(tmp_path, HardSharing())(PrefixSearch()))
+    tensors, plain = states[-1]
+    with pytest.raises(StorageError, match="Delete the folder checkpoint"):
+        learned(
+            after_one_task(tmp_path / "other", HardSharing())(PrefixSearch()),
+            TrainingState(tensors, {**plain, "loop": None, "num_told": 1}),
+        )
 
 
 @final
@@ -224,54 +241,6 @@ def test_a_search_that_proposes_nothing_or_one_twice_is_named() -> None:
     learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=1), training=CONFIG)
     with pytest.raises(ConfigError, match=r"Broken\.propose must not give a candidate twice; got \(1,\)"):
         learner.learn(SECOND)
-
-
-@pytest.fixture
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_processes_come_to_the_same_bits_and_an_interruption_costs_what_was_not_finished(tmp_path: Path) -> None:
-    again = after_one_task(tmp_path / "one", HardSharing())
-    alone, beside = again(PrefixSearch()), again(PrefixSearch(workers=2))
-    record, epochs, _ = learned(alone)
-    side_by_side, same, states = learned(beside)
-    assert (side_by_side, same) == (record, epochs)
-    assert len(epochs) == 3 * CONFIG.epochs
-    alone.save(tmp_path / "alone")
-    beside.save(tmp_path / "beside")
-    assert_same_tensors(tensors_in(tmp_path / "beside"), tensors_in(tmp_path / "alone"))
-    for at, (tensors, plain) in enumerate(states):
-        num_finished, num_told = divmod(at + 1, CONFIG.epochs)
-        assert (len(plain["finished"]), plain["num_told"], plain["loop"]) == (num_finished, num_told, None)
-        assert len({name.split(".")[1] for name in tensors}) <= 2
-    for at, workers in ((1, 1), (2, 1), (4, 1), (5, 2), (8, 2)):  # the last one has nothing left to train
-        learner = again(PrefixSearch(workers=workers))
-        done, rest, _ = learned(learner, states[at])
-        assert (done, rest) == (record, epochs[at + 1 :])
-        learner.save(tmp_path / str(at))
-        assert_same_tensors(tensors_in(tmp_path / str(at)), tensors_in(tmp_path / "alone"))
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_process_tells_what_went_wrong_and_ends_in_the_middle_of_its_work() -> None:
-    learner = Learner(tiny_net(), training=replace(CONFIG, epochs=10**9, patience=0))
-    endless = problem_of(learner, full(2))
-    wild = replace(endless, config=replace(CONFIG, optimiser="sgd", learning_rate=1e30))
-    phases = (Trial(wild, 0), Trial(endless, 0))
-    team = Team(phases, 1, seeds=[(0, 0)] * 2, epochs_before=0, device=CPU)
-    try:
-        with pytest.raises(TrainingError, match=r"of task 't1' were not finite in epoch 1 "):
-            team.result(phases[0])
-    finally:
-        team.end()
-    with pytest.raises((TrainingError, CancelledError)):
-        team.result(phases[1])
-    assert multiprocessing.active_children() == []
 
 
 def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
