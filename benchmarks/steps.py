@@ -30,7 +30,7 @@ from lasem.search import EM, DeepEM, Fixed, Pruned
 from lasem.search.em import smallest_set
 from lasem.sharing import SHARINGS
 from lasem.space import full
-from lasem.training import Loop, Weighing
+from lasem.training import Loop, MixturePhase
 
 EPSILON = 0.02
 """Of the pruned steps."""
@@ -77,7 +77,7 @@ def pruned(scale: Scale) -> list[Row]:
         prior[len(space) // 2] = leading
         kept = smallest_set(prior, 1 - EPSILON)
         loop = make_loop(net, sharing, search, task, batch, scale.device)
-        assert isinstance(loop.phase, Weighing)
+        assert isinstance(loop.phase, MixturePhase)
         mass = 1e9 * torch.tensor(prior, dtype=torch.float64, device=loop.phase.search_state.mass.device)
         mass[list(kept)] += 1e5  # more than mini-batches count for: the same ones are chosen again after each interval
         loop.phase.search_state = replace(
@@ -153,7 +153,7 @@ def _against_plain(name: str, setting: str, net: Net, search: EM | DeepEM, scale
     one = make_task(net, NUM_CLASSES, size)
     plain, searched = (peak_bytes(make_loop(net, sharing, s, one, size, scale.device)) for s in (Fixed("none"), search))
     phase = loops["search"].phase
-    assert isinstance(phase, Weighing)
+    assert isinstance(phase, MixturePhase)
     evaluated = phase.evaluated  # of samples, the latest ones
     stored, of_one = (node_activation_bytes(net, size, chosen) for chosen in (evaluated, evaluated[:1]))
     floor = arithmetic_floor(net, NUM_CLASSES, evaluated)

@@ -40,7 +40,7 @@ def task(scale: Scale) -> list[Row]:
             share = _searched(search, scale.epochs)
             tree = arithmetic_floor(scale.net, NUM_CLASSES) if isinstance(search, EM) else search.num_samples
             cost = seconds[label] / seconds["fixed"]
-            what = f"a task with {label} ({loops[label].phase.seen().configuration}) / with Fixed(all)"
+            what = f"a task with {label} ({loops[label].phase.summary().configuration}) / with Fixed(all)"
             rows.append(Row("task", name, what, cost, 1 + share * (tree - 1)))
         rows.append(Row("task", name, "a task with Fixed(all), s", seconds["fixed"]))
     return rows

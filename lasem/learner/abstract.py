@@ -16,7 +16,7 @@ from lasem.data import Split, Task, Vocabulary, standardise
 from lasem.data.images import in_chunks, moved
 from lasem.errors import ShapeError, TaskError, nearest
 from lasem.records import TaskRecord
-from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingState, widened
+from lasem.training import EVALUATION_BATCH, OnEpoch, TrainingState, as_float32
 
 Images = Tensor | NDArray[np.generic]
 """Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
@@ -141,7 +141,7 @@ def answered(
         device: where to compute.
     """
     parts = (part for part in torch.split(pixels, EVALUATION_BATCH) if len(part))
-    out = [widened(answer(standardise(moved(part, device), mean, std))) for part in parts]
+    out = [as_float32(answer(standardise(moved(part, device), mean, std))) for part in parts]
     return torch.cat(out).cpu() if out else torch.empty(0, num_classes)
 
 

@@ -26,19 +26,19 @@ from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import TRANSFER
 from lasem.training import (
+    FreshWeights,
     LayerWeights,
     Mixture,
     OnEpoch,
-    Problem,
     Quadratic,
-    Replaced,
     Selected,
+    TaskStart,
     TaskWeights,
     TrainingConfig,
     TrainingState,
-    accuracy,
+    autocast,
     check_precision,
-    computing,
+    configuration_accuracy,
     evaluate,
     follow,
     initial_statistics,
@@ -138,7 +138,7 @@ class Learner(AbstractLearner):
         splits = {f"texts (task '{task.name}', split '{part}')": split for part, split in parts}
         check_texts(self.net.vocabulary, splits)
         task = task_on(task, self.device, self.training.images_share)
-        problem = self.problem(task)
+        problem = self.task_start(task)
         found = follow(
             plan_of(self.search, problem),
             seeds=problem.seed,
@@ -149,14 +149,14 @@ class Learner(AbstractLearner):
         )
         return self._keep(task, problem.space, found)
 
-    def problem(self, task: Task) -> Problem:
+    def task_start(self, task: Task) -> TaskStart:
         """What a search of the task starts from."""
         index = self._num_learned
         # a first task has nothing to transfer, also when others were forgotten before it
         space = self.search.space(self.net.depth, index if self._tasks else 0)
         weights, replaced = self._initial(task, space)
         guard = self.protect.guard(frozenset(i for i, used in enumerate(self._in_use()) if used), self._needed)
-        return Problem(
+        return TaskStart(
             self.net,
             self.sharing,
             self.training,
@@ -166,7 +166,7 @@ class Learner(AbstractLearner):
             replaced,
             self.device,
             (self.seed, index),
-            guard=guard,
+            protection=guard,
         )
 
     def logits(self, name: str, images: Images) -> Tensor:
@@ -175,7 +175,7 @@ class Learner(AbstractLearner):
         pixels = as_pixels(images, self.net.image_shape, self.net.vocabulary)
         mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
         weights = self._weights(learned)
-        with computing(self.training.precision, self.device):
+        with autocast(self.training.precision, self.device):
             return answered(
                 pixels,
                 lambda x: evaluate(mixture, weights, x)[0],
@@ -331,10 +331,10 @@ class Learner(AbstractLearner):
         return TaskWeights(layers, learned.head)
 
     def _accuracy(self, configuration: Configuration, weights: TaskWeights, split: Split) -> float:
-        with computing(self.training.precision, self.device):
-            return accuracy(self.net, self.sharing, configuration, weights, split)
+        with autocast(self.training.precision, self.device):
+            return configuration_accuracy(self.net, self.sharing, configuration, weights, split)
 
-    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, Replaced]:
+    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, FreshWeights]:
         """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
 
         Returns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from lasem.errors import check_choice, check_range
-from lasem.training import FisherKind, Guard, Quadratic
+from lasem.training import FisherKind, Quadratic, SharedProtection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,14 @@ class AbstractProtection(ABC):
         """How it measures what each shared weight matters to a task, once that was learned; None: it does not."""
         return None
 
-    def guard(self, used: frozenset[int], needed: Quadratic | None) -> Guard:
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
         """What holds shared knowledge while a new task is learned.
 
         Args:
             used: layers, counted from 0, that an earlier task transfers.
             needed: where earlier tasks need the shared weights, and how much; None if that was not measured.
         """
-        return Guard()
+        return SharedProtection()
 
 
 @final
@@ -58,9 +58,9 @@ class Freeze(AbstractProtection):
     name: ClassVar[str] = "freeze"
     keeps: ClassVar[bool] = True
 
-    def guard(self, used: frozenset[int], needed: Quadratic | None) -> Guard:
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
         """The layers in use are only read."""
-        return Guard(read_only=used)
+        return SharedProtection(read_only=used)
 
 
 @final
@@ -88,9 +88,9 @@ class Penalty(AbstractProtection):
         """As set."""
         return self.fisher
 
-    def guard(self, used: frozenset[int], needed: Quadratic | None) -> Guard:
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
         """The penalty, once there is something to protect."""
-        return Guard(quadratic=needed, strength=self.strength)
+        return SharedProtection(quadratic=needed, strength=self.strength)
 
 
 @final

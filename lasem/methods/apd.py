@@ -26,7 +26,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, Snapshot, Step, TrainingConfig
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
 
 
 @final
@@ -92,7 +92,7 @@ class APD(AbstractMethod):
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """One phase; then small numbers are set to zero and, every ``period`` tasks, tasks are consolidated."""
-        fitted: Fitted = yield _Phase(self, model, task, setup)
+        fitted: PhaseResult = yield _Phase(self, model, task, setup)
 
         def made(snapshot: Snapshot) -> Model:
             learned = _divided(model, task.name, snapshot.weights, setup.net.depth, self.l1)

@@ -42,7 +42,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase, shared_and_own
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Fitted, Named, Plan, Snapshot, Step
+from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
 
 
 @final
@@ -115,7 +115,7 @@ class DEN(AbstractMethod):
         net = setup.net
         before, _ = shared_and_own(model.shared)
         num_before = units.num_units(net, before)
-        finished: list[Fitted] = []
+        finished: list[PhaseResult] = []
 
         def trained(phase: _Phase) -> Plan[dict[str, Tensor]]:
             finished.append((yield phase))
@@ -179,7 +179,7 @@ def _initial_head(setup: Setup, num_classes: int, num_units: int) -> dict[str, T
     return {f"head.{name}": value for name, value in initial.items()}
 
 
-def _learned(model: Model, task: Task, setup: Setup, phase: _Phase, finished: Sequence[Fitted]) -> Learned:
+def _learned(model: Model, task: Task, setup: Setup, phase: _Phase, finished: Sequence[PhaseResult]) -> Learned:
     """After the last phase: stamp the units that are new, and put the head apart."""
 
     def made(snapshot: Snapshot) -> Model:
@@ -246,7 +246,7 @@ class _Phase(NetworkPhase):
             whole[name] = weights[name] if mask is None else torch.where(mask, weights[name], self._start[name])
         return whole
 
-    def kept(self, fitted: Fitted) -> dict[str, Tensor]:
+    def kept(self, fitted: PhaseResult) -> dict[str, Tensor]:
         """The network to go on with."""
         return self.whole(fitted.kept(self.config.restore_best).weights)
 

@@ -22,11 +22,11 @@ from lasem.nets import Net
 from lasem.training import (
     Batch,
     FisherKind,
-    Fitted,
-    Guard,
     Named,
+    PhaseResult,
     Plan,
     Quadratic,
+    SharedProtection,
     Snapshot,
     directions_of,
     part_of,
@@ -75,7 +75,7 @@ class EWC(AbstractMethod):
         """One phase; then the importances of the shared weights are added up."""
         layers = model.shared or initial_layers(setup)
         start = {**layers, **initial_head(setup, task.num_classes)}
-        fitted: Fitted = yield _Phase(self.guard(model.memory), task, setup, start)
+        fitted: PhaseResult = yield _Phase(self.guard(model.memory), task, setup, start)
 
         def made(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
@@ -127,9 +127,9 @@ class EWC(AbstractMethod):
         total = {name: self.decay * before.importance[name] + value for name, value in importances.items()}
         return Quadratic(total, {name: weights[name] for name in importances}, before.constant).named()
 
-    def guard(self, memory: Named) -> Guard:
+    def guard(self, memory: Named) -> SharedProtection:
         """The penalty strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, from what ``consolidate`` gave."""
-        return Guard(quadratic=Quadratic.from_named(memory) if memory else None, strength=self.strength)
+        return SharedProtection(quadratic=Quadratic.from_named(memory) if memory else None, strength=self.strength)
 
     def _images(self, task: Task, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels that importances are computed from."""
@@ -145,7 +145,7 @@ class EWC(AbstractMethod):
 class _Phase(NetworkPhase):
     """Cross-entropy and the penalty."""
 
-    def __init__(self, guard: Guard, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
+    def __init__(self, guard: SharedProtection, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
         super().__init__(task, setup, initial)
         self._guard = guard
 

@@ -21,19 +21,19 @@ from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase, shared_and_own
 from lasem.methods.plain import initial_head, initial_layers
-from lasem.nets import ConvBlock, Head, Net, Weights, in_full
+from lasem.nets import ConvBlock, Head, Net, Weights, full_precision
 from lasem.nets.initial import initial_weight
 from lasem.training import (
     EVALUATION_BATCH,
     Batch,
-    Fitted,
     Named,
+    PhaseResult,
     Plan,
     Snapshot,
     Step,
-    computing,
+    as_float32,
+    autocast,
     part_of,
-    widened,
 )
 
 Gate = Callable[[int, Tensor], Tensor]
@@ -97,12 +97,12 @@ class ChannelGated(AbstractMethod):
         frozen = part_of(model.memory, "frozen")
         layers = fresh_where_free(initial_layers(setup), model.shared, frozen, setup.device)
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
-        fitted: Fitted = yield _Phase(self, task, setup, initial, frozen)
+        fitted: PhaseResult = yield _Phase(self, task, setup, initial, frozen)
 
         def made(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
             memory = {}
-            with computing(setup.training.precision, setup.device):
+            with autocast(setup.training.precision, setup.device):
                 rates = firing_rates(setup.net, snapshot.weights, task.valid, setup.device)
             for i, rate in enumerate(rates):
                 used = rate > self.threshold
@@ -167,7 +167,7 @@ class LasemChannelGated(AbstractMethod):
         """One phase; layers go on from what the task before left."""
         layers = model.shared or initial_layers(setup)
         initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
-        fitted: Fitted = yield _LasemPhase(self, task, setup, initial)
+        fitted: PhaseResult = yield _LasemPhase(self, task, setup, initial)
 
         def made(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
@@ -185,7 +185,7 @@ class LasemChannelGated(AbstractMethod):
         stacks = self._stacks(net)
 
         def gate(i: int, x: Tensor) -> Tensor:
-            logits = widened(stacks[i].apply(part_of(weights, f"gate.{i}"), x))
+            logits = as_float32(stacks[i].apply(part_of(weights, f"gate.{i}"), x))
             return torch.softmax(logits / self.temperature, dim=1)
 
         return gate
@@ -247,14 +247,14 @@ def pooled(x: Tensor) -> Tensor:
 
 def hidden_units(gate: Weights, x: Tensor) -> Tensor:
     """A gate's hidden units (B, hidden) before normalisation; in float32, for running statistics are taken of them."""
-    with in_full(x.device):
-        return F.linear(pooled(widened(x)), gate["weight.0"])
+    with full_precision(x.device):
+        return F.linear(pooled(as_float32(x)), gate["weight.0"])
 
 
 def gate_logits(gate: Weights, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """Logits (B, out) of a gate being open, from its ``hidden_units``."""
     normal = (hidden - mean) * torch.rsqrt(variance + _EPSILON)
-    with in_full(hidden.device):
+    with full_precision(hidden.device):
         return F.linear(F.relu(normal * gate["scale"] + gate["shift"]), gate["weight.1"], gate["bias.1"])
 
 

@@ -27,7 +27,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase, shared_and_own
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, Snapshot, Step, TrainingConfig
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
 
 EMBEDDING_BOUND = 6.0
 """Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""
@@ -78,7 +78,7 @@ class HAT(AbstractMethod):
             model.memory.get(f"used.{i}", torch.zeros(num, device=setup.device))
             for i, num in enumerate(_num_units(setup.net))
         ]
-        fitted: Fitted = yield _Phase(self, used, task, setup, start)
+        fitted: PhaseResult = yield _Phase(self, used, task, setup, start)
 
         def made(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)

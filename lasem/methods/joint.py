@@ -19,7 +19,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase, shared_and_own
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Batch, Fitted, Named, Plan, Snapshot, TrainingConfig, part_of, share_right
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, part_of
 
 
 @final
@@ -59,7 +59,7 @@ class Joint(AbstractMethod):
             *(_Material(name, *remembered(model.memory, k)) for k, name in enumerate(model.own)),
             _Material(task.name, task.train, task.valid),
         ]
-        fitted: Fitted = yield _Phase(task, materials, setup, self._initial(model, task, setup))
+        fitted: PhaseResult = yield _Phase(task, materials, setup, self._initial(model, task, setup))
         memory = {**model.memory, **to_remember(task, len(model.own), setup.device)}
 
         def made(snapshot: Snapshot) -> Model:
@@ -120,7 +120,7 @@ class _Phase(NetworkPhase):
     def accuracy(self, weights: Named) -> float:
         each = []
         for k, material in enumerate(self._materials):
-            each.append(share_right(self.answer(self._of(weights, k)), material.valid, self._setup.device))
+            each.append(accuracy(self.answer(self._of(weights, k)), material.valid, self._setup.device))
         return sum(each) / len(each)
 
     @property

@@ -21,10 +21,10 @@ from lasem.training import (
     OnEpoch,
     TrainingConfig,
     TrainingState,
+    accuracy,
+    autocast,
     check_precision,
-    computing,
     follow,
-    share_right,
 )
 
 
@@ -133,7 +133,7 @@ class BaselineLearner(AbstractLearner):
         """Logits of shape (N, num_classes) on the CPU; see AbstractLearner."""
         info = self.info(name)
         pixels = as_pixels(images, self.net.image_shape)
-        with computing(self.training.precision, self.device):
+        with autocast(self.training.precision, self.device):
             return answered(
                 pixels,
                 lambda x: self.method.logits(self.net, self._model, name, x),
@@ -193,5 +193,5 @@ class BaselineLearner(AbstractLearner):
         return self._tasks[name]
 
     def _accuracy(self, model: Model, name: str, split: Split) -> float:
-        with computing(self.training.precision, self.device):
-            return share_right(lambda x: self.method.logits(self.net, model, name, x), split, self.device)
+        with autocast(self.training.precision, self.device):
+            return accuracy(lambda x: self.method.logits(self.net, model, name, x), split, self.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.nets import Net
-from lasem.training import Fitted, Named, Plan, Snapshot, TrainingConfig
+from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
 
 @final
@@ -70,7 +70,9 @@ class Learned:
     """Over all phases."""
 
     @classmethod
-    def of(cls, setup: Setup, fitted: Fitted, made: Callable[[Snapshot], Model], *, epochs_before: int = 0) -> Learned:
+    def of(
+        cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model], *, epochs_before: int = 0
+    ) -> Learned:
         """The outcome of a plan's last phase.
 
         Args:

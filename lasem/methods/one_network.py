@@ -14,7 +14,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Fitted, Plan, Snapshot
+from lasem.training import PhaseResult, Plan, Snapshot
 
 
 @final
@@ -42,7 +42,7 @@ class OneNetwork(AbstractMethod):
         for name in output:
             before = model.shared.get(name, fresh[name][:0]).to(setup.device)[: task.num_classes]
             start[name] = torch.cat([before, fresh[name][len(before) :].to(setup.device)])
-        fitted: Fitted = yield NetworkPhase(task, setup, start)
+        fitted: PhaseResult = yield NetworkPhase(task, setup, start)
 
         def made(snapshot: Snapshot) -> Model:
             shared = {name: value for name, value in snapshot.weights.items() if name not in output}

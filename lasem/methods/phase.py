@@ -12,7 +12,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.methods.method import Setup
 from lasem.methods.plain import run
-from lasem.training import AbstractPhase, Batch, Named, Seen, share_right
+from lasem.training import AbstractPhase, Batch, EpochSummary, Named, accuracy
 
 
 class NetworkPhase(AbstractPhase):
@@ -49,11 +49,11 @@ class NetworkPhase(AbstractPhase):
     @torch.no_grad()
     def accuracy(self, weights: Named) -> float:
         """Of the network as it answers."""
-        return share_right(self.answer(weights), self.task.valid, self._setup.device)
+        return accuracy(self.answer(weights), self.task.valid, self._setup.device)
 
-    def seen(self) -> Seen:
+    def summary(self) -> EpochSummary:
         """There is no search: every layer is shared."""
-        return Seen("T" * self._setup.net.depth)
+        return EpochSummary("T" * self._setup.net.depth)
 
 
 def shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

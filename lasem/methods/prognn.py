@@ -22,7 +22,7 @@ from lasem.methods.phase import NetworkPhase
 from lasem.methods.plain import initial_head, initial_layers
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
-from lasem.training import Fitted, Named, Plan, Seen
+from lasem.training import EpochSummary, Named, PhaseResult, Plan
 
 
 @final
@@ -63,7 +63,7 @@ class ProgNN(AbstractMethod):
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """One phase: the new column."""
-        fitted: Fitted = yield _Phase(self, tuple(model.own.values()), task, setup)
+        fitted: PhaseResult = yield _Phase(self, tuple(model.own.values()), task, setup)
         return Learned.of(setup, fitted, lambda seen: model.having(own={**model.own, task.name: seen.weights}))
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
@@ -204,8 +204,8 @@ class _Phase(NetworkPhase):
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         return partial(self._method.answer, self._setup.net, self._columns, weights, dropout=dropout)
 
-    def seen(self) -> Seen:
-        return Seen(self._method.transferred(self._setup.net))
+    def summary(self) -> EpochSummary:
+        return EpochSummary(self._method.transferred(self._setup.net))
 
 
 def _layers(net: Net, num_classes: int) -> tuple[AbstractBlock, ...]:

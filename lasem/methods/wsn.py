@@ -28,7 +28,7 @@ from lasem.methods.method import AbstractMethod, Learned, Model, Setup
 from lasem.methods.phase import NetworkPhase
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import Fitted, Named, Plan, Snapshot, Step, TrainingConfig, part_of
+from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
 
 @final
@@ -62,7 +62,7 @@ class WSN(AbstractMethod):
         shared = model.shared or {name: fresh[name] for name in kernels(setup.net)}
         scores = part_of(model.memory, "score") or _initial_scores(setup)
         start = {**shared, **biases, **_under("score", scores), **initial_head(setup, task.num_classes)}
-        fitted: Fitted = yield _Phase(self, frozen(setup.net, model), task, setup, start)
+        fitted: PhaseResult = yield _Phase(self, frozen(setup.net, model), task, setup, start)
 
         def made(snapshot: Snapshot) -> Model:
             weights = snapshot.weights

@@ -5,7 +5,7 @@ from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weigh
 from lasem.nets.changed_block import ChangedBlock
 from lasem.nets.cut_block import CutBlock
 from lasem.nets.cut_net import CutNet, cut
-from lasem.nets.exact import in_full
+from lasem.nets.exact import full_precision
 from lasem.nets.from_timm import from_timm
 from lasem.nets.from_transformers import from_transformers
 from lasem.nets.head import Head
@@ -39,7 +39,7 @@ __all__ = [
     "for_images",
     "from_timm",
     "from_transformers",
-    "in_full",
+    "full_precision",
     "office_home",
     "rebuild",
     "resnet",

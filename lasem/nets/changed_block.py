@@ -12,7 +12,7 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.nets.block import AbstractWholeBlock, Value, Weights
 from lasem.nets.cut_block import Constants, CutBlock
-from lasem.nets.exact import in_full
+from lasem.nets.exact import full_precision
 from lasem.nets.initial import InitialWeights
 
 _DOWN, _UP = ".down", ".up"
@@ -91,7 +91,7 @@ class ChangedBlock(AbstractWholeBlock):
     def _changed(self, weights: Weights, x: Tensor) -> dict[str, Tensor]:
         """The block's weights and statistics; kernels as exactly as they are given."""
         made = {**self._held.beside(x), **{name: weights[name] for name in self.statistics}}
-        with in_full(x.device):
+        with full_precision(x.device):
             for kernel in self._block.kernels:
                 change = weights[kernel + _UP] @ weights[kernel + _DOWN]
                 made[kernel] = made[kernel] + change.reshape(made[kernel].shape)

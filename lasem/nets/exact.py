@@ -12,6 +12,6 @@ def rounds(device: torch.device) -> bool:
     return bool(torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type))
 
 
-def in_full(device: torch.device) -> AbstractContextManager[object]:
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Within it, all arithmetic has the precision of what goes into it, also inside of ``torch.autocast``."""
     return torch.autocast(device.type, enabled=False) if rounds(device) else nullcontext()

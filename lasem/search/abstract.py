@@ -30,7 +30,7 @@ class AbstractSelection(ABC):
 class AbstractSearch(AbstractSelection):
     """Weighs the C configurations of a task while it is learned; what it finds out is state."""
 
-    def suited(self, prior_start: tuple[float, float] | None) -> AbstractSearch:
+    def with_prior(self, prior_start: tuple[float, float] | None) -> AbstractSearch:
         """This search for a sharing mechanism that has something to say of the prior (``AbstractSharing.prior_start``).
 
         Here: unchanged.

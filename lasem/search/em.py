@@ -124,7 +124,7 @@ class EM(GroupedSelection, AbstractSearch):
         check_range("EM.prune", self.prune, least=0, below=1)
         check_range("EM.full_pass_every", self.full_pass_every, least=1)
 
-    def suited(self, prior_start: tuple[float, float] | None) -> EM:
+    def with_prior(self, prior_start: tuple[float, float] | None) -> EM:
         """The mechanism's ``prior_start`` where the settings have none."""
         return self if self.prior_start is not None else replace(self, prior_start=prior_start)
 

@@ -71,7 +71,7 @@ class AbstractSharing(ABC):
             generator: source of random numbers.
         """
 
-    def renewed(
+    def blend_with_fresh(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
     ) -> dict[str, Tensor]:
         """A task's part that was taken over from another task, moved part of the way to a fresh one.

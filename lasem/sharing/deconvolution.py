@@ -143,7 +143,7 @@ class Deconvolution(AbstractKernelSharing):
         """With ``glorot`` all is random."""
         return self.start == "glorot"
 
-    def renewed(
+    def blend_with_fresh(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
     ) -> dict[str, Tensor]:
         """W becomes keep W + sqrt(1 - keep^2) W', made as by an ``identity`` start; so does the rest.

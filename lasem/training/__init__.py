@@ -1,21 +1,21 @@
 """How weights are fitted to one task."""
 
 from lasem.training.config import TrainingConfig
-from lasem.training.evaluation import EVALUATION_BATCH, share_right
+from lasem.training.evaluation import EVALUATION_BATCH, accuracy
 from lasem.training.fisher import FisherKind, directions_of, squared_gradients
-from lasem.training.guard import Guard
+from lasem.training.guard import SharedProtection
 from lasem.training.loop import Loop
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
-from lasem.training.phase import AbstractPhase, Batch, Fitted, Named, Seen, Snapshot, Step
+from lasem.training.phase import AbstractPhase, Batch, EpochSummary, Named, PhaseResult, Snapshot, Step
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
-from lasem.training.precision import Precision, check_precision, computing, widened
-from lasem.training.problem import Problem, Replaced
+from lasem.training.precision import Precision, as_float32, autocast, check_precision
 from lasem.training.quadratic import Quadratic, with_term
-from lasem.training.relaxation import Relaxation
+from lasem.training.relaxation import DARTSPhase
 from lasem.training.selection import Choice, Selected, plan_of
+from lasem.training.task_start import FreshWeights, TaskStart
 from lasem.training.trials import Trial
-from lasem.training.weighing import Weighing, accuracy
+from lasem.training.weighing import MixturePhase, configuration_accuracy
 from lasem.training.weights import LayerWeights, TaskWeights, initial_statistics, part_of
 
 __all__ = [
@@ -23,34 +23,36 @@ __all__ = [
     "AbstractPhase",
     "Batch",
     "Choice",
+    "DARTSPhase",
+    "EpochSummary",
     "FisherKind",
-    "Fitted",
-    "Guard",
+    "FreshWeights",
     "LayerWeights",
     "Loop",
     "Mixture",
+    "MixturePhase",
     "Named",
     "OnEpoch",
+    "PhaseResult",
     "Plan",
     "Precision",
-    "Problem",
     "Quadratic",
     "RMSpropTF",
-    "Relaxation",
-    "Replaced",
-    "Seen",
     "Selected",
+    "SharedProtection",
     "Snapshot",
     "Step",
+    "TaskStart",
     "TaskWeights",
     "TrainingConfig",
     "TrainingState",
     "Trial",
-    "Weighing",
     "accuracy",
+    "as_float32",
+    "autocast",
     "build_optimiser",
     "check_precision",
-    "computing",
+    "configuration_accuracy",
     "directions_of",
     "evaluate",
     "follow",
@@ -59,8 +61,6 @@ __all__ = [
     "log_likelihood",
     "part_of",
     "plan_of",
-    "share_right",
     "squared_gradients",
-    "widened",
     "with_term",
 ]

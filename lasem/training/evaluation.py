@@ -14,7 +14,7 @@ EVALUATION_BATCH = 500
 
 
 @torch.no_grad()
-def share_right(answer: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
+def accuracy(answer: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
     """Share of a split's images that a function from images to logits labels rightly, in [0, 1]."""
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for x, labels in split.batches(EVALUATION_BATCH, device=device):

@@ -15,7 +15,7 @@ from lasem.training.weights import step_of
 
 @final
 @dataclass(frozen=True)
-class Guard:
+class SharedProtection:
     """Shared knowledge that is only read, or pulled back to where earlier tasks need it; by default neither."""
 
     read_only: frozenset[int] = frozenset()

@@ -13,14 +13,14 @@ from torch import Tensor
 from lasem.errors import StorageError, TrainingError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-from lasem.training.phase import AbstractPhase, Fitted, Snapshot, Step
-from lasem.training.precision import computing
+from lasem.training.phase import AbstractPhase, PhaseResult, Snapshot, Step
+from lasem.training.precision import autocast
 from lasem.training.weights import part_of
 
 
 @final
 class Loop:
-    """Trains one phase: ``run_epoch`` until ``finished``, then ``fitted``.
+    """Trains one phase: ``run_epoch`` until ``finished``, then ``result``.
 
     Everything that a later epoch depends on is in ``state``, so that a loop which is given it back goes on to the same
     bits.
@@ -82,10 +82,10 @@ class Loop:
         self._loss = self._train(rate)
         trained = time.perf_counter()
         self.num_epochs += 1
-        with computing(self._config.precision, self.device):
+        with autocast(self._config.precision, self.device):
             self._accuracy = self.phase.accuracy(self.weights)
         self._keep_best()
-        seen = self.phase.seen()
+        seen = self.phase.summary()
         epoch = self._first_epoch + self.num_epochs
         record = EpochRecord(
             task=self.phase.task.name,
@@ -106,10 +106,10 @@ class Loop:
         )
         return record, timing
 
-    def fitted(self) -> Fitted:
+    def result(self) -> PhaseResult:
         """What has come out so far; at least one epoch has been trained."""
         assert self.best is not None
-        return Fitted(self.best, self._snapshot(), self.num_epochs, self._loss)
+        return PhaseResult(self.best, self._snapshot(), self.num_epochs, self._loss)
 
     def _train(self, rate: float) -> float:
         """One pass of optimiser steps; the mean loss."""
@@ -117,7 +117,7 @@ class Loop:
         num_batches = 0
         for batch in self.phase.batches(self.device, self._order):
             step = Step(self.num_epochs, num_batches, self.phase.num_batches, rate)
-            with computing(self._config.precision, self.device):
+            with autocast(self._config.precision, self.device):
                 loss = self.phase.loss(self.weights, batch, self._dropout)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

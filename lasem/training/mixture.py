@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, in_full
+from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, full_precision
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
-from lasem.training.precision import widened
+from lasem.training.precision import as_float32
 from lasem.training.weights import LayerWeights, TaskWeights
 
 
@@ -56,7 +56,7 @@ class Mixture:
             block, own = self.blocks[layer], weights.layers[layer]
             made = own.specific
             if transferred:
-                with in_full(device):  # products of small tensors, that they are rounded once and not one by one
+                with full_precision(device):  # products of small tensors, that they are rounded once and not one by one
                     made = self.sharing.weights(block, own.shared, own.factors)
             if not block.statistics:
                 return block.apply(made, x)
@@ -74,7 +74,7 @@ class Mixture:
 
         In float32 also where the network computes in bfloat16.
         """
-        logits = widened(self.head.apply(weights.head, features, dropout_from))
+        logits = as_float32(self.head.apply(weights.head, features, dropout_from))
         return self.tree.in_order(logits.reshape(len(self.configurations), -1, logits.shape[-1]))
 
     def penalty(self, weights: TaskWeights, probability: Tensor) -> Tensor | None:

@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Seen:
+class EpochSummary:
     """What an epoch's record says of the search, for methods that have one."""
 
     configuration: str
@@ -67,7 +67,7 @@ class Snapshot:
 
 @final
 @dataclass(frozen=True)
-class Fitted:
+class PhaseResult:
     """What a phase has come to."""
 
     best: Snapshot
@@ -109,7 +109,7 @@ class AbstractPhase(ABC):
 
     @abstractmethod
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        """What a step goes down on, a scalar; ``Loop`` calls it within ``computing`` of the settings' precision.
+        """What a step goes down on, a scalar; ``Loop`` calls it within ``autocast`` of the settings' precision.
 
         Args:
             weights: what is trained, on the device.
@@ -152,7 +152,7 @@ class AbstractPhase(ABC):
         """Called after the optimiser's step without gradients; may change ``weights`` in place (proximal steps)."""
 
     @abstractmethod
-    def seen(self) -> Seen:
+    def summary(self) -> EpochSummary:
         """What the epoch's record says of the search."""
 
     def outcome(self) -> dict[str, Any]:

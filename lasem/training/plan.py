@@ -14,12 +14,12 @@ from torch import Tensor
 from lasem.errors import StorageError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.loop import Loop, plain_snapshot
-from lasem.training.phase import AbstractPhase, Fitted, Named, Snapshot
+from lasem.training.phase import AbstractPhase, Named, PhaseResult, Snapshot
 from lasem.training.weights import part_of
 
 Result = TypeVar("Result")
 
-Plan = Generator[AbstractPhase, Fitted, Result]
+Plan = Generator[AbstractPhase, PhaseResult, Result]
 """Yields phases, is sent what each has come to, and returns the result. It must be a function of what it is sent: an
 interrupted plan is begun again and sent the finished phases' results, instead of training them again."""
 
@@ -60,7 +60,7 @@ def follow(
         TrainingError: if training cannot go on.
     """
     stored, state = _stored(resume_from, device)
-    finished: list[Fitted] = []
+    finished: list[PhaseResult] = []
     try:
         phase = next(plan)
         while True:
@@ -84,7 +84,7 @@ def follow(
                     record, timing = loop.run_epoch()
                     if on_epoch is not None:
                         on_epoch(record, timing, partial(_state, loop, finished))
-                fitted = loop.fitted()
+                fitted = loop.result()
             finished.append(fitted)
             phase = plan.send(fitted)
     except StopIteration as stop:
@@ -98,11 +98,11 @@ def phase_seeds(seeds: tuple[int, ...], index: int) -> tuple[int, int]:
     return int(order), int(dropout)
 
 
-def _forgotten(fitted: Fitted) -> Fitted:
+def _forgotten(fitted: PhaseResult) -> PhaseResult:
     return replace(fitted, best=replace(fitted.best, weights={}), last=replace(fitted.last, weights={}))
 
 
-def _state(loop: Loop, finished: list[Fitted]) -> TrainingState:
+def _state(loop: Loop, finished: list[PhaseResult]) -> TrainingState:
     """Return the finished phases' results and the loop's state, as tensors by name and plain values."""
     tensors, plain = loop.state()
     tensors = {f"loop.{name}": value for name, value in tensors.items()}
@@ -124,7 +124,7 @@ def _state(loop: Loop, finished: list[Fitted]) -> TrainingState:
 
 def _stored(
     resume_from: TrainingState | None, device: torch.device
-) -> tuple[list[Fitted], tuple[Named, Mapping[str, Any]] | None]:
+) -> tuple[list[PhaseResult], tuple[Named, Mapping[str, Any]] | None]:
     """Return the finished phases' results and the state of the interrupted loop, if there is one."""
     if resume_from is None:
         return [], None
@@ -147,7 +147,7 @@ def _stored(
                 )
                 for moment in ("best", "last")
             }
-            finished.append(Fitted(**moments, num_epochs=entry["num_epochs"], last_loss=entry["last_loss"]))
+            finished.append(PhaseResult(**moments, num_epochs=entry["num_epochs"], last_loss=entry["last_loss"]))
         return finished, (part_of(tensors, "loop"), dict(plain["loop"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"Expected the state of an interrupted training; got something else ({error}).") from error

@@ -2,7 +2,7 @@
 
 With ``bf16`` (8 bits of exponent, as float32 has, and 8 of mantissa) convolutions and matrix products read and give
 bfloat16. Weights, their gradients, the optimiser, running statistics, losses and likelihoods stay in float32, and what
-a search knows in float64 ([Kalamkar2019]_ for the first); a phase puts into ``in_full`` what must not be rounded.
+a search knows in float64 ([Kalamkar2019]_ for the first); ``full_precision`` surrounds what must not be rounded.
 
 .. [Kalamkar2019] D. Kalamkar et al. A Study of BFLOAT16 for Deep Learning Training. arXiv 1905.12322, 2019.
 """
@@ -21,7 +21,7 @@ Precision = Literal["float32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 
-def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """Within it, the network's arithmetic has this precision; with ``float32`` nothing is different from without it."""
     if precision == "float32":
         return nullcontext()
@@ -30,7 +30,7 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def widened(x: Tensor) -> Tensor:
+def as_float32(x: Tensor) -> Tensor:
     """The same numbers in float32 if they are bfloat16; else the tensor itself."""
     return x.float() if x.dtype == torch.bfloat16 else x
 

@@ -17,15 +17,15 @@ from torch.optim import Optimizer
 
 from lasem.data import Split
 from lasem.errors import ConfigError
-from lasem.nets import Value, in_full
+from lasem.nets import Value, full_precision
 from lasem.search import DARTS, Fixed
 from lasem.space import Configuration
 from lasem.training.optimiser import RMSpropTF
-from lasem.training.phase import AbstractPhase, Batch, Named, Seen
+from lasem.training.phase import AbstractPhase, Batch, EpochSummary, Named
 from lasem.training.plan import Plan
-from lasem.training.problem import Problem
 from lasem.training.selection import Selected, plan_of, selected
-from lasem.training.weighing import Weighing, accuracy
+from lasem.training.task_start import TaskStart
+from lasem.training.weighing import MixturePhase, configuration_accuracy
 from lasem.training.weights import TaskWeights, part_of
 
 _DIFFERENCE = 0.01
@@ -33,13 +33,13 @@ _DIFFERENCE = 0.01
 
 
 @final
-class Relaxation(AbstractPhase):
+class DARTSPhase(AbstractPhase):
     """Alpha and the weights take turns: alpha steps when a mini-batch comes, then the weights are trained on it.
 
     ``outcome`` holds ``configuration``, the position in the space of what alpha's larger entries choose.
     """
 
-    def __init__(self, search: DARTS, problem: Problem) -> None:
+    def __init__(self, search: DARTS, problem: TaskStart) -> None:
         """Start before the first epoch, with alpha at 0.
 
         Args:
@@ -80,7 +80,7 @@ class Relaxation(AbstractPhase):
 
     def scale(self, name: str) -> float:
         """Shared knowledge and factors move as the mechanism says, unless they are held."""
-        return self._problem.guard.scale(self._problem.sharing, name)
+        return self._problem.protection.scale(self._problem.sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Note the weights' step size, which alpha may need."""
@@ -118,7 +118,9 @@ class Relaxation(AbstractPhase):
             held, held_dropout = Batch(*next(self._held_out), self.task.name), None
         if self._search.order == "first":
             return torch.autograd.grad(self.cross_entropy(weights, self.alpha, held, held_dropout), self.alpha)[0]
-        with in_full(batch.x.device):  # bfloat16 cannot tell the weights from those at the end of so short a step
+        with full_precision(
+            batch.x.device
+        ):  # bfloat16 cannot tell the weights from those at the end of so short a step
             return self._second_order(weights, batch, dropout, held, held_dropout)
 
     def _second_order(
@@ -163,11 +165,11 @@ class Relaxation(AbstractPhase):
         loss = self.cross_entropy(weights, alpha, batch, dropout)
         parts, mixing = self._parts(weights), torch.softmax(alpha, dim=1)
         for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
-            with in_full(batch.x.device):
+            with full_precision(batch.x.device):
                 penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
             if penalty is not None:
                 loss = loss + mixing[group, 1] * penalty
-        held = self._problem.guard.penalty(weights)
+        held = self._problem.protection.penalty(weights)
         return loss if held is None else loss + held
 
     def cross_entropy(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
@@ -181,7 +183,7 @@ class Relaxation(AbstractPhase):
         x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU, and no slower elsewhere
         for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
             specific = block.activate(own.specific, x)
-            with in_full(alpha.device):
+            with full_precision(alpha.device):
                 made = sharing.weights(block, own.shared, own.factors)
             shared = block.activate(made, x)
             x = block.reduce(_mixed(mixing[group], specific, shared))
@@ -190,15 +192,19 @@ class Relaxation(AbstractPhase):
     def accuracy(self, weights: Named) -> float:
         """Of the configuration that alpha chooses, not of the mixture."""
         problem = self._problem
-        return accuracy(problem.net, problem.sharing, self.configuration, self._parts(weights), problem.task.valid)
+        return configuration_accuracy(
+            problem.net, problem.sharing, self.configuration, self._parts(weights), problem.task.valid
+        )
 
-    def seen(self) -> Seen:
+    def summary(self) -> EpochSummary:
         """What alpha chooses; of every configuration the product of its layers' (groups') softmax entries."""
         firsts = [self._group_of.index(group) for group in range(len(self.alpha))]
         chosen = torch.tensor([c.bits for c in self._problem.space], dtype=torch.int64)[:, firsts]
         mixing = torch.log_softmax(self.alpha.detach().cpu().double(), dim=1)
         probabilities = mixing[torch.arange(len(firsts)), chosen].sum(dim=1).exp()
-        return Seen(str(self.configuration), tuple(probabilities.tolist()), num_evaluated=2)  # branches of each layer
+        return EpochSummary(
+            str(self.configuration), tuple(probabilities.tolist()), num_evaluated=2
+        )  # branches of each layer
 
     def outcome(self) -> dict[str, Any]:
         """What alpha chooses; nothing is ever committed to."""
@@ -229,18 +235,18 @@ class Relaxation(AbstractPhase):
 
 
 @plan_of.register
-def _(search: DARTS, problem: Problem) -> Plan[Selected]:
+def _(search: DARTS, problem: TaskStart) -> Plan[Selected]:
     if len(problem.space) == 1:
-        fitted = yield Weighing(Fixed(str(problem.space[0])), problem)
+        fitted = yield MixturePhase(Fixed(str(problem.space[0])), problem)
         return selected(problem, fitted)
-    searching = Relaxation(search, problem)
+    searching = DARTSPhase(search, problem)
     searching.title = "search" if search.retrain else ""
     searched = yield searching
     if not search.retrain:
         return selected(problem, searched)
     chosen = problem.space[searched.kept(problem.config.restore_best).outcome["configuration"]]
     again = problem.only(chosen)
-    retraining = Weighing(Fixed(str(chosen)), again)
+    retraining = MixturePhase(Fixed(str(chosen)), again)
     retraining.title, retraining.forgets = "retraining", (0,)
     fitted = yield retraining
     before = searched.num_epochs
@@ -258,7 +264,7 @@ class _Rounds:
         self._begin()
 
     @classmethod
-    def of(cls, problem: Problem) -> _Rounds:
+    def of(cls, problem: TaskStart) -> _Rounds:
         """Over the validation images, with a source of its own: the training images keep their order."""
         seed = np.random.SeedSequence(problem.seed, spawn_key=(1,)).generate_state(1)
         return cls(problem.task.valid, problem.config.batch_size, problem.device, int(seed[0]))
@@ -292,7 +298,7 @@ def _optimiser_of(search: DARTS, alpha: Tensor) -> Optimizer:
 
 
 @torch.no_grad()
-def _renewed(problem: Problem) -> TaskWeights:
+def _renewed(problem: TaskStart) -> TaskWeights:
     """The weights' start, what was taken over moved part of the way to fresh (``TrainingConfig.specific_shrink``).
 
     Other searches wait for that until they commit, which DARTS never does. It could not wait either: task-specific
@@ -300,10 +306,10 @@ def _renewed(problem: Problem) -> TaskWeights:
     """
     keep = problem.config.specific_shrink
     start = problem.weights.copy()
-    for (layer, transferred), fresh in problem.replaced.items():
+    for (layer, transferred), fresh in problem.fresh_weights.items():
         own, block = start.layers[layer], problem.net.blocks[layer]
         if transferred:
-            own.factors.update(problem.sharing.renewed(block, own.shared, own.factors, fresh, keep))
+            own.factors.update(problem.sharing.blend_with_fresh(block, own.shared, own.factors, fresh, keep))
         else:
             moved = {n: keep * w + block.fresh_share(keep) * fresh[n].to(w) for n, w in own.specific.items()}
             own.specific.update(moved)

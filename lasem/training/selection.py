@@ -9,10 +9,10 @@ from typing import final
 from lasem.errors import ConfigError
 from lasem.search import AbstractSearch, AbstractSelection
 from lasem.space import Configuration
-from lasem.training.phase import Fitted, Snapshot
+from lasem.training.phase import PhaseResult, Snapshot
 from lasem.training.plan import Plan
-from lasem.training.problem import Problem
-from lasem.training.weighing import Weighing
+from lasem.training.task_start import TaskStart
+from lasem.training.weighing import MixturePhase
 from lasem.training.weights import TaskWeights
 
 
@@ -46,19 +46,21 @@ class Selected:
 
 
 @singledispatch
-def plan_of(search: AbstractSelection, problem: Problem) -> Plan[Selected]:
+def plan_of(search: AbstractSelection, problem: TaskStart) -> Plan[Selected]:
     """The phases that a search takes. A search of another kind registers its own plan."""
     raise ConfigError(f"Expected a search that lasem knows how to train; got {type(search).__name__}.")
 
 
 @plan_of.register
-def _(search: AbstractSearch, problem: Problem) -> Plan[Selected]:
-    fitted = yield Weighing(search, problem)
+def _(search: AbstractSearch, problem: TaskStart) -> Plan[Selected]:
+    fitted = yield MixturePhase(search, problem)
     return selected(problem, fitted)
 
 
-def selected(problem: Problem, fitted: Fitted, *, epochs_before: int = 0, num_epochs: int | None = None) -> Selected:
-    """The outcome of a ``Weighing`` phase.
+def selected(
+    problem: TaskStart, fitted: PhaseResult, *, epochs_before: int = 0, num_epochs: int | None = None
+) -> Selected:
+    """The outcome of a ``MixturePhase`` phase.
 
     Args:
         problem: whose space the phase's configurations are counted in.

@@ -9,15 +9,15 @@ import torch
 
 from lasem.errors import ConfigError
 from lasem.search import AbstractTrials, Fixed
-from lasem.training.phase import Fitted, Seen
+from lasem.training.phase import EpochSummary, PhaseResult
 from lasem.training.plan import Plan
-from lasem.training.problem import Problem
 from lasem.training.selection import Selected, plan_of, selected
-from lasem.training.weighing import Weighing
+from lasem.training.task_start import TaskStart
+from lasem.training.weighing import MixturePhase
 
 
 @final
-class Trial(Weighing):
+class Trial(MixturePhase):
     """The training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
 
     A subclass, for a wrapper would hand on a dozen methods to say two things of its own.
@@ -25,7 +25,7 @@ class Trial(Weighing):
 
     seeds_of = 0  # the same order of images and the same dropout for every candidate, and for Fixed
 
-    def __init__(self, problem: Problem, position: int) -> None:
+    def __init__(self, problem: TaskStart, position: int) -> None:
         """Start before the first epoch.
 
         Args:
@@ -38,23 +38,23 @@ class Trial(Weighing):
         self.position = self.leader = position
         self._num_candidates = len(problem.space)
 
-    def seen(self) -> Seen:
+    def summary(self) -> EpochSummary:
         """The candidate; the probability is 1 for the best of those before it (at first itself), 0 for all others."""
         probabilities = tuple(float(position == self.leader) for position in range(self._num_candidates))
-        return Seen(super().seen().configuration, probabilities)
+        return EpochSummary(super().summary().configuration, probabilities)
 
     def outcome(self) -> dict[str, Any]:
-        """Of ``Weighing``, counted in the task's space."""
+        """Of ``MixturePhase``, counted in the task's space."""
         return super().outcome() | {"configuration": self.position}
 
 
 @plan_of.register
-def _(search: AbstractTrials, problem: Problem) -> Plan[Selected]:
+def _(search: AbstractTrials, problem: TaskStart) -> Plan[Selected]:
     # its own source: no other random number of the task is drawn from the seed with a spawn key
     seed = np.random.SeedSequence(problem.seed, spawn_key=(0,)).generate_state(1)
     generator = torch.Generator().manual_seed(int(seed[0]))
     tried: dict[int, float] = {}
-    best: tuple[Trial, Fitted, int] | None = None
+    best: tuple[Trial, PhaseResult, int] | None = None
     num_epochs = 0
     while candidates := search.propose(problem.space, dict(tried), generator):
         if len({*candidates, *tried}) < len(candidates) + len(tried):

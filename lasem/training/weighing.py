@@ -13,24 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.nets import AbstractNet, in_full
+from lasem.nets import AbstractNet, full_precision
 from lasem.search import AbstractSearch, SearchState
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions
-from lasem.training.evaluation import share_right
+from lasem.training.evaluation import accuracy
 from lasem.training.mixture import Mixture, evaluate, log_likelihood
-from lasem.training.phase import AbstractPhase, Batch, Named, Seen
-from lasem.training.problem import Problem
+from lasem.training.phase import AbstractPhase, Batch, EpochSummary, Named
+from lasem.training.task_start import TaskStart
 from lasem.training.weights import TaskWeights
 
 
-class Weighing(AbstractPhase):
+class MixturePhase(AbstractPhase):
     """EM over the configurations of a space, or the training of the one that a fixed search names.
 
     ``outcome`` holds ``configuration``, the leading one's position in the space, and ``commit_epoch``.
     """
 
-    def __init__(self, search: AbstractSearch, problem: Problem) -> None:
+    def __init__(self, search: AbstractSearch, problem: TaskStart) -> None:
         """Start before the first epoch.
 
         Args:
@@ -39,8 +39,12 @@ class Weighing(AbstractPhase):
         """
         self.task, self.config = problem.task, problem.config
         self._net, self._sharing, self._space = problem.net, problem.sharing, problem.space
-        self._search = search.suited(problem.sharing.prior_start)
-        self._weights, self._replaced, self._guard = problem.weights, problem.replaced, problem.guard
+        self._search = search.with_prior(problem.sharing.prior_start)
+        self._weights, self._fresh_weights, self._protection = (
+            problem.weights,
+            problem.fresh_weights,
+            problem.protection,
+        )
         self._layers = self._net.blocks, self._net.head
         self.search_state: SearchState = self._search.init(problem.space.size).to(problem.device)
         self.commit_epoch: int | None = None
@@ -69,7 +73,7 @@ class Weighing(AbstractPhase):
 
     def scale(self, name: str) -> float:
         """Shared knowledge and factors move as the mechanism says, unless they are held."""
-        return self._guard.scale(self._sharing, name)
+        return self._protection.scale(self._sharing, name)
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         """Ask the search which configurations go on; shrink what was taken over once it has committed."""
@@ -104,30 +108,32 @@ class Weighing(AbstractPhase):
             posterior = torch.ones(1, device=batch.x.device)
         logits = mixture.logits(parts, features, dropout)
         losses = -log_likelihood(logits, batch.labels).mean(dim=1)
-        with in_full(batch.x.device):
-            posterior = felt(posterior.to(losses))
+        with full_precision(batch.x.device):
+            posterior = drop_negligible(posterior.to(losses))
             loss = posterior @ losses
-            for penalty in (mixture.penalty(parts, posterior), self._guard.penalty(weights)):
+            for penalty in (mixture.penalty(parts, posterior), self._protection.penalty(weights)):
                 loss = loss if penalty is None else loss + penalty
         return loss
 
     def accuracy(self, weights: Named) -> float:
         """Of the leading configuration."""
-        return accuracy(self._net, self._sharing, self._space[self.leading], self._parts(weights), self.task.valid)
+        return configuration_accuracy(
+            self._net, self._sharing, self._space[self.leading], self._parts(weights), self.task.valid
+        )
 
-    def seen(self) -> Seen:
+    def summary(self) -> EpochSummary:
         """The leading configuration and the probability of each, or of each layer's transfer."""
         evaluated = round(self._num_evaluated / max(1, self._num_batches))
         leading, by_group = self.leading, self._search.transfer_probability(self.search_state)
         if by_group is None or self._space.is_listed:
             prior = self._search.prior(self.search_state)
-            return Seen(str(self._space[leading]), tuple(prior.tolist()), evaluated)
+            return EpochSummary(str(self._space[leading]), tuple(prior.tolist()), evaluated)
         configuration, probability = self._space[leading], 1.0
         by_layer: list[float] = []
         for p, size in zip(by_group.tolist(), self._space.sizes, strict=True):
             probability *= p if configuration[len(by_layer)] else 1 - p
             by_layer += [p] * size
-        return Seen(str(configuration), (probability,), evaluated, tuple(by_layer))
+        return EpochSummary(str(configuration), (probability,), evaluated, tuple(by_layer))
 
     def outcome(self) -> dict[str, Any]:
         """The leading configuration, and when the search committed."""
@@ -189,7 +195,7 @@ class Weighing(AbstractPhase):
 
     def _e_step(self, evidence: Tensor) -> Tensor:
         """The weights that the search gives to what was evaluated."""
-        with in_full(evidence.device):
+        with full_precision(evidence.device):
             weights, self.search_state = self._search.step(self.search_state, evidence)
         return weights
 
@@ -204,12 +210,12 @@ class Weighing(AbstractPhase):
         if with_head and keep < 1:
             for name, value in self._weights.head.items():
                 weights[f"head.{name}"].copy_(value)
-        for (layer, transferred), fresh in self._replaced.items():
+        for (layer, transferred), fresh in self._fresh_weights.items():
             if configuration[layer] != transferred:
                 continue
             own, block = self._parts(weights).layers[layer], self._net.blocks[layer]
             if transferred:
-                renewed = self._sharing.renewed(block, own.shared, own.factors, fresh, keep)
+                renewed = self._sharing.blend_with_fresh(block, own.shared, own.factors, fresh, keep)
                 for name, value in renewed.items():
                     own.factors[name].copy_(value)
             else:
@@ -217,7 +223,7 @@ class Weighing(AbstractPhase):
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
 
 
-def felt(weights: Tensor) -> Tensor:
+def drop_negligible(weights: Tensor) -> Tensor:
     """The M-step's weights, 0 where no sum beside a weight of 1 could feel them: below the square of the last bit.
 
     Gradients of such a size are made of subnormal numbers, which a CPU multiplies many times more slowly than others.
@@ -225,10 +231,10 @@ def felt(weights: Tensor) -> Tensor:
     return F.threshold(weights, torch.finfo(weights.dtype).eps ** 2, 0.0)
 
 
-def accuracy(
+def configuration_accuracy(
     net: AbstractNet, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
 ) -> float:
     """Share of a split's images that one configuration labels rightly, in [0, 1]."""
     mixture = Mixture.of(net, sharing, (configuration,))
     device = next(iter(weights.head.values())).device
-    return share_right(lambda x: evaluate(mixture, weights, x)[0], split, device)
+    return accuracy(lambda x: evaluate(mixture, weights, x)[0], split, device)

@@ -18,7 +18,7 @@ from lasem.cli import main
 from lasem.nets import cifar
 from lasem.search import DeepEM
 from lasem.space import full, listed
-from lasem.training import Batch, TaskWeights, Weighing
+from lasem.training import Batch, MixturePhase, TaskWeights
 
 
 def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,13 +64,13 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_pruned_steps_are_timed_with_their_full_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[tuple[int, ...]] = []
-    right = Weighing._full_pass
+    right = MixturePhase._full_pass
 
-    def counted(self: Weighing, parts: TaskWeights, batch: Batch) -> Tensor:
+    def counted(self: MixturePhase, parts: TaskWeights, batch: Batch) -> Tensor:
         passes.append(self._evaluated)
         return right(self, parts, batch)
 
-    monkeypatch.setattr(Weighing, "_full_pass", counted)
+    monkeypatch.setattr(MixturePhase, "_full_pass", counted)
     rows = BENCHMARKS["pruned"](SMOKE)
     kept = [int(re.findall(r"(\d+) of 8 kept", row.setting)[0]) for row in rows]
     assert kept == [8, 7, 1]

@@ -21,7 +21,7 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full
-from lasem.training import TaskWeights, TrainingConfig, TrainingState, accuracy, part_of
+from lasem.training import TaskWeights, TrainingConfig, TrainingState, configuration_accuracy, part_of
 from lasem.training import loop as loop_module
 from lasem.training.config import OPTIMISERS
 
@@ -207,7 +207,9 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
 
         def tested(epoch: EpochRecord, state: TrainingState, net: Net = learner.net, task: Task = task) -> float:
             weights = TaskWeights.from_named(part_of(state.tensors, "loop.weights"), net.depth)
-            return accuracy(net, HardSharing(), Configuration.parse(epoch.configuration), weights, task.test)
+            return configuration_accuracy(
+                net, HardSharing(), Configuration.parse(epoch.configuration), weights, task.test
+            )
 
         highest = max(epoch.valid_accuracy for epoch, _ in seen)
         best = next(k for k, (epoch, _) in enumerate(seen) if epoch.valid_accuracy == highest)

@@ -124,7 +124,7 @@ def whose_first_layer_nobody_uses(protect: AbstractProtection) -> Learner:
 def test_what_nobody_uses_is_not_frozen() -> None:
     learner = whose_first_layer_nobody_uses(Freeze())
     assert learner._shared.latest(0) == {}
-    assert learner.problem(TASKS[2]).guard.read_only == {1}
+    assert learner.task_start(TASKS[2]).protection.read_only == {1}
     learner.learn(TASKS[2])
 
 
@@ -201,7 +201,7 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
         fisher, anchor = naive_importances(learner, task, kind)
         elsewhere = elsewhere or {name: torch.randn(value.shape, generator=generator) for name, value in anchor.items()}
         terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
-    needed = learner.problem(TASKS[2]).guard.quadratic
+    needed = learner.task_start(TASKS[2]).protection.quadratic
     assert needed is not None
     assert float(needed.value(elsewhere)) == pytest.approx(sum(terms), rel=1e-4)
     assert min(terms) > 0.01 * sum(terms)  # neither is lost in the other
@@ -209,21 +209,21 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
 
 def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
     learner = whose_first_layer_nobody_uses(Penalty())
-    problem = learner.problem(TASKS[2])
+    problem = learner.task_start(TASKS[2])
     weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
-    penalty = problem.guard.penalty(weights)
+    penalty = problem.protection.penalty(weights)
     assert penalty is not None
     pulls = torch.autograd.grad(penalty, list(weights.values()), allow_unused=True)
     pulled = {name for name, pull in zip(weights, pulls, strict=True) if pull is not None}
     assert pulled == {"layer.1.shared.weight", "layer.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
     learner.learn(TASKS[2])
-    needed = learner.problem(TASKS[3]).guard.quadratic
+    needed = learner.task_start(TASKS[3]).protection.quadratic
     assert needed is not None
     for name, value in learner._shared.latest(0).items():
         assert torch.equal(needed.anchor[f"layer.0.shared.{name}"], value)
     for name in ("task-1", "task-2"):
         learner.forget(name)
-    assert learner.problem(TASKS[3]).guard.quadratic is None
+    assert learner.task_start(TASKS[3]).protection.quadratic is None
 
 
 def test_a_learning_that_fails_at_its_very_end_leaves_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:

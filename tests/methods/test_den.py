@@ -15,7 +15,7 @@ from lasem.methods import den_units as units
 from lasem.methods.method import Learned
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Fitted, Loop, Named, Snapshot, Step, TrainingConfig
+from lasem.training import AbstractPhase, Batch, Loop, Named, PhaseResult, Snapshot, Step, TrainingConfig
 
 QUICK = TrainingConfig(epochs=5, batch_size=5, learning_rate=0.01)
 DEEP = Net(
@@ -59,11 +59,11 @@ def images(net: Net, num: int = 4) -> Tensor:
 
 def answered(
     phase: AbstractPhase, change: Callable[[str, dict[str, Tensor]], dict[str, Tensor]], loss: float
-) -> Fitted:
+) -> PhaseResult:
     """As if the phase had been trained to other weights, every number of them moved."""
     weights = change(phase.title, phase.initial())
     snapshot = Snapshot(phase.config.epochs, 0.5, weights, {})
-    return Fitted(snapshot, snapshot, phase.config.epochs, loss)
+    return PhaseResult(snapshot, snapshot, phase.config.epochs, loss)
 
 
 def drive(
@@ -450,7 +450,7 @@ def trained(phase: AbstractPhase, seed: int = 0) -> tuple[dict[str, Tensor], dic
     before = phase.whole(phase.initial())  # type: ignore[attr-defined]
     while not loop.finished:
         loop.run_epoch()
-    return before, phase.whole(loop.fitted().last.weights)  # type: ignore[attr-defined]
+    return before, phase.whole(loop.result().last.weights)  # type: ignore[attr-defined]
 
 
 @every_net

@@ -16,7 +16,7 @@ from lasem.errors import ConfigError
 from lasem.methods import BaselineLearner, Joint, Learned, Model, Setup
 from lasem.methods.joint import remembered, to_remember
 from lasem.methods.plain import run
-from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, part_of, share_right
+from lasem.training import AbstractPhase, Batch, PhaseResult, Snapshot, TrainingConfig, accuracy, part_of
 
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
 CPU = torch.device("cpu")
@@ -37,11 +37,11 @@ def learned(method: Joint, tasks: list[Task]) -> Model:
 def untrained(
     method: Joint, model: Model, task: Task, k: int, training: TrainingConfig = QUICK
 ) -> tuple[AbstractPhase, Model]:
-    plan: Generator[AbstractPhase, Fitted, Learned] = method.plan(model, task, setup_of(k, training))
+    plan: Generator[AbstractPhase, PhaseResult, Learned] = method.plan(model, task, setup_of(k, training))
     phase = next(plan)
     start = Snapshot(1, 0.5, {name: value.clone() for name, value in phase.initial().items()}, {})
     with pytest.raises(StopIteration) as stop:
-        plan.send(Fitted(start, start, 1))
+        plan.send(PhaseResult(start, start, 1))
     return phase, stop.value.value.model
 
 
@@ -114,7 +114,7 @@ def test_a_batch_trains_the_layers_and_its_own_tasks_head() -> None:
 def test_the_validation_accuracy_is_the_mean_over_tasks_however_large() -> None:
     tasks = three_tasks()
     phase, model = untrained(Joint(), learned(Joint(), tasks[:2]), tasks[2], 2)
-    each = [share_right(lambda x, t=t: Joint().logits(tiny_net(), model, t.name, x), t.valid, CPU) for t in tasks]
+    each = [accuracy(lambda x, t=t: Joint().logits(tiny_net(), model, t.name, x), t.valid, CPU) for t in tasks]
     assert len(set(each)) > 1
     assert phase.accuracy(phase.initial()) == pytest.approx(sum(each) / 3)
     assert phase.num_valid == 18

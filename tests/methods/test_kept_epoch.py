@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner
 from lasem.methods.method import Learned, Model, Setup
-from lasem.training import AbstractPhase, Fitted, Named, Snapshot, TrainingConfig
+from lasem.training import AbstractPhase, Named, PhaseResult, Snapshot, TrainingConfig
 
 NET = tiny_net()
 TASKS = [tiny_task(f"t{k}", 2 + k, seed=k) for k in range(2)]
@@ -49,7 +49,7 @@ def drive(
         phase, epochs_before = next(plan), 0
         while True:
             best, last = (moved(phase, seed) for seed in (of_task if phase.title in ("", "last") else earlier))
-            fitted = Fitted(Snapshot(BEST, 0.75, best, {}), Snapshot(LAST, 0.25, last, {}), LAST, 1.0)
+            fitted = PhaseResult(Snapshot(BEST, 0.75, best, {}), Snapshot(LAST, 0.25, last, {}), LAST, 1.0)
             try:
                 phase = plan.send(fitted)
             except StopIteration as stop:

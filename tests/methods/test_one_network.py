@@ -19,7 +19,7 @@ from lasem.methods.method import count
 from lasem.methods.plain import run
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
-from lasem.training import AbstractPhase, Batch, Fitted, Snapshot, TrainingConfig, TrainingState
+from lasem.training import AbstractPhase, Batch, PhaseResult, Snapshot, TrainingConfig, TrainingState
 
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 CPU = torch.device("cpu")
@@ -35,12 +35,12 @@ def trained_by_one(
     method: OneNetwork, model: Model, task: Task, k: int, net: Net
 ) -> tuple[AbstractPhase, dict[str, Tensor], Model]:
     """The phase, its start, and the model if training added 1 to every number."""
-    plan: Generator[AbstractPhase, Fitted, Learned] = method.plan(model, task, Setup(net, QUICK, CPU, 3, k))
+    plan: Generator[AbstractPhase, PhaseResult, Learned] = method.plan(model, task, Setup(net, QUICK, CPU, 3, k))
     phase = next(plan)
     start = {name: value.clone() for name, value in phase.initial().items()}
     end = Snapshot(1, 0.5, {name: value + 1 for name, value in start.items()}, {})
     with pytest.raises(StopIteration) as stop:
-        plan.send(Fitted(end, end, 1))
+        plan.send(PhaseResult(end, end, 1))
     return phase, start, stop.value.value.model
 
 

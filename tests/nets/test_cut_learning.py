@@ -26,9 +26,9 @@ from lasem.training import (
     LayerWeights,
     Loop,
     Mixture,
+    MixturePhase,
     TaskWeights,
     TrainingConfig,
-    Weighing,
     evaluate,
     initial_statistics,
 )
@@ -55,7 +55,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     learner = learner_of(
         Fixed("all"), net, training={"optimiser": "sgd", "learning_rate": 0.05, "schedule": "constant"}
     )
-    plan = learner.problem(task)
+    plan = learner.task_start(task)
     phase = _phase(learner, task)
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     module = seeded(normalised).train()
@@ -90,7 +90,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
 
 
 def _phase(learner: Learner, task: Task) -> Any:
-    return Weighing(learner.search, learner.problem(task))  # type: ignore[arg-type]
+    return MixturePhase(learner.search, learner.task_start(task))  # type: ignore[arg-type]
 
 
 @every_sharing
@@ -175,7 +175,7 @@ def test_the_best_epochs_statistics_are_kept() -> None:
     first = {name: value.detach().clone() for name, value in loop.weights.items()}
     loop.run_epoch()
     loop.run_epoch()
-    fitted = loop.fitted()
+    fitted = loop.result()
     assert fitted.best.epoch == 1
     assert_same_tensors(fitted.best.weights, first)
     name = "layer.0.statistics.T.1.running_mean"
@@ -240,12 +240,12 @@ def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
 
 def test_the_first_task_starts_from_the_pretrained_weights_and_transfers_all() -> None:
     net, module = net_of(), seeded(normalised)
-    start = learner_of(net=net).problem(tiny_task())
+    start = learner_of(net=net).task_start(tiny_task())
     assert [str(c) for c in start.space] == ["TTT"]
     state = module.state_dict()
     for layer in start.weights.layers:
         assert all(torch.equal(value, state[name]) for name, value in layer.shared.items())
-    own = learner_of(Fixed("none"), net).problem(tiny_task())
+    own = learner_of(Fixed("none"), net).task_start(tiny_task())
     assert all(torch.equal(v, state[name]) for layer in own.weights.layers for name, v in layer.specific.items())
 
 

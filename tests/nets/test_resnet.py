@@ -139,7 +139,7 @@ def test_it_is_learned_saved_and_learned_on(sharing: AbstractSharing, tmp_path: 
 def test_a_deep_networks_outputs_keep_their_size_at_the_start() -> None:
     learner = Learner(resnet((1, 16, 16)), search=Fixed("all"))
     task = tiny_task(shape=(1, 16, 16))
-    weights: TaskWeights = learner.problem(task).weights
+    weights: TaskWeights = learner.task_start(task).weights
     x, _ = next(iter(task.train.batches(10, device=torch.device("cpu"))))
     features = Mixture.of(learner.net, learner.sharing, tuple(learner.search.space(17, 0))).features(weights, x)
     assert 0.3 < float(features.square().mean().sqrt()) < 5

@@ -83,7 +83,7 @@ def test_deconvolution_goes_back_towards_pretrained_kernels() -> None:
     own = sharing.initial_task(block, shared, plain, generator(2))
     taken = {name: value + 0.1 * torch.randn(value.shape, generator=generator(3)) for name, value in own.items()}
     before = sharing.weights(block, shared, taken)
-    after = sharing.weights(block, shared, sharing.renewed(block, shared, taken, plain, 0.25))
+    after = sharing.weights(block, shared, sharing.blend_with_fresh(block, shared, taken, plain, 0.25))
     for name, value in plain.items():
         torch.testing.assert_close(after[name], 0.25 * before[name] + 0.75 * value, rtol=1e-3, atol=1e-4, msg=name)
 

@@ -187,9 +187,10 @@ def test_what_was_taken_over_is_renewed_in_the_kernel(keep: float) -> None:
         own = {name: value + 0.01 * torch.randn(value.shape, generator=generator(3)) for name, value in own.items()}
         fresh = block.initial(generator(2), "paper")
         before, after = (
-            sharing.weights(block, shared, part) for part in (own, sharing.renewed(block, shared, own, fresh, keep))
+            sharing.weights(block, shared, part)
+            for part in (own, sharing.blend_with_fresh(block, shared, own, fresh, keep))
         )
-        assert float(sharing.renewed(block, shared, own, fresh, keep)["filter_bias"].abs().max()) == 0
+        assert float(sharing.blend_with_fresh(block, shared, own, fresh, keep)["filter_bias"].abs().max()) == 0
         for name, value in before.items():
             expected = keep * value + math.sqrt(1 - keep**2) * fresh[name]
             torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=1e-4)

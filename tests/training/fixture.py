@@ -16,7 +16,7 @@ from lasem.nets import Net
 from lasem.search import AbstractSearch
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import LayerWeights, Loop, Problem, Replaced, TaskWeights, TrainingConfig, Weighing, loop
+from lasem.training import FreshWeights, LayerWeights, Loop, MixturePhase, TaskStart, TaskWeights, TrainingConfig, loop
 
 
 def random_weights(
@@ -53,15 +53,15 @@ def seconds_pass(patch: pytest.MonkeyPatch, *, in_loss: float, in_accuracy: floa
         return timed
 
     patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    patch.setattr(Weighing, "loss", taking(in_loss, Weighing.loss))
-    patch.setattr(Weighing, "accuracy", taking(in_accuracy, Weighing.accuracy))
+    patch.setattr(MixturePhase, "loss", taking(in_loss, MixturePhase.loss))
+    patch.setattr(MixturePhase, "accuracy", taking(in_accuracy, MixturePhase.accuracy))
 
 
 @final
 class WeighingLoop:
     """The phase and the loop that trains it."""
 
-    def __init__(self, phase: Weighing) -> None:
+    def __init__(self, phase: MixturePhase) -> None:
         self.phase = phase
         self.loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
         self.run_epoch, self.state, self.load_state = self.loop.run_epoch, self.loop.state, self.loop.load_state
@@ -80,10 +80,10 @@ def loop_of(
     *,
     task: Task | None = None,
     dtype: torch.dtype = torch.float32,
-    replaced: Replaced | None = None,
+    fresh_weights: FreshWeights | None = None,
 ) -> WeighingLoop:
     task = task or tiny_task(shape=net.image_shape)
     config = config or TrainingConfig(epochs=4, batch_size=5)
     weights = random_weights(net, sharing, tuple(space), task.num_classes, dtype)
-    problem = Problem(net, sharing, config, task, space, weights, replaced or {}, torch.device("cpu"))
-    return WeighingLoop(Weighing(search, problem))
+    problem = TaskStart(net, sharing, config, task, space, weights, fresh_weights or {}, torch.device("cpu"))
+    return WeighingLoop(MixturePhase(search, problem))

@@ -11,7 +11,7 @@ from lasem.data import Split, TensorImages
 from lasem.learner import Learner
 from lasem.methods import BaselineLearner, ChannelGated
 from lasem.methods.gated import decided, firing_rates, run_gated
-from lasem.training import TrainingConfig, share_right
+from lasem.training import TrainingConfig, accuracy
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
@@ -37,7 +37,7 @@ def test_right_answers_are_counted_over_all_parts() -> None:
         assert len(x) <= 4
         return torch.cat([0.5 - x, x - 0.5], dim=1).flatten(1)
 
-    assert share_right(answer, split, CPU) == 0.6
+    assert accuracy(answer, split, CPU) == 0.6
 
 
 @pytest.mark.usefixtures("parts_of_four")

@@ -11,13 +11,13 @@ from lasem.search import DARTS, EM
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import full
 from lasem.training import (
-    Guard,
+    DARTSPhase,
     Loop,
-    Problem,
+    MixturePhase,
     Quadratic,
-    Relaxation,
+    SharedProtection,
+    TaskStart,
     TrainingConfig,
-    Weighing,
     with_term,
 )
 from lasem.training.phase import AbstractPhase, Batch
@@ -28,25 +28,27 @@ CPU = torch.device("cpu")
 NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 
 
-def problem_of(guard: Guard, sharing: AbstractSharing, **training: Any) -> Problem:
+def problem_of(guard: SharedProtection, sharing: AbstractSharing, **training: Any) -> TaskStart:
     net, task, space = tiny_net(), tiny_task(), full(2)
     weights = random_weights(net, sharing, tuple(space), task.num_classes, torch.float32)
     config = TrainingConfig(epochs=3, batch_size=5, **training)
-    return Problem(net, sharing, config, task, space, weights, {}, CPU, guard=guard)
+    return TaskStart(net, sharing, config, task, space, weights, {}, CPU, protection=guard)
 
 
-def phases(problem: Problem) -> list[AbstractPhase]:
+def phases(problem: TaskStart) -> list[AbstractPhase]:
     return [
-        Weighing(EM(**NEVER), problem),
-        Relaxation(DARTS(first_task="search"), problem),
-        Relaxation(DARTS(first_task="search", order="second"), problem),
+        MixturePhase(EM(**NEVER), problem),
+        DARTSPhase(DARTS(first_task="search"), problem),
+        DARTSPhase(DARTS(first_task="search", order="second"), problem),
     ]
 
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("which", range(3), ids=["em", "darts", "darts-second"])
 def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing: AbstractSharing) -> None:
-    phase = phases(problem_of(Guard(read_only=frozenset({1})), sharing, optimiser="adamw", weight_decay=0.1))[which]
+    phase = phases(
+        problem_of(SharedProtection(read_only=frozenset({1})), sharing, optimiser="adamw", weight_decay=0.1)
+    )[which]
     before = {name: value.clone() for name, value in phase.initial().items()}
     loop = Loop(phase, seeds=(1, 2), device=CPU)
     while not loop.finished:
@@ -60,8 +62,8 @@ def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing
 
 
 def test_a_held_loop_goes_on_to_the_same_bits() -> None:
-    problem = problem_of(Guard(read_only=frozenset({0})), HardSharing())
-    whole, first, second = (Loop(Weighing(EM(**NEVER), problem), seeds=(1, 2), device=CPU) for _ in range(3))
+    problem = problem_of(SharedProtection(read_only=frozenset({0})), HardSharing())
+    whole, first, second = (Loop(MixturePhase(EM(**NEVER), problem), seeds=(1, 2), device=CPU) for _ in range(3))
     for _ in range(3):
         whole.run_epoch()
     first.run_epoch()
@@ -73,12 +75,12 @@ def test_a_held_loop_goes_on_to_the_same_bits() -> None:
 
 @pytest.mark.parametrize("which", range(2), ids=["em", "darts"])
 def test_the_penalty_is_in_the_loss(which: int) -> None:
-    free = problem_of(Guard(), HardSharing())
+    free = problem_of(SharedProtection(), HardSharing())
     flat = free.weights.named()
     shared = {name: value for name, value in flat.items() if ".shared." in name}
     importances = {name: torch.rand_like(value) for name, value in shared.items()}
     anchor = {name: torch.randn_like(value) for name, value in shared.items()}
-    held = replace(free, guard=Guard(quadratic=with_term(None, importances, anchor), strength=3.0))
+    held = replace(free, protection=SharedProtection(quadratic=with_term(None, importances, anchor), strength=3.0))
     expected = 0.0
     for name, value in shared.items():
         for f, m, w in zip(importances[name].flatten(), anchor[name].flatten(), value.flatten(), strict=True):
@@ -92,15 +94,15 @@ def test_the_penalty_is_in_the_loss(which: int) -> None:
 
 
 def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -> None:
-    start = problem_of(Guard(), HardSharing()).weights.named()
+    start = problem_of(SharedProtection(), HardSharing()).weights.named()
     name = "layer.0.shared.weight"
     matters = torch.zeros_like(start[name])
     matters[0] = 50.0
-    guard = Guard(quadratic=with_term(None, {name: matters}, {name: start[name]}), strength=1.0)
+    guard = SharedProtection(quadratic=with_term(None, {name: matters}, {name: start[name]}), strength=1.0)
     moved = []
-    for held in (guard, Guard()):
+    for held in (guard, SharedProtection()):
         problem = problem_of(held, HardSharing(), optimiser="sgd", momentum=0.0, learning_rate=0.01)
-        loop = Loop(Weighing(EM(**NEVER), problem), seeds=(1, 2), device=CPU)
+        loop = Loop(MixturePhase(EM(**NEVER), problem), seeds=(1, 2), device=CPU)
         while not loop.finished:
             loop.run_epoch()
         moved.append((loop.weights[name] - start[name]).detach().flatten(1).norm(dim=1))
@@ -136,4 +138,4 @@ def test_sums_of_quadratics_are_what_their_terms_add_up_to() -> None:
 def test_parts_that_are_not_there_are_free() -> None:
     quadratic = with_term(None, {"a": torch.ones(2)}, {"a": torch.zeros(2)})
     assert float(quadratic.value({"b": torch.ones(3)})) == 0.0
-    assert Guard().penalty({"a": torch.ones(2)}) is None
+    assert SharedProtection().penalty({"a": torch.ones(2)}) is None

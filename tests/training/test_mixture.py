@@ -13,7 +13,7 @@ from lasem.nets import Net
 from lasem.search import EM
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, Space, full, grouped, listed
-from lasem.training import Batch, Mixture, TaskWeights, Weighing, evaluate, log_likelihood
+from lasem.training import Batch, Mixture, MixturePhase, TaskWeights, evaluate, log_likelihood
 
 from .fixture import loop_of, random_weights
 
@@ -77,7 +77,7 @@ def batch() -> tuple[Tensor, Tensor]:
     return torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator), torch.tensor([0, 2, 1, 2])
 
 
-def loss_of(phase: Weighing, weights: TaskWeights, x: Tensor, labels: Tensor) -> Tensor:
+def loss_of(phase: MixturePhase, weights: TaskWeights, x: Tensor, labels: Tensor) -> Tensor:
     return phase.loss(weights.named(), Batch(x, labels, "task"), torch.Generator().manual_seed(2))
 
 

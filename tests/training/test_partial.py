@@ -18,7 +18,7 @@ from lasem.records import EpochRecord
 from lasem.search import EM, AbstractSearch, DeepEM, Drawn, Pruned, SearchState
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space, factorised, full
-from lasem.training import Batch, Mixture, TaskWeights, TrainingConfig, TrainingState, Weighing
+from lasem.training import Batch, Mixture, MixturePhase, TaskWeights, TrainingConfig, TrainingState
 
 from .fixture import WeighingLoop, loop_of, random_weights
 from .test_mixture import NUM_CLASSES, SHAPE, alone, penalty_alone
@@ -46,7 +46,7 @@ def naive_loss(
     return torch.stack([q / sum(joint) * value for q, value in zip(joint, losses, strict=True)]).sum()
 
 
-def gradients(phase: Weighing, weights: TaskWeights) -> tuple[Tensor, dict[str, Tensor | None]]:
+def gradients(phase: MixturePhase, weights: TaskWeights) -> tuple[Tensor, dict[str, Tensor | None]]:
     loss = phase.loss(weights.named(), batch(), torch.Generator().manual_seed(2))
     loss.backward()
     found = {name: value.grad for name, value in weights.named().items()}
@@ -205,7 +205,7 @@ def test_cost_and_memory_of_a_deep_step_grow_with_the_samples_and_not_with_2_to_
     search = DeepEM(num_samples=3, **NEVER)
     net = Net(image_shape=(1, 6, 6), channels=(2,) * 40, kernels=(3,) * 40, pools=(1,) * 40, hidden=(4,))
     learner = Learner(net, search=search, training=TrainingConfig(epochs=1, batch_size=5))
-    phase = Weighing(search, learner.problem(tiny_task()))
+    phase = MixturePhase(search, learner.task_start(tiny_task()))
     loop = WeighingLoop(phase)
     loop.run_epoch()
     assert 40 <= phase._mixture.tree.num_nodes <= 3 * 40

@@ -13,7 +13,18 @@ from torch import Tensor
 
 from lasem.errors import StorageError
 from lasem.records import EpochRecord, TimingRecord
-from lasem.training import AbstractPhase, Batch, Fitted, Named, Plan, Seen, Step, TrainingConfig, TrainingState, follow
+from lasem.training import (
+    AbstractPhase,
+    Batch,
+    EpochSummary,
+    Named,
+    PhaseResult,
+    Plan,
+    Step,
+    TrainingConfig,
+    TrainingState,
+    follow,
+)
 
 CONFIG = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.05)
 
@@ -44,8 +55,8 @@ class Line(AbstractPhase):
         x, labels = next(self.task.valid.batches(len(self.task.valid)))
         return float(((x.flatten(1) @ weights["w"]).argmax(dim=1) == labels).float().mean())
 
-    def seen(self) -> Seen:
-        return Seen("T")
+    def summary(self) -> EpochSummary:
+        return EpochSummary("T")
 
     def outcome(self) -> dict[str, Any]:
         return {"steps": self.num_steps}
@@ -57,7 +68,7 @@ class Line(AbstractPhase):
         self.num_steps = plain["steps"]
 
 
-def three_phases(seen: list[Fitted] | None = None) -> Plan[dict[str, Tensor]]:
+def three_phases(seen: list[PhaseResult] | None = None) -> Plan[dict[str, Tensor]]:
     """Two from the same start; the third goes on from the second and no longer needs the first."""
     first = yield Line(torch.zeros(36, 2), "first")
     second = yield Line(torch.zeros(36, 2), "second")
@@ -143,7 +154,7 @@ def test_a_step_says_where_training_stands() -> None:
 
 
 def test_a_snapshot_holds_what_the_phase_said_then() -> None:
-    seen: list[Fitted] = []
+    seen: list[PhaseResult] = []
     follow(three_phases(seen), seeds=(3, 0), epochs_before=0, device=torch.device("cpu"))
     for fitted in seen:
         assert fitted.last.outcome == {"steps": 3 * fitted.num_epochs}

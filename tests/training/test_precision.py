@@ -15,20 +15,20 @@ from torch import Tensor
 
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import Learner
-from lasem.nets import AbstractNet, cut, in_full
+from lasem.nets import AbstractNet, cut, full_precision
 from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
 from lasem.training import (
     AbstractPhase,
     Batch,
+    DARTSPhase,
     Loop,
-    Relaxation,
+    MixturePhase,
     TrainingConfig,
-    Weighing,
+    as_float32,
+    autocast,
     check_precision,
-    computing,
     plan_of,
-    widened,
 )
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def phase_of(
 ) -> AbstractPhase:
     training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision)
     learner = Learner(net or tiny_net(dropout=0.0), sharing=sharing, search=search, training=training)
-    return next(plan_of(search, learner.problem(tiny_task(num_train=2 * batch_size))))
+    return next(plan_of(search, learner.task_start(tiny_task(num_train=2 * batch_size))))
 
 
 def gradients(phase: AbstractPhase) -> tuple[Tensor, dict[str, Tensor]]:
@@ -59,7 +59,7 @@ def gradients(phase: AbstractPhase) -> tuple[Tensor, dict[str, Tensor]]:
     weights = {name: t.detach().clone().requires_grad_(phase.scale(name) > 0) for name, t in phase.initial().items()}
     phase.begin_epoch(weights, 0, 1e-3)
     batch = next(iter(phase.batches(CPU, torch.Generator().manual_seed(0))))
-    with computing(phase.config.precision, CPU):
+    with autocast(phase.config.precision, CPU):
         loss = phase.loss(weights, batch, torch.Generator())
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), {name: w.grad for name, w in weights.items() if w.grad is not None}
@@ -111,7 +111,7 @@ def test_modules_that_were_cut_come_close(net: Any) -> None:
 def test_frozen_parts_of_a_module_are_not_rounded() -> None:
     block = cut(seeded(SmallViT), image_shape=(1, 6, 6)).blocks[0]
     x = torch.rand(2, 1, 6, 6).to(torch.bfloat16)
-    with computing("bf16", CPU):
+    with autocast("bf16", CPU):
         placed = block._constants.beside(x)  # type: ignore[attr-defined]
     assert {value.dtype for value in placed.values()} == {torch.float32}
     assert {v.dtype for v in block._constants.beside(x.double()).values()} == {torch.float64}  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def test_what_a_search_knows_stays_float64(search: EM, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(EM, "step", step)
     phase = phase_of(search)
-    assert isinstance(phase, Weighing)
+    assert isinstance(phase, MixturePhase)
     Loop(phase, seeds=(1, 2), device=CPU)._train(5e-4)
     assert set(evidence) == {(torch.float32, False)}
     for posterior in posteriors:
@@ -175,16 +175,16 @@ def test_what_a_search_knows_stays_float64(search: EM, monkeypatch: pytest.Monke
     mass = phase.search_state.mass
     assert (mass.dtype, mass.sum().item()) == (torch.float64, 4 + len(posteriors))  # pseudo-counts and mini-batches
     # a sum of losses weighed by q: bfloat16 would leave two digits of it
-    assert phase.seen().probabilities == tuple((mass / mass.sum()).tolist())
+    assert phase.summary().probabilities == tuple((mass / mass.sum()).tolist())
 
 
 def test_the_losses_are_weighed_in_float32() -> None:
     phase = phase_of(EM(first_task="search", prior_start=(0.5, 0.5)))
-    assert isinstance(phase, Weighing)
+    assert isinstance(phase, MixturePhase)
     weights = phase.initial()
     phase.begin_epoch(weights, 0, 1e-3)
     batch = next(iter(phase.batches(CPU, torch.Generator())))
-    with computing("bf16", CPU), torch.no_grad():
+    with autocast("bf16", CPU), torch.no_grad():
         loss = phase.loss(weights, batch, torch.Generator())
         parts = phase._parts(weights)
         logits = phase._mixture.logits(parts, phase._mixture.features(parts, batch.x))
@@ -199,10 +199,10 @@ def test_the_finite_difference_of_darts_is_not_rounded() -> None:
     found = []
     for precision in ("float32", "bf16"):
         phase = phase_of(DARTS(first_task="search", alpha_split="train", order="second"), precision=precision)
-        assert isinstance(phase, Relaxation)
+        assert isinstance(phase, DARTSPhase)
         weights = {name: value.clone().requires_grad_(True) for name, value in phase.initial().items()}
         batch = Batch(*next(phase.task.train.batches(5)), phase.task.name)
-        with computing(precision, CPU):  # type: ignore[arg-type]
+        with autocast(precision, CPU):  # type: ignore[arg-type]
             found.append(phase.alpha_gradient(weights, batch, torch.Generator().manual_seed(1)))
     assert found[0].abs().sum() > 0
     assert torch.equal(*found)
@@ -235,19 +235,19 @@ def test_an_interrupted_loop_goes_on_to_the_same_bits(search: AbstractSelection)
 
 def test_contexts() -> None:
     x = torch.eye(3)
-    assert isinstance(computing("float32", CPU), nullcontext)
-    with computing("bf16", CPU):
+    assert isinstance(autocast("float32", CPU), nullcontext)
+    with autocast("bf16", CPU):
         assert not torch.is_autocast_cache_enabled()  # older torch loses gradients with it
         assert (x @ x).dtype == torch.bfloat16
         assert ((x @ x).double() @ x.double()).dtype == torch.float64
-        with in_full(CPU):
+        with full_precision(CPU):
             assert (x @ x).dtype == torch.float32
         assert (x @ x).dtype == torch.bfloat16
-    assert isinstance(in_full(CPU), nullcontext)
-    assert isinstance(in_full(torch.device("meta")), nullcontext)  # a device that torch cannot do it for
-    assert widened(x) is x
-    assert widened(x.double()).dtype == torch.float64
-    assert torch.equal(widened(x.bfloat16()), x)
+    assert isinstance(full_precision(CPU), nullcontext)
+    assert isinstance(full_precision(torch.device("meta")), nullcontext)  # a device that torch cannot do it for
+    assert as_float32(x) is x
+    assert as_float32(x.double()).dtype == torch.float64
+    assert torch.equal(as_float32(x.bfloat16()), x)
 
 
 def test_a_device_that_cannot_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,14 +21,14 @@ from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFac
 from lasem.space import Space, full, grouped, listed
 from lasem.training import (
     Batch,
+    DARTSPhase,
     LayerWeights,
     Loop,
-    Problem,
-    Relaxation,
+    MixturePhase,
+    TaskStart,
     TaskWeights,
     TrainingConfig,
-    Weighing,
-    accuracy,
+    configuration_accuracy,
     follow,
     plan_of,
     relaxation,
@@ -51,19 +51,19 @@ def problem_of(
     *,
     space: Space | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Problem:
+) -> TaskStart:
     net, sharing = net or tiny_net(), sharing or HardSharing()
     task = tiny_task(num_classes=NUM_CLASSES, shape=net.image_shape)
     space = space or full(net.depth)
     weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, dtype)
-    return Problem(net, sharing, config, task, space, weights, {}, CPU, (3, 1))
+    return TaskStart(net, sharing, config, task, space, weights, {}, CPU, (3, 1))
 
 
-def phase_of(search: DARTS | None = None, **changes: Any) -> Relaxation:
-    return Relaxation(search or DARTS(), problem_of(**changes))
+def phase_of(search: DARTS | None = None, **changes: Any) -> DARTSPhase:
+    return DARTSPhase(search or DARTS(), problem_of(**changes))
 
 
-def loop_of(phase: Relaxation) -> Loop:
+def loop_of(phase: DARTSPhase) -> Loop:
     return Loop(phase, seeds=(1, 2), device=CPU)
 
 
@@ -73,7 +73,7 @@ def exact_batch(seed: int = 0, size: int = 5, side: int = 6) -> Batch:
     return Batch(x, torch.randint(0, NUM_CLASSES, (size,), generator=generator), "task")
 
 
-def leaves(phase: Relaxation) -> dict[str, Tensor]:
+def leaves(phase: DARTSPhase) -> dict[str, Tensor]:
     return {name: value.clone().requires_grad_(True) for name, value in phase.initial().items()}
 
 
@@ -81,13 +81,13 @@ def generator(seed: int = 4) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def with_alpha(phase: Relaxation, seed: int = 9) -> Relaxation:
+def with_alpha(phase: DARTSPhase, seed: int = 9) -> DARTSPhase:
     with torch.no_grad():
         phase.alpha.copy_(torch.randn(phase.alpha.shape, dtype=torch.float64, generator=generator(seed)))
     return phase
 
 
-def naive_logits(problem: Problem, weights: dict[str, Tensor], alpha: Tensor, x: Tensor) -> Tensor:
+def naive_logits(problem: TaskStart, weights: dict[str, Tensor], alpha: Tensor, x: Tensor) -> Tensor:
     """[Liu2019]'s mixed operation on two branches, entry by entry, between activation and pooling."""
     parts = TaskWeights.from_named(weights, problem.net.depth)
     for (on_specific, on_shared), block, own in zip(alpha.exp(), problem.net.blocks, parts.layers, strict=True):
@@ -108,7 +108,7 @@ def naive_logits(problem: Problem, weights: dict[str, Tensor], alpha: Tensor, x:
 @every_sharing
 def test_the_mixed_network_and_the_first_order_gradient_are_their_definitions(sharing: AbstractSharing) -> None:
     problem = problem_of(tiny_net((1, 4, 4), linear=(4,)), sharing, dtype=torch.float64)
-    phase = with_alpha(Relaxation(DARTS(), problem))
+    phase = with_alpha(DARTSPhase(DARTS(), problem))
     weights, batch, held = phase.initial(), exact_batch(side=4), exact_batch(1, size=2, side=4)
     alpha = phase.alpha.detach().clone().requires_grad_(True)
     expected = naive_logits(problem, weights, alpha, held.x)
@@ -126,7 +126,7 @@ def test_branches_meet_before_the_pooling() -> None:
     start.specific.update(weight=torch.ones(1, 1, 1, 1), bias=torch.zeros(1))
     start.shared.update(weight=-torch.ones(1, 1, 1, 1), bias=torch.ones(1))
     problem.weights.head.update({"weight.0": torch.ones(NUM_CLASSES, 1), "bias.0": torch.zeros(NUM_CLASSES)})
-    phase = Relaxation(DARTS(), problem)
+    phase = DARTSPhase(DARTS(), problem)
     x = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     logits = phase.logits(phase.initial(), phase.alpha, x)
     assert logits.tolist() == [[0.5] * NUM_CLASSES]  # (1, 0, 0, 0) and (0, 1, 1, 1), half of each
@@ -135,7 +135,7 @@ def test_branches_meet_before_the_pooling() -> None:
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 def test_a_layers_penalty_counts_by_its_shared_part(weight: float) -> None:
     problem = problem_of(sharing=TensorFactorization(penalty_weight=weight), dtype=torch.float64)
-    phase = with_alpha(Relaxation(DARTS(), problem))
+    phase = with_alpha(DARTSPhase(DARTS(), problem))
     weights, batch = leaves(phase), exact_batch()
     added = phase.training_loss(weights, phase.alpha, batch, None)
     added = added - phase.cross_entropy(weights, phase.alpha, batch, None)
@@ -148,7 +148,7 @@ def test_a_layers_penalty_counts_by_its_shared_part(weight: float) -> None:
     torch.testing.assert_close(added.item(), expected, rtol=1e-9, atol=1e-12)
 
 
-def lookahead_gradient(phase: Relaxation, weights: dict[str, Tensor], batch: Batch, held: Batch, xi: float) -> Tensor:
+def lookahead_gradient(phase: DARTSPhase, weights: dict[str, Tensor], batch: Batch, held: Batch, xi: float) -> Tensor:
     """The whole second derivative: back through w'(alpha) = w - xi grad_w L_train(w, alpha)."""
     alpha = phase.alpha.detach().clone().requires_grad_(True)
     train = phase.training_loss(weights, alpha, batch, generator())
@@ -249,7 +249,7 @@ def test_probabilities_are_products_over_layers_or_groups(groups: tuple[int, ...
     space = grouped(groups) if groups else full(3)
     phase = with_alpha(phase_of(DARTS(groups=groups), net=tiny_net(depth=3), space=space))
     shares = [float(b.exp() / (a.exp() + b.exp())) for a, b in phase.alpha.detach()]
-    seen = phase.seen()
+    seen = phase.summary()
     firsts = [0, 2] if groups else [0, 1, 2]
     for configuration, probability in zip(space, seen.probabilities, strict=True):
         expected = 1.0
@@ -278,9 +278,9 @@ def test_layers_of_a_group_have_one_alpha() -> None:
 
 def test_validation_accuracy_is_the_chosen_networks() -> None:
     problem = problem_of()
-    phase = with_alpha(Relaxation(DARTS(), problem))
+    phase = with_alpha(DARTSPhase(DARTS(), problem))
     weights = {name: w + 0.5 for name, w in phase.initial().items()}
-    expected = accuracy(
+    expected = configuration_accuracy(
         problem.net,
         problem.sharing,
         phase.configuration,
@@ -316,7 +316,7 @@ def test_alpha_steps_on_validation_images_without_dropout_in_rounds() -> None:
 
 def test_training_images_come_in_the_order_of_any_other_search() -> None:
     problem = problem_of()
-    one, other = Relaxation(DARTS(), problem), Weighing(Fixed("TT"), problem.only(listed(["TT"])[0]))
+    one, other = DARTSPhase(DARTS(), problem), MixturePhase(Fixed("TT"), problem.only(listed(["TT"])[0]))
     for mine, theirs in zip(one.batches(CPU, generator()), other.batches(CPU, generator()), strict=True):
         assert torch.equal(mine.x, theirs.x)
 
@@ -332,11 +332,11 @@ def test_as_the_paper_ran_it(sharing: AbstractSharing) -> None:
     config = replace(QUICK, optimiser="rmsprop-tf", schedule="inverse", learning_rate_decay=0.5, learning_rate=0.02)
     search = DARTS(alpha_split="train", alpha_optimiser="rmsprop-tf", alpha_learning_rate=None, alpha_weight_decay=0.0)
     problem = problem_of(sharing=sharing, config=config)
-    phase = Relaxation(search, problem)
+    phase = DARTSPhase(search, problem)
     loop = loop_of(phase)
     loop.run_epoch()
 
-    reference = Relaxation(search, problem)
+    reference = DARTSPhase(search, problem)
     weights = leaves(reference)
     alpha = torch.zeros(2, 2, requires_grad=True)
     squares = {name: torch.ones_like(w) for name, w in weights.items()} | {"alpha": torch.ones(2, 2)}
@@ -377,12 +377,12 @@ def test_alpha_goes_where_the_held_out_loss_falls() -> None:
         }
         weights = TaskWeights((LayerWeights(**branches, factors={}),), trained.head)
         config = replace(QUICK, learning_rate=1e-6, epochs=20)
-        phase = Relaxation(DARTS(alpha_learning_rate=0.03), replace(problem, weights=weights, config=config))
+        phase = DARTSPhase(DARTS(alpha_learning_rate=0.03), replace(problem, weights=weights, config=config))
         loop = loop_of(phase)
         while not loop.finished:
             loop.run_epoch()
         assert str(phase.configuration) == expected
-        assert max(phase.seen().probabilities) > 0.65
+        assert max(phase.summary().probabilities) > 0.65
 
 
 SEARCHES = [
@@ -412,7 +412,7 @@ def test_an_interrupted_search_goes_on_to_the_same_bits(search: DARTS, schedule:
         loop_of(other).load_state(*states[1])
 
 
-def run(search: Any, problem: Problem) -> tuple[Any, list[EpochRecord]]:
+def run(search: Any, problem: TaskStart) -> tuple[Any, list[EpochRecord]]:
     records: list[EpochRecord] = []
     found = follow(
         plan_of(search, problem),
@@ -444,10 +444,10 @@ def test_retraining_is_the_training_of_the_chosen_configuration(sharing: Abstrac
     assert [r.phase for r in records] == ["search"] * 3 + ["retraining"] * 3
     assert [r.epoch for r in records] == [1, 2, 3, 4, 5, 6]
     assert [replace(r, phase="") for r in records[:3]] == before
-    loop = Loop(Weighing(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
+    loop = Loop(MixturePhase(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
     while not loop.finished:
         loop.run_epoch()
-    fitted = loop.fitted()
+    fitted = loop.result()
     for choice, moment in ((found.best, fitted.best), (found.kept, fitted.kept(True))):
         assert choice.configuration == chosen
         assert_same_tensors(choice.weights.named(), moment.weights)
@@ -462,22 +462,22 @@ def test_one_configuration_is_trained_plainly() -> None:
         assert_same_tensors(darts[0].kept.weights.named(), fixed[0].kept.weights.named())
 
 
-def second_problem(training: TrainingConfig, sharing: AbstractSharing) -> tuple[Learner, Task, Problem]:
+def second_problem(training: TrainingConfig, sharing: AbstractSharing) -> tuple[Learner, Task, TaskStart]:
     learner = Learner(tiny_net(), sharing=sharing, search=DARTS(), training=training)
     learner.learn(tiny_task("first"))
     task = tiny_task("second", seed=1)
-    return learner, task, learner.problem(task)
+    return learner, task, learner.task_start(task)
 
 
 @every_sharing
 def test_branches_that_were_taken_over_start_apart(sharing: AbstractSharing) -> None:
     """Task-specific weights start from the first task's, which are the shared ones: half of that, the rest fresh."""
     _, _, problem = second_problem(replace(QUICK, specific_shrink=0.6), sharing)
-    given, start = problem.weights.copy(), Relaxation(DARTS(), problem).initial()
-    assert set(problem.replaced) >= {(0, False), (1, False)}
+    given, start = problem.weights.copy(), DARTSPhase(DARTS(), problem).initial()
+    assert set(problem.fresh_weights) >= {(0, False), (1, False)}
     for i, layer in enumerate(given.layers):
         for name, value in layer.specific.items():
-            expected = 0.6 * value + 0.8 * problem.replaced[i, False][name]
+            expected = 0.6 * value + 0.8 * problem.fresh_weights[i, False][name]
             torch.testing.assert_close(start[f"layer.{i}.specific.{name}"], expected)
     assert_same_tensors(problem.weights.named(), given.named())
 

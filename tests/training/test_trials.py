@@ -20,7 +20,7 @@ from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import Problem, Selected, TrainingConfig, TrainingState, follow, loop, plan_of
+from lasem.training import Selected, TaskStart, TrainingConfig, TrainingState, follow, loop, plan_of
 
 from .fixture import seconds_pass
 
@@ -38,9 +38,9 @@ def after_one_task(folder: Path, sharing: AbstractSharing, config: TrainingConfi
     return lambda search: Learner.load(folder, search=search)
 
 
-def problem_of(learner: Learner, space: Space) -> Problem:
+def problem_of(learner: Learner, space: Space) -> TaskStart:
     weights, replaced = learner._initial(SECOND, space)
-    return Problem(
+    return TaskStart(
         learner.net, learner.sharing, learner.training, SECOND, space, weights, replaced, CPU, (learner.seed, 1)
     )
 
@@ -93,7 +93,7 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     problem = replace(problem, config=replace(CONFIG, restore_best=restore_best))
     assert problem.replaced
 
-    def fitted(search: Any, problem: Problem) -> tuple[Selected, list[EpochRecord]]:
+    def fitted(search: Any, problem: TaskStart) -> tuple[Selected, list[EpochRecord]]:
         records: list[EpochRecord] = []
         found = follow(
             plan_of(search, problem),

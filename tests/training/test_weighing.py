@@ -14,9 +14,9 @@ from lasem.nets import Net
 from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
-from lasem.training import TaskWeights, TrainingConfig, accuracy
+from lasem.training import TaskWeights, TrainingConfig, configuration_accuracy
 from lasem.training.config import OPTIMISERS
-from lasem.training.weighing import felt
+from lasem.training.weighing import drop_negligible
 
 from .fixture import WeighingLoop, loop_of, seconds_pass
 
@@ -59,7 +59,7 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
 def test_the_prior_begins_as_set_or_else_as_the_mechanism_has_it(search: EM) -> None:
     def start(sharing: AbstractSharing, search: EM) -> list[float]:
         loop = loop_of(tiny_net(depth=2), sharing, search, full(2))
-        return list(loop.phase.seen().probabilities)  # of SS, ST, TS, TT
+        return list(loop.phase.summary().probabilities)  # of SS, ST, TS, TT
 
     general, tensors = [0.4 * 0.8, 0.4 * 0.2, 0.6 * 0.8, 0.6 * 0.2], [0.2 * 0.9, 0.2 * 0.1, 0.8 * 0.9, 0.8 * 0.1]
     assert start(HardSharing(), search) == start(Deconvolution(), search) == pytest.approx(general)
@@ -98,7 +98,7 @@ def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch)
         record, timing = trainer.run_epoch()
         chosen = full(2)[trainer.phase.leading]
         assert (record.task, record.epoch, record.configuration) == (task.name, epoch, str(chosen))
-        assert record.valid_accuracy == accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
+        assert record.valid_accuracy == configuration_accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
         assert record.probabilities.index(max(record.probabilities)) == trainer.phase.leading
         assert timing.epoch == epoch
         assert (timing.seconds_training, timing.seconds_evaluating) == (2 * 4, 16)  # two mini-batches
@@ -260,7 +260,7 @@ def test_committed_weights_that_were_taken_over_are_shrunk_and_perturbed(chosen:
     search, space = EM(commit_share=0.5, commit_probability=2), full(2)
     config = TrainingConfig(epochs=2, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
     fresh = {"weight": torch.randn(3, 2, 3, 3), "bias": torch.randn(3)}
-    trainer = loop_of(net, HardSharing(), search, space, config, replaced={(1, False): fresh})
+    trainer = loop_of(net, HardSharing(), search, space, config, fresh_weights={(1, False): fresh})
     trainer.run_epoch()
     before = trainer.weights.copy().named()
     mass = torch.ones(len(space), dtype=torch.float64)
@@ -284,14 +284,14 @@ def test_a_mechanisms_part_that_was_taken_over_is_renewed_where_it_is_kept(chose
     block = net.blocks[0]
     config = TrainingConfig(epochs=1, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
     fresh = block.initial(torch.Generator().manual_seed(4), "he")
-    trainer = loop_of(net, sharing, Fixed(chosen), listed([chosen]), config, replaced={(0, True): fresh})
+    trainer = loop_of(net, sharing, Fixed(chosen), listed([chosen]), config, fresh_weights={(0, True): fresh})
     before = trainer.weights.copy()
     trainer.run_epoch()
     after = trainer.weights.copy()
     if chosen == "S":
         assert_same_tensors(after.named(), before.named())
         return
-    expected = sharing.renewed(block, before.layers[0].shared, before.layers[0].factors, fresh, 0.6)
+    expected = sharing.blend_with_fresh(block, before.layers[0].shared, before.layers[0].factors, fresh, 0.6)
     torch.testing.assert_close(after.layers[0].factors, expected, rtol=0, atol=1e-20)  # one step of 1e-30
     assert not torch.equal(expected["combine"], before.layers[0].factors["combine"])
 
@@ -327,5 +327,5 @@ def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
 
 
 def test_a_weight_that_is_no_number_stays_one() -> None:
-    assert felt(torch.tensor([0.5, float("nan"), 1e-20])).isnan().tolist() == [False, True, False]
-    assert felt(torch.tensor([0.5, 1e-20], dtype=torch.float64)).tolist() == [0.5, 1e-20]
+    assert drop_negligible(torch.tensor([0.5, float("nan"), 1e-20])).isnan().tolist() == [False, True, False]
+    assert drop_negligible(torch.tensor([0.5, 1e-20], dtype=torch.float64)).tolist() == [0.5, 1e-20]

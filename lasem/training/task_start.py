@@ -14,17 +14,17 @@ from lasem.nets import AbstractNet
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
-from lasem.training.guard import Guard
+from lasem.training.guard import SharedProtection
 from lasem.training.weights import TaskWeights
 
-Replaced = Mapping[tuple[int, bool], Mapping[str, Tensor]]
+FreshWeights = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
 as task-specific weights (False) or as a mechanism's part (True)."""
 
 
 @final
 @dataclass(frozen=True)
-class Problem:
+class TaskStart:
     """One task, and everything that a search starts from."""
 
     net: AbstractNet
@@ -35,14 +35,14 @@ class Problem:
     """The configurations to choose from."""
     weights: TaskWeights
     """Start of whatever some configuration of the space uses."""
-    replaced: Replaced
+    fresh_weights: FreshWeights
     device: torch.device
     seed: tuple[int, ...] = ()
     """Of the random numbers of a search: the learner's seed and the task's position."""
-    guard: Guard = field(default_factory=Guard)
+    protection: SharedProtection = field(default_factory=SharedProtection)
     """What holds shared knowledge that earlier tasks use."""
 
-    def only(self, configuration: Configuration) -> Problem:
+    def only(self, configuration: Configuration) -> TaskStart:
         """The same with one configuration to train, from the same start."""
         layers = tuple(
             replace(layer, specific={}) if transferred else replace(layer, shared={}, factors={})
