@@ -1,19 +1,14 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
-from lasem.nets.abstract import AbstractNet
-from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights
-from lasem.nets.changed_block import ChangedBlock
-from lasem.nets.cut_block import CutBlock
+from lasem.nets.abstract import AbstractNet, Head
+from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights, full_precision
+from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import CutNet, cut
-from lasem.nets.exact import full_precision
-from lasem.nets.from_timm import from_timm
-from lasem.nets.from_transformers import from_transformers
-from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights, start_generator
-from lasem.nets.net import Net
-from lasem.nets.paper import NETS, ImageShape, cifar, digits, for_images, office_home, resnet, stl10
-from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet
-from lasem.nets.stored import rebuild
+from lasem.nets.lookup import NETS, for_images, rebuild
+from lasem.nets.net import ImageShape, Net, cifar, digits, office_home, stl10
+from lasem.nets.pretrained import from_timm, from_transformers
+from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, resnet
 
 __all__ = [
     "NETS",

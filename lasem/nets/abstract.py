@@ -1,25 +1,76 @@
-"""What every network is: blocks that may be transferred, and a head that is always a task's own."""
+"""Networks in general: blocks that may be transferred, and a head that a task always owns."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from lasem.data import Vocabulary
-from lasem.nets.block import AbstractBlock
-from lasem.nets.head import Head
-from lasem.nets.initial import InitialWeights
+from lasem.errors import ConfigError
+from lasem.nets.block import AbstractBlock, Weights
+from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+
+
+@final
+@dataclass(frozen=True)
+class Head:
+    """Flatten, dropout once, hidden layers with ReLU, one linear layer to the classes."""
+
+    in_features: int
+    hidden: tuple[int, ...]
+    dropout: float
+    """Share of the flattened features that training sets to zero."""
+
+    def shapes(self, num_classes: int) -> dict[str, tuple[int, ...]]:
+        """Return ``weight.i`` of shape (out, in) and ``bias.i`` of shape (out,) for each linear layer."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (fan_in, fan_out) in enumerate(pairwise((self.in_features, *self.hidden, num_classes))):
+            shapes |= {f"weight.{i}": (fan_out, fan_in), f"bias.{i}": (fan_out,)}
+        return shapes
+
+    def initial(self, num_classes: int, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Draw fresh weights on the CPU, shaped as ``shapes`` says."""
+        return {
+            name: initial_weight(shape, generator, rule) if len(shape) == 2 else initial_bias(shape[0], rule)
+            for name, shape in self.shapes(num_classes).items()
+        }
+
+    def apply(self, weights: Weights, x: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
+        """Compute logits of shape (batch, num_classes).
+
+        Args:
+            weights: from ``initial``, or later values of it.
+            x: features of shape (batch, ...).
+            dropout_from: source of the dropout mask, on the device of ``x``; None switches dropout off.
+        """
+        x = x.flatten(1)
+        if dropout_from is not None and self.dropout > 0:
+            # half the time of bernoulli_
+            kept = torch.rand(x.shape, generator=dropout_from, device=x.device) >= self.dropout
+            x = x * (kept.to(x.dtype) / (1 - self.dropout))
+        num_layers = len(self.hidden) + 1
+        for i in range(num_layers):
+            x = F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"])
+            if i < num_layers - 1:
+                x = F.relu(x)
+        return x
 
 
 class AbstractNet(ABC):
-    """A network without weights: they are given to its blocks and its head."""
+    """A network without weights: they are passed to its blocks and its head."""
 
     image_shape: tuple[int, int, int]
     """Channels, height and width of the images."""
     initial: InitialWeights
     """How plain weights start."""
     vocabulary: Vocabulary | None = None
-    """What token ids it reads, if its images are texts (``lasem.data.as_tokens``); None: it takes any numbers."""
+    """Token ids that the network reads, if its images are texts (``lasem.data.as_tokens``); None: any numbers."""
 
     @property
     @abstractmethod
@@ -38,4 +89,10 @@ class AbstractNet(ABC):
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What a saved model says of the network, as JSON has it; ``lasem.nets.rebuild`` reads it."""
+        """Describe the network for a saved model, in values that JSON has; ``lasem.nets.rebuild`` reads it."""
+
+
+def check_image_shape(setting: str, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError unless a shape has three sizes."""
+    if len(shape) != 3:
+        raise ConfigError(f"{setting} is (channels, height, width); got {tuple(shape)}.")

@@ -1,10 +1,11 @@
-"""A block: the unit that a task transfers or learns for itself. It holds no weights; they are given to it."""
+"""Blocks: the units that a task transfers or learns for itself. They hold no weights; these are passed to them."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,8 +19,8 @@ Weights = Mapping[str, Tensor]
 """A block's weights by name."""
 
 Value = Any
-"""What one block passes to the next: a tensor of shape (batch, ...), or a tuple of such tensors where something passes
-by the next block, as a skip connection does."""
+"""The output of one block and input of the next: a tensor of shape (batch, ...), or a tuple of such tensors where
+something passes by the next block, as a skip connection does."""
 
 
 class AbstractBlock(ABC):
@@ -44,14 +45,14 @@ class AbstractBlock(ABC):
         return {}
 
     def initial_statistics(self) -> dict[str, Tensor]:
-        """Statistics before anything was measured, on the CPU, shaped as ``statistics`` says."""
+        """Return statistics before anything was measured, on the CPU, shaped as ``statistics`` says."""
         return {}
 
     pretrained: bool = False
     """Whether ``initial`` gives weights that were learned elsewhere, the same ones every time."""
 
     def fresh_share(self, keep: float) -> float:
-        """How much of fresh weights w' goes into weights w of which a share is kept (``specific_shrink``).
+        """Return the share of fresh weights w' in weights w of which a share is kept (``specific_shrink``).
 
         Fresh weights are drawn at random, and s w + sqrt(1 - s^2) w' has the deviation of both. Pretrained ones are
         not: w came from them, so that it goes back towards them on a straight line, s w + (1 - s) w'.
@@ -60,26 +61,26 @@ class AbstractBlock(ABC):
 
     @abstractmethod
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """Fresh weights on the CPU, shaped as ``shapes`` says."""
+        """Draw fresh weights on the CPU, shaped as ``shapes`` says."""
 
     @abstractmethod
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
         """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, without it."""
 
     def activate(self, weights: Weights, x: Value) -> Value:
-        """Run the block on ``x`` of shape ``(batch, ...)`` up to its last activation, a ReLU; entries apart."""
+        """Run the block on ``x`` of shape ``(batch, ...)`` up to and with its last activation, a ReLU."""
         return F.relu(self.preactivate(weights, x), inplace=True)
 
     def reduce(self, x: Value) -> Value:
-        """What follows the activation and has no weights: pooling, if there is any."""
+        """Apply the part after the activation, which has no weights: pooling, if there is any."""
         return x
 
     def apply(self, weights: Weights, x: Value) -> Value:
-        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch for itself.
+        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch by itself.
 
         Args:
             weights: shaped as ``shapes`` says, and the statistics, if the block has any.
-            x: what the block before gave.
+            x: output of the block before.
         """
         return self.reduce(self.activate(weights, x))
 
@@ -88,7 +89,7 @@ class AbstractBlock(ABC):
 
         Args:
             weights: as in ``apply``; they are only read.
-            x: what the block before gave for one mini-batch.
+            x: output of the block before for one mini-batch.
 
         Returns:
             The output, and the statistics after the mini-batch.
@@ -102,19 +103,16 @@ class AbstractBlock(ABC):
 
 
 class AbstractWholeBlock(AbstractBlock):
-    """A block that is run as a whole: where its last activation is, nobody knows."""
+    """A block that is run as a whole, because the place of its last activation is unknown."""
 
     @abstractmethod
-    def apply(self, weights: Weights, x: Value) -> Value:
-        """See AbstractBlock."""
+    def apply(self, weights: Weights, x: Value) -> Value: ...
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        """The whole block."""
         out: Tensor = self.apply(weights, x)
         return out
 
     def activate(self, weights: Weights, x: Value) -> Value:
-        """The whole block."""
         return self.apply(weights, x)
 
 
@@ -131,18 +129,16 @@ class ConvBlock(AbstractBlock):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """``weight`` of shape (out, in, kernel, kernel) and ``bias`` of shape (out,)."""
         return {
             "weight": (self.out_channels, self.in_channels, self.kernel, self.kernel),
             "bias": (self.out_channels,),
         }
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
     def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
-        """(batch, in, height, width) to (batch, out, height', width'), each side divided by the stride, up.
+        """Turn (batch, in, height, width) into (batch, out, height', width'), each side divided by the stride, up.
 
         The kernel may have any number of input channels, and there may be no ``bias``.
         """
@@ -152,16 +148,15 @@ class ConvBlock(AbstractBlock):
         return F.conv2d(F.pad(x, self.same_padding(*x.shape[-2:])), weight, bias, stride=self.stride)
 
     def reduce(self, x: Tensor) -> Tensor:
-        """Divide each side by the pool, up."""
         # ceil_mode keeps the incomplete window at the border, so that no input is too small to be pooled
         return F.max_pool2d(x, self.pool, ceil_mode=True) if self.pool > 1 else x
 
     def output_size(self, size: int) -> int:
-        """Side of the output for a side of the input."""
+        """Return the side of the output for a side of the input."""
         return math.ceil(math.ceil(size / self.stride) / self.pool)
 
     def same_padding(self, height: int, width: int) -> list[int]:
-        """Zeros at left, right, top, bottom that make the output ``ceil(size / stride)``, the odd one at the end."""
+        """Count zeros at left, right, top, bottom for an output of ``ceil(size / stride)``, the odd one at the end."""
         padding = []
         for size in (width, height):
             total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
@@ -172,24 +167,31 @@ class ConvBlock(AbstractBlock):
 @final
 @dataclass(frozen=True)
 class LinearBlock(AbstractBlock):
-    """Fully-connected layer and ReLU on flattened inputs."""
+    """Fully-connected layer and ReLU on flattened inputs; its weights may come without ``bias``."""
 
     in_features: int
     out_features: int
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """``weight`` of shape (out, in) and ``bias`` of shape (out,)."""
         return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """Fresh weights."""
         return _initial(self.shapes, generator, rule)
 
     def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
-        """(batch, ...) with in_features numbers an entry to (batch, out_features); there may be no ``bias``."""
         return F.linear(x.flatten(1), weights["weight"], weights.get("bias"))
 
 
 def _initial(shapes: dict[str, tuple[int, ...]], generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
     return {"weight": initial_weight(shapes["weight"], generator, rule), "bias": initial_bias(shapes["bias"][0], rule)}
+
+
+def rounds(device: torch.device) -> bool:
+    """Return whether torch now computes in fewer bits on a device by itself (``torch.autocast``)."""
+    return bool(torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keep the precision of its operands for all arithmetic within, also inside of ``torch.autocast``."""
+    return torch.autocast(device.type, enabled=False) if rounds(device) else nullcontext()

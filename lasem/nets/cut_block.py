@@ -1,4 +1,4 @@
-"""A block that a torch module computes, with weights and statistics that are given to it."""
+"""Blocks that a torch module computes, with weights and statistics that are passed to it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from lasem.errors import TrainingError
-from lasem.nets.block import AbstractWholeBlock, Value, Weights
-from lasem.nets.exact import rounds
+from lasem.errors import ConfigError, TrainingError
+from lasem.nets.block import AbstractWholeBlock, Value, Weights, full_precision, rounds
 from lasem.nets.initial import InitialWeights
 
 
 @final
 class CutBlock(AbstractWholeBlock):
-    """Part of a module. It holds the module's structure, and its weights only as where to start from.
+    """Part of a module. It holds the module's structure, and its weights only as a start.
 
     Weights are the parameters that require gradients, under the names that they have in the whole module; of tied ones,
     under the first. Statistics are the buffers that training changes. All else, other buffers and frozen parameters,
@@ -29,62 +28,55 @@ class CutBlock(AbstractWholeBlock):
         """Take a module apart.
 
         Args:
-            module: takes one value and gives one; it is copied.
-            name: what messages call it.
+            module: from one value to one; it is copied.
+            name: for messages.
             statistics: names of the buffers that training changes.
-            pretrained: whether its weights are where every task's weights start, or only its structure counts.
+            pretrained: whether every task's weights start from the module's, or only its structure counts.
         """
         tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         held = {key: value.detach().cpu().clone() for key, value in tensors.items()}
         self.name, self.pretrained = name, pretrained
-        self._start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
+        self.start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
+        """The module's own weights."""
         fresh = _fresh_statistics(module) if statistics and not pretrained else {}
         self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
-        self._constants = Constants({k: v for k, v in held.items() if k not in self._start and k not in self._measured})
-        self._kernels = tuple(key for key in self._start if is_kernel(module, key))
+        self._constants = Constants({k: v for k, v in held.items() if k not in self.start and k not in self._measured})
+        self._kernels = tuple(key for key in self.start if is_kernel(module, key))
         self._aliases = _aliases(module)
         structure = copy.deepcopy(module).to("meta")
         self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the weights, in the module's own order; those that are no kernels may have any number of dimensions."""
-        return {key: tuple(value.shape) for key, value in self._start.items()}
+        return {key: tuple(value.shape) for key, value in self.start.items()}
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Matrices, and the kernels of convolutions; see ``is_kernel``."""
         return self._kernels
 
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
-        """Of the buffers that training changes."""
         return {key: tuple(value.shape) for key, value in self._measured.items()}
 
     @property
-    def start(self) -> Mapping[str, Tensor]:
-        """The module's own weights."""
-        return self._start
-
-    @property
     def constants(self) -> Mapping[str, Tensor]:
-        """What never changes."""
+        """Tensors that never change."""
         return self._constants.tensors
 
     def initial_statistics(self) -> dict[str, Tensor]:
-        """The module's if it is pretrained, else what its layers begin with (``reset_running_stats``)."""
+        """Return the module's if it is pretrained, else those of fresh layers (``reset_running_stats``)."""
         return {key: value.clone() for key, value in self._measured.items()}
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """The module's weights if it is pretrained, else fresh ones.
+        """Return the module's weights if it is pretrained, else fresh ones.
 
-        Fresh are what the module's layers give themselves (``reset_parameters``), whatever ``rule`` says; parameters
-        outside of such layers are normal with the mean and the deviation of the module's.
+        Fresh ones are drawn by the module's layers (``reset_parameters``), whatever ``rule`` says; parameters outside
+        of such layers are normal with the mean and the deviation of the module's.
         """
         if self.pretrained:
-            return {key: value.clone() for key, value in self._start.items()}
+            return {key: value.clone() for key, value in self.start.items()}
         fresh = {}
-        for key, value in self._start.items():
+        for key, value in self.start.items():
             spread = float(value.std(correction=0)) if value.numel() > 1 else 0.0
             drawn = torch.randn(value.shape, generator=generator) if spread > 0 else torch.zeros(value.shape)
             fresh[key] = value.mean() + spread * drawn
@@ -101,7 +93,6 @@ class CutBlock(AbstractWholeBlock):
         return fresh
 
     def apply(self, weights: Weights, x: Value) -> Value:
-        """Run the module in evaluation."""
         return self._run(self._evaluating, weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
@@ -123,23 +114,101 @@ class CutBlock(AbstractWholeBlock):
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
         if x.ndim == 4:
             x = x.contiguous()  # modules may ask for views that channels_last does not have
-        given = {key: weights[key] for key in (*self._start, *self._measured)} | self._constants.beside(x)
+        given = {key: weights[key] for key in (*self.start, *self._measured)} | self._constants.like(x)
         given |= {alias: given[key] for alias, key in self._aliases.items()}  # on meta tied tensors are tied no more
         out: Tensor = torch.func.functional_call(structure, given, (x,), tie_weights=False)
         return out
 
 
+_DOWN, _UP = ".down", ".up"
+
+
+@final
+class ChangedBlock(AbstractWholeBlock):
+    """A block of a pretrained module whose weights are a change of low rank, while the module's own stay as they are.
+
+    Every kernel is W = W_0 + B A: W_0 the module's, B (``KERNEL.up``) of shape (out, r) and A (``KERNEL.down``) of
+    shape (r, inputs) the weights. A convolution's kernel is the matrix (out, in * height * width). B starts at 0, so
+    that a change starts from the module itself, and r is at most the smaller side ([Hu2022]_ in
+    ``lasem.sharing.low_rank``). Other parameters, such as biases and the scales of normalisation, stay the module's.
+    """
+
+    pretrained = True
+
+    def __init__(self, block: CutBlock, rank: int) -> None:
+        """Let a pretrained block change by a rank.
+
+        Raises:
+            ConfigError: if it has no kernels.
+        """
+        self.name, self._block = block.name, block
+        if not block.kernels:
+            raise ConfigError(
+                f"Block '{block.name}' has no matrix or convolution whose change could have rank {rank}. Group it with "
+                f"another block."
+            )
+        self._held = Constants(block.start)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for kernel in block.kernels:
+            out, inputs = block.start[kernel].shape[0], math.prod(block.start[kernel].shape[1:])
+            low = min(rank, out, inputs)
+            self._shapes |= {kernel + _DOWN: (low, inputs), kernel + _UP: (out, low)}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        return self._block.statistics
+
+    @property
+    def constants(self) -> Mapping[str, Tensor]:
+        """Tensors that never change: of the module everything but the statistics."""
+        return {**self._block.constants, **self._held.tensors}
+
+    def initial_statistics(self) -> dict[str, Tensor]:
+        return self._block.initial_statistics()
+
+    def fresh_share(self, keep: float) -> float:
+        return math.sqrt(1 - keep**2)  # as for random weights: A starts at random
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        """Draw A from a normal with variance 1 / inputs and set B to 0; whatever ``rule`` says, no change."""
+        return {
+            name: torch.zeros(shape)
+            if name.endswith(_UP)
+            else torch.randn(shape, generator=generator) / math.sqrt(shape[1])
+            for name, shape in self._shapes.items()
+        }
+
+    def apply(self, weights: Weights, x: Value) -> Value:
+        return self._block.apply(self._changed(weights, x), x)
+
+    def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
+        return self._block.measure(self._changed(weights, x), x)
+
+    def _changed(self, weights: Weights, x: Tensor) -> dict[str, Tensor]:
+        """Return the block's weights and statistics; kernels in the precision of the change."""
+        made = {**self._held.like(x), **{name: weights[name] for name in self.statistics}}
+        with full_precision(x.device):
+            for kernel in self._block.kernels:
+                change = weights[kernel + _UP] @ weights[kernel + _DOWN]
+                made[kernel] = made[kernel] + change.reshape(made[kernel].shape)
+        return made
+
+
 @final
 class Constants:
-    """Tensors that never change, wherever and as exactly as a block computes."""
+    """Tensors that never change, on any device and in any precision that a block computes in."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         """Take them, on the CPU."""
         self.tensors = tensors
         self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
-    def beside(self, x: Tensor) -> dict[str, Tensor]:
-        """On the device of ``x``, floating ones in its precision."""
+    def like(self, x: Tensor) -> dict[str, Tensor]:
+        """Return them on the device of ``x``, floating ones in its precision."""
         dtype = torch.float32 if rounds(x.device) else x.dtype  # where torch rounds, it does so where it has to
         place = (x.device, dtype)
         if place not in self._placed:
@@ -151,7 +220,7 @@ class Constants:
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:
-    """The further names of tied tensors, each with the first one; of a submodule in two places there is one name."""
+    """Map further names of tied tensors to the first one; a submodule in two places has one name."""
     aliases, first = {}, dict[int, str]()
     for prefix, layer in module.named_modules():
         for kind in (layer.named_parameters, layer.named_buffers):
@@ -162,7 +231,7 @@ def _aliases(module: nn.Module) -> dict[str, str]:
 
 
 def _fresh_statistics(module: nn.Module) -> dict[str, Tensor]:
-    """What its layers begin to measure with, of those that can begin anew; on the CPU."""
+    """Return the first statistics of layers that can begin anew; on the CPU."""
     fresh: dict[str, Tensor] = {}
     for prefix, layer in copy.deepcopy(module).named_modules():
         reset = getattr(layer, "reset_running_stats", None)
@@ -173,7 +242,7 @@ def _fresh_statistics(module: nn.Module) -> dict[str, Tensor]:
 
 
 def is_kernel(module: nn.Module, name: str) -> bool:
-    """Whether a parameter is a matrix, or the kernel of a convolution (not of a transposed one, which is (in, out))."""
+    """Return whether a parameter is a matrix or a convolution's kernel (a transposed one is not: it is (in, out))."""
     owner = module.get_submodule(name.rpartition(".")[0])
     shape = module.get_parameter(name).shape
     convolution = isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d)

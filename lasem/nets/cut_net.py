@@ -1,4 +1,4 @@
-"""Any torch module as a network: cut into blocks that may be transferred, with a head for each task behind them."""
+"""Torch modules as networks: cut into blocks that may be transferred, with a head for each task after them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal, final
 
@@ -14,13 +15,11 @@ from torch import Tensor, nn
 
 from lasem.data import Vocabulary
 from lasem.errors import ConfigError, check_range, nearest
-from lasem.nets.abstract import AbstractNet
+from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock
-from lasem.nets.changed_block import ChangedBlock
-from lasem.nets.cut_block import CutBlock
-from lasem.nets.head import Head
+from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.initial import InitialWeights
-from lasem.nets.probing import checked, features_of
+from lasem.nets.probing import agree, features_of, make_blocks
 from lasem.nets.tracing import Flow, automatic_borders, borders
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
@@ -28,7 +27,7 @@ Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
 
 @final
 class CutNet(AbstractNet):
-    """What ``cut`` makes of a module. A saved model describes it and holds none of its code."""
+    """The result of ``cut``. A saved model describes it and holds none of its code."""
 
     initial: InitialWeights = "he"
 
@@ -44,7 +43,7 @@ class CutNet(AbstractNet):
 
         Args:
             blocks: input side first.
-            head: behind the last of them.
+            head: after the last of them.
             image_shape: of the images.
             source: how the network is built again, if it can be without its module.
             vocabulary: see AbstractNet.
@@ -54,22 +53,20 @@ class CutNet(AbstractNet):
 
     @property
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        """The parts that may be transferred, input side first."""
         return self._blocks
 
     @property
     def head(self) -> Head:
-        """The stack that every task owns."""
         return self._head
 
     def built_from(self, source: dict[str, Any], vocabulary: Vocabulary | None = None) -> CutNet:
-        """The same network with another ``source``, and a ``vocabulary`` if it reads texts."""
+        """Return the same network with another ``source``, and a ``vocabulary`` if it reads texts."""
         return CutNet(self._blocks, self._head, self.image_shape, source, vocabulary)
 
     def description(self) -> dict[str, Any]:
-        """Names and shapes of everything, and checksums of what a saved model does not hold.
+        """Describe names and shapes of everything, with checksums of tensors that a saved model does not hold.
 
-        That are constants, and the weights of a pretrained module, from which later tasks' own layers start.
+        These are constants, and the weights of a pretrained module, from which later tasks' own layers start.
         """
         blocks = [
             {
@@ -79,12 +76,11 @@ class CutNet(AbstractNet):
             }
             for block in self._blocks
         ]
-        head = {"in_features": self._head.in_features, "hidden": list(self._head.hidden), "dropout": self._head.dropout}
         return {
             **self._source,
             "image_shape": list(self.image_shape),
             "blocks": blocks,
-            "head": head,
+            "head": {**asdict(self._head), "hidden": list(self._head.hidden)},
             "constants": self._sums[0],
             "pretrained": self._sums[1],
         }
@@ -116,7 +112,7 @@ def cut(
     dropout: float = 0.0,
     example: Tensor | None = None,
 ) -> CutNet:
-    """Cut a module into blocks that may be transferred, and put every task's own head behind them.
+    """Cut a module into blocks that may be transferred, and put every task's own head after them.
 
     Between two blocks one tensor passes; skip connections lie within a block. Normalisation layers measure running
     statistics for each task (and, while configurations are searched, for each path through the network by itself).
@@ -126,17 +122,17 @@ def cut(
         module: from images (batch, channels, height, width) to one tensor (batch, ...).
         blocks: ``"auto"``: every stretch of the module with a matrix or a convolution between two places that one
             tensor passes. Or names of submodules, input side first, each a block; a tuple of names is one block of
-            several submodules. What has no weights, such as activations and pooling, goes with the block before it.
+            several submodules. A step without weights, such as activation and pooling, goes with the block before it.
         image_shape: channels, height and width of the images.
-        pretrained: whether the module's weights are the first shared knowledge, and where task-specific weights start
+        pretrained: whether the module's weights are the first shared knowledge, and the start of task-specific weights
             that take nothing over. If not, only its structure is used, and weights are drawn with the learner's seed.
-        rank: of a pretrained module, with which all weights of the module stay as they are, and what tasks transfer or
-            learn for themselves is a change of its kernels of this rank (``ChangedBlock``); None: it is the weights.
-        classifier: name of the linear layer that heads take the place of; ``"auto"``: the one that the module ends in,
-            if it does; None: there is none.
+        rank: of a pretrained module, all of whose weights then stay as they are: tasks transfer or learn for themselves
+            a change of its kernels of this rank (``ChangedBlock``); None: they transfer or learn the weights.
+        classifier: name of the linear layer that heads replace; ``"auto"``: the last layer of the module, if it is
+            linear; None: there is none.
         hidden: hidden layers of the head.
         dropout: share of the features that training drops, once, where the head begins; in [0, 1).
-        example: two images (2, channels, height, width) that the module is tried with; None: random numbers.
+        example: two images (2, channels, height, width) for a trial of the module; None: random numbers.
 
     Raises:
         ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
@@ -146,8 +142,7 @@ def cut(
         check_range("rank", rank, least=1)
         if not pretrained:
             raise ConfigError("With a rank the module's weights stay as they are, so pretrained must be True.")
-    if len(image_shape) != 3:
-        raise ConfigError(f"image_shape is (channels, height, width); got {tuple(image_shape)}.")
+    check_image_shape("image_shape", image_shape)
     module = copy.deepcopy(module).float().cpu()
     given = () if isinstance(blocks, str) else blocks
     groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in given]
@@ -163,8 +158,8 @@ def cut(
     x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)) if example is None else example
     expected = features_of(module, replaced, x)
     titles = [group[0] for group in groups] or [flow.title(*stretch) for stretch in stretches]
-    cut_blocks, features = checked(parts, titles, x, pretrained=pretrained)
-    if features.shape != expected.shape or not torch.allclose(features, expected, rtol=1e-3, atol=1e-4):
+    cut_blocks, features = make_blocks(parts, titles, x, pretrained=pretrained)
+    if not agree(features, expected):
         raise ConfigError(
             f"The blocks of {type(module).__name__} one after another give something else than the module does: it "
             f"changes values in place, or keeps some between its steps. Use fewer, larger blocks."

@@ -1,4 +1,4 @@
-"""Initial values of plain weights, drawn from a generator that is passed in."""
+"""Initial values of plain weights, drawn from a generator that is passed as an argument."""
 
 from __future__ import annotations
 
@@ -17,37 +17,34 @@ PAPER_BIAS = 0.2
 
 
 def initial_weight(shape: tuple[int, ...], generator: torch.Generator, rule: InitialWeights) -> Tensor:
-    """A weight of shape ``(out, in, ...)``, on the CPU."""
+    """Draw a weight of shape ``(out, in, ...)``, on the CPU."""
     if rule == "paper":
+        bound = 2 * PAPER_DEVIATION
         return torch.nn.init.trunc_normal_(
-            torch.empty(shape),
-            std=PAPER_DEVIATION,
-            a=-2 * PAPER_DEVIATION,
-            b=2 * PAPER_DEVIATION,
-            generator=generator,
+            torch.empty(shape), std=PAPER_DEVIATION, a=-bound, b=bound, generator=generator
         )
     return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
 
 
 def initial_bias(size: int, rule: InitialWeights) -> Tensor:
-    """A bias of shape ``(size,)``."""
+    """Return a bias of shape ``(size,)``."""
     return torch.full((size,), PAPER_BIAS if rule == "paper" else 0.0)
 
 
 def glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, generator: torch.Generator) -> Tensor:
-    """Uniform with variance 2 / (fan_in + fan_out), as the paper starts the factors of TF and DF-CNN."""
+    """Draw uniform numbers with variance 2 / (fan_in + fan_out), as the paper starts the factors of TF and DF-CNN."""
     bound = math.sqrt(6 / (fan_in + fan_out))
     return (torch.rand(shape, generator=generator) * 2 - 1) * bound
 
 
 def start_generator(seed: int, task_index: int, layer: int, part: int = 0) -> torch.Generator:
-    """Its own source for the start of each layer of each task, so that methods are compared on equal starts.
+    """Make the source for the start of one layer of one task, so that methods are compared on equal starts.
 
     Args:
         seed: the learner's.
         task_index: tasks learned before.
         layer: position from the input side; the number of layers means the head.
-        part: 0 for what a plain network starts from; others for what a method needs besides.
+        part: 0 for the start of a plain network; others for further needs of a method.
     """
     state = np.random.SeedSequence([seed, task_index, layer, part]).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))

@@ -1,17 +1,18 @@
-"""A plain convolutional network: convolutions one after another, linear layers, and the head."""
+"""Plain convolutional networks, those of the paper (Lee, Behpour, Eaton, ICML 2021) among them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, Literal, final
 
 from lasem.errors import ConfigError, check_choice, check_range
-from lasem.nets.abstract import AbstractNet
+from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
-from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights
 from lasem.settings import to_plain
+
+ImageShape = tuple[int, int, int]
 
 
 @final
@@ -23,14 +24,14 @@ class Net(AbstractNet):
         ConfigError: if the sizes do not fit each other or are out of range.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     """Channels, height and width of the images."""
     channels: tuple[int, ...]
     """Output channels of each convolution, input side first."""
     kernels: tuple[int, ...]
     """Side of each convolution's kernel."""
     pools: tuple[int, ...]
-    """Window and stride of the max-pooling behind each convolution; 1 for none."""
+    """Window and stride of the max-pooling after each convolution; 1 for none."""
     strides: tuple[int, ...] = ()
     """Stride of each convolution; empty for 1 everywhere."""
     linear: tuple[int, ...] = ()
@@ -43,11 +44,11 @@ class Net(AbstractNet):
     """How plain weights start."""
 
     def __post_init__(self) -> None:
-        for field in ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden"):
+        sizes = ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden")
+        for field in sizes:
             object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "strides", self.strides or (1,) * len(self.channels))
-        if len(self.image_shape) != 3:
-            raise ConfigError(f"Net.image_shape is (channels, height, width); got {self.image_shape}.")
+        check_image_shape("Net.image_shape", self.image_shape)
         if not len(self.channels) == len(self.kernels) == len(self.pools) == len(self.strides):
             raise ConfigError(
                 f"Net needs one kernel, one pool and one stride for each of its {len(self.channels)} convolutions; "
@@ -55,15 +56,14 @@ class Net(AbstractNet):
             )
         if not self.channels and not self.linear:
             raise ConfigError("Net needs at least one layer that can be transferred; got none.")
-        for field in ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden"):
+        for field in sizes:
             for value in getattr(self, field):
                 check_range(f"Net.{field}", value, least=1)
         check_range("Net.dropout", self.dropout, least=0, below=1)
         check_choice("Net.initial", self.initial, ("he", "paper"))
 
-    @cached_property  # baselines ask in every step
+    @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        """The layers that may be transferred, input side first."""
         blocks: list[AbstractBlock] = list(self._convolutions())
         features = self._num_flattened()
         for size in self.linear:
@@ -73,16 +73,9 @@ class Net(AbstractNet):
 
     @cached_property
     def head(self) -> Head:
-        """The stack that every task owns."""
         return Head(self.linear[-1] if self.linear else self._num_flattened(), self.hidden, self.dropout)
 
-    @property
-    def depth(self) -> int:
-        """Number of layers that may be transferred."""
-        return len(self.channels) + len(self.linear)
-
     def description(self) -> dict[str, Any]:
-        """The settings."""
         return to_plain(self)
 
     def _convolutions(self) -> list[ConvBlock]:
@@ -95,3 +88,42 @@ class Net(AbstractNet):
         for block in self._convolutions():
             channels, height, width = block.out_channels, block.output_size(height), block.output_size(width)
         return channels * height * width
+
+
+def cifar(image_shape: ImageShape = (3, 32, 32), *, depth: Literal[4, 6, 8] = 4) -> Net:
+    """Build the CIFAR-100 network with 4, 6 or 8 convolutions of 3x3; each second one is pooled."""
+    check_choice("depth", str(depth), ("4", "6", "8"))
+    return Net(
+        image_shape=image_shape,
+        channels=(32, 32, 64, 64, 128, 128, 128, 128)[:depth],
+        kernels=(3,) * depth,
+        pools=(1, 2) * (depth // 2),
+        hidden=(64,),
+    )
+
+
+def office_home(image_shape: ImageShape = (3, 128, 128)) -> Net:
+    """Build the Office-Home network: 4 convolutions of 11x11, 5x5, 3x3 and 3x3."""
+    return Net(
+        image_shape=image_shape,
+        channels=(64, 256, 256, 256),
+        kernels=(11, 5, 3, 3),
+        pools=(3, 3, 2, 2),
+        hidden=(256, 64),
+    )
+
+
+def stl10(image_shape: ImageShape = (3, 96, 96)) -> Net:
+    """Build the STL-10 network: 6 convolutions of 3x3; each second one is pooled by 3."""
+    return Net(
+        image_shape=image_shape,
+        channels=(32, 32, 64, 64, 128, 128),
+        kernels=(3,) * 6,
+        pools=(1, 3) * 3,
+        hidden=(128, 16),
+    )
+
+
+def digits(image_shape: ImageShape = (1, 8, 8)) -> Net:
+    """Build a small network for the embedded digits: 4 convolutions of 3x3; each second one is pooled."""
+    return Net(image_shape=image_shape, channels=(16, 16, 32, 32), kernels=(3,) * 4, pools=(1, 2, 1, 2), hidden=(32,))

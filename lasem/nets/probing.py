@@ -1,4 +1,4 @@
-"""Running the parts of a module once on random images, to see whether each can be a block."""
+"""Trial runs of the parts of a module on random images, which show whether each can be a block."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from lasem.errors import ConfigError
 from lasem.nets.cut_block import CutBlock
 
 
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Return whether two results are the same up to rounding."""
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 @torch.no_grad()
 def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> Tensor:
-    """What a module's classifier gets for images, in evaluation; without a classifier, what the module gives.
+    """Return the inputs of a module's classifier for images, in evaluation; without a classifier, the outputs.
 
     Raises:
         ConfigError: if the module cannot take such images, or gives no tensor for them.
@@ -24,7 +29,7 @@ def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> T
     handle = classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0])) if classifier else None
     try:
         out = module.eval()(x)
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # anything that the module's own code raises
         raise ConfigError(
             f"{type(module).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}. Give the image_shape "
             f"that it is made for."
@@ -38,14 +43,15 @@ def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> T
     return features
 
 
-def checked(
+@torch.no_grad()
+def make_blocks(
     parts: Sequence[nn.Module], names: Sequence[str], x: Tensor, *, pretrained: bool
 ) -> tuple[tuple[CutBlock, ...], Tensor]:
-    """The blocks, and what the last of them gives.
+    """Make blocks of the parts of a module, and return them with the output of the last.
 
     Args:
-        parts: of a module, one behind the other.
-        names: what messages call them.
+        parts: of a module, one after another.
+        names: for messages.
         x: two random images.
         pretrained: see ``CutBlock``.
 
@@ -71,44 +77,38 @@ def checked(
     return tuple(blocks), x
 
 
-@torch.no_grad()
 def _check_same(block: CutBlock, part: nn.Module, x: Tensor, expected: Tensor) -> None:
-    """Raise ConfigError if the block with the part's weights does not give what the part gives."""
+    """Raise ConfigError if the block with the part's weights does not compute the same as the part."""
+    difference = "something else than its submodules do"
     try:
-        out = block.apply({**dict(part.named_parameters()), **dict(part.named_buffers())}, x.clone())
-        same = out.shape == expected.shape and torch.allclose(out, expected, rtol=1e-3, atol=1e-4)
-        told = "something else than its submodules do"
-    except Exception as error:  # whatever the module's own code raises
-        same, told = False, f"{type(error).__name__}: {error}"
-    if not same:
-        raise ConfigError(
-            f"Block '{block.name}' cannot be run with weights that are given to it ({told}): it computes with tensors "
-            f"that are neither its parameters nor its buffers. Register them, or write that layer in plain operations."
-        )
+        if agree(block.apply({**dict(part.named_parameters()), **dict(part.named_buffers())}, x.clone()), expected):
+            return
+    except Exception as error:  # anything that the module's own code raises
+        difference = f"{type(error).__name__}: {error}"
+    raise ConfigError(
+        f"Block '{block.name}' cannot be run with weights that are given to it ({difference}): it computes with "
+        f"tensors that are neither its parameters nor its buffers. Register them, or write that layer in plain "
+        f"operations."
+    )
 
 
-@torch.no_grad()
 def _changed_by_training(part: nn.Module, x: Tensor, name: str) -> frozenset[str]:
-    """The buffers that a mini-batch of training changes."""
+    """Return the names of buffers that a mini-batch of training changes."""
     trained = copy.deepcopy(part).train()
     before = {key: value.clone() for key, value in trained.named_buffers()}
     with torch.random.fork_rng(devices=[]):
         source = torch.random.get_rng_state()
         trained(x.clone())
         if not torch.equal(source, torch.random.get_rng_state()):
-            random = [
-                f"'{path}' ({type(module).__name__})"
-                for path, module in part.named_modules()
-                if "drop" in type(module).__name__.lower()
-            ]
+            kinds = {path: type(module).__name__ for path, module in part.named_modules()}
+            random = ", ".join(f"'{path}' ({kind})" for path, kind in kinds.items() if "drop" in kind.lower())
             raise ConfigError(
-                f"Block '{name}' draws random numbers in training{', in ' if random else ''}{', '.join(random)}; "
-                f"blocks must be functions of weights and inputs. Set its rates to 0 (the head has cut's dropout=...)."
+                f"Block '{name}' draws random numbers in training{', in ' if random else ''}{random}; blocks must be "
+                f"functions of weights and inputs. Set its rates to 0 (the head has cut's dropout=...)."
             )
     return frozenset(key for key, value in trained.named_buffers() if not torch.equal(value, before[key]))
 
 
-@torch.no_grad()
 def _evaluated(part: nn.Module, x: Tensor, name: str) -> Tensor:
     given = x.clone()
     out = part.eval()(given)
@@ -123,8 +123,7 @@ def _evaluated(part: nn.Module, x: Tensor, name: str) -> Tensor:
             f"Block '{name}' changes its input in place, which other branches need as it is. Set inplace=False in its "
             f"first layer, or group it with the block before it."
         )
-    alone = part(x[:1])
-    if not torch.allclose(alone, out[:1], rtol=1e-3, atol=1e-4):
+    if not agree(part(x[:1]), out[:1]):
         raise ConfigError(
             f"What block '{name}' gives for an image depends on the other images of the batch, also in evaluation. "
             f"Normalisation layers need running statistics (track_running_stats=True)."

@@ -1,4 +1,4 @@
-"""The paper's residual network: every convolution is one layer that may be transferred, also inside a residual block.
+"""Residual networks, the paper's among them: every convolution is one layer that may be transferred.
 
 .. [He2016] K. He, X. Zhang, S. Ren, J. Sun. Deep Residual Learning for Image Recognition. CVPR 2016.
 .. [Zhang2019] H. Zhang, Y. N. Dauphin, T. Ma. Fixup Initialization. ICLR 2019.
@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.errors import ConfigError, check_choice, check_range
-from lasem.nets.abstract import AbstractNet
+from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock, ConvBlock, Value, Weights
-from lasem.nets.head import Head
 from lasem.nets.initial import InitialWeights
 from lasem.settings import to_plain
 
@@ -25,26 +24,22 @@ from lasem.settings import to_plain
 @final
 @dataclass(frozen=True)
 class OpeningBlock(AbstractBlock):
-    """The first convolution of a residual block, with ReLU; its input goes on beside its output."""
+    """The first convolution of a residual block, with ReLU; its input is passed on next to its output."""
 
     conv: ConvBlock
     """Without pooling."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The convolution's."""
         return self.conv.shapes
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """Fresh weights."""
         return self.conv.initial(generator, rule)
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        """(batch, in, height, width) to (batch, out, height, width)."""
         return self.conv.preactivate(weights, x)
 
     def activate(self, weights: Weights, x: Value) -> Value:
-        """The convolution's output behind ReLU, and ``x`` as it came."""
         return F.relu(self.preactivate(weights, x), inplace=True), x
 
 
@@ -53,34 +48,32 @@ class OpeningBlock(AbstractBlock):
 class ClosingBlock(AbstractBlock):
     """The second convolution of a residual block; the block's input is added, then come ReLU and pooling.
 
-    Where the convolution has more channels than the input, zeros stand in for the input's missing ones ([He2016]_,
-    option A): every weight of the network belongs to one of its convolutions.
+    Where the convolution has more channels than the input, zeros replace the input's missing ones ([He2016]_, option
+    A): every weight of the network belongs to one of its convolutions. The input is a pair of tensors (batch, ...,
+    height, width): the first is convolved, the second added.
     """
 
     conv: ConvBlock
-    """Its pooling comes behind the addition."""
+    """Its pooling comes after the addition."""
     scale: float = 1.0
-    """Of the start that variance-keeping weights have; below 1, sums of many residuals stay small ([Zhang2019]_)."""
+    """Factor on the kernel of variance-keeping weights at the start, but not on the paper's; below 1, sums of many
+    residuals stay small ([Zhang2019]_)."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The convolution's."""
         return self.conv.shapes
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        """Fresh weights; the kernel is scaled, unless they start as in the paper."""
         weights = self.conv.initial(generator, rule)
         return weights if rule == "paper" else weights | {"weight": weights["weight"] * self.scale}
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        """The convolution of the first of two tensors, plus the second one; both (batch, ..., height, width)."""
         inside, skipped = x
         out = self.conv.preactivate(weights, inside)
         missing = out.shape[1] - skipped.shape[1]
         return out + (F.pad(skipped, (0, 0, 0, 0, 0, missing)) if missing else skipped)
 
     def reduce(self, x: Value) -> Value:
-        """Divide each side by the pool, up."""
         return self.conv.reduce(x)
 
 
@@ -90,9 +83,9 @@ class ResNet(AbstractNet):
     """A stem, then stages of residual blocks of two 3x3 convolutions each; 17 convolutions as it stands.
 
     As in the paper's other networks, convolutions have biases and stride 1 and nothing is normalised; sides are halved
-    by pooling, behind the stem and between stages. In the paper groups of layers decide together: ``groups`` of a
+    by pooling, after the stem and between stages. In the paper groups of layers decide together: ``groups`` of a
     search are 5,4,4,4 (4G), 5,4,4,2,2 (5G), 5,4,2,2,2,2 (6G), 5,2,2,2,2,2,2 (7G) or 3,2,2,2,2,2,2,2 (8G), whose borders
-    fall between residual blocks. Any other groups will do: inside a residual block, its input goes along.
+    fall between residual blocks. Any other groups work: inside a residual block, its input goes along.
 
     Raises:
         ConfigError: if a setting is out of range.
@@ -114,16 +107,16 @@ class ResNet(AbstractNet):
     """How plain weights start."""
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "channels", "hidden"):
+        sizes = ("image_shape", "channels", "hidden")
+        for name in sizes:
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.image_shape) != 3:
-            raise ConfigError(f"ResNet.image_shape is (channels, height, width); got {self.image_shape}.")
+        check_image_shape("ResNet.image_shape", self.image_shape)
         if not self.channels or list(self.channels) != sorted(self.channels):
             raise ConfigError(
                 f"ResNet.channels needs one number for each stage, none smaller than the one before; got "
                 f"{list(self.channels)}."
             )
-        for name in ("image_shape", "channels", "hidden"):
+        for name in sizes:
             for value in getattr(self, name):
                 check_range(f"ResNet.{name}", value, least=1)
         check_range("ResNet.blocks_per_stage", self.blocks_per_stage, least=1)
@@ -131,9 +124,8 @@ class ResNet(AbstractNet):
         check_range("ResNet.dropout", self.dropout, least=0, below=1)
         check_choice("ResNet.initial", self.initial, ("he", "paper"))
 
-    @cached_property  # baselines ask in every step
+    @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        """The convolutions, input side first."""
         num_residuals = len(self.channels) * self.blocks_per_stage
         blocks: list[AbstractBlock] = [ConvBlock(self.image_shape[0], self.channels[0], self.stem_kernel, pool=2)]
         inputs = self.channels[0]
@@ -147,12 +139,15 @@ class ResNet(AbstractNet):
 
     @cached_property
     def head(self) -> Head:
-        """The stack that every task owns."""
         height, width = self.image_shape[1:]
-        for _ in self.channels:  # behind the stem and behind every stage but the last
+        for _ in self.channels:  # after the stem and after every stage but the last
             height, width = -(-height // 2), -(-width // 2)
         return Head(self.channels[-1] * height * width, self.hidden, self.dropout)
 
     def description(self) -> dict[str, Any]:
-        """The settings."""
         return {"kind": "resnet", **to_plain(self)}
+
+
+def resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:
+    """Build the residual network with 17 convolutions."""
+    return ResNet(image_shape=image_shape)

@@ -1,4 +1,4 @@
-"""How values flow through a torch module, and between which of its steps it can be cut."""
+"""The flow of values through a torch module, and the places between its steps where it can be cut."""
 
 from __future__ import annotations
 
@@ -27,26 +27,24 @@ class _Single(nn.Module):
         self.module = module
 
     def forward(self, x: torch.Tensor) -> Any:
-        """Run it."""
         return self.module(x)
 
 
 class _Tracer(fx.Tracer):
-    """Looks into a module but for torch's own layers and the submodules that blocks name."""
+    """A tracer that looks into all but torch's own layers, or layers derived from them, and named submodules."""
 
     def __init__(self, whole: Collection[str]) -> None:
         super().__init__()
         self._whole = whole
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a submodule is one step: torch's own layers, and what others derive from them."""
         derived = any(kind.__module__.startswith("torch.nn.modules") and kind not in _PLAIN for kind in type(m).__mro__)
         return module_qualified_name.removeprefix(_ROOT) in self._whole or derived
 
 
 @final
 class Flow:
-    """The steps of a module in their order, from its input to what its head is put on."""
+    """The steps of a module in their order, from its input to the features for a head."""
 
     def __init__(self, module: nn.Module, whole: Collection[str]) -> None:
         """Trace the module.
@@ -64,7 +62,7 @@ class Flow:
                 warnings.simplefilter("ignore")  # of torch about its own modules
                 in_training = _Tracer(whole).trace(self.root.train())
                 graph = _Tracer(whole).trace(self.root.eval())
-        except Exception as error:  # whatever the module's own code raises when it gets no numbers
+        except Exception as error:  # anything that the module's own code raises when it gets no numbers
             raise ConfigError(
                 f"{type(module).__name__} cannot be traced: what its forward does depends on the values of tensors, or "
                 f"it is no plain Python ({_first_line(error)}). Name the submodules that do so as whole blocks: "
@@ -82,17 +80,17 @@ class Flow:
             )
 
     def module_of(self, node: Node) -> nn.Module | None:
-        """The submodule that a step calls, if it calls one."""
+        """Return the submodule that a step calls, if it calls one."""
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
     def name_of(self, node: Node) -> str:
-        """What a person would call a step: the submodule's name, or the function's."""
+        """Return a name of a step for messages: the submodule's, or the function's."""
         target = node.target
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         return name.removeprefix(_ROOT)
 
     def parameters_of(self, node: Node) -> dict[str, nn.Parameter]:
-        """The parameters that a step uses and that require gradients, by their path from ``root``."""
+        """Return the parameters that a step uses and that require gradients, by their path from ``root``."""
         found: dict[str, nn.Parameter] = {}
         module = self.module_of(node)
         if module is not None:
@@ -105,19 +103,19 @@ class Flow:
         return {path: value for path, value in found.items() if value.requires_grad}
 
     def title(self, start: int, end: int) -> str:
-        """What messages call a stretch of steps: its first submodule with weights."""
+        """Return a name of a stretch of steps for messages: its first submodule with weights."""
         names = [self.name_of(step) for step in self.steps[start:end] if self.parameters_of(step)]
         return names[0] if names else self.name_of(self.steps[start])
 
     def cut_before_classifier(self, classifier: str | None, named: Collection[str]) -> nn.Linear | None:
-        """End before the linear layer that only the module's own classes need.
+        """End before the linear layer that serves only the module's own classes.
 
         Args:
             classifier: its name; ``"auto"``: find it; None: there is none.
             named: names of submodules that stay.
 
         Returns:
-            The layer, or None if the module ends in none.
+            The layer, or None if the module does not end in one.
         """
         node = self.result
         assert isinstance(node, Node)
@@ -144,13 +142,13 @@ class Flow:
         return layer
 
     def crossing(self, position: int) -> list[Node]:
-        """The values that the steps from a position on need of what was before."""
+        """Return the values from before a position that the steps from there on need."""
         later = set(self.steps[position:])
         known = [node for node in self.graph.nodes if node.op == "placeholder"] + self.steps[:position]
         return [node for node in known if any(user in later for user in node.users) or node is self.result]
 
     def part(self, start: int, end: int) -> GraphModule:
-        """The steps of one stretch as a module from the one value before it to the one behind it."""
+        """Make a module of one stretch of steps, from the one value before it to the one after it."""
         graph = Graph()
         given = self.crossing(start)[0]
         new: dict[Node, Node] = {given: graph.placeholder("x")}
@@ -171,7 +169,7 @@ class Flow:
 
 
 def borders(flow: Flow, groups: Sequence[Sequence[str]]) -> list[int]:
-    """Where blocks begin, counted in steps: one for each group of submodules.
+    """Return the first step of each block, of which there is one for each group of submodules.
 
     Raises:
         ConfigError: if the module cannot be cut there; the message says which submodule, what was found and what to do.
@@ -207,9 +205,9 @@ def borders(flow: Flow, groups: Sequence[Sequence[str]]) -> list[int]:
 
 
 def automatic_borders(flow: Flow) -> list[int]:
-    """Where blocks begin if every stretch with a kernel between two places that one value crosses is a block.
+    """Return the first step of each block, if every stretch with a kernel between two single values is a block.
 
-    So a skip connection lies within a block, and what follows a kernel (normalisation, activation, pooling) belongs to
+    So a skip connection lies within a block, and steps after a kernel (normalisation, activation, pooling) belong to
     its block.
     """
     has_kernel = [any(is_kernel(flow.root, path) for path in flow.parameters_of(step)) for step in flow.steps]

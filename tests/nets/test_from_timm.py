@@ -76,7 +76,7 @@ def test_a_change_of_it_is_built_again_by_name(tmp_path: Path, monkeypatch: pyte
             torch.manual_seed(0)
             return timm.create_model(name, num_classes=0, in_chans=1)
 
-    monkeypatch.setattr(sys.modules["lasem.nets.from_timm"], "_created", fetched)  # the name is the function's, too
+    monkeypatch.setattr(sys.modules["lasem.nets.pretrained"], "_created", fetched)
     net = from_timm("test_resnet", pretrained=True, image_shape=SHAPE, rank=2)
     training = TrainingConfig(epochs=1, batch_size=5)
     learner = Learner(net, sharing=HardSharing(train_shared=False), search=Fixed("top-2"), training=training)

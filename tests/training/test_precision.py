@@ -112,9 +112,9 @@ def test_frozen_parts_of_a_module_are_not_rounded() -> None:
     block = cut(seeded(SmallViT), image_shape=(1, 6, 6)).blocks[0]
     x = torch.rand(2, 1, 6, 6).to(torch.bfloat16)
     with autocast("bf16", CPU):
-        placed = block._constants.beside(x)  # type: ignore[attr-defined]
+        placed = block._constants.like(x)  # type: ignore[attr-defined]
     assert {value.dtype for value in placed.values()} == {torch.float32}
-    assert {v.dtype for v in block._constants.beside(x.double()).values()} == {torch.float64}  # type: ignore[attr-defined]
+    assert {v.dtype for v in block._constants.like(x.double()).values()} == {torch.float64}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=["em", "pruned", "deep", "darts"])
