@@ -11,10 +11,10 @@ from torch import Tensor
 
 from benchmarks.making import NUM_CLASSES, WHOLE_TREE, make_loop, make_task
 from benchmarks.row import Row, Scale, WrongResultError
-from lasem.search import DeepEM
+from lasem.search import DeepEM, Mixture, evaluate
 from lasem.sharing import SHARINGS
 from lasem.space import full
-from lasem.training import Mixture, TaskWeights, evaluate
+from lasem.training import TaskWeights
 
 _TOLERANCE = 1e-4
 """Between float32 results that were added up in another order, relative to the largest."""

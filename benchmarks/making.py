@@ -14,7 +14,7 @@ from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing
-from lasem.training import Loop, TrainingConfig, plan_of
+from lasem.training import Loop, TrainingConfig
 
 NUM_CLASSES = 10
 WHOLE_TREE = EM(first_task="search", commit_probability=2, commit_share=1)
@@ -49,7 +49,7 @@ def make_loop(
 
 def loop_of(learner: Learner, task: Task) -> Loop:
     """The loop over the first phase of a learner's next task."""
-    phase = next(plan_of(learner.search, learner.task_start(task)))
+    phase = next(learner.search.plan(learner.task_start(task)))
     return Loop(phase, seeds=(0, 1), device=learner.device)
 
 

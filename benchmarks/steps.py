@@ -26,11 +26,11 @@ from benchmarks.making import (
 )
 from benchmarks.row import Row, Scale
 from lasem.nets import Net
-from lasem.search import EM, DeepEM, Fixed, Pruned
+from lasem.search import EM, DeepEM, Fixed, MixturePhase, Pruned
 from lasem.search.em import smallest_set
 from lasem.sharing import SHARINGS
 from lasem.space import full
-from lasem.training import Loop, MixturePhase
+from lasem.training import Loop
 
 EPSILON = 0.02
 """Of the pruned steps."""

@@ -19,8 +19,8 @@ ROOMS = [
     "nets",
     "space",
     "sharing",
-    "search",
     "training",
+    "search",
     "learner",
     "methods",
     "metrics",
@@ -28,7 +28,7 @@ ROOMS = [
     "experiments",
     "cli",
 ]
-"""In import order. ``search`` stands before ``training`` until each search owns its phase."""
+"""In import order."""
 
 PACKAGE = Path(lasem.__file__).parent
 

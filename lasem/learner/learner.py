@@ -20,7 +20,7 @@ from lasem.learner.shared import SharedKnowledge
 from lasem.learner.tasks import LearnedTasks
 from lasem.nets import AbstractBlock, AbstractNet, start_generator
 from lasem.records import TaskRecord
-from lasem.search import EM, AbstractSelection
+from lasem.search import EM, AbstractSelection, Mixture, Selected, configuration_accuracy, evaluate
 from lasem.settings import check_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
@@ -28,21 +28,16 @@ from lasem.space.configuration import TRANSFER
 from lasem.training import (
     FreshWeights,
     LayerWeights,
-    Mixture,
     OnEpoch,
     Quadratic,
-    Selected,
     TaskStart,
     TaskWeights,
     TrainingConfig,
     TrainingState,
     autocast,
     check_precision,
-    configuration_accuracy,
-    evaluate,
     follow,
     initial_statistics,
-    plan_of,
     with_term,
 )
 
@@ -140,7 +135,7 @@ class Learner(AbstractLearner):
         task = task_on(task, self.device, self.training.images_share)
         problem = self.task_start(task)
         found = follow(
-            plan_of(self.search, problem),
+            self.search.plan(problem),
             seeds=problem.seed,
             epochs_before=sum(outline.num_epochs for outline in self._tasks.outlines),
             device=self.device,

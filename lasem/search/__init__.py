@@ -1,16 +1,14 @@
-"""Which configuration a task gets."""
+"""Searches: which configuration a task gets, and how it is trained meanwhile."""
 
-from lasem.search.abstract import AbstractSearch, AbstractSelection
-from lasem.search.darts import DARTS
-from lasem.search.deep import DeepEM
+from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Selected
+from lasem.search.darts import DARTS, DARTSPhase
+from lasem.search.deep_em import DeepEM
 from lasem.search.em import EM, batch_log_likelihood
-from lasem.search.exhaustive import Exhaustive
-from lasem.search.fixed import Fixed
-from lasem.search.fixed_probability import FixedProbability
-from lasem.search.prefix import PrefixSearch
-from lasem.search.random import RandomSearch
+from lasem.search.fixed import Fixed, FixedProbability
+from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
 from lasem.search.state import Drawn, Pruned, SearchState
-from lasem.search.trials import AbstractTrials
+from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
+from lasem.search.weighing import AbstractSearch, MixturePhase
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls for cls in (EM, DeepEM, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
@@ -24,14 +22,24 @@ __all__ = [
     "AbstractSearch",
     "AbstractSelection",
     "AbstractTrials",
+    "Choice",
+    "DARTSPhase",
     "DeepEM",
     "Drawn",
     "Exhaustive",
     "Fixed",
     "FixedProbability",
+    "GroupedSelection",
+    "Mixture",
+    "MixturePhase",
     "PrefixSearch",
     "Pruned",
     "RandomSearch",
     "SearchState",
+    "Selected",
+    "Trial",
     "batch_log_likelihood",
+    "configuration_accuracy",
+    "evaluate",
+    "log_likelihood",
 ]

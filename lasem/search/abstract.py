@@ -1,15 +1,43 @@
-"""A search: which configuration a task gets."""
+"""Searches: which configuration a task gets."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, final
 
-import torch
-from torch import Tensor
+from lasem.errors import ConfigError, check_range
+from lasem.space import Configuration, Pattern, Space, grouped, listed
+from lasem.training import PhaseResult, Plan, Snapshot, TaskStart, TaskWeights
 
-from lasem.search.state import SearchState
-from lasem.space import Space
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """A configuration and the weights that go with it."""
+
+    configuration: Configuration
+    weights: TaskWeights
+
+
+@final
+@dataclass(frozen=True)
+class Selected:
+    """What a search has come to."""
+
+    best: Choice
+    """At the best epoch: the paper's peak accuracy is measured with this one."""
+    kept: Choice
+    """What the learner keeps: the best epoch's or the last one's, as the settings say."""
+    best_epoch: int
+    """Counted over all phases, from 1."""
+    valid_accuracy: float
+    """At the best epoch."""
+    num_epochs: int
+    """Over all phases."""
+    num_epochs_kept: int
+    """Of the weights that are kept alone, for schedules that count the epochs of earlier tasks."""
+    commit_epoch: int | None
 
 
 class AbstractSelection(ABC):
@@ -26,72 +54,66 @@ class AbstractSelection(ABC):
             ConfigError: if the settings do not fit the depth.
         """
 
-
-class AbstractSearch(AbstractSelection):
-    """Weighs the C configurations of a task while it is learned; what it finds out is state."""
-
-    def with_prior(self, prior_start: tuple[float, float] | None) -> AbstractSearch:
-        """This search for a sharing mechanism that has something to say of the prior (``AbstractSharing.prior_start``).
-
-        Here: unchanged.
-        """
-        return self
-
     @abstractmethod
-    def init(self, num_configurations: int) -> SearchState:
-        """The state before a task's first mini-batch."""
+    def plan(self, start: TaskStart) -> Plan[Selected]:
+        """Yield the phases that the search takes for one task, and return what it comes to."""
 
-    @abstractmethod
-    def prior(self, state: SearchState) -> Tensor:
-        """Probability of every configuration before the next mini-batch, shape (C,), summing to 1."""
 
-    @abstractmethod
-    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
-        """Weigh the configurations on one mini-batch.
+@dataclass(frozen=True, kw_only=True)
+class GroupedSelection(AbstractSelection):
+    """Chooses from the configurations of groups of layers, but not for a first task, which has nothing to transfer."""
 
-        Args:
-            state: what is known so far.
-            log_likelihood: log p(y_n | x_n, c) of the candidates, shape (len(candidates), batch); of all
-                configurations, shape (C, batch), where ``full_pass`` says so.
+    groups: tuple[int, ...] = ()
+    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
+    first_task: str = "all"
+    """Configuration of a learner's first task, which has nothing to transfer: all, none, letters such as STTS, ...;
+    ``search``: it is searched for as any other's."""
 
-        Returns:
-            The weights of the M-step, one for each row, summing to 1 and 0 for what is no candidate; the next state.
-        """
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(self.groups))
+        for size in self.groups:
+            check_range(f"{type(self).__name__}.groups", size, least=1)
+        if self.first_task != "search":
+            Pattern(self.first_task)
 
-    @abstractmethod
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
-        """Called before each epoch: may commit.
+    def space(self, depth: int, task_index: int) -> Space:
+        """The configurations to choose from; for a first task that is not searched, one."""
+        if task_index == 0 and self.first_task != "search":
+            return listed([Pattern(self.first_task).of(depth)])
+        if self.groups and sum(self.groups) != depth:
+            raise ConfigError(
+                f"{type(self).__name__}.groups must add up to the network's {depth} layers that can be transferred; "
+                f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
+            )
+        return self.choices(self.groups or (1,) * depth)
 
-        Args:
-            state: what is known so far.
-            epoch: epochs that the task has been trained for, from 0.
-            num_epochs: epochs that it may be trained for.
-        """
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        """The configurations of a task that is searched, of as many layers as the sizes of the groups add up to."""
+        return grouped(groups)
 
-    @abstractmethod
-    def best(self, state: SearchState) -> int:
-        """The leading configuration's position in the space."""
 
-    def transfer_probability(self, state: SearchState) -> Tensor | None:
-        """Probability that each group of layers transfers, shape (G,), of a search whose prior factorises over them."""
-        return None
+def selected(
+    start: TaskStart, fitted: PhaseResult, *, epochs_before: int = 0, num_epochs: int | None = None
+) -> Selected:
+    """The outcome of a ``MixturePhase`` phase.
 
-    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
-        """Called before each mini-batch while ``SearchState.is_partial``: may choose the candidates anew.
+    Args:
+        start: whose space the phase's configurations are counted in.
+        fitted: the phase's result.
+        epochs_before: epochs of earlier phases.
+        num_epochs: of all phases; those of this one if not given.
+    """
 
-        Args:
-            state: what is known so far.
-            generator: the task's source of random numbers, on the CPU; goes on from one call to the next.
-        """
-        return state
+    def choice(snapshot: Snapshot) -> Choice:
+        configuration = start.space[snapshot.outcome["configuration"]]
+        return Choice(configuration, TaskWeights.from_named(snapshot.weights, start.net.depth))
 
-    def full_pass(self, state: SearchState) -> bool:
-        """Whether the E-step of the next mini-batch needs all configurations, and not the candidates alone."""
-        return False
-
-    def candidates(self, state: SearchState, num_configurations: int) -> tuple[int, ...]:
-        """Positions of the configurations that the next mini-batch trains, rising."""
-        if state.committed is not None:
-            return (state.committed,)
-        part = state.pruned.kept if state.pruned is not None else state.drawn and state.drawn.positions
-        return tuple(range(num_configurations)) if part is None else part
+    return Selected(
+        best=choice(fitted.best),
+        kept=choice(fitted.kept(start.config.restore_best)),
+        best_epoch=epochs_before + fitted.best.epoch,
+        valid_accuracy=fitted.best.valid_accuracy,
+        num_epochs=fitted.num_epochs if num_epochs is None else num_epochs,
+        num_epochs_kept=fitted.num_epochs,
+        commit_epoch=fitted.last.outcome["commit_epoch"],
+    )

@@ -38,10 +38,10 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError, check_choice, check_range
-from lasem.search.abstract import AbstractSearch
-from lasem.search.grouped import GroupedSelection
+from lasem.search.abstract import GroupedSelection
 from lasem.search.prior import check_prior_start, of_choices, straight_line
 from lasem.search.state import Pruned, SearchState
+from lasem.search.weighing import AbstractSearch
 from lasem.space import bits_of, positions
 
 Likelihood = Literal["mean", "geometric", "product"]

@@ -1,16 +1,29 @@
-"""Searches that train several candidates apart from each other, each for a whole task, and keep the best one."""
+"""Searches that train several candidates apart from each other, each for a whole task, and keep the best one.
+
+.. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
+   Transfer. ICML 2021.
+.. [Bergstra2012] J. Bergstra, Y. Bengio. Random Search for Hyper-Parameter Optimization. JMLR 13, 2012.
+.. [Veniat2021] T. Veniat, L. Denoyer, M. Ranzato. Efficient Continual Learning with Modular Networks and Task-Driven
+   Priors. ICLR 2021.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import accumulate
+from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 
-from lasem.search.grouped import GroupedSelection
-from lasem.space import Space
+from lasem.errors import ConfigError, check_range
+from lasem.search.abstract import GroupedSelection, Selected, selected
+from lasem.search.fixed import Fixed
+from lasem.search.weighing import MixturePhase
+from lasem.space import Space, bottom, listed
+from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +49,31 @@ class AbstractTrials(GroupedSelection):
             Positions in the space, none of them tried before; at least one the first time.
         """
 
+    def plan(self, start: TaskStart) -> Plan[Selected]:
+        # its own source: no other random number of the task is drawn from the seed with a spawn key
+        seed = np.random.SeedSequence(start.seed, spawn_key=(0,)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(seed[0]))
+        tried: dict[int, float] = {}
+        best: tuple[Trial, PhaseResult, int] | None = None
+        num_epochs = 0
+        while candidates := self.propose(start.space, dict(tried), generator):
+            if len({*candidates, *tried}) < len(candidates) + len(tried):
+                raise ConfigError(f"{type(self).__name__}.propose must not give a candidate twice; got {candidates}.")
+            for position in candidates:
+                trial = Trial(start, position)
+                leader = trial if best is None else best[0]
+                trial.leader = leader.position
+                trial.forgets = tuple(i for i, other in enumerate(tried) if other != leader.position)
+                fitted = yield trial
+                tried[trial.position] = fitted.best.valid_accuracy
+                if self.best(start.space, dict(tried)) == trial.position:
+                    best = trial, fitted, num_epochs
+                num_epochs += fitted.num_epochs
+        if best is None:
+            raise ConfigError(f"{type(self).__name__}.propose must give at least one candidate; it gave none.")
+        _, fitted, epochs_before = best
+        return selected(start, fitted, epochs_before=epochs_before, num_epochs=num_epochs)
+
     def best(self, space: Space, tried: Mapping[int, float]) -> int:
         """The candidate that the task gets: the highest accuracy, then the most layers that transfer, then the first.
 
@@ -49,3 +87,96 @@ class AbstractTrials(GroupedSelection):
             A position in the space.
         """
         return max(tried, key=lambda position: (tried[position], space[position].num_transferred, -position))
+
+
+@final
+class Trial(MixturePhase):
+    """The training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
+
+    A subclass, for a wrapper would hand on a dozen methods to say two things of its own.
+    """
+
+    seeds_of = 0  # the same order of images and the same dropout for every candidate, and for Fixed
+
+    def __init__(self, start: TaskStart, position: int) -> None:
+        """Start before the first epoch.
+
+        Args:
+            start: the task, and the start of all candidates.
+            position: of the candidate in the start's space.
+        """
+        configuration = start.space[position]
+        super().__init__(Fixed(str(configuration)), start.only(configuration))
+        self.title = str(configuration) if len(start.space) > 1 else ""
+        self.position = self.leader = position
+        self._num_candidates = len(start.space)
+
+    def summary(self) -> EpochSummary:
+        """The candidate; the probability is 1 for the best of those before it (at first itself), 0 for all others."""
+        probabilities = tuple(float(position == self.leader) for position in range(self._num_candidates))
+        return EpochSummary(super().summary().configuration, probabilities)
+
+    def outcome(self) -> dict[str, Any]:
+        """Of ``MixturePhase``, counted in the task's space."""
+        return super().outcome() | {"configuration": self.position}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Exhaustive(AbstractTrials):
+    """Trains all 2^d configurations and keeps the best one: what [Lee2021]_ measures LASEM against.
+
+    It is the best choice for one task at a time, as the validation images see it; not the best sequence of choices,
+    which would take 2^(dT) for T tasks.
+    """
+
+    name: ClassVar[str] = "exhaustive"
+
+    def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
+        """All of them at once, in order."""
+        return () if tried else tuple(range(len(space)))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RandomSearch(AbstractTrials):
+    """Trains some configurations, drawn anew for each task, and keeps the best one ([Bergstra2012]_)."""
+
+    name: ClassVar[str] = "random"
+
+    num_candidates: int = 5
+    """Different configurations to train for each task, if there are as many; at least 1. The default is what
+    ``prefix`` takes for four layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("RandomSearch.num_candidates", self.num_candidates, least=1)
+
+    def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
+        """All that are trained at once: every set of that many is equally probable."""
+        if tried:
+            return ()
+        return tuple(torch.randperm(len(space), generator=generator)[: self.num_candidates].tolist())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PrefixSearch(AbstractTrials):
+    """Trains d + 1 candidates, in the manner of MNTDP: transfer the first k layers and learn the others, k = 0 ... d.
+
+    As in [Veniat2021]_, a task takes a prefix over and the validation images say how long it is, so that candidates
+    grow with the depth and not exponentially. Three things differ, for here tasks share one set of knowledge and not a
+    library of modules: the prefix is of that knowledge and not of the best previous task, which MNTDP finds by nearest
+    neighbours on its features; what is transferred goes on learning, where MNTDP freezes it; and the layers behind it
+    start as ``TrainingConfig.specific_start`` says, where MNTDP's are new.
+    """
+
+    name: ClassVar[str] = "prefix"
+
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        """From none to all, a group longer each time."""
+        return listed(bottom(k).of(sum(groups)) for k in accumulate(groups, initial=0))
+
+    def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
+        """All of them at once, the shortest prefix first."""
+        return () if tried else tuple(range(len(space)))

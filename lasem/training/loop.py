@@ -15,7 +15,7 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
 from lasem.training.phase import AbstractPhase, PhaseResult, Snapshot, Step
 from lasem.training.precision import autocast
-from lasem.training.weights import part_of
+from lasem.training.task_weights import part_of
 
 
 @final

@@ -15,7 +15,7 @@ from lasem.errors import StorageError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.loop import Loop, plain_snapshot
 from lasem.training.phase import AbstractPhase, Named, PhaseResult, Snapshot
-from lasem.training.weights import part_of
+from lasem.training.task_weights import part_of
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,8 @@ from lasem.nets import AbstractNet
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training.config import TrainingConfig
-from lasem.training.guard import SharedProtection
-from lasem.training.weights import TaskWeights
+from lasem.training.protection import SharedProtection
+from lasem.training.task_weights import TaskWeights
 
 FreshWeights = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,

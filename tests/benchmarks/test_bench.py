@@ -16,9 +16,9 @@ from benchmarks.row import WrongResultError
 from benchmarks.suite import BENCHMARKS, FULL, SMOKE
 from lasem.cli import main
 from lasem.nets import cifar
-from lasem.search import DeepEM
+from lasem.search import DeepEM, MixturePhase
 from lasem.space import full, listed
-from lasem.training import Batch, MixturePhase, TaskWeights
+from lasem.training import Batch, TaskWeights
 
 
 def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

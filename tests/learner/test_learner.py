@@ -18,10 +18,10 @@ from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, Traini
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, AbstractSearch, Fixed
+from lasem.search import EM, AbstractSearch, Fixed, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full
-from lasem.training import TaskWeights, TrainingConfig, TrainingState, configuration_accuracy, part_of
+from lasem.training import TaskWeights, TrainingConfig, TrainingState, part_of
 from lasem.training import loop as loop_module
 from lasem.training.config import OPTIMISERS
 

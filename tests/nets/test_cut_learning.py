@@ -18,20 +18,10 @@ from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.learner import Branch, Learner
 from lasem.methods import EWC, BaselineLearner
 from lasem.nets import AbstractNet, cut
-from lasem.search import DARTS, EM, AbstractSelection, Fixed, Pruned
+from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, Pruned, evaluate
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
 from lasem.space import Configuration, full, listed
-from lasem.training import (
-    Batch,
-    LayerWeights,
-    Loop,
-    Mixture,
-    MixturePhase,
-    TaskWeights,
-    TrainingConfig,
-    evaluate,
-    initial_statistics,
-)
+from lasem.training import Batch, LayerWeights, Loop, TaskWeights, TrainingConfig, initial_statistics
 
 from .modules import SmallResNet, SmallViT, Tied, normalised, seeded
 

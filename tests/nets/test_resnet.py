@@ -17,10 +17,10 @@ from lasem.errors import ConfigError
 from lasem.experiments.net_choice import NetChoice
 from lasem.learner import Learner
 from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
-from lasem.search import EM, Fixed
+from lasem.search import EM, Fixed, Mixture
 from lasem.sharing import AbstractSharing, Deconvolution
 from lasem.space import full, grouped
-from lasem.training import Mixture, TaskWeights, TrainingConfig
+from lasem.training import TaskWeights, TrainingConfig
 
 SMALL = ResNet(image_shape=(2, 9, 7), channels=(3, 4), stem_kernel=5, hidden=(6,), dropout=0.0)
 GROUPS = {

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.nets import Net
-from lasem.search import AbstractSearch
+from lasem.search import AbstractSearch, MixturePhase
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import FreshWeights, LayerWeights, Loop, MixturePhase, TaskStart, TaskWeights, TrainingConfig, loop
+from lasem.training import FreshWeights, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, loop
 
 
 def random_weights(

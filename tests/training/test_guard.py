@@ -7,19 +7,10 @@ import pytest
 import torch
 from learner.fixture import SHARINGS, tiny_net, tiny_task
 
-from lasem.search import DARTS, EM
+from lasem.search import DARTS, EM, DARTSPhase, MixturePhase
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import full
-from lasem.training import (
-    DARTSPhase,
-    Loop,
-    MixturePhase,
-    Quadratic,
-    SharedProtection,
-    TaskStart,
-    TrainingConfig,
-    with_term,
-)
+from lasem.training import Loop, Quadratic, SharedProtection, TaskStart, TrainingConfig, with_term
 from lasem.training.phase import AbstractPhase, Batch
 
 from .fixture import random_weights

@@ -10,10 +10,10 @@ from learner.fixture import SHARINGS, tiny_net
 from torch import Tensor
 
 from lasem.nets import Net
-from lasem.search import EM
+from lasem.search import EM, Mixture, MixturePhase, evaluate, log_likelihood
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, Space, full, grouped, listed
-from lasem.training import Batch, Mixture, MixturePhase, TaskWeights, evaluate, log_likelihood
+from lasem.training import Batch, TaskWeights
 
 from .fixture import loop_of, random_weights
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord
-from lasem.search import EM, AbstractSearch, DeepEM, Drawn, Pruned, SearchState
+from lasem.search import EM, AbstractSearch, DeepEM, Drawn, Mixture, MixturePhase, Pruned, SearchState
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space, factorised, full
-from lasem.training import Batch, Mixture, MixturePhase, TaskWeights, TrainingConfig, TrainingState
+from lasem.training import Batch, TaskWeights, TrainingConfig, TrainingState
 
 from .fixture import WeighingLoop, loop_of, random_weights
 from .test_mixture import NUM_CLASSES, SHAPE, alone, penalty_alone

@@ -16,20 +16,9 @@ from torch import Tensor
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import Learner
 from lasem.nets import AbstractNet, cut, full_precision
-from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
+from lasem.search import DARTS, EM, AbstractSelection, DARTSPhase, DeepEM, Fixed, MixturePhase
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
-from lasem.training import (
-    AbstractPhase,
-    Batch,
-    DARTSPhase,
-    Loop,
-    MixturePhase,
-    TrainingConfig,
-    as_float32,
-    autocast,
-    check_precision,
-    plan_of,
-)
+from lasem.training import AbstractPhase, Batch, Loop, TrainingConfig, as_float32, autocast, check_precision
 
 CPU = torch.device("cpu")
 EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
@@ -51,7 +40,7 @@ def phase_of(
 ) -> AbstractPhase:
     training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision)
     learner = Learner(net or tiny_net(dropout=0.0), sharing=sharing, search=search, training=training)
-    return next(plan_of(search, learner.task_start(tiny_task(num_train=2 * batch_size))))
+    return next(search.plan(learner.task_start(tiny_task(num_train=2 * batch_size))))
 
 
 def gradients(phase: AbstractPhase) -> tuple[Tensor, dict[str, Tensor]]:

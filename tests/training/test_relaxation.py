@@ -16,23 +16,10 @@ from lasem.errors import ConfigError, StorageError
 from lasem.learner import Learner
 from lasem.nets import ConvBlock, Net
 from lasem.records import EpochRecord
-from lasem.search import DARTS, Fixed
+from lasem.search import DARTS, DARTSPhase, Fixed, MixturePhase, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Space, full, grouped, listed
-from lasem.training import (
-    Batch,
-    DARTSPhase,
-    LayerWeights,
-    Loop,
-    MixturePhase,
-    TaskStart,
-    TaskWeights,
-    TrainingConfig,
-    configuration_accuracy,
-    follow,
-    plan_of,
-    relaxation,
-)
+from lasem.training import Batch, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, follow
 from lasem.training.optimiser import learning_rate
 from lasem.training.plan import phase_seeds
 
@@ -159,7 +146,7 @@ def lookahead_gradient(phase: DARTSPhase, weights: dict[str, Tensor], batch: Bat
 
 @pytest.mark.parametrize("sharing", [HardSharing(), TensorFactorization(step_scale=0.6), Deconvolution()], ids=str)
 def test_second_order_is_the_second_derivative(sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaxation, "_DIFFERENCE", 1e-6)  # so near that no kink of a ReLU lies between
+    monkeypatch.setattr("lasem.search.darts._DIFFERENCE", 1e-6)  # so near that no kink of a ReLU lies between
     xi = 0.3
     phase = with_alpha(phase_of(DARTS(order="second", xi=xi), sharing=sharing, dtype=torch.float64))
     weights, batch, held = leaves(phase), exact_batch(), exact_batch(1)
@@ -415,7 +402,7 @@ def test_an_interrupted_search_goes_on_to_the_same_bits(search: DARTS, schedule:
 def run(search: Any, problem: TaskStart) -> tuple[Any, list[EpochRecord]]:
     records: list[EpochRecord] = []
     found = follow(
-        plan_of(search, problem),
+        search.plan(problem),
         seeds=(3, 1),
         epochs_before=0,
         device=CPU,

@@ -17,10 +17,10 @@ from lasem.errors import ConfigError, StorageError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
-from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
+from lasem.search import AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch, Selected
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import Selected, TaskStart, TrainingConfig, TrainingState, follow, loop, plan_of
+from lasem.training import TaskStart, TrainingConfig, TrainingState, follow, loop
 
 from .fixture import seconds_pass
 
@@ -91,12 +91,12 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     """Also where weights were taken over from the first task, and shrunk."""
     problem = problem_of(after_one_task(tmp_path, sharing)(Exhaustive()), full(2))
     problem = replace(problem, config=replace(CONFIG, restore_best=restore_best))
-    assert problem.replaced
+    assert problem.fresh_weights
 
     def fitted(search: Any, problem: TaskStart) -> tuple[Selected, list[EpochRecord]]:
         records: list[EpochRecord] = []
         found = follow(
-            plan_of(search, problem),
+            search.plan(problem),
             seeds=(3, 1),
             epochs_before=3,
             device=CPU,
@@ -159,7 +159,7 @@ def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
     def drawn(seed: tuple[int, int]) -> tuple[str, ...]:
         phases: list[str] = []
         follow(
-            plan_of(RandomSearch(num_candidates=4), replace(problem, seed=seed)),
+            RandomSearch(num_candidates=4).plan(replace(problem, seed=seed)),
             seeds=seed,
             epochs_before=0,
             device=CPU,

@@ -20,15 +20,7 @@ from lasem.methods import METHODS, AbstractMethod
 from lasem.methods.method import Model, Setup
 from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, LowRank, TensorFactorization
-from lasem.training import (
-    AbstractPhase,
-    Batch,
-    Loop,
-    Step,
-    TrainingConfig,
-    build_optimiser,
-    plan_of,
-)
+from lasem.training import AbstractPhase, Batch, Loop, Step, TrainingConfig, build_optimiser
 
 META = torch.device("meta")
 
@@ -114,12 +106,12 @@ def train_on_meta(phase: AbstractPhase, num_batches: int = 2) -> tuple[list[int]
 )
 def test_no_mini_batch_of_a_search_waits(search: AbstractSelection, sharing: AbstractSharing) -> None:
     learner = Learner(tiny_net(), sharing=sharing, search=search, device="meta")
-    assert train_on_meta(next(plan_of(learner.search, learner.task_start(tiny_task())))) == ([0, 0], [0, 0])
+    assert train_on_meta(next(learner.search.plan(learner.task_start(tiny_task())))) == ([0, 0], [0, 0])
 
 
 def test_deep_em_waits_at_each_draw_alone() -> None:
     search = DeepEM(first_task="search", num_samples=2, draw_every=3)
-    phase = next(plan_of(search, Learner(tiny_net(depth=3), search=search, device="meta").task_start(tiny_task())))
+    phase = next(search.plan(Learner(tiny_net(depth=3), search=search, device="meta").task_start(tiny_task())))
     fetched, sent = train_on_meta(phase, 7)
     assert fetched == [1, 0, 0, 2, 0, 0, 2]  # the prior, and from the second draw on the latest weights
     assert [num > 0 for num in sent] == [True, False, False, True, False, False, True]
@@ -130,7 +122,7 @@ def test_darts_sends_validation_images_and_waits_for_nothing(order: Any) -> None
     """Six of them in mini-batches of four: all are sent when a round over them begins."""
     search = DARTS(first_task="search", alpha_split="valid", order=order)
     learner = Learner(tiny_net(), search=search, training=TrainingConfig(batch_size=4), device="meta")
-    fetched, sent = train_on_meta(next(plan_of(search, learner.task_start(tiny_task()))), 3)
+    fetched, sent = train_on_meta(next(search.plan(learner.task_start(tiny_task()))), 3)
     assert fetched == [0, 0, 0]
     assert [num > 0 for num in sent] == [True, False, True]
 
@@ -174,7 +166,7 @@ def test_a_search_that_leaves_out_reads_numbers_once_in_many_mini_batches() -> N
     search = EM(first_task="search", prune=0.1, full_pass_every=4, commit_share=1.0)
     learner = Learner(tiny_net(), sharing=HardSharing(), search=search, training=training)
     loop = Loop(
-        next(plan_of(search, learner.task_start(tiny_task(num_train=60)))), seeds=(1, 2), device=torch.device("cpu")
+        next(search.plan(learner.task_start(tiny_task(num_train=60)))), seeds=(1, 2), device=torch.device("cpu")
     )
     with Watch() as watch:
         loop._train(1e-3)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.nets import Net
-from lasem.search import EM, Fixed
+from lasem.search import EM, Fixed, configuration_accuracy
+from lasem.search.mixture import drop_negligible
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
-from lasem.training import TaskWeights, TrainingConfig, configuration_accuracy
+from lasem.training import TaskWeights, TrainingConfig
 from lasem.training.config import OPTIMISERS
-from lasem.training.weighing import drop_negligible
 
 from .fixture import WeighingLoop, loop_of, seconds_pass
 

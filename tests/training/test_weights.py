@@ -6,7 +6,7 @@ from learner.fixture import SHARINGS, assert_same_tensors, tiny_net
 from lasem.sharing import Deconvolution
 from lasem.space import full, listed
 from lasem.training import TaskWeights
-from lasem.training.weights import step_of
+from lasem.training.task_weights import step_of
 
 from .fixture import random_weights
 

@@ -1,7 +1,8 @@
-"""LASEM's phase: all configurations that the search still weighs are trained at once, each by its posterior."""
+"""Searches that weigh configurations, and the phase in which all that are still weighed are trained at once."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -9,19 +10,88 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.data import Split
-from lasem.nets import AbstractNet, full_precision
-from lasem.search import AbstractSearch, SearchState
-from lasem.sharing import AbstractSharing
+from lasem.nets import full_precision
+from lasem.search.abstract import AbstractSelection, Selected, selected
+from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, log_likelihood
+from lasem.search.state import SearchState
 from lasem.space import Configuration, PrefixTree, positions
-from lasem.training.evaluation import accuracy
-from lasem.training.mixture import Mixture, evaluate, log_likelihood
-from lasem.training.phase import AbstractPhase, Batch, EpochSummary, Named
-from lasem.training.task_start import TaskStart
-from lasem.training.weights import TaskWeights
+from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Plan, TaskStart, TaskWeights
+
+
+class AbstractSearch(AbstractSelection):
+    """Weighs the C configurations of a task while it is learned; what it finds out is state."""
+
+    def with_prior(self, prior_start: tuple[float, float] | None) -> AbstractSearch:
+        """This search for a sharing mechanism that has something to say of the prior (``AbstractSharing.prior_start``).
+
+        Here: unchanged.
+        """
+        return self
+
+    @abstractmethod
+    def init(self, num_configurations: int) -> SearchState:
+        """The state before a task's first mini-batch."""
+
+    @abstractmethod
+    def prior(self, state: SearchState) -> Tensor:
+        """Probability of every configuration before the next mini-batch, shape (C,), summing to 1."""
+
+    @abstractmethod
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        """Weigh the configurations on one mini-batch.
+
+        Args:
+            state: what is known so far.
+            log_likelihood: log p(y_n | x_n, c) of the candidates, shape (len(candidates), batch); of all
+                configurations, shape (C, batch), where ``full_pass`` says so.
+
+        Returns:
+            The weights of the M-step, one for each row, summing to 1 and 0 for what is no candidate; the next state.
+        """
+
+    @abstractmethod
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
+        """Called before each epoch: may commit.
+
+        Args:
+            state: what is known so far.
+            epoch: epochs that the task has been trained for, from 0.
+            num_epochs: epochs that it may be trained for.
+        """
+
+    @abstractmethod
+    def best(self, state: SearchState) -> int:
+        """The leading configuration's position in the space."""
+
+    def transfer_probability(self, state: SearchState) -> Tensor | None:
+        """Probability that each group of layers transfers, shape (G,), of a search whose prior factorises over them."""
+        return None
+
+    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
+        """Called before each mini-batch while ``SearchState.is_partial``: may choose the candidates anew.
+
+        Args:
+            state: what is known so far.
+            generator: the task's source of random numbers, on the CPU; goes on from one call to the next.
+        """
+        return state
+
+    def full_pass(self, state: SearchState) -> bool:
+        """Whether the E-step of the next mini-batch needs all configurations, and not the candidates alone."""
+        return False
+
+    def candidates(self, state: SearchState, num_configurations: int) -> tuple[int, ...]:
+        """Positions of the configurations that the next mini-batch trains, rising."""
+        if state.committed is not None:
+            return (state.committed,)
+        part = state.pruned.kept if state.pruned is not None else state.drawn and state.drawn.positions
+        return tuple(range(num_configurations)) if part is None else part
+
+    def plan(self, start: TaskStart) -> Plan[Selected]:
+        result = yield MixturePhase(self, start)
+        return selected(start, result)
 
 
 class MixturePhase(AbstractPhase):
@@ -30,26 +100,26 @@ class MixturePhase(AbstractPhase):
     ``outcome`` holds ``configuration``, the leading one's position in the space, and ``commit_epoch``.
     """
 
-    def __init__(self, search: AbstractSearch, problem: TaskStart) -> None:
+    def __init__(self, search: AbstractSearch, start: TaskStart) -> None:
         """Start before the first epoch.
 
         Args:
             search: weighs the configurations.
-            problem: the task, the configurations to choose from, and where their weights start.
+            start: the task, the configurations to choose from, and where their weights start.
         """
-        self.task, self.config = problem.task, problem.config
-        self._net, self._sharing, self._space = problem.net, problem.sharing, problem.space
-        self._search = search.with_prior(problem.sharing.prior_start)
+        self.task, self.config = start.task, start.config
+        self._net, self._sharing, self._space = start.net, start.sharing, start.space
+        self._search = search.with_prior(start.sharing.prior_start)
         self._weights, self._fresh_weights, self._protection = (
-            problem.weights,
-            problem.fresh_weights,
-            problem.protection,
+            start.weights,
+            start.fresh_weights,
+            start.protection,
         )
         self._layers = self._net.blocks, self._net.head
-        self.search_state: SearchState = self._search.init(problem.space.size).to(problem.device)
+        self.search_state: SearchState = self._search.init(start.space.size).to(start.device)
         self.commit_epoch: int | None = None
         # its own source: no other random number of the task is drawn from the seed with this spawn key
-        own = np.random.SeedSequence(problem.seed, spawn_key=(2,)).generate_state(1)
+        own = np.random.SeedSequence(start.seed, spawn_key=(2,)).generate_state(1)
         self._draws = torch.Generator().manual_seed(int(own[0]))
         self._num_evaluated, self._num_batches = 0, 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()
@@ -221,20 +291,3 @@ class MixturePhase(AbstractPhase):
             else:
                 for name, value in fresh.items():
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
-
-
-def drop_negligible(weights: Tensor) -> Tensor:
-    """The M-step's weights, 0 where no sum beside a weight of 1 could feel them: below the square of the last bit.
-
-    Gradients of such a size are made of subnormal numbers, which a CPU multiplies many times more slowly than others.
-    """
-    return F.threshold(weights, torch.finfo(weights.dtype).eps ** 2, 0.0)
-
-
-def configuration_accuracy(
-    net: AbstractNet, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
-) -> float:
-    """Share of a split's images that one configuration labels rightly, in [0, 1]."""
-    mixture = Mixture.of(net, sharing, (configuration,))
-    device = next(iter(weights.head.values())).device
-    return accuracy(lambda x: evaluate(mixture, weights, x)[0], split, device)

@@ -35,11 +35,11 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError, TrainingError, check_choice, check_range
-from lasem.search.abstract import AbstractSearch
+from lasem.search.abstract import GroupedSelection
 from lasem.search.em import Likelihood, batch_log_likelihood
-from lasem.search.grouped import GroupedSelection
 from lasem.search.prior import check_prior_start, of_choices, straight_line
 from lasem.search.state import Drawn, SearchState
+from lasem.search.weighing import AbstractSearch
 from lasem.space import Space, bits_of, factorised
 
 _MAX_TABLE = 16

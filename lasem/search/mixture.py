@@ -1,4 +1,4 @@
-"""What one network computes under several configurations at once: outputs, likelihoods and the M-step's loss."""
+"""One network under several configurations at once: outputs, likelihoods and penalties."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lasem.data import Split
 from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, full_precision
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
-from lasem.training.precision import as_float32
-from lasem.training.weights import LayerWeights, TaskWeights
+from lasem.training import LayerWeights, TaskWeights, accuracy, as_float32
 
 
 @final
@@ -118,3 +118,20 @@ def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 def evaluate(mixture: Mixture, weights: TaskWeights, x: Tensor) -> Tensor:
     """Logits (C, batch, num_classes) without dropout and without gradients."""
     return mixture.logits(weights, mixture.features(weights, x))
+
+
+def drop_negligible(weights: Tensor) -> Tensor:
+    """The M-step's weights, 0 where no sum beside a weight of 1 could feel them: below the square of the last bit.
+
+    Gradients of such a size are made of subnormal numbers, which a CPU multiplies many times more slowly than others.
+    """
+    return F.threshold(weights, torch.finfo(weights.dtype).eps ** 2, 0.0)
+
+
+def configuration_accuracy(
+    net: AbstractNet, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
+) -> float:
+    """Share of a split's images that one configuration labels rightly, in [0, 1]."""
+    mixture = Mixture.of(net, sharing, (configuration,))
+    device = next(iter(weights.head.values())).device
+    return accuracy(lambda x: evaluate(mixture, weights, x)[0], split, device)
