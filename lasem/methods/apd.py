@@ -1,4 +1,4 @@
-"""Additive parameter decomposition (APD): one shared tensor a layer, and a sparse one of each task's own beside it.
+"""Additive parameter decomposition (APD): one shared tensor a layer, and a sparse one of each task's own.
 
 Published APD and what LASEM's authors compared with under that name are not the same: theirs takes the mean of both
 penalties over a layer's numbers and over layers (so its weights mean something else), halves the second, and has
@@ -7,26 +7,38 @@ neither retroactive updates nor consolidation, so that earlier tasks drift with 
 .. [Yoon2020] J. Yoon, S. Kim, E. Yang, S. J. Hwang. Scalable and Order-robust Continual Learning with Additive
    Parameter Decomposition. ICLR 2020.
 .. [Andrew2007] G. Andrew, J. Gao. Scalable Training of L1-Regularized Log-Linear Models. ICML 2007.
+.. [Arthur2007] D. Arthur, S. Vassilvitskii. k-means++: The Advantages of Careful Seeding. SODA 2007.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError, check_choice, check_range
-from lasem.methods.apd_consolidation import consolidate, k_means
+from lasem.errors import check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import (
+    NetworkPhase,
+    check_no_weight_decay,
+    gradient_of,
+    initial_head,
+    initial_layers,
+    prefixed,
+    run,
+)
 from lasem.nets import Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
+
+NUM_STARTS = 10
+"""Of k-means; the best of them is taken."""
+MAX_ROUNDS = 100
+"""Of k-means after each start; with a few dozen tasks it settles in a few."""
 
 
 @final
@@ -83,26 +95,20 @@ class APD(AbstractMethod):
         check_choice("APD.start", self.start, ("zero", "shared"))
 
     def check(self, net: Net, training: TrainingConfig) -> None:
-        """Refuse the optimiser's weight decay: it would pull on sigma and the earlier tasks' tau."""
-        if training.weight_decay != 0:
-            raise ConfigError(
-                f"APD decays its own tensors: expected TrainingConfig.weight_decay 0, got {training.weight_decay}. "
-                f"Set APD.weight_decay instead."
-            )
+        harm = "pull on what earlier tasks use. Set APD.weight_decay instead"
+        check_no_weight_decay("APD", training, harm)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; then small numbers are set to zero and, every ``period`` tasks, tasks are consolidated."""
-        fitted: PhaseResult = yield _Phase(self, model, task, setup)
+        fitted: PhaseResult = yield _Phase(task, setup, initial_head(setup, task.num_classes), self, model)
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             learned = _divided(model, task.name, snapshot.weights, setup.net.depth, self.l1)
             due = self.period and len(learned.own) % self.period == 0
             return self._consolidated(learned, setup) if due else learned
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The network with the task's kernels, biases and head."""
         return run(net, plain_weights(model, name, net.depth), x)
 
     def _consolidated(self, model: Model, setup: Setup) -> Model:
@@ -125,7 +131,7 @@ class APD(AbstractMethod):
 
 
 def kernel(sigma: Tensor, mask: Tensor, tau: Tensor) -> Tensor:
-    """Decomposed kernel sigma * sigmoid(v) + tau ([Yoon2020]_ Section 3.1).
+    """Return the decomposed kernel sigma * sigmoid(v) + tau ([Yoon2020]_ Section 3.1).
 
     Args:
         sigma: shape (out, in, ...).
@@ -140,24 +146,24 @@ def kernel(sigma: Tensor, mask: Tensor, tau: Tensor) -> Tensor:
 
 
 def prune(tau: Tensor, l1: float) -> Tensor:
-    """Numbers up to ``l1`` in size become zero."""
+    """Set numbers up to ``l1`` in size to zero."""
     return torch.where(tau.abs() > l1, tau, 0.0)
 
 
 def sparse(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """A tensor as its numbers other than zero, ``NAME.values``, and where they are, ``NAME.kept`` of its shape."""
+    """Take a tensor apart to its numbers other than zero, ``NAME.values``, and their mask, ``NAME.kept``."""
     kept = tensor != 0
     return {f"{name}.values": tensor[kept], f"{name}.kept": kept}
 
 
 def dense(name: str, tensors: Named) -> Tensor:
-    """The tensor of which ``sparse`` made these."""
+    """Return the tensor that ``sparse`` took apart."""
     values, kept = tensors[f"{name}.values"], tensors[f"{name}.kept"]
     return values.new_zeros(kept.shape).masked_scatter(kept, values)
 
 
 def adaptive(model: Model, name: str, layer: int) -> Tensor:
-    """What a learned task adds to a layer's masked sigma: its group's sigma_g, if it has one, and its tau."""
+    """Return what a task adds to a layer's masked sigma: its group's sigma_g, if it has one, and its tau."""
     own = model.own[name]
     tau = dense(f"layer.{layer}.tau", own)
     member = own.get(f"layer.{layer}.member")
@@ -169,13 +175,15 @@ def adaptive(model: Model, name: str, layer: int) -> Tensor:
 
 
 def plain_weights(model: Model, name: str, depth: int) -> dict[str, Tensor]:
-    """A learned task's plain network, by flat name."""
-    own = model.own[name]
+    """Return a learned task's plain network, by flat name."""
+    return _composed(model.shared, model.own[name], [adaptive(model, name, i) for i in range(depth)])
+
+
+def _composed(shared: Named, own: Named, added: list[Tensor]) -> dict[str, Tensor]:
+    """The plain network: kernels with what is added to each layer's masked sigma, biases and head."""
     weights = {key: value for key, value in own.items() if key.startswith("head.")}
-    for i in range(depth):
-        weights[f"layer.{i}.weight"] = kernel(
-            model.shared[f"layer.{i}.sigma"], own[f"layer.{i}.mask"], adaptive(model, name, i)
-        )
+    for i, tau in enumerate(added):
+        weights[f"layer.{i}.weight"] = kernel(shared[f"layer.{i}.sigma"], own[f"layer.{i}.mask"], tau)
         weights[f"layer.{i}.bias"] = own[f"layer.{i}.bias"]
     return weights
 
@@ -194,15 +202,19 @@ def _divided(model: Model, name: str, weights: Named, depth: int, l1: float) -> 
     return model.having(shared=shared, own=own)
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
     """Trains ``layer.I.sigma``, ``.tau``, ``.mask``, ``.bias`` and ``head.*``.
 
     In the retroactive form also ``layer.I.past``, the tau of all earlier tasks in one tensor, (n, out, in, ...).
     """
 
-    def __init__(self, method: APD, model: Model, task: Task, setup: Setup) -> None:
-        super().__init__(task, setup, initial_head(setup, task.num_classes))
-        self._method, self._depth, self._first = method, setup.net.depth, not model.own
+    method: APD
+    model: Model
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        method, model, device = self.method, self.model, self.setup.device
         self._sigma: list[Tensor] = []
         """Before training."""
         self._masks: list[Tensor] = []
@@ -211,67 +223,160 @@ class _Phase(NetworkPhase):
         """Kernels of all earlier tasks before training, less sigma_g, which does not change: (n, out, in, ...)."""
         self._orthant: dict[str, Tensor] = {}
         """The sign that each number may have after the step that is under way; 0 keeps it at zero."""
-        fresh = initial_layers(setup)
-        for i in range(self._depth):
-            weight, bias = (fresh[f"layer.{i}.{part}"].to(setup.device) for part in ("weight", "bias"))
-            mask = bias.new_zeros(bias.shape)
+        fresh = initial_layers(self.setup)
+        for i in range(self.setup.net.depth):
+            weight, bias = (fresh[f"layer.{i}.{part}"].to(device) for part in ("weight", "bias"))
             # so that the first task's kernels start as a plain network's
             first = weight / (0.5 + (method.start == "shared"))
-            sigma = first if self._first else model.shared[f"layer.{i}.sigma"]
+            sigma = model.shared[f"layer.{i}.sigma"] if model.own else first
             tau = sigma if method.start == "shared" else torch.zeros_like(sigma)
             self._sigma.append(sigma)
-            new = {"sigma": sigma, "tau": tau, "mask": mask, "bias": bias}
-            if not self._first and method.retroactive:
+            new = {"sigma": sigma, "tau": tau, "mask": torch.zeros_like(bias), "bias": bias}
+            if model.own and method.retroactive:
                 past = torch.stack([dense(f"layer.{i}.tau", own) for own in model.own.values()])
                 self._masks.append(torch.stack([own[f"layer.{i}.mask"] for own in model.own.values()]))
                 self._theta.append(kernel(sigma, self._masks[i], past))
                 new["past"] = past
-            self._initial |= {f"layer.{i}.{part}": tensor for part, tensor in new.items()}
-        self._sparse = tuple(name for name in self._initial if name.endswith((".tau", ".past")))
+            self.start |= prefixed(f"layer.{i}", new)
+        self._sparse = tuple(name for name in self.start if name.endswith((".tau", ".past")))
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        """Small numbers are zero when the network answers, as they will be when the task has been learned."""
-        plain = {name: value for name, value in weights.items() if name.startswith("head.")}
-        for i in range(self._depth):
-            tau = weights[f"layer.{i}.tau"]
-            tau = tau if dropout is not None else prune(tau, self._method.l1)
-            plain[f"layer.{i}.weight"] = kernel(weights[f"layer.{i}.sigma"], weights[f"layer.{i}.mask"], tau)
-            plain[f"layer.{i}.bias"] = weights[f"layer.{i}.bias"]
-        return super().answer(plain, dropout)
+        # without dropout it answers, and small numbers are zero, as they will be when the task has been learned
+        taus = [weights[f"layer.{i}.tau"] for i in range(self.setup.net.depth)]
+        taus = taus if dropout is not None else [prune(tau, self.method.l1) for tau in taus]
+        return super().answer(_composed(weights, weights, taus), dropout)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         return super().loss(weights, batch, dropout) + self._penalty(weights)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
-        """Numbers at zero: only what of their gradient exceeds ``l1``."""
         for name in self._sparse:
-            tau, gradient = weights[name].detach(), weights[name].grad
-            assert gradient is not None
-            at_zero = tau == 0  # where the penalty itself has no gradient
-            gradient.copy_(torch.where(at_zero, F.softshrink(gradient, self._method.l1), gradient))
+            tau, gradient = weights[name].detach(), gradient_of(weights[name])
+            at_zero = tau == 0  # where the penalty itself has no gradient, and only what exceeds l1 counts
+            gradient.copy_(torch.where(at_zero, F.softshrink(gradient, self.method.l1), gradient))
             self._orthant[name] = torch.where(at_zero, -gradient, tau).sign_()
 
     def after_step(self, weights: Named, step: Step) -> None:
-        """Numbers that went through zero, or left it other than down their gradient, are set to zero."""
+        # numbers that went through zero, or left it other than down their gradient, are set to zero
         for name in self._sparse:
             tau = weights[name]
             tau.masked_fill_(tau * self._orthant[name] <= 0, 0.0)  # what is not a number stays, to be noticed
 
     def _penalty(self, weights: Named) -> Tensor:
         """What is added to the cross-entropy; see APD."""
-        method = self._method
+        method = self.method
         sparsity, drift, decay = [], [], []
-        for i in range(self._depth):
+        for i, before in enumerate(self._sigma):
             sigma, tau, mask = (weights[f"layer.{i}.{part}"] for part in ("sigma", "tau", "mask"))
             sparsity.append(tau.abs().sum())
             decay += [tau.square().sum(), mask.square().sum()]
-            if self._first:
+            if not self.model.own:
                 decay.append(sigma.square().sum())
             elif method.retroactive:
                 past = weights[f"layer.{i}.past"]
                 sparsity.append(past.abs().sum())
                 drift.append((self._theta[i] - kernel(sigma, self._masks[i], past)).square().sum())
             else:
-                drift.append((sigma - self._sigma[i]).square().sum())
+                drift.append((sigma - before).square().sum())
         penalty = method.l1 * torch.stack(sparsity).sum() + method.weight_decay / 2 * torch.stack(decay).sum()
         return penalty + method.l2 * torch.stack(drift).sum() if drift else penalty
+
+
+class Consolidated(NamedTuple):
+    """One layer's adaptive parameters, taken apart: tau_i before = sum_g member[i, g] local[g] + tau[i]."""
+
+    tau: Tensor
+    """What is still each task's own, shape (n, ...)."""
+    local: Tensor
+    """What a group shares, shape (G, ...); groups that share nothing are left out."""
+    member: Tensor
+    """Which group a task belongs to, bool of shape (n, G), at most one in a row."""
+
+
+def consolidate(tau: Tensor, group: Tensor, threshold: float) -> Consolidated:
+    """Move what the members of a group nearly agree on to the group ([Yoon2020]_ Section 3.2).
+
+    Where max_i tau_ij - min_i tau_ij <= threshold over the members i of a group, sigma_gj = (max + min) / 2 and
+    tau_ij = 0; elsewhere sigma_gj = 0 and tau_ij stays. So sigma_g + tau_i differs from tau_i by at most half the
+    threshold, and not at all where nothing is moved. A group of one keeps its tau.
+
+    Args:
+        tau: one layer's, of all tasks, shape (n, ...).
+        group: each task's, int64 of shape (n,), on the CPU.
+        threshold: not negative.
+    """
+    rest = tau.clone()
+    locals_, members = [tau.new_zeros(0, *tau.shape[1:])], [tau.new_zeros(len(tau), 0, dtype=torch.bool)]
+    for g in sorted(set(group.tolist())):
+        member = (group == g).to(tau.device)
+        high, low = tau[member].amax(dim=0), tau[member].amin(dim=0)
+        agreed = high - low <= threshold
+        local = torch.where(agreed, (high + low) / 2, 0.0)
+        if int(member.sum()) < 2 or not bool(local.any()):
+            continue  # alone, or agreed on zeros only, which take no room
+        rest[member] = torch.where(agreed, 0.0, tau[member])
+        locals_.append(local[None])
+        members.append(member[:, None])
+    return Consolidated(rest, torch.cat(locals_), torch.cat(members, dim=1))
+
+
+def k_means(points: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
+    """Group points so that the squared distances to their groups' means are small (Lloyd, seeded as [Arthur2007]_).
+
+    How far a point is from a mean of points follows from inner products alone, so that after these, in float64 on the
+    CPU, only one number for each pair of points is computed with, however many numbers a point has.
+
+    Args:
+        points: shape (n, d).
+        num_groups: at most; from 1. Fewer come out if there are fewer different points.
+        generator: on the CPU.
+
+    Returns:
+        Each point's group in [0, num_groups), int64 of shape (n,), on the CPU.
+    """
+    wide = points.cpu().double()  # not every device has float64
+    products = wide @ wide.T
+    best, least = torch.zeros(len(points), dtype=torch.int64), float("inf")
+    for _ in range(NUM_STARTS):
+        group = _seeds(products, num_groups, generator)
+        one_hot = torch.eye(int(group.max()) + 1, dtype=products.dtype)
+        for _ in range(MAX_ROUNDS):
+            distances = _distances(products, one_hot[group])
+            before, group = group, _nearest(distances)
+            if torch.equal(group, before):
+                break
+        scatter = float(distances.gather(1, group[:, None]).sum())
+        if scatter < least:  # the first of equally good ones
+            best, least = group, scatter
+    return best
+
+
+def _seeds(products: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
+    """A first grouping: by the nearest of ``num_groups`` points, each drawn by its squared distance to those before."""
+    alone = torch.eye(len(products), dtype=products.dtype)
+    chosen = [int(torch.randint(len(products), (1,), generator=generator))]
+    while len(chosen) < num_groups:
+        nearest = _distances(products, alone[:, chosen]).amin(dim=1)
+        nearest[chosen] = 0
+        if float(nearest.sum()) == 0:  # no different point is left
+            break
+        chosen.append(int(torch.multinomial(nearest, 1, generator=generator)))
+    return _nearest(_distances(products, alone[:, chosen]))
+
+
+def _distances(products: Tensor, member: Tensor) -> Tensor:
+    """Squared distance of each point to each group's mean, (n, K), infinite for empty groups.
+
+    Args:
+        products: inner products of the points, (n, n).
+        member: 1 where a point (n) is in a group (K), else 0.
+    """
+    sizes = member.sum(dim=0)
+    share = member / sizes.clamp(min=1)
+    squares = products.diagonal()[:, None] - 2 * products @ share + torch.einsum("ig,ij,jg->g", share, products, share)
+    return squares.clamp(min=0).masked_fill(sizes == 0, float("inf"))  # rounding may end below 0
+
+
+def _nearest(distances: Tensor) -> Tensor:
+    """The first of the nearest, which ``argmin`` does not promise."""
+    return (distances == distances.amin(dim=1, keepdim=True)).to(torch.int8).argmax(dim=1)

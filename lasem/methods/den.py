@@ -29,20 +29,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_range
 from lasem.methods import den_units as units
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase, shared_and_own
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
+
+Masks = Mapping[str, Tensor | None]
+"""Names of the tensors that are trained, each with the mask of its numbers that are; None for all."""
 
 
 @final
@@ -96,11 +99,9 @@ class DEN(AbstractMethod):
         check_range("DEN.head_share + expand_share + last_share", total, below=1)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase for the first task, three or four for a later one."""
         return self._later(model, task, setup) if model.own else self._first(task, setup)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The units that the task or an earlier one made, and the task's head."""
         index = list(model.own).index(name)
         return run(net, {**units.visible(net, model.shared, index), **model.own[name]}, x)
 
@@ -108,7 +109,7 @@ class DEN(AbstractMethod):
         """Everything is trained, with L1 and L2 norms, to a sparse network."""
         start = {**initial_layers(setup), **initial_head(setup, task.num_classes)}
         phase = _Phase(task, setup, start, dict.fromkeys(start), l1=self.l1, l2=self.l2)
-        return _learned(Model(), task, setup, phase, [(yield phase)])
+        return _learned(Model(), phase, [(yield phase)])
 
     def _later(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """[Yoon2018]_ Algorithms 2 to 4."""
@@ -117,159 +118,121 @@ class DEN(AbstractMethod):
         num_before = units.num_units(net, before)
         finished: list[PhaseResult] = []
 
-        def trained(phase: _Phase) -> Plan[dict[str, Tensor]]:
+        def train(
+            start: dict[str, Tensor], masks: Masks, title: str, share: float, **penalties: Any
+        ) -> Plan[dict[str, Tensor]]:
+            phase = _Phase(task, setup, start, masks, title, share, anchor=before, num_before=num_before, **penalties)
             finished.append((yield phase))
-            return phase.kept(finished[-1])
+            return phase.whole(finished[-1].kept(setup.training.restore_best).weights)
 
-        head = _initial_head(setup, task.num_classes, num_before[-1])
-        start = {**before, **head}
-        phase = _Phase(task, setup, start, dict.fromkeys(head), title="head", share=self.head_share, l1=self.l1)
-        weights = yield from trained(phase)
+        numbers = net.head.in_features // net.blocks[-1].shapes["bias"][0]
+        wider = replace(net.head, in_features=numbers * num_before[-1])
+        head = initial_head(setup, task.num_classes, setup.generator("head"), wider)
+        weights = yield from train({**before, **head}, dict.fromkeys(head), "head", self.head_share, l1=self.l1)
 
-        phase = _Phase(
-            task,
-            setup,
-            weights,
-            units.within(net, weights, units.select(net, weights)),
-            title="retraining",
-            share=1 - self.head_share - self.expand_share - self.last_share,
-            l2=self.l2,
-            drift_penalty=self.drift_penalty,
-            anchor=before,
-        )
-        weights = yield from trained(phase)
+        selected = units.within(net, weights, units.select(net, weights))
+        share = 1 - self.head_share - self.expand_share - self.last_share
+        weights = yield from train(weights, selected, "retraining", share, l2=self.l2, drift_penalty=self.drift_penalty)
 
         share = self.last_share + self.expand_share
         if finished[-1].last_loss > self.loss_threshold:
             share = self.last_share
             weights = units.expand(net, weights, self.num_new_units)
             new = units.added(net, weights, num_before)
-            weights |= {name: self._start(name, new[name], weights[name], setup) for name in new if ".weight" in name}
-            phase = _Phase(
-                task,
-                setup,
-                weights,
-                new,
-                title="expansion",
-                share=self.expand_share,
-                l1=self.l1,
-                group_lasso=self.group_lasso,
-                num_before=num_before,
+            for name in [name for name in new if ".weight" in name]:
+                values = torch.randn(weights[name].shape, generator=setup.generator("expansion", name))
+                values = (values * self.new_deviation).to(setup.device)
+                weights[name] = torch.where(new[name], values, weights[name])
+            weights = yield from train(
+                weights, new, "expansion", self.expand_share, l1=self.l1, group_lasso=self.group_lasso
             )
-            weights = yield from trained(phase)
             weights = units.keep(net, weights, units.useful(net, weights, num_before))
 
         drifted = [rho > self.split_threshold for rho in units.drift(net, weights, before)]
         weights = units.split(net, weights, before, drifted)
         own = {**units.added(net, weights, num_before), **dict.fromkeys(head)}
-        phase = _Phase(task, setup, weights, own, title="last", share=share, l1=self.l1)
-        return _learned(model, task, setup, phase, [*finished, (yield phase)])
-
-    def _start(self, name: str, new: Tensor, weight: Tensor, setup: Setup) -> Tensor:
-        """A weight with fresh values where the mask says that it is new."""
-        values = torch.randn(weight.shape, generator=setup.generator("expansion", name)) * self.new_deviation
-        return torch.where(new, values.to(weight.device), weight)
+        phase = _Phase(task, setup, weights, own, "last", share, l1=self.l1)
+        return _learned(model, phase, [*finished, (yield phase)])
 
 
-def _initial_head(setup: Setup, num_classes: int, num_units: int) -> dict[str, Tensor]:
-    """A fresh head for the units that there are now, on the CPU."""
-    net, head = setup.net, setup.net.head
-    wider = replace(head, in_features=head.in_features // net.blocks[-1].shapes["bias"][0] * num_units)
-    initial = wider.initial(num_classes, setup.generator("head"), net.initial)
-    return {f"head.{name}": value for name, value in initial.items()}
+def _learned(model: Model, phase: _Phase, finished: Sequence[PhaseResult]) -> Learned:
+    """Stamp the units that are new and take the head apart, after the last phase."""
+    setup = phase.setup
 
-
-def _learned(model: Model, task: Task, setup: Setup, phase: _Phase, finished: Sequence[PhaseResult]) -> Learned:
-    """After the last phase: stamp the units that are new, and put the head apart."""
-
-    def made(snapshot: Snapshot) -> Model:
+    def model_of(snapshot: Snapshot) -> Model:
         shared, own = shared_and_own(phase.whole(snapshot.weights))
         for i, num in enumerate(units.num_units(setup.net, shared)):
             stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
             shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
-        return model.having(shared=shared, own={**model.own, task.name: own})
+        return model.having(shared=shared, own={**model.own, phase.task.name: own})
 
     *earlier, last = finished
-    return Learned.of(setup, last, made, epochs_before=sum(fitted.num_epochs for fitted in earlier))
+    return Learned.of(setup, last, model_of, epochs_before=sum(fitted.num_epochs for fitted in earlier))
 
 
 @final
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
-    """Trains some edges of a network with the penalties that are not 0; the others keep their bits."""
+    """Trains some edges of a network with the penalties that are not 0; the others keep their bits.
+
+    ``start`` is of the whole network.
+    """
+
+    masks: Masks
+    title: str = ""
+    share: float = 1.0
+    """Of the epochs of the setup's training, rounded up."""
+    l1: float = 0.0
+    """Strength of the L1 norm of the weights."""
+    l2: float = 0.0
+    """Strength of half the squared L2 norm of the weights."""
+    drift_penalty: float = 0.0
+    """Strength of half the squared distance from the anchor."""
+    anchor: Named = field(default_factory=dict)
+    """Of weights and biases, by name, in the form of ``start``."""
+    group_lasso: float = 0.0
+    """Strength of the group norm."""
+    num_before: Sequence[int] = ()
+    """Units of each block that are no groups."""
 
     goes_on = True
 
-    def __init__(
-        self,
-        task: Task,
-        setup: Setup,
-        start: Named,
-        trained: Mapping[str, Tensor | None],
-        *,
-        title: str = "",
-        share: float = 1.0,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        drift_penalty: float = 0.0,
-        anchor: Named | None = None,
-        group_lasso: float = 0.0,
-        num_before: Sequence[int] = (),
-    ) -> None:
-        """Start before the first epoch.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.start = {name: value.to(self.setup.device) for name, value in self.start.items()}
+        self.masks = {name: mask for name, mask in self.masks.items() if mask is None or bool(mask.any())}
+        epochs = max(1, math.ceil(self.share * self.config.epochs - 1e-9))  # 1 - .2 - .2 - .2 is not .4
+        self.config = replace(self.config, epochs=epochs)
 
-        Args:
-            task: images and labels.
-            setup: network, training, device.
-            start: of the whole network.
-            trained: names of the tensors that are trained, each with the mask of its numbers that are; None for all.
-            title: of the phase.
-            share: of the epochs of the setup's training, rounded up.
-            l1: strength of the L1 norm of the weights.
-            l2: strength of half the squared L2 norm of the weights.
-            drift_penalty: strength of half the squared distance from the anchor.
-            anchor: of weights and biases, by name, in the form of ``start``.
-            group_lasso: strength of the group norm.
-            num_before: units of each block that are no groups.
-        """
-        self._start = {name: value.to(setup.device) for name, value in start.items()}
-        self._masks = {name: mask for name, mask in trained.items() if mask is None or bool(mask.any())}
-        super().__init__(task, setup, {name: self._start[name] for name in self._masks})
-        epochs = max(1, math.ceil(share * self.config.epochs - 1e-9))  # 1 - .2 - .2 - .2 is not .4
-        self.config, self.title = replace(self.config, epochs=epochs), title
-        self._l1, self._l2, self._drift_penalty, self._anchor = l1, l2, drift_penalty, anchor or {}
-        self._group_lasso, self._num_before = group_lasso, num_before
+    def initial(self) -> dict[str, Tensor]:
+        return {name: self.start[name] for name in self.masks}
 
     def whole(self, weights: Named) -> dict[str, Tensor]:
-        """The network with what is trained in its place; the gradient reaches nothing else."""
-        whole = dict(self._start)
-        for name, mask in self._masks.items():
-            whole[name] = weights[name] if mask is None else torch.where(mask, weights[name], self._start[name])
+        """Return the network with what is trained in its place; the gradient reaches nothing else."""
+        whole = dict(self.start)
+        for name, mask in self.masks.items():
+            whole[name] = weights[name] if mask is None else torch.where(mask, weights[name], self.start[name])
         return whole
-
-    def kept(self, fitted: PhaseResult) -> dict[str, Tensor]:
-        """The network to go on with."""
-        return self.whole(fitted.kept(self.config.restore_best).weights)
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         return super().answer(self.whole(weights), dropout)
 
+    @torch.no_grad()
     def change_gradients(self, weights: Named, step: Step) -> None:
-        """Add the smooth penalties' gradients; the loss, which the threshold is compared with, is without them."""
-        with torch.no_grad():
-            for name, value in weights.items():
-                assert value.grad is not None
-                if self._l2 > 0 and ".weight" in name:
-                    value.grad.add_(value, alpha=self._l2)
-                if self._drift_penalty > 0 and name in self._anchor:
-                    value.grad.add_(value - self._anchor[name], alpha=self._drift_penalty)
+        # the smooth penalties; the loss, which the threshold is compared with, is without them
+        for name, value in weights.items():
+            if self.l2 > 0 and ".weight" in name:
+                gradient_of(value).add_(value, alpha=self.l2)
+            if self.drift_penalty > 0 and name in self.anchor:
+                gradient_of(value).add_(value - self.anchor[name], alpha=self.drift_penalty)
 
     def after_step(self, weights: Named, step: Step) -> None:
-        """The proximal steps; on numbers that are not trained they do nothing that ``whole`` would show."""
-        if self._l1 > 0:
+        # the proximal steps; on numbers that are not trained they do nothing that ``whole`` would show
+        if self.l1 > 0:
             for name, value in weights.items():
                 if ".weight" in name:
-                    units.soft_threshold_(value, step.learning_rate * self._l1)
-        if self._group_lasso > 0:
-            for i, first in enumerate(self._num_before):
+                    value.copy_(F.softshrink(value, step.learning_rate * self.l1))
+        if self.group_lasso > 0:
+            for i, first in enumerate(self.num_before):
                 weight, bias = weights[f"layer.{i}.weight"], weights[f"layer.{i}.bias"]
-                units.group_soft_threshold_(weight, bias, first, step.learning_rate * self._group_lasso)
+                units.group_soft_threshold_(weight, bias, first, step.learning_rate * self.group_lasso)

@@ -15,32 +15,31 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.nets import Net
 from lasem.training import Named
 
 
-def weight_names(net: Net) -> list[str]:
-    """Names of the weights from the image to the logits: the blocks', then the head's."""
-    return [f"layer.{i}.weight" for i in range(net.depth)] + [f"head.weight.{j}" for j in range(len(net.hidden) + 1)]
-
-
 def bias_name(weight: str) -> str:
-    """The bias that belongs to a weight."""
+    """Return the name of the bias that belongs to a weight."""
     return weight.replace("weight", "bias")
 
 
 def num_units(net: Net, weights: Named) -> list[int]:
-    """Units of every block, input side first."""
+    """Return the number of units of every block, input side first."""
     return [len(weights[f"layer.{i}.bias"]) for i in range(net.depth)]
 
 
 def edges_of(net: Net, weights: Named) -> dict[str, Tensor]:
-    """Weights by name, image side first, as edges (units above, units below, numbers); without a head, the blocks'."""
-    found = {}
-    below = net.image_shape[0]
-    for name in weight_names(net):
+    """Return weights by name, image side first, as edges (units above, units below, numbers).
+
+    They are those of the blocks and, if there is a head, of its layers.
+    """
+    names = [f"layer.{i}.weight" for i in range(net.depth)] + [f"head.weight.{j}" for j in range(len(net.hidden) + 1)]
+    found, below = {}, net.image_shape[0]
+    for name in names:
         if name in weights:
             above = len(weights[name])
             found[name] = weights[name].reshape(above, below, -1)
@@ -49,39 +48,18 @@ def edges_of(net: Net, weights: Named) -> dict[str, Tensor]:
 
 
 def weight_of(edges: Tensor, like: Tensor) -> Tensor:
-    """Back to the form of a weight: (out, in, kernel, kernel) or (out, in), whatever the number of units now."""
+    """Give edges the form of a weight, (out, in, kernel, kernel) or (out, in), whatever the number of units now."""
     return edges.reshape(len(edges), -1, *like.shape[2:]).contiguous()
 
 
-def visible(net: Net, shared: Named, index: int) -> dict[str, Tensor]:
-    """The blocks' weights as the task at a position sees them: units that it or an earlier task made.
-
-    Units are only ever appended, so these are the first ones of each layer; copied to tensors of their own, they give
-    the same bits whatever has been appended since.
-
-    Args:
-        net: the network.
-        shared: ``layer.I.weight``, ``layer.I.bias``, and ``stamp.I``: for each unit the position of its task, int64.
-        index: position of the task, from 0.
-    """
-    found: dict[str, Tensor] = {}
-    below = net.image_shape[0]
-    for i, (name, edges) in enumerate(edges_of(net, shared).items()):
-        above = int((shared[f"stamp.{i}"] <= index).sum())
-        found[name] = weight_of(edges[:above, :below], shared[name])
-        found[bias_name(name)] = shared[bias_name(name)][:above]
-        below = above
-    return found
-
-
 def select(net: Net, weights: Named) -> list[Tensor]:
-    """Units that the task's outputs depend on, by breadth-first search down from all of its outputs.
+    """Find the units that the task's outputs depend on, by breadth-first search down from all of its outputs.
 
     A unit is selected if an edge to a selected unit of the layer above is not exactly zero; the outputs are all
     selected, and the head's hidden layers are walked through like any other.
 
     Returns:
-        For the outputs of each layer of ``weight_names``, whether they are selected; bool, one-dimensional.
+        For the outputs of each layer of ``edges_of``, whether they are selected; bool, one-dimensional.
     """
     above = list(edges_of(net, weights).values())
     chosen = [torch.ones(len(above[-1]), dtype=torch.bool, device=above[-1].device)]
@@ -91,7 +69,7 @@ def select(net: Net, weights: Named) -> list[Tensor]:
 
 
 def within(net: Net, weights: Named, chosen: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Masks of the edges between chosen units and of their biases; the image's channels are all chosen."""
+    """Return masks of the edges between chosen units and of their biases; the image's channels are all chosen."""
     masks: dict[str, Tensor] = {}
     below = torch.ones(net.image_shape[0], dtype=torch.bool, device=chosen[0].device)
     for (name, edges), above in zip(edges_of(net, weights).items(), chosen, strict=True):
@@ -101,8 +79,12 @@ def within(net: Net, weights: Named, chosen: Sequence[Tensor]) -> dict[str, Tens
     return masks
 
 
+# In what follows, the list of a value for each block ends with None, for the first layer of the head: units of the last
+# block are among its inputs, and its own units and the layers after it stay as they are.
+
+
 def added(net: Net, weights: Named, num_before: Sequence[int]) -> dict[str, Tensor]:
-    """Masks of the edges that begin or end at a unit after the first ``num_before`` of its block, and their biases.
+    """Return masks of the edges that begin or end at a unit after the first ``num_before`` of its block, and of biases.
 
     Of the head they hold the edges from such units, which have no bias.
     """
@@ -120,22 +102,17 @@ def added(net: Net, weights: Named, num_before: Sequence[int]) -> dict[str, Tens
 
 def expand(net: Net, weights: Named, num_new: int) -> dict[str, Tensor]:
     """Append units to every block; their edges, to the head as well, and their biases are 0."""
-    grown = dict(weights)
-    below = 0
-    for i, (name, edges) in enumerate(edges_of(net, weights).items()):
-        if i > net.depth:
-            break
-        above = num_new if i < net.depth else 0
+    grown, below = dict(weights), 0
+    for (name, edges), above in zip(edges_of(net, weights).items(), [num_new] * net.depth + [0], strict=False):
         padding = (0, 0, 0, below, 0, above)  # last dimension first: numbers, units below, units above
-        grown[name] = weight_of(torch.nn.functional.pad(edges, padding), weights[name])
-        if i < net.depth:
-            grown[bias_name(name)] = torch.nn.functional.pad(weights[bias_name(name)], (0, above))
+        grown[name] = weight_of(F.pad(edges, padding), weights[name])
+        grown[bias_name(name)] = F.pad(weights[bias_name(name)], (0, above))
         below = above
     return grown
 
 
 def useful(net: Net, weights: Named, num_before: Sequence[int]) -> list[Tensor]:
-    """For each block, its first ``num_before`` units and those after them that do not put out 0 whatever comes in."""
+    """Find each block's first ``num_before`` units and those after them that do not put out 0 whatever comes in."""
     found = []
     for (name, edges), before in zip(edges_of(net, weights).items(), num_before, strict=False):
         alive = (edges != 0).flatten(1).any(dim=1) | (weights[bias_name(name)] != 0)
@@ -144,22 +121,34 @@ def useful(net: Net, weights: Named, num_before: Sequence[int]) -> list[Tensor]:
 
 
 def keep(net: Net, weights: Named, kept: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The network without the units of the blocks that are not kept."""
+    """Return the network without the units of the blocks that are not kept."""
     shrunk = dict(weights)
     below = torch.ones(net.image_shape[0], dtype=torch.bool, device=kept[0].device)
-    for i, (name, edges) in enumerate(edges_of(net, weights).items()):
-        if i > net.depth:
-            break
+    for (name, edges), above in zip(edges_of(net, weights).items(), [*kept, None], strict=False):
         edges = edges[:, below]
-        if i < net.depth:
-            edges, below = edges[kept[i]], kept[i]
-            shrunk[bias_name(name)] = weights[bias_name(name)][below]
+        if above is not None:
+            edges, below = edges[above], above
+            shrunk[bias_name(name)] = weights[bias_name(name)][above]
         shrunk[name] = weight_of(edges, weights[name])
     return shrunk
 
 
+def visible(net: Net, shared: Named, index: int) -> dict[str, Tensor]:
+    """Return the blocks' weights as the task at a position sees them: units that it or an earlier task made.
+
+    Units are only ever appended, so these are the first ones of each layer; copied to tensors of their own, they give
+    the same bits whatever has been appended since.
+
+    Args:
+        net: the network.
+        shared: ``layer.I.weight``, ``layer.I.bias``, and ``stamp.I``: for each unit the position of its task, int64.
+        index: position of the task, from 0.
+    """
+    return keep(net, shared, [shared[f"stamp.{i}"] <= index for i in range(net.depth)])
+
+
 def drift(net: Net, weights: Named, before: Named) -> list[Tensor]:
-    """rho_i = ||w_i^t - w_i^(t-1)||_2 of every unit that was there before, by block ([Yoon2018]_).
+    """Return rho_i = ||w_i^t - w_i^(t-1)||_2 of every unit that was there before, by block ([Yoon2018]_).
 
     Its incoming weights count as far as they were there before, and its bias as the weight of a constant input.
     """
@@ -189,33 +178,23 @@ def split(net: Net, weights: Named, before: Named, drifted: Sequence[Tensor]) ->
         drifted: for each block, whether each unit that was there before has drifted too far.
     """
     result, old = dict(weights), edges_of(net, before)
-    below: Tensor | None = None  # positions of the drifted units in the layer below
-    for i, (name, edges) in enumerate(edges_of(net, weights).items()):
-        if i > net.depth:
-            break
-        num_old = len(drifted[i]) if i < net.depth else 0
-        edges = edges.clone()
-        if i < net.depth:
-            above, bias = drifted[i].nonzero()[:, 0], weights[bias_name(name)].clone()
+    below = torch.zeros(0, dtype=torch.int64, device=drifted[0].device)  # the drifted units of the layer below
+    for (name, edges), above in zip(edges_of(net, weights).items(), [*drifted, None], strict=False):
+        edges, num_old = edges.clone(), 0
+        if above is not None:
+            above, num_old, bias = above.nonzero()[:, 0], len(above), weights[bias_name(name)].clone()
             edges, bias = torch.cat([edges, edges[above]]), torch.cat([bias, bias[above]])
             edges[above] = 0  # with the edges from units that are newer than this one
             edges[above, : old[name].shape[1]] = old[name][above]
             bias[above] = before[bias_name(name)][above]
             result[bias_name(name)] = bias
-        if below is not None:
-            copied = edges[:, below].clone()
-            copied[:num_old] = 0
-            edges[num_old:, below] = 0
-            edges = torch.cat([edges, copied], dim=1)
-        result[name] = weight_of(edges, weights[name])
-        if i < net.depth:
+        copied = edges[:, below]
+        copied[:num_old] = 0
+        edges[num_old:, below] = 0
+        result[name] = weight_of(torch.cat([edges, copied], dim=1), weights[name])
+        if above is not None:
             below = above
     return result
-
-
-def soft_threshold_(weight: Tensor, threshold: float) -> None:
-    """Proximal step of threshold x ||w||_1, in place: sign(w) max(|w| - threshold, 0), with exact zeros."""
-    weight.copy_(torch.nn.functional.softshrink(weight, threshold))
 
 
 def group_soft_threshold_(weight: Tensor, bias: Tensor, first: int, threshold: float) -> None:

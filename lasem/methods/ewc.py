@@ -16,8 +16,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase, shared_and_own
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
 from lasem.training import (
     Batch,
@@ -72,24 +71,21 @@ class EWC(AbstractMethod):
         check_range("EWC.num_samples", self.num_samples, least=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; then the importances of the shared weights are added up."""
-        layers = model.shared or initial_layers(setup)
-        start = {**layers, **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _Phase(self.guard(model.memory), task, setup, start)
+        start = {**(model.shared or initial_layers(setup)), **initial_head(setup, task.num_classes)}
+        fitted: PhaseResult = yield _Phase(task, setup, start, self.guard(model.memory))
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
             memory = self.consolidate(model.memory, self.importances(shared, own, task, setup), shared)
             return Model(shared, {**model.own, task.name: own}, memory)
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The shared layers and the task's head."""
         return run(net, {**model.shared, **model.own[name]}, x)
 
     def importances(self, layers: Named, head: Named, task: Task, setup: Setup) -> dict[str, Tensor]:
-        """Diagonal of the Fisher information of the layers' weights, by name; the head's weights are constants.
+        """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants.
 
         Args:
             layers: weights after the task, by flat name.
@@ -114,7 +110,7 @@ class EWC(AbstractMethod):
         return {name: value / num_images for name, value in total.items()}
 
     def consolidate(self, memory: Named, importances: Named, weights: Named) -> dict[str, Tensor]:
-        """What later tasks are held back by, once one more task's term has been added.
+        """Add one more task's term to what holds later tasks back.
 
         Args:
             memory: a ``Quadratic`` as named tensors; or nothing.
@@ -128,11 +124,10 @@ class EWC(AbstractMethod):
         return Quadratic(total, {name: weights[name] for name in importances}, before.constant).named()
 
     def guard(self, memory: Named) -> SharedProtection:
-        """The penalty strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2, from what ``consolidate`` gave."""
+        """Return strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2 from what ``consolidate`` returned."""
         return SharedProtection(quadratic=Quadratic.from_named(memory) if memory else None, strength=self.strength)
 
     def _images(self, task: Task, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels that importances are computed from."""
         left = min(self.num_samples or len(task.train), len(task.train))
         order = setup.generator("importances", "images") if left < len(task.train) else None
         for x, labels in task.train.batches(_MOST_IMAGES, device=setup.device, generator=order):
@@ -142,13 +137,10 @@ class EWC(AbstractMethod):
                 return
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
-    """Cross-entropy and the penalty."""
-
-    def __init__(self, guard: SharedProtection, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        super().__init__(task, setup, initial)
-        self._guard = guard
+    guard: SharedProtection
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        loss, penalty = super().loss(weights, batch, dropout), self._guard.penalty(weights)
+        loss, penalty = super().loss(weights, batch, dropout), self.guard.penalty(weights)
         return loss if penalty is None else loss + penalty

@@ -19,8 +19,15 @@ from torch import Tensor
 from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase, shared_and_own
-from lasem.methods.plain import initial_head, initial_layers
+from lasem.methods.plain import (
+    NetworkPhase,
+    initial_head,
+    initial_layers,
+    prefixed,
+    run,
+    shared_and_own,
+    stop_gradients,
+)
 from lasem.nets import ConvBlock, Head, Net, Weights, full_precision
 from lasem.nets.initial import initial_weight
 from lasem.training import (
@@ -74,7 +81,7 @@ class ChannelGated(AbstractMethod):
     paper: whatever was open once is kept. More forgets, and leaves more channels to later tasks."""
     opening: float = 3.0
     """Bias with which gates start; positive: rather open. At 0 they are the toss of a coin in training, which a few
-    hundred images do not get over. The paper does not say how gates start."""
+    hundred images do not overcome. The paper does not say how gates start."""
     gate_step: float = 10.0
     """Step size of gates, relative to other weights'; positive. 1 as published; a few hundred steps of 5e-4, all that
     tasks with some hundred images have, close no gate whatever the sparsity."""
@@ -93,13 +100,12 @@ class ChannelGated(AbstractMethod):
         check_range("ChannelGated.temperature", self.temperature, above=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; then the channels that the task uses are frozen."""
         frozen = part_of(model.memory, "frozen")
         layers = fresh_where_free(initial_layers(setup), model.shared, frozen, setup.device)
-        initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _Phase(self, task, setup, initial, frozen)
+        start = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, frozen)
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
             memory = {}
             with autocast(setup.training.precision, setup.device):
@@ -109,15 +115,14 @@ class ChannelGated(AbstractMethod):
                 memory[f"frozen.{i}"] = frozen[f"{i}"] | used if frozen else used
             return Model(shared, {**model.own, task.name: own}, memory)
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The shared layers, with the task's gates and head."""
         weights = {**model.shared, **model.own[name]}
         return run_gated(net, weights, x, decided(weights))[0]
 
     def initial_gates(self, setup: Setup) -> dict[str, Tensor]:
-        """Fresh gates of every layer, on the CPU: ``gate.I.`` weight.0, scale, shift, mean, variance, weight.1, bias.1.
+        """Return fresh gates on the CPU: ``gate.I.`` weight.0, scale, shift, mean, variance, weight.1, bias.1.
 
         A linear map without bias to the hidden units, batch normalisation (``mean`` and ``variance`` are running
         ones), ReLU, and a linear map to the channels.
@@ -135,7 +140,7 @@ class ChannelGated(AbstractMethod):
                 "weight.1": initial_weight((outputs, self.hidden), generator, rule),
                 "bias.1": torch.full((outputs,), float(self.opening)),
             }
-            gates |= {f"gate.{i}.{name}": value for name, value in gate.items()}
+            gates |= prefixed(f"gate.{i}", gate)
         return gates
 
 
@@ -164,24 +169,22 @@ class LasemChannelGated(AbstractMethod):
         check_range("LasemChannelGated.temperature", self.temperature, above=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; layers go on from what the task before left."""
         layers = model.shared or initial_layers(setup)
-        initial = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _LasemPhase(self, task, setup, initial)
+        start = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
+        fitted: PhaseResult = yield _LasemPhase(task, setup, start, self)
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
             return model.having(shared=shared, own={**model.own, task.name: own})
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The shared layers, with the task's gates and head."""
         weights = {**model.shared, **model.own[name]}
         return run_gated(net, weights, x, self.gate(net, weights))[0]
 
     def gate(self, net: Net, weights: Named) -> Gate:
-        """g = softmax(MLP(flattened input) / temperature)."""
+        """Return g = softmax(MLP(flattened input) / temperature)."""
         stacks = self._stacks(net)
 
         def gate(i: int, x: Tensor) -> Tensor:
@@ -191,81 +194,72 @@ class LasemChannelGated(AbstractMethod):
         return gate
 
     def initial_gates(self, setup: Setup) -> dict[str, Tensor]:
-        """Fresh gates of every layer, on the CPU: ``gate.I.weight.J``, ``gate.I.bias.J``."""
-        return {
-            f"gate.{i}.{name}": value
-            for i, (stack, (_, outputs)) in enumerate(zip(self._stacks(setup.net), channels(setup.net), strict=True))
-            for name, value in stack.initial(outputs, setup.generator("gate", i), setup.net.initial).items()
-        }
+        """Return fresh gates of every layer, on the CPU: ``gate.I.weight.J``, ``gate.I.bias.J``."""
+        gates: dict[str, Tensor] = {}
+        for i, (stack, (_, outputs)) in enumerate(zip(self._stacks(setup.net), channels(setup.net), strict=True)):
+            fresh = stack.initial(outputs, setup.generator("gate", i), setup.net.initial)
+            gates |= prefixed(f"gate.{i}", fresh)
+        return gates
 
     def _stacks(self, net: Net) -> list[Head]:
         """Each layer's MLP: the same stack of linear layers and ReLU that a head is."""
-        stacks = []
-        shape: tuple[int, ...] = net.image_shape
-        for block in net.blocks:
-            stacks.append(Head(math.prod(shape), (self.hidden,), dropout=0.0))
+        shapes: list[tuple[int, ...]] = [net.image_shape]
+        for block in net.blocks[:-1]:
+            _, *sides = shapes[-1]
             if isinstance(block, ConvBlock):
-                shape = (block.out_channels, block.output_size(shape[1]), block.output_size(shape[2]))
+                shapes.append((block.out_channels, *map(block.output_size, sides)))
             else:
-                shape = block.shapes["bias"]
-        return stacks
+                shapes.append(block.shapes["bias"])
+        return [Head(math.prod(shape), (self.hidden,), dropout=0.0) for shape in shapes]
 
 
 def channels(net: Net) -> list[tuple[int, int]]:
-    """For each layer, the channels of its input and of its output; units are a linear layer's channels."""
+    """Return each layer's channels of its input and of its output; units are a linear layer's channels."""
     return list(pairwise((net.image_shape[0], *net.channels, *net.linear)))
 
 
 def run_gated(
     net: Net, weights: Named, x: Tensor, gate: Gate, dropout: torch.Generator | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Logits (B, num_classes), and each layer's factors (B, out).
+    """Return the logits (B, num_classes) of a network with gates, and each layer's factors (B, out).
 
-    A factor multiplies a layer's output behind ReLU and pooling; for factors of 0 and 1 it is the same before them.
-
-    Args:
-        net: the network.
-        weights: of every layer and of the head, by flat name.
-        x: shape (B, channels, height, width).
-        gate: gives the factors.
-        dropout: source of the head's dropout mask; None switches dropout off.
+    A factor multiplies a layer's output after ReLU and pooling; for factors of 0 and 1 it is the same before them.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
     factors = []
-    for i, block in enumerate(net.blocks):
-        factor = gate(i, x)
-        x = block.apply(part_of(weights, f"layer.{i}"), x)
-        x = x * (factor[:, :, None, None] if x.dim() == 4 else factor)
-        factors.append(factor)
-    return net.head.apply(part_of(weights, "head"), x, dropout), factors
+
+    def gated(i: int, x: Tensor, out: Tensor) -> Tensor:
+        factors.append(gate(i, x))
+        return out * factors[i].view(out.shape[:2] + (1,) * (out.dim() - 2))
+
+    return run(net, weights, x, dropout=dropout, between=gated), factors
 
 
 def pooled(x: Tensor) -> Tensor:
-    """Global average pooling: (B, channels, height, width), or (B, channels) as it is, to (B, channels)."""
+    """Pool (B, channels, height, width) globally, by the mean, to (B, channels); leave (B, channels) as it is."""
     return x.mean(dim=(2, 3)) if x.dim() == 4 else x
 
 
 def hidden_units(gate: Weights, x: Tensor) -> Tensor:
-    """A gate's hidden units (B, hidden) before normalisation; in float32, for running statistics are taken of them."""
+    """Return a gate's hidden units (B, hidden) before normalisation, in float32 as their running statistics are."""
     with full_precision(x.device):
         return F.linear(pooled(as_float32(x)), gate["weight.0"])
 
 
 def gate_logits(gate: Weights, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Logits (B, out) of a gate being open, from its ``hidden_units``."""
+    """Return the logits (B, out) of a gate being open, from its ``hidden_units``."""
     normal = (hidden - mean) * torch.rsqrt(variance + _EPSILON)
     with full_precision(hidden.device):
         return F.linear(F.relu(normal * gate["scale"] + gate["shift"]), gate["weight.1"], gate["bias.1"])
 
 
 def straight_through(logits: Tensor, temperature: float) -> Tensor:
-    """1 where a logit is above 0, else 0; the gradient is that of sigmoid(logits / temperature)."""
+    """Return 1 where a logit is above 0, else 0, with the gradient of sigmoid(logits / temperature)."""
     soft = torch.sigmoid(logits / temperature)
     return (logits > 0).to(logits) + (soft - soft.detach())
 
 
 def decided(weights: Named) -> Gate:
-    """Gates without noise, 0 or 1, that go by the running mean and variance."""
+    """Return gates without noise, 0 or 1, that go by the running mean and variance."""
 
     def gate(i: int, x: Tensor) -> Tensor:
         own = part_of(weights, f"gate.{i}")
@@ -277,7 +271,7 @@ def decided(weights: Named) -> Gate:
 
 @torch.no_grad()
 def firing_rates(net: Net, weights: Named, split: Split, device: torch.device) -> list[Tensor]:
-    """For each layer, the share of a split's images that open each channel, shape (out,)."""
+    """Return for each layer the share of a split's images that open each channel, shape (out,)."""
     totals = [torch.zeros(outputs, device=device) for _, outputs in channels(net)]
     gate = decided(weights)
     for x, _ in split.batches(EVALUATION_BATCH, device=device):
@@ -287,13 +281,13 @@ def firing_rates(net: Net, weights: Named, split: Split, device: torch.device) -
 
 
 def fresh_where_free(fresh: Named, layers: Named, frozen: Named, device: torch.device) -> dict[str, Tensor]:
-    """Layers for the next task: frozen channels keep kernel and bias, all others get fresh ones.
+    """Return the layers for the next task: frozen channels keep kernel and bias, all others get fresh ones.
 
     Args:
         fresh: new weights of every layer, by flat name.
         layers: the weights so far; nothing before the first task.
         frozen: for each layer's position, which channels are, bool of shape (out,); nothing before the first task.
-        device: where the result is wanted.
+        device: that of the result.
     """
     fresh = {name: value.to(device) for name, value in fresh.items()}
     if not frozen:
@@ -306,28 +300,29 @@ def _rows(name: str, weight: Tensor, frozen: Named) -> Tensor:
     return frozen[name.split(".")[1]].view(-1, *[1] * (weight.dim() - 1))
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
     """Layers, gates and head at once; frozen channels stay."""
 
-    def __init__(
-        self, method: ChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor], frozen: Named
-    ) -> None:
-        super().__init__(task, setup, initial)
-        self._method = method
-        layers = (name for name in initial if name.startswith("layer."))
-        self._frozen = {name: _rows(name, initial[name], frozen) for name in layers} if frozen else {}
+    method: ChannelGated
+    frozen: Named
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = [name for name in self.start if name.startswith("layer.")] if self.frozen else []
+        self._fixed = {name: _rows(name, self.start[name], self.frozen) for name in layers}
         self._sparse = False
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
 
     def scale(self, name: str) -> float:
-        return self._method.gate_step if name.startswith("gate.") else 1.0
+        return self.method.gate_step if name.startswith("gate.") else 1.0
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
-        self._sparse = epoch >= self._method.dense_share * self.config.epochs
+        self._sparse = epoch >= self.method.dense_share * self.config.epochs
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         gate = decided(weights)
-        return lambda x: run_gated(self._setup.net, weights, x, gate, dropout)[0]
+        return lambda x: run_gated(self.setup.net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         def gate(i: int, x: Tensor) -> Tensor:
@@ -338,45 +333,40 @@ class _Phase(NetworkPhase):
             logits = gate_logits(own, hidden, mean, variance)
             # the difference of two Gumbel variables, for open and for closed, is logistic
             noise = torch.logit(torch.rand(logits.shape, generator=dropout, device=logits.device))
-            return straight_through(logits + noise, self._method.temperature)
+            return straight_through(logits + noise, self.method.temperature)
 
-        logits, factors = run_gated(self._setup.net, weights, batch.x, gate, dropout)
+        logits, factors = run_gated(self.setup.net, weights, batch.x, gate, dropout)
         loss = F.cross_entropy(logits, batch.labels)
-        return loss + self._method.sparsity * mean_open(factors) if self._sparse else loss
+        return loss + self.method.sparsity * mean_open(factors) if self._sparse else loss
 
     def change_gradients(self, weights: Named, step: Step) -> None:
-        for name, frozen in self._frozen.items():
-            gradient = weights[name].grad
-            assert gradient is not None
-            gradient.masked_fill_(frozen, 0)
+        stop_gradients(weights, self._fixed)
 
     def after_step(self, weights: Named, step: Step) -> None:
         for i, (mean, variance) in self._moments.items():
             weights[f"gate.{i}.mean"].lerp_(mean, _MOMENTUM)
             weights[f"gate.{i}.variance"].lerp_(variance, _MOMENTUM)
         if self.config.weight_decay > 0:  # it moves weights that have no gradient
-            for name, frozen in self._frozen.items():
-                weights[name].copy_(torch.where(frozen, self._initial[name], weights[name]))
+            for name, fixed in self._fixed.items():
+                weights[name].copy_(torch.where(fixed, self.start[name], weights[name]))
 
 
 def mean_open(factors: Sequence[Tensor]) -> Tensor:
-    """1 / L sum_l mean_x |g_l(x)|_1 / c_l of L layers' factors (B, c_l)."""
+    """Return 1 / L sum_l mean_x |g_l(x)|_1 / c_l of L layers' factors (B, c_l)."""
     return torch.stack([factor.abs().mean() for factor in factors]).mean()
 
 
+@dataclass(eq=False)
 class _LasemPhase(NetworkPhase):
     """Layers, gates and head at once."""
 
-    def __init__(self, method: LasemChannelGated, task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        super().__init__(task, setup, initial)
-        self._method = method
+    method: LasemChannelGated
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        net = self._setup.net
-        gate = self._method.gate(net, weights)
-        return lambda x: run_gated(net, weights, x, gate, dropout)[0]
+        gate = self.method.gate(self.setup.net, weights)
+        return lambda x: run_gated(self.setup.net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        net = self._setup.net
-        logits, factors = run_gated(net, weights, batch.x, self._method.gate(net, weights), dropout)
-        return F.cross_entropy(logits, batch.labels) + self._method.sparsity * mean_open(factors)
+        gate = self.method.gate(self.setup.net, weights)
+        logits, factors = run_gated(self.setup.net, weights, batch.x, gate, dropout)
+        return F.cross_entropy(logits, batch.labels) + self.method.sparsity * mean_open(factors)

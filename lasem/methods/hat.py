@@ -19,15 +19,23 @@ from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase, shared_and_own
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import (
+    NetworkPhase,
+    check_no_weight_decay,
+    gradient_of,
+    initial_head,
+    initial_layers,
+    run,
+    shared_and_own,
+)
 from lasem.nets import Net
-from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
 EMBEDDING_BOUND = 6.0
 """Embeddings are kept within this of 0: beyond it, gates hardly move any more ([Serra2018]_)."""
@@ -58,44 +66,37 @@ class HAT(AbstractMethod):
         check_range("HAT.clip", self.clip, above=0)
 
     def check(self, net: Net, training: TrainingConfig) -> None:
-        """Refuse what would move protected weights."""
         if training.optimiser != "sgd":
             raise ConfigError(
                 f"HAT needs TrainingConfig.optimiser='sgd'; got '{training.optimiser}', which divides each gradient by "
                 "its usual size: weights whose gradients HAT makes small would move all the same."
             )
-        if training.weight_decay > 0:
-            raise ConfigError(
-                f"HAT needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would shrink the weights "
-                "that earlier tasks use."
-            )
+        check_no_weight_decay("HAT", training, "shrink the weights that earlier tasks use")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; then the units that the task uses are protected."""
         layers = model.shared or initial_layers(setup)
         start = {**layers, **_initial_embeddings(setup), **initial_head(setup, task.num_classes)}
         used = [
             model.memory.get(f"used.{i}", torch.zeros(num, device=setup.device))
             for i, num in enumerate(_num_units(setup.net))
         ]
-        fitted: PhaseResult = yield _Phase(self, used, task, setup, start)
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, used)
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
             uses = zip(used, gates(own, setup.net, self.max_scale), strict=True)
             memory = {f"used.{i}": torch.maximum(before, gate) for i, (before, gate) in enumerate(uses)}
             return Model(shared, {**model.own, task.name: own}, memory)
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The shared layers through the task's gates, and its head."""
         own = model.own[name]
         return run_gated(net, {**model.shared, **own}, x, gates(own, net, self.max_scale))
 
 
 def gates(embeddings: Named, net: Net, scale: float) -> list[Tensor]:
-    """Gates a = sigmoid(s e) of every layer's units ([Serra2018]_, Architecture).
+    """Return the gates a = sigmoid(s e) of every layer's units ([Serra2018]_, Architecture).
 
     Args:
         embeddings: ``embedding.I`` of shape (units,) for each layer I; other names are passed over.
@@ -108,19 +109,19 @@ def gates(embeddings: Named, net: Net, scale: float) -> list[Tensor]:
 def run_gated(
     net: Net, weights: Named, x: Tensor, layer_gates: Sequence[Tensor], dropout: torch.Generator | None = None
 ) -> Tensor:
-    """Logits of the network whose units are multiplied by their gates, (B, num_classes).
+    """Return the logits (B, num_classes) of the network whose units are multiplied by their gates.
 
-    The gate comes behind the block's pooling: a factor above 0 and max-pooling may change places.
+    The gate comes after the block's pooling: a factor above 0 and max-pooling may change places.
     """
 
-    def gated(layer: int, out: Tensor) -> Tensor:
+    def gated(layer: int, _: Tensor, out: Tensor) -> Tensor:
         return out * layer_gates[layer].view(-1, *(1,) * (out.ndim - 2))
 
     return run(net, weights, x, dropout=dropout, between=gated)
 
 
 def annealed(batch: int, num_batches: int, max_scale: float) -> float:
-    """Scale s of a mini-batch: linear over an epoch, from 1 / s_max to s_max ([Serra2018]_, Hard Attention Training).
+    """Return a mini-batch's scale s, linear from 1 / s_max to s_max ([Serra2018]_, Hard Attention Training).
 
     Args:
         batch: its position, from 0.
@@ -132,17 +133,16 @@ def annealed(batch: int, num_batches: int, max_scale: float) -> float:
 
 
 def compensation(embedding: Tensor, scale: float, max_scale: float) -> Tensor:
-    """What an embedding's gradient is multiplied by, so that it does not depend on the scale.
+    """Return the factor on an embedding's gradient that makes it independent of the scale, shaped like ``embedding``.
 
-    s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), shaped like ``embedding`` ([Serra2018]_, Embedding Gradient
-    Compensation).
+    s_max [cosh(s e) + 1] / (s [cosh(e) + 1]) ([Serra2018]_, Embedding Gradient Compensation).
     """
     steep = torch.cosh((scale * embedding).clamp(-COSH_BOUND, COSH_BOUND)) + 1
     return max_scale / scale * steep / (torch.cosh(embedding) + 1)
 
 
 def free(net: Net, used: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What the gradient of every shared weight is multiplied by, 1 - min(A_out, A_in) ([Serra2018]_, Network Training).
+    """Return the factor on each shared weight's gradient, 1 - min(A_out, A_in) ([Serra2018]_, Network Training).
 
     A weight is protected as far as both its ends are. Every task uses the images, so the first layer's inputs count
     as used, as does what goes into a bias.
@@ -167,60 +167,59 @@ def free(net: Net, used: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def use_of_free_units(layer_gates: Sequence[Tensor], used: Sequence[Tensor]) -> Tensor:
-    """Share of the unprotected units that gates let through, sum a (1 - A) / sum (1 - A).
+    """Return the share of the unprotected units that gates let through, sum a (1 - A) / sum (1 - A).
 
-    Zero when there is no unprotected unit ([Serra2018]_, Promoting Low Capacity Usage).
+    It is 0 when there is no unprotected unit ([Serra2018]_, Promoting Low Capacity Usage).
     """
     open_ = torch.cat(list(layer_gates))
     unprotected = 1 - torch.cat(list(used))
     return (open_ * unprotected).sum() / unprotected.sum().clamp_min(torch.finfo(unprotected.dtype).tiny)
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
-    def __init__(self, method: HAT, used: list[Tensor], task: Task, setup: Setup, initial: dict[str, Tensor]) -> None:
-        super().__init__(task, setup, initial)
-        self._method, self._used, self._free = method, used, free(setup.net, used)
+    method: HAT
+    used: list[Tensor]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._free = free(self.setup.net, self.used)
         self._batch = 0
-        """Position of the next mini-batch in its epoch, which ``loss`` is not told."""
+        """Position of the next mini-batch in its epoch, which ``loss`` does not get."""
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._batch = 0
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        net = self._setup.net
-        last = gates(weights, net, self._method.max_scale)
-        return partial(run_gated, net, weights, layer_gates=last, dropout=dropout)
+        last = gates(weights, self.setup.net, self.method.max_scale)
+        return partial(run_gated, self.setup.net, weights, layer_gates=last, dropout=dropout)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        now = gates(weights, self._setup.net, self._scale(self._batch))
-        logits = run_gated(self._setup.net, weights, batch.x, now, dropout)
-        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
-        return loss + self._method.penalty * use_of_free_units(now, self._used)
+        now = gates(weights, self.setup.net, self._scale(self._batch))
+        loss = F.cross_entropy(run_gated(self.setup.net, weights, batch.x, now, dropout), batch.labels)
+        return loss + self.method.penalty * use_of_free_units(now, self.used)
 
     @torch.no_grad()
     def change_gradients(self, weights: Named, step: Step) -> None:
-        """Protect what earlier tasks use, and make the embeddings' gradients independent of the scale."""
         self._batch = step.batch + 1
         scale = self._scale(step.batch)
         for name, weight in weights.items():
-            assert weight.grad is not None
             if name in self._free:
-                weight.grad *= self._free[name]
+                gradient_of(weight).mul_(self._free[name])
             elif name.startswith("embedding."):
-                weight.grad *= compensation(weight, scale, self._method.max_scale)
-        torch.nn.utils.clip_grad_norm_(list(weights.values()), self._method.clip)
+                gradient_of(weight).mul_(compensation(weight, scale, self.method.max_scale))
+        torch.nn.utils.clip_grad_norm_(list(weights.values()), self.method.clip)
 
     def after_step(self, weights: Named, step: Step) -> None:
-        for name, weight in weights.items():
-            if name.startswith("embedding."):
-                weight.clamp_(-EMBEDDING_BOUND, EMBEDDING_BOUND)
+        for embedding in part_of(weights, "embedding").values():
+            embedding.clamp_(-EMBEDDING_BOUND, EMBEDDING_BOUND)
 
     def _scale(self, batch: int) -> float:
-        return annealed(batch, self.num_batches, self._method.max_scale)
+        return annealed(batch, self.num_batches, self.method.max_scale)
 
 
-def _num_units(net: Net) -> list[int]:
-    return [block.shapes["bias"][0] for block in net.blocks]
+def _num_units(net: Net) -> tuple[int, ...]:
+    return (*net.channels, *net.linear)
 
 
 def _initial_embeddings(setup: Setup) -> dict[str, Tensor]:

@@ -18,11 +18,10 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase
-from lasem.methods.plain import initial_head, initial_layers
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
-from lasem.training import EpochSummary, Named, PhaseResult, Plan
+from lasem.training import EpochSummary, Named, PhaseResult, Plan, part_of
 
 
 @final
@@ -31,7 +30,7 @@ class ProgNN(AbstractMethod):
     """Columns with lateral adapters; earlier columns never change ([Rusu2016]_ Eq. 2).
 
     Layer i of column k gives f(W h_k + U relu(V [alpha_1 h_1, ..., alpha_{k-1} h_{k-1}] + b)), h_j being the input that
-    layer i has in column j, behind ReLU and pooling. V reduces the channels pixel by pixel (1x1), U has the kernel and
+    layer i has in column j, after ReLU and pooling. V reduces the channels pixel by pixel (1x1), U has the kernel and
     the stride of W. The first layer gets no laterals. Only the new column, its adapters and its scalars alpha are
     trained, so no task is ever forgotten; parameters grow with the square of the number of tasks.
 
@@ -62,25 +61,21 @@ class ProgNN(AbstractMethod):
         check_choice("ProgNN.head_adapters", self.head_adapters, ("all", "first", "none"))
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase: the new column."""
-        fitted: PhaseResult = yield _Phase(self, tuple(model.own.values()), task, setup)
+        columns = tuple(model.own.values())
+        start = self.initial(setup, len(columns), task.num_classes)
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, columns)
         return Learned.of(setup, fitted, lambda seen: model.having(own={**model.own, task.name: seen.weights}))
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The task's column, next to the columns before it."""
         columns = [model.own[earlier] for earlier in list(model.own)[: list(model.own).index(name)]]
         return self.answer(net, columns, model.own[name], x)
 
     def transferred(self, net: Net) -> str:
-        """No layer: each task has weights of its own in all of them.
-
-        That later columns also look at what a layer computes saves them none of their own layers, which is what the
-        letter T says.
-        """
+        # later columns also read what a layer computes, but have none of their own layers the less
         return "S" * net.depth
 
     def initial(self, setup: Setup, num_columns: int, num_classes: int) -> dict[str, Tensor]:
-        """A fresh column, on the CPU.
+        """Return a fresh column, on the CPU.
 
         Args:
             setup: network and randomness.
@@ -94,32 +89,29 @@ class ProgNN(AbstractMethod):
             shaped as W but for its inputs, n, with ``each`` K n.
         """
         weights = {**initial_layers(setup), **initial_head(setup, num_classes)}
-        if num_columns == 0:
-            return weights
         layers, rule = _layers(setup.net, num_classes), setup.net.initial
-        for i in self._adapted(setup.net):
-            generator, own = setup.generator("adapter", i), layers[i].shapes["weight"]
-            width, (num_out, num_in), kernel = self.width(layers[i], num_columns), own[:2], own[2:]
+        for i in self._adapted(setup.net) if num_columns else ():
+            generator, (num_out, num_in, *kernel) = setup.generator("adapter", i), layers[i].shapes["weight"]
+            width, deviation = self.width(layers[i], num_columns), self.alpha_start
             inside, seen = (width, num_columns * num_in) if self.adapters == "joined" else (num_columns * width, num_in)
-            deviation = self.alpha_start
-            alpha = torch.nn.init.trunc_normal_(
-                torch.empty(num_columns), std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
-            )
-            weights |= {
-                f"adapter.{i}.alpha": alpha,
-                f"adapter.{i}.reduce.weight": initial_weight((inside, seen, *(1 for _ in kernel)), generator, rule),
-                f"adapter.{i}.reduce.bias": initial_bias(inside, rule),
-                f"adapter.{i}.lateral.weight": initial_weight((num_out, inside, *kernel), generator, rule),
+            adapter = {
+                "alpha": torch.nn.init.trunc_normal_(
+                    torch.empty(num_columns), std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
+                ),
+                "reduce.weight": initial_weight((inside, seen, *(1 for _ in kernel)), generator, rule),
+                "reduce.bias": initial_bias(inside, rule),
+                "lateral.weight": initial_weight((num_out, inside, *kernel), generator, rule),
             }
+            weights |= prefixed(f"adapter.{i}", adapter)
         return weights
 
     def width(self, layer: AbstractBlock, num_columns: int) -> int:
-        """Channels inside one adapter of a layer that sees K earlier columns; at least 1.
+        """Return the channels inside one adapter of a layer that sees K earlier columns; at least 1.
 
         The paper projects the inputs of a convolution onto as many channels as the layer has inputs. For
         fully-connected layers it says n_i, the layer's outputs, in words and n_{i-1}, its inputs, in the shape of V.
         The smaller of the two keeps what the words are about, laterals with about as many parameters as the layer:
-        behind a convolution of 4096 features, n_{i-1} would make V sixty times larger than W.
+        after a convolution of 4096 features, n_{i-1} would make V sixty times larger than W.
         """
         outputs, inputs = layer.shapes["weight"][:2]
         full = inputs if isinstance(layer, ConvBlock) else min(inputs, outputs)
@@ -129,7 +121,7 @@ class ProgNN(AbstractMethod):
     def answer(
         self, net: Net, columns: Sequence[Named], weights: Named, x: Tensor, dropout: torch.Generator | None = None
     ) -> Tensor:
-        """Logits (B, num_classes) of a column.
+        """Return the logits (B, num_classes) of a column.
 
         Args:
             net: the network.
@@ -196,16 +188,16 @@ class ProgNN(AbstractMethod):
         return range(1, net.depth + in_head)
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
-    def __init__(self, method: ProgNN, columns: Sequence[Named], task: Task, setup: Setup) -> None:
-        super().__init__(task, setup, method.initial(setup, len(columns), task.num_classes))
-        self._method, self._columns = method, columns
+    method: ProgNN
+    columns: Sequence[Named]
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        return partial(self._method.answer, self._setup.net, self._columns, weights, dropout=dropout)
+        return partial(self.method.answer, self.setup.net, self.columns, weights, dropout=dropout)
 
     def summary(self) -> EpochSummary:
-        return EpochSummary(self._method.transferred(self._setup.net))
+        return EpochSummary(self.method.transferred(self.setup.net))
 
 
 def _layers(net: Net, num_classes: int) -> tuple[AbstractBlock, ...]:
@@ -216,10 +208,9 @@ def _layers(net: Net, num_classes: int) -> tuple[AbstractBlock, ...]:
 
 def _own(net: Net, weights: Named, i: int) -> Mapping[str, Tensor]:
     """W and its bias for one of ``_layers``."""
-    at = i - net.depth
-    if at < 0:
-        return {"weight": weights[f"layer.{i}.weight"], "bias": weights[f"layer.{i}.bias"]}
-    return {"weight": weights[f"head.weight.{at}"], "bias": weights[f"head.bias.{at}"]}
+    if i < net.depth:
+        return part_of(weights, f"layer.{i}")
+    return {part: weights[f"head.{part}.{i - net.depth}"] for part in ("weight", "bias")}
 
 
 def _dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -7,9 +7,9 @@ Weights and scores are trained together: the forward pass uses the weights with 
 the scores get their gradients as if the mask were the scores themselves. Weights that an earlier task uses may be used
 again, but never change.
 
-What the paper leaves open and how it is here: scores go on from the task before, as in the authors' code, so a new task
-begins with the subnetwork of the last one. The paper's networks have no biases; ours, being one number a unit, are
-each task's own, as its head is.
+Where the paper leaves it open, scores go on from the task before, as in the authors' code, so a new task begins with
+the subnetwork of the last one. The paper's networks have no biases; ours, one number a unit, are each task's own, as
+its head is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError, check_range
+from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Model, Setup
-from lasem.methods.phase import NetworkPhase
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import (
+    NetworkPhase,
+    check_no_weight_decay,
+    initial_head,
+    initial_layers,
+    run,
+    stop_gradients,
+)
 from lasem.nets import Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
@@ -48,44 +54,36 @@ class WSN(AbstractMethod):
         check_range("WSN.score_rate", self.score_rate, above=0)
 
     def check(self, net: Net, training: TrainingConfig) -> None:
-        """Refuse what would move frozen weights."""
-        if training.weight_decay > 0:
-            raise ConfigError(
-                f"WSN needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would shrink the weights "
-                "that earlier tasks have frozen."
-            )
+        check_no_weight_decay("WSN", training, "shrink the weights that earlier tasks have frozen")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """One phase; the masks that its scores give are stored."""
-        fresh = initial_layers(setup)
-        biases = {name: value for name, value in fresh.items() if name not in kernels(setup.net)}
-        shared = model.shared or {name: fresh[name] for name in kernels(setup.net)}
-        scores = part_of(model.memory, "score") or _initial_scores(setup)
-        start = {**shared, **biases, **_under("score", scores), **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _Phase(self, frozen(setup.net, model), task, setup, start)
+        fresh, names = initial_layers(setup), kernels(setup.net)
+        shared = model.shared or {name: fresh[name] for name in names}
+        biases = {name: value for name, value in fresh.items() if name not in names}
+        scores = model.memory or _initial_scores(setup)
+        start = {**shared, **biases, **scores, **initial_head(setup, task.num_classes)}
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, frozen(model))
 
-        def made(snapshot: Snapshot) -> Model:
+        def model_of(snapshot: Snapshot) -> Model:
             weights = snapshot.weights
-            scores = part_of(weights, "score")
-            masks = {name: best_scored(score, self.capacity) for name, score in scores.items()}
+            masks = {f"mask.{name}": best_scored(weights[f"score.{name}"], self.capacity) for name in names}
             own = {name: value for name, value in weights.items() if name in biases or name.startswith("head.")}
             return Model(
                 shared={name: weights[name] for name in shared},
-                own={**model.own, task.name: {**_under("mask", masks), **own}},
-                memory=_under("score", scores),
+                own={**model.own, task.name: {**masks, **own}},
+                memory={name: weights[name] for name in scores},
             )
 
-        return Learned.of(setup, fitted, made)
+        return Learned.of(setup, fitted, model_of)
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """The task's subnetwork, with its biases and its head."""
         own = model.own[name]
         masked = {k: torch.where(mask, model.shared[k], 0.0) for k, mask in part_of(own, "mask").items()}
         return run(net, {**own, **masked}, x)
 
 
 def kernels(net: Net) -> dict[str, tuple[int, ...]]:
-    """Flat names and shapes of the weights that have scores: every layer's, but for the biases."""
+    """Return flat names and shapes of the weights that have scores: every layer's, but for the biases."""
     return {
         f"layer.{i}.{name}": shape
         for i, block in enumerate(net.blocks)
@@ -95,7 +93,7 @@ def kernels(net: Net) -> dict[str, tuple[int, ...]]:
 
 
 def best_scored(scores: Tensor, capacity: float) -> Tensor:
-    """Mask of the ceil(c n) highest of n scores, in their shape ([Kang2022]_).
+    """Return the mask of the ceil(c n) highest of n scores, in their shape ([Kang2022]_).
 
     Of equal scores, the first ones in memory are taken, so that the mask has exactly so many entries and is the same
     on every device.
@@ -109,7 +107,7 @@ def best_scored(scores: Tensor, capacity: float) -> Tensor:
 
 
 def subnetwork(weights: Tensor, scores: Tensor, capacity: float) -> Tensor:
-    """The best-scored weights, and zeros elsewhere.
+    """Return the best-scored weights, and zeros elsewhere.
 
     The gradient of a weight is its own if it is used, else 0; that of a score is the gradient of the masked weight
     times the weight, as if the mask were the scores (straight through, [Kang2022]_).
@@ -118,47 +116,37 @@ def subnetwork(weights: Tensor, scores: Tensor, capacity: float) -> Tensor:
     return masked + (scores - scores.detach()) * weights.detach()  # the second term is exactly 0
 
 
-def frozen(net: Net, model: Model) -> dict[str, Tensor]:
-    """Weights that some task uses, M: masks by flat name; without tasks, there are none."""
+def frozen(model: Model) -> dict[str, Tensor]:
+    """Return masks of the weights that some task uses, M, by flat name; without tasks, there are none."""
     union: dict[str, Tensor] = {}
     for own in model.own.values():
-        for name in kernels(net):
-            mask = own[f"mask.{name}"]
+        for name, mask in part_of(own, "mask").items():
             union[name] = union[name] | mask if name in union else mask
     return union
 
 
+@dataclass(eq=False)
 class _Phase(NetworkPhase):
-    def __init__(
-        self, method: WSN, fixed: dict[str, Tensor], task: Task, setup: Setup, initial: dict[str, Tensor]
-    ) -> None:
-        super().__init__(task, setup, initial)
-        self._method, self._fixed, self._kernels = method, fixed, kernels(setup.net)
+    method: WSN
+    fixed: Named
+    """Masks of the weights that an earlier task uses ([Kang2022]_: they get no gradient)."""
 
     def scale(self, name: str) -> float:
-        return self._method.score_rate if name.startswith("score.") else 1.0
+        return self.method.score_rate if name.startswith("score.") else 1.0
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        masked = {
-            name: subnetwork(weights[name], weights[f"score.{name}"], self._method.capacity) for name in self._kernels
-        }
+        scores = part_of(weights, "score").items()
+        masked = {name: subnetwork(weights[name], score, self.method.capacity) for name, score in scores}
         return super().answer({**weights, **masked}, dropout)
 
     def change_gradients(self, weights: Named, step: Step) -> None:
-        """No gradient for weights that an earlier task uses ([Kang2022]_)."""
-        for name, mask in self._fixed.items():
-            gradient = weights[name].grad
-            assert gradient is not None
-            gradient.masked_fill_(mask, 0.0)
+        stop_gradients(weights, self.fixed)
 
 
 def _initial_scores(setup: Setup) -> dict[str, Tensor]:
     """Uniform within 1 / sqrt(fan-in) of 0, as the authors' code starts them; on the CPU."""
-    return {
-        name: (torch.rand(shape, generator=setup.generator("score", name)) * 2 - 1) / math.sqrt(math.prod(shape[1:]))
-        for name, shape in kernels(setup.net).items()
-    }
-
-
-def _under(prefix: str, tensors: Named) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+    scores = {}
+    for name, shape in kernels(setup.net).items():
+        uniform = torch.rand(shape, generator=setup.generator("score", name)) * 2 - 1
+        scores[f"score.{name}"] = uniform / math.sqrt(math.prod(shape[1:]))
+    return scores

@@ -433,5 +433,5 @@ def test_settings_out_of_range(settings: dict[str, Any]) -> None:
 
 
 def test_the_optimisers_weight_decay_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"TrainingConfig.weight_decay 0, got 0.1\. Set APD\.weight_decay"):
+    with pytest.raises(ConfigError, match=r"TrainingConfig.weight_decay=0; got 0.1, .*Set APD\.weight_decay"):
         BaselineLearner(tiny_net(GREY), APD(), training=TrainingConfig(weight_decay=0.1))

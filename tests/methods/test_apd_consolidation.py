@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lasem.methods.apd_consolidation import consolidate, k_means
+from lasem.methods.apd import consolidate, k_means
 
 
 def seeded(seed: int = 0) -> torch.Generator:

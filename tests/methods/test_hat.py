@@ -173,7 +173,7 @@ def test_a_step_is_that_of_the_definition(clip: float) -> None:
     used = [torch.sigmoid(400 * e.double()) for e in embeddings]
     gate = [1 / (1 + torch.exp(-scale * exact[f"embedding.{i}"])) for i in range(4)]
 
-    def multiply(layer: int, out: Tensor) -> Tensor:
+    def multiply(layer: int, _: Tensor, out: Tensor) -> Tensor:
         return out * gate[layer].reshape(1, -1, *[1] * (out.ndim - 2))
 
     logits = run(NET, exact, batch.x.double(), dropout=torch.Generator().manual_seed(1), between=multiply)

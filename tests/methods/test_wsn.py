@@ -99,10 +99,10 @@ def test_a_task_answers_with_its_masked_weights() -> None:
 
 def test_frozen_weights_are_those_of_any_earlier_task() -> None:
     learner = BaselineLearner(NET, WSN(capacity=0.3, score_rate=5), training=SLOW)
-    assert frozen(NET, Model()) == {}
+    assert frozen(Model()) == {}
     for k in range(3):
         learner.learn(tiny_task(f"t{k}", seed=k))
-    union = frozen(NET, learner.model)
+    union = frozen(learner.model)
     grown = 0
     for name in KERNELS:
         masks = [own[f"mask.{name}"].flatten().tolist() for own in learner.model.own.values()]
@@ -119,7 +119,7 @@ def test_earlier_tasks_stay_as_they_are_to_the_bit(optimiser: str) -> None:
     answers: dict[str, Tensor] = {}
     num_moved = 0
     for k in range(3):
-        before, fixed = learner.model.shared, frozen(NET, learner.model)
+        before, fixed = learner.model.shared, frozen(learner.model)
         copies = {name: value.clone() for name, value in before.items()}
         learner.learn(tiny_task(f"t{k}", 2 + k, seed=k))
         for name in before:
