@@ -8,62 +8,55 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from lasem.cli.main import FAILURE
-from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, StorageError, check_choice
-from lasem.settings import read_value
+from lasem.settings import Range
 
 if TYPE_CHECKING:
     from benchmarks.row import Row
 
-_NAMES = """benchmarks:
-  correct         fast paths compute what slow ones do; the only one that can fail
-  tree            a step over all configurations / a plain step
-  pruned          a pruned step / a plain step, by the leading configuration's prior
-  task            a task with EM / the same with one configuration, for each mechanism
-  exhaustive      a task with brute force / the same with EM
-  depth           a step of deep EM / a plain step, up to 50 layers
-  configurations  a step over all configurations, by their number
-  tasks           learning and predicting, by the number of tasks learned
-  batch           images a second, by the size of the mini-batch
-"""
 
+def bench(
+    *,
+    only: tuple[str, ...] | None = None,
+    smoke: bool = False,
+    json: Path | None = None,
+    threads: Annotated[int, Range(least=0)] = 1,
+    device: str = "cpu",
+) -> int:
+    """Measure what searches cost, on random images.
 
-def main(argv: Sequence[str]) -> int:
-    """Run it; the exit code."""
-    parser = Parser(
-        prog="lasem bench",
-        usage="lasem bench [options]",
-        description="Measure what searches cost, on random images. What is compared takes turns, and most results are "
-        "ratios, which mean much the same on every machine. Beside each stands what it would be if nothing took time "
-        "but the multiplications. All of it takes about half an hour; nothing else should run meanwhile.",
-        add_help=False,
-    )
-    parser.epilog = _NAMES
-    options = parser.add_argument_group("options")
-    options.add_argument("-h", "--help", action="store_true", help="show this text")
-    options.add_argument("--only", metavar="NAME,NAME,...", help="some of the benchmarks (default: all)")
-    options.add_argument("--smoke", action="store_true", help="seconds instead of minutes: only to see that it works")
-    options.add_argument("--json", metavar="FILE", help="write the results there too")
-    options.add_argument("--threads", metavar="N", help="threads of the CPU; 0: as torch chooses (default: 1)")
-    options.add_argument("--device", metavar="NAME", help="where to compute: cpu, cuda, ... (default: cpu)")
-    options.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    found = parser.parse_known_options(argv)
-    if found.help:
-        print(parser.format_help(), end="")
-        return 0
-    threads = read_value(found.threads or "1", int, "threads")
-    if threads < 0:
-        raise ConfigError(f"threads must be at least 0; got {threads}.")
-    names = tuple(name for name in (found.only or "").split(",") if name)
-    if found.only is not None and not names:
+    What is compared takes turns, and most results are ratios, which mean much the same on every machine. Next to each
+    stands what it would be if nothing took time but the multiplications. All of it takes about half an hour; nothing
+    else should run meanwhile.
+
+    Args:
+        only: some of the benchmarks (default: all).
+        smoke: take seconds instead of minutes, only to see that it works.
+        json: write the results there, too.
+        threads: threads of the CPU; 0: as many as torch chooses.
+        device: where to compute.
+
+    Examples:
+        lasem bench --only correct,tree
+        correct         fast paths compute what slow ones do; the only one that can fail
+        tree            a step over all configurations / a plain step
+        pruned          a pruned step / a plain step, by the leading configuration's prior
+        task            a task with EM / the same with one configuration, for each mechanism
+        exhaustive      a task with brute force / the same with EM
+        depth           a step of deep EM / a plain step, up to 50 layers
+        configurations  a step over all configurations, by their number
+        tasks           learning and predicting, by the number of tasks learned
+        batch           images a second, by the size of the mini-batch
+    """
+    if only == ():
         raise ConfigError("--only needs at least one benchmark; got none. See lasem bench --help.")
-    return _measure(names, bool(found.smoke), threads, found.device or "cpu", found.json)
+    return _measure(only or (), smoke, threads, device, json)
 
 
-def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, path: str | None) -> int:
+def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, path: Path | None) -> int:
     import torch
 
     from benchmarks.row import WrongResultError
@@ -75,7 +68,7 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
         check_choice("--only", name, BENCHMARKS)
     find_device(device)
     if path is not None:
-        _check_writable(Path(path))
+        _check_writable(path)
     rows: list[Row] = []
     with cpu_threads(threads):
         print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {platform.machine()}")
@@ -88,7 +81,7 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
             return FAILURE
         used = torch.get_num_threads()
     if path is not None:
-        _write(Path(path), {"torch": torch.__version__, "device": device, "threads": used, "smoke": smoke}, rows)
+        _write(path, {"torch": torch.__version__, "device": device, "threads": used, "smoke": smoke}, rows)
     return 0
 
 

@@ -2,103 +2,104 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 from rich.console import Console
 
-from lasem.cli.compare_progress import make_comparison_observer
-from lasem.cli.grid import add_workers, read_workers, tell_failures, told
-from lasem.cli.options import COMMON_PARTS, add_settings, explain_unknown, read_entry, read_file
-from lasem.cli.parser import Parser
-from lasem.errors import ConfigError, check_choice, nearest
+from lasem.cli.choices import COMPARISON, layered, nested
+from lasem.cli.command import Typed
+from lasem.cli.grid import explained, find_workers, make_comparison_observer, print_failures
+from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import ExperimentConfig
-from lasem.settings import read_value
+from lasem.settings import Range, read_value
 from paper import RECIPES, SCALES, Bench, Panel, Recipe
 from paper.page import Findings, Grid, recipe_table
-from paper.reproduce import RUNS, draw, drawn_recipes, reproduce
+from paper.reproduce import RUNS, draw, drawn_recipes
+from paper.reproduce import reproduce as make_pages
 
 ALL = "all"
-
-_EXAMPLES = """examples:
-  lasem reproduce all --scale smoke --workers 2        every table and figure, from stand-ins, in minutes
-  lasem reproduce brute-force --scale small --data DATA --workers 2      reads DATA/cifar100 and DATA/office-home
-  lasem reproduce peak --stream parquet --stream.path DATA --stream.train_per_class 17 --seeds 0,1,2
-"""
+_SETTINGS = replace(COMPARISON, elsewhere="")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run it; the exit code."""
-    name = argv[0] if argv and not argv[0].startswith("-") else None
-    options = list(argv[1:] if name is not None else argv)
-    parser = Parser(
-        prog="lasem reproduce",
-        usage="lasem reproduce RECIPE|all [options]",
-        description="Make the runs of a table or figure of the paper and draw its page, with the published numbers "
-        "beside. A run that is there is not made again, one that was stopped or killed goes on.",
-        add_help=False,
-    )
-    width = max(map(len, RECIPES))
-    recipes = "\n".join(f"  {recipe.name:{width}}  {recipe.title}" for recipe in RECIPES.values())
-    parser.epilog = f"recipes:\n{recipes}\n\n{_EXAMPLES}"
-    general = parser.add_argument_group("options")
-    general.add_argument("-h", "--help", action="store_true", help="show this text")
-    general.add_argument(
-        "--scale",
-        metavar="NAME",
-        help=f"{', '.join(SCALES[:-1])} or {SCALES[-1]}: made-up data and small networks, for minutes; the paper's "
-        "streams with this project's settings, for a night; what the authors ran (default: smoke)",
-    )
-    general.add_argument("--out", metavar="DIR", help="folder of runs and pages (default: runs/reproduce-SCALE)")
-    general.add_argument(
-        "--data",
-        metavar="DIR",
-        help="folder of the data sets, each in a folder of its stream's name (default: ~/.cache/lasem)",
-    )
-    general.add_argument("--download", action="store_true", help="fetch the data sets that are not there")
-    add_workers(general)
-    general.add_argument(
-        "--print-config", action="store_true", help="write each recipe's methods with all settings; run nothing"
-    )
-    general.add_argument("--quiet", action="store_true", help="show no progress")
-    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    first, _ = parser.parse_known_args(options)
-    stored = read_file(None, options)
-    if any(word.split("=")[0] == "--stream" for word in options):
-        add_settings(parser, options, stored, COMMON_PARTS)
-    else:  # the recipes' own streams, whose settings are theirs
-        general.add_argument("--stream", metavar="NAME", help="learn this stream in the place of the recipe's own")
-        add_settings(parser, options, stored, [part for part in COMMON_PARTS if part != "stream"])
-    explain_unknown(options, parser, stored)
-    found = parser.parse_known_options(options)
-    if found.help:
-        print(parser.format_help(), end="")
-        return 0
-    chosen = _chosen(name)
-    scale = first.scale or SCALES[0]
-    check_choice("scale", scale, SCALES)
-    given = read_entry(found, stored)
+def reproduce(
+    typed: Typed,
+    recipe: str,
+    *,
+    scale: Literal["smoke", "small", "paper"] = "smoke",
+    out: Path | None = None,
+    data: Path | None = None,
+    download: bool = False,
+    workers: Annotated[int, Range(least=1)] | None = None,
+    ray: str | None = None,
+    print_config: bool = False,
+    quiet: bool = False,
+    **settings: Annotated[str, _SETTINGS],
+) -> int:
+    """Make the runs of a table or figure of the paper and draw its page, next to the published numbers.
+
+    A run that is there is not made again, one that was stopped or killed goes on. Another --stream takes the place of
+    the recipes' own.
+
+    Args:
+        typed: what was typed.
+        recipe: a recipe, or all.
+        scale: made-up data and small networks, for minutes; the paper's streams with this project's settings, for a
+            night; what the authors ran.
+        out: folder of runs and pages (default: runs/reproduce-SCALE).
+        data: folder of the data sets, each in a folder of its stream's name (default: ~/.cache/lasem).
+        download: fetch the data sets that are not there.
+        workers: runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for).
+        ray: make the runs on the Ray cluster with its head at this address, auto or local; see lasem compare.
+        print_config: write each recipe's methods with all settings; run nothing.
+        quiet: show no progress.
+        settings: of all runs.
+
+    Examples:
+        lasem reproduce all --scale smoke --workers 2      every table and figure, from stand-ins, in minutes
+        lasem reproduce brute-force --scale small --data DATA --workers 2      reads DATA/cifar100, DATA/office-home
+        lasem reproduce peak --stream parquet --stream.path DATA --stream.train_per_class 17 --seeds 0,1,2
+        RECIPES
+    """
+    chosen = _chosen(recipe)
+    for option in settings:
+        if option.startswith("stream.") and "stream" not in settings:
+            raise ConfigError(f"--{option} is a setting of --stream, which was not chosen. Choose it, or leave it out.")
+    given = layered({}, nested(settings))
     if "preset" in given:
         raise ConfigError("The scale decides the preset: --scale paper has the authors' settings. Leave --preset out.")
     if "seeds" in given:
         given["seeds"] = list(read_value(given["seeds"], tuple[int, ...], "seeds"))
-    if found.data or found.download:
-        _refuse_data("--data" if found.data else "--download", scale, own_stream="stream" in given)
-    bench = Bench(scale=scale, given=given, depth=_depth(given), data=found.data, download=found.download)
-    directory = Path(found.out) if found.out else Path("runs") / f"reproduce-{scale}"
-    if name == ALL:
-        for recipe in [recipe for recipe in chosen if not recipe.serves(bench)]:
-            chosen.remove(recipe)
-            print(f"Recipe {recipe.name} is left out: no other stream can take its place.", file=sys.stderr)
-    if found.print_config:
-        for recipe in chosen:
-            for panel in recipe.panels(bench):
-                print(f"{_heading(recipe, panel)}\n{methods_to_yaml(panel.methods)}", end="")
+    if data or download:
+        _refuse_data("--data" if data else "--download", scale, own_stream="stream" in given)
+    bench = Bench(
+        scale=scale, given=given, depth=_depth(given), data=None if data is None else str(data), download=download
+    )
+    directory = out or Path("runs") / f"reproduce-{scale}"
+    if recipe == ALL:
+        for left_out in [one for one in chosen if not one.serves(bench)]:
+            chosen.remove(left_out)
+            print(f"Recipe {left_out.name} is left out: no other stream can take its place.", file=sys.stderr)
+    if print_config:
+        for one in chosen:
+            for panel in one.panels(bench):
+                print(f"{_heading(one, panel)}\n{methods_to_yaml(panel.methods)}", end="")
         return 0
-    return _reproduce(chosen, bench, directory, found, argv)
+    num_workers, cradle = find_workers(workers, ray, 1)  # a recipe's runs have one thread unless something else is said
+    observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
+    with explained(observer, directory, typed):
+        made = make_pages(
+            chosen, bench, directory, num_workers=num_workers, cradle=cradle, observer=observer, command=typed
+        )
+    _print(made.findings, made.pages)
+    return print_failures(made.compared, directory / RUNS)
+
+
+_titles = "\n        ".join(f"{recipe.name:14} {recipe.title}" for recipe in RECIPES.values())
+reproduce.__doc__ = (reproduce.__doc__ or "").replace("RECIPES", _titles)
 
 
 def draw_again(directory: Path) -> None:
@@ -115,9 +116,7 @@ def _heading(recipe: Recipe, panel: Panel) -> str:
     return f"# {recipe.name}: {panel.title}, {len(panel.methods)} methods, seeds {seeds}\n# stream: {stream}"
 
 
-def _chosen(name: str | None) -> list[Recipe]:
-    if name is None:
-        raise ConfigError(f"Expected a recipe, or all (there are: {', '.join(RECIPES)}). See lasem reproduce --help.")
+def _chosen(name: str) -> list[Recipe]:
     if name == ALL:
         return list(RECIPES.values())
     if name not in RECIPES:
@@ -144,20 +143,6 @@ def _depth(given: dict[str, object]) -> int | None:
     config = ExperimentConfig.from_plain({part: given[part] for part in ("stream", "net") if part in given})
     task = next(iter(config.stream.open(0)))
     return config.build_net(task.image_shape).depth
-
-
-def _reproduce(
-    chosen: Sequence[Recipe], bench: Bench, directory: Path, found: argparse.Namespace, argv: Sequence[str]
-) -> int:
-    command = ("lasem", "reproduce", *argv)
-    workers, cradle = read_workers(found, 1)  # a recipe's runs have one thread unless something else is said
-    observer = make_comparison_observer(quiet=found.quiet, num_workers=workers)
-    with told(observer, directory, command):
-        made = reproduce(
-            chosen, bench, directory, num_workers=workers, cradle=cradle, observer=observer, command=command
-        )
-    _print(made.findings, made.pages)
-    return tell_failures(made.compared, directory / RUNS)
 
 
 def _print(findings: dict[str, Findings], pages: dict[str, Path]) -> None:

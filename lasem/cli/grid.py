@@ -1,58 +1,129 @@
-"""A grid of runs, whichever command makes it: how many at a time and where, and what it ends with."""
+"""Commands that make a grid of runs: how many at a time and where, the progress, and what they end with."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
-from lasem.cli.compare_progress import ComparisonShown
 from lasem.cli.main import FAILURE, FailedRunError
+from lasem.cli.progress import Bar, Shown, duration, make_observer
+from lasem.experiments import ComparisonObserver
 from lasem.experiments.comparison import Compared
 from lasem.experiments.cradle import AbstractCradle
-from lasem.settings import read_value
+from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
+from lasem.report.numbers import method_name
 
 
-def add_workers(options: argparse._ArgumentGroup) -> None:
-    """Add the options that ``read_workers`` reads."""
-    options.add_argument(
-        "--workers",
-        metavar="N",
-        help="runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for)",
-    )
-    options.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help="make the runs on a Ray cluster: the address of its head; auto: the one that this machine belongs to; "
-        "local: this machine as one. Its machines need lasem, and the folders of runs and data under the same paths",
-    )
+class ComparisonShown(ComparisonObserver):
+    """A line for each run that ends, and in a terminal one that moves."""
+
+    started = False
+    """Whether everything that can be checked before training has been checked."""
+
+    def __init__(self, shown: Shown, *, num_workers: int, moving: bool) -> None:
+        """Show it on ``shown``.
+
+        Args:
+            shown: where.
+            num_workers: runs at a time.
+            moving: whether there is a line that moves; a log gets a line a run only.
+        """
+        self._shown, self._num_workers, self._moving = shown, num_workers, moving
+
+    def __enter__(self) -> ComparisonShown:
+        self._shown.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._shown.__exit__(kind, error, trace)
+
+    def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
+        self.started = True
+        self._clock = time.monotonic()
+        self._waiting, self._num_runs, self._num_ended = list(waiting), len(waiting), 0
+        self._running: dict[str, tuple[float, float]] = {}  # when it began, and the share of it that is done
+        self._seconds: dict[str, float] = {}
+        there = f", {len(finished)} finished already" if finished else ""
+        self._shown.line(f"Writing to {directory}: {len(waiting)} run{'s' if len(waiting) != 1 else ''} to go{there}")
+
+    def told(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._waiting.remove(event.name)
+            self._running[event.name] = (time.monotonic(), 0.0)
+        elif isinstance(event, Learned):
+            share = event.num_learned / event.num_tasks if event.num_tasks else 0.0
+            self._running[event.name] = (self._running[event.name][0], share)
+        elif isinstance(event, Noted):
+            self._shown.line(f"{method_name(event.name)}: {event.message}")
+        elif isinstance(event, Ended):
+            self._end(event)
+        if self._moving:
+            names = ", ".join(f"{method_name(name)} {100 * share:.0f} %" for name, (_, share) in self._running.items())
+            share = (self._num_ended + sum(of[1] for of in self._running.values())) / max(1, self._num_runs)
+            self._shown.moment(f"{self._num_ended} of {self._num_runs} runs{self._left()}: {names}", share)
+
+    def _end(self, event: Ended) -> None:
+        del self._running[event.name]
+        self._num_ended += 1
+        if event.error is None:
+            self._seconds[event.name] = event.seconds
+        how = f"done in {duration(event.seconds)}" if event.error is None else f"failed: {event.error}"
+        self._shown.line(
+            f"{self._num_ended}/{self._num_runs} {method_name(event.name)}: {how} "
+            f"({duration(time.monotonic() - self._clock)} elapsed{self._left()})"
+        )
+
+    def _left(self) -> str:
+        """What the rest will take, from the runs that have ended: the same method's if there is one."""
+        rest = [*self._waiting, *self._running]
+        if not rest or not self._seconds:
+            return ""
+        seconds = []
+        for name in rest:
+            method = name.rpartition("-")[0]
+            same = [taken for other, taken in self._seconds.items() if other.rpartition("-")[0] == method]
+            known = same or list(self._seconds.values())
+            gone = time.monotonic() - self._running[name][0] if name in self._running else 0.0
+            seconds.append(max(0.0, sum(known) / len(known) - gone))
+        return f", about {duration(max(sum(seconds) / self._num_workers, max(seconds)))} left"
 
 
-def read_workers(found: argparse.Namespace, threads: int) -> tuple[int, AbstractCradle | None]:
-    """How many runs at a time, and where their processes are started; None: on this machine.
+def make_comparison_observer(*, quiet: bool, num_workers: int) -> ComparisonShown:
+    """Return what suits the place that stderr goes to."""
+    shown = make_observer(quiet=quiet)
+    return ComparisonShown(shown, num_workers=num_workers, moving=isinstance(shown, Bar))
+
+
+def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractCradle | None]:
+    """Return how many runs go on at a time, and where their processes are started; None: on this machine.
 
     Args:
-        found: the options.
+        workers: how many were asked for.
+        ray: the address of a Ray cluster.
         threads: of each run.
 
     Raises:
-        ConfigError: if the number is none, ray is not installed, or there is no cluster at the address.
+        ConfigError: if ray is not installed, or there is no cluster at the address.
     """
-    num_workers = read_value(found.workers or "1", int, "--workers")
-    if found.ray is None:
-        return num_workers, None
+    if ray is None:
+        return workers or 1, None
     from lasem.experiments.ray_cradle import RayCradle
 
-    cradle = RayCradle(found.ray)
-    return num_workers if found.workers else cradle.room(threads), cradle
+    cradle = RayCradle(ray)
+    return workers or cradle.room(threads), cradle
 
 
 @contextmanager
-def told(observer: ComparisonShown, directory: Path, command: Sequence[str]) -> Iterator[None]:
-    """Show how the runs inside go on; say of Ctrl-C and of an error what is left and how to go on.
+def explained(observer: ComparisonShown, directory: Path, command: Sequence[str]) -> Iterator[None]:
+    """Show the progress of the runs inside; after Ctrl-C or an error, say what is left and how to go on.
 
     Args:
         observer: shows it.
@@ -74,8 +145,8 @@ def told(observer: ComparisonShown, directory: Path, command: Sequence[str]) -> 
         raise FailedRunError(f"What was learned before is in {directory}.") from error
 
 
-def tell_failures(compared: Compared, runs: Path) -> int:
-    """Say which runs failed and what to do; the exit code.
+def print_failures(compared: Compared, runs: Path) -> int:
+    """Print which runs failed and what to do; return the exit code.
 
     Args:
         compared: what was made.

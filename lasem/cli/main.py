@@ -1,7 +1,7 @@
-"""Finding the subcommand, and what its end means to the shell.
+"""The command ``lasem``: finds the subcommand, and turns its end into an exit code.
 
-Exit codes: 0, 1 for a failure, 2 for wrong input, 130 for Ctrl-C. Subcommands are imported when they are called: no
-``lasem --help`` waits for torch.
+Exit codes: 0, 1 for a failure, 2 for wrong input, 130 for Ctrl-C. Commands are imported when they are called, and
+``lasem --help`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -14,36 +14,38 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from lasem.cli.parser import Parser
 from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, nearest
 
 COMMANDS = {
-    "run": "learn a stream of tasks; everything is kept in a folder",
-    "compare": "learn it with several methods side by side: a table, a figure",
-    "reproduce": "make a table or figure of the paper, its runs and its page",
-    "report": "draw the report of a run again, from its files",
-    "bench": "measure what searches cost on this machine",
-    "learn": "add a task to a growing model, from a folder or a parquet file",
-    "predict": "let a growing model answer for images",
-    "evaluate": "measure a task of a growing model on labelled images",
-    "show": "what a growing model holds, task by task",
-    "forget": "give up a task of a growing model",
-    "export": "write one task as a plain network: ONNX, torch or safetensors",
+    "run": ("lasem.cli.run", "learn a stream of tasks; everything is kept in a folder"),
+    "compare": ("lasem.cli.compare", "learn it with several methods side by side: a table, a figure"),
+    "reproduce": ("paper.cli", "make a table or figure of the paper, its runs and its page"),
+    "report": ("lasem.cli.report", "draw the report of a run again, from its files"),
+    "bench": ("benchmarks.cli", "measure what searches cost on this machine"),
+    "learn": ("lasem.cli.learn", "add a task to a growing model, from a folder or a parquet file"),
+    "predict": ("lasem.cli.model", "let a growing model answer for images"),
+    "evaluate": ("lasem.cli.model", "measure a task of a growing model on labelled images"),
+    "show": ("lasem.cli.model", "what a growing model holds, task by task"),
+    "forget": ("lasem.cli.model", "give up a task of a growing model"),
+    "export": ("lasem.cli.model", "write one task as a plain network: ONNX, torch or safetensors"),
 }
-"""Each has a module of its name in this package, with ``main(argv)``, except those of ``BESIDE``."""
-
-BESIDE = {"reproduce": "paper", "bench": "benchmarks"}
-"""Commands in packages of the repository that a plain installation leaves out, each in the package's ``cli``."""
+"""The module of each command, which has a function of the command's name, and what it does. Those outside of lasem are
+in packages of the repository that a plain installation leaves out."""
 
 FAILURE, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+_OPTIONS = {
+    "-h, --help": "show this text, or after a command its options",
+    "--version": "show lasem's version",
+    "--debug": "show the traceback of an error",
+}
 
 
 class FailedRunError(Exception):
-    """An error that came after the input was found right; its cause says what happened."""
+    """An error after the input was found to be right; its cause says what happened."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code."""
+    """Run the command; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
@@ -56,41 +58,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(stop.args[0] if stop.args else "Stopped.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except Exception as error:
-        return _tell(error, debug)
+        return _describe(error, debug)
 
 
 def _dispatch(words: list[str]) -> int:
-    command = next((word for word in words if not word.startswith("-")), None)
-    if command is None or words[0] != command:
-        parser = _parser()
-        found = parser.parse_known_options(words)
-        print(f"lasem {version('lasem')}" if found.version else parser.format_help(), end="\n" if found.version else "")
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help"):
+        print(_help(), end="")
         return 0
-    if command not in COMMANDS:
-        raise ConfigError(
-            f"There is no command '{command}' (there are: {', '.join(COMMANDS)}).{nearest(command, COMMANDS)}"
-        )
-    code: int = find_command(command).main(words[1:])
-    return code
+    if name == "--version":
+        print(f"lasem {version('lasem')}")
+        return 0
+    if name not in COMMANDS:
+        known = ("--help", "--version", "--debug") if name.startswith("-") else COMMANDS
+        what = "option" if name.startswith("-") else "command"
+        raise ConfigError(f"There is no {what} '{name}' (there are: {', '.join(known)}).{nearest(name, known)}")
+    from lasem.cli.command import Command
+
+    return Command(name, getattr(find_module(name), name))(words[1:])
 
 
-def find_command(name: str) -> Any:
+def find_module(name: str) -> Any:
     """Import the module of a command.
 
     Raises:
         ConfigError: if it belongs to a package that is not installed.
     """
-    package = BESIDE.get(name)
-    if package is None:
-        return importlib.import_module(f"lasem.cli.{name}")
+    module = COMMANDS[name][0]
+    package = module.partition(".")[0]
     try:
-        return importlib.import_module(f"{package}.cli")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name not in (package, f"{package}.cli"):
+        if package == "lasem" or error.name not in (package, module):
             raise
         raise ConfigError(
             f"lasem {name} needs the package '{package}' of lasem's repository, which is not installed. Clone the "
@@ -98,26 +101,19 @@ def find_command(name: str) -> Any:
         ) from error
 
 
-def _parser() -> Parser:
-    width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-    parser = Parser(
-        prog="lasem",
-        usage="lasem COMMAND [options]",
-        description="Lifelong learning with selective layer transfer: tasks arrive one after another, and for each "
-        "layer it is decided whether to transfer shared knowledge or to learn anew.",
-        add_help=False,
+def _help() -> str:
+    commands = "".join(f"  {name:10}{text}\n" for name, (_, text) in COMMANDS.items())
+    options = "".join(f"  {name:12}{text}\n" for name, text in _OPTIONS.items())
+    return (
+        "usage: lasem COMMAND [options]\n\n"
+        "Lifelong learning with selective layer transfer: tasks arrive one after another,\n"
+        "and for each layer it is decided whether to transfer shared knowledge or to\nlearn anew.\n\n"
+        f"commands (lasem COMMAND --help shows more):\n{commands}\noptions:\n{options}"
     )
-    parser.epilog = f"commands (lasem COMMAND --help shows more):\n{lines}"
-    options = parser.add_argument_group("options")
-    options.add_argument("-h", "--help", action="store_true", help="show this text, or after a command its options")
-    options.add_argument("--version", action="store_true", help="show lasem's version")
-    options.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
-def _tell(error: Exception, debug: bool) -> int:
-    """One message, and the traceback if it was asked for."""
+def _describe(error: Exception, debug: bool) -> int:
+    """Print one message, and the traceback if it was asked for; return the exit code."""
     if debug:
         traceback.print_exception(error)
     failed = isinstance(error, FailedRunError)

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, on stderr: a line that moves in a terminal, a line now and then elsewhere."""
+"""The progress of a run on stderr: a line that moves in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from lasem.cli.remaining import Remaining, duration
 from lasem.experiments import ExperimentConfig, Observer
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 
@@ -19,8 +19,48 @@ SECONDS_BETWEEN_LINES = 5.0
 """Of a log; the end of a task has a line of its own."""
 
 
+@final
+class Remaining:
+    """An estimate of the time left, from the seconds of each epoch: searched epochs take longer than later ones."""
+
+    def __init__(self) -> None:
+        """Start without any epoch."""
+        self._seconds: dict[int, float] = {}
+        self._last: float | None = None
+        self._warm = False
+
+    def add(self, epoch: int, seconds: float) -> None:
+        """Add the time of an epoch; a later task's replaces an earlier one's, since the first is often not searched."""
+        if self._warm:
+            self._seconds[epoch] = self._last = seconds
+        self._warm = True  # a process's first epoch takes far longer than any other
+
+    def estimate(self, epoch: int, num_epochs: int, tasks_left: int) -> float | None:
+        """Return the seconds until the end; None before two epochs have been seen.
+
+        Args:
+            epoch: the last finished epoch of the task under way.
+            num_epochs: epochs of a task, should none stop early.
+            tasks_left: tasks after this one, over all seeds.
+        """
+        if self._last is None:
+            return None
+        seconds = [self._seconds.get(number, self._last) for number in range(1, num_epochs + 1)]
+        return sum(seconds[epoch:]) + tasks_left * sum(seconds)
+
+
+def duration(seconds: float) -> str:
+    """Return for instance ``8 s``, ``2:05 min`` or ``3:20 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
 class Shown(Observer):
-    """Keeps what a run has told so far, in words. Shows nothing itself: subclasses do."""
+    """Puts the progress of a run into words. Shows nothing itself; subclasses do."""
 
     directory: Path | None = None
     """The run's folder, once everything that can be checked before training has been checked."""
@@ -47,7 +87,6 @@ class Shown(Observer):
         """
 
     def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
-        """See Observer."""
         self.directory, self._config = directory, config
         self._seeds_done = 0
         self._epochs_of_phases: int | None = None
@@ -56,13 +95,11 @@ class Shown(Observer):
         self.line(f"Writing to {directory}")
 
     def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-        """See Observer."""
         self._seed, self._num_tasks, self._num_learned = seed, num_tasks, num_learned
         if num_learned and num_learned != num_tasks:
             self.line(f"{self._seed_words()}{num_learned} of {num_tasks or '?'} tasks were learned before; going on")
 
     def task_starts(self, task: str, num_epochs: int) -> None:
-        """See Observer."""
         self.trained = True
         self._in_phases = False
         self._clock = time.monotonic()
@@ -70,7 +107,6 @@ class Shown(Observer):
             self.line(f"{task}: {num_epochs} epochs were trained before; going on")
 
     def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-        """See Observer."""
         now = time.monotonic()
         self._remaining.add(record.epoch, now - self._clock)
         self._clock = now
@@ -100,7 +136,6 @@ class Shown(Observer):
         return expected if expected and record.epoch <= expected else None
 
     def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-        """See Observer."""
         self._num_learned += 1
         if self._in_phases:
             self._epochs_of_phases = record.num_epochs
@@ -110,13 +145,11 @@ class Shown(Observer):
         )
 
     def seed_ends(self, seed: int) -> None:
-        """See Observer."""
         self._seeds_done += 1
         if self._seeds_done == len(self._config.seeds):
             self.moment("drawing the report", 1.0)
 
     def note(self, message: str) -> None:
-        """See Observer."""
         self.line(message)
 
     def _seed_words(self) -> str:
@@ -131,12 +164,10 @@ class Log(Shown):
         self._last = time.monotonic()
 
     def line(self, text: str) -> None:
-        """See Shown."""
         print(text, file=sys.stderr, flush=True)
         self._last = time.monotonic()
 
     def moment(self, text: str, share: float | None) -> None:
-        """See Shown."""
         if time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
             self.line(text)
 
@@ -162,22 +193,44 @@ class Bar(Shown):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """See Shown."""
         self._progress.stop()
 
     def line(self, text: str) -> None:
-        """See Shown."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def moment(self, text: str, share: float | None) -> None:
-        """See Shown."""
         self._progress.update(
             self._task, description=text, total=None if share is None else 1.0, completed=share or 0.0, visible=True
         )
 
 
+@final
+class EpochLines:
+    """The epochs of one task that a growing model learns."""
+
+    def __init__(self, shown: Shown, task: str, epochs: int) -> None:
+        """Show them on ``shown``; the task takes at most ``epochs``."""
+        self._shown, self._task, self._epochs = shown, task, epochs
+        self._remaining = Remaining()
+        self.began = False
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """Show an epoch."""
+        self.began = True
+        self._remaining.add(record.epoch, timing.seconds_training + timing.seconds_evaluating)
+        known = record.epoch <= self._epochs and not record.phase  # a search in phases trains more than once
+        seconds = self._remaining.estimate(record.epoch, self._epochs, 0) if known else None
+        time_left = "" if seconds is None else f", {duration(seconds)} left"
+        phase = f", {record.phase}" if record.phase else ""
+        self._shown.moment(
+            f"{self._task}{phase}, epoch {record.epoch}{f'/{self._epochs}' if known else ''}{time_left}: "
+            f"valid {100 * record.valid_accuracy:.1f} %, {record.configuration}",
+            record.epoch / self._epochs if known else None,
+        )
+
+
 def make_observer(*, quiet: bool) -> Shown:
-    """What suits the place that stderr goes to."""
+    """Return what suits the place that stderr goes to."""
     if quiet:
         return Shown()
     console = Console(stderr=True)

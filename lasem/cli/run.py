@@ -2,104 +2,73 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from lasem.cli.choices import RUN, layered, nested, read_file
+from lasem.cli.command import Typed
 from lasem.cli.main import FailedRunError
-from lasem.cli.options import add_settings, explain_unknown, read_file, read_settings
-from lasem.cli.output import print_result
-from lasem.cli.parser import Parser
-from lasem.cli.progress import make_observer
+from lasem.cli.report import print_result
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments import ExperimentConfig, run
-from lasem.experiments.config import differences
-from lasem.experiments.methods import resolve
-from lasem.experiments.runner import read_config
-from lasem.experiments.yaml_text import from_yaml
-
-_EXAMPLES = """examples:
-  lasem run                              the embedded stream of digits, with LASEM
-  lasem run --method all                 the same, all layers shared
-  lasem run --method ewc                 another method; with --help, its settings
-  lasem run --stream parquet --stream.path DATA --sharing dfcnn --seeds 0,1,2
-  lasem run --stream parquet --help      the settings of that stream
-  lasem run --print-config > my.yaml     all settings, to be changed and used:
-  lasem run --config my.yaml
-  lasem run --resume runs/digits-hps-em-001    go on after a stop or a kill
-"""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run it; the exit code."""
-    parser = Parser(
-        prog="lasem run",
-        usage="lasem run [options]",
-        description="Learn a stream of tasks one after another. Everything is kept in a folder: settings, records, the "
-        "model, and at the end a report. A run that was stopped or killed goes on with --resume.",
-        add_help=False,
-    )
-    parser.epilog = _EXAMPLES
-    general = parser.add_argument_group("options")
-    general.add_argument("-h", "--help", action="store_true", help="show this text; the settings of what is chosen")
-    general.add_argument("--out", metavar="DIR", help="new folder for the run (default: the next one in runs/)")
-    general.add_argument("--resume", metavar="DIR", help="go on with the run in this folder, with its settings")
-    general.add_argument("--config", metavar="FILE", help="settings as YAML; options override them")
-    general.add_argument("--print-config", action="store_true", help="write all settings as YAML, and run nothing")
-    general.add_argument("--quiet", action="store_true", help="show no progress")
-    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    first, _ = parser.parse_known_args(argv)
-    stored = _stored(first, argv)
-    add_settings(parser, argv, stored)
-    explain_unknown(argv, parser, stored)
-    found = parser.parse_known_options(argv)
-    if found.help:
-        print(parser.format_help(), end="")
+def run(
+    typed: Typed,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    config: Path | None = None,
+    print_config: bool = False,
+    quiet: bool = False,
+    **settings: Annotated[str, RUN],
+) -> int:
+    """Learn a stream of tasks one after another.
+
+    Everything is kept in a folder: settings, records, the model, and at the end a report.
+
+    Args:
+        typed: what was typed.
+        out: new folder for the run (default: next one in runs/).
+        resume: go on with the stopped or killed run in this folder.
+        config: settings as YAML; options override them.
+        print_config: write all settings as YAML, and run nothing.
+        quiet: show no progress.
+        settings: of the experiment.
+
+    Examples:
+        lasem run --method ewc             --help-all shows its settings, too
+        lasem run --stream parquet --stream.path DATA --sharing tf --seeds 0,1,2
+        lasem run --print-config > my.yaml; lasem run --config my.yaml
+    """
+    from lasem.cli.progress import make_observer
+    from lasem.experiments import ExperimentConfig
+    from lasem.experiments import run as run_experiment
+    from lasem.experiments.config import differences
+    from lasem.experiments.runner import read_config
+
+    above = nested(settings)
+    if resume is None:
+        chosen = ExperimentConfig.from_plain(layered(read_file(config, above), above))
+    else:
+        if out or config:
+            other = "--out" if out else "--config"
+            raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {other} as well.")
+        stored = ExperimentConfig.from_yaml(read_config(resume), str(resume / "config.yaml"))
+        chosen = ExperimentConfig.from_plain(layered(stored.to_plain(), above))
+        for name, old, new in differences(stored, chosen):
+            raise ConfigError(
+                f"A run goes on with the settings that it was started with; {resume} has {name} = {old}, got {new}. "
+                f"Leave --{name.removesuffix('.name')} out, or start a new run."
+            )
+    if print_config:
+        print(chosen.to_yaml(), end="")
         return 0
-    config = read_settings(found, stored)
-    if found.resume:
-        _check_unchanged(config, stored, found.resume)
-    if found.print_config:
-        print(config.to_yaml(), end="")
-        return 0
-    return _run(config, found, argv)
-
-
-def _stored(first: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
-    """The settings that the options override: of the file, or of the run to resume."""
-    if not first.resume:
-        return read_file(first.config, argv)
-    for option, value in (("--out", first.out), ("--config", first.config)):
-        if value:
-            raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {option} as well.")
-    path = Path(first.resume)
-    return resolve(from_yaml(read_config(path), str(path / "config.yaml")))
-
-
-def _check_unchanged(config: ExperimentConfig, stored: Mapping[str, Any], directory: str) -> None:
-    for name, old, new in differences(ExperimentConfig.from_plain(stored), config):
-        raise ConfigError(
-            f"A run goes on with the settings that it was started with; {directory} has {name} = {old}, got {new}. "
-            f"Leave --{name.removesuffix('.name')} out, or start a new run."
-        )
-
-
-def _run(config: ExperimentConfig, found: argparse.Namespace, argv: Sequence[str]) -> int:
-    observer = make_observer(quiet=found.quiet)
-    directory = found.resume or found.out
+    observer = make_observer(quiet=quiet)
     try:
         with observer:
-            path = run(
-                config,
-                directory,
-                observer=observer,
-                resume=bool(found.resume),
-                command=("lasem", "run", *argv),
-            )
+            path = run_experiment(chosen, resume or out, observer=observer, resume=resume is not None, command=typed)
     except KeyboardInterrupt:
         if observer.directory is None:
             raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
@@ -109,10 +78,10 @@ def _run(config: ExperimentConfig, found: argparse.Namespace, argv: Sequence[str
         if observer.directory is None:
             raise
         raise FailedRunError(f"What was learned before is in {observer.directory}.") from error
-    if found.resume and not observer.trained:
+    if resume and not observer.trained:
         print("The run was finished already; its report has been drawn again.", file=sys.stderr)
     try:
         print_result(path)
     except StorageError as error:
-        raise FailedRunError(f"The run is finished, in {os.fspath(path)}.") from error
+        raise FailedRunError(f"The run is finished, in {path}.") from error
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader
 from lasem.errors import ConfigError, check_choice, check_range, nearest
-from lasem.experiments.methods import METHOD_PARTS, refuse_own, resolve, with_name
+from lasem.experiments.methods import METHOD_PARTS, refuse_own, resolve, setting_of, with_name
 from lasem.experiments.net_choice import AUTO, NetChoice
 from lasem.experiments.own import AnyNet, build_net, check_part, is_own, part_to_plain
 from lasem.experiments.presets import PRESETS
@@ -248,6 +248,10 @@ def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) ->
             f"{whose} needs a {missing}; none was given. Add --{part}.{missing}, or {missing} under {part} in a file."
         )
     known = settings_of(cls)
+    for setting in settings:
+        owners = setting_of(PARTS.get(part, {}), part, setting)
+        if setting not in known and owners:
+            raise ConfigError(f"{whose} has no setting '{setting}'.{owners}")
     start = {key: value for key, value in starting_values(part, preset, method).items() if key in known}
     built = from_plain(cls, {**start, **settings}, part, whose)
     return replace(built, name=name) if isinstance(built, NetChoice) else built

@@ -15,7 +15,7 @@ from typing import Any
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS
 from lasem.search import EM, SEARCHES, Fixed
-from lasem.settings import read_value
+from lasem.settings import read_value, settings_of
 from lasem.sharing import SHARINGS
 
 LASEM = "lasem"
@@ -91,8 +91,8 @@ def resolve(entry: Mapping[str, Any]) -> dict[str, Any]:
         return {**rest, "method": {"name": name, **settings}}
     if settings:
         raise ConfigError(
-            f"Method '{name}' has no settings of its own, its sharing and search have; got {next(iter(settings))}. Put "
-            f"it under sharing or search."
+            f"Method '{name}' has no settings of its own, its sharing and search have; got {next(iter(settings))}."
+            f"{setting_of(METHODS, 'method', next(iter(settings)))}"
         )
     return rest | {part: _merged(name, part, own, rest.get(part)) for part, own in decided.items()}
 
@@ -104,6 +104,12 @@ def refuse_own(part: str, name: str) -> None:
             f"{part} '{name}' is a class of somebody's own: lasem makes no object from a file that it does not know. "
             f"Resume its run from Python, with the same objects: lasem.experiments.run(config, directory, resume=True)."
         )
+
+
+def setting_of(classes: Mapping[str, type[Any]], part: str, field: str) -> str:
+    """Return `` It is a setting of ...`` for a message, or an empty string."""
+    owners = [name for name, cls in classes.items() if field in settings_of(cls)]
+    return f" It is a setting of {part} {', '.join(owners)}." if owners else ""
 
 
 def with_name(part: str, entry: Any) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_off_the_cpu_gradients_may_differ_by_the_order_of_sums_and_no_more() -> 
     ("words", "message"),
     [
         (["--only", "prunned"], "--only must be one of correct, tree, pruned"),
-        (["--only", ","], "--only needs at least one benchmark"),
+        (["--only="], "--only needs at least one benchmark"),
         (["--threads", "-1"], "threads must be at least 0; got -1"),
         (["--device", "cuda:77"], "Expected a device that is there"),
         (["--json", "no/such/folder.json"], "Expected a file to write in a folder that is there"),

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # what the first step of an optimiser would load, in every child again
 
-import lasem.cli.learn
+import lasem.cli.progress
 import lasem.cli.run  # noqa: F401
 from lasem.cli import main
 from lasem.learner import Learner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,8 +14,10 @@ from experiments.tiny import records_of, tiny, without_report
 from forks import Forked
 
 from lasem.cli import main
+from lasem.cli.choices import RUN
 from lasem.experiments import run
 from lasem.methods import BaselineLearner
+from lasem.training import TrainingConfig
 
 from .tiny import OPTIONS, STREAM
 
@@ -123,19 +126,19 @@ def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--help"]) == 0
+    assert main(["run", "--help-all"]) == 0
     shown = capsys.readouterr().out
     assert "--search.commit_share" in shown
     assert "Images in a mini-batch" in shown
-    assert main(["run", "--stream", "parquet", "--search", "fixed", "--preset", "paper", "-h"]) == 0
+    assert main(["run", "--stream", "parquet", "--search", "fixed", "--preset", "paper", "--help-all"]) == 0
     shown = capsys.readouterr().out
     assert "--stream.image_column" in shown
     assert "--search.commit_share" not in shown
     assert "default: 2000" in shown
-    assert main(["run", "--method", "ewc", "--help"]) == 0
+    assert main(["run", "--method", "ewc", "--help-all"]) == 0
     shown = capsys.readouterr().out
     assert "--method.strength" in shown
-    assert "(now: ewc)" in " ".join(shown.split())
+    assert "method ewc: how" in " ".join(shown.split())
     assert "--search" not in shown.replace("lasem run --search", "")
     assert "--training.specific_start" not in shown
 
@@ -145,8 +148,8 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
     [
         ("rum", "Did you mean 'run'"),
         ("--verson", "Did you mean '--version'"),
-        ("run --epochs 5", "Did you mean '--training.epochs'"),
-        ("run --training.epoch 5", "Did you mean '--training.epochs'"),
+        ("run --epoch 5", "Did you mean '--epochs'"),
+        ("run --training.epoch 5", "Did you mean 'epochs'"),
         ("run --stream parket", "Did you mean 'parquet'"),
         ("run --stream parquet", "needs a path"),
         ("run --stream parquet --stream.path nowhere", "nowhere"),
@@ -154,20 +157,20 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("run --seeds 0,a", "got 'a'"),
         ("run --training.optimiser admm", "Did you mean 'adam'"),
         ("run --training.learning_rate -1", "training.learning_rate must be above 0; got -1"),
-        ("run --search fixed --search.likelihood mean", "--search em"),
+        ("run --search fixed --search.likelihood mean", "It is a setting of search em, deep-em"),
         ("run --method ewx", "Did you mean 'ewc'"),
         ("run --method ewc --search em", "'ewc' does not use search; got search 'em'"),
         ("run --method ewc --sharing=tf", "'ewc' does not use sharing; got sharing 'tf'"),
-        ("run --method ewc --sharing.max_rank 3", "'ewc' does not use --sharing.max_rank"),
-        ("run --method ewc --training.specific_start fresh", "'ewc' does not use --training.specific_start"),
-        ("run --method ewc --method.strenth 3", "Did you mean '--method.strength'"),
+        ("run --method ewc --sharing.max_rank 3", "'ewc' does not use sharing; got sharing max_rank = 3"),
+        ("run --method ewc --training.specific_start fresh", "'ewc' does not use training.specific_start"),
+        ("run --method ewc --method.strenth 3", "Did you mean 'strength'"),
         ("run --method ewc --method.strength -3", "method.strength must be at least 0"),
         ("run --method all --search em", "'all' means search fixed; got search em"),
         ("run --method all --search.configuration none", "'all' means search.configuration all"),
         ("run --method all-tf --sharing hps", "'all-tf' means sharing tf"),
-        ("run --method.strength 3", "a setting of --method ewc"),
-        ("run --search.likelyhood mean", "Did you mean '--search.likelihood'"),
-        ("run --sharing.x 1", "There is no option --sharing.x"),
+        ("run --method.strength 3", "It is a setting of method ewc"),
+        ("run --search.likelyhood mean", "Did you mean 'likelihood'"),
+        ("run --sharing.x 1", "sharing 'hps' has no setting 'x'"),
         ("run --search.groups 1,2", "add up to"),
         ("run --device nowhere", "Expected a device that is there"),
         ("run --config nowhere.yaml", "nowhere.yaml"),
@@ -211,10 +214,10 @@ def test_resume_takes_no_other_settings(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_unexpected_error_is_a_failure_without_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(argv: list[str]) -> int:
+    def broken(run: Path) -> int:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("lasem.cli.report.main", broken)
+    monkeypatch.setattr("lasem.cli.report.report", broken)
     assert main(["report", "x"]) == 1
     shown = capsys.readouterr().err
     assert "unexpected ZeroDivisionError" in shown
@@ -289,3 +292,36 @@ def test_a_command_of_a_package_that_is_not_installed_says_what_to_do(
     assert f"lasem {command} needs the package '{package}'" in shown
     assert "Clone the repository" in shown
     assert len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "learn"])
+def test_help_fits_a_screen_and_loads_no_torch(command: str) -> None:
+    code = f"import sys; from lasem.cli import main; main(['{command}', '--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 35
+    assert max(map(len, lines)) <= 80
+    for option in ("--epochs", "--batch-size", "--lr", "--seed", "--sharing", "--search", "--device", "--help-all"):
+        assert f"  {option}" in done.stdout
+
+
+def test_the_defaults_that_short_help_repeats() -> None:
+    texts = dict(RUN.rows)
+    for option, field in (("--epochs N", "epochs"), ("--batch-size N", "batch_size"), ("--lr NUMBER", "learning_rate")):
+        (shown,) = re.findall(r"\(default: (.*)\)", texts[option])
+        assert float(shown) == getattr(TrainingConfig(), field)
+
+
+@pytest.mark.parametrize(
+    ("short", "setting"),
+    [
+        ("--epochs=7", "epochs: 7"),
+        ("--batch-size=7", "batch_size: 7"),
+        ("--lr=0.5", "learning_rate: 0.5"),
+        ("--learning-rate=0.5", "learning_rate: 0.5"),
+        ("--weight-decay=0.5", "weight_decay: 0.5"),
+        ("--precision=bf16", "precision: bf16"),
+    ],
+)
+def test_settings_of_training_have_plain_names(short: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setting in _printed(capsys, short)

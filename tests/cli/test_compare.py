@@ -11,7 +11,7 @@ from filelock import FileLock
 from forks import Forked
 
 from lasem.cli import main
-from lasem.cli.compare_progress import ComparisonShown
+from lasem.cli.grid import ComparisonShown
 from lasem.cli.progress import Shown
 from lasem.experiments.cradle import Job
 from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
@@ -97,7 +97,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
         ("compare --methods lasem --search.commit_share=0.5", "--search.commit_share is an option of lasem run"),
         ("compare --methods ewc --method.strength 3", "--methods-file"),
         ("compare --methods ewc --training.specific_start fresh", "'ewc' does not use training.specific_start"),
-        ("compare --methods ewc --training.epoch 3", "Did you mean '--training.epochs'"),
+        ("compare --methods ewc --training.epoch 3", "Did you mean 'epochs'"),
         ("compare --methods ewc --workers 0", "workers must be at least 1"),
         ("compare --methods ewc --workers x", "--workers must be a whole number"),
         ("compare --methods ewc --seeds 0 1", "0,1,2"),
@@ -151,7 +151,7 @@ def test_files_of_methods_and_settings(
 
 
 def test_help_shows_the_settings_that_all_methods_have(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--help"]) == 0
+    assert main(["compare", "--help-all"]) == 0
     shown = capsys.readouterr().out
     assert "--training.epochs" in shown
     assert "--stream.num_tasks" in shown
@@ -173,7 +173,7 @@ class Lines(Shown):
 
 def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("lasem.cli.compare_progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lasem.cli.grid.time.monotonic", lambda: now[0])
     lines = Lines()
     shown = ComparisonShown(lines, num_workers=1, moving=True)
     shown.comparison_starts(Path("x"), ["a-0", "b-0", "a-1", "b-1"], ["c-0"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lasem.cli.remaining import Remaining, duration
+from lasem.cli.progress import Remaining, duration
 
 
 def test_nothing_is_known_before_the_second_epoch() -> None:

@@ -80,11 +80,11 @@ def test_recipes_share_runs_and_make_none_twice(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "Expected a recipe, or all"),
+        ([], "Expected RECIPE, a recipe, or all"),
         (["brute"], "There is no recipe 'brute'.*Did you mean 'brute-force'"),
         (["peak", "--scale", "tiny"], "scale must be one of smoke, small, paper"),
         (["peak", "--preset", "paper"], "--scale paper has the authors' settings"),
-        (["peak", "--stream.path", "x"], "--stream.path is a setting of --stream parquet"),
+        (["peak", "--stream.path", "x"], "--stream.path is a setting of --stream, which"),
         (
             ["peak", "--scale", "small", "--data", "nowhere"],
             "CIFAR-100 .* in nowhere/cifar100; there is no such",
@@ -118,7 +118,7 @@ def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
         raise ConfigError("enough")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("paper.cli.reproduce", reproduce)
+    monkeypatch.setattr("paper.cli.make_pages", reproduce)
     assert main(["reproduce", "all", "--stream", "digits", "--quiet"]) == 2
     assert chosen == [name for name in RECIPES if name != "planted"]
     assert "Recipe planted is left out: no other stream can take its place." in capsys.readouterr().err

@@ -1,0 +1,231 @@
+"""The settings of an experiment on the command line: ``--search NAME``, ``--search.FIELD VALUE``, ``--epochs N``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any, final
+
+from lasem.errors import ConfigError
+from lasem.settings import kind, settings_of
+
+Rows = list[tuple[str, str]]
+"""Options and their texts in a help page."""
+
+_TITLES = {
+    "stream": "what is learned",
+    "net": "which layers there are",
+    "method": "how tasks are learned",
+    "sharing": "how shared knowledge becomes a layer's weights",
+    "search": "which configuration a task gets: which layers transfer",
+    "protect": "how shared knowledge that earlier tasks use is protected",
+    "training": "how a task is trained",
+}
+_PLAIN = {
+    "seeds": ("N,N,...", "one run of the stream for each"),
+    "device": ("NAME", "where to compute: cpu, cuda, cuda:1, ..."),
+    "threads": ("N", "threads of the CPU; 0: as many as torch chooses"),
+    "preset": ("NAME", "what settings start from: default, or paper for those of LASEM's authors"),
+}
+"""Settings that belong to no part."""
+_SHORT = {
+    "method": ("NAME", "lasem, all (transfer-all), none (single-task), ewc ..."),
+    "sharing": ("NAME", "how layers are shared: hps, tf, dfcnn, low-rank"),
+    "search": ("NAME", "which layers transfer: em, darts, ... or mine.Class"),
+    "protect": ("NAME", "what earlier tasks know: branch, freeze, penalty, none"),
+    "stream": ("NAME", "what is learned: digits, parquet, cifar100, ..."),
+    "net": ("NAME", "which layers there are: auto, cifar, resnet, ..."),
+    "epochs": ("N", "passes over a task's training images (default: 30)"),
+    "batch-size": ("N", "images in a mini-batch (default: 10)"),
+    "lr": ("NUMBER", "step size of the optimiser (default: 5e-4)"),
+    "seeds": ("N,N,...", "one run of the stream for each (default: 0)"),
+    "device": ("NAME", "where to compute: cpu, cuda, ... (default: cpu)"),
+}
+"""What most people need; written here, because the classes that have it need seconds to import."""
+
+
+@final
+@dataclass(frozen=True)
+class Choosable:
+    """The settings that a command takes."""
+
+    parts: tuple[str, ...]
+    """Parts of an experiment's settings."""
+    plain: tuple[str, ...]
+    """Settings that belong to no part."""
+    shown: tuple[str, ...]
+    """Options that a short help page has."""
+    rare: tuple[str, ...] = ()
+    """Options of the command itself that it leaves out."""
+    elsewhere: str = ""
+    """What a message says of other parts."""
+
+    @property
+    def rows(self) -> Rows:
+        """The options of a short help page."""
+        return [(f"--{name} {_SHORT[name][0]}", _SHORT[name][1]) for name in self.shown]
+
+    @property
+    def options(self) -> list[str]:
+        """Every option that is not about one class alone."""
+        fields = list(_training())
+        return [f"--{name}" for name in (*self.parts, *self.plain, "lr", *fields, *(f"training.{f}" for f in fields))]
+
+    def setting(self, option: str) -> str | None:
+        """Return the setting that an option means, such as ``training.epochs`` for ``--epochs``."""
+        name = option.removeprefix("--")
+        part, dot, _ = name.partition(".")
+        if name in self.plain or (part in self.parts and (dot or part != "training")):
+            return name
+        if part in _TITLES and self.elsewhere:
+            raise ConfigError(f"{option} is an option of lasem run; {self.elsewhere}")
+        field = "learning_rate" if name == "lr" else name.replace("-", "_")
+        return f"training.{field}" if field in _training() else None
+
+    def groups(self, given: Mapping[str, str]) -> list[tuple[str, Rows]]:
+        """Return a title and the options of each part, with the settings of the classes that are chosen."""
+        from lasem.experiments.config import PARTS, chosen, parts_used, starting_values
+
+        entry = layered({}, nested(given))
+        method = chosen("method", entry["method"])[1] if "method" in entry else None
+        groups = [("settings of the run", [_row(name, *_PLAIN[name]) for name in self.plain])]
+        for part in self.parts:
+            names = methods_in_words() if part == "method" else ", ".join(PARTS.get(part, {}))
+            rows = [_row(part, "NAME", names if part == "method" else f"{names}, or module.Class of your own")]
+            name = "lasem"
+            if part in parts_used(method is not None):
+                name, cls, settings = chosen(part, entry.get(part))
+                start = starting_values(part, entry.get("preset", "default"), method) | settings
+                unused = method.unused if method and part == "training" else ()
+                rows += [row for field, row in _settings(part, cls, start).items() if field not in unused]
+            elif part != "method":
+                continue
+            groups.append((f"{part} {name}: {_TITLES[part]}".replace("training training", "training"), rows))
+        return groups
+
+
+RUN = Choosable(tuple(_TITLES), tuple(_PLAIN), tuple(name for name in _SHORT if name != "protect"))
+COMPARISON = Choosable(
+    ("stream", "net", "training"),
+    tuple(_PLAIN),
+    ("stream", "net", "epochs", "batch-size", "lr", "seeds", "device"),
+    elsewhere="in a comparison each method has its own. Name it in --methods, such as lasem-tf or darts, or in a "
+    "--methods-file.",
+)
+MODEL = Choosable(
+    ("net", "sharing", "search", "protect", "training"),
+    ("device", "threads", "preset"),
+    ("sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
+    ("image-column", "label-column", "image-size", "channels", "restart", "wait"),
+)
+
+
+def nested(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return settings by part: a part alone is its ``name``, ``training.epochs`` is ``epochs`` of ``training``."""
+    entry: dict[str, Any] = {}
+    for setting, text in given.items():
+        part, _, field = setting.partition(".")
+        if part in _TITLES:
+            entry.setdefault(part, {})[field or "name"] = text
+        else:
+            entry[part] = text
+    return entry
+
+
+def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file below those of a command line, without settings of what is chosen no more.
+
+    Raises:
+        ConfigError: if a method's name contradicts other settings of the command line.
+    """
+    from lasem.experiments.config import DEFAULT_NAMES
+    from lasem.experiments.methods import METHOD_PARTS, resolve, with_name
+
+    below, above = resolve(stored), dict(typed)
+    if "name" in above.get("method", {}):
+        above = resolve(above)
+        left_out = METHOD_PARTS if "method" in above else ("method",)
+        below = {part: value for part, value in below.items() if part not in left_out}
+    entry = below | {name: value for name, value in above.items() if name not in _TITLES}
+    for part in _TITLES:
+        if part in above:
+            before = with_name(part, below.get(part))
+            same = above[part].get("name") in (None, before.get("name", DEFAULT_NAMES.get(part)))
+            entry[part] = {**before, **above[part]} if same else above[part]
+    return entry
+
+
+def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in a YAML file.
+
+    Raises:
+        ConfigError: if it cannot be read, or the command line names another preset than the file.
+    """
+    from lasem.experiments.yaml_text import from_yaml
+
+    if path is None:
+        return {}
+    stored = from_yaml(read_text(path), str(path))
+    preset = typed.get("preset")
+    if preset and stored.get("preset", preset) != preset:
+        raise ConfigError(
+            f"{path} names the preset '{stored['preset']}'; got --preset {preset}, which its settings would override. "
+            f"Leave --preset out, or remove the settings from the file that the preset is to give."
+        )
+    return stored
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file of settings; raise ConfigError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Expected a YAML file of settings at {path}; {reason}.") from error
+
+
+def methods_in_words() -> str:
+    """Return the names of methods for a help text."""
+    from lasem.experiments.config import PARTS
+    from lasem.experiments.methods import method_names
+
+    suffixes = ", ".join(f"-{name}" for name in PARTS["sharing"])
+    return f"{', '.join(method_names())}; those before {next(iter(PARTS['method']))} may end in one of {suffixes}"
+
+
+def _training() -> Mapping[str, Any]:
+    """The settings of training; imported here, not above, for a quick help page."""
+    from lasem.training import TrainingConfig
+
+    return settings_of(TrainingConfig)
+
+
+def _row(name: str, metavar: str, text: str) -> tuple[str, str]:
+    return f"--{name} {metavar}", text
+
+
+def _settings(part: str, cls: type[Any], start: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The options of a class's settings: texts are the docstrings of its fields, and of those that it inherits."""
+    import docstring_parser
+
+    texts: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        if "__annotations__" in vars(parent):
+            documented = docstring_parser.parse_from_object(parent).params
+            texts |= {p.arg_name: p.description or "" for p in documented}
+    rows = {}
+    for field, annotation in settings_of(cls).items():
+        text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(field, "").replace("``", ""))  # markup: code and references
+        default = start.get(field, cls.__dataclass_fields__[field].default)
+        shown = "required" if default is MISSING else f"default: {_in_words(default)}"
+        rows[field] = _row(f"{part}.{field}", kind(annotation), " ".join(f"{text} ({shown})".split()))
+    return rows
+
+
+def _in_words(value: Any) -> str:
+    """A default as a person types it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "empty"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,252 @@
+"""Commands of a growing model apart from ``lasem learn``: predict, evaluate, show, forget and export."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from lasem.cli.main import FAILURE
+from lasem.cli.report import print_table
+from lasem.errors import DataError
+from lasem.settings import Range
+
+if TYPE_CHECKING:
+    from lasem.learner import ModelOverview
+
+
+def predict(
+    model: str,
+    *images: str,
+    task: str,
+    top: Annotated[int, Range(least=1)] = 1,
+    format: Literal["csv", "jsonl"] = "csv",
+    device: str = "cpu",
+) -> int:
+    """Write the likeliest class and its probability for each image.
+
+    Images that cannot be read are named on stderr, and the others go on.
+
+    Args:
+        model: the model's folder.
+        images: files, folders, or - for a list on standard input.
+        task: the task's name.
+        top: the number of likeliest classes.
+        format: csv, or jsonl for JSON lines.
+        device: where to compute.
+
+    Examples:
+        lasem predict model --task cats new/*.png
+        lasem predict model --task cats folder --top 3 --format jsonl
+        find . -name '*.jpg' | lasem predict model --task cats -
+    """
+    from lasem.learner import GrowingModel
+
+    num_skipped = 0
+
+    def skip(_: str, error: DataError) -> None:
+        nonlocal num_skipped
+        num_skipped += 1
+        print(f"lasem: {printable(str(error))}", file=sys.stderr)
+
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    first = True
+    for answer in GrowingModel(model, device=device).predict(task, _places(images), top=top, skip=skip):
+        pairs = list(zip(answer.classes, answer.probabilities, strict=True))
+        if format == "jsonl":
+            best = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
+            print(json.dumps({"image": answer.image, "predictions": best}))
+            continue
+        if first:
+            more = [f"{what}_{k}" for k in range(2, len(pairs) + 1) for what in ("class", "probability")]
+            table.writerow(["image", "class", "probability", *more])
+        table.writerow([answer.image, *(cell for name, p in pairs for cell in (printable(name), f"{p:.6f}"))])
+        first = False
+    if num_skipped:
+        print(f"lasem: {num_skipped} could not be read.", file=sys.stderr)
+    return FAILURE if num_skipped else 0
+
+
+def evaluate(
+    model: str,
+    path: str,
+    *,
+    task: str,
+    image_column: str = "image",
+    label_column: str = "label",
+    json: bool = False,
+    device: str = "cpu",
+) -> int:
+    """Measure how many labelled images the model answers correctly now.
+
+    Of data with splits, the test split counts.
+
+    Args:
+        model: the model's folder.
+        path: labelled images: a folder CLASS/*.png, or a parquet file or folder.
+        task: the task's name.
+        image_column: of the images in parquet.
+        label_column: of the classes in parquet.
+        json: write JSON.
+        device: where to compute.
+
+    Examples:
+        lasem evaluate model --task cats photos/test
+        lasem evaluate model --task cats test.parquet --json
+    """
+    from lasem.learner import GrowingModel, Source
+
+    source = Source(path=path, image_column=image_column, label_column=label_column)
+    result = GrowingModel(model, device=device).evaluate(task, source)
+    if json:
+        _print_json(
+            {
+                "task": task,
+                "accuracy": result.accuracy,
+                "num_images": result.num_images,
+                "num_right": result.num_right,
+                "classes": {name: {"num_images": n, "num_right": k} for name, (n, k) in result.by_class.items()},
+            }
+        )
+        return 0
+    print(f"{task}: {percent(result.accuracy)} ({result.num_right} of {result.num_images} images)")
+    width = max(len(printable(name)) for name in result.by_class)
+    for name, (count, right) in result.by_class.items():
+        print(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
+    return 0
+
+
+def show(model: str, *, json: bool = False) -> int:
+    """List the tasks of a model.
+
+    The table has the layers that each task transfers (T) or learned for itself (S), how accurate it was on validation
+    and test images when it was learned and is on the test images now, and what it costs.
+
+    Args:
+        model: the model's folder.
+        json: write everything as JSON.
+
+    Examples:
+        lasem show model
+        lasem show model --json
+    """
+    from lasem.learner import GrowingModel
+
+    overview = GrowingModel(model).show()
+    if json:
+        _print_json(overview.to_plain())
+    else:
+        _print_overview(overview)
+    return 0
+
+
+def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0) -> int:
+    """Remove a task, and the shared knowledge that no other task uses; the others answer as before.
+
+    Of a task that is not finished, remove what was learned so far. It cannot be undone.
+
+    Args:
+        model: the model's folder.
+        task: the task's name.
+        wait: seconds to wait for another process that changes the model (default: 0).
+
+    Examples:
+        lasem forget model --task cats
+    """
+    from lasem.learner import GrowingModel
+
+    GrowingModel(model).forget(task, wait=wait)
+    print(f"{task}: forgotten")
+    return 0
+
+
+def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetensors"], out: str = ".") -> int:
+    """Write one task as a network that needs no lasem.
+
+    A page of JSON next to it has the classes' names and what the network takes: pixels divided by 255, which it
+    standardises itself.
+
+    Args:
+        model: the model's folder.
+        task: the task's name.
+        format: of the file.
+        out: a file, or a folder (no ending) for NAME.onnx.
+
+    Examples:
+        lasem export model --task cats --format onnx --out cats.onnx      runs in onnxruntime
+        lasem export model --task cats --format torch --out cats.pt2      torch.export.load reads it
+        lasem export model --task cats --format safetensors --out folder
+    """
+    from lasem.learner import GrowingModel
+
+    for path in GrowingModel(model).export(task, format, out):
+        print(path)
+    return 0
+
+
+def printable(text: str) -> str:
+    """Return a name from a file in which nothing moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def percent(share: float | None, unit: str = " %") -> str:
+    """Return for instance ``93.1 %``; a dash for None."""
+    return "-" if share is None else f"{100 * share:.1f}{unit}"
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def _places(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if word == "-":
+            for line in sys.stdin.buffer:
+                if name := os.fsdecode(line.rstrip(b"\r\n")):
+                    yield name
+        else:
+            yield word
+
+
+def _print_overview(overview: ModelOverview) -> None:
+    from rich.table import Table
+
+    table = Table(show_edge=False, header_style="")
+    table.add_column("task")
+    table.add_column("layers")
+    for heading in ("classes", "images", "valid", "test", "now", "parameters", "bytes"):
+        table.add_column(heading, justify="right")
+    for task in overview.tasks:
+        accuracies = task.valid_accuracy, task.test_accuracy, task.test_accuracy_now
+        table.add_row(
+            printable(task.name),
+            task.configuration,
+            str(len(task.classes)),
+            f"{task.num_train:,}" if task.num_train else "-",
+            *(percent(share, unit="") for share in accuracies),
+            f"{task.num_parameters:,}",
+            f"{task.num_bytes:,}",
+        )
+    print_table(table)
+    channels, height, width = overview.image_shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    count = len(overview.tasks)
+    names = [printable(str(overview.settings[part]["name"])) for part in ("sharing", "search", "protect")]
+    layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
+    print("Accuracies in %: valid and test when the task was learned, now on the same test images.")
+    print(f"\n{layers}, images {height}x{width} {colour}; {names[0]}, {names[1]}, protect {names[2]}")
+    print(
+        f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
+        f"{overview.num_bytes:,} bytes in {overview.directory}"
+    )
+    if not overview.keeps:
+        print("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
+    elif overview.num_kept_parameters:
+        kept = f"{overview.num_kept_parameters:,}"
+        print(f"{kept} of those shared keep the answers of earlier tasks the same to the bit.")
+    if overview.unfinished is not None:
+        name = printable(overview.unfinished)
+        print(f"Task '{name}' is not finished: the command that began it goes on, or lasem forget throws it away.")
