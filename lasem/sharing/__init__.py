@@ -1,7 +1,6 @@
-"""How shared knowledge becomes a layer's weights."""
+"""Sharing mechanisms, which turn shared knowledge into a layer's weights."""
 
-from lasem.sharing.abstract import AbstractSharing
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
+from lasem.sharing.abstract import AbstractKernelSharing, AbstractSharing, Kernel
 from lasem.sharing.deconvolution import Deconvolution
 from lasem.sharing.hard import HardSharing
 from lasem.sharing.low_rank import LowRank

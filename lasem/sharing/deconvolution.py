@@ -1,4 +1,4 @@
-"""Deconvolutional factorisation (DF-CNN): tasks share a small knowledge base, each owns the map from it to a kernel.
+"""Deconvolutional factorisation (DF-CNN): a small knowledge base that tasks share, and maps from it to kernels.
 
 .. [Lee2019] S. Lee, J. Stokes, E. Eaton. Learning Shared Knowledge for Deep Lifelong Learning using Deconvolutional
    Networks. IJCAI 2019.
@@ -17,33 +17,24 @@ from torch import Tensor
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel, kernels_of
+from lasem.sharing.abstract import AbstractKernelSharing, Kernel, kernels_of
 
-_OFFICE_HOME = {(11, 3, 64): (24, 48), (5, 64, 256): (64, 128), (3, 256, 256): (64, 128)}
-_TABLES: dict[str, dict[tuple[int, int, int], tuple[int, int]]] = {
-    "cifar": {
-        (3, 3, 32): (16, 24),
-        (3, 32, 32): (24, 48),
-        (3, 32, 64): (32, 64),
-        (3, 64, 64): (36, 72),
-        (3, 64, 128): (64, 128),
-        (3, 128, 128): (72, 144),
-        **_OFFICE_HOME,
-    },
-    "stl-10": {
-        (3, 3, 32): (12, 24),
-        (3, 32, 32): (24, 48),
-        (3, 32, 64): (32, 64),
-        (3, 64, 64): (48, 96),
-        (3, 64, 128): (64, 128),
-        (3, 128, 128): (96, 192),
-        **_OFFICE_HOME,
-    },
+_IN_BOTH = {
+    (3, 32, 32): (24, 48),
+    (3, 32, 64): (32, 64),
+    (3, 64, 128): (64, 128),
+    (11, 3, 64): (24, 48),
+    (5, 64, 256): (64, 128),
+    (3, 256, 256): (64, 128),
 }
-"""(kernel, in, out) of the paper's layers -> (c_kb, c_ts): channels of the knowledge base and of what a task makes."""
+_TABLES = {
+    "cifar": {(3, 3, 32): (16, 24), (3, 64, 64): (36, 72), (3, 128, 128): (72, 144), **_IN_BOTH},
+    "stl-10": {(3, 3, 32): (12, 24), (3, 64, 64): (48, 96), (3, 128, 128): (96, 192), **_IN_BOTH},
+}
+"""(kernel, in, out) of the paper's layers -> (c_kb, c_ts): channels of the knowledge base and of Z."""
 
 _LINEAR_CHANNELS = (4, 8)
-_MOST_NUMBERS = 2**22
+_MAX_NUMBERS = 2**22
 """Of one layer's U, where the paper does not have the layer."""
 _STRIDE = 2
 
@@ -61,8 +52,8 @@ class Deconvolution(AbstractKernelSharing):
     name: ClassVar[str] = "dfcnn"
 
     sizes: Literal["cifar", "stl-10"] = "cifar"
-    """Which of the paper's tables gives the channels of the knowledge base and of what a task makes from it, for layer
-    sizes that both have; other layers follow a rule."""
+    """The paper's table of the channels of the knowledge base and of Z, for layer sizes that both have; other layers
+    follow a rule."""
     filter_size: int = 3
     """Side of the transposed convolution's filter; odd."""
     start: Literal["identity", "scaled", "glorot"] = "identity"
@@ -86,12 +77,10 @@ class Deconvolution(AbstractKernelSharing):
             raise ConfigError(f"Deconvolution.filter_size must be odd; got {self.filter_size}.")
 
     def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
-        """``knowledge`` of shape (c_kb, h, h')."""
         knowledge_channels, _ = self._channels(kernel)
         return {"knowledge": (knowledge_channels, *(size // _STRIDE + 1 for size in _split(kernel)[1]))}
 
     def task_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
-        """``filter`` V, ``filter_bias`` b0 and ``combine`` U."""
         knowledge_channels, task_channels = self._channels(kernel)
         return {
             "filter": (knowledge_channels, task_channels, self.filter_size, self.filter_size),
@@ -100,7 +89,7 @@ class Deconvolution(AbstractKernelSharing):
         }
 
     def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Glorot-uniform; with ``glorot`` as TensorFlow counts the inputs and outputs of a tensor (1, h, h', c_kb)."""
+        # Glorot-uniform; with ``glorot`` as TensorFlow counts the inputs and outputs of a tensor (1, h, h', c_kb)
         shape = self.shared_kernel_shapes(kernel)["knowledge"]
         area = shape[1] * shape[2]
         fan_out = shape[0] * (shape[1] if self.start == "glorot" else area)
@@ -109,16 +98,15 @@ class Deconvolution(AbstractKernelSharing):
     def initial_task_kernel(
         self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Glorot-uniform V and U, b0 = 0, both then changed as the settings say; with ``glorot`` b0 is random too."""
-        own: dict[str, Tensor] = {}
         shapes = self.task_kernel_shapes(kernel)
-        knowledge_channels, task_channels, height, width = shapes["filter"]
-        area = height * width
-        own["filter"] = glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator)
-        own["filter_bias"] = torch.zeros(shapes["filter_bias"])
-        _, out, inputs = shapes["combine"]
+        (knowledge_channels, task_channels, *_), (_, out, inputs) = shapes["filter"], shapes["combine"]
+        area = self.filter_size**2
         receptive = task_channels if self.start == "glorot" else 1  # TensorFlow's count for a tensor (c_ts, in, out)
-        own["combine"] = glorot_uniform(shapes["combine"], inputs * receptive, out * receptive, generator)
+        own = {
+            "filter": glorot_uniform(shapes["filter"], knowledge_channels * area, task_channels * area, generator),
+            "filter_bias": torch.zeros(task_channels),
+            "combine": glorot_uniform(shapes["combine"], inputs * receptive, out * receptive, generator),
+        }
         num_pixels = math.prod(_split(kernel)[1])
         if kernel.pretrained and (self.start != "identity" or num_pixels > task_channels):
             raise ConfigError(
@@ -140,42 +128,38 @@ class Deconvolution(AbstractKernelSharing):
 
     @property
     def random_bias(self) -> bool:
-        """With ``glorot`` all is random."""
         return self.start == "glorot"
 
     def blend_with_fresh(
         self, block: AbstractBlock, shared: Weights, task: Weights, fresh: Weights, keep: float
     ) -> dict[str, Tensor]:
-        """W becomes keep W + sqrt(1 - keep^2) W', made as by an ``identity`` start; so does the rest.
+        """Make W into keep W + sqrt(1 - keep^2) W', as an ``identity`` start would; the rest likewise.
 
         Without this Z grows from task to task, and with it how far one step moves W. (For the share of W', see
         ``AbstractBlock.fresh_share``.)
         """
-        channels = {kernel.prefix: len(task[f"{kernel.prefix}filter_bias"]) for _, kernel in kernels_of(block)}
-        pixels = {kernel.prefix: math.prod(_split(kernel)[1]) for _, kernel in kernels_of(block)}
-        if self.start != "identity" or any(pixels[prefix] > channels[prefix] for prefix in channels):
+        if self.start != "identity":
             return dict(task)
         before, away = self.weights(block, shared, task), block.fresh_share(keep)
         made = {name: keep * value + away * fresh[name].to(value) for name, value in before.items()}
-        renewed = {}
         for name, kernel in kernels_of(block):
-            prefix = kernel.prefix
+            prefix, slices = kernel.prefix, _by_pixel(kernel, made.pop(name))
             combine = task[f"{prefix}combine"].clone()
-            combine[: pixels[prefix]] = _by_pixel(kernel, made.pop(name))
-            filters = self._identity_filter(kernel, shared[f"{prefix}knowledge"], channels[prefix])
-            renewed[f"{prefix}filter"] = filters
-            renewed[f"{prefix}filter_bias"] = torch.zeros_like(task[f"{prefix}filter_bias"])
-            renewed[f"{prefix}combine"] = combine
-        return renewed | made
+            if len(slices) > len(combine):
+                return dict(task)
+            combine[: len(slices)] = slices
+            made |= {
+                f"{prefix}filter": self._identity_filter(kernel, shared[f"{prefix}knowledge"], len(combine)),
+                f"{prefix}filter_bias": torch.zeros_like(task[f"{prefix}filter_bias"]),
+                f"{prefix}combine": combine,
+            }
+        return made
 
     def _identity_filter(self, kernel: Kernel, knowledge: Tensor, task_channels: int) -> Tensor:
-        """The smallest V with Z_c = 1 at pixel c, 0 elsewhere, or as near to it as the knowledge base allows."""
+        """Find the smallest V with Z_c = 1 at pixel c, 0 elsewhere, or as near to it as the knowledge base allows."""
         channels, side = knowledge.shape[0], self.filter_size
-        units = (
-            torch.eye(channels * side**2, dtype=torch.float64, device=knowledge.device)
-            .view(-1, channels, side, side)
-            .transpose(0, 1)
-        )
+        units = torch.eye(channels * side**2, dtype=torch.float64, device=knowledge.device)
+        units = units.view(-1, channels, side, side).transpose(0, 1)
         # (pixels, numbers of a filter)
         answers = self._deconvolve(kernel, knowledge.double(), units, None).flatten(1).T
         wanted = torch.eye(len(answers), task_channels, dtype=torch.float64, device=answers.device)
@@ -184,25 +168,22 @@ class Deconvolution(AbstractKernelSharing):
         return filters.to(knowledge.dtype)
 
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
-        """The deconvolved kernel."""
         made = self._deconvolve(kernel, shared["knowledge"], task["filter"], task["filter_bias"])
         weight: Tensor = torch.tensordot(task["combine"], made, dims=([0], [0])).reshape(kernel.shape)
         return weight
 
     def step(self, parameter: str) -> float:
-        """KB, V and b0 move by ``step_scale``."""
         return self.step_scale if parameter.rpartition(".")[2] in ("knowledge", "filter", "filter_bias") else 1.0
 
     def _deconvolve(self, kernel: Kernel, knowledge: Tensor, filters: Tensor, bias: Tensor | None) -> Tensor:
-        """Z of shape (channels of the filters, kernel's sides)."""
+        """Return Z of shape (channels of the filters, kernel's sides)."""
         height, width = _split(kernel)[1]
-        made = F.conv_transpose2d(
-            knowledge.unsqueeze(0), filters, bias, stride=_STRIDE, padding=(self.filter_size - 1) // 2
-        )
+        padding = (self.filter_size - 1) // 2
+        made = F.conv_transpose2d(knowledge.unsqueeze(0), filters, bias, stride=_STRIDE, padding=padding)
         return made[0, :, :height, :width]  # an even side is cut from the next odd one
 
     def _channels(self, kernel: Kernel) -> tuple[int, int]:
-        """c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 times c_out.
+        """Return c_kb and c_ts: the paper's where it has the layer, else its pattern (STL-10): c_ts = 1 to 1.5 c_out.
 
         Where U would then have millions of numbers, as in the last stages of a residual network, c_ts is only as large
         as Z needs to be any kernel: one channel for each pixel.
@@ -211,7 +192,7 @@ class Deconvolution(AbstractKernelSharing):
         if len(kernel.shape) == 2:
             return _LINEAR_CHANNELS
         rule = out if inputs < out else out + out // 2
-        if rule * out * inputs > _MOST_NUMBERS:
+        if rule * out * inputs > _MAX_NUMBERS:
             rule = min(rule, side * other)
         if kernel.pretrained:
             rule = max(rule, side * other)
@@ -222,7 +203,7 @@ class Deconvolution(AbstractKernelSharing):
 
 
 def _split(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Channels (out, in) and spatial sides of a kernel; a matrix is all space, one dimension counts as two."""
+    """Return channels (out, in) and spatial sides of a kernel; a matrix is all space, one dimension counts as two."""
     out, inputs, *sides = kernel.shape
     if not sides:
         return (1, 1), (out, inputs)
@@ -230,5 +211,5 @@ def _split(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _by_pixel(kernel: Kernel, weight: Tensor) -> Tensor:
-    """A kernel as one matrix for each of its pixels, shape (pixels, out, in)."""
+    """Return a kernel as one matrix for each of its pixels, shape (pixels, out, in)."""
     return weight.reshape(*_split(kernel)[0], -1).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Tensor-factorised sharing (TF): tasks share one core per layer, each task owns its factor matrices.
+"""Tensor-factorised sharing (TF): one core per layer that tasks share, and factor matrices that each task owns.
 
 .. [Kolda2009] T. G. Kolda, B. W. Bader. Tensor Decompositions and Applications. SIAM Review 51(3), 2009.
 .. [Bulat2020] A. Bulat, J. Kossaifi, G. Tzimiropoulos, M. Pantic. Incremental Multi-domain Learning with Network Latent
@@ -18,7 +18,7 @@ from torch import Tensor
 from lasem.errors import ShapeError, check_choice, check_range
 from lasem.nets import Weights
 from lasem.nets.initial import glorot_uniform
-from lasem.sharing.by_kernel import AbstractKernelSharing, Kernel
+from lasem.sharing.abstract import AbstractKernelSharing, Kernel
 
 _PENALTY_EPSILON = 1e-12
 """Inside the square root: the gradient of the Frobenius norm stays finite where the norm vanishes."""
@@ -82,16 +82,14 @@ class TensorFactorization(AbstractKernelSharing):
         check_choice("TensorFactorization.start", self.start, ("identity", "glorot"))
 
     def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
-        """``core`` of shape (R_1, ..., R_N)."""
         return {"core": self._ranks(kernel)}
 
     def task_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
-        """``factor.n`` of shape (D_n, R_n)."""
         pairs = zip(kernel.shape, self._ranks(kernel), strict=True)
         return {f"factor.{n}": pair for n, pair in enumerate(pairs)}
 
     def initial_shared_kernel(self, kernel: Kernel, plain: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """A plain kernel cut to the core's ranks, so large that W has its deviation, or Glorot's for random factors.
+        """Cut a plain kernel to the core's ranks, so large that W has its deviation, or Glorot's for random factors.
 
         A pretrained kernel's core is that of its truncated higher-order singular value decomposition
         ([Kolda2009]_ Section 4.2): nothing is lost within ``max_rank``, and little beyond it.
@@ -108,7 +106,6 @@ class TensorFactorization(AbstractKernelSharing):
     def initial_task_kernel(
         self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Identity or random factors; of a pretrained kernel those that belong to its core."""
         if self.start == "identity" and kernel.pretrained:
             return {f"factor.{n}": basis for n, basis in enumerate(_bases(plain, self._ranks(kernel)))}
         shapes = self.task_kernel_shapes(kernel)
@@ -118,15 +115,13 @@ class TensorFactorization(AbstractKernelSharing):
 
     @property
     def random_bias(self) -> bool:
-        """With ``glorot`` all is random."""
         return self.start == "glorot"
 
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
-        """The Tucker form."""
         return tucker_weight(shared["core"], [task[f"factor.{n}"] for n in range(shared["core"].ndim)])
 
     def kernel_penalty(self, kernel: Kernel, task: Weights) -> Tensor | None:
-        """penalty_weight * sum over factors of ||U'U - I||_F (the norm itself, not its square)."""
+        """Return penalty_weight * sum over factors of ||U'U - I||_F (the norm itself, not its square)."""
         if self.penalty_weight == 0:
             return None
         norms = []
@@ -141,9 +136,9 @@ class TensorFactorization(AbstractKernelSharing):
 
 
 def _orthonormal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """(D, R) with U'U = I: the identity if it is square.
+    """Draw U of shape (D, R) with U'U = I; the identity if it is square.
 
-    The identity cut to R columns would not do otherwise: D - R outputs would be 0, and a ReLU never let them go.
+    Else not the identity cut to R columns: D - R outputs would be 0, and stay so after a ReLU.
     """
     if shape[0] == shape[1]:
         return torch.eye(*shape)
@@ -152,7 +147,7 @@ def _orthonormal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _bases(plain: Tensor, ranks: tuple[int, ...]) -> list[Tensor]:
-    """For each mode n the R_n leading left singular vectors of the unfolded kernel, (D_n, R_n); all of them: I."""
+    """Return for each mode n the R_n leading left singular vectors of the unfolded kernel, (D_n, R_n); all: I."""
     bases = []
     for mode, rank in enumerate(ranks):
         unfolded = plain.movedim(mode, 0).flatten(1).double()

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, office_home, stl10
-from lasem.sharing import Deconvolution
-from lasem.sharing.by_kernel import Kernel
+from lasem.sharing import Deconvolution, Kernel
 
 
 def generator(seed: int = 0) -> torch.Generator:
