@@ -1,10 +1,16 @@
-"""Which configurations exist, and how all of them are evaluated in one pass."""
+"""Configurations of transferable layers, spaces of them, and their evaluation in one pass."""
 
-from lasem.space.configuration import Configuration
-from lasem.space.pattern import Pattern, alternating, bottom, top, transfer_all, transfer_none
+from lasem.space.configuration import (
+    Configuration,
+    Pattern,
+    alternating,
+    bottom,
+    top,
+    transfer_all,
+    transfer_none,
+)
 from lasem.space.prefix_tree import Level, PrefixTree, positions, stacked, unstacked
-from lasem.space.product import Combinations
-from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
+from lasem.space.space import Combinations, Space, bits_of, factorised, full, grouped, listed
 
 __all__ = [
     "Combinations",

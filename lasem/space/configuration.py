@@ -1,12 +1,12 @@
-"""A configuration: for each transferable layer, transfer the shared knowledge or learn task-specific weights."""
+"""Configurations: for each transferable layer, transfer shared knowledge or learn task-specific weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import final
 
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, nearest
 
 TRANSFER = "T"
 SPECIFIC = "S"
@@ -43,7 +43,7 @@ class Configuration:
 
     @property
     def num_transferred(self) -> int:
-        """How many layers transfer."""
+        """Count the layers that transfer."""
         return sum(self.bits)
 
     @classmethod
@@ -60,3 +60,79 @@ class Configuration:
                 f"got '{text}'."
             )
         return cls(tuple(letter == TRANSFER for letter in text))
+
+
+_PLAIN = ("all", "none", "alternating")
+
+
+@final
+class Pattern(str):
+    """The name of a configuration at any depth, for instance ``"top-2"`` or, for four layers only, ``"STTS"``.
+
+    Raises:
+        ConfigError: if it is neither a known name nor letters T and S.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Pattern:
+        kind, _, count = text.partition("-")
+        known = text in _PLAIN or (kind in ("top", "bottom") and count.isdecimal())
+        if not known and (not text or set(text) - {"T", "S"}):
+            raise ConfigError(
+                f"Expected a configuration: all, none, alternating, top-K, bottom-K, or letters such as 'STTS' "
+                f"(T transfers a layer, S learns its own, input first); got '{text}'."
+                f"{nearest(text, (*_PLAIN, 'top-1', 'bottom-1'))}"
+            )
+        return super().__new__(cls, text)
+
+    def of(self, depth: int) -> Configuration:
+        """Return the configuration of a network with ``depth`` transferable layers.
+
+        Raises:
+            ConfigError: if it does not fit that depth.
+        """
+        kind, _, count = self.partition("-")
+        if count and int(count) > depth:
+            raise ConfigError(f"'{self}' asks for {count} layers; the network has {depth} that can be transferred.")
+        transfers: dict[str, Callable[[int], bool]] = {
+            "all": lambda layer: True,
+            "none": lambda layer: False,
+            "alternating": lambda layer: layer % 2 == 1,
+            "bottom": lambda layer: layer < int(count),
+            "top": lambda layer: layer >= depth - int(count),
+        }
+        if kind in transfers:
+            return Configuration(tuple(map(transfers[kind], range(depth))))
+        configuration = Configuration.parse(self)
+        if len(configuration) != depth:
+            raise ConfigError(
+                f"Expected a configuration of {depth} letters, one for each layer of the network; "
+                f"got '{self}' with {len(configuration)}."
+            )
+        return configuration
+
+
+def transfer_all() -> Pattern:
+    """Let every layer transfer: hard parameter sharing in its usual sense."""
+    return Pattern("all")
+
+
+def transfer_none() -> Pattern:
+    """Let no layer transfer: single-task learning."""
+    return Pattern("none")
+
+
+def top(k: int) -> Pattern:
+    """Let the k layers nearest the output transfer."""
+    return Pattern(f"top-{k}")
+
+
+def bottom(k: int) -> Pattern:
+    """Let the k layers nearest the input transfer."""
+    return Pattern(f"bottom-{k}")
+
+
+def alternating() -> Pattern:
+    """Let layers alternate, the first one task-specific: STST..."""
+    return Pattern("alternating")

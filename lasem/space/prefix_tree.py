@@ -1,4 +1,4 @@
-"""All configurations of a space in one pass.
+"""The tree of configurations, which evaluates all of a space in one pass.
 
 The output of layer l depends only on the first l choices, so the configurations of a space are the leaves of a binary
 tree. It is evaluated level by level: the inputs of a level are stacked along the batch and run once with the shared and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, final
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from lasem.space.configuration import SPECIFIC, TRANSFER, Configuration
 
 Stack = Any
-"""What several nodes give, stacked along the batch: a tensor, or a tuple of tensors."""
+"""Outputs of several nodes, stacked along the batch: a tensor, or a tuple of tensors."""
 
 Branch = Callable[[int, bool, Stack], Stack]
 """``branch(layer, transferred, x)`` runs one layer on a stack of inputs with one kind of weights."""
@@ -27,46 +27,46 @@ Branch = Callable[[int, bool, Stack], Stack]
 @final
 @dataclass(frozen=True)
 class Level:
-    """One layer of the tree. Nodes of a level are ordered: all task-specific children, then all transferred ones."""
+    """One layer of the tree. Its nodes are ordered: all task-specific children, then all transferred ones."""
 
-    specific_parents: tuple[int, ...]
-    """Nodes of the level above that continue with task-specific weights."""
-    shared_parents: tuple[int, ...]
-    """Nodes of the level above that continue with shared weights."""
+    parents: tuple[tuple[int, ...], tuple[int, ...]]
+    """Nodes of the level above that continue with task-specific weights, and those that continue with shared ones."""
+    prefixes: tuple[tuple[str, ...], tuple[str, ...]]
+    """Choices that lead to the children of ``parents``, such as ``ST``, the layer's own last."""
     num_parents: int
 
     @property
     def num_nodes(self) -> int:
         """Layer evaluations that this level costs."""
-        return len(self.specific_parents) + len(self.shared_parents)
+        return sum(map(len, self.parents))
 
 
 @final
 @dataclass(frozen=True)
 class PrefixTree:
-    """The tree over some configurations of equal depth.
-
-    ``leaves[c]`` is the leaf that holds configuration c, so ``output[leaves]`` restores the order asked for.
-    """
+    """The tree over some configurations of equal depth."""
 
     levels: tuple[Level, ...]
     leaves: tuple[int, ...]
+    """Of each configuration, so that ``output[leaves]`` restores their order."""
 
     @classmethod
     def of(cls, configurations: Sequence[Configuration]) -> PrefixTree:
         """Build the tree over ``configurations``, which differ from each other and have the same depth."""
+        texts = [str(configuration) for configuration in configurations]
         levels: list[Level] = []
-        at = [0] * len(configurations)  # the node that each configuration has come to
-        num_nodes = 1
-        for layer in range(len(configurations[0])):
-            taken = {(node, c[layer]) for node, c in zip(at, configurations, strict=True)}
-            specific, shared = (tuple(sorted(node for node, bit in taken if bit == kind)) for kind in (False, True))
-            levels.append(Level(specific, shared, num_nodes))
-            children = [*((node, False) for node in specific), *((node, True) for node in shared)]
-            position = {child: i for i, child in enumerate(children)}
-            at = [position[node, c[layer]] for node, c in zip(at, configurations, strict=True)]
-            num_nodes = len(children)
-        return cls(tuple(levels), tuple(at))
+        nodes = [""]
+        for layer in range(len(texts[0])):
+            wanted = {text[: layer + 1] for text in texts}
+            specific, shared = (
+                {node + kind: i for i, node in enumerate(nodes) if node + kind in wanted}
+                for kind in (SPECIFIC, TRANSFER)
+            )
+            parents = tuple(specific.values()), tuple(shared.values())
+            levels.append(Level(parents, (tuple(specific), tuple(shared)), num_parents=len(nodes)))
+            nodes = [*specific, *shared]
+        position = {node: i for i, node in enumerate(nodes)}
+        return cls(tuple(levels), tuple(position[text] for text in texts))
 
     @property
     def num_leaves(self) -> int:
@@ -78,32 +78,16 @@ class PrefixTree:
         """Layer evaluations of one pass."""
         return sum(level.num_nodes for level in self.levels)
 
-    @cached_property
-    def prefixes(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-        """For each layer the choices that lead to its nodes, such as ``ST``, its own the last, in the stacks' order.
-
-        Those of the task-specific children come first, then those of the transferred ones.
-        """
-        found = []
-        nodes: tuple[str, ...] = ("",)
-        for level in self.levels:
-            specific = tuple(nodes[parent] + SPECIFIC for parent in level.specific_parents)
-            shared = tuple(nodes[parent] + TRANSFER for parent in level.shared_parents)
-            found.append((specific, shared))
-            nodes = (*specific, *shared)
-        return tuple(found)
-
     def needs(self, layer: int, *, transferred: bool) -> bool:
-        """Whether any configuration transfers the layer (or learns its own)."""
-        level = self.levels[layer]
-        return bool(level.shared_parents if transferred else level.specific_parents)
+        """Return whether any configuration transfers the layer (or learns its own)."""
+        return bool(self.levels[layer].parents[transferred])
 
     def evaluate(self, x: Tensor, branch: Branch) -> Stack:
         """Run every configuration on one batch.
 
         Args:
             x: inputs of the first layer, shape ``(batch, ...)``.
-            branch: runs one layer; must treat the entries of its batch independently, or each node's by themselves.
+            branch: runs one layer; must treat the entries of its batch independently, or those of each node.
 
         Returns:
             Outputs of the last layer in the order of the leaves, shape ``(num_leaves * batch, ...)``.
@@ -113,7 +97,7 @@ class PrefixTree:
         for layer, level in enumerate(self.levels):
             children = [
                 branch(layer, transferred, _select(values, parents, level.num_parents, batch))
-                for transferred, parents in ((False, level.specific_parents), (True, level.shared_parents))
+                for transferred, parents in zip((False, True), level.parents, strict=True)
                 if parents
             ]
             values = children[0] if len(children) == 1 else stacked(children)
@@ -128,27 +112,27 @@ class PrefixTree:
 
 @lru_cache(maxsize=1024)
 def positions(of: tuple[int, ...], device: torch.device) -> Tensor:
-    """An int64 tensor of them that is made once, for a GPU stops working while numbers are copied to it."""
-    with torch.inference_mode(False):  # whatever the first caller was doing: the next one may need gradients
+    """Make an int64 tensor, once, because a GPU stops working while numbers are copied to it."""
+    with torch.inference_mode(False):  # in any mode of the first caller: the next one may need gradients
         return torch.tensor(of, dtype=torch.int64, device=device)
 
 
 def stacked(values: Sequence[Stack]) -> Stack:
-    """Values one behind the other along the batch."""
+    """Join values along the batch."""
     if isinstance(values[0], tuple):
         return tuple(torch.cat(parts) for parts in zip(*values, strict=True))
     return torch.cat(tuple(values))
 
 
 def unstacked(values: Stack, num_nodes: int) -> list[Stack]:
-    """The values of single nodes, which have as many entries each."""
+    """Split values into those of single nodes, which have as many entries each."""
     if isinstance(values, tuple):
         return list(zip(*(unstacked(part, num_nodes) for part in values), strict=True))
     return list(torch.split(values, len(values) // num_nodes))
 
 
 def _select(x: Stack, parents: tuple[int, ...], num_parents: int, batch: int) -> Stack:
-    """The stacked inputs of some parents; no copy where all of them, or one run of neighbours, are asked for."""
+    """Select the stacked inputs of some parents; without a copy if they are all, or one run of neighbours."""
     if len(parents) == num_parents:
         return x
     if isinstance(x, tuple):

@@ -1,9 +1,10 @@
-"""Which configurations a search may choose from."""
+"""Spaces: the configurations that a search may choose from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, product
 from typing import final
 
 import torch
@@ -11,10 +12,45 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.space.configuration import Configuration
-from lasem.space.product import Combinations
 
 MAX_ENUMERATED = 1 << 16
 """A space with more members is not listed: group the layers instead."""
+
+
+@final
+@dataclass(frozen=True)
+class Combinations:
+    """The ``2**G`` configurations of G groups of layers, from SS..S to TT..T, the first group changing slowest.
+
+    None of them is made before it is asked for: its position is a number of G bits.
+    """
+
+    sizes: tuple[int, ...]
+    """Layers in each group, input side first."""
+
+    def __len__(self) -> int:
+        return 1 << len(self.sizes)  # Python refuses a length of 2^63 or more: only small spaces are ever walked
+
+    def __iter__(self) -> Iterator[Configuration]:
+        return (self.of(bits) for bits in product((False, True), repeat=len(self.sizes)))
+
+    def __getitem__(self, position: int) -> Configuration:
+        num_groups = len(self.sizes)
+        if not 0 <= position < 2**num_groups:
+            raise IndexError(f"Expected a position from 0 to 2^{num_groups} - 1; got {position}.")
+        return self.of([bool(position >> (num_groups - 1 - group) & 1) for group in range(num_groups)])
+
+    def of(self, bits: Sequence[bool]) -> Configuration:
+        """Return the configuration of the groups' choices: True transfers."""
+        return Configuration(tuple(bit for bit, size in zip(bits, self.sizes, strict=True) for _ in range(size)))
+
+    def index(self, configuration: Configuration) -> int:
+        """Return the position of a configuration; ValueError if the layers of a group differ or their number does."""
+        first = [0, *accumulate(self.sizes[:-1])]
+        bits = [configuration.bits[i] for i in first if i < len(configuration)]
+        if len(bits) != len(first) or self.of(bits) != configuration:
+            raise ValueError(f"{configuration} is none of them")
+        return sum(bit << place for place, bit in enumerate(reversed(bits)))
 
 
 @final
@@ -30,7 +66,7 @@ class Space:
 
     def __post_init__(self) -> None:
         if isinstance(self.configurations, Combinations):
-            return  # by how they are made
+            return
         if not self.configurations:
             raise ConfigError("A space needs at least one configuration; got none.")
         depths = {len(c) for c in self.configurations}
@@ -43,27 +79,27 @@ class Space:
 
     @property
     def depth(self) -> int:
-        """Number of layers that each configuration speaks of."""
+        """Number of layers of each configuration."""
         return len(self.configurations[0])
 
     @property
     def size(self) -> int:
-        """Number of members, of which there may be more than ``len`` can say."""
+        """Number of members, which may be too large for ``len``."""
         configurations = self.configurations
         return len(configurations) if isinstance(configurations, tuple) else 1 << len(configurations.sizes)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Layers in each group of a ``factorised`` space; of another one each layer is a group."""
+        """Layers in each group of a ``factorised`` space; in others each layer is a group."""
         return self.configurations.sizes if isinstance(self.configurations, Combinations) else (1,) * self.depth
 
     @property
     def is_listed(self) -> bool:
-        """Whether the members stand in memory one by one; of ``factorised`` spaces there may be too many for that."""
+        """Whether the members are in memory one by one; ``factorised`` spaces may have too many for that."""
         return isinstance(self.configurations, tuple)
 
     def can(self, layer: int, *, transfer: bool) -> bool:
-        """Whether any configuration transfers the layer (or learns its own)."""
+        """Return whether any configuration transfers the layer (or learns its own)."""
         if isinstance(self.configurations, Combinations):
             return True
         return any(c[layer] == transfer for c in self.configurations)
@@ -78,7 +114,7 @@ class Space:
         return self.configurations[index]
 
     def index(self, configuration: Configuration) -> int:
-        """Position of a configuration.
+        """Return the position of a configuration.
 
         Raises:
             ConfigError: if it is not a member.
@@ -90,7 +126,7 @@ class Space:
 
 
 def full(depth: int) -> Space:
-    """All ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest.
+    """List all ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest.
 
     Raises:
         ConfigError: if there are too many to list.
@@ -99,7 +135,7 @@ def full(depth: int) -> Space:
 
 
 def grouped(sizes: Sequence[int]) -> Space:
-    """Consecutive layers decide together: ``grouped((5, 4, 4, 4))`` is the paper's 4G for 17 convolutions.
+    """Let consecutive layers decide together: ``grouped((5, 4, 4, 4))`` is the paper's 4G for 17 convolutions.
 
     Args:
         sizes: layers in each group, input side first; each at least 1.
@@ -117,7 +153,7 @@ def grouped(sizes: Sequence[int]) -> Space:
 
 
 def factorised(sizes: Sequence[int]) -> Space:
-    """What ``grouped`` gives, in the same order, for any number of groups: a member is made when it is asked for.
+    """Return the space of ``grouped``, in the same order, for any number of groups: members are not listed.
 
     Raises:
         ConfigError: if a group is empty.
@@ -127,7 +163,7 @@ def factorised(sizes: Sequence[int]) -> Space:
 
 
 def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:
-    """1 where a member of ``grouped`` or ``factorised`` lets a group transfer.
+    """Return 1 where a member of ``grouped`` or ``factorised`` lets a group transfer, else 0.
 
     Args:
         positions: of the members.
@@ -141,7 +177,7 @@ def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:
 
 
 def listed(configurations: Iterable[Configuration | str]) -> Space:
-    """The given configurations, in the given order."""
+    """Make a space of configurations, or their letters, in the given order."""
     return Space(tuple(c if isinstance(c, Configuration) else Configuration.parse(c) for c in configurations))
 
 
