@@ -60,7 +60,7 @@ class Mixture:
                     made = self.sharing.weights(block, own.shared, own.factors)
             if not block.statistics:
                 return block.apply(made, x)
-            prefixes = self.tree.prefixes[layer][transferred]
+            prefixes = self.tree.levels[layer].prefixes[transferred]
             nodes = zip(prefixes, unstacked(x, len(prefixes)), strict=True)
             return stacked([_node(block, made, own, prefix, value, training) for prefix, value in nodes])
 

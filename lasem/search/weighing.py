@@ -247,8 +247,8 @@ class MixturePhase(AbstractPhase):
     def _apart(self, parts: TaskWeights) -> TaskWeights:
         """The same weights, and copies of the statistics of the candidates' paths, which measure a mini-batch once."""
         layers = []
-        for own, level in zip(parts.layers, self._mixture.tree.prefixes, strict=True):
-            paths = {prefix for prefixes in level for prefix in prefixes}
+        for own, level in zip(parts.layers, self._mixture.tree.levels, strict=True):
+            paths = {prefix for prefixes in level.prefixes for prefix in prefixes}
             copied = {k: v.clone() for k, v in own.statistics.items() if k.partition(".")[0] in paths}
             layers.append(replace(own, statistics={**own.statistics, **copied}))
         return TaskWeights(tuple(layers), parts.head)
