@@ -59,7 +59,7 @@ def reproduce(
         settings: of all runs.
 
     Examples:
-        lasem reproduce all --scale smoke --workers 2      every table and figure, from stand-ins, in minutes
+        lasem reproduce all --scale smoke --workers 2      every table and figure, from digits, in minutes
         lasem reproduce brute-force --scale small --data DATA --workers 2      reads DATA/cifar100, DATA/office-home
         lasem reproduce peak --stream parquet --stream.path DATA --stream.train_per_class 17 --seeds 0,1,2
         RECIPES
@@ -131,9 +131,7 @@ def _refuse_data(option: str, scale: str, *, own_stream: bool) -> None:
     if own_stream:
         raise ConfigError(f"{option} is for the recipes' own streams; got --stream as well. Leave one of them out.")
     if scale == SCALES[0]:
-        raise ConfigError(
-            f"Scale {scale} learns stand-ins and reads no data: leave {option} out, or say --scale small."
-        )
+        raise ConfigError(f"Scale {scale} learns digits and reads no data: leave {option} out, or say --scale small.")
 
 
 def _depth(given: dict[str, object]) -> int | None:

@@ -1,8 +1,8 @@
 """The streams of the recipes at each scale: data, network and training.
 
-``smoke`` shows in minutes that everything works: stand-ins, small networks, a few epochs. ``small`` has CIFAR-100 and a
-smaller Office-Home, the paper's networks and the default settings of this project: a recipe takes hours to a night on
-two cores. ``paper`` is what the authors ran.
+``smoke`` shows in minutes that everything works: digits in place of photographs, small networks, a few epochs.
+``small`` has CIFAR-100 and a smaller Office-Home, the paper's networks and the default settings of this project: a
+recipe takes hours to a night on two cores. ``paper`` is what the authors ran.
 """
 
 from __future__ import annotations
@@ -23,15 +23,7 @@ SEEDS: Final[dict[str, tuple[int, ...]]] = {"smoke": (0, 1), "small": (0, 1, 2),
 _Plain = dict[str, Any]
 
 _SMOKE_CIFAR: _Plain = {
-    "stream": {
-        "name": "cifar100",
-        "stand_in": True,
-        "classes": "drawn",
-        "num_tasks": 3,
-        "classes_per_task": 4,
-        "train_per_class": 10,
-        "test_per_class": 10,
-    },
+    "stream": {"name": "digits", "num_tasks": 3, "classes_per_task": 4, "train_per_class": 10, "test_per_class": 10},
     "net": "digits",
     "training": {"epochs": 3},
 }
@@ -51,7 +43,7 @@ _STREAMS: Final[dict[str, tuple[str, int, dict[str, _Plain]]]] = {
         4,
         {
             "smoke": {
-                "stream": {"name": "office-home", "stand_in": True, "num_tasks": 2, "image_size": 24},
+                "stream": {"name": "digits", "num_tasks": 2},
                 "net": "digits",
                 "training": {"epochs": 2},
             },
@@ -176,7 +168,7 @@ class Bench:
         title, depth, by_scale = _STREAMS[key]
         entry = dict(by_scale[self.scale])
         stream = dict(entry["stream"])
-        if not stream.get("stand_in"):
+        if self.scale != "smoke":
             if self.data is not None:
                 stream["path"] = str(Path(self.data) / stream["name"])
             if self.download:

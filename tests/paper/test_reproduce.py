@@ -91,7 +91,7 @@ def test_recipes_share_runs_and_make_none_twice(
         ),
         (["planted", "--stream", "digits"], "only stream planted has"),
         (["all", "--stream", "planted", "--stream.truth", "TT,SS"], "as many layers as the network has, 4; got TT,SS"),
-        (["peak", "--data", "x"], "Scale smoke learns stand-ins and reads no data: leave --data out"),
+        (["peak", "--data", "x"], "Scale smoke learns digits and reads no data: leave --data out"),
         (["peak", "--stream", "digits", "--download"], "--download is for the recipes' own streams"),
         (["peak", "--workers", "0"], "workers must be at least 1"),
         (["peak", "--bogus"], "There is no option --bogus"),
