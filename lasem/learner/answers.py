@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode
-from lasem.data.folders import SUFFIXES, images_below
 from lasem.data.images import AbstractImages, in_chunks
-from lasem.data.names import existing_path
+from lasem.data.readers import SUFFIXES, existing_path, images_below
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
 from lasem.nets import AbstractNet

@@ -12,10 +12,10 @@ from typing import Any, final, overload
 import torch
 
 from lasem.data import Task
-from lasem.data.cut import TEST
 from lasem.data.decode import Channels
 from lasem.data.images import in_chunks
 from lasem.data.sources import Source, task_from
+from lasem.data.split import Part
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, TaskError, check_range
 from lasem.learner import export as exporting
@@ -194,7 +194,7 @@ class GrowingModel:
         """
         learner = self._reader(name)
         channels, size = side_of(learner.net)
-        images, labels = _source(path).part(TEST, size, channels).read(learner.classes(name))
+        images, labels = _source(path).part(Part.TEST, size, channels).read(learner.classes(name))
         with self._computing():
             return evaluated(learner, name, images, labels)
 

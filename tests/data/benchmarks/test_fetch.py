@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lasem.data.benchmarks.download import Download, fetch
+from lasem.data.benchmarks.source import Download, fetch
 from lasem.errors import DataError
 
 pytest.importorskip("pooch")
@@ -62,10 +62,10 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
-def download(server: Server, name: str, data: bytes, *, unpack: bool = False) -> Download:
+def download(server: Server, name: str, data: bytes) -> Download:
     server.files[name] = data
     url = f"http://127.0.0.1:{server.server_port}/{name}"
-    return Download(url=url, checksum=f"md5:{hashlib.md5(data).hexdigest()}", unpack=unpack)
+    return Download(url=url, checksum=f"md5:{hashlib.md5(data).hexdigest()}")
 
 
 def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
@@ -111,18 +111,18 @@ def test_archives_are_unpacked_and_cannot_leave_the_folder(server: Server, tmp_p
         entry = tarfile.TarInfo("inner/file.txt")
         entry.size = 2
         archive.addfile(entry, io.BytesIO(b"hi"))
-    fetch(download(server, "a.tar.gz", packed.getvalue(), unpack=True), tmp_path, otherwise="")
+    fetch(download(server, "a.tar.gz", packed.getvalue()), tmp_path, otherwise="")
     assert (tmp_path / "inner/file.txt").read_text() == "hi"
 
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive_zip:
         archive_zip.writestr("other/file.txt", "ho")
-    fetch(download(server, "b.zip", zipped.getvalue(), unpack=True), tmp_path, otherwise="")
+    fetch(download(server, "b.zip", zipped.getvalue()), tmp_path, otherwise="")
     assert (tmp_path / "other/file.txt").read_text() == "ho"
 
     evil = io.BytesIO()
     with tarfile.open(fileobj=evil, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo("../outside.txt"))
     with pytest.raises(DataError):
-        fetch(download(server, "c.tar.gz", evil.getvalue(), unpack=True), tmp_path / "here", otherwise="")
+        fetch(download(server, "c.tar.gz", evil.getvalue()), tmp_path / "here", otherwise="")
     assert not (tmp_path / "outside.txt").exists()
