@@ -88,11 +88,12 @@ def reproduce(
             for panel in one.panels(bench):
                 print(f"{_heading(one, panel)}\n{methods_to_yaml(panel.methods)}", end="")
         return 0
-    num_workers, cradle = find_workers(workers, ray, 1)  # a recipe's runs have one thread unless something else is said
+    # a recipe's runs have one thread unless something else is said
+    num_workers, executor = find_workers(workers, ray, 1)
     observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
     with explained(observer, directory, typed):
         made = make_pages(
-            chosen, bench, directory, num_workers=num_workers, cradle=cradle, observer=observer, command=typed
+            chosen, bench, directory, num_workers=num_workers, executor=executor, observer=observer, command=typed
         )
     _print(made.findings, made.pages)
     return print_failures(made.compared, directory / RUNS)

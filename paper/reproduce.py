@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments import environment
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
-from lasem.experiments.cradle import AbstractCradle, device_here
+from lasem.experiments.grid import AbstractExecutor, local_device
+from lasem.experiments.runner import describe_environment
 from lasem.files import write_file
 from lasem.learner.learner import find_device
 from lasem.report.experiment import read_environment
@@ -42,7 +42,7 @@ def reproduce(
     directory: str | Path,
     *,
     num_workers: int = 1,
-    cradle: AbstractCradle | None = None,
+    executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
 ) -> Reproduced:
@@ -55,7 +55,7 @@ def reproduce(
         bench: at which scale, with which settings above it.
         directory: for runs and pages; what is there with the same settings is not made again.
         num_workers: runs at a time, each in a process of its own; the pages are the same for any number.
-        cradle: where these processes are started, closed at the end; on this machine if there is none.
+        executor: what makes the runs; processes of this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
 
@@ -66,12 +66,12 @@ def reproduce(
     panels = {recipe.name: recipe.panels(bench) for recipe in recipes}
     merged = _merged([panel for of in panels.values() for panel in of])
     first = next(iter(merged.values()))[0].config
-    about = environment.describe(find_device(device_here(first.device, cradle)), command, None)
+    about = describe_environment(find_device(local_device(first.device, executor)), command, None)
     compared = compare_all(
         [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,
         num_workers=num_workers,
-        cradle=cradle,
+        executor=executor,
         observer=observer,
         command=command,
         add=True,

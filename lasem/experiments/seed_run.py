@@ -20,16 +20,52 @@ from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
 from lasem.experiments.net_choice import NetChoice
-from lasem.experiments.observer import Observer
 from lasem.learner import Learner
 from lasem.learner.abstract import check_new
 from lasem.learner.storage import stored_config
 from lasem.methods import BaselineLearner
 from lasem.nets import AbstractNet
-from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
+from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report.matrix_csv import write_accuracy_matrix
 from lasem.training import TrainingState, checkpoint
 from lasem.training.checkpoint import Checkpoint
+
+
+class Observer:
+    """Is notified of a run's steps and does nothing; override what is of interest. Results do not depend on it."""
+
+    def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
+        """Everything that can be checked before training has been checked; the folder is this process's own."""
+
+    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+        """One run of the stream begins or goes on.
+
+        Args:
+            seed: its seed.
+            num_tasks: of the stream; None: not known.
+            num_learned: tasks that were learned before the run was stopped.
+        """
+
+    def task_starts(self, task: str, num_epochs: int) -> None:
+        """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """An epoch has been trained and can no longer be lost."""
+
+    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+        """A task has been learned and can no longer be lost.
+
+        Args:
+            record: of the task.
+            final_accuracies: test accuracy on every task so far.
+            seconds: spent on training and evaluating the task.
+        """
+
+    def seed_ends(self, seed: int) -> None:
+        """The stream has been learned to its end."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should know."""
 
 
 @final
