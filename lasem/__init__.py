@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader
     from lasem.errors import LasemError
-    from lasem.learner import Branch, Freeze, GrowingModel, Learner, Penalty
+    from lasem.learner import GrowingModel, Learner
+    from lasem.methods import Branch, Freeze, Penalty
     from lasem.nets import Net, cifar, for_images, office_home, stl10
     from lasem.search import EM, Fixed
     from lasem.sharing import Deconvolution, HardSharing, LowRank, TensorFactorization

@@ -19,7 +19,7 @@ from lasem.experiments import ComparisonObserver, Contestant, ExperimentConfig, 
 from lasem.experiments import contestants as named
 from lasem.experiments.grid import Ended, Event, Learned, Started
 from lasem.learner import Learner
-from lasem.methods import EWC, AbstractMethod, BaselineLearner, OneNetwork
+from lasem.methods import EWC, AbstractMethod, OneNetwork
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed, SearchState
@@ -203,7 +203,7 @@ def test_a_plain_network_of_ones_own_serves_baselines_too(tmp_path: Path, monkey
     config = tiny(1, 1, search=EM(), net=replace(for_images(SHAPE), hidden=(4,)), method=EWC())
     model = run(config, tmp_path / "run") / "seeds/0/model"
     assert isinstance(config.net, Net)
-    assert BaselineLearner.load(model).net == config.net
+    assert Learner.load(model).net == config.net
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_learner_refuses_what_it_could_not_save() -> None:
     with pytest.raises(ConfigError, match=r"Plain is no dataclass\. Make it a frozen dataclass"):
         Learner(for_images(SHAPE), sharing=Plain())
     with pytest.raises(ConfigError, match="NoDataclass is no dataclass"):
-        BaselineLearner(for_images(SHAPE), NoDataclass(3))
+        Learner(for_images(SHAPE), NoDataclass(3))
 
 
 def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path: Path) -> None:
@@ -275,9 +275,9 @@ def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path:
     with pytest.raises(StorageError, match=r"search 'experiments\.test_own\.OwnEM', which is not lasem's own: pass"):
         Learner.load(tmp_path / "model")
     assert Learner.load(tmp_path / "model", search=OwnEM()).search == OwnEM()
-    BaselineLearner(for_images(SHAPE), OwnNetwork()).save(tmp_path / "baseline")
+    Learner(for_images(SHAPE), OwnNetwork()).save(tmp_path / "baseline")
     with pytest.raises(StorageError, match=r"method 'experiments\.test_own\.OwnNetwork', which is not lasem's own"):
-        BaselineLearner.load(tmp_path / "baseline")
+        Learner.load(tmp_path / "baseline")
 
 
 def test_labels_of_contestants(tmp_path: Path) -> None:
