@@ -59,7 +59,7 @@ __all__ = [
 
 
 # in the order of their imports
-_ROOMS = ("errors", "data", "nets", "space", "sharing", "training", "search", "learner")
+_ROOMS = ("errors", "data", "nets", "space", "sharing", "training", "search", "methods", "learner")
 
 
 def __getattr__(name: str) -> Any:
