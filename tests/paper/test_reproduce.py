@@ -16,7 +16,9 @@ from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig, grid
 from lasem.experiments.grid import Job, Notify
 from lasem.experiments.yaml_text import list_from_yaml
-from paper import RECIPES, Bench, Recipe
+from paper.recipe import Recipe
+from paper.reproduce import RECIPES
+from paper.streams import Scale
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
@@ -110,8 +112,8 @@ def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
 ) -> None:
     chosen: list[str] = []
 
-    def reproduce(recipes: Sequence[Recipe], bench: Bench, *_: object, **__: object) -> None:
-        chosen.extend(recipe.name for recipe in recipes if recipe.panels(bench))
+    def reproduce(recipes: Sequence[Recipe], scale: Scale, *_: object, **__: object) -> None:
+        chosen.extend(recipe.name for recipe in recipes if recipe.panels(scale))
         raise ConfigError("enough")
 
     monkeypatch.chdir(tmp_path)
