@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lasem.data import Split, Task
 from lasem.errors import check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     initial_head,
@@ -42,7 +43,6 @@ from lasem.training import (
     autocast,
     part_of,
 )
-from lasem.tree import Path
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
@@ -315,8 +315,8 @@ class _Phase(NetworkPhase):
         self._sparse = False
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def scale(self, path: Path) -> float:
-        return self.method.gate_step if str(path[0]).startswith("gate.") else 1.0
+    def scale(self, name: str) -> float:
+        return self.method.gate_step if name.startswith("gate.") else 1.0
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._sparse = epoch >= self.method.dense_share * self.config.epochs

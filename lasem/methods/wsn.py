@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     check_no_weight_decay,
@@ -33,9 +34,8 @@ from lasem.methods.plain import (
     run,
     stop_gradients,
 )
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
-from lasem.tree import Path
 
 
 @final
@@ -54,7 +54,8 @@ class WSN(AbstractMethod):
         check_range("WSN.capacity", self.capacity, above=0, most=1)
         check_range("WSN.score_rate", self.score_rate, above=0)
 
-    def check(self, net: Net, training: TrainingConfig) -> None:
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        super().check(net, training)
         check_no_weight_decay("WSN", training, "shrink the weights that earlier tasks have frozen")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
@@ -132,8 +133,8 @@ class _Phase(NetworkPhase):
     fixed: Named
     """Masks of the weights that an earlier task uses ([Kang2022]_: they get no gradient)."""
 
-    def scale(self, path: Path) -> float:
-        return self.method.score_rate if str(path[0]).startswith("score.") else 1.0
+    def scale(self, name: str) -> float:
+        return self.method.score_rate if name.startswith("score.") else 1.0
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         scores = part_of(weights, "score").items()

@@ -2,12 +2,13 @@
 
 from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Selected
 from lasem.search.darts import DARTS, DARTSPhase
-from lasem.search.deep_em import DeepEM, DeepEMState
+from lasem.search.deep_em import DeepEM
 from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.fixed import Fixed, FixedProbability
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
+from lasem.search.state import Drawn, Pruned, SearchState
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
-from lasem.search.weighing import AbstractSearch, MixturePhase, MixtureState
+from lasem.search.weighing import AbstractSearch, MixturePhase
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls for cls in (EM, DeepEM, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
@@ -24,16 +25,17 @@ __all__ = [
     "Choice",
     "DARTSPhase",
     "DeepEM",
-    "DeepEMState",
+    "Drawn",
     "Exhaustive",
     "Fixed",
     "FixedProbability",
     "GroupedSelection",
     "Mixture",
     "MixturePhase",
-    "MixtureState",
     "PrefixSearch",
+    "Pruned",
     "RandomSearch",
+    "SearchState",
     "Selected",
     "Trial",
     "batch_log_likelihood",

@@ -46,15 +46,13 @@ class AbstractSelection(ABC):
     name: ClassVar[str]
     """How the command line and saved files call the search."""
 
+    @abstractmethod
     def space(self, depth: int, task_index: int) -> Space:
-        """Return the configurations to choose from, for a network of ``depth`` layers and the task at that position.
-
-        By default all, but for a first task, which has nothing to transfer: its layers are the ones to be shared.
+        """The configurations to choose from, for a network of ``depth`` layers and the task at that position.
 
         Raises:
             ConfigError: if the settings do not fit the depth.
         """
-        return grouped((1,) * depth) if task_index else listed([Pattern("all").of(depth)])
 
     @abstractmethod
     def plan(self, start: TaskStart) -> Plan[Selected]:
@@ -79,6 +77,7 @@ class GroupedSelection(AbstractSelection):
             Pattern(self.first_task)
 
     def space(self, depth: int, task_index: int) -> Space:
+        """The configurations to choose from; for a first task that is not searched, one."""
         if task_index == 0 and self.first_task != "search":
             return listed([Pattern(self.first_task).of(depth)])
         if self.groups and sum(self.groups) != depth:
@@ -89,31 +88,32 @@ class GroupedSelection(AbstractSelection):
         return self.choices(self.groups or (1,) * depth)
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return the configurations of a task that is searched, for groups of layers of these sizes."""
+        """The configurations of a task that is searched, of as many layers as the sizes of the groups add up to."""
         return grouped(groups)
 
 
 def selected(
-    start: TaskStart, result: PhaseResult[TaskWeights], *, epochs_before: int = 0, num_epochs: int | None = None
+    start: TaskStart, fitted: PhaseResult, *, epochs_before: int = 0, num_epochs: int | None = None
 ) -> Selected:
-    """Return the outcome of a plan whose last phase trains ``TaskWeights``.
+    """The outcome of a ``MixturePhase`` phase.
 
     Args:
-        start: of the task.
-        result: of the phase.
+        start: whose space the phase's configurations are counted in.
+        fitted: the phase's result.
         epochs_before: epochs of earlier phases.
         num_epochs: of all phases; those of this one if not given.
     """
 
-    def choice(snapshot: Snapshot[TaskWeights]) -> Choice:
-        return Choice(Configuration.parse(snapshot.summary.configuration), snapshot.weights)
+    def choice(snapshot: Snapshot) -> Choice:
+        configuration = start.space[snapshot.outcome["configuration"]]
+        return Choice(configuration, TaskWeights.from_named(snapshot.weights, start.net.depth))
 
     return Selected(
-        best=choice(result.best),
-        kept=choice(result.kept(start.config.restore_best)),
-        best_epoch=epochs_before + result.best.epoch,
-        valid_accuracy=result.best.valid_accuracy,
-        num_epochs=result.num_epochs if num_epochs is None else num_epochs,
-        num_epochs_kept=result.num_epochs,
-        commit_epoch=result.last.summary.commit_epoch,
+        best=choice(fitted.best),
+        kept=choice(fitted.kept(start.config.restore_best)),
+        best_epoch=epochs_before + fitted.best.epoch,
+        valid_accuracy=fitted.best.valid_accuracy,
+        num_epochs=fitted.num_epochs if num_epochs is None else num_epochs,
+        num_epochs_kept=fitted.num_epochs,
+        commit_epoch=fitted.last.outcome["commit_epoch"],
     )

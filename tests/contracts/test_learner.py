@@ -18,9 +18,9 @@ from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, t
 from safetensors.torch import load, save
 
 from lasem.errors import ShapeError, StorageError, TaskError
-from lasem.learner import AbstractLearner, Learner
-from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner, OneNetwork, ProgNN
-from lasem.methods.method import count
+from lasem.learner import Learner
+from lasem.methods import EWC, METHODS, AbstractMethod, OneNetwork, ProgNN
+from lasem.methods.model import count
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, DeepEM, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing
@@ -35,8 +35,8 @@ class Factory:
     """How a kind of learner is made for images of a shape, and read again."""
 
     label: str
-    make: Callable[[tuple[int, int, int]], AbstractLearner]
-    load: Callable[[Path], AbstractLearner]
+    make: Callable[[tuple[int, int, int]], Learner]
+    load: Callable[[Path], Learner]
     rewrites: bool = False
     """Whether what earlier tasks own may change when a later one is learned."""
 
@@ -44,22 +44,23 @@ class Factory:
 def learner_factory(sharing: AbstractSharing, search: AbstractSelection) -> Factory:
     own = {} if type(search) in SEARCHES.values() else {"search": search}  # a user's own search is passed again
 
-    def make(shape: tuple[int, int, int]) -> AbstractLearner:
+    def make(shape: tuple[int, int, int]) -> Learner:
         return Learner(tiny_net(shape), sharing=sharing, search=search, training=QUICK, seed=7)
 
     return Factory(f"{sharing.name}-{search.name}", make, lambda folder: Learner.load(folder, **own))
 
 
 def baseline_factory(kind: type[AbstractMethod]) -> Factory:
-    def make(shape: tuple[int, int, int]) -> AbstractLearner:
+    def make(shape: tuple[int, int, int]) -> Learner:
         training = replace(QUICK, **{k: v for k, v in kind.training.items() if k != "epochs"})
-        return BaselineLearner(tiny_net(shape), kind(), training=training, seed=7)
+        return Learner(tiny_net(shape), kind(), training=training, seed=7)
 
-    return Factory(kind.name, make, BaselineLearner.load, kind.rewrites)
+    return Factory(kind.name, make, Learner.load, kind.rewrites)
 
 
 FACTORIES = [
     *(learner_factory(sharing, EM(commit_share=0.5)) for sharing in SHARINGS),
+    learner_factory(SHARINGS[1], EM(prune=0.3, full_pass_every=2, commit_share=1.0)),
     *(learner_factory(sharing, DeepEM(num_samples=2)) for sharing in SHARINGS),
     learner_factory(SHARINGS[0], Fixed("all")),
     learner_factory(SHARINGS[0], Fixed("none")),
@@ -76,7 +77,7 @@ every_learner = pytest.mark.parametrize("factory", FACTORIES, ids=lambda f: f.la
 CLASSES = (2, 4, 3)
 
 
-def learn_three(learner: AbstractLearner, shape: tuple[int, int, int] = GREY) -> None:
+def learn_three(learner: Learner, shape: tuple[int, int, int] = GREY) -> None:
     for k, num_classes in enumerate(CLASSES):
         task = tiny_task(f"t{k}", num_classes, shape, seed=k)
         record = learner.learn(task)
@@ -400,7 +401,7 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path
         assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")
 
 
-def first_epoch(learner: AbstractLearner) -> float:
+def first_epoch(learner: Learner) -> float:
     losses: list[float] = []
     learner.learn(tiny_task("t0", 3), on_epoch=lambda epoch, *_: losses.append(epoch.loss))
     return losses[0]
@@ -409,9 +410,9 @@ def first_epoch(learner: AbstractLearner) -> float:
 def test_methods_start_from_the_same_weights() -> None:
     """A first task has nothing to transfer: where a method is plain training then, it is the same training."""
     alone = first_epoch(Learner(tiny_net(), search=Fixed("none"), training=QUICK, seed=7))
-    others: list[AbstractLearner] = [
+    others: list[Learner] = [
         *(Learner(tiny_net(), search=search, training=QUICK, seed=7) for search in (Fixed("all"), EM(), Exhaustive())),
-        *(BaselineLearner(tiny_net(), method, training=QUICK, seed=7) for method in (EWC(), ProgNN(), OneNetwork())),
+        *(Learner(tiny_net(), method, training=QUICK, seed=7) for method in (EWC(), ProgNN(), OneNetwork())),
     ]
     for other in others:
         assert first_epoch(other) == pytest.approx(alone, rel=1e-5)

@@ -13,7 +13,7 @@ import lasem.files
 from lasem.errors import StorageError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
-from lasem.methods import EWC, BaselineLearner
+from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM
 
@@ -121,7 +121,7 @@ def test_a_baseline_killed_again_and_again_goes_on(tmp_path: Path, monkeypatch: 
         for m in (whole, tmp_path / "run")
     ]
     assert models[0] == models[1]
-    assert BaselineLearner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
+    assert Learner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
 def test_killed_again_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from learner.fixture import SHARINGS, tiny_net, tiny_task
+from learner.fixture import SHARINGS, searching, tiny_net, tiny_task
 from PIL import Image
 
 from lasem.data.decode import decode, image_size
@@ -29,8 +29,9 @@ from lasem.data.sources import Source, task_from
 from lasem.errors import LasemError
 from lasem.experiments import ExperimentConfig
 from lasem.files import checksum
-from lasem.learner import Branch, GrowingModel, Learner
-from lasem.learner.model_files import sealed
+from lasem.learner import GrowingModel, Learner
+from lasem.learner.model_folder import sealed
+from lasem.methods import Branch
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
 
@@ -65,7 +66,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tiny_net(), sharing=sharing, training=TrainingConfig(epochs=1, batch_size=5), protect=Branch()
         )
         for name, configuration in (("a", "TS"), ("b", "TT")):
-            learner.search = Fixed(configuration)
+            searching(learner, Fixed(configuration))
             learner.learn(tiny_task(name))
         learner.save(place / sharing.name)
     (place / "x").write_text("not of the models")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lasem.data import Task
+from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.search import AbstractSearch
+from lasem.search import AbstractSearch, AbstractSelection, SearchState
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Space, full
-from lasem.tree import map_tensors, named
 
 SHARINGS: list[AbstractSharing] = [HardSharing(), TensorFactorization(), Deconvolution()]
 GREY = (1, 6, 6)
@@ -56,26 +56,40 @@ def tiny_net(
     )
 
 
+def searching(learner: Learner, search: AbstractSelection) -> None:
+    """Let a learner search its later tasks otherwise."""
+    learner.method = replace(learner.method, search=search)  # type: ignore[type-var]
+
+
+def start_of(learner: Learner, task: Task) -> Any:
+    """What a search of the next task starts from."""
+    return learner.method.start(learner.model, task, learner.setup)  # type: ignore[attr-defined]
+
+
 def tensors_in(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a saved model: ``shared:layer.0.weight``, ``tasks/NAME:head.bias.0``."""
-    shared = (*folder.glob("shared-*"), *folder.glob("versions/*"))
-    found = {f"shared:{k}": v for path in shared for k, v in load_file(path).items()}
-    for path in folder.glob("tasks/*/weights*.safetensors"):
-        found |= {f"tasks/{path.parent.name}:{k}": v for k, v in load_file(path).items()}
+    index = json.loads((folder / "config.json").read_text())
+    found = {}
+    for key, part in index["versions"].items():
+        layer, version = key.split("@")
+        place = f"shared:layer.{layer}" + (f"@{version}" if version != "0" else "")
+        found |= {f"{place}.{name}": value for name, value in part_in(folder, part).items()}
+    for group in ("shared", "memory"):
+        if group in index:
+            found |= {f"{group}:{name}": value for name, value in part_in(folder, index[group]).items()}
+    for task in index["tasks"]:
+        found |= {f"tasks/{task['name']}:{name}": t for name, t in part_in(folder, task["weights"]).items()}
     return found
 
 
-def copied(tree: Any, *, requires_grad: bool = False) -> Any:
-    """Detached copies of every tensor."""
-    return map_tensors(lambda t: t.detach().clone().requires_grad_(requires_grad and t.is_floating_point()), tree)
+def part_in(folder: Path, part: dict[str, Any]) -> dict[str, Tensor]:
+    return load_file(folder / "parts" / f"{part['checksum']}.safetensors")
 
 
-def assert_same_tensors(first: Any, second: Any) -> None:
-    """Of two trees, such as dicts of tensors or TaskWeights."""
-    one, other = named(first), named(second)
-    assert sorted(one) == sorted(other)
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert list(sorted(first)) == list(sorted(second))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -102,14 +116,13 @@ def memory_grows_by_less_than(mebibytes: int) -> Iterator[None]:
 
 
 def configurations_in(folder: Path) -> dict[str, str]:
-    return {
-        path.parent.name: json.loads(path.read_text())["configuration"] for path in folder.glob("tasks/*/task-*.json")
-    }
+    index = json.loads((folder / "config.json").read_text())
+    return {task["name"]: task["configuration"] for task in index["tasks"]}
 
 
 @final
 @dataclass(frozen=True)
-class MovingPrior(AbstractSearch[Tensor]):
+class MovingPrior(AbstractSearch):
     """A user's own search, in a file of their own."""
 
     name: ClassVar[str] = "moving-prior"
@@ -118,33 +131,44 @@ class MovingPrior(AbstractSearch[Tensor]):
     def space(self, depth: int, task_index: int) -> Space:
         return full(depth)
 
-    def init(self, num_configurations: int) -> Tensor:
-        return torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64)
+    def init(self, num_configurations: int) -> SearchState:
+        return SearchState(torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64))
 
-    def step(self, state: Tensor, log_likelihood: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = torch.softmax(state.log() + log_likelihood.sum(dim=1), dim=0)
-        return posterior, torch.lerp(state, posterior, self.rate)
+    def prior(self, state: SearchState) -> Tensor:
+        return state.mass
 
-    def best(self, state: Tensor) -> int:
-        return int(state.argmax())
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        posterior = torch.softmax(state.mass.log() + log_likelihood.sum(dim=1), dim=0)
+        return posterior, SearchState(torch.lerp(state.mass, posterior, self.rate))
+
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
+        return state
+
+    def best(self, state: SearchState) -> int:
+        return int(state.mass.argmax())
 
 
 @final
 @dataclass(frozen=True)
-class Scripted(AbstractSearch[int]):
-    """The leading configuration changes with every mini-batch, whatever the evidence."""
+class Scripted(AbstractSearch):
+    """The leading configuration changes with every epoch, whatever the evidence."""
 
     name: ClassVar[str] = "scripted"
 
     def space(self, depth: int, task_index: int) -> Space:
         return full(depth)
 
-    def init(self, num_configurations: int) -> int:
-        return 0
+    def init(self, num_configurations: int) -> SearchState:
+        return SearchState(torch.zeros(num_configurations, dtype=torch.float64))
 
-    def step(self, state: int, log_likelihood: Tensor) -> tuple[Tensor, int]:
-        num = len(log_likelihood)
-        return torch.full((num,), 1 / num, dtype=torch.float64), (state + 1) % num
+    def prior(self, state: SearchState) -> Tensor:
+        return torch.full_like(state.mass, 1 / len(state.mass))
 
-    def best(self, state: int) -> int:
-        return state
+    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
+        return self.prior(state), state
+
+    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
+        return SearchState(state.mass + 1)
+
+    def best(self, state: SearchState) -> int:
+        return int(state.mass[0]) % len(state.mass)

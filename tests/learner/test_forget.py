@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from lasem.errors import StorageError, TaskError
-from lasem.learner import Branch, Learner
+from lasem.learner import Learner
+from lasem.methods import Branch
 from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig
 
-from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, tensors_in, tiny_net, tiny_task
+from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, searching, tensors_in, tiny_net, tiny_task
 
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 IMAGES = torch.rand(5, *GREY, generator=torch.Generator().manual_seed(0))
@@ -27,7 +28,7 @@ def learned(sharing: AbstractSharing, *configurations: str) -> Learner:
     """Tasks a, b, ... with these configurations."""
     learner = Learner(tiny_net(), sharing=sharing, training=QUICK, seed=3)
     for name, configuration in zip("abcdef", configurations, strict=False):
-        learner.search = Fixed(configuration)
+        searching(learner, Fixed(configuration))
         learner.learn(tiny_task(name, seed=ord(name)))
     return learner
 
@@ -61,7 +62,7 @@ def test_what_only_the_task_used_goes_and_the_others_answer_the_same(sharing: Ab
 def test_the_next_task_draws_what_no_task_has_drawn(tmp_path: Path) -> None:
     def start_of(name: str, learner: Learner) -> dict[str, Tensor]:
         learner.training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", specific_start="fresh")
-        learner.search = Fixed("none")
+        searching(learner, Fixed("none"))
         learner.learn(tiny_task(name))
         found = saved(learner, tmp_path / f"{name}{len(list(tmp_path.iterdir()))}")
         return {k.split(":")[1]: v for k, v in found.items() if k.startswith(f"tasks/{name}:") and "weight" in k}
@@ -86,7 +87,7 @@ def test_all_may_be_forgotten_and_the_next_is_a_first_task() -> None:
     assert learner.num_parameters() == 0
     record = learner.learn(tiny_task("a"))
     assert (record.configurations, record.index) == (("TT",), 2)  # nothing to transfer: not searched
-    assert isinstance(learner.search, EM)
+    assert isinstance(learner.method.search, EM)
 
 
 def test_a_name_may_be_learned_again_and_saved_over_itself(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_earlier_versions_of_a_layer_are_read_for_the_tasks_that_use_them(tmp_pa
 def test_a_lazy_model_learns_on_to_the_same_bits(tmp_path: Path) -> None:
     for sharing in SHARINGS:
         learner = learned(sharing, "TS", "TT")
-        learner.search = EM()
+        searching(learner, EM())
         learner.save(tmp_path / sharing.name)
         lazy = Learner.load(tmp_path / sharing.name, lazy=True, search=EM())
         assert lazy.learn(tiny_task("x", 3)) == learner.learn(tiny_task("x", 3))

@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import load
 
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
-from lasem.learner import PROTECTIONS, GrowingModel, Learner
+from lasem.learner import GrowingModel, Learner
 from lasem.learner.unfinished import Unfinished
+from lasem.methods import PROTECTIONS
 from lasem.nets import cifar
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed
@@ -92,7 +93,7 @@ def test_show_says_what_there_is(model: Path) -> None:
     assert low.configuration == learner.configuration("low")
     assert [task.num_parameters for task in overview.tasks] == [learner.num_parameters(n) for n in ("low", "mid")]
     assert overview.num_parameters == learner.num_parameters()
-    assert overview.num_shared_parameters == learner.num_shared_parameters()
+    assert overview.num_shared_parameters == learner.model.num_shared()
     assert overview.num_bytes == sum(map(len, model_files(model).values()))
     assert (overview.image_shape, overview.depth, overview.unfinished) == ((1, 8, 8), 2, None)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lasem.errors import StorageError
-from lasem.learner import Branch, Learner
+from lasem.learner import Learner
+from lasem.methods import Branch
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
 

@@ -9,23 +9,14 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.learner import (
-    PROTECTIONS,
-    AbstractProtection,
-    Branch,
-    Freeze,
-    GrowingModel,
-    Learner,
-    Penalty,
-    Unprotected,
-)
-from lasem.learner.importance import importances, shared_of
+from lasem.learner import GrowingModel, Learner
+from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
+from lasem.methods.protection import importances, shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.training import FisherKind, TrainingConfig
-from lasem.tree import named
-from learner.fixture import GREY, SHARINGS, assert_same_tensors, copied, tensors_in, tiny_net, tiny_task
+from lasem.training import FisherKind, TaskWeights, TrainingConfig
+from learner.fixture import GREY, SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_net, tiny_task
 
 SEARCHES: list[AbstractSelection] = [Fixed("all"), EM(), DARTS(order="second"), Exhaustive()]
 KEEPING = [Freeze(), Branch()]
@@ -88,15 +79,15 @@ def test_versions_are_counted_and_kept_as_long_as_a_task_uses_them() -> None:
     learner = learner_with(Branch(), HardSharing(), Fixed("TS"))
     learn(learner)
     layer = learner.net.blocks[0].num_parameters
-    assert learner.num_shared_parameters() == 4 * layer
+    assert learner.model.num_shared() == 4 * layer
     before = now(learner)
     learner.forget("task-1")
-    assert learner.num_shared_parameters() == 3 * layer
+    assert learner.model.num_shared() == 3 * layer
     left = [TASKS[0], *TASKS[2:]]
     assert all(torch.equal(a, b) for a, b in zip([before[0], *before[2:]], now(learner, left), strict=True))
     learner.forget("task-3")
     learner.learn(TASKS[1])
-    assert learner.num_shared_parameters() == 3 * layer
+    assert learner.model.num_shared() == 3 * layer
     assert torch.equal(now(learner, TASKS[2:3])[0], before[2])
 
 
@@ -115,17 +106,17 @@ def whose_first_layer_nobody_uses(protect: AbstractProtection) -> Learner:
     """The task that transferred it is forgotten; another one transfers the second layer."""
     learner = learner_with(protect, HardSharing(), Fixed("TT"))
     learner.learn(TASKS[0])
-    learner.search = Fixed("ST")
+    searching(learner, Fixed("ST"))
     learner.learn(TASKS[1])
     learner.forget("task-0")
-    learner.search = Fixed("TT")
+    searching(learner, Fixed("TT"))
     return learner
 
 
 def test_what_nobody_uses_is_not_frozen() -> None:
     learner = whose_first_layer_nobody_uses(Freeze())
     assert learner._shared.latest(0) == {}
-    assert learner.task_start(TASKS[2]).protection.read_only == {1}
+    assert start_of(learner, TASKS[2]).protection.read_only == {1}
     learner.learn(TASKS[2])
 
 
@@ -155,7 +146,7 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
 def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
     learned = learner._learned(task.name)
-    weights = copied(learner._weights(learned))
+    weights = TaskWeights.from_named(learner._weights(learned).copy().named(), learner.net.depth)
     leaves = shared_of(weights, learned.configuration)
     expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
     for value in leaves.values():
@@ -164,7 +155,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
     for image, label in zip(images, labels.tolist(), strict=True):
         features = image[None]
         for block, own, transferred in zip(learner.net.blocks, weights.layers, learned.configuration, strict=True):
-            made = learner.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            made = learner.method.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
             features = block.apply(made, features)
         log_p = torch.log_softmax(learner.net.head.apply(weights.head, features)[0], dim=0)
         for k in range(task.num_classes):
@@ -177,7 +168,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 def test_importances_are_those_of_the_definition(sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.learner.importance._MOST_IMAGES", 4)  # three parts, the last one incomplete
+    monkeypatch.setattr("lasem.methods.protection._MAX_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Unprotected(), sharing, Fixed("TS"))
     task = TASKS[1]
     learner.learn(task)
@@ -202,7 +193,7 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
         fisher, anchor = naive_importances(learner, task, kind)
         elsewhere = elsewhere or {name: torch.randn(value.shape, generator=generator) for name, value in anchor.items()}
         terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
-    needed = learner.task_start(TASKS[2]).protection.quadratic
+    needed = start_of(learner, TASKS[2]).protection.quadratic
     assert needed is not None
     assert float(needed.value(elsewhere)) == pytest.approx(sum(terms), rel=1e-4)
     assert min(terms) > 0.01 * sum(terms)  # neither is lost in the other
@@ -210,22 +201,21 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
 
 def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
     learner = whose_first_layer_nobody_uses(Penalty())
-    problem = learner.task_start(TASKS[2])
-    weights = copied(problem.weights, requires_grad=True)
-    penalty = problem.penalty(weights)
+    problem = start_of(learner, TASKS[2])
+    weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
+    penalty = problem.protection.penalty(weights)
     assert penalty is not None
-    leaves = named(weights)
-    pulls = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
-    pulled = {name for name, pull in zip(leaves, pulls, strict=True) if pull is not None}
-    assert pulled == {"layers.1.shared.weight", "layers.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
+    pulls = torch.autograd.grad(penalty, list(weights.values()), allow_unused=True)
+    pulled = {name for name, pull in zip(weights, pulls, strict=True) if pull is not None}
+    assert pulled == {"layer.1.shared.weight", "layer.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
     learner.learn(TASKS[2])
-    needed = learner.task_start(TASKS[3]).protection.quadratic
+    needed = start_of(learner, TASKS[3]).protection.quadratic
     assert needed is not None
     for name, value in learner._shared.latest(0).items():
         assert torch.equal(needed.anchor[f"layer.0.shared.{name}"], value)
     for name in ("task-1", "task-2"):
         learner.forget(name)
-    assert learner.task_start(TASKS[3]).protection.quadratic is None
+    assert start_of(learner, TASKS[3]).protection.quadratic is None
 
 
 def test_a_learning_that_fails_at_its_very_end_leaves_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:

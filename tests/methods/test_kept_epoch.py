@@ -9,9 +9,10 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner
+from lasem.learner import Learner
+from lasem.methods import EWC, METHODS, AbstractMethod
 from lasem.methods.method import Learned, Model, Setup
-from lasem.training import AbstractPhase, EpochSummary, Named, PhaseResult, Snapshot, TrainingConfig
+from lasem.training import AbstractPhase, Named, PhaseResult, Snapshot, TrainingConfig
 
 NET = tiny_net()
 TASKS = [tiny_task(f"t{k}", 2 + k, seed=k) for k in range(2)]
@@ -43,18 +44,13 @@ def drive(
     Returns:
         The second task's outcome, and the epochs of its phases before the last one.
     """
-    model, seen = Model(), EpochSummary("TT")
+    model = Model()
     for index, (task, of_task) in enumerate(zip(TASKS, seeds, strict=True)):
         plan = kind().plan(model, task, setup_of(kind, index, restore_best=restore_best))
         phase, epochs_before = next(plan), 0
         while True:
             best, last = (moved(phase, seed) for seed in (of_task if phase.title in ("", "last") else earlier))
-            fitted = PhaseResult(
-                Snapshot(BEST, 0.75, best, seen),
-                Snapshot(LAST, 0.25, last, seen),
-                LAST,
-                1.0,
-            )
+            fitted = PhaseResult(Snapshot(BEST, 0.75, best, {}), Snapshot(LAST, 0.25, last, {}), LAST, 1.0)
             try:
                 phase = plan.send(fitted)
             except StopIteration as stop:
@@ -107,10 +103,10 @@ def test_the_peak_is_the_best_epochs_whichever_is_kept(restore_best: bool) -> No
         tolerance=0.0,
     )
     task = tiny_task("t", 3, seed=10, num_train=6)
-    learner = BaselineLearner(NET, EWC(), training=training, seed=1)
+    learner = Learner(NET, EWC(), training=training, seed=1)
     record = learner.learn(task)
     assert record.best_epoch < record.num_epochs == 8
-    until = BaselineLearner(NET, EWC(), training=replace(training, epochs=record.best_epoch), seed=1)
+    until = Learner(NET, EWC(), training=replace(training, epochs=record.best_epoch), seed=1)
     until.learn(task)
     assert record.peak_accuracy == until.accuracy("t", task.test)
     assert record.valid_accuracy == until.accuracy("t", task.valid)

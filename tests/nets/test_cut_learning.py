@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, copied, tensors_in, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_task
 from torch import Tensor, nn
 
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.learner import Branch, Learner
-from lasem.methods import EWC, BaselineLearner
+from lasem.learner import Learner, plain_network
+from lasem.methods import EWC, Branch
+from lasem.methods.transfer import num_kept
 from lasem.nets import AbstractNet, cut
-from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, evaluate
+from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, Pruned, evaluate
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
 from lasem.space import Configuration, full, listed
 from lasem.training import Batch, LayerWeights, Loop, TaskWeights, TrainingConfig, initial_statistics
-from lasem.tree import map_tensors, named
 
 from .modules import SmallResNet, SmallViT, Tied, normalised, seeded
 
@@ -45,7 +46,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     learner = learner_of(
         Fixed("all"), net, training={"optimiser": "sgd", "learning_rate": 0.05, "schedule": "constant"}
     )
-    plan = learner.task_start(task)
+    plan = start_of(learner, task)
     phase = _phase(learner, task)
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     module = seeded(normalised).train()
@@ -63,9 +64,10 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
             F.cross_entropy(module(batch.x), batch.labels).backward()
             optimiser.step()
     state = module.state_dict()
+    layers = TaskWeights.from_named(loop.weights, net.depth).layers
     names: set[str] = set()
-    for i, own in enumerate(loop.weights.layers):
-        trained = {**own.shared, **own.statistics_of("T" * (i + 1))}
+    for i, (block, own) in enumerate(zip(net.blocks, layers, strict=True)):
+        trained = {**own.shared, **own.statistics_of(block, "T" * (i + 1))}
         names |= trained.keys()
         for name, value in trained.items():
             torch.testing.assert_close(value, state[name], rtol=1e-4, atol=1e-5, msg=name)
@@ -73,12 +75,13 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     assert state["1.num_batches_tracked"] > 3  # and so they moved
     module.eval()
     x, _ = next(task.test.batches(6, device=torch.device("cpu")))
-    mixture = Mixture.of(net, learner.sharing, (Configuration.parse("TTT"),))
-    torch.testing.assert_close(evaluate(mixture, loop.weights, x)[0], module(x), rtol=1e-4, atol=1e-4)
+    mixture = Mixture.of(net, learner.method.sharing, (Configuration.parse("TTT"),))
+    parts = TaskWeights.from_named(loop.weights, net.depth)
+    torch.testing.assert_close(evaluate(mixture, parts, x)[0], module(x), rtol=1e-4, atol=1e-4)
 
 
 def _phase(learner: Learner, task: Task) -> Any:
-    return MixturePhase(learner.search, learner.task_start(task))  # type: ignore[arg-type]
+    return MixturePhase(learner.method.search, start_of(learner, task))  # type: ignore[arg-type]
 
 
 @every_sharing
@@ -95,8 +98,10 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
         specific = {name: value + 0.2 * torch.randn(value.shape, generator=generator) for name, value in plain.items()}
         layers.append(LayerWeights(shared, own, specific, initial_statistics(block, i, space)))
     weights = TaskWeights(tuple(layers), net.head.initial(3, generator, "he"))
-    weights = map_tensors(lambda t: t.double() if t.is_floating_point() else t, weights)
-    together, mixture = copied(weights), Mixture.of(net, sharing, tuple(space))
+    weights = TaskWeights.from_named(
+        {k: v.double() if v.is_floating_point() else v for k, v in weights.named().items()}, 3
+    )
+    together, mixture = weights.copy(), Mixture.of(net, sharing, tuple(space))
     batches = [torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator) for _ in range(3)]
     stacks = [
         mixture.tree.in_order(mixture.features(together, x, training=True).unflatten(0, (len(space), -1)))
@@ -104,33 +109,52 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
     ]
     answers = evaluate(mixture, together, batches[0])
     for c, configuration in enumerate(space):
-        alone, single = copied(weights), Mixture.of(net, sharing, (configuration,))
+        alone, single = weights.copy(), Mixture.of(net, sharing, (configuration,))
         for x, stack in zip(batches, stacks, strict=True):
             torch.testing.assert_close(single.features(alone, x, training=True), stack[c], rtol=0, atol=1e-11)
-        for i in range(net.depth):
+        for i, block in enumerate(net.blocks):
             prefix = str(configuration)[: i + 1]
-            measured = alone.layers[i].statistics_of(prefix)
-            for name, value in together.layers[i].statistics_of(prefix).items():
+            measured = alone.layers[i].statistics_of(block, prefix)
+            for name, value in together.layers[i].statistics_of(block, prefix).items():
                 torch.testing.assert_close(value, measured[name], rtol=0, atol=1e-11, msg=name)
         torch.testing.assert_close(evaluate(single, alone, batches[0])[0], answers[c], rtol=0, atol=1e-11)
-    before = copied(together)
+    before = together.named()
     evaluate(mixture, together, batches[1])
-    assert_same_tensors(together, before)
-    assert not torch.equal(answers[0], evaluate(mixture, weights, batches[0])[0])  # statistics do matter
+    assert all(torch.equal(value, before[name]) for name, value in together.copy().named().items())
+    assert not torch.equal(answers[0], evaluate(mixture, weights.copy(), batches[0])[0])  # statistics do matter
 
 
 def test_statistics_are_measured_and_never_optimised() -> None:
     phase = _phase(learner_of(EM(first_task="search")), tiny_task())
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-    weights = named(loop.weights)
-    statistics = [name for name in weights if ".statistics." in name]
+    statistics = [name for name in loop.weights if ".statistics." in name]
     assert len(statistics) == 3 * 2 + 3 * 8  # of the first and the third block, for each prefix; GroupNorm has none
-    assert not any(weights[name].requires_grad for name in statistics)
-    before = {name: weights[name].clone() for name in statistics}
+    assert not any(loop.weights[name].requires_grad for name in statistics)
+    before = {name: loop.weights[name].clone() for name in statistics}
     loop.phase.accuracy(loop.weights)
-    assert all(torch.equal(weights[name], before[name]) for name in statistics)
+    assert all(torch.equal(loop.weights[name], before[name]) for name in statistics)
     loop.run_epoch()
-    assert not any(torch.equal(weights[name], before[name]) for name in statistics)
+    assert not any(torch.equal(loop.weights[name], before[name]) for name in statistics)
+
+
+def test_a_full_pass_of_a_pruned_search_measures_every_path_once() -> None:
+    search = EM(first_task="search", prune=0.1, full_pass_every=2)
+    phase = _phase(learner_of(search), tiny_task())
+    kept = Pruned((1, 6), torch.zeros_like(phase.search_state.mass), num_batches=1)
+    phase.search_state = replace(phase.search_state, pruned=kept)
+    start = TaskWeights.from_named(phase.initial(), 3)
+    together = start.copy()
+    batch = next(iter(phase.batches(torch.device("cpu"), torch.Generator())))
+    phase.loss(together.named(), batch, torch.Generator())
+    assert len(phase.evaluated) == 2
+    for configuration in full(3):
+        alone = start.copy()
+        Mixture.of(net_of(), HardSharing(), (configuration,)).features(alone, batch.x, training=True)
+        for i, block in enumerate(net_of().blocks):
+            prefix = str(configuration)[: i + 1]
+            measured = together.layers[i].statistics_of(block, prefix)
+            for name, value in alone.layers[i].statistics_of(block, prefix).items():
+                torch.testing.assert_close(measured[name], value, msg=f"{prefix}.{name}")
 
 
 def test_the_best_epochs_statistics_are_kept() -> None:
@@ -139,14 +163,14 @@ def test_the_best_epochs_statistics_are_kept() -> None:
     phase.accuracy = lambda weights: next(accuracies)
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     loop.run_epoch()
-    first = copied(loop.weights)
+    first = {name: value.detach().clone() for name, value in loop.weights.items()}
     loop.run_epoch()
     loop.run_epoch()
     fitted = loop.result()
     assert fitted.best.epoch == 1
     assert_same_tensors(fitted.best.weights, first)
-    mean = fitted.last.weights.layers[0].statistics["T"]["1.running_mean"]
-    assert not torch.equal(mean, first.layers[0].statistics["T"]["1.running_mean"])
+    name = "layer.0.statistics.T.1.running_mean"
+    assert not torch.equal(fitted.last.weights[name], first[name])
 
 
 @pytest.mark.parametrize(
@@ -184,12 +208,12 @@ def test_tied_weights_are_learned_and_saved_as_one(pretrained: bool, tmp_path: P
     learner = learner_of(net=net(), sharing=LowRank(rank=2))
     for name in "ab":
         learner.learn(tiny_task(name, seed=ord(name)))
-    assert not any("two.weight" in key for key in learner.plain("b").named_weights())
+    assert not any("two.weight" in key for key in plain_network(learner, "b").named_weights())
     learner.save(tmp_path / "model")
     images = torch.rand(5, *SHAPE)
     expected = learner.logits("b", images)
     assert torch.equal(Learner.load(tmp_path / "model", net=net()).logits("b", images), expected)
-    torch.testing.assert_close(learner.plain("b")(images), expected)
+    torch.testing.assert_close(plain_network(learner, "b")(images), expected)
 
 
 def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
@@ -207,12 +231,12 @@ def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
 
 def test_the_first_task_starts_from_the_pretrained_weights_and_transfers_all() -> None:
     net, module = net_of(), seeded(normalised)
-    start = learner_of(net=net).task_start(tiny_task())
+    start = start_of(learner_of(net=net), tiny_task())
     assert [str(c) for c in start.space] == ["TTT"]
     state = module.state_dict()
     for layer in start.weights.layers:
         assert all(torch.equal(value, state[name]) for name, value in layer.shared.items())
-    own = learner_of(Fixed("none"), net).task_start(tiny_task())
+    own = start_of(learner_of(Fixed("none"), net), tiny_task())
     assert all(torch.equal(v, state[name]) for layer in own.weights.layers for name, v in layer.specific.items())
 
 
@@ -221,15 +245,15 @@ def test_what_was_taken_over_goes_back_towards_pretrained_weights_not_past_them(
     net = net_of()
     learner = learner_of(Fixed("all"), net)
     learner.learn(tiny_task("a"))
-    learner.search = Fixed("none")
+    searching(learner, Fixed("none"))
     phase = _phase(learner, tiny_task("b"))
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-    taken = copied(loop.weights)
+    taken = {name: value.detach().clone() for name, value in loop.weights.items() if ".specific." in name}
     phase.begin_epoch(loop.weights, 0, 1e-3)
     state = seeded(normalised).state_dict()
-    for before, after in zip(taken.layers, loop.weights.layers, strict=True):
-        for name, value in before.specific.items():
-            torch.testing.assert_close(after.specific[name], 0.25 * value + 0.75 * state[name])
+    for name, value in taken.items():
+        pretrained = state[name.split(".specific.")[1]]
+        torch.testing.assert_close(loop.weights[name], 0.25 * value + 0.75 * pretrained)
 
 
 def test_a_rest_of_one_image_cannot_be_normalised() -> None:
@@ -247,7 +271,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         learner_of(DARTS(first_task="search"), net_of()).learn(tiny_task())
     learner_of(DARTS(first_task="search"), net_of(SmallViT, pretrained=False)).learn(tiny_task())
     with pytest.raises(ConfigError, match="Method 'ewc' looks into the layers of a plain convolutional network"):
-        BaselineLearner(net_of(), EWC())
+        Learner(net_of(), EWC())
     with pytest.raises(ConfigError, match=r"DF-CNN .* cannot begin at a pretrained kernel of shape \(24, 8\)"):
         learner_of(sharing=Deconvolution(), net=net_of(SmallViT)).learn(tiny_task())
 
@@ -255,13 +279,13 @@ def test_what_does_not_go_together_is_refused() -> None:
 def test_what_no_task_changes_has_one_version() -> None:
     learner = learner_of(Fixed("all"), sharing=LowRank(rank=1, train_shared=False), protect=Branch())
     learner.learn(tiny_task("a"))
-    once = learner.num_shared_parameters()
+    once = learner.model.num_shared()
     learner.learn(tiny_task("b", seed=1))
-    assert (learner.num_shared_parameters(), learner.num_kept_parameters()) == (once, 0)
+    assert (learner.model.num_shared(), num_kept(learner.model)) == (once, 0)
     moving = learner_of(Fixed("all"), sharing=LowRank(rank=1), protect=Branch())
     for name in "ab":
         moving.learn(tiny_task(name))
-    assert moving.num_shared_parameters() == 2 * once
+    assert moving.model.num_shared() == 2 * once
 
 
 class Spare(nn.Module):
@@ -289,8 +313,8 @@ def test_a_step_uses_what_it_is_given_alone() -> None:
     net, task = net_of(), tiny_task()
     phases = [_phase(learner_of(net=net, seed=seed), task) for seed in (0, 1)]
     batch = next(iter(phases[0].batches(torch.device("cpu"), torch.Generator())))
-    weights = [copied(phase.initial()) for phase in phases]
+    weights = [{k: v.clone() for k, v in phase.initial().items()} for phase in phases]
     first = [phase.loss(own, Batch(*batch), torch.Generator()) for phase, own in zip(phases, weights, strict=True)]
-    again = phases[0].loss(copied(phases[0].initial()), Batch(*batch), torch.Generator())
+    again = phases[0].loss({k: v.clone() for k, v in phases[0].initial().items()}, Batch(*batch), torch.Generator())
     assert torch.equal(first[0], again)
     assert HardSharing().num_shared(net.blocks[0]) == 3 * 9 + 3 + 3 + 3
