@@ -18,7 +18,8 @@ from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, t
 from safetensors.torch import load, save
 
 from lasem.errors import ShapeError, StorageError, TaskError
-from lasem.learner import Learner
+from lasem.learner import Learner, plain_network
+from lasem.learner.export import export
 from lasem.methods import EWC, METHODS, AbstractMethod, OneNetwork, ProgNN
 from lasem.methods.model import count
 from lasem.records import EpochRecord, TimingRecord
@@ -132,7 +133,7 @@ def test_parameters_are_counted_as_they_are_stored(factory: Factory, tmp_path: P
     learner = factory.make(GREY)
     learn_three(learner)
     learner.save(tmp_path)
-    tensors = tensors_in(tmp_path)
+    tensors = {name: t for name, t in tensors_in(tmp_path).items() if not name.startswith("memory:")}
     assert learner.num_parameters() == count(tensors)
     for name in learner.task_names:
         owned = count({key: t for key, t in tensors.items() if key.startswith(f"tasks/{name}:")})
@@ -336,8 +337,8 @@ def test_damage_is_an_error_of_storage_and_nothing_else(
         (("training", "epochs"), 0),
         (("training", "epochs"), None),
         (("training",), None),
-        (("shared", "file"), "../elsewhere"),
-        (("shared", "checksum"), "0"),
+        (("versions", "0@0", "checksum"), "../elsewhere"),
+        (("versions", "0@0"), None),
         (("tasks",), None),
         (("tasks",), [{"name": "../../etc", "checksum": "0"}]),
         (("tasks",), [{"name": "t0"}]),
@@ -369,6 +370,45 @@ def test_a_users_own_parts_are_named_if_they_are_not_passed(tmp_path: Path) -> N
     with pytest.raises(StorageError, match=r"saved with the search 'moving-prior', .* pass search=\.\.\. to load"):
         Learner.load(tmp_path)
     assert Learner.load(tmp_path, search=MovingPrior()).task_names == ("a",)
+
+
+@every_learner
+def test_what_is_forgotten_changes_no_other_answer(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learn_three(learner)
+    learner.save(tmp_path)
+    images = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(0))
+    answers = {name: learner.logits(name, images) for name in learner.task_names}
+    for gone, left in (("t0", ("t1", "t2")), ("t2", ("t0", "t1")), ("t1", ("t0",))):
+        try:
+            learner.forget(gone)
+        except TaskError as error:
+            assert gone == "t0"
+            assert "those after it answer with its weights" in str(error)  # noqa: PT017
+            continue
+        kept = [name for name in left if name in learner.task_names]
+        learner.save(tmp_path)
+        for model in (learner, factory.load(tmp_path)):
+            assert model.task_names == tuple(kept)
+            assert all(torch.equal(model.logits(name, images), answers[name]) for name in kept)
+    record = learner.learn(tiny_task("t9", 3, seed=9))
+    assert record.index == 3
+    learner.save(tmp_path)
+    assert torch.equal(factory.load(tmp_path).logits("t9", images), learner.logits("t9", images))
+
+
+@every_learner
+def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory, tmp_path: Path) -> None:
+    learner = factory.make(GREY)
+    learn_three(learner)
+    images = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(0))
+    for name in learner.task_names:
+        network = plain_network(learner, name)
+        torch.testing.assert_close(network(images), learner.logits(name, images), rtol=1e-4, atol=1e-5)
+        file, _ = export(network, learner.net, name, learner.classes(name), "torch", f"{tmp_path}/")
+        torch.testing.assert_close(
+            torch.export.load(file).module()(images), learner.logits(name, images), rtol=1e-4, atol=1e-5
+        )
 
 
 @every_learner

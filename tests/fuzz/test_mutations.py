@@ -75,34 +75,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resealed(model: Path, name: str, data: bytes) -> None:
-    """Write one file of a model with every checksum right, as whoever wants to deceive would."""
+    """Write one file of a model with every checksum right, as one who wants to deceive would."""
     path = model / name
     path.unlink()
-    config = json.loads((model / "config.json").read_text()) if name != "config.json" else {}
-    config.pop("checksum", None)
-    if name.startswith("shared-"):
-        path.write_bytes(data)
-        config["shared"]["checksum"] = checksum(data)
-    elif name.startswith("versions/"):
-        key = path.name.split("-")[1]
-        (path.parent / f"layer-{key}-{checksum(data)[:16]}.safetensors").write_bytes(data)
-        config["versions"][key] = checksum(data)
-    elif path.name.startswith("weights-"):
-        (task,) = path.parent.glob("task-*")
-        description = json.loads(task.read_text()) | {"weights": checksum(data)}
-        (path.parent / f"weights-{checksum(data)[:16]}.safetensors").write_bytes(data)
-        resealed(model, str(task.relative_to(model)), json.dumps(description).encode())
-        return
-    elif path.name.startswith("task-"):
-        file = f"task-{checksum(data)[:16]}.json"
-        (path.parent / file).write_bytes(data)
-        for entry in config["tasks"]:
-            if entry["name"] == path.parent.name:
-                entry |= {"file": file, "checksum": checksum(data)}
-    else:
+    if name == "config.json":
         path.write_bytes(data)
         return
-    (model / "config.json").write_text(sealed(config))
+    index = json.loads((model / "config.json").read_text())
+    index.pop("checksum", None)
+    for entry in (*index["versions"].values(), *(task["weights"] for task in index["tasks"])):
+        if entry["checksum"] == path.stem:
+            entry |= {"checksum": checksum(data), "bytes": len(data)}
+    (path.parent / f"{checksum(data)}.safetensors").write_bytes(data)
+    (model / "config.json").write_text(sealed(index))
 
 
 def test_models(folders: Path, tmp_path: Path) -> None:
