@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.metrics import Run, Statistic, Summary, aggregate, statistic, summarise
-from lasem.report.comparison import is_finished
-from lasem.report.experiment import load_experiment, plain_settings
+from lasem.report.comparison import finished_runs
+from lasem.report.experiment import plain_settings
 
 
 @final
@@ -43,7 +43,7 @@ class PanelRuns:
 
     def runs_of(self, label: str) -> list[Run]:
         """A method's finished runs in the order of seeds."""
-        return [self.runs[label][seed] for seed in self.seeds if seed in self.runs.get(label, {})]
+        return list(self.runs.get(label, {}).values())
 
     @property
     def missing(self) -> list[str]:
@@ -59,18 +59,8 @@ def load_panel(
     Raises:
         StorageError: if a file is damaged.
     """
-    runs: dict[str, dict[int, Run]] = {label: {} for label in methods}
-    settings: dict[str, dict[str, Any]] = {}
-    for label in methods:
-        for seed in seeds:
-            place = directory / folder / f"{label}-{seed}"
-            if not (place / "seeds" / str(seed) / "records.jsonl").exists():
-                continue
-            experiment = load_experiment(place)
-            for run in experiment.runs:
-                if run.seed == seed and is_finished(experiment, run, place):
-                    runs[label][seed] = run
-                    settings.setdefault(label, plain_settings(experiment.config))
+    found = finished_runs(directory / folder, methods, seeds)
+    configs = {label: next(iter(of.values()))[1] for label, of in found.items() if of}
     return PanelRuns(
         key=key,
         title=title,
@@ -78,6 +68,6 @@ def load_panel(
         folder=folder,
         labels=tuple(methods),
         seeds=tuple(seeds),
-        runs=runs,
-        settings=settings,
+        runs={label: {seed: run for seed, (run, _) in of.items()} for label, of in found.items()},
+        settings={label: plain_settings(config) for label, config in configs.items()},
     )

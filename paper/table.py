@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
-from lasem.metrics import PairedDifference, Statistic, paired_difference
+from lasem.metrics import PairedDifference, Statistic, paired_difference, statistic
 from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import DASH, Unit, percent, ratio
+from lasem.report.numbers import Unit, percent, ratio
 from lasem.report.significance import Cell, difference_cells, in_words
 from paper.published import Table
 from paper.runs import PanelRuns
@@ -89,9 +89,11 @@ def cell(value: Statistic, unit: Unit, *, strong: bool = False) -> Cell:
     )
 
 
-def column(heading: str, value: Callable[[Row], Statistic], unit: Unit) -> Column:
-    """A number that a function gives for each row."""
-    return Column((heading,), lambda row: (cell(value(row), unit),))
+def column(
+    heading: str, value: Callable[[Row], Statistic], unit: Unit, strong: Callable[[Row], bool] = lambda row: False
+) -> Column:
+    """A number that a function gives for each row, and where it is bold."""
+    return Column((heading,), lambda row: (cell(value(row), unit, strong=strong(row)),))
 
 
 def measured(
@@ -103,7 +105,7 @@ def measured(
     strong: Callable[[Row], bool] = lambda row: False,
 ) -> Column:
     """A quantity of a run's summary, of the row's method or another one."""
-    return Column((heading,), lambda row: (cell(row.of.value(label(row), quantity), unit, strong=strong(row)),))
+    return column(heading, lambda row: row.of.value(label(row), quantity), unit, strong)
 
 
 def seconds(heading: str, unit: Unit) -> Column:
@@ -113,17 +115,12 @@ def seconds(heading: str, unit: Unit) -> Column:
 
 def published(heading: str, numbers: Table, quantity: str, unit: Unit) -> Column:
     """What was published of the method, or a dash."""
-
-    def cells(row: Row) -> Sequence[Cell]:
-        value = published_value(row, numbers, quantity)
-        return (Cell(text=DASH) if value is None else cell(value, unit),)
-
-    return Column((heading,), cells)
+    return column(heading, lambda row: published_value(row, numbers, quantity), unit)
 
 
-def published_value(row: Row, numbers: Table, quantity: str) -> Statistic | None:
-    """A published number; None if there is none."""
-    return numbers.get((row.of.stands_for, row.label, quantity))
+def published_value(row: Row, numbers: Table, quantity: str) -> Statistic:
+    """A published number; NaN if there is none."""
+    return numbers.get((row.of.stands_for, row.label, quantity), statistic([]))
 
 
 @final
@@ -172,7 +169,8 @@ def beside_published(name: str, rows: Sequence[Row], quantity: str, numbers: Tab
     of, accuracy, dots = rows[0].of, quantity == "peak_accuracy", []
     for row in rows:
         there = published_value(row, numbers, quantity)
-        dots.append(dot(row.title, "here", of.value(row.label, quantity), published=there.mean if there else None))
+        beside = there.mean if there.num_seeds else None
+        dots.append(dot(row.title, "here", of.value(row.label, quantity), published=beside))
     drawing = draw_dots(
         f"{of.key}-{name}",
         dots,
