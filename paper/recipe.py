@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from lasem.experiments.comparison import Contestant, contestants
-from paper.runs import PanelRuns
-from paper.streams import Scale, Stream
-from paper.table import Section
+from paper.page import Draw
+from paper.streams import Bench, StreamPart
 
 SHARING_TITLES: Final = {"hps": "HPS", "tf": "TF", "dfcnn": "DF-CNN"}
 NO_RUN: Final = "No run is finished yet."
@@ -17,23 +16,14 @@ NO_RUN: Final = "No run is finished yet."
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Panel:
     """One stream's part of a recipe: methods that are compared on it. Its runs may be other recipes' as well."""
 
-    stream: Stream
+    key: str
+    title: str
+    stands_for: str
     methods: tuple[Contestant, ...]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """The result of a recipe."""
-
-    verdict: str
-    """In plain words."""
-    sections: Sequence[Section]
-    """In the order of the page."""
 
 
 @final
@@ -44,24 +34,24 @@ class Recipe:
     name: str
     title: str
     about: str
-    """What is asked, and what was published of it."""
-    panels: Callable[[Scale], tuple[Panel, ...]]
+    """What is asked, and what was published of it; stands on the page."""
+    panels: Callable[[Bench], tuple[Panel, ...]]
     """The grid of runs."""
-    draw: Callable[[Sequence[PanelRuns]], Findings]
-    """What the runs show, from records alone."""
+    draw: Draw
+    """What it comes to, from records alone."""
     only_stream: str | None = None
     """The one stream that it is about; None: a person's own may take the place of its streams."""
 
-    def serves(self, scale: Scale) -> bool:
+    def serves(self, bench: Bench) -> bool:
         """Whether the stream that takes the place of the recipes' own, if one does, can be learned here."""
-        return self.only_stream is None or scale.own_stream in (None, self.only_stream)
+        return self.only_stream is None or bench.own_stream in (None, self.only_stream)
 
 
-def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
-    """Put methods on a stream, with the settings that the authors had where the scale is the paper's.
+def panel(bench: Bench, stream: StreamPart, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
+    """Methods on a stream, with the settings that the authors had where the scale is the paper's.
 
     Args:
-        scale: the scale.
+        bench: the scale.
         stream: the stream.
         names: methods by name, which is their label too.
         entries: methods with settings of their own; see ``contestants``.
@@ -69,13 +59,15 @@ def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[
     Raises:
         ConfigError: if a method does not fit.
     """
-    plain = [dict(entry) for entry in (*({"name": name} for name in names), *entries)]
-    adapted = [_as_the_authors(stream, entry) for entry in plain] if scale.name == "paper" else plain
-    return Panel(stream, contestants(stream.base, (), adapted))
+    adapted = [_adapted(bench, stream, dict(entry)) for entry in (*({"name": name} for name in names), *entries)]
+    methods = contestants(stream.base, (), adapted)
+    return Panel(key=stream.key, title=stream.title, stands_for=stream.stands_for, methods=methods)
 
 
-def _as_the_authors(stream: Stream, entry: dict[str, Any]) -> dict[str, Any]:
+def _adapted(bench: Bench, stream: StreamPart, entry: dict[str, Any]) -> dict[str, Any]:
     """What the authors' code does for one method or network only."""
+    if bench.scale != "paper":
+        return entry
     name = str(entry["name"])
     if name.startswith("exhaustive"):
         # the first task is not searched: nothing shared for hard sharing, everything for the others
@@ -90,8 +82,14 @@ def _as_the_authors(stream: Stream, entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(what: str, said: Sequence[str]) -> str:
-    """Join what was said of each stream and mechanism in one sentence."""
+    """What was said of each stream and mechanism in one sentence."""
     return f"{what}: {'; '.join(said)}." if said else NO_RUN
+
+
+def statics(depth: int) -> tuple[str, ...]:
+    """The static configurations of the paper's figures: all, top-k, bottom-k, alternating."""
+    some = [f"{end}-{count}" for end in ("top", "bottom") for count in range(1, depth)]
+    return ("all", *some, "alternating")
 
 
 def with_sharing(names: Sequence[str]) -> list[str]:

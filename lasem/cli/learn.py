@@ -60,8 +60,7 @@ def learn(
 
     from lasem.cli.progress import EpochLines, make_observer
     from lasem.experiments import ExperimentConfig
-    from lasem.learner import GrowingModel, Source
-    from lasem.methods import Branch
+    from lasem.learner import Branch, GrowingModel, Source
 
     held = GrowingModel(model).settings()
     above = nested(settings)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode
+from lasem.data.folders import SUFFIXES, images_below
 from lasem.data.images import AbstractImages, in_chunks
-from lasem.data.readers import SUFFIXES, existing_path, images_below
+from lasem.data.names import existing_path
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
 from lasem.nets import AbstractNet
 
 Skip = Callable[[str, DataError], None]
-"""Called with a file that is no image, and why."""
+"""Is told of a file that is no image, and why."""
 
 _IMAGES_AT_ONCE = 64
 
@@ -49,7 +50,7 @@ class Evaluation:
         return self.num_right / self.num_images
 
 
-def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
+def side_of(net: AbstractNet) -> tuple[Channels, int]:
     """Channels and side of a network's images; ConfigError if image files cannot be read for it."""
     channels, height, width = net.image_shape
     if channels not in (1, 3) or height != width:
@@ -60,11 +61,11 @@ def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
     return (1 if channels == 1 else 3), height
 
 
-def predict(
+def predicted(
     learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
-    channels, size = channels_and_side(learner.net)
+    channels, size = side_of(learner.net)
     waiting: list[tuple[str, Tensor]] = []
     for path in image_files(places, skip):
         try:
@@ -80,7 +81,7 @@ def predict(
         yield from _answers(learner, name, waiting, top)
 
 
-def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
+def evaluated(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
     """Compare answers with labels, positions in the task's classes."""
     answers = torch.cat([learner.logits(name, chunk).argmax(dim=1) for chunk in in_chunks(images)])
     right = answers == labels

@@ -13,8 +13,7 @@ from torch import nn
 
 from lasem.cli import main
 from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
-from lasem.learner import GrowingModel, Learner
-from lasem.methods import Branch
+from lasem.learner import Branch, GrowingModel, Learner
 from lasem.nets import CutNet, ImageShape, cut
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import Fixed
