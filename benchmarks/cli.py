@@ -61,7 +61,7 @@ def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, pat
 
     from benchmarks.row import WrongResultError
     from benchmarks.suite import BENCHMARKS, FULL, SMOKE, run_benchmarks
-    from lasem.experiments.threads import cpu_threads
+    from lasem.experiments.runner import cpu_threads
     from lasem.learner.learner import find_device
 
     for name in names:

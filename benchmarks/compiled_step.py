@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.experiments.threads import cpu_threads
+from lasem.experiments.runner import cpu_threads
 from lasem.nets import NETS
 
 IMAGE_SHAPE = (3, 32, 32)

@@ -49,7 +49,7 @@ def make_loop(
 
 def loop_of(learner: Learner, task: Task) -> Loop:
     """The loop over the first phase of a learner's next task."""
-    phase = next(learner.search.plan(learner.task_start(task)))
+    phase = next(learner.method.plan(learner.model, task, learner.setup))
     return Loop(phase, seeds=(0, 1), device=learner.device)
 
 

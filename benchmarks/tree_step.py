@@ -29,7 +29,7 @@ import torch
 
 from benchmarks.arithmetic import arithmetic_floor, leaf_activation_bytes
 from benchmarks.making import WHOLE_TREE, make_loop, make_task, peak_bytes, ratio, take_turns
-from lasem.experiments.threads import cpu_threads
+from lasem.experiments.runner import cpu_threads
 from lasem.nets import Net, cifar
 from lasem.search import Fixed
 from lasem.sharing import SHARINGS, AbstractSharing

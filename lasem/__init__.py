@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader
     from lasem.errors import LasemError
-    from lasem.learner import Branch, Freeze, GrowingModel, Learner, Penalty
+    from lasem.learner import GrowingModel, Learner
+    from lasem.methods import Branch, Freeze, Penalty
     from lasem.nets import Net, cifar, for_images, office_home, stl10
     from lasem.search import EM, Fixed
     from lasem.sharing import Deconvolution, HardSharing, LowRank, TensorFactorization
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from lasem.training import TrainingConfig
 
 __version__ = "0.1.0"
-
-_ROOMS = {
-    "data": ("DigitsReader", "FolderReader", "ParquetReader", "Split", "Task", "TaskStream", "TensorReader"),
-    "errors": ("LasemError",),
-    "learner": ("Branch", "Freeze", "GrowingModel", "Learner", "Penalty"),
-    "nets": ("Net", "cifar", "for_images", "office_home", "stl10"),
-    "search": ("EM", "Fixed"),
-    "sharing": ("Deconvolution", "HardSharing", "LowRank", "TensorFactorization"),
-    "space": ("Configuration", "alternating", "bottom", "top", "transfer_all", "transfer_none"),
-    "training": ("TrainingConfig",),
-}
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "EM",
@@ -69,10 +58,15 @@ __all__ = [
 ]
 
 
+# in the order of their imports
+_ROOMS = ("errors", "data", "nets", "space", "sharing", "training", "search", "methods", "learner")
+
+
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: ``lasem --help`` need not wait for torch."""
-    if name in _HOME:
-        return getattr(importlib.import_module(f"lasem.{_HOME[name]}"), name)
+    """Import a name when it is first used, so that ``lasem --help`` does not wait for torch."""
+    if name in __all__:
+        rooms = (importlib.import_module(f"lasem.{room}") for room in _ROOMS)
+        return next(getattr(room, name) for room in rooms if hasattr(room, name))
     raise AttributeError(f"module 'lasem' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or absent: written next to their place, then renamed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
     """Replace a file in one step.
 
     Args:
-        path: where it belongs; its folder is made if it is not there.
+        path: its place; its folder is made if it does not exist.
         content: text is written as UTF-8.
         durable: wait until the disk has it, so that even a power cut leaves the old file or the new one.
 
     Raises:
-        StorageError: if it cannot be written; what was there stays.
+        StorageError: if it cannot be written; the old file stays.
     """
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,7 +42,7 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
 
 
 def make_folder(path: Path, *, durable: bool = True) -> None:
-    """Make a folder and those above it, if they are not there; durable as in ``write_file``; OSError if it fails."""
+    """Make a folder and those above it, durable as in ``write_file``; OSError if it fails."""
     if path.is_dir():
         return
     make_folder(path.parent, durable=durable)
@@ -64,12 +64,12 @@ def sync_folder(path: Path) -> None:
 
 
 def checksum(data: bytes) -> str:
-    """SHA-256, in hexadecimal."""
+    """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def append(path: Path, text: str, *, durable: bool = False) -> None:
-    """Add text to a file in one write; the file and its folder are made if they are not there.
+    """Add text to a file in one write; the file and its folder are made if they do not exist.
 
     Args:
         path: the file.

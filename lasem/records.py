@@ -1,4 +1,4 @@
-"""What a run leaves behind: frozen records, one JSON object a line.
+"""Records of a run: frozen, one JSON object a line.
 
 A run writes two files. ``records.jsonl`` holds results only, so that the same seed gives the same bytes; wall-clock
 times, which never repeat, go to ``timings.jsonl``. Metrics are computed from these two files alone. This module
@@ -35,7 +35,7 @@ class EpochRecord:
     num_evaluated: int
     """Configurations evaluated in each step of this epoch, on average; 1 once the search has committed."""
     phase: str = ""
-    """Stretch of training that the epoch belongs to, where a method has several for one task."""
+    """The method's phase of training, where it has several for one task."""
     transfer_probabilities: tuple[float, ...] | None = None
     """Prior probability that each layer transfers, input side first, of searches that weigh layers and not whole
     configurations; ``probabilities`` then holds the leading configuration's alone."""
@@ -82,7 +82,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TimingRecord:
-    """Wall-clock seconds of one epoch, or of what follows a task (``epoch`` is None)."""
+    """Wall-clock seconds of one epoch, or of the evaluation after a task (``epoch`` is None)."""
 
     kind: ClassVar[str] = "timing"
     task: str
@@ -90,7 +90,7 @@ class TimingRecord:
     seconds_training: float
     """Optimisation steps alone."""
     seconds_evaluating: float
-    """Validation and test accuracies, apart from training."""
+    """Validation and test accuracies, without training."""
 
 
 Record = EpochRecord | TaskRecord | EvaluationRecord | TimingRecord
@@ -100,7 +100,7 @@ _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 
 
 def to_json(record: Record) -> str:
-    """One line of JSON without a line break; floats keep every bit."""
+    """Write one line of JSON without a line break; floats keep every bit."""
     entry = {"kind": record.kind, **asdict(record)}
     if entry.get("transfer_probabilities", ()) is None:
         del entry["transfer_probabilities"]  # most searches have none, and files written before must stay the same
@@ -126,13 +126,13 @@ def from_json(line: str) -> Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Every record of a file, in order; a last line that a killed process left unfinished is passed over.
+    """Read every record of a file, in order; a last line that a killed process left unfinished is skipped.
 
     Raises:
-        StorageError: if the file is not there, or a line other than the last is damaged.
+        StorageError: if the file does not exist, or a line other than the last is damaged.
     """
     try:
-        *lines, _ = path.read_bytes().split(b"\n")  # what was cut off may end in the middle of a letter
+        *lines, _ = path.read_bytes().split(b"\n")  # an unfinished line may end in the middle of a letter
         return [from_json(line.decode()) for line in lines if line]
     except OSError as error:
         raise StorageError(f"Expected records at {path}; {error.strerror}. Is this the folder of a run?") from error
@@ -141,5 +141,5 @@ def read_records(path: Path) -> list[Record]:
 
 
 def of_kind(records: Iterable[Record], cls: type[_R]) -> Iterator[_R]:
-    """The records of one kind, in order."""
+    """Yield the records of one kind, in order."""
     return (r for r in records if isinstance(r, cls))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lasem.metrics import paired_difference
-from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.frame import Cell, difference_cells, mean_cell
-from lasem.report.numbers import in_words, percent, ratio
-from paper.page import Findings, Grid, PanelRuns, Section
-from paper.recipe import NO_RUN, Panel, Recipe, panel
-from paper.streams import Bench
+from lasem.report.figures.dots import draw_dots
+from lasem.report.numbers import method_name, percent, ratio
+from lasem.report.significance import in_words
+from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
+from paper.runs import PanelRuns
+from paper.streams import Scale
+from paper.table import LINES, SPREAD, Difference, Row, Section, dot, measured, table
 
 REFERENCE: Final = "lasem-hps"
 
@@ -31,28 +31,36 @@ CHANGES: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
     "first-task-all": ("first task: everything shared", {"first_task": "all"}),
     "first-task-none": ("first task: nothing shared", {"first_task": "none"}),
 }
-"""Label -> what it is, and its settings of the search; one that equals the reference's settings is left out."""
+"""Label -> title and settings of the search; one that equals the reference's settings is left out."""
 
-FIXED: Final = ("all", "none", "top-2", "bottom-2")
-"""Configurations that the fixed-probability ablation gives .9, as the authors' code does."""
+FIXED: Final = {f"fixed-{name}": name for name in ("all", "none", "top-2", "bottom-2")}
+"""Label -> the configuration that the fixed-probability ablation gives .9, as the authors' code does."""
+
+TITLES: Final = {
+    REFERENCE: "LASEM HPS as it is",
+    **{label: title for label, (title, _) in CHANGES.items()},
+    **{label: f"fixed probability: .9 on {method_name(name)}" for label, name in FIXED.items()},
+}
+DIFFERENCE: Final = Difference(
+    "Change − LASEM, peak", lambda row: (row.label, REFERENCE) if row.label != REFERENCE else None
+)
 
 
-def panels(bench: Bench) -> tuple[Panel, ...]:
+def panels(scale: Scale) -> tuple[Panel, ...]:
     """LASEM HPS, and the same with one change."""
     found = []
-    for stream in bench.streams("cifar100-10"):
-        plain = panel(bench, stream, [REFERENCE])
-        search = plain.methods[0].config.to_plain()["search"]
+    for stream in scale.streams("cifar100-10"):
+        search = panel(scale, stream, [REFERENCE]).methods[0].config.to_plain()["search"]
         entries: list[dict[str, Any]] = [
             {"name": REFERENCE, "label": label, "search": dict(settings)}
             for label, (_, settings) in CHANGES.items()
             if any(search[name] != value for name, value in settings.items())
         ]
         entries += [
-            {"name": "fixed-probability-hps", "label": f"fixed-{name}", "search": {"configuration": name}}
-            for name in FIXED
+            {"name": "fixed-probability-hps", "label": label, "search": {"configuration": name}}
+            for label, name in FIXED.items()
         ]
-        found.append(panel(bench, stream, [REFERENCE], entries))
+        found.append(panel(scale, stream, [REFERENCE], entries))
     return tuple(found)
 
 
@@ -61,74 +69,38 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     sections: list[Section] = []
     said = []
     for of in panels:
-        dots, rows = [], []
-        for label in (label for label in of.labels if label == REFERENCE or label in CHANGES or label[6:] in FIXED):
-            title = _title(label)
-            value = of.value(label, "peak_accuracy")
-            final = of.value(label, "final_accuracy")
-            dots += [
-                Dot(row=title, series="peak", mean=value.mean, deviation=value.deviation),
-                Dot(row=title, series="final", mean=final.mean, deviation=final.deviation),
-            ]
-            difference = paired_difference(of.runs_of(label), of.runs_of(REFERENCE))
-            compared = label != REFERENCE
-            if compared and difference.p_value < 0.05:
-                said.append(f"{title}: {in_words(difference)}")
-            rows.append(
-                (
-                    Cell(text=title),
-                    mean_cell(value, percent, strong=not compared),
-                    mean_cell(final, percent, strong=not compared),
-                    mean_cell(of.value(label, "forgetting_ratio"), ratio),
-                    mean_cell(of.value(label, "fraction_layers_shared"), percent),
-                    *difference_cells(difference if compared else None),
-                )
-            )
+        rows = [Row(TITLES[label], of, label) for label in of.labels if label in TITLES]
+        compared = [(row.title, DIFFERENCE.of(row)) for row in rows]
+        said += [f"{title}: {in_words(found)}" for title, found in compared if found and found.p_value < 0.05]
+        drawing = draw_dots(
+            f"{of.key}-ablations",
+            [dot(row.title, end, of.value(row.label, f"{end}_accuracy")) for row in rows for end in ("peak", "final")],
+            axis="accuracy in %, mean over tasks",
+            caption=LINES,
+            unit=percent,
+        )
         sections += [
-            (
-                f"{of.title}: accuracy",
-                draw_dots(
-                    f"{of.key}-ablations",
-                    dots,
-                    axis="accuracy in %, mean over tasks",
-                    caption="Lines reach one standard deviation over seeds to each side.",
-                    unit=percent,
+            (f"{of.title}: accuracy", drawing),
+            table(
+                f"{of.key}-table",
+                f"{of.title}: one change at a time",
+                "Change",
+                rows,
+                (
+                    measured("Peak accuracy %", "peak_accuracy", percent, strong=lambda row: row.label == REFERENCE),
+                    measured("Final %", "final_accuracy", percent, strong=lambda row: row.label == REFERENCE),
+                    measured("Final / peak", "forgetting_ratio", ratio),
+                    measured("Layers transferred %", "fraction_layers_shared", percent),
+                    DIFFERENCE.column,
                 ),
-            ),
-            Grid(
-                key=f"{of.key}-table",
-                heading=f"{of.title}: one change at a time",
-                columns=(
-                    "Change",
-                    "Peak accuracy %",
-                    "Final %",
-                    "Final / peak",
-                    "Layers transferred %",
-                    "Change − LASEM, peak",
-                    "p",
-                ),
-                rows=tuple(rows),
-                note="Mean over tasks and seeds ± standard deviation over seeds. Difference in points, paired over "
-                "seeds and tasks; p of a two-sided sign-flip test, not corrected for the number of changes. Published: "
-                "the product of likelihoods and the count prior, alike for all configurations at first; in the "
-                "authors' code: their arithmetic mean and the running mean of posteriors. Pruning leaves out "
-                "configurations that hold 2 % of the prior together.",
+                f"{SPREAD}. Difference in points, paired over seeds and tasks; p of a two-sided sign-flip test, not "
+                "corrected for the number of changes. Published: the product of likelihoods and the count prior, alike "
+                "for all configurations at first; in the authors' code: their arithmetic mean and the running mean of "
+                "posteriors. Pruning leaves out configurations that hold 2 % of the prior together.",
             ),
         ]
-    verdict = (
-        f"Changes whose peak accuracy differs at p < 0.05: {'; '.join(said) or 'none'}."
-        if any(of.runs_of(REFERENCE) for of in panels)
-        else NO_RUN
-    )
-    return Findings(verdict=verdict, sections=tuple(sections))
-
-
-def _title(label: str) -> str:
-    if label == REFERENCE:
-        return "LASEM HPS as it is"
-    if label in CHANGES:
-        return CHANGES[label][0]
-    return f"fixed probability: .9 on {label.removeprefix('fixed-')}"
+    verdict = f"Changes whose peak accuracy differs at p < 0.05: {'; '.join(said) or 'none'}."
+    return Findings(verdict=verdict if any(of.runs_of(REFERENCE) for of in panels) else NO_RUN, sections=sections)
 
 
 RECIPE: Final = Recipe(

@@ -6,40 +6,84 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.frame import Cell, mean_cell
-from lasem.report.numbers import percent, plus_minus
-from paper.page import Findings, Grid, PanelRuns, Section
-from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, statics, verdict, with_sharing
-from paper.streams import Bench
+from lasem.report.numbers import method_name, percent, plus_minus
+from paper.recipe import SHARING_TITLES, Findings, Panel, Recipe, panel, verdict, with_sharing
+from paper.runs import PanelRuns
+from paper.streams import Scale, Stream
+from paper.table import ACCURACY_AXIS, LINES, SPREAD, Column, Row, Section, dot, measured, table
 
 STREAMS: Final = ("cifar100-10", "office-home", "stl10")
 
 
-def panels(bench: Bench) -> tuple[Panel, ...]:
+def streams(scale: Scale) -> tuple[Stream, ...]:
+    """The streams of the talk's figures; one of them for a smoke test."""
+    return scale.streams(*(STREAMS[:1] if scale.name == "smoke" else STREAMS))
+
+
+def statics(depth: int) -> tuple[str, ...]:
+    """The static configurations of the paper's figures: all, top-k, bottom-k, alternating."""
+    some = [f"{end}-{count}" for end in ("top", "bottom") for count in range(1, depth)]
+    return ("all", *some, "alternating")
+
+
+def panels(scale: Scale) -> tuple[Panel, ...]:
     """All, top-k, bottom-k and alternating for each mechanism, and single-task learning, on each stream."""
-    streams = bench.streams(*(STREAMS[:1] if bench.scale == "smoke" else STREAMS))
-    return tuple(panel(bench, stream, ["none", *with_sharing(statics(stream.depth))]) for stream in streams)
+    return tuple(panel(scale, of, ["none", *with_sharing(statics(of.depth))]) for of in streams(scale))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
     """A figure and a table for each stream: peak accuracy by configuration and mechanism."""
     sections: list[Section] = []
-    found = []
+    said = []
     for of in panels:
-        names = static_names(of)
         best = {sharing: best_static(of, sharing) for sharing in SHARING_TITLES}
-        found += [
-            f"{of.key} {title} with {best[sharing]}" for sharing, title in SHARING_TITLES.items() if best[sharing]
+        said += [
+            f"{of.key} {SHARING_TITLES[sharing]} with {method_name(name)}" for sharing, name in best.items() if name
         ]
-        sections += [_figure(of, names), _grid(of, names, best)]
-    return Findings(verdict=verdict("The best static configuration", found), sections=tuple(sections))
+        rows = [Row(method_name(name), of, name) for name in static_names(of)]
+        dots = [
+            dot(row.title, title, of.value(f"{row.label}-{sharing}", "peak_accuracy"))
+            for row in rows
+            for sharing, title in SHARING_TITLES.items()
+        ]
+        single = of.value("none", "peak_accuracy")
+        alone = f" Single-task learning: {plus_minus(single, percent)} %." if single.num_seeds else ""
+        drawing = draw_dots(
+            f"{of.key}-static",
+            dots,
+            axis=ACCURACY_AXIS,
+            caption="A row for each configuration that all tasks have: all layers transferred, the k nearest to the "
+            f"output (top) or to the input (bottom), or every second one. {LINES}",
+            unit=percent,
+        )
+        sections += [
+            (f"{of.title}: static configurations", drawing),
+            table(
+                f"{of.key}-table",
+                f"{of.title}: peak accuracy, %",
+                "Configuration",
+                rows,
+                [_column(sharing, title, best[sharing]) for sharing, title in SHARING_TITLES.items()],
+                f"{SPREAD}; the best of each mechanism in bold.{alone}",
+            ),
+        ]
+    return Findings(verdict=verdict("The best static configuration", said), sections=sections)
+
+
+def _column(sharing: str, title: str, best: str) -> Column:
+    return measured(
+        title,
+        "peak_accuracy",
+        percent,
+        label=lambda row: f"{row.label}-{sharing}",
+        strong=lambda row: row.label == best,
+    )
 
 
 def static_names(of: PanelRuns) -> list[str]:
     """The configurations of a panel, in its order."""
-    suffix = f"-{next(iter(SHARING_TITLES))}"
-    fixed = ("all-", "top-", "bottom-", "alternating-")
-    return [label.removesuffix(suffix) for label in of.labels if label.startswith(fixed) and label.endswith(suffix)]
+    labels = [label.removesuffix("-hps") for label in of.labels if label.endswith("-hps")]
+    return [label for label in labels if label.partition("-")[0] in ("all", "top", "bottom", "alternating")]
 
 
 def static_means(of: PanelRuns, sharing: str, quantity: str) -> dict[str, float]:
@@ -51,57 +95,23 @@ def static_means(of: PanelRuns, sharing: str, quantity: str) -> dict[str, float]
 def best_static(of: PanelRuns, sharing: str) -> str:
     """The configuration with the highest peak accuracy; empty if none is finished."""
     known = static_means(of, sharing, "peak_accuracy")
-    return max(known, key=lambda name: known[name]) if known else ""
+    return max(known, key=lambda name: known[name], default="")
 
 
-def lasem_dot(of: PanelRuns, sharing: str, quantity: str) -> Dot:
-    """LASEM's mark, and behind it the range of the static configurations."""
-    lasem, known = of.value(f"lasem-{sharing}", quantity), static_means(of, sharing, quantity).values()
-    return Dot(
-        row=f"{of.key} · {SHARING_TITLES[sharing]}",
-        series="LASEM",
-        mean=lasem.mean,
-        deviation=lasem.deviation,
-        least=min(known, default=None),
-        most=max(known, default=None),
-    )
+def lasem_rows(panels: Sequence[PanelRuns]) -> list[Row]:
+    """LASEM with each mechanism on each stream."""
+    return [
+        Row(f"{of.title}, {title}", of, f"lasem-{sharing}", title)
+        for of in panels
+        for sharing, title in SHARING_TITLES.items()
+    ]
 
 
-def _figure(of: PanelRuns, names: Sequence[str]) -> Section:
-    dots = []
-    for name in names:
-        for sharing, title in SHARING_TITLES.items():
-            value = of.value(f"{name}-{sharing}", "peak_accuracy")
-            dots.append(Dot(row=name, series=title, mean=value.mean, deviation=value.deviation))
-    drawing = draw_dots(
-        f"{of.key}-static",
-        dots,
-        axis="peak accuracy in %, mean over tasks",
-        caption="A row for each configuration that all tasks have: all layers transferred, the k nearest to the output "
-        "(top) or to the input (bottom), or every second one. Lines reach one standard deviation over seeds to each "
-        "side.",
-        unit=percent,
-    )
-    return f"{of.title}: static configurations", drawing
-
-
-def _grid(of: PanelRuns, names: Sequence[str], best: dict[str, str]) -> Grid:
-    rows = []
-    for name in names:
-        cells = [
-            mean_cell(of.value(f"{name}-{sharing}", "peak_accuracy"), percent, strong=best[sharing] == name)
-            for sharing in SHARING_TITLES
-        ]
-        rows.append((Cell(text=name), *cells))
-    single = of.value("none", "peak_accuracy")
-    alone = f" Single-task learning: {plus_minus(single, percent)} %." if single.num_seeds else ""
-    return Grid(
-        key=f"{of.key}-table",
-        heading=f"{of.title}: peak accuracy, %",
-        columns=("Configuration", *SHARING_TITLES.values()),
-        rows=tuple(rows),
-        note=f"Mean over tasks and seeds ± standard deviation over seeds; the best of each mechanism in bold.{alone}",
-    )
+def lasem_dot(row: Row, quantity: str) -> Dot:
+    """LASEM's mark, and the range of the static configurations as a bar."""
+    known = static_means(row.of, row.sharing, quantity).values()
+    least, most = min(known, default=None), max(known, default=None)
+    return dot(f"{row.of.key} · {row.name}", "LASEM", row.of.value(row.label, quantity), least=least, most=most)
 
 
 RECIPE: Final = Recipe(

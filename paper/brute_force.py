@@ -5,74 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.metrics import Statistic, paired_difference, statistic
-from lasem.report.frame import Cell, difference_cells, mean_cell
-from lasem.report.numbers import fixed, in_words, percent
-from paper import published
-from paper.beside_published import beside_published
-from paper.page import Findings, Grid, PanelRuns, Section, published_cell
-from paper.recipe import SHARING_TITLES, Panel, Recipe, panel, verdict, with_sharing
-from paper.streams import Bench
+from lasem.metrics import Statistic, statistic
+from lasem.report.numbers import fixed, percent
+from paper.published import BRUTE_FORCE
+from paper.recipe import SHARING_TITLES, Findings, Panel, Recipe, panel, verdict, with_sharing
+from paper.runs import PanelRuns
+from paper.streams import Scale
+from paper.table import PAIRED, SPREAD, Difference, Row, Section, beside_published, column, measured, published, table
 
-METHODS: Final = {"lasem": "LASEM", "exhaustive": "brute force", "all": "transfer all"}
+METHODS: Final = {"lasem": "LASEM", "exhaustive": "brute force", "all": "transfer-all"}
+COLUMNS: Final = (
+    measured("Peak accuracy %", "peak_accuracy", percent),
+    published("published %", BRUTE_FORCE, "peak_accuracy", percent),
+    column("Time / LASEM's", lambda row: _relative_time(row), fixed(2)),
+    published("published time", BRUTE_FORCE, "time", fixed(2)),
+)
+DIFFERENCE: Final = Difference(
+    "LASEM − brute force",
+    lambda row: (f"lasem-{row.sharing}", row.label) if row.label.startswith("exhaustive") else None,
+)
 
 
-def panels(bench: Bench) -> tuple[Panel, ...]:
+def panels(scale: Scale) -> tuple[Panel, ...]:
     """LASEM, brute force and transfer-all for each mechanism, on both streams of the table."""
-    streams = bench.streams("cifar100-10", "office-home")
-    return tuple(panel(bench, stream, with_sharing(list(METHODS))) for stream in streams)
+    return tuple(panel(scale, of, with_sharing(list(METHODS))) for of in scale.streams("cifar100-10", "office-home"))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
-    """The table with the published numbers beside, and a figure of the accuracies."""
-    accuracies = published.fractions(published.BRUTE_FORCE_ACCURACY)
+    """The table with the published numbers, and a figure of the accuracies."""
     sections: list[Section] = []
     said = []
-    titles = [(f"{n}-{s}", f"{title}, {words}") for s, title in SHARING_TITLES.items() for n, words in METHODS.items()]
     for of in panels:
-        rows = []
-        for sharing, title in SHARING_TITLES.items():
-            difference = paired_difference(of.runs_of(f"lasem-{sharing}"), of.runs_of(f"exhaustive-{sharing}"))
-            if difference.num_pairs:
-                said.append(f"{of.key} {title} {in_words(difference)}")
-            for name, words in METHODS.items():
-                label = f"{name}-{sharing}"
-                rows.append(
-                    (
-                        Cell(text=f"{title}, {words}"),
-                        mean_cell(of.value(label, "peak_accuracy"), percent),
-                        published_cell(accuracies.get((of.stands_for, label)), percent),
-                        mean_cell(relative_time(of, label, f"lasem-{sharing}"), fixed(2)),
-                        published_cell(published.BRUTE_FORCE_TIME.get((of.stands_for, label)), fixed(2)),
-                        *difference_cells(difference if name == "exhaustive" else None),
-                    )
-                )
-        sections += [
-            Grid(
-                key=f"{of.key}-table",
-                heading=f"{of.title}: accuracy and time",
-                columns=(
-                    "Mechanism, search",
-                    "Peak accuracy %",
-                    "published %",
-                    "Time / LASEM's",
-                    "published time",
-                    "LASEM − brute force",
-                    "p",
-                ),
-                rows=tuple(rows),
-                note="Mean over tasks and seeds ± standard deviation over seeds. Time: optimisation steps alone, of "
-                "one seed's run divided by LASEM's with the same seed; of runs that shared a machine it is comparable "
-                "only roughly. Difference in points, paired over seeds and tasks; p of a two-sided sign-flip test.",
-            ),
-            beside_published(of, "accuracy", "peak_accuracy", of.stands_for, titles, accuracies),
+        rows = [
+            Row(f"{title}, {words}", of, f"{method}-{sharing}", title)
+            for sharing, title in SHARING_TITLES.items()
+            for method, words in METHODS.items()
         ]
-    return Findings(verdict=verdict("LASEM against brute force", said), sections=tuple(sections))
+        said += DIFFERENCE.words(rows)
+        sections += [
+            table(
+                f"{of.key}-table",
+                f"{of.title}: accuracy and time",
+                "Mechanism, search",
+                rows,
+                (*COLUMNS, DIFFERENCE.column),
+                f"{SPREAD}. Time: optimisation steps alone, of one seed's run divided by LASEM's with the same seed; "
+                f"of runs that shared a machine it is comparable only roughly. Difference in points, {PAIRED}.",
+            ),
+            beside_published("accuracy", rows, "peak_accuracy", BRUTE_FORCE),
+        ]
+    return Findings(verdict=verdict("LASEM against brute force", said), sections=sections)
 
 
-def relative_time(of: PanelRuns, label: str, reference: str) -> Statistic:
-    """Training time divided by another method's with the same seed."""
-    own, other = of.summaries.get(label, {}), of.summaries.get(reference, {})
+def _relative_time(row: Row) -> Statistic:
+    """Training time divided by LASEM's with the same seed."""
+    own, other = (row.of.summaries.get(label, {}) for label in (row.label, f"lasem-{row.sharing}"))
     seconds = [(own[seed].seconds_training, other[seed].seconds_training) for seed in own if seed in other]
     return statistic([mine / theirs for mine, theirs in seconds if theirs > 0])
 

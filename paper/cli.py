@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rich.console import Console
 
@@ -14,12 +14,13 @@ from lasem.cli.command import Typed
 from lasem.cli.grid import explained, find_workers, make_comparison_observer, print_failures
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
-from lasem.experiments.config import ExperimentConfig
 from lasem.settings import Range, read_value
-from paper import RECIPES, SCALES, Bench, Panel, Recipe
-from paper.page import Findings, Grid, recipe_table
-from paper.reproduce import RUNS, draw, drawn_recipes
+from paper.page import rich_table
+from paper.recipe import Findings, Panel, Recipe
+from paper.reproduce import RECIPES, RUNS, draw, drawn_recipes
 from paper.reproduce import reproduce as make_pages
+from paper.streams import SCALES, Scale, ScaleName
+from paper.table import Grid
 
 ALL = "all"
 _SETTINGS = replace(COMPARISON, elsewhere="")
@@ -29,7 +30,7 @@ def reproduce(
     typed: Typed,
     recipe: str,
     *,
-    scale: Literal["smoke", "small", "paper"] = "smoke",
+    scale: ScaleName = "smoke",
     out: Path | None = None,
     data: Path | None = None,
     download: bool = False,
@@ -59,7 +60,7 @@ def reproduce(
         settings: of all runs.
 
     Examples:
-        lasem reproduce all --scale smoke --workers 2      every table and figure, from stand-ins, in minutes
+        lasem reproduce all --scale smoke --workers 2      every table and figure, from digits, in minutes
         lasem reproduce brute-force --scale small --data DATA --workers 2      reads DATA/cifar100, DATA/office-home
         lasem reproduce peak --stream parquet --stream.path DATA --stream.train_per_class 17 --seeds 0,1,2
         RECIPES
@@ -73,29 +74,39 @@ def reproduce(
         raise ConfigError("The scale decides the preset: --scale paper has the authors' settings. Leave --preset out.")
     if "seeds" in given:
         given["seeds"] = list(read_value(given["seeds"], tuple[int, ...], "seeds"))
+    sized = Scale(name=scale, given=given, data=None if data is None else str(data), download=download)
     if data or download:
-        _refuse_data("--data" if data else "--download", scale, own_stream="stream" in given)
-    bench = Bench(
-        scale=scale, given=given, depth=_depth(given), data=None if data is None else str(data), download=download
-    )
-    directory = out or Path("runs") / f"reproduce-{scale}"
-    if recipe == ALL:
-        for left_out in [one for one in chosen if not one.serves(bench)]:
-            chosen.remove(left_out)
-            print(f"Recipe {left_out.name} is left out: no other stream can take its place.", file=sys.stderr)
+        _refuse_data("--data" if data else "--download", sized)
+    for left_out in [one for one in chosen if recipe == ALL and not one.serves(sized)]:
+        chosen.remove(left_out)
+        print(f"Recipe {left_out.name} is left out: no other stream can take its place.", file=sys.stderr)
     if print_config:
         for one in chosen:
-            for panel in one.panels(bench):
+            for panel in one.panels(sized):
                 print(f"{_heading(one, panel)}\n{methods_to_yaml(panel.methods)}", end="")
         return 0
-    num_workers, cradle = find_workers(workers, ray, 1)  # a recipe's runs have one thread unless something else is said
+    directory = out or Path("runs") / f"reproduce-{scale}"
+    # a recipe's runs have one thread unless something else is said
+    num_workers, executor = find_workers(workers, ray, 1)
     observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
     with explained(observer, directory, typed):
-        made = make_pages(
-            chosen, bench, directory, num_workers=num_workers, cradle=cradle, observer=observer, command=typed
+        drawn, compared = make_pages(
+            chosen,
+            sized,
+            directory,
+            num_workers=num_workers,
+            executor=executor,
+            observer=observer,
+            command=typed,
         )
-    _print(made.findings, made.pages)
-    return print_failures(made.compared, directory / RUNS)
+    # no terminal's width is known in a pipe: wide enough that no cell is cut
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    for name, (page, findings) in drawn.items():
+        for section in findings.sections if len(drawn) == 1 else ():
+            if isinstance(section, Grid):
+                console.print(rich_table(section))
+        _print(name, page, findings)
+    return print_failures(compared, directory / RUNS)
 
 
 _titles = "\n        ".join(f"{recipe.name:14} {recipe.title}" for recipe in RECIPES.values())
@@ -105,15 +116,11 @@ reproduce.__doc__ = (reproduce.__doc__ or "").replace("RECIPES", _titles)
 def draw_again(directory: Path) -> None:
     """Draw every page of a folder from the files of its runs, for ``lasem report``."""
     for name in drawn_recipes(directory):
-        page, findings = draw(directory, name)
-        print(f"{name}: {findings.verdict}\nPage: {page}")
+        _print(name, *draw(directory, name))
 
 
-def _heading(recipe: Recipe, panel: Panel) -> str:
-    config = panel.methods[0].config
-    stream = ", ".join(f"{name} {value}" for name, value in config.to_plain()["stream"].items() if name != "name")
-    seeds = ", ".join(map(str, config.seeds))
-    return f"# {recipe.name}: {panel.title}, {len(panel.methods)} methods, seeds {seeds}\n# stream: {stream}"
+def _print(name: str, page: Path, findings: Findings) -> None:
+    print(f"{name}: {findings.verdict}\nPage: {page}")
 
 
 def _chosen(name: str) -> list[Recipe]:
@@ -126,32 +133,18 @@ def _chosen(name: str) -> list[Recipe]:
     return [RECIPES[name]]
 
 
-def _refuse_data(option: str, scale: str, *, own_stream: bool) -> None:
+def _refuse_data(option: str, scale: Scale) -> None:
     """Raise ConfigError where the recipes' data sets are not read."""
-    if own_stream:
+    if scale.own_stream:
         raise ConfigError(f"{option} is for the recipes' own streams; got --stream as well. Leave one of them out.")
-    if scale == SCALES[0]:
+    if scale.name == SCALES[0]:
         raise ConfigError(
-            f"Scale {scale} learns stand-ins and reads no data: leave {option} out, or say --scale small."
+            f"Scale {scale.name} learns digits and reads no data: leave {option} out, or say --scale small."
         )
 
 
-def _depth(given: dict[str, object]) -> int | None:
-    """How many layers a person's own stream's network has; None if the stream is the recipes'."""
-    if "name" not in dict(given.get("stream") or {}):  # type: ignore[call-overload]
-        return None
-    config = ExperimentConfig.from_plain({part: given[part] for part in ("stream", "net") if part in given})
-    task = next(iter(config.stream.open(0)))
-    return config.build_net(task.image_shape).depth
-
-
-def _print(findings: dict[str, Findings], pages: dict[str, Path]) -> None:
-    # no terminal's width is known in a pipe: wide enough that no cell is cut
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
-    for name, found in findings.items():
-        if len(findings) == 1:
-            for section in found.sections:
-                if isinstance(section, Grid):
-                    console.print(recipe_table(section))
-        console.print(f"{name}: {found.verdict}", highlight=False, markup=False, soft_wrap=True)
-        print(f"Page: {pages[name]}")
+def _heading(recipe: Recipe, panel: Panel) -> str:
+    config = panel.methods[0].config
+    stream = ", ".join(f"{name} {value}" for name, value in config.to_plain()["stream"].items() if name != "name")
+    seeds = ", ".join(map(str, config.seeds))
+    return f"# {recipe.name}: {panel.stream.title}, {len(panel.methods)} methods, seeds {seeds}\n# stream: {stream}"

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.metrics import paired_difference
-from lasem.report.frame import Cell, difference_cells, mean_cell, number_cell
-from lasem.report.numbers import fixed, in_words, percent, ratio, thousands
-from paper import published
-from paper.beside_published import beside_published
-from paper.page import Findings, Grid, PanelRuns, Section, published_cell
-from paper.recipe import Panel, Recipe, panel, verdict
-from paper.streams import Bench
+from lasem.report.numbers import fixed, percent, ratio, thousands
+from paper.published import GROUPS as PUBLISHED
+from paper.recipe import Findings, Panel, Recipe, panel, verdict
+from paper.runs import PanelRuns
+from paper.streams import Scale
+from paper.table import PAIRED, SPREAD, Difference, Row, Section, beside_published, measured, published, seconds, table
 
 GROUPS: Final = {
     "lasem-4g": (5, 4, 4, 4),
@@ -21,72 +19,53 @@ GROUPS: Final = {
     "lasem-7g": (5, 2, 2, 2, 2, 2, 2),
 }
 """Convolutions in each group, input first; every border falls between residual blocks."""
+COLUMNS: Final = (
+    measured("Peak accuracy %", "peak_accuracy", percent),
+    published("published %", PUBLISHED, "peak_accuracy", percent),
+    measured("Final / peak", "forgetting_ratio", ratio),
+    published("published", PUBLISHED, "forgetting_ratio", fixed(2)),
+    seconds("Time, 1000 s", thousands),
+    published("published time", PUBLISHED, "time", fixed(1)),
+)
+DIFFERENCE: Final = Difference(
+    "Method − transfer-all", lambda row: (row.label, "all-hps") if row.label != "all-hps" else None
+)
 
 
-def panels(bench: Bench) -> tuple[Panel, ...]:
+def panels(scale: Scale) -> tuple[Panel, ...]:
     """Transfer-all and LASEM with 4 to 7 groups on ten tasks, with 4 to 6 on forty."""
     found = []
-    for stream in bench.streams("cifar100-10-resnet", "cifar100-40-resnet"):
+    for stream in scale.streams("cifar100-10-resnet", "cifar100-40-resnet"):
         labels = [label for label in GROUPS if label != "lasem-7g" or stream.stands_for == "cifar100-10-resnet"]
-        if bench.scale == "smoke":
+        if scale.name == "smoke":
             labels = labels[:2]
         entries = [{"name": "lasem-hps", "label": label, "search": {"groups": list(GROUPS[label])}} for label in labels]
-        found.append(panel(bench, stream, ["all-hps"], entries))
+        found.append(panel(scale, stream, ["all-hps"], entries))
     return tuple(found)
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
-    """A table for each stream with the published numbers beside, and a figure of the accuracies."""
-    accuracies = published.fractions(published.GROUPS_ACCURACY)
+    """A table for each stream with the published numbers, and a figure of the accuracies."""
     sections: list[Section] = []
     said = []
     for of in panels:
-        stream, rows = of.stands_for.removesuffix("-resnet"), []
-        for label in of.labels:
-            title = _title(label)
-            difference = paired_difference(of.runs_of(label), of.runs_of("all-hps"))
-            compared = label != "all-hps"
-            if compared and difference.num_pairs:
-                said.append(f"{of.key} {title} {in_words(difference)}")
-            rows.append(
-                (
-                    Cell(text=title),
-                    mean_cell(of.value(label, "peak_accuracy"), percent),
-                    published_cell(accuracies.get((stream, label)), percent),
-                    mean_cell(of.value(label, "forgetting_ratio"), ratio),
-                    published_cell(published.GROUPS_FORGETTING.get((stream, label)), ratio),
-                    number_cell(of.value(label, "seconds_training").mean, thousands),
-                    published_cell(published.GROUPS_KILOSECONDS.get((stream, label)), fixed(1)),
-                    *difference_cells(difference if compared else None),
-                )
-            )
+        titles = {label: f"LASEM {label.removeprefix('lasem-').upper()}" for label in of.labels}
+        titles["all-hps"] = "Transfer-all"
+        rows = [Row(titles[label], of, label, titles[label]) for label in of.labels]
+        said += DIFFERENCE.words(rows)
         sections += [
-            Grid(
-                key=f"{of.key}-table",
-                heading=of.title,
-                columns=(
-                    "Method",
-                    "Peak accuracy %",
-                    "published %",
-                    "Final / peak",
-                    "published",
-                    "Time, 1000 s",
-                    "published time",
-                    "Method − transfer all",
-                    "p",
-                ),
-                rows=tuple(rows),
-                note="nG: n groups of layers, each of which is transferred or not as a whole. Mean over tasks and "
-                "seeds ± standard deviation over seeds. Difference of peak accuracies in points, paired over seeds and "
-                "tasks; p of a two-sided sign-flip test.",
+            table(
+                f"{of.key}-table",
+                of.title,
+                "Method",
+                rows,
+                (*COLUMNS, DIFFERENCE.column),
+                f"nG: n groups of layers, each of which is transferred or not as a whole. {SPREAD}. Difference of peak "
+                f"accuracies in points, {PAIRED}.",
             ),
-            beside_published(of, "accuracy", "peak_accuracy", stream, [(x, _title(x)) for x in of.labels], accuracies),
+            beside_published("accuracy", rows, "peak_accuracy", PUBLISHED),
         ]
-    return Findings(verdict=verdict("Against transferring everything", said), sections=tuple(sections))
-
-
-def _title(label: str) -> str:
-    return "Transfer all" if label == "all-hps" else f"LASEM {label.removeprefix('lasem-').upper()}"
+    return Findings(verdict=verdict("Against transferring everything", said), sections=sections)
 
 
 RECIPE: Final = Recipe(

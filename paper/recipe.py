@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from lasem.experiments.comparison import Contestant, contestants
-from paper.page import Draw
-from paper.streams import Bench, StreamPart
+from paper.runs import PanelRuns
+from paper.streams import Scale, Stream
+from paper.table import Section
 
 SHARING_TITLES: Final = {"hps": "HPS", "tf": "TF", "dfcnn": "DF-CNN"}
 NO_RUN: Final = "No run is finished yet."
@@ -16,14 +17,23 @@ NO_RUN: Final = "No run is finished yet."
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Panel:
     """One stream's part of a recipe: methods that are compared on it. Its runs may be other recipes' as well."""
 
-    key: str
-    title: str
-    stands_for: str
+    stream: Stream
     methods: tuple[Contestant, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The result of a recipe."""
+
+    verdict: str
+    """In plain words."""
+    sections: Sequence[Section]
+    """In the order of the page."""
 
 
 @final
@@ -34,24 +44,24 @@ class Recipe:
     name: str
     title: str
     about: str
-    """What is asked, and what was published of it; stands on the page."""
-    panels: Callable[[Bench], tuple[Panel, ...]]
+    """What is asked, and what was published of it."""
+    panels: Callable[[Scale], tuple[Panel, ...]]
     """The grid of runs."""
-    draw: Draw
-    """What it comes to, from records alone."""
+    draw: Callable[[Sequence[PanelRuns]], Findings]
+    """What the runs show, from records alone."""
     only_stream: str | None = None
     """The one stream that it is about; None: a person's own may take the place of its streams."""
 
-    def serves(self, bench: Bench) -> bool:
+    def serves(self, scale: Scale) -> bool:
         """Whether the stream that takes the place of the recipes' own, if one does, can be learned here."""
-        return self.only_stream is None or bench.own_stream in (None, self.only_stream)
+        return self.only_stream is None or scale.own_stream in (None, self.only_stream)
 
 
-def panel(bench: Bench, stream: StreamPart, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
-    """Methods on a stream, with the settings that the authors had where the scale is the paper's.
+def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
+    """Put methods on a stream, with the settings that the authors had where the scale is the paper's.
 
     Args:
-        bench: the scale.
+        scale: the scale.
         stream: the stream.
         names: methods by name, which is their label too.
         entries: methods with settings of their own; see ``contestants``.
@@ -59,15 +69,13 @@ def panel(bench: Bench, stream: StreamPart, names: Sequence[str], entries: Seque
     Raises:
         ConfigError: if a method does not fit.
     """
-    adapted = [_adapted(bench, stream, dict(entry)) for entry in (*({"name": name} for name in names), *entries)]
-    methods = contestants(stream.base, (), adapted)
-    return Panel(key=stream.key, title=stream.title, stands_for=stream.stands_for, methods=methods)
+    plain = [dict(entry) for entry in (*({"name": name} for name in names), *entries)]
+    adapted = [_as_the_authors(stream, entry) for entry in plain] if scale.name == "paper" else plain
+    return Panel(stream, contestants(stream.base, (), adapted))
 
 
-def _adapted(bench: Bench, stream: StreamPart, entry: dict[str, Any]) -> dict[str, Any]:
+def _as_the_authors(stream: Stream, entry: dict[str, Any]) -> dict[str, Any]:
     """What the authors' code does for one method or network only."""
-    if bench.scale != "paper":
-        return entry
     name = str(entry["name"])
     if name.startswith("exhaustive"):
         # the first task is not searched: nothing shared for hard sharing, everything for the others
@@ -82,14 +90,8 @@ def _adapted(bench: Bench, stream: StreamPart, entry: dict[str, Any]) -> dict[st
 
 
 def verdict(what: str, said: Sequence[str]) -> str:
-    """What was said of each stream and mechanism in one sentence."""
+    """Join what was said of each stream and mechanism in one sentence."""
     return f"{what}: {'; '.join(said)}." if said else NO_RUN
-
-
-def statics(depth: int) -> tuple[str, ...]:
-    """The static configurations of the paper's figures: all, top-k, bottom-k, alternating."""
-    some = [f"{end}-{count}" for end in ("top", "bottom") for count in range(1, depth)]
-    return ("all", *some, "alternating")
 
 
 def with_sharing(names: Sequence[str]) -> list[str]:

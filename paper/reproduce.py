@@ -1,108 +1,134 @@
-"""Recipes made: their runs, shared where two recipes have the same ones, and their pages."""
+"""The runs of recipes, shared where two recipes have the same ones, and their pages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final
 
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments import environment
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
-from lasem.experiments.cradle import AbstractCradle, device_here
+from lasem.experiments.grid import AbstractExecutor, local_device
+from lasem.experiments.runner import describe_environment
 from lasem.files import write_file
 from lasem.learner.learner import find_device
 from lasem.report.experiment import read_environment
-from paper import RECIPES, Bench, Panel, Recipe
-from paper.page import Findings, Page, load_panel, write_recipe
+from paper import (
+    ablations,
+    architectures,
+    brute_force,
+    forgetting,
+    groups,
+    peak,
+    planted,
+    selection,
+    selective,
+)
+from paper.page import write_page
+from paper.recipe import Findings, Panel, Recipe
+from paper.runs import load_panel
+from paper.streams import Scale
 
-INDEX = "reproduce.json"
+RECIPES: Final[dict[str, Recipe]] = {
+    module.RECIPE.name: module.RECIPE
+    for module in (architectures, peak, brute_force, forgetting, selective, groups, selection, ablations, planted)
+}
+"""Every recipe by name, in the order of the paper."""
+
+INDEX: Final = "reproduce.json"
 """A folder that holds this file holds recipes' pages and runs."""
 
-RUNS = "runs"
+RUNS: Final = "runs"
 """Where the runs are, in such a folder."""
-
-
-@final
-@dataclass(frozen=True)
-class Reproduced:
-    """What recipes have come to."""
-
-    pages: dict[str, Path]
-    """By recipe."""
-    findings: dict[str, Findings]
-    compared: Compared
 
 
 def reproduce(
     recipes: Sequence[Recipe],
-    bench: Bench,
+    scale: Scale,
     directory: str | Path,
     *,
     num_workers: int = 1,
-    cradle: AbstractCradle | None = None,
+    executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
-) -> Reproduced:
+) -> tuple[dict[str, tuple[Path, Findings]], Compared]:
     """Make the runs of some recipes that are missing, resume those that were stopped, and draw the pages.
 
     Runs are in ``directory/runs/STREAM/METHOD-SEED``; two recipes that have a run in common share it.
 
     Args:
         recipes: what to make.
-        bench: at which scale, with which settings above it.
+        scale: how large the runs are, with a person's settings.
         directory: for runs and pages; what is there with the same settings is not made again.
-        num_workers: runs at a time, each in a process of its own; the pages are the same for any number.
-        cradle: where these processes are started, closed at the end; on this machine if there is none.
-        observer: is told how it goes.
+        num_workers: as in ``compare``; the pages are the same for any number.
+        executor: as in ``compare``.
+        observer: as in ``compare``.
         command: what a person typed, for the files.
+
+    Returns:
+        Page and findings by recipe, and how the runs ended.
 
     Raises:
         LasemError: as ``compare``, before anything is run.
     """
     path = Path(directory)
-    panels = {recipe.name: recipe.panels(bench) for recipe in recipes}
-    merged = _merged([panel for of in panels.values() for panel in of])
+    panels = {recipe.name: recipe.panels(scale) for recipe in recipes}
+    merged = merge_methods([panel for of in panels.values() for panel in of])
     first = next(iter(merged.values()))[0].config
-    about = environment.describe(find_device(device_here(first.device, cradle)), command, None)
+    about = describe_environment(find_device(local_device(first.device, executor)), command, None)
     compared = compare_all(
         [(methods, path / RUNS / key) for key, methods in merged.items()],
         path,
         num_workers=num_workers,
-        cradle=cradle,
+        executor=executor,
         observer=observer,
         command=command,
         add=True,
-        begin=lambda: keep_index(path, bench, panels, about),
+        begin=lambda: keep_index(path, scale, panels, about),
     )
-    drawn = {recipe.name: draw(path, recipe.name) for recipe in recipes}
-    pages = {name: page for name, (page, _) in drawn.items()}
-    return Reproduced(pages, {name: findings for name, (_, findings) in drawn.items()}, compared)
+    return {recipe.name: draw(path, recipe.name) for recipe in recipes}, compared
+
+
+def merge_methods(panels: Sequence[Panel]) -> dict[str, list[Contestant]]:
+    """Return the methods of every stream, each once.
+
+    Raises:
+        ConfigError: if two recipes have different methods of one label.
+    """
+    merged: dict[str, dict[str, Contestant]] = {}
+    for panel in panels:
+        of_stream = merged.setdefault(panel.stream.key, {})
+        for method in panel.methods:
+            if of_stream.setdefault(method.label, method).config != method.config:
+                raise ConfigError(
+                    f"Two recipes mean different methods by '{method.label}' on {panel.stream.key}. Make them in two "
+                    f"folders."
+                )
+    return {key: list(of.values()) for key, of in merged.items()}
 
 
 def keep_index(
-    directory: Path, bench: Bench, panels: Mapping[str, Sequence[Panel]], about: Mapping[str, object]
+    directory: Path, scale: Scale, panels: Mapping[str, Sequence[Panel]], about: Mapping[str, object]
 ) -> None:
-    """Write down which runs belong to which recipe, beside what the folder holds of others.
+    """Write down which runs belong to which recipe, and keep what the folder holds of others.
 
     Args:
         directory: the folder.
-        bench: the scale.
+        scale: the scale.
         panels: by recipe.
         about: the environment.
     """
     index = _read_index(directory) if (directory / INDEX).exists() else {}
     for name, of in panels.items():
         index[name] = {
-            "scale": bench.scale,
+            "scale": scale.name,
             "seeds": list(of[0].methods[0].config.seeds),
             "panels": [
                 {
-                    "key": panel.key,
-                    "title": panel.title,
-                    "stands_for": panel.stands_for,
+                    "key": panel.stream.key,
+                    "title": panel.stream.title,
+                    "stands_for": panel.stream.stands_for,
                     "methods": [method.label for method in panel.methods],
                 }
                 for panel in of
@@ -122,37 +148,16 @@ def draw(directory: Path, name: str) -> tuple[Path, Findings]:
     entry = _read_index(directory).get(name)
     if entry is None or name not in RECIPES:
         raise StorageError(f"Expected recipe '{name}' in {directory / INDEX}; it is not there. Run lasem reproduce.")
-    panels = [
-        load_panel(
-            directory,
-            key=panel["key"],
-            title=panel["title"],
-            stands_for=panel["stands_for"],
-            folder=f"{RUNS}/{panel['key']}",
-            labels=panel["methods"],
-            seeds=entry["seeds"],
-        )
-        for panel in entry["panels"]
-    ]
-    recipe = RECIPES[name]
-    findings = recipe.draw(panels)
-    about = read_environment(directory / INDEX, name)
-    environments = {
-        key.removeprefix("environment."): value for key, value in about.items() if key.startswith("environment.")
-    }
-    page = Page(
-        name=name,
-        title=recipe.title,
-        about=recipe.about,
-        scale=entry["scale"],
-        environment={key: value for key, value in environments.items() if key != "command"},
-        command=environments.get("command"),
-    )
-    return write_recipe(directory, page, panels, findings), findings
+    panels = [load_panel(directory, f"{RUNS}/{of['key']}", seeds=entry["seeds"], **of) for of in entry["panels"]]
+    findings = RECIPES[name].draw(panels)
+    flat = read_environment(directory / INDEX, name)
+    made_with = {key.partition(".")[2]: text for key, text in flat.items() if key.startswith("environment.")}
+    page = write_page(directory, RECIPES[name], panels, findings, scale=entry["scale"], environment=made_with)
+    return page, findings
 
 
 def drawn_recipes(directory: Path) -> list[str]:
-    """The recipes that a folder holds.
+    """Return the recipes that a folder holds.
 
     Raises:
         StorageError: if it holds none.
@@ -171,17 +176,3 @@ def _read_index(directory: Path) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise StorageError(f"Expected recipes by name as JSON in {path}; got another file.")
     return entry
-
-
-def _merged(panels: Sequence[Panel]) -> dict[str, list[Contestant]]:
-    """The methods of every stream, each once."""
-    merged: dict[str, dict[str, Contestant]] = {}
-    for panel in panels:
-        of_stream = merged.setdefault(panel.key, {})
-        for method in panel.methods:
-            there = of_stream.setdefault(method.label, method)
-            if there.config != method.config:
-                raise ConfigError(
-                    f"Two recipes mean different methods by '{method.label}' on {panel.key}. Make them in two folders."
-                )
-    return {key: list(of.values()) for key, of in merged.items()}

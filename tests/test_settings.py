@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.learner import Freeze
+from lasem.methods import Freeze
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
 from lasem.settings import flat, from_plain, to_plain

@@ -70,11 +70,11 @@ def compare(
         print(methods_to_yaml(compared), end="")
         return 0
     directory = out or Path("runs") / f"compare-{compared[0].config.to_plain()['stream']['name']}"
-    num_workers, cradle = find_workers(workers, ray, compared[0].config.threads)
+    num_workers, executor = find_workers(workers, ray, compared[0].config.threads)
     observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
     with explained(observer, directory, typed):
         made = run_comparison(
-            compared, directory, num_workers=num_workers, cradle=cradle, observer=observer, command=typed
+            compared, directory, num_workers=num_workers, executor=executor, observer=observer, command=typed
         )
     print_comparison(made.directory)
     return print_failures(made, made.directory)

@@ -14,8 +14,7 @@ from lasem.cli.main import FAILURE, FailedRunError
 from lasem.cli.progress import Bar, Shown, duration, make_observer
 from lasem.experiments import ComparisonObserver
 from lasem.experiments.comparison import Compared
-from lasem.experiments.cradle import AbstractCradle
-from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
+from lasem.experiments.grid import AbstractExecutor, Ended, Event, Learned, Noted, Started
 from lasem.report.numbers import method_name
 
 
@@ -54,7 +53,7 @@ class ComparisonShown(ComparisonObserver):
         there = f", {len(finished)} finished already" if finished else ""
         self._shown.line(f"Writing to {directory}: {len(waiting)} run{'s' if len(waiting) != 1 else ''} to go{there}")
 
-    def told(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         if isinstance(event, Started):
             self._waiting.remove(event.name)
             self._running[event.name] = (time.monotonic(), 0.0)
@@ -102,8 +101,8 @@ def make_comparison_observer(*, quiet: bool, num_workers: int) -> ComparisonShow
     return ComparisonShown(shown, num_workers=num_workers, moving=isinstance(shown, Bar))
 
 
-def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractCradle | None]:
-    """Return how many runs go on at a time, and where their processes are started; None: on this machine.
+def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractExecutor | None]:
+    """Return how many runs go on at a time, and what makes them; None: processes of this machine.
 
     Args:
         workers: how many were asked for.
@@ -115,10 +114,10 @@ def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[in
     """
     if ray is None:
         return workers or 1, None
-    from lasem.experiments.ray_cradle import RayCradle
+    from lasem.experiments.ray_executor import RayExecutor
 
-    cradle = RayCradle(ray)
-    return workers or cradle.room(threads), cradle
+    executor = RayExecutor(ray)
+    return workers or executor.max_workers(threads), executor
 
 
 @contextmanager

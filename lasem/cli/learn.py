@@ -60,7 +60,8 @@ def learn(
 
     from lasem.cli.progress import EpochLines, make_observer
     from lasem.experiments import ExperimentConfig
-    from lasem.learner import Branch, GrowingModel, Source
+    from lasem.learner import GrowingModel, Source
+    from lasem.methods import Branch
 
     held = GrowingModel(model).settings()
     above = nested(settings)

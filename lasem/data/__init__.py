@@ -1,19 +1,16 @@
 """Tasks, streams of tasks, and readers that cut them out of tensors, parquet files, image folders and digits."""
 
 from lasem.data.benchmarks import BENCHMARKS
-from lasem.data.cut import CutSettings
 from lasem.data.digits import DigitsReader, DigitStyle
-from lasem.data.folders import FolderReader
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
-from lasem.data.labelled import Labelled
+from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.parquet import ParquetReader
 from lasem.data.placing import task_on
 from lasem.data.planted import PlantedReader
-from lasem.data.seeds import child_generator
-from lasem.data.split import Split, Standardise, channel_statistics, make_splits, standardise
-from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.readers import FolderReader, TensorReader
+from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
+from lasem.data.stream import AbstractReader, TaskStream, child_generator
 from lasem.data.task import Task
-from lasem.data.tensors import TensorReader
 from lasem.data.tokens import Vocabulary, as_tokens
 
 __all__ = [
@@ -27,6 +24,7 @@ __all__ = [
     "FolderReader",
     "Labelled",
     "ParquetReader",
+    "Part",
     "PlantedReader",
     "SelectedImages",
     "Split",

@@ -1,4 +1,4 @@
-"""One encoded image (PNG, JPEG, ...) to one uint8 tensor; whatever is wrong becomes a DataError that names it."""
+"""Encoded images (PNG, JPEG, ...) as uint8 tensors; whatever is wrong becomes a DataError that names the image."""
 
 from __future__ import annotations
 

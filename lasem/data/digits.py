@@ -1,4 +1,4 @@
-"""The embedded stream: scikit-learn's handwritten digits, as tasks that differ at low and at high levels.
+"""Scikit-learn's handwritten digits as a stream, with tasks that differ at low and at high levels.
 
 In the spirit of the paper's STL-10 stream. At the high level, each task tells apart some of the ten digits, drawn at
 random. At the low level, each task has a style of its own (``DigitStyle``): how far its images are turned, their
@@ -15,13 +15,11 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_count
 from lasem.data.images import TensorImages
-from lasem.data.seeds import child_generator
-from lasem.data.split import STANDARDISE, Standardise, make_splits
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import Task
-from lasem.errors import DataError, check_choice
+from lasem.data.split import STANDARDISE, Part, Standardise
+from lasem.data.stream import AbstractReader, TaskStream, child_generator
+from lasem.data.task import Task, task_by_class
+from lasem.errors import DataError, check_choice, check_count
 
 _POOLS, _CLASSES, _STYLE, _IMAGES, _NOISE = range(5)  # what a child generator is for
 
@@ -31,7 +29,7 @@ _POOL_SHARES = (0.6, 0.15, 0.25)
 @final
 @dataclass(frozen=True, kw_only=True)
 class DigitStyle:
-    """What a task does to its images, in this order. All of it is exact or drawn once: images stay uint8."""
+    """What a task does to its images, in this order; images stay uint8."""
 
     quarter_turns: int = 0
     """Counterclockwise: 0, 1, 2 or 3."""
@@ -67,7 +65,7 @@ class DigitStyle:
 class DigitsReader(AbstractReader):
     """1797 grey images of 8x8 pixels that come with scikit-learn; needs no download.
 
-    By the seed, the images of each digit are first parted into 60 % for training, 15 % for validation and 25 % for
+    By the seed, the images of each digit are first divided into 60 % for training, 15 % for validation and 25 % for
     testing, the same for all tasks: no task trains on an image that another one tests on. Each task then draws its
     digits, its style, and its images. The first task's images are not changed.
     """
@@ -98,51 +96,47 @@ class DigitsReader(AbstractReader):
         check_choice("DigitsReader.standardise", self.standardise, STANDARDISE)
 
     def open(self, seed: int) -> TaskStream:
-        """See AbstractReader."""
         images, labels = _load()
         pools = self._pools(labels, seed)
+        counts = (self.train_per_class, self.valid_per_class, self.test_per_class)
 
         def task_at(index: int) -> Task:
             digits = torch.randperm(10, generator=child_generator(seed, _CLASSES, index))[: self.classes_per_task]
-            digits = digits.sort().values
             style = self.style(seed, index)
-            parts = []
-            for part, count in enumerate((self.train_per_class, self.valid_per_class, self.test_per_class)):
-                generator = child_generator(seed, _IMAGES, index, part)
-                chosen = [_drawn(pools[digit][part], count, generator) for digit in digits.tolist()]
-                changed = style.apply(images[torch.cat(chosen)], child_generator(seed, _NOISE, index, part))
-                sizes = torch.tensor([len(some) for some in chosen])
-                parts.append((TensorImages(changed), torch.arange(len(chosen)).repeat_interleave(sizes)))
-            splits = make_splits(parts[0], parts[1], parts[2], self.standardise)
-            return Task(f"{self.name}-{index}", tuple(str(digit) for digit in digits.tolist()), *splits)
+            draws = [child_generator(seed, _IMAGES, index, part) for part in Part]
+
+            def drawn(pool: Tensor, part: Part) -> list[int]:
+                return pool[torch.randperm(len(pool), generator=draws[part])][: counts[part]].tolist()
+
+            def take(part: Part, positions: list[int]) -> TensorImages:
+                return TensorImages(style.apply(images[positions], child_generator(seed, _NOISE, index, part)))
+
+            classes = digits.sort().values.tolist()
+            chosen = [[drawn(pools[digit][part], part) for part in Part] for digit in classes]
+            return task_by_class(f"{self.name}-{index}", list(map(str, classes)), chosen, take, self.standardise)
 
         return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
 
     def style(self, seed: int, index: int) -> DigitStyle:
-        """Give the style of a task: what its images differ in from other tasks'."""
+        """Return the style of a task: how its images differ from other tasks'."""
         return DigitStyle() if index == 0 else DigitStyle.drawn(child_generator(seed, _STYLE, index))
 
-    def _pools(self, labels: Tensor, seed: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Part each digit's positions in the data into training, validation and test."""
+    def _pools(self, labels: Tensor, seed: int) -> list[tuple[Tensor, ...]]:
+        """Divide each digit's positions in the data into training, validation and test."""
         pools = []
         for digit in range(10):
             positions = torch.nonzero(labels == digit).flatten()
             shuffled = positions[torch.randperm(len(positions), generator=child_generator(seed, _POOLS, digit))]
             num_train, num_valid = (round(share * len(positions)) for share in _POOL_SHARES[:2])
-            train, valid, test = torch.split(shuffled, [num_train, num_valid, len(positions) - num_train - num_valid])
-            wanted = (self.train_per_class, self.valid_per_class, self.test_per_class)
-            for part, pool, count in zip(("train", "valid", "test"), (train, valid, test), wanted, strict=True):
-                if count is not None and count > len(pool):
+            pools.append(torch.split(shuffled, [num_train, num_valid, len(positions) - num_train - num_valid]))
+            for part in Part:
+                count = getattr(self, f"{part.word}_per_class")
+                if count is not None and count > len(pools[-1][part]):
                     raise DataError(
-                        f"Class '{digit}' has too few images: {len(pool)} for the {part} split; DigitsReader.{part}"
-                        f"_per_class asks for {count}. Ask for fewer."
+                        f"Class '{digit}' has too few images: {len(pools[-1][part])} for the {part.word} split; "
+                        f"DigitsReader.{part.word}_per_class asks for {count}. Ask for fewer."
                     )
-            pools.append((train, valid, test))
         return pools
-
-
-def _drawn(pool: Tensor, count: int | None, generator: torch.Generator) -> Tensor:
-    return pool[torch.randperm(len(pool), generator=generator)][:count]
 
 
 @cache

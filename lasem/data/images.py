@@ -1,4 +1,4 @@
-"""Where pixels wait: in memory, or in files that are decoded when they are needed."""
+"""Equally large images in memory, or in files that are decoded when they are needed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,17 @@ class AbstractImages(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where ``take`` gives them: the CPU, unless they were placed elsewhere."""
+        """The device on which ``take`` returns images."""
         return torch.device("cpu")
+
+    @property
+    def in_files(self) -> bool:
+        """Whether images are decoded whenever they are taken, so that damage is found no earlier."""
+        return False
 
     @abstractmethod
     def take(self, indices: Tensor) -> Tensor:
-        """Give the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width)."""
+        """Return the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width)."""
 
 
 @final
@@ -58,7 +63,6 @@ class TensorImages(AbstractImages):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See AbstractImages."""
         channels, height, width = self.tensor.shape[1:]
         return channels, height, width
 
@@ -66,7 +70,6 @@ class TensorImages(AbstractImages):
         return len(self.tensor)
 
     def take(self, indices: Tensor) -> Tensor:
-        """See AbstractImages."""
         return self.tensor[indices]
 
 
@@ -75,7 +78,7 @@ class FileImages(AbstractImages):
     """Images in files, decoded whenever they are taken, so that they need not fit into memory.
 
     Every header is read at once: a missing file, one that is no image, or one of another size is found here. Damage
-    behind the header is found when the image is taken.
+    after the header is found when the image is taken.
 
     Args:
         paths: the files.
@@ -90,33 +93,47 @@ class FileImages(AbstractImages):
         self._channels: Channels = channels
         self._size = size
         sizes = [image_size(Path(path), path) for path in self._paths]
-        if size is None:
-            for path, (height, width) in zip(self._paths, sizes, strict=True):
-                _check_equal(path, (height, width), self._paths[0], sizes[0])
         self._shape = (channels, *(sizes[0] if size is None else (size, size)))
+        if size is None:
+            for path, found in zip(self._paths, sizes, strict=True):
+                self._check_equal(path, found)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See AbstractImages."""
         return self._shape
 
     def __len__(self) -> int:
         return len(self._paths)
 
+    @property
+    def in_files(self) -> bool:
+        return True
+
     def take(self, indices: Tensor) -> Tensor:
-        """See AbstractImages."""
         images = torch.empty(len(indices), *self._shape, dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
             path = self._paths[index]
             image = decode(Path(path), path, channels=self._channels, size=self._size)
-            _check_equal(path, (image.shape[1], image.shape[2]), self._paths[0], self._shape[1:])
+            self._check_equal(path, (image.shape[1], image.shape[2]))
             images[place] = image
         return images
+
+    def in_memory(self) -> TensorImages:
+        """Decode all of them."""
+        return TensorImages(self.take(torch.arange(len(self))))
+
+    def _check_equal(self, path: str, size: tuple[int, int]) -> None:
+        height, width = self._shape[1:]
+        if size != (height, width):
+            raise DataError(
+                f"Expected all images to be as large as {self._paths[0]}, {height}x{width} (height x width); {path} is "
+                f"{size[0]}x{size[1]}. Set image_size to resize all."
+            )
 
 
 @final
 class SelectedImages(AbstractImages):
-    """Some images of others, in the order of ``indices``: cutting a stream into tasks copies no pixel."""
+    """Some images of others, in the order of ``indices``, without a copy of their pixels."""
 
     def __init__(self, images: AbstractImages, indices: Tensor) -> None:
         self._images = images
@@ -124,21 +141,23 @@ class SelectedImages(AbstractImages):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See AbstractImages."""
         return self._images.shape
 
     def __len__(self) -> int:
         return len(self._indices)
 
+    @property
+    def in_files(self) -> bool:
+        return self._images.in_files
+
     def take(self, indices: Tensor) -> Tensor:
-        """See AbstractImages."""
         return self._images.take(self._indices[indices])
 
 
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on a device; on the way from a CPU to a GPU nobody waits for it.
+    """Return the tensor on a device; on the way from a CPU to a GPU neither of the two waits.
 
-    A GPU copies by itself only what lies in pinned memory: numbers in any other place stop both until they are there.
+    A GPU copies by itself only what is in pinned memory: for anything else both stop until the copy is done.
     """
     device = torch.device(device)
     if tensor.device.type == "cpu" and device.type == "cuda":
@@ -193,11 +212,3 @@ def _as_tensor(values: Any, what: str) -> Tensor:
         raise DataError(
             f"Expected {what} to be a tensor or an array of numbers; got {type(values).__name__}."
         ) from error
-
-
-def _check_equal(path: str, size: tuple[int, int], first_path: str, first_size: tuple[int, int]) -> None:
-    if size != first_size:
-        raise DataError(
-            f"Expected all images to be as large as {first_path}, {first_size[0]}x{first_size[1]} (height x width); "
-            f"{path} is {size[0]}x{size[1]}. Set image_size to resize all."
-        )

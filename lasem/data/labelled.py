@@ -1,4 +1,8 @@
-"""A data set before it is cut into tasks: labels and splits at once, pixels when they are asked for."""
+"""Labelled images and their cut, by a seed, into tasks with disjoint classes.
+
+The classes of the k-th task, and the images of a class that train, validate and test, depend on the seed alone: not on
+the number of tasks, and for a class not on the task that it is in.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +13,211 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lasem.data.cut import CutSettings, TaskCut, cut
-from lasem.data.images import AbstractImages, FileImages, SelectedImages, in_chunks
-from lasem.data.split import Standardise, make_splits
-from lasem.data.stream import TaskStream
-from lasem.data.task import Task
+from lasem.data.images import AbstractImages, SelectedImages
+from lasem.data.split import STANDARDISE, Part, Standardise, check_labels
+from lasem.data.stream import TaskStream, child_generator
+from lasem.data.task import Task, check_unique, make_task
+from lasem.errors import ConfigError, DataError, check_choice, check_count, nearest
+
+_CLASSES, _IMAGES = 0, 1  # what a child generator is for
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSettings:
+    """How a data set is cut into tasks. Readers inherit these settings."""
+
+    num_tasks: int | None = None
+    """Number of tasks; None: as many as there are classes for. Classes left over are not used."""
+    classes_per_task: int = 10
+    """Classes in each task, drawn without replacement over all tasks; at least 2."""
+    train_per_class: int | None = None
+    """Training images of each class; None: all that are left."""
+    valid_per_class: int | None = None
+    """Validation images of each class. None: all of the validation split. If the data have none, they are taken from
+    the training images: 15 % of those for training and validation together (3 beside 17), at least 1."""
+    test_per_class: int | None = None
+    """Test images of each class. None: all of the test split. If the data have none, they are taken from the training
+    images: 20 %, at least 1."""
+    standardise: Standardise = "train"
+    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
+    split by its own, as in the paper; ``none``: only divided by 255."""
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        check_count(f"{kind}.classes_per_task", self.classes_per_task, least=2)
+        for setting in ("num_tasks", "train_per_class", "valid_per_class", "test_per_class"):
+            value = getattr(self, setting)
+            if value is not None:
+                check_count(f"{kind}.{setting}", value, least=1)
+        check_choice(f"{kind}.standardise", self.standardise, STANDARDISE)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TaskCut:
+    """The images of one task. Tuples are in the order train, valid, test."""
+
+    classes: tuple[str, ...]
+    positions: tuple[Tensor, ...]
+    """Positions in the data set, ascending."""
+    labels: tuple[Tensor, ...]
+    """The label of each position, 0 to the number of the task's classes - 1."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What a reader has found: N images, of which only those that tasks use need to be decoded."""
+    """N images with labels and splits, of which only those that are taken need to be decoded."""
 
     labels: Tensor
     """int64 (N,), positions in ``class_names``."""
     parts: Tensor
-    """int64 (N,), the split that the data set has each image in: TRAIN, VALID or TEST."""
+    """int64 (N,), the ``Part`` that the data set has each image in."""
     class_names: Sequence[str]
+    """Names of the classes; some may have no image."""
     take: Callable[[Tensor], AbstractImages]
-    """Gives the images at some positions, ascending."""
+    """Returns the images at some positions, ascending."""
+    where: str = "the data"
+    """What messages call the place of the images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that have images."""
+        return tuple(self.class_names[number] for number in torch.unique(self.labels).tolist())
+
+    def only(self, chosen: Tensor) -> Labelled:
+        """Select the images at some positions, ascending, or where a mask is set."""
+        positions = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
+        return Labelled(
+            self.labels[positions],
+            self.parts[positions],
+            self.class_names,
+            lambda used: self.take(positions[used]),
+            self.where,
+        )
+
+    def read(self, classes: Sequence[str]) -> tuple[AbstractImages, Tensor]:
+        """Take all images, with the position of each one's class in ``classes``.
+
+        Raises:
+            DataError: if there is another class, or an image cannot be decoded.
+        """
+        unknown = next((name for name in self.classes if name not in classes), None)
+        if unknown is not None:
+            raise DataError(
+                f"Expected only the task's classes ({', '.join(classes)}) in {self.where}; got '{unknown}'."
+                f"{nearest(unknown, classes)}"
+            )
+        place = {name: number for number, name in enumerate(classes)}
+        numbers = torch.tensor([place.get(name, -1) for name in self.class_names])
+        return self.take(torch.arange(len(self.labels))), numbers[self.labels]
 
     def disjoint(self, settings: CutSettings, seed: int, name: str) -> TaskStream:
-        """The stream of tasks with disjoint classes; see ``lasem.data.cut``."""
-        cuts = cut(settings, self.labels, self.parts, self.class_names, seed)
-        return self.stream(cuts, name=name, standardise=settings.standardise)
+        """Make the stream of tasks with disjoint classes."""
+        return self.stream(cut(settings, self, seed), name=name, standardise=settings.standardise)
 
     def stream(self, cuts: Sequence[TaskCut], *, name: str, standardise: Standardise) -> TaskStream:
-        """The stream of tasks called ``name-0``, ``name-1``, ...; the images that any of them uses are taken at once.
-
-        Where they stay in files, all of a task's are looked at before it is given out: a damaged one is found before
-        the task is trained, not at its end.
-        """
+        """Make the stream of tasks called ``name-0``, ``name-1``, ...; all images of all tasks are taken at once."""
         used = torch.unique(torch.cat([of_part for task in cuts for of_part in task.positions]))
         images = self.take(used)
 
         def task_at(index: int) -> Task:
             task = cuts[index]
-            train, valid, test = (SelectedImages(images, torch.searchsorted(used, part)) for part in task.positions)
-            if isinstance(images, FileImages):
-                for part in (train, valid, test):
-                    for _ in in_chunks(part):
-                        pass
-            splits = make_splits((train, task.labels[0]), (valid, task.labels[1]), (test, task.labels[2]), standardise)
-            return Task(f"{name}-{index}", task.classes, *splits)
+            chosen = [SelectedImages(images, torch.searchsorted(used, of_part)) for of_part in task.positions]
+            parts = list(zip(chosen, task.labels, strict=True))
+            return make_task(f"{name}-{index}", task.classes, parts, standardise)
 
         return TaskStream.made_by(task_at, name=name, num_tasks=len(cuts))
+
+
+def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]:
+    """Choose the classes and images of every task. A class without any image is passed over.
+
+    Raises:
+        DataError: if a class that is drawn has too few images, or there are labels without a class.
+        ConfigError: if there are too few classes for the tasks.
+    """
+    _check_classes(data)
+    present = torch.unique(data.labels)
+    most = len(present) // settings.classes_per_task
+    if most == 0:
+        raise ConfigError(
+            f"classes_per_task must be at most the number of classes that have images, {len(present)}; got "
+            f"{settings.classes_per_task}."
+        )
+    num_tasks = most if settings.num_tasks is None else settings.num_tasks
+    if num_tasks > most:
+        raise ConfigError(
+            f"num_tasks must be at most {most}, for tasks of {settings.classes_per_task} disjoint classes out of "
+            f"{len(present)}; got {num_tasks}. Ask for fewer tasks, or fewer classes_per_task."
+        )
+    drawn = present[torch.randperm(len(present), generator=child_generator(seed, _CLASSES))]
+    chosen = torch.split(drawn[: num_tasks * settings.classes_per_task], settings.classes_per_task)
+    return cut_classes(settings, data, seed, [task.tolist() for task in chosen])
+
+
+def cut_classes(
+    settings: CutSettings, data: Labelled, seed: int, chosen: Sequence[Sequence[int]]
+) -> tuple[TaskCut, ...]:
+    """Choose the images of tasks whose classes are known, which may be in several tasks; see ``cut``.
+
+    A class has the same images in every task that it is in.
+    """
+    _check_classes(data)
+    groups = data.labels * len(Part) + data.parts
+    sizes = groups.bincount(minlength=len(data.class_names) * len(Part)).tolist()
+    by_group = torch.split(groups.argsort(stable=True), sizes)
+    present = {part for part in Part if bool((data.parts == part).any())}
+
+    tasks = []
+    for classes in chosen:
+        numbers = sorted(classes)
+        images: list[tuple[Tensor, ...]] = []
+        for number in numbers:
+            shuffled = []
+            for part in Part:
+                group = by_group[number * len(Part) + part]
+                generator = child_generator(seed, _IMAGES, number, part)
+                shuffled.append(group[torch.randperm(len(group), generator=generator)])
+            images.append(_cut_class(settings, data.class_names[number], shuffled, present))
+        positions = tuple(torch.cat([of_class[part] for of_class in images]).sort().values for part in Part)
+        labels = tuple(torch.searchsorted(torch.tensor(numbers), data.labels[of_part]) for of_part in positions)
+        tasks.append(TaskCut(tuple(data.class_names[number] for number in numbers), positions, labels))
+    return tuple(tasks)
+
+
+def _check_classes(data: Labelled) -> None:
+    """Raise DataError for a label without a class, or a class name that comes twice."""
+    check_unique(data.class_names, "class")
+    check_labels(data.labels, len(data.class_names))
+
+
+def _cut_class(settings: CutSettings, name: str, images: Sequence[Tensor], present: set[Part]) -> tuple[Tensor, ...]:
+    """Cut the shuffled images of one class. Test comes first: what is tested on is the same whatever is trained on."""
+    train, valid, test = images
+    num_test, num_valid, num_train = settings.test_per_class, settings.valid_per_class, settings.train_per_class
+    taken = {}  # from the training split
+    if Part.TEST in present:
+        num_test = num_test or max(1, len(test))
+        _check_enough(name, Part.TEST, len(test), {"test": num_test})
+    else:
+        taken["test"] = num_test = num_test or max(1, round(0.2 * len(train)))
+        test, train = train[:num_test], train[num_test:]
+    if Part.VALID in present:
+        num_valid = num_valid or max(1, len(valid))
+        _check_enough(name, Part.VALID, len(valid), {"validate": num_valid})
+    else:
+        num_valid = num_valid or max(1, round(0.15 * len(train) if num_train is None else num_train * 15 / 85))
+        taken = {"validate": num_valid, **taken}
+        valid, train = train[:num_valid], train[num_valid:]
+    _check_enough(name, Part.TRAIN, len(images[Part.TRAIN]), {"train": num_train or 1, **taken})
+    return train[:num_train], valid[:num_valid], test[:num_test]
+
+
+def _check_enough(name: str, part: Part, available: int, needed: dict[str, int]) -> None:
+    if available < sum(needed.values()):
+        wanted = ", ".join(f"{count} to {use}" for use, count in needed.items())
+        raise DataError(
+            f"Class '{name}' has too few images: its {part.word} split must hold at least {sum(needed.values())} "
+            f"({wanted}); it holds {available}. Add images, or ask for fewer of each class."
+        )

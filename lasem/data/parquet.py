@@ -1,8 +1,9 @@
-"""A stream of parquet files with an image column and a label column, as the Hugging Face Hub keeps them."""
+"""Parquet files with an image column and a label column, as the Hugging Face Hub keeps them."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,28 +14,26 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_image_settings, check_memory
-from lasem.data.cut import TRAIN, CutSettings
-from lasem.data.decode import Channels, decode
+from lasem.data.decode import decode
 from lasem.data.images import TensorImages
 from lasem.data.labelled import Labelled
-from lasem.data.names import SPLIT_NAMES, existing_path, stream_name
-from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
+from lasem.data.split import Part
 from lasem.errors import DataError, nearest
 
 _ROWS_AT_ONCE = 256
 _MAGIC = b"PAR1"
 _SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
-_SLACK_ROWS, _SLACK_BYTES, _MOST_EXPANSION = 10**5, 2**26, 100
+_SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**5, 2**26, 100
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ParquetReader(CutSettings, AbstractReader):
+class ParquetReader(FileReader):
     """Cuts parquet files into tasks. The images that tasks use wait decoded in memory.
 
     Cells of the image column hold an encoded image: its bytes, or a struct with a field ``bytes``. Labels are integers,
-    named by the file's ClassLabel feature if it has one, or strings.
+    named by the file's ClassLabel feature if it has one, or strings. Needs pyarrow, the extra ``parquet``.
     """
 
     name: ClassVar[str] = "parquet"
@@ -46,26 +45,13 @@ class ParquetReader(CutSettings, AbstractReader):
     """Column of the images."""
     label_column: str = "label"
     """Column of the classes."""
-    image_size: int | None = None
-    """Height and width that every image is resized to, whatever its sides were; None: all must be equally large."""
-    channels: Channels = 3
-    """3 for colour, 1 for grey; images are converted."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_image_settings(type(self).__name__, self.image_size, self.channels)
-
-    def open(self, seed: int) -> TaskStream:
-        """See AbstractReader. Decodes every image that a task uses."""
-        return self.labelled().disjoint(self, seed, stream_name(existing_path(self.path)))
 
     def labelled(self) -> Labelled:
-        """Every row's label and split; no image is decoded yet."""
         files = _files_of_splits(existing_path(self.path))
         labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
         rows = [(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)]
-        return Labelled(torch.cat(labels), parts, class_names, lambda used: self._decode(rows, used))
+        return Labelled(torch.cat(labels), parts, class_names, lambda used: self._decode(rows, used), self.path)
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
         images, first = torch.empty(0, dtype=torch.uint8), ""
@@ -80,7 +66,7 @@ class ParquetReader(CutSettings, AbstractReader):
                     )
                 image = decode(cell, where, channels=self.channels, size=self.image_size)
                 if place == 0:
-                    check_memory(len(used) * image.numel(), f"the images of {file.parent}")
+                    _check_memory(len(used) * image.numel(), file.parent)
                     images, first = torch.empty(len(used), *image.shape, dtype=torch.uint8), where
                 if image.shape != images.shape[1:]:
                     raise DataError(
@@ -93,38 +79,41 @@ class ParquetReader(CutSettings, AbstractReader):
         return TensorImages(images)
 
 
-def _files_of_splits(place: Path) -> list[tuple[Path, int]]:
+def _check_memory(num_bytes: int, folder: Path) -> None:
+    """Raise DataError if images need more memory than the machine has."""
+    try:
+        has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if num_bytes > has:
+        raise DataError(
+            f"Expected the images of {folder} to fit into memory; they need {num_bytes / 2**30:.1f} GiB, and the "
+            f"machine has {has / 2**30:.1f} GiB. Use fewer or smaller images, or a folder of image files, which may "
+            f"wait on disk."
+        )
+
+
+def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
     """Find the files and the split that each belongs to, in an order that does not depend on the file system."""
     if place.is_file():
-        return [(place, TRAIN)]
-    for folder in (place, place / "data"):
-        files = _parquet_in(folder)
-        if files:
-            break
+        return [(place, Part.TRAIN)]
+    folder = next((folder for folder in (place, place / "data") if _parquet_in(folder)), None)
+    if folder is not None:
+        found = [(file, _split_of(re.split(r"[-_.]", file.stem, maxsplit=1)[0])) for file in _parquet_in(folder)]
+        if all(part is None for _, part in found):
+            return [(file, Part.TRAIN) for file, _ in found]
+        unknown = next((file.name for file, part in found if part is None), None)
+        if unknown is not None:
+            raise DataError(
+                f"Expected the name of every parquet file in {folder} to begin with its split (train, valid, test), as "
+                f"some do; got '{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
+            )
     else:
-        files = [
-            file
-            for folder in sorted(place.iterdir())
-            if folder.name.lower() in SPLIT_NAMES
-            for file in _parquet_in(folder)
-        ]
-        if not files:
+        found = [(file, _split_of(inner.name)) for inner in sorted(place.iterdir()) for file in _parquet_in(inner)]
+        if all(part is None for _, part in found):
             raise DataError(f"Expected files ending in .parquet in {place} (or its data/ or train/); there are none.")
-        return _with_train([(file, SPLIT_NAMES[file.parent.name.lower()]) for file in files], place)
-    parts = [_split_of(file) for file in files]
-    if all(part is None for part in parts):
-        return [(file, TRAIN) for file in files]
-    unknown = [file.name for file, part in zip(files, parts, strict=True) if part is None]
-    if unknown:
-        raise DataError(
-            f"Expected the name of every parquet file in {folder} to begin with its split (train, valid, test), as "
-            f"some do; got '{unknown[0]}'. Rename it, or move it elsewhere.{nearest(unknown[0], SPLIT_NAMES)}"
-        )
-    return _with_train([(file, part) for file, part in zip(files, parts, strict=True) if part is not None], place)
-
-
-def _with_train(files: list[tuple[Path, int]], place: Path) -> list[tuple[Path, int]]:
-    if all(part != TRAIN for _, part in files):
+    files = [(file, part) for file, part in found if part is not None]
+    if all(part != Part.TRAIN for _, part in files):
         raise DataError(
             f"Expected a training split (train.parquet) in {place}; there are only "
             f"{', '.join(file.name for file, _ in files)}."
@@ -140,8 +129,8 @@ def _parquet_in(folder: Path) -> list[Path]:
     )
 
 
-def _split_of(file: Path) -> int | None:
-    return SPLIT_NAMES.get(re.split(r"[-_.]", file.stem.lower(), maxsplit=1)[0])
+def _split_of(name: str) -> Part | None:
+    return SPLIT_NAMES.get(name.lower())
 
 
 def _read_labels(files: Sequence[Path], image_column: str, label_column: str) -> tuple[list[Tensor], list[str]]:
@@ -186,12 +175,12 @@ def _read_labels(files: Sequence[Path], image_column: str, label_column: str) ->
 
 
 def _check_claims(parquet: Any, file: Path) -> None:
-    """Meet a file that claims far more than its bytes can hold before any memory is taken for it."""
+    """Refuse a file that claims far more than its bytes can hold, before any memory is taken for it."""
     size, about = file.stat().st_size, parquet.metadata
     groups = [about.row_group(group) for group in range(about.num_row_groups)]
     rows = sum(group.num_rows for group in groups)
     largest = max((group.total_byte_size for group in groups), default=0)
-    if rows != about.num_rows or rows > size + _SLACK_ROWS or largest > _MOST_EXPANSION * size + _SLACK_BYTES:
+    if rows != about.num_rows or rows > size + _SLACK_ROWS or largest > _MAX_EXPANSION * size + _SLACK_BYTES:
         raise DataError(
             f"Expected a parquet file of images, but {file} cannot be read: it claims {about.num_rows:,} rows and "
             f"{largest:,} bytes in a group of them, in a file of {size:,} bytes. Download it again."
@@ -258,9 +247,11 @@ def _cells(file: Path, column: str, rows: Sequence[int]) -> Iterator[tuple[int, 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except (ImportError, RuntimeError) as error:
+        raise DataError(f"Reading {file} needs pyarrow: pip install 'lasem[parquet]'.") from error
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             yield parquet

@@ -1,4 +1,4 @@
-"""A task's own images in the memory of the device that learns it, where they fit: moved once, and not every epoch."""
+"""Images in the memory of the device that learns a task, moved there once and not in every epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lasem.data.split import Split
 from lasem.data.task import Task
 
 _CHUNK_BYTES = 2**24
-"""Pixels that are on the way at a time."""
+"""Pixels that are moved at a time."""
 
 
 @final
@@ -25,28 +25,25 @@ class PlacedImages(AbstractImages):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """See AbstractImages."""
         channels, height, width = self.tensor.shape[1:]
         return channels, height, width
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
         return self.tensor.device
 
     def __len__(self) -> int:
         return len(self.tensor)
 
     def take(self, indices: Tensor) -> Tensor:
-        """See AbstractImages."""
         return self.tensor.index_select(0, moved(indices, self.device))
 
 
 def task_on(task: Task, device: torch.device, share: float) -> Task:
-    """The task with its training and validation images on the device, as far as they fit there.
+    """Return the task with its training and validation images on the device, as far as they fit there.
 
     Pixels stay as they are stored, uint8 as uint8, and are standardised in every epoch as before, so that no result
-    changes. The memory is the returned task's: it is free again when that is gone. On a CPU, and where nobody knows
+    changes. The memory is the returned task's: it is free again when that is gone. On a CPU, and where it is not known
     what is free, it is the task itself.
 
     Args:
@@ -58,18 +55,18 @@ def task_on(task: Task, device: torch.device, share: float) -> Task:
     if free is None:
         return task
     left = share * free
-    there: dict[int, Split] = {}  # a split may be two of a task's three
+    on_device: dict[int, Split] = {}  # two splits of a task may be one object
     for split in (task.train, task.valid):
         size = num_bytes(split)
-        if id(split) not in there and size <= left:
-            there[id(split)] = _placed(split, device)
+        if id(split) not in on_device and size <= left:
+            on_device[id(split)] = _placed(split, device)
             left -= size
-    train, valid, test = (there.get(id(split), split) for split in (task.train, task.valid, task.test))
-    return replace(task, train=train, valid=valid, test=test) if there else task
+    train, valid, test = (on_device.get(id(split), split) for split in (task.train, task.valid, task.test))
+    return replace(task, train=train, valid=valid, test=test) if on_device else task
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that tensors may still take on a GPU; None for a CPU, whose memory images are in, and if it is unknown."""
+    """Return the memory that tensors may still take on a GPU; None for a CPU, which holds images already."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
@@ -78,13 +75,13 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def num_bytes(split: Split) -> int:
-    """What the images and labels of a split take, as they are stored."""
+    """Return what the images and labels of a split take, as they are stored."""
     first = split.images.take(torch.arange(min(1, len(split))))
     return len(split) * (first[0].nbytes + split.labels.element_size()) if len(first) else 0
 
 
 def _placed(split: Split, device: torch.device) -> Split:
-    """A copy on the device."""
+    """Copy a split to the device."""
     first = split.images.take(torch.arange(1))
     tensor = torch.empty((len(split), *split.images.shape), dtype=first.dtype, device=device)
     step = max(1, _CHUNK_BYTES // first.nbytes)

@@ -15,13 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.data.checks import check_count
 from lasem.data.images import TensorImages
-from lasem.data.seeds import child_generator
-from lasem.data.split import STANDARDISE, Standardise, make_splits
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import Task
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.data.split import STANDARDISE, Standardise
+from lasem.data.stream import AbstractReader, TaskStream, child_generator
+from lasem.data.task import Task, make_task
+from lasem.errors import ConfigError, check_choice, check_count, check_range
 
 _LAYER, _HEAD, _CALIBRATION, _IMAGES = range(4)  # what a child generator is for
 
@@ -88,7 +86,6 @@ class PlantedReader(AbstractReader):
         return self.truth[(index - 1) % len(self.truth)] if index > 0 else None
 
     def open(self, seed: int) -> TaskStream:
-        """See AbstractReader."""
         return TaskStream.made_by(lambda index: self._task(seed, index), name=self.name, num_tasks=self.num_tasks)
 
     def teacher(self, seed: int, index: int) -> list[Tensor]:
@@ -127,7 +124,7 @@ class PlantedReader(AbstractReader):
             start += count
         test, valid, train = parts
         classes = tuple(f"answer-{number}" for number in range(self.num_classes))
-        return Task(f"{self.name}-{index}", classes, *make_splits(train, valid, test, self.standardise))
+        return make_task(f"{self.name}-{index}", classes, [train, valid, test], self.standardise)
 
     def _images(self, num: int, generator: torch.Generator) -> Tensor:
         """Smooth fields and a little noise, (num, 1, size, size)."""

@@ -1,31 +1,27 @@
-"""One task from the files of whoever keeps a model: an image folder or parquet files for each split, or for all."""
+"""One task from image folders or parquet files, a path for each split or one for all."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
 
-from lasem.data.cut import PARTS, TEST, TRAIN, VALID
 from lasem.data.decode import Channels
-from lasem.data.folders import FolderReader
-from lasem.data.images import AbstractImages
 from lasem.data.labelled import Labelled
-from lasem.data.names import existing_path
 from lasem.data.parquet import ParquetReader
-from lasem.data.seeds import child_generator
-from lasem.data.split import make_splits
-from lasem.data.task import Task
-from lasem.errors import DataError, nearest
+from lasem.data.readers import FolderReader, existing_path
+from lasem.data.split import Part
+from lasem.data.stream import child_generator
+from lasem.data.task import Task, make_task
+from lasem.errors import DataError
 
 VALID_SHARE = 0.15
-"""Of each class's training images, where no others are given to validate."""
+"""Share of each class's training images that validates if there are no other images to validate with."""
 
-LARGEST_FOUND = 256
-"""Largest side that images' own size may make a network's; above, a person has to say what they want."""
+MAX_FOUND_SIZE = 256
+"""Largest side that a network takes from the images' own size; above, a person has to choose one."""
 
 
 @final
@@ -43,52 +39,12 @@ class Source:
     label_column: str = "label"
     """Of a parquet file."""
 
-    def find_shape(self, image_size: int | None = None) -> tuple[int, Channels]:
-        """The side and the channels of the first image of each class: 1 channel if all of them are grey.
-
-        Args:
-            image_size: the side, if that is known.
+    def labelled(self, image_size: int | None, channels: Channels) -> Labelled:
+        """Find every image's class and split; what is not divided is training.
 
         Raises:
-            DataError: if they are not equally large squares, or too large to be taken as they are.
+            DataError: if there are no labelled images.
         """
-        found = self._labelled(image_size, 3)
-        images = [found.take(torch.tensor([position])).take(torch.tensor([0]))[0] for position in _firsts(found)]
-        sizes = {(image.shape[1], image.shape[2]) for image in images}
-        (height, width), *others = sorted(sizes)
-        if others or height != width or height > LARGEST_FOUND:
-            told = " and ".join(f"{high}x{wide}" for high, wide in sorted(sizes)[:2])
-            raise DataError(
-                f"Expected square images of one size, at most {LARGEST_FOUND} pixels a side, in {self.path}; got "
-                f"{told} (height x width). Say with image_size (--image-size) to which side all images are resized, "
-                f"for instance 64."
-            )
-        grey = all(torch.equal(image[0], image[1]) and torch.equal(image[0], image[2]) for image in images)
-        return height, 1 if grey else 3
-
-    def parts(self, image_size: int, channels: Channels) -> dict[int, LabelledPart]:
-        """The splits that are there, by TRAIN, VALID and TEST; what is not divided is TRAIN."""
-        found = self._labelled(image_size, channels)
-        present = torch.unique(found.parts).tolist()
-        return {part: LabelledPart(self.path, found, (found.parts == part).nonzero()[:, 0]) for part in present}
-
-    def part(self, wanted: int, image_size: int, channels: Channels) -> LabelledPart:
-        """One split, or everything where nothing is divided.
-
-        Raises:
-            DataError: if the source is divided, but has no such split.
-        """
-        parts = self.parts(image_size, channels)
-        if list(parts) == [TRAIN]:
-            return parts[TRAIN]
-        if wanted not in parts:
-            raise DataError(
-                f"Expected a split '{PARTS[wanted]}' in {self.path}; there are {', '.join(PARTS[p] for p in parts)}. "
-                f"Name the folder or file of the split itself."
-            )
-        return parts[wanted]
-
-    def _labelled(self, image_size: int | None, channels: Channels) -> Labelled:
         place = existing_path(self.path)
         if place.is_dir() and not _holds_parquet(place):
             return FolderReader(path=self.path, image_size=image_size, channels=channels).labelled()
@@ -100,62 +56,45 @@ class Source:
             label_column=self.label_column,
         ).labelled()
 
-
-@final
-@dataclass(frozen=True, eq=False)
-class LabelledPart:
-    """Some of a source's images."""
-
-    path: str
-    found: Labelled
-    positions: Tensor
-    """Ascending."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes that have images here."""
-        return tuple(self.found.class_names[number] for number in torch.unique(self._numbers()).tolist())
-
-    def read(self, classes: tuple[str, ...]) -> tuple[AbstractImages, Tensor]:
-        """Images, and the position of each one's class in ``classes``.
+    def part(self, wanted: Part, image_size: int, channels: Channels) -> Labelled:
+        """Find the images of one split, or all images where nothing is divided.
 
         Raises:
-            DataError: if there is another class, or an image cannot be decoded.
+            DataError: if the source is divided, but has no such split.
         """
-        unknown = next((name for name in self.classes if name not in classes), None)
-        if unknown is not None:
+        data = self.labelled(image_size, channels)
+        there = [part for part in Part if bool((data.parts == part).any())]
+        if there == [Part.TRAIN]:
+            return data
+        if wanted not in there:
             raise DataError(
-                f"Expected only the task's classes ({', '.join(classes)}) in {self.path}; got '{unknown}'."
-                f"{nearest(unknown, classes)}"
+                f"Expected a split '{wanted.word}' in {self.path}; there are {', '.join(part.word for part in there)}. "
+                f"Name the folder or file of the split itself."
             )
-        place = {name: number for number, name in enumerate(classes)}
-        table = torch.tensor([place.get(name, -1) for name in self.found.class_names])
-        return self.found.take(self.positions), table[self._numbers()]
+        return data.only(data.parts == wanted)
 
-    def divided(self, seed: int) -> tuple[LabelledPart, LabelledPart]:
-        """The rest, and a share of each class to validate; which images these are depends on the seed alone.
+    def find_shape(self, image_size: int | None = None) -> tuple[int, Channels]:
+        """Find the side and the channels of the first image of each class: 1 channel if all of them are grey.
+
+        Args:
+            image_size: the side, if that is known.
 
         Raises:
-            DataError: if a class has one image only.
+            DataError: if they are not equally large squares, or too large to be taken as they are.
         """
-        taken = []
-        for number in torch.unique(self._numbers()).tolist():
-            group = self.positions[self._numbers() == number]
-            if len(group) < 2:
-                raise DataError(
-                    f"Class '{self.found.class_names[number]}' has too few images in {self.path}: expected at least 2, "
-                    f"one to train and one to validate; there is {len(group)}. Add images, or give others to validate "
-                    f"(--valid)."
-                )
-            shuffled = group[torch.randperm(len(group), generator=child_generator(seed, number))]
-            taken.append(shuffled[: max(1, round(VALID_SHARE * len(group)))])
-        valid = torch.cat(taken).sort().values
-        return replace(self, positions=self.positions[~torch.isin(self.positions, valid)]), replace(
-            self, positions=valid
-        )
-
-    def _numbers(self) -> Tensor:
-        return self.found.labels[self.positions]
+        data = self.labelled(image_size, 3)
+        firsts = [(data.labels == number).nonzero()[0] for number in torch.unique(data.labels)[:20]]
+        images = [data.take(position).take(torch.tensor([0]))[0] for position in firsts]
+        sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
+        height, width = sizes[0]
+        if len(sizes) > 1 or height != width or height > MAX_FOUND_SIZE:
+            raise DataError(
+                f"Expected square images of one size, at most {MAX_FOUND_SIZE} pixels a side, in {self.path}; got "
+                f"{' and '.join(f'{high}x{wide}' for high, wide in sizes[:2])} (height x width). Say with image_size "
+                f"(--image-size) to which side all images are resized, for instance 64."
+            )
+        grey = all(torch.equal(image[0], image[1]) and torch.equal(image[0], image[2]) for image in images)
+        return height, 1 if grey else 3
 
 
 def task_from(
@@ -182,27 +121,36 @@ def task_from(
     Raises:
         DataError: if anything is not there or not what it must be.
     """
-    parts = train.parts(image_size, channels)
-    if TRAIN not in parts:
+    data = train.labelled(image_size, channels)
+    training, validating, testing = (data.only(data.parts == part) for part in Part)
+    if not len(training.labels):
         raise DataError(f"Expected images to train with in {train.path}; there are none.")
-    training = parts[TRAIN]
     classes = training.classes
     if valid is not None:
-        validating = valid.part(VALID, image_size, channels)
-    elif VALID in parts:
-        validating = parts[VALID]
-    else:
-        training, validating = training.divided(seed)
-    testing = test.part(TEST, image_size, channels) if test is not None else parts.get(TEST)
-    first, second = training.read(classes), validating.read(classes)
-    third = second if testing is None else testing.read(classes)
-    splits = make_splits(first, second, third, "train")
-    return Task(name, classes, *(splits if testing is not None else (splits[0], splits[1], splits[1])))
+        validating = valid.part(Part.VALID, image_size, channels)
+    elif not len(validating.labels):
+        training, validating = _divided(training, seed)
+    if test is not None:
+        testing = test.part(Part.TEST, image_size, channels)
+    parts = [training.read(classes), validating.read(classes)]
+    parts.append(testing.read(classes) if len(testing.labels) else parts[Part.VALID])
+    return make_task(name, classes, parts, "train")
 
 
-def _firsts(found: Labelled) -> list[int]:
-    """The position of the first image of each class, of at most twenty."""
-    return [int((found.labels == number).nonzero()[0]) for number in torch.unique(found.labels).tolist()[:20]]
+def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """Divide images into the rest and a share of each class to validate, which depends on the seed alone."""
+    taken = []
+    for number in torch.unique(data.labels).tolist():
+        group = (data.labels == number).nonzero()[:, 0]
+        if len(group) < 2:
+            raise DataError(
+                f"Class '{data.class_names[number]}' has too few images in {data.where}: expected at least 2, one to "
+                f"train and one to validate; there is {len(group)}. Add images, or give others to validate (--valid)."
+            )
+        shuffled = group[torch.randperm(len(group), generator=child_generator(seed, number))]
+        taken.append(shuffled[: max(1, round(VALID_SHARE * len(group)))])
+    validates = torch.isin(torch.arange(len(data.labels)), torch.cat(taken))
+    return data.only(~validates), data.only(validates)
 
 
 def _holds_parquet(place: Path) -> bool:

@@ -1,9 +1,10 @@
-"""One split of a task: images, labels, and the standardisation that both training and prediction apply."""
+"""Splits of a task: images, labels, and the standardisation that both training and prediction apply."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal, final
 
 import numpy as np
@@ -17,6 +18,19 @@ Standardise = Literal["train", "split", "none"]
 STANDARDISE: tuple[Standardise, ...] = ("train", "split", "none")
 
 _CHUNK_BYTES = 2**24
+
+
+class Part(IntEnum):
+    """The splits of a task or of a data set."""
+
+    TRAIN = 0
+    VALID = 1
+    TEST = 2
+
+    @property
+    def word(self) -> str:
+        """How messages and the fields of a task call it: train, valid or test."""
+        return self.name.lower()
 
 
 @final
@@ -61,12 +75,11 @@ class Split:
         generator: torch.Generator | None = None,
         drop_last: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go once over the split: standardised float32 images (B, channels, height, width) and labels (B,).
+        """Iterate once over the split: standardised float32 images (B, channels, height, width) and labels (B,).
 
         Args:
             batch_size: images in a batch; the last one may hold fewer.
-            device: where the batches are wanted; pixels that are not there travel as they wait, uint8 as uint8, a part
-                of them at a time, while the device is at work on those before.
+            device: where the batches are wanted; pixels move there as they are stored, some batches at a time.
             generator: shuffles, by one ``randperm`` drawn when this is called; None keeps the order.
             drop_last: leave out a last batch that is not full.
 
@@ -98,7 +111,7 @@ class Split:
 
 
 def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Give ``(images - mean) / std`` for each channel as float32; uint8 images are divided by 255 first.
+    """Return ``(images - mean) / std`` for each channel as float32; uint8 images are divided by 255 first.
 
     Args:
         images: uint8 or floating, shape (..., channels, height, width).
@@ -152,30 +165,30 @@ def channel_statistics(images: AbstractImages) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(std)
 
 
-def make_splits(
-    train: tuple[AbstractImages, Tensor],
-    valid: tuple[AbstractImages, Tensor],
-    test: tuple[AbstractImages, Tensor],
-    standardise: Standardise,
-) -> tuple[Split, Split, Split]:
-    """Make the three splits of a task, each from its images and labels.
+def make_splits(parts: Sequence[tuple[AbstractImages, Tensor]], standardise: Standardise) -> tuple[Split, Split, Split]:
+    """Make the three splits of a task.
 
     Args:
-        train: training images and labels; the others likewise.
-        valid: for early stopping and for choosing.
-        test: for measuring.
+        parts: images and labels to train, to validate and to test with; the last two may be the same object.
         standardise: ``"train"``: all three by the training images' mean and deviation (what a deployed model has);
             ``"split"``: each by its own, as in the paper; ``"none"``: pixels / 255, or float values as they are.
     """
     check_choice("standardise", standardise, STANDARDISE)
-    parts = (train, valid, test)
     if standardise == "split":
         moments = [channel_statistics(images) for images, _ in parts]
     elif standardise == "train":
-        moments = [channel_statistics(train[0])] * 3
+        moments = [channel_statistics(parts[Part.TRAIN][0])] * len(Part)
     else:
         moments = [(torch.zeros(images.shape[0]), torch.ones(images.shape[0])) for images, _ in parts]
-    first, second, third = (
-        Split(images, labels, mean, std) for (images, labels), (mean, std) in zip(parts, moments, strict=True)
-    )
-    return first, second, third
+    train, valid, test = (Split(*part, *of_part) for part, of_part in zip(parts, moments, strict=True))
+    return train, valid, valid if parts[Part.TEST] is parts[Part.VALID] else test
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str = "") -> None:
+    """Raise DataError for a label that is no class's number; ``where`` says in brackets which labels these are."""
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"Expected labels from 0 to {num_classes - 1}, one for each of {num_classes} classes{where}; got "
+            f"{int(outside[0])}."
+        )

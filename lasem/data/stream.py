@@ -1,4 +1,4 @@
-"""Tasks one after another, and readers that open them."""
+"""Streams of tasks, readers that open them, and the random generators that readers draw from."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import ClassVar, final
 
-from lasem.data.checks import check_unique
-from lasem.data.task import Task
-from lasem.errors import DataError
+import numpy as np
+import torch
+
+from lasem.data.task import Task, check_unique
+from lasem.errors import ConfigError, DataError
 
 
 @final
@@ -106,3 +108,17 @@ class AbstractReader(ABC):
             DataError: if the data are not there or not what they must be.
             ConfigError: if the data cannot be cut as the settings ask.
         """
+
+
+def child_generator(seed: int, *path: int) -> torch.Generator:
+    """Return the generator of ``path`` (say: purpose, task index) below ``seed``.
+
+    What it draws does not depend on how many numbers other paths drew before.
+
+    Raises:
+        ConfigError: if ``seed`` is not an integer of at least 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigError(f"A seed must be an integer of at least 0; got {seed!r}.")
+    state = np.random.SeedSequence(entropy=seed, spawn_key=path).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))

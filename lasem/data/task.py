@@ -1,20 +1,21 @@
-"""A task: a name, its classes, and three splits."""
+"""Tasks: a name, classes, and three splits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
 
-from lasem.data.checks import check_labels, check_unique
-from lasem.data.images import TensorImages, as_images, as_labels
-from lasem.data.split import Split, Standardise, make_splits
+from lasem.data.images import AbstractImages, TensorImages, as_images, as_labels, in_chunks
+from lasem.data.split import Part, Split, Standardise, check_labels, make_splits
 from lasem.data.tokens import as_tokens
 from lasem.errors import DataError, nearest
+
+Item = TypeVar("Item")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -22,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 @final
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is learned at once: images of some classes, for training, for validation and for testing.
+    """Images of some classes, for training, for validation and for testing, that are learned at once.
 
     Raises:
         DataError: if the name cannot name a folder, if there are fewer than two classes or two of the same name, if a
@@ -42,15 +43,15 @@ class Task:
         if len(self.classes) < 2:
             raise DataError(f"Task '{self.name}' needs at least 2 classes; got {len(self.classes)}: {self.classes}.")
         check_unique(self.classes, f"class of task '{self.name}'")
-        for part, split in (("train", self.train), ("valid", self.valid), ("test", self.test)):
+        for part, split in zip(Part, (self.train, self.valid, self.test), strict=True):
             if len(split) == 0:
-                raise DataError(f"Task '{self.name}' needs at least one image in each split; '{part}' is empty.")
+                raise DataError(f"Task '{self.name}' needs at least one image in each split; '{part.word}' is empty.")
             if split.images.shape != self.image_shape:
                 raise DataError(
                     f"Task '{self.name}' needs images of one shape: those of 'train' are {self.image_shape} (channels, "
-                    f"height, width), those of '{part}' {split.images.shape}. Resize or convert one of them."
+                    f"height, width), those of '{part.word}' {split.images.shape}. Resize or convert one of them."
                 )
-            check_labels(split.labels, len(self.classes), f" (task '{self.name}', split '{part}')")
+            check_labels(split.labels, len(self.classes), f" (task '{self.name}', split '{part.word}')")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -59,11 +60,11 @@ class Task:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the task tells apart."""
+        """The number of classes."""
         return len(self.classes)
 
     def label_of(self, class_name: str) -> int:
-        """Give the label, 0 to ``num_classes - 1``, of a class.
+        """Return the label, 0 to ``num_classes - 1``, of a class.
 
         Raises:
             DataError: if the task has no such class.
@@ -76,7 +77,7 @@ class Task:
         return self.classes.index(class_name)
 
     def names_of(self, labels: Tensor) -> list[str]:
-        """Give the class name of each label."""
+        """Return the class name of each label."""
         check_labels(labels, len(self.classes), f" (task '{self.name}')")
         return [self.classes[label] for label in labels.tolist()]
 
@@ -105,22 +106,22 @@ class Task:
             standardise: see ``make_splits``.
 
         Raises:
-            DataError: if anything is not as said here; the message names what.
+            DataError: if anything is not as described here; the message names what.
         """
-        where = [f"task '{name}', split '{part}'" for part in ("train", "valid", "test")]
+        where = [f"task '{name}', split '{part.word}'" for part in Part]
         parts = [train, valid, test]
         if all(is_named(labels) for _, labels in parts):
             classes = sorted(set(train[1])) if classes is None else classes
             parts = [(s[0], _numbered(s[1], classes, place)) for s, place in zip(parts, where, strict=True)]
-        given = [pair(*split, place) for split, place in zip(parts, where, strict=True)]
-        for (images, _), place in zip(given, where, strict=True):
+        pairs = [pair(*split, place) for split, place in zip(parts, where, strict=True)]
+        for (images, _), place in zip(pairs, where, strict=True):
             if len(images) == 0:  # before anything is computed from it
                 raise DataError(f"Expected at least one image in each split; there are none ({place}).")
         if classes is None:
-            numbers = torch.unique(given[0][1])
+            numbers = torch.unique(pairs[0][1])
             classes = [str(number) for number in numbers.tolist()]
-            given = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(given, where, strict=True)]
-        return cls(name, tuple(classes), *make_splits(given[0], given[1], given[2], standardise))
+            pairs = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(pairs, where, strict=True)]
+        return make_task(name, classes, pairs, standardise)
 
     @classmethod
     def from_tokens(
@@ -138,8 +139,8 @@ class Task:
 
         Args:
             name: see Task.
-            train: texts and labels: what a tokenizer gives for the texts, or anything that ``as_tokens`` takes; labels
-                as in ``from_tensors``.
+            train: texts and labels: what a tokenizer returns for the texts, or anything that ``as_tokens`` takes;
+                labels as in ``from_tensors``.
             valid: the same.
             test: the same.
             length: see ``as_tokens``; the one that the network was made for.
@@ -147,17 +148,60 @@ class Task:
             classes: see ``from_tensors``.
 
         Raises:
-            DataError: if anything is not as said here; the message names what.
+            DataError: if anything is not as described here; the message names what.
             ConfigError: if ``length`` is below 1.
         """
-        parts = (("train", train), ("valid", valid), ("test", test))
-        tokens = [
-            (as_tokens(texts, length=length, truncate=truncate, what=f"texts (task '{name}', split '{part}')"), labels)
-            for part, (texts, labels) in parts
-        ]
+
+        def tokens(part: Part, texts: Any, labels: Any) -> tuple[Tensor, Any]:
+            what = f"texts (task '{name}', split '{part.word}')"
+            return as_tokens(texts, length=length, truncate=truncate, what=what), labels
+
         return cls.from_tensors(
-            name, train=tokens[0], valid=tokens[1], test=tokens[2], classes=classes, standardise="none"
+            name,
+            train=tokens(Part.TRAIN, *train),
+            valid=tokens(Part.VALID, *valid),
+            test=tokens(Part.TEST, *test),
+            classes=classes,
+            standardise="none",
         )
+
+
+def make_task(
+    name: str, classes: Sequence[str], parts: Sequence[tuple[AbstractImages, Tensor]], standardise: Standardise
+) -> Task:
+    """Make a task of the images and labels of its three splits; see ``Task`` and ``make_splits``.
+
+    Images that stay in files are all decoded once: damage is found before the task is trained, not at its end.
+    """
+    for images, _ in parts:
+        if images.in_files:
+            for _ in in_chunks(images):
+                pass
+    return Task(name, tuple(classes), *make_splits(parts, standardise))
+
+
+def task_by_class(
+    name: str,
+    classes: Sequence[str],
+    chosen: Sequence[Sequence[Sequence[Item]]],
+    take: Callable[[Part, list[Item]], AbstractImages],
+    standardise: Standardise,
+) -> Task:
+    """Make a task of images that were chosen class by class.
+
+    Args:
+        name: see Task.
+        classes: see Task.
+        chosen: for each class the images of its three splits, as positions or files.
+        take: returns the images of a split at these positions, or in these files.
+        standardise: see ``make_splits``.
+    """
+    parts = []
+    for part in Part:
+        of_part = [of_class[part] for of_class in chosen]
+        labels = torch.arange(len(of_part)).repeat_interleave(torch.tensor([len(items) for items in of_part]))
+        parts.append((take(part, [item for items in of_part for item in items]), labels))
+    return make_task(name, classes, parts, standardise)
 
 
 def check_task_name(name: str) -> None:
@@ -167,6 +211,13 @@ def check_task_name(name: str) -> None:
             f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', for it becomes a "
             f"folder's name; got {name!r}."
         )
+
+
+def check_unique(names: Sequence[str], what: str) -> None:
+    """Raise DataError if a name comes twice."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"Expected a different name for each {what}; these come more than once: {', '.join(twice)}.")
 
 
 def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:

@@ -3,9 +3,9 @@
 from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare, contestants
 from lasem.experiments.config import READERS, ExperimentConfig
 from lasem.experiments.net_choice import NetChoice
-from lasem.experiments.observer import Observer
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.runner import run
+from lasem.experiments.seed_run import Observer
 
 __all__ = [
     "PRESETS",

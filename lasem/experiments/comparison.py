@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.errors import ConfigError, check_range, nearest
-from lasem.experiments import environment, folder
+from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.cradle import AbstractCradle, Job, device_here
-from lasem.experiments.here import work_here
+from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
 from lasem.experiments.methods import LASEM, with_name
-from lasem.experiments.runner import check, check_same
-from lasem.experiments.workers import Ended, Event, work
+from lasem.experiments.process_pool import ProcessPool
+from lasem.experiments.runner import check, check_same, describe_environment
 from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
 from lasem.learner.learner import find_device
@@ -58,7 +57,7 @@ class ComparisonObserver:
             finished: the runs that are there.
         """
 
-    def told(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Something has happened to a run."""
 
 
@@ -150,7 +149,7 @@ def compare(
     directory: str | Path,
     *,
     num_workers: int = 1,
-    cradle: AbstractCradle | None = None,
+    executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
 ) -> Compared:
@@ -163,7 +162,7 @@ def compare(
         methods: with the same stream and seeds.
         directory: the comparison's folder; runs that are there with the same settings are not made again.
         num_workers: runs at a time, each in a process of its own; not of those that are made in this one.
-        cradle: where these processes are started, closed at the end; on this machine if there is none.
+        executor: what makes these runs; processes of this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
 
@@ -174,7 +173,12 @@ def compare(
         StorageError: if the folder cannot be used, or a run in it has other settings.
     """
     return compare_all(
-        [(methods, directory)], directory, num_workers=num_workers, cradle=cradle, observer=observer, command=command
+        [(methods, directory)],
+        directory,
+        num_workers=num_workers,
+        executor=executor,
+        observer=observer,
+        command=command,
     )
 
 
@@ -183,7 +187,7 @@ def compare_all(
     directory: str | Path,
     *,
     num_workers: int = 1,
-    cradle: AbstractCradle | None = None,
+    executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
     add: bool = False,
@@ -195,7 +199,7 @@ def compare_all(
         comparisons: the methods and the folder of each.
         directory: what the observer is told, and what is given back.
         num_workers: runs at a time, of whatever comparison.
-        cradle: where their processes are started, closed at the end; on this machine if there is none.
+        executor: what makes them; processes of this machine if there is none.
         observer: is told how it goes.
         command: what a person typed, for the files.
         add: keep the methods and seeds that a comparison's folder has already.
@@ -209,14 +213,12 @@ def compare_all(
     root = Path(directory)
     told = []
     for methods, place in comparisons:
-        here = [_with_a_device_of_here(method, cradle) for method in methods]
+        here = [_with_a_device_of_here(method, executor) for method in methods]
         num_tasks = _check(here)
         told.append(
-            (methods, Path(place), environment.describe(find_device(here[0].config.device), command, num_tasks))
+            (methods, Path(place), describe_environment(find_device(here[0].config.device), command, num_tasks))
         )
     with ExitStack() as held:
-        if cradle is not None:
-            held.callback(cradle.close)
         jobs: list[Job] = []
         finished: list[str] = []
         for methods, path, about in told:
@@ -231,14 +233,14 @@ def compare_all(
         observer.comparison_starts(root, [job.name for job in jobs], finished)
         failures: dict[str, Ended] = {}
 
-        def tell(event: Event) -> None:
+        def notify(event: Event) -> None:
             if isinstance(event, Ended) and event.error is not None:
                 failures[event.name] = event
-            observer.told(event)
+            observer.notify(event)
 
-        work_here([job for job in jobs if job.config.own_parts], tell)  # first, for what is new fails most often
-        for event in work([job for job in jobs if not job.config.own_parts], num_workers, cradle):
-            tell(event)
+        # own classes first: what is new fails most often
+        ThisProcess().run([job for job in jobs if job.config.own_parts], 1, notify)
+        (executor or ProcessPool()).run([job for job in jobs if not job.config.own_parts], num_workers, notify)
         for _, path, _ in told:
             write_comparison(path)
     return Compared(root, failures, len(jobs))
@@ -285,9 +287,9 @@ def _stream(config: ExperimentConfig) -> dict[str, Any]:
     return plain
 
 
-def _with_a_device_of_here(method: Contestant, cradle: AbstractCradle | None) -> Contestant:
+def _with_a_device_of_here(method: Contestant, executor: AbstractExecutor | None) -> Contestant:
     """Runs that are made elsewhere need no device here."""
-    device = device_here(method.config.device, cradle)
+    device = local_device(method.config.device, executor)
     if method.config.own_parts or device == method.config.device:
         return method
     return replace(method, config=replace(method.config, device=device))
@@ -303,7 +305,7 @@ def _jobs(methods: Sequence[Contestant], path: Path, command: Sequence[str]) -> 
             if state == "finished":
                 finished.append(place.name)
             else:
-                jobs.append(Job(place.name, config, place, state == "begun", tuple(command)))
+                jobs.append(Job(place.name, config, place, tuple(command)))
     return jobs, finished
 
 

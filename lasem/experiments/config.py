@@ -15,8 +15,7 @@ from lasem.experiments.net_choice import AUTO, NetChoice
 from lasem.experiments.own import AnyNet, build_net, check_part, is_own, part_to_plain
 from lasem.experiments.presets import PRESETS
 from lasem.experiments.yaml_text import from_yaml, to_yaml
-from lasem.learner import PROTECTIONS, AbstractProtection, Unprotected
-from lasem.methods import METHODS, AbstractMethod
+from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import NETS, AbstractNet, ImageShape
 from lasem.search import EM, SEARCHES, AbstractSelection
 from lasem.settings import first_missing, flat, from_plain, read_value, settings_of, to_plain, type_hints

@@ -11,8 +11,7 @@ from torch import nn
 from lasem.data import AbstractReader, TaskStream
 from lasem.errors import ConfigError
 from lasem.experiments.net_choice import NetChoice
-from lasem.learner import AbstractProtection
-from lasem.methods import AbstractMethod
+from lasem.methods import AbstractMethod, AbstractProtection
 from lasem.nets import AbstractNet, ImageShape
 from lasem.search import AbstractSelection
 from lasem.settings import check_plain, full_name, to_plain

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
 
 from lasem.data import TaskStream
 from lasem.errors import DataError, StorageError
-from lasem.experiments import environment, folder
+from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig, stored_differences
-from lasem.experiments.observer import Observer
-from lasem.experiments.seed_run import SeedRun, new_learner
-from lasem.experiments.threads import cpu_threads
+from lasem.experiments.seed_run import Observer, SeedRun, new_learner
 from lasem.files import write_file
 from lasem.learner.learner import find_device
+
+_SAME = ("python", "torch", "numpy", "lasem", "platform", "device_name", "threads")
+"""What the last bits of a run may depend on, of its environment."""
 
 
 def run(
@@ -48,7 +57,7 @@ def run(
     with cpu_threads(config.threads):
         opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
         settings = "" if resume else config.to_yaml()  # before a folder is made: some things cannot be written down
-        about = environment.describe(find_device(config.device), command, opened[0].num_tasks)
+        about = describe_environment(find_device(config.device), command, opened[0].num_tasks)
         if resume:
             if directory is None:
                 raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
@@ -114,6 +123,24 @@ def check_same(config: ExperimentConfig, path: Path, advice: str) -> None:
         raise StorageError(f"{path} holds a run with other settings: {told}{more}. {advice}")
 
 
+def describe_environment(device: torch.device, command: Sequence[str], num_tasks: int | None) -> dict[str, Any]:
+    """Return plain values for ``environment.json``; paths are only those that a person typed in ``command``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": list(command),
+        "num_tasks": num_tasks,
+        "lasem": version("lasem"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": name,
+    }
+
+
 def _keep_environment(path: Path, about: dict[str, object], observer: Observer) -> None:
     """Write it once; a run that goes on elsewhere says what has changed."""
     place = path / "environment.json"
@@ -122,7 +149,7 @@ def _keep_environment(path: Path, about: dict[str, object], observer: Observer) 
     except (OSError, ValueError):
         write_file(place, json.dumps(about, indent=1) + "\n")
         return
-    changed = environment.differences(before, about)
+    changed = [f"{key} was {before.get(key)} and is {about[key]}" for key in _SAME if before.get(key) != about[key]]
     if changed:
         observer.note(f"The last digits may differ from a run that was never stopped: {'; '.join(changed)}.")
 
@@ -138,3 +165,14 @@ def read_config(path: Path) -> str:
         return (path / folder.CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected the settings of a run in {path / folder.CONFIG}; {error}.") from error
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads of the CPU; 0: with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -13,23 +13,57 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
 from lasem.experiments.net_choice import NetChoice
-from lasem.experiments.observer import Observer
 from lasem.learner import Learner
-from lasem.learner.abstract import check_new
-from lasem.learner.storage import stored_config
-from lasem.methods import BaselineLearner
+from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
-from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, read_records
-from lasem.report.experiment import write_accuracy_matrix
+from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
+from lasem.report.matrix_csv import write_accuracy_matrix
 from lasem.training import TrainingState, checkpoint
 from lasem.training.checkpoint import Checkpoint
+
+
+class Observer:
+    """Is notified of a run's steps and does nothing; override what is of interest. Results do not depend on it."""
+
+    def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
+        """Everything that can be checked before training has been checked; the folder is this process's own."""
+
+    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+        """One run of the stream begins or goes on.
+
+        Args:
+            seed: its seed.
+            num_tasks: of the stream; None: not known.
+            num_learned: tasks that were learned before the run was stopped.
+        """
+
+    def task_starts(self, task: str, num_epochs: int) -> None:
+        """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """An epoch has been trained and can no longer be lost."""
+
+    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+        """A task has been learned and can no longer be lost.
+
+        Args:
+            record: of the task.
+            final_accuracies: test accuracy on every task so far.
+            seconds: spent on training and evaluating the task.
+        """
+
+    def seed_ends(self, seed: int) -> None:
+        """The stream has been learned to its end."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should know."""
 
 
 @final
@@ -47,7 +81,7 @@ class SeedRun:
             folder / name for name in ("model", "checkpoint", "accuracy_matrix.csv")
         )
         self._journal = Journal(folder)
-        self._learner = self._load() if (self._model / "config.json").exists() else None
+        self._learner: Learner | None = self._load() if (self._model / "config.json").exists() else None
         self._num_learned = len(self._learner.task_names) if self._learner else 0
         self._checkpoint = checkpoint.load(self._checkpoints)
         if self._checkpoint and self._checkpoint.num_learned != self._num_learned:
@@ -92,18 +126,12 @@ class SeedRun:
         checkpoint.save(self._checkpoints, Checkpoint(self._num_learned, record.epoch, state()))
         self._observer.epoch_ends(record, timing)
 
-    def _load(self) -> Learner | BaselineLearner:
+    def _load(self) -> Learner:
         config = self._config
-        if config.method is not None:
-            return BaselineLearner.load(
-                self._model, method=config.method, training=config.training, device=config.device
-            )
         return Learner.load(
             self._model,
-            sharing=config.sharing,
-            search=config.search,
+            **method_of(config),
             training=config.training,
-            protect=config.protect,
             net=self._own_net(),
             device=config.device,
         )
@@ -114,7 +142,7 @@ class SeedRun:
             return None
         if isinstance(self._config.net, AbstractNet):
             return self._config.net
-        shape = (stored_config(self._model) or {"net": {}})["net"].get("image_shape", ())
+        shape = (ModelFolder(self._model).index() or {"net": {}})["net"].get("image_shape", ())
         if len(shape) != 3:
             raise StorageError(
                 f"Expected the image_shape in what {self._model / 'config.json'} says of the network, which a function "
@@ -133,8 +161,8 @@ class SeedRun:
             )
 
 
-def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner | BaselineLearner:
-    """A learner without tasks, its network fitted to the first task's images.
+def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner:
+    """Return a learner without tasks, its network fitted to the first task's images.
 
     Raises:
         ConfigError: if the search or the method does not fit the network or the training.
@@ -142,15 +170,13 @@ def new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learne
         ShapeError: if the network is for other images.
     """
     net = config.build_net(first_task.image_shape)
-    check_new(first_task, (), net.image_shape)
+    learner = Learner(net, **method_of(config), training=config.training, seed=seed, device=config.device)
+    learner.check_new(first_task)
+    return learner
+
+
+def method_of(config: ExperimentConfig) -> dict[str, Any]:
+    """Return what a learner is made with: the method, or sharing, search and protection."""
     if config.method is not None:
-        return BaselineLearner(net, config.method, training=config.training, seed=seed, device=config.device)
-    return Learner(
-        net,
-        sharing=config.sharing,
-        search=config.search,
-        training=config.training,
-        protect=config.protect,
-        seed=seed,
-        device=config.device,
-    )
+        return {"method": config.method}
+    return {"sharing": config.sharing, "search": config.search, "protect": config.protect}

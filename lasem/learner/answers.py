@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode
-from lasem.data.folders import SUFFIXES, images_below
 from lasem.data.images import AbstractImages, in_chunks
-from lasem.data.names import existing_path
+from lasem.data.readers import SUFFIXES, existing_path, images_below
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
 from lasem.nets import AbstractNet
 
 Skip = Callable[[str, DataError], None]
-"""Is told of a file that is no image, and why."""
+"""Called with a file that is no image, and why."""
 
 _IMAGES_AT_ONCE = 64
 
@@ -50,7 +49,7 @@ class Evaluation:
         return self.num_right / self.num_images
 
 
-def side_of(net: AbstractNet) -> tuple[Channels, int]:
+def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
     """Channels and side of a network's images; ConfigError if image files cannot be read for it."""
     channels, height, width = net.image_shape
     if channels not in (1, 3) or height != width:
@@ -61,11 +60,11 @@ def side_of(net: AbstractNet) -> tuple[Channels, int]:
     return (1 if channels == 1 else 3), height
 
 
-def predicted(
+def predict(
     learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
-    channels, size = side_of(learner.net)
+    channels, size = channels_and_side(learner.net)
     waiting: list[tuple[str, Tensor]] = []
     for path in image_files(places, skip):
         try:
@@ -81,7 +80,7 @@ def predicted(
         yield from _answers(learner, name, waiting, top)
 
 
-def evaluated(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
+def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
     """Compare answers with labels, positions in the task's classes."""
     answers = torch.cat([learner.logits(name, chunk).argmax(dim=1) for chunk in in_chunks(images)])
     right = answers == labels

@@ -1,4 +1,4 @@
-"""One task taken home: a file that answers without lasem, and a page of JSON beside it that says how to ask.
+"""One task as a file that answers without lasem, and a page of JSON next to it that says how to ask.
 
 Standardisation is part of the network: it takes pixels divided by 255, in the model's size and channels; or a text's
 token ids. How an image file becomes these pixels is ``lasem.data.decode``'s affair, and stands on the page.
@@ -21,17 +21,38 @@ import torch
 
 from lasem.errors import ConfigError, StorageError, check_choice
 from lasem.files import write_file
-from lasem.learner.model_files import to_bytes
-from lasem.learner.operations import MEANINGS, Operation, operations
-from lasem.learner.plain_network import PlainNetwork
+from lasem.learner.learner import Learner
+from lasem.learner.model_folder import to_bytes
+from lasem.learner.plain_network import (
+    MEANINGS,
+    AbstractPlainNetwork,
+    MethodNetwork,
+    Operation,
+    PlainNetwork,
+    operations,
+)
 from lasem.nets import AbstractNet
 
 Format = Literal["onnx", "torch", "safetensors"]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
+def plain_network(learner: Learner, name: str) -> AbstractPlainNetwork:
+    """Return a learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
+
+    Raises:
+        TaskError: if the task was not learned.
+    """
+    info, net, method = learner.info(name), learner.net, learner.method
+    mean, std = torch.tensor(info.mean), torch.tensor(info.std)
+    weights = method.plain_weights(net, learner.model, name)
+    if weights is None:
+        return MethodNetwork(net, method, learner.model, name, mean=mean, std=std).eval()
+    return PlainNetwork(net, weights, mean=mean, std=std).eval()
+
+
 def export(
-    network: PlainNetwork,
+    network: AbstractPlainNetwork,
     net: AbstractNet,
     name: str,
     classes: tuple[str, ...],
@@ -67,6 +88,8 @@ def export(
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
     _check_free(file, beside, name)
+    if format == "safetensors" and not isinstance(network, PlainNetwork):
+        raise ConfigError("The model's method answers with more than plain weights. Use the format onnx or torch.")
     computed = operations(net) if format == "safetensors" else None
     data = {"onnx": _onnx, "torch": _program, "safetensors": _weights}[format](network.eval())
     page = {
@@ -150,7 +173,7 @@ def _described(net: AbstractNet, computed: list[Operation]) -> dict[str, Any]:
     }
 
 
-def _onnx(network: PlainNetwork) -> bytes:
+def _onnx(network: AbstractPlainNetwork) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -170,7 +193,7 @@ def _onnx(network: PlainNetwork) -> bytes:
         return bytes(program.model_proto.SerializeToString())
 
 
-def _program(network: PlainNetwork) -> bytes:
+def _program(network: AbstractPlainNetwork) -> bytes:
     with _explained("torch"), torch.no_grad():
         program = torch.export.export(
             network, (network.example(),), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
@@ -180,7 +203,8 @@ def _program(network: PlainNetwork) -> bytes:
         return buffer.getvalue()
 
 
-def _weights(network: PlainNetwork) -> bytes:
+def _weights(network: AbstractPlainNetwork) -> bytes:
+    assert isinstance(network, PlainNetwork)
     return to_bytes(network.named_weights())
 
 

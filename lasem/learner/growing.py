@@ -1,4 +1,4 @@
-"""One growing model in a folder, for daily use: what the commands ``lasem learn``, ``predict``, ... do, in Python."""
+"""One growing model in a folder, for daily use: the commands ``lasem learn``, ``predict``, ..., in Python."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from typing import Any, final, overload
 import torch
 
 from lasem.data import Task
-from lasem.data.cut import TEST
 from lasem.data.decode import Channels
 from lasem.data.images import in_chunks
 from lasem.data.sources import Source, task_from
+from lasem.data.split import Part
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, TaskError, check_range
 from lasem.learner import export as exporting
-from lasem.learner.abstract import check_new, check_texts
-from lasem.learner.answers import Evaluation, Prediction, Skip, evaluated, predicted, side_of
-from lasem.learner.choices import CHOSEN, Choices, called, plain_choice
-from lasem.learner.claim import claimed, sweep
-from lasem.learner.learner import Learner
-from lasem.learner.model_files import damage_told
-from lasem.learner.overview import ModelOverview, TaskOverview, bytes_in
-from lasem.learner.protection import AbstractProtection, Unprotected
-from lasem.learner.storage import stored_config, undisturbed
-from lasem.learner.task_files import description_of
+from lasem.learner.answers import Evaluation, Prediction, Skip, channels_and_side, evaluate, predict
+from lasem.learner.learner import KNOWN, Learner, settings_of
+from lasem.learner.model_folder import ModelFolder
+from lasem.learner.overview import ModelOverview, TaskOverview
 from lasem.learner.unfinished import Unfinished, about_images
-from lasem.nets import AbstractNet, ImageShape
+from lasem.methods.method import AbstractMethod
+from lasem.methods.model import Parts
+from lasem.methods.protection import AbstractProtection, Branch
+from lasem.methods.transfer import num_kept
+from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
-from lasem.settings import to_plain
+from lasem.settings import flat, to_named, to_plain
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig, TrainingState
 
 Place = str | Path
-SETTINGS = ("net", "sharing", "search", "training", "protect", "seed")
-"""What a model is made with, by the names that its index has for them."""
+SETTINGS = ("net", "method", "sharing", "search", "protect", "training", "seed")
+"""What a model is made with, by the names that its index has for them; it has either a method or the three after it."""
+
+_DARK = 2**12 >> 8
+_METHOD_PARTS = ("sharing", "search", "protect")
 
 
 @final
 class GrowingModel:
-    """A model in a folder. Nothing is kept in memory between two calls: what is in the folder counts.
+    """A model in a folder. What was read is kept in memory until the folder changes.
 
     ``learn`` and ``forget`` change the folder from one state to the next and hold it meanwhile; one that is stopped at
     any moment leaves the state before or after. The other methods only read and may be called at any time.
@@ -55,10 +56,11 @@ class GrowingModel:
         directory: Place,
         *,
         net: AbstractNet | Callable[[ImageShape], AbstractNet] | None = None,
+        method: AbstractMethod | None = None,
         sharing: AbstractSharing | None = None,
         search: AbstractSelection | None = None,
-        training: TrainingConfig | None = None,
         protect: AbstractProtection | None = None,
+        training: TrainingConfig | None = None,
         image_size: int | None = None,
         channels: Channels | None = None,
         seed: int | None = None,
@@ -72,27 +74,29 @@ class GrowingModel:
         Args:
             directory: the model's folder.
             net: which layers there are, or a function of the image shape; ``for_images`` if not given.
+            method: as in Learner.
             sharing: as in Learner.
             search: as in Learner.
-            training: as in Learner.
             protect: as in Learner, but Branch() if not given: no task that was learned ever answers otherwise.
+            training: as in Learner.
             image_size: side that all images are resized to; that of the first task's images if not given.
             channels: 1 for grey, 3 for colour; as the first task's images are if not given.
             seed: as in Learner.
             device: where to compute.
         """
         self.directory = Path(directory)
-        self._choices = Choices(
-            net=cache(net) if callable(net) else net,  # to cut a large module takes seconds
-            sharing=sharing,
-            search=search,
-            training=training,
-            protect=protect,
-            image_size=image_size,
-            channels=channels,
-            seed=seed,
-            device=device,
-        )
+        self._folder = ModelFolder(directory)
+        self._net = cache(net) if callable(net) else net  # to cut a large module takes seconds
+        self._parts: dict[str, Any] = {
+            "method": method,
+            "sharing": sharing,
+            "search": search,
+            "protect": protect,
+            "training": training,
+        }
+        self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
+        self._device = device
+        self._opened: tuple[bytes, Learner] | None = None
 
     def learn(
         self,
@@ -117,8 +121,8 @@ class GrowingModel:
             test: images that only measure.
             restart: if the task is unfinished, throw away what was learned of it and begin anew.
             wait: seconds to wait while another process changes the model.
-            on_epoch: is told of every epoch.
-            note: is told what a person may want to know.
+            on_epoch: called after every epoch.
+            note: called with what a person may want to know.
 
         Raises:
             TaskError: if a task of that name was learned already.
@@ -135,27 +139,30 @@ class GrowingModel:
         make = partial(self._task, name=name, train=train, valid=_source(valid), test=_source(test))
         early: Task | None = None
         if not self.directory.exists():
-            early = make(None)  # what is wrong with the images is told before a folder is made
-            _check_fits(early, self._choices.fresh(early.image_shape))
+            early = make(None)  # what is wrong with the images is said before a folder is made
+            self._fresh(early.image_shape).check_new(early)
         self.settings()  # nothing is touched in a folder that holds something else
-        with claimed(self.directory, wait):
+        with self._folder.locked(wait):
             unfinished = Unfinished(self.directory)
             learner = self._grower()
-            tell = note or (lambda _: None)
+            notify = note or (lambda _: None)
             if self._tidy(unfinished, learner) == name:
-                tell(f"Task '{name}' had been learned to its end before the interruption.")
+                notify(f"Task '{name}' had been learned to its end before the interruption.")
                 return self._overview_of(name)
             _check_idle(unfinished, self.directory, name)
             if learner is not None:
-                _check_new_name(name, learner.task_names)
+                if name in learner.task_names:
+                    raise TaskError(
+                        f"Task '{name}' has been learned already. Forget it first, or give the new one another name."
+                    )
                 early = None
             task = early or make(learner)
-            learner = learner or self._choices.fresh(task.image_shape)
-            _check_fits(task, learner)
-            _tell_if_dark(task, tell)
+            learner = learner or self._fresh(task.image_shape)
+            learner.check_new(task)
+            _notify_if_dark(task, notify)
             if restart:
                 unfinished.remove()
-            self._learn(learner, task, unfinished, on_epoch, tell)
+            self._learn(learner, task, unfinished, on_epoch, notify)
             return self._overview_of(name)
 
     def predict(
@@ -167,7 +174,7 @@ class GrowingModel:
             name: of the task.
             images: files, and folders of which every image is taken, also in folders below.
             top: how many of the likeliest classes.
-            skip: is told of a file that is no image, and the others go on; if not given, it is an error.
+            skip: called with a file that is no image, and the others go on; if not given, it is an error.
 
         Raises:
             TaskError: if the task was not learned.
@@ -175,14 +182,13 @@ class GrowingModel:
             StorageError: if there is no model, or it is damaged.
         """
         check_range("top", top, least=1)
-        learner = self._reader(name)
-        answers = predicted(learner, name, images, top, skip)
+        answers = predict(self._reader(name), name, images, top, skip)
 
-        def explained() -> Iterator[Prediction]:
+        def computed() -> Iterator[Prediction]:
             with self._computing():
                 yield from answers
 
-        return explained()
+        return computed()
 
     def evaluate(self, name: str, path: Place | Source) -> Evaluation:
         """Measure a task's accuracy as the model is now; of divided data the test split counts.
@@ -193,25 +199,25 @@ class GrowingModel:
             StorageError: if there is no model, or it is damaged.
         """
         learner = self._reader(name)
-        channels, size = side_of(learner.net)
-        images, labels = _source(path).part(TEST, size, channels).read(learner.classes(name))
+        channels, size = channels_and_side(learner.net)
+        images, labels = _source(path).part(Part.TEST, size, channels).read(learner.classes(name))
         with self._computing():
-            return evaluated(learner, name, images, labels)
+            return evaluate(learner, name, images, labels)
 
     def show(self) -> ModelOverview:
-        """What the folder holds; StorageError if there is no model, or it is damaged."""
-        return undisturbed(self.directory, self._overview)
+        """Return what the folder holds; StorageError if there is no model, or it is damaged."""
+        return self._folder.read(self._overview)
 
     def forget(self, name: str, *, wait: float = 0) -> None:
         """Give up a task and what only it used; or, if it is unfinished, what was learned of it so far.
 
         Raises:
-            TaskError: if there is no such task.
+            TaskError: if there is no such task, or later ones answer with its weights.
             StorageError: if the folder cannot be used, is held by another process, or has another unfinished task.
         """
         if self.settings() is None and not (self.directory.is_dir() and Unfinished(self.directory).task):
             raise StorageError(f"Expected a model in {self.directory}; there is none.")
-        with claimed(self.directory, wait):
+        with self._folder.locked(wait):
             unfinished = Unfinished(self.directory)
             learner = self._grower()
             self._tidy(unfinished, learner)
@@ -232,17 +238,17 @@ class GrowingModel:
         """
         learner = self._reader(name)
         with self._computing():
-            network = learner.plain(name)
+            network = exporting.plain_network(learner, name)
         return exporting.export(network, learner.net, name, learner.classes(name), format, out, model=self.directory)
 
     def settings(self) -> dict[str, Any] | None:
-        """What the model was made with (``SETTINGS``), as plain values; None if there is none.
+        """Return what the model was made with (``SETTINGS``), as plain values; None if there is none.
 
         Raises:
             StorageError: if the folder holds something else, or a damaged model.
         """
-        config = stored_config(self.directory)
-        return None if config is None else self._settings_in(config)
+        index = self._folder.index()
+        return None if index is None else _settings_in(index)
 
     def _learn(
         self,
@@ -250,7 +256,7 @@ class GrowingModel:
         task: Task,
         unfinished: Unfinished,
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         about = self._about(learner, task)
         before = None
@@ -258,7 +264,7 @@ class GrowingModel:
             unfinished.check_same(about)
             before = unfinished.reached()
             reached = f"after epoch {before.num_epochs}" if before else "before the end of its first epoch"
-            tell(f"Task '{task.name}' was interrupted {reached}; going on.")
+            notify(f"Task '{task.name}' was interrupted {reached}; going on.")
         else:
             unfinished.begin(about)
 
@@ -280,10 +286,10 @@ class GrowingModel:
         valid: Source | None,
         test: Source | None,
     ) -> Task:
-        asked, seed = self._choices, self._choices.seed or 0
+        size, channels, seed = (self._numbers[key] for key in ("image_size", "channels", "seed"))
         if isinstance(train, Task):
-            channels, size, _ = train.image_shape
-            if asked.image_size not in (None, size) or asked.channels not in (None, channels):
+            there, side, _ = train.image_shape
+            if size not in (None, side) or channels not in (None, there):
                 raise ConfigError(
                     f"A task in memory is taken as it is; its images are of shape {train.image_shape} (channels, "
                     f"height, width). Leave image_size and channels out."
@@ -291,41 +297,73 @@ class GrowingModel:
             return replace(train, name=name)
         train = _source(train)
         if learner is not None:
-            (channels, size), seed = side_of(learner.net), learner.seed
-        else:
-            if asked.image_size is not None and asked.channels is not None:
-                size, channels = asked.image_size, asked.channels
-            else:
-                size, channels = train.find_shape(asked.image_size)
-                channels = asked.channels or channels
-        return task_from(name, train, valid, test, image_size=size, channels=channels, seed=seed)
+            (channels, size), seed = channels_and_side(learner.net), learner.seed
+        elif size is None or channels is None:
+            size, found = train.find_shape(size)
+            channels = channels or found
+        kept: Channels = 1 if channels == 1 else 3
+        return task_from(name, train, valid, test, image_size=size, channels=kept, seed=seed or 0)
+
+    def _fresh(self, image_shape: ImageShape) -> Learner:
+        """A learner without tasks."""
+        parts = {part: value for part, value in self._parts.items() if value is not None}
+        if "method" not in parts:
+            parts.setdefault("protect", Branch())
+        net = self._net_for(image_shape) or for_images(image_shape)
+        return Learner(net, seed=self._numbers["seed"] or 0, device=self._device, **parts)
+
+    def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
+        return self._net if self._net is None or isinstance(self._net, AbstractNet) else self._net(image_shape)
+
+    def _load(self, index: Mapping[str, Any], *, to_learn: bool) -> Learner:
+        net = self._net_for(tuple(index["net"]["image_shape"]))
+        return Learner.load(self.directory, net=net, device=self._device, lazy=True, to_learn=to_learn, **self._parts)
 
     def _grower(self) -> Learner | None:
         """The model as it is, to be changed; None if there is none yet."""
         stored = self.settings()
         if stored is None:
             return None
-        self._choices.check(self.directory, stored)
-        return self._choices.load(self.directory, stored, to_learn=True)
+        self._check_made_with(stored)
+        return self._load(stored, to_learn=True)
 
     def _reader(self, name: str | None = None) -> Learner:
         """The model as it is, to be asked; of a task that is named, all is read now."""
 
-        def read(config: dict[str, Any]) -> Learner:
-            learner = self._choices.load(self.directory, self._settings_in(config), to_learn=False)
+        def read(data: bytes) -> Learner:
+            if self._opened is None or self._opened[0] != data:
+                self._opened = data, self._load(_settings_in(self._folder.parse(data)), to_learn=False)
+            learner = self._opened[1]
             if name is not None:
                 learner.read(name)
             return learner
 
-        return undisturbed(self.directory, read)
+        return self._folder.read(read)
+
+    def _check_made_with(self, stored: Mapping[str, Any]) -> None:
+        """Raise ConfigError if something was given that the model was not made with."""
+        shape = tuple(stored["net"]["image_shape"])
+        held = {key: value for part in stored for key, value in _called(part, stored[part]).items()}
+        held |= {"image_size": shape[1], "channels": shape[0]}
+        net = self._net_for(shape)
+        given = {} if net is None else _called("net", net.description())
+        for part, value in self._parts.items():
+            given |= {} if value is None else _plain(part, value)
+        given |= {name: number for name, number in self._numbers.items() if number is not None}
+        for name, value in given.items():
+            if held.get(name) != value:
+                raise ConfigError(
+                    f"The model in {self.directory} was made with {name} = {_words(held.get(name))}; got "
+                    f"{_words(value)}. Leave {name} out, or begin another model."
+                )
 
     def _tidy(self, unfinished: Unfinished, learner: Learner | None) -> str | None:
-        """Remove what interruptions have left behind, but for what a learning can go on from.
+        """Remove what interruptions have left, but for what a learning can go on from.
 
         Returns:
             The task whose learning was stopped between its last two steps: the model has it. None if there is none.
         """
-        sweep(self.directory)
+        self._folder.sweep()
         if learner is None or unfinished.task not in learner.task_names:
             return None
         ended = unfinished.task
@@ -334,52 +372,33 @@ class GrowingModel:
 
     def _about(self, learner: Learner, task: Task) -> dict[str, Any]:
         """Everything that the result of learning depends on."""
-        stored = stored_config(self.directory)
-        about = {"task": task.name, "model": "new" if stored is None else stored.get("checksum", "of an older format")}
-        about |= called("net", learner.net.description()) | {"seed": learner.seed}
-        for part in CHOSEN:
-            about |= plain_choice(part, getattr(learner, part))
+        index = self._folder.index()
+        about = {"task": task.name, "model": "new" if index is None else self._folder.checksum()}
+        about |= _called("net", learner.net.description()) | {"seed": learner.seed}
+        for part, value in {**settings_of(learner.method), "training": learner.training}.items():
+            about |= _plain(part, value)
         return about | about_images(task)
 
-    def _overview(self, config: dict[str, Any]) -> ModelOverview:
-        learner = self._reader()
+    def _overview(self, data: bytes) -> ModelOverview:
+        learner, index = self._reader(), self._folder.parse(data)
         unfinished = Unfinished(self.directory).task
-        with damage_told(f"A task of {self.directory} cannot be read"):  # or it was forgotten since the index was read
-            tasks = tuple(
-                TaskOverview.of(
-                    description_of(self.directory, entry),
-                    learner.num_parameters(entry["name"]),
-                    keeps=learner.protect.keeps,
-                )
-                for entry in config["tasks"]
-            )
+        model = learner.model
         return ModelOverview(
             directory=str(self.directory),
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
-            settings=self._settings_in(config),
-            tasks=tasks,
-            keeps=learner.protect.keeps,
-            num_shared_parameters=learner.num_shared_parameters(),
-            num_kept_parameters=learner.num_kept_parameters(),
+            settings=_settings_in(index),
+            tasks=tuple(_overview_of(learner, name) for name in learner.task_names),
+            keeps=learner.method.keeps,
+            num_shared_parameters=model.num_shared(),
+            num_kept_parameters=num_kept(model),
             num_parameters=learner.num_parameters(),
-            num_bytes=bytes_in(self.directory),
+            num_bytes=self._folder.num_bytes(),
             unfinished=None if unfinished in learner.task_names else unfinished,
         )
 
     def _overview_of(self, name: str) -> TaskOverview:
-        """Of the task that was just learned; no other is read."""
-
-        def read(config: dict[str, Any]) -> TaskOverview:
-            entry = next(entry for entry in config["tasks"] if entry["name"] == name)
-            return TaskOverview.of(description_of(self.directory, entry), int(entry["num_parameters"]), keeps=True)
-
-        return undisturbed(self.directory, read)
-
-    def _settings_in(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        if "method" in config:
-            raise StorageError(f"{self.directory} holds a baseline's model, which cannot be used so.")
-        return _settings_in(config)
+        return replace(_overview_of(learner := self._reader(), name), test_accuracy_now=_tested(learner, name))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -391,21 +410,60 @@ class GrowingModel:
             raise StorageError(f"The network of the model in {self.directory} cannot be computed: {reason}") from error
 
 
-def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a model's index; the first format knew no protection."""
-    given = {"protect": {"name": Unprotected.name}, **config}
-    missing = next((part for part in SETTINGS if part not in given), None)
+def _settings_in(index: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a model's index."""
+    needed = ("net", "training", "seed", *(("method",) if "method" in index else _METHOD_PARTS))
+    missing = next((part for part in needed if part not in index), None)
     if missing is not None:
         raise StorageError(f"Expected {missing} in the index of the model; got none. The model is damaged.")
-    wrong = next((part for part in SETTINGS[:-1] if not isinstance(given[part], dict)), None)
-    shape = given["net"].get("image_shape") if wrong is None else None
+    wrong = next((part for part in needed if part != "seed" and not isinstance(index[part], dict)), None)
+    shape = index["net"].get("image_shape") if wrong is None else None
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
         raise StorageError(f"Expected settings of the {wrong or 'net'} in the index of the model; it is damaged.")
-    given["training"] = {**to_plain(TrainingConfig()), **given["training"]}  # there may be more of them by now
-    return {part: given[part] for part in SETTINGS}
+    found = {part: index[part] for part in SETTINGS if part in needed}
+    found["training"] = {**to_plain(TrainingConfig()), **found["training"]}  # there may be more of them by now
+    return found
 
 
-_DARK = 2**12 >> 8
+def _overview_of(learner: Learner, name: str) -> TaskOverview:
+    info, stored = learner.info(name), Parts.of(learner.model.own).stored(name)
+    num_train, num_valid, num_test = info.num_images
+    tested = _tested(learner, name)
+    return TaskOverview(
+        name=name,
+        classes=info.classes,
+        configuration=info.configuration,
+        num_epochs=info.num_epochs,
+        num_train=num_train,
+        num_valid=num_valid,
+        num_test=num_test,
+        valid_accuracy=info.valid_accuracy,
+        test_accuracy=tested,
+        test_accuracy_now=tested if learner.method.keeps else None,
+        num_parameters=learner.num_parameters(name),
+        num_bytes=0 if stored is None else stored.num_bytes,
+    )
+
+
+def _tested(learner: Learner, name: str) -> float | None:
+    info = learner.info(name)
+    return info.peak_accuracy if info.num_images[2] else None
+
+
+def _plain(part: str, value: Any) -> dict[str, Any]:
+    """A part's name and settings by what a person calls them, such as ``training.epochs``."""
+    return _called(part, to_named(value, KNOWN[part]) if part in KNOWN else to_plain(value))
+
+
+def _called(part: str, plain: Any) -> dict[str, Any]:
+    """A part's plain settings by what a person calls them; its name is what the part is."""
+    return {name.removesuffix(".name"): value for name, value in flat(plain, part).items()}
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @overload
@@ -416,21 +474,14 @@ def _source(path: Place | Source | None) -> Source | None:
     return Source(path=str(path)) if isinstance(path, str | Path) else path
 
 
-def _check_fits(task: Task, learner: Learner) -> None:
-    """Raise ShapeError or DataError if the network does not take the images: said before the task is begun."""
-    check_new(task, learner.task_names, learner.net.image_shape)
-    parts = {"train": task.train, "valid": task.valid, "test": task.test}
-    check_texts(learner.net.vocabulary, {f"texts (task '{task.name}', split '{p}')": s for p, s in parts.items()})
-
-
-def _tell_if_dark(task: Task, tell: Callable[[str], None]) -> None:
+def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:
     """Of 16-bit grey images the upper 8 bits are kept: of 12-bit ones in 16 bits, as X-rays often are, only 4."""
     images = task.train.images
     if images.take(torch.tensor([0])).dtype != torch.uint8 or float(task.train.mean.max()) * 255 >= _DARK:
         return
     most = max(int(chunk.max()) for chunk in in_chunks(images))
     if most < _DARK:
-        tell(
+        notify(
             f"The brightest pixel of all training images of '{task.name}' is {most} of 255. Of 16-bit grey images only "
             f"the upper 8 bits are kept: if they hold fewer bits than 16 (below {256 * _DARK}), scale them up first."
         )
@@ -443,12 +494,3 @@ def _check_idle(unfinished: Unfinished, directory: Path, name: str) -> None:
             f"Task '{unfinished.task}' in {directory} is not finished: its learning was interrupted. Go on with it by "
             f"the command that began it, or throw it away: lasem forget {directory} --task {unfinished.task}."
         )
-
-
-def _check_new_name(name: str, learned: tuple[str, ...]) -> None:
-    """Raise TaskError for a name that was learned, or differs from one in capital letters alone."""
-    for other in learned:
-        if name.lower() == other.lower():  # one folder for both, on some systems
-            raise TaskError(
-                f"Task '{other}' has been learned already. Forget it first, or give the new one another name."
-            )

@@ -1,49 +1,513 @@
-"""The learner: one model that grows by a task at a time, deciding layer by layer what to transfer."""
+"""The learner: one model that grows by a task at a time, as a method says."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, Literal, final, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from lasem.data import Split, Task, task_on
-from lasem.errors import DeviceError, check_range
-from lasem.learner import storage
-from lasem.learner.abstract import AbstractLearner, Images, answered, as_pixels, check_learned, check_new, check_texts
-from lasem.learner.importance import importances, shared_of
-from lasem.learner.learned import LearnedTask
-from lasem.learner.plain_network import PlainNetwork
-from lasem.learner.protection import AbstractProtection, Unprotected
-from lasem.learner.shared import SharedKnowledge
-from lasem.learner.tasks import LearnedTasks
-from lasem.nets import AbstractBlock, AbstractNet, start_generator
+from lasem.data import Split, Task, Vocabulary, standardise, task_on
+from lasem.data.images import in_chunks, moved
+from lasem.data.task import check_task_name
+from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError, TaskError, check_range, nearest
+from lasem.files import checksum
+from lasem.learner.model_folder import (
+    ModelFolder,
+    as_part,
+    as_storage_error,
+    part_from_plain,
+    part_to_plain,
+    to_bytes,
+)
+from lasem.methods import METHODS
+from lasem.methods.method import AbstractMethod, Setup, Shapes
+from lasem.methods.model import Model, Parts, Route, StoredPart
+from lasem.methods.protection import PROTECTIONS, AbstractProtection, Unprotected
+from lasem.methods.transfer import Transfer
+from lasem.nets import AbstractNet, rebuild
 from lasem.records import TaskRecord
-from lasem.search import EM, AbstractSelection, Mixture, Selected, configuration_accuracy, evaluate
-from lasem.settings import check_plain
-from lasem.sharing import AbstractSharing, HardSharing
-from lasem.space import Configuration, Space
-from lasem.space.configuration import TRANSFER
+from lasem.search import EM, SEARCHES, AbstractSelection
+from lasem.settings import check_plain, from_plain, to_named, to_plain
+from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
+from lasem.space import Configuration
 from lasem.training import (
-    FreshWeights,
-    LayerWeights,
+    EVALUATION_BATCH,
+    Named,
     OnEpoch,
-    Quadratic,
-    TaskStart,
-    TaskWeights,
     TrainingConfig,
     TrainingState,
+    accuracy,
+    as_float32,
     autocast,
     check_precision,
     follow,
-    initial_statistics,
-    with_term,
 )
+
+Images = Tensor | NDArray[np.generic]
+"""Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
+
+KNOWN: dict[str, Mapping[str, type[Any]]] = {
+    "sharing": SHARINGS,
+    "search": SEARCHES,
+    "protect": PROTECTIONS,
+    "method": METHODS,
+}
+"""The parts of a learner that a file can name."""
+
+MAX_LAYERS = 10_000
+MAX_NUMBERS = 2**29
+"""That one image may become between two layers: 2 GiB."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What is known of a learned task apart from its tensors."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Of each channel, subtracted from images."""
+    std: tuple[float, ...]
+    """Of each channel, divides images."""
+    num_epochs: int
+    """Epochs that its kept weights were trained for."""
+    valid_accuracy: float
+    peak_accuracy: float
+    num_images: tuple[int, ...]
+    """To train, to validate and to test; no image to test: what validates is tested on."""
+    configuration: str
+    """Which layers it transfers (T) or has for itself (S)."""
+    versions: tuple[int, ...] = ()
+    """For each layer the version of the shared knowledge that it uses, where there are several."""
+
+
+@final
+class Learner:
+    """Lifelong learning: tasks arrive one after another, and one model answers for all of them.
+
+    ``Learner(net, sharing=..., search=..., protect=...)`` is selective layer transfer: LASEM with ``EM()``, hard
+    parameter sharing as usual with ``Fixed("all")``, single-task learning with ``Fixed("none")``. Any other method is
+    an object: ``Learner(net, method=EWC())``.
+    """
+
+    def __init__(
+        self,
+        net: AbstractNet,
+        method: AbstractMethod | None = None,
+        *,
+        sharing: AbstractSharing | None = None,
+        search: AbstractSelection | None = None,
+        protect: AbstractProtection | None = None,
+        training: TrainingConfig | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        """Start without any task.
+
+        Args:
+            net: which layers there are.
+            method: how tasks are learned; ``Transfer(sharing, search, protect)`` of the next three if not given.
+            sharing: how shared knowledge becomes a layer's weights; HardSharing() if not given.
+            search: which configuration a task gets; EM() if not given.
+            protect: what holds shared knowledge that earlier tasks use; Unprotected() if not given.
+            training: how weights are fitted; ``TrainingConfig`` with the method's own settings if not given.
+            seed: of all random numbers; not negative. The same seed gives the same bits on the same machine.
+            device: where to compute.
+
+        Raises:
+            ConfigError: if the method does not fit the network or the training, the seed is negative, or settings
+                cannot be saved.
+            DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
+        """
+        check_range("A seed", seed, least=0)
+        if method is None:
+            method = Transfer(sharing=sharing or HardSharing(), search=search or EM(), protect=protect or Unprotected())
+        elif any(part is not None for part in (sharing, search, protect)):
+            raise ConfigError("A method has its own settings; leave sharing, search and protect out.")
+        self.net, self.method, self.seed = net, method, seed
+        self.training = training if training is not None else TrainingConfig(**method.training)
+        for settings in (*settings_of(method).values(), self.training):
+            if settings is not None:
+                check_plain(settings)  # or it could not be saved once it has learned
+        self.device = find_device(device)
+        check_precision(self.training.precision, self.device)
+        method.check(net, self.training)
+        self._model = Model()
+        self._tasks: dict[str, TaskInfo] = {}
+        self._num_learned = 0
+        self._forgotten: frozenset[str] = frozenset()
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks learned so far, in order."""
+        return tuple(self._tasks)
+
+    @property
+    def model(self) -> Model:
+        """The tensors that the method keeps."""
+        return self._model
+
+    @property
+    def setup(self) -> Setup:
+        """What the learning of the next task starts from."""
+        return Setup(self.net, self.training, self.device, self.seed, self._num_learned)
+
+    def info(self, name: str) -> TaskInfo:
+        """Return what is known of a learned task; TaskError if it was not learned."""
+        if name not in self._tasks:
+            known = ", ".join(self._tasks) or "none"
+            raise TaskError(
+                f"Task '{name}' has not been learned (learned: {known}).{nearest(name, self._tasks)} Learn it first."
+            )
+        return self._tasks[name]
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """Return the class names of a learned task, in the order of ``predict``'s probabilities."""
+        return self.info(name).classes
+
+    def configuration(self, name: str) -> str:
+        """Return what a learned task transfers, for instance ``"STTS"``."""
+        return self.info(name).configuration
+
+    def check_new(self, task: Task) -> None:
+        """Check that a task can be learned.
+
+        Raises:
+            TaskError: if a task of that name was learned.
+            ShapeError: if its images do not fit the network.
+            DataError: if the network reads texts and a split holds anything else.
+        """
+        if task.name in self._tasks:
+            raise TaskError(f"Task '{task.name}' has been learned already. Give the new task another name.")
+        if task.image_shape != self.net.image_shape:
+            raise ShapeError(
+                f"Task '{task.name}' has images of shape {task.image_shape}; this network takes {self.net.image_shape}."
+            )
+        for part, split in (("train", task.train), ("valid", task.valid), ("test", task.test)):
+            self._check_texts(f"texts (task '{task.name}', split '{part}')", split)
+
+    def learn(
+        self, task: Task, *, on_epoch: OnEpoch | None = None, resume_from: TrainingState | None = None
+    ) -> TaskRecord:
+        """Learn one more task. If it fails, the learner is what it was before.
+
+        Args:
+            task: images, labels and names.
+            on_epoch: called after every epoch.
+            resume_from: state of an interrupted ``learn`` of the same task by a learner in the same condition.
+
+        Raises:
+            TaskError: if a task of that name was learned already.
+            ShapeError: if the images have another shape than the network takes.
+            TrainingError: if training cannot go on.
+            StorageError: if ``resume_from`` belongs to something else.
+        """
+        self.check_new(task)
+        task = task_on(task, self.device, self.training.images_share)
+        index = self._num_learned
+        learned = follow(
+            self.method.plan(self._model, task, self.setup),
+            seeds=(self.seed, index),
+            epochs_before=sum(info.num_epochs for info in self._tasks.values()),
+            device=self.device,
+            on_epoch=on_epoch,
+            resume_from=resume_from,
+        )
+        peak = self._accuracy(learned.best, task.name, task.test)
+        route = learned.model.routes.get(task.name)
+        configuration = str(route.configuration) if route else self.method.transferred(self.net)
+        # from here on nothing can fail: the learner is what it was, or has learned the task
+        self._model = learned.model
+        self._num_learned += 1
+        self._tasks[task.name] = TaskInfo(
+            name=task.name,
+            classes=task.classes,
+            mean=tuple(task.train.mean.tolist()),
+            std=tuple(task.train.std.tolist()),
+            num_epochs=learned.num_epochs_kept,
+            valid_accuracy=learned.valid_accuracy,
+            peak_accuracy=peak,
+            num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
+            configuration=configuration,
+            versions=route.versions if route else (),
+        )
+        return TaskRecord(
+            task=task.name,
+            index=index,
+            classes=task.classes,
+            configuration=configuration,
+            configurations=learned.configurations or (configuration,),
+            best_epoch=learned.best_epoch,
+            num_epochs=learned.num_epochs,
+            commit_epoch=learned.commit_epoch,
+            valid_accuracy=learned.valid_accuracy,
+            peak_accuracy=peak,
+            parameters_added=self.num_parameters(task.name),
+            parameters_shared=self._model.num_shared(),
+            parameters_total=self.num_parameters(),
+        )
+
+    @overload
+    def predict(self, name: str, images: Images, *, probabilities: Literal[False] = False) -> list[str]: ...
+    @overload
+    def predict(self, name: str, images: Images, *, probabilities: Literal[True]) -> Tensor: ...
+    def predict(self, name: str, images: Images, *, probabilities: bool = False) -> list[str] | Tensor:
+        """Answer for one task.
+
+        Args:
+            name: of a learned task.
+            images: see ``Images``; they are standardised as the task's training images were.
+            probabilities: return a float32 tensor of shape (N, num_classes) instead of N class names.
+
+        Raises:
+            TaskError: if the task was not learned.
+            ShapeError: if the images have another shape than the network takes.
+        """
+        logits = self.logits(name, images)
+        if probabilities:
+            return torch.softmax(logits, dim=1)
+        classes = self.classes(name)
+        return [classes[index] for index in logits.argmax(dim=1).tolist()]
+
+    @torch.no_grad()
+    def logits(self, name: str, images: Images) -> Tensor:
+        """Return logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
+        info = self.info(name)
+        pixels = self._as_pixels(images)
+        mean, std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
+        found = [torch.empty(0, len(info.classes))]
+        with autocast(self.training.precision, self.device):
+            for part in torch.split(pixels, EVALUATION_BATCH) if len(pixels) else ():
+                x = standardise(moved(part, self.device), mean, std)
+                found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
+        return torch.cat(found[1:] or found).cpu()
+
+    def accuracy(self, name: str, split: Split) -> float:
+        """Return the share of a split's images that the task's network labels rightly, in [0, 1]."""
+        self.info(name)
+        self._check_texts("texts", split)
+        return self._accuracy(self._model, name, split)
+
+    def num_parameters(self, name: str | None = None) -> int:
+        """Return the numbers that the whole model holds (shared ones once), or those that one task alone owns."""
+        if name is not None:
+            self.info(name)
+            return self._model.num_owned(name)
+        own = Parts.of(self._model.own)
+        return self._model.num_shared() + sum(own.num_parameters(task) for task in self._tasks)
+
+    def read(self, name: str) -> None:
+        """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
+
+        Raises:
+            TaskError: if the task was not learned.
+            StorageError: if a file is damaged or not there any more.
+        """
+        self.info(name)
+        needed = self.method.answers_with(self._model, name)
+        for parts in (needed.own, needed.versions):
+            for key in parts:
+                parts[key]
+
+    def forget(self, name: str) -> None:
+        """Give up a task and what only it used; the others answer as before.
+
+        Tasks learned later draw other random numbers than it did. A schedule over all tasks (``inverse``) counts the
+        epochs of those that are left.
+
+        Raises:
+            TaskError: if the task was not learned, or later ones answer with its weights.
+        """
+        self.info(name)
+        model = self.method.forget(self.net, self._model, name)
+        self._forgotten |= {self._identity(name)}
+        self._model = model
+        del self._tasks[name]
+
+    def save(self, directory: str | Path) -> None:
+        """Write the model as safetensors and JSON; a model saved there before may only have grown since.
+
+        What was forgotten is removed.
+
+        Raises:
+            StorageError: if the folder holds something else, or cannot be written.
+        """
+        folder = ModelFolder(directory)
+        self._check_same(folder)
+        model = self._model
+        own = Parts.of(model.own)
+        tasks, versions = ({key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions))
+        flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
+        index = {
+            "seed": self.seed,
+            "num_learned": self._num_learned,
+            "net": self.net.description(),
+            **{part: to_named(value, KNOWN[part]) for part, value in settings_of(self.method).items()},
+            "training": to_plain(self.training),
+            **{part: part_to_plain(stored) for part, stored in flat.items()},
+            "versions": {key: part_to_plain(stored) for key, stored in versions.items()},
+            "tasks": [{**to_plain(info), "weights": part_to_plain(tasks[name])} for name, info in self._tasks.items()],
+        }
+        folder.commit(index, [*tasks.values(), *versions.values(), *flat.values()])
+        own.saved_as(tasks)
+        model.versions.saved_as(versions)
+        if own is not model.own:
+            self._model = model.having(own=own)
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        method: AbstractMethod | None = None,
+        sharing: AbstractSharing | None = None,
+        search: AbstractSelection | None = None,
+        protect: AbstractProtection | None = None,
+        training: TrainingConfig | None = None,
+        net: AbstractNet | None = None,
+        device: str = "cpu",
+        lazy: bool = False,
+        to_learn: bool = True,
+    ) -> Learner:
+        """Read what ``save`` wrote. What is given replaces what was saved.
+
+        Args:
+            directory: the model's folder.
+            method: the one that the model was saved with, if it is not one of lasem's own.
+            sharing: the mechanism that the model was saved with, if it is not one of lasem's own.
+            search: how later tasks are searched, if other than saved.
+            protect: what holds shared knowledge while later tasks are learned, if other than saved.
+            training: how later tasks are trained, if other than saved.
+            net: the network that the model was saved with, if it was cut from a module, whose code is never saved.
+            device: where to compute.
+            lazy: read what a task owns when it is first asked for, not all now; damage to it is then found as late.
+            to_learn: if False, the learner only answers, and needs no search.
+
+        Raises:
+            StorageError: if the folder holds no model, a damaged one, one of another format or of another network.
+        """
+        folder, place = ModelFolder(directory), find_device(device)
+        given = {"method": method, "sharing": sharing, "search": search, "protect": protect}
+
+        def read(data: bytes) -> Learner:
+            index = folder.parse(data)
+            with as_storage_error(f"{folder.directory} holds no model that can be read"):
+                network = rebuild(index["net"], net)
+                check_sizes(network)
+                found = _stored_method(index, given, to_learn=to_learn)
+                fitted = training or from_plain(TrainingConfig, index["training"], "training")
+                seed = _natural(index, "seed")
+                learner = cls(network, found, training=fitted, seed=seed, device=device)
+                learner._take(folder, index, place)
+                if not (lazy and isinstance(found, Transfer)):
+                    for parts in (learner._model.own, learner._model.versions):
+                        tuple(parts.values())
+                classes = {name: len(info.classes) for name, info in learner._tasks.items()}
+                found.check_stored(network, learner._model, classes, place)
+                return learner
+
+        return folder.read(read)
+
+    def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device) -> None:
+        """Take over what an index names."""
+        infos = [_stored_task(entry, self.net) for entry in index["tasks"]]
+        twice = next((name for name, times in Counter(info.name for info in infos).items() if times > 1), None)
+        if twice is not None:
+            raise StorageError(f"Expected each task once in the index of {folder.directory}; got '{twice}' twice.")
+        self._tasks = {info.name: info for info in infos}
+        self._num_learned = _natural(index, "num_learned")
+        if self._num_learned < len(infos):
+            raise StorageError(f"Expected at least {len(infos)} learned tasks; got {self._num_learned}.")
+        chosen = infos if isinstance(self.method, Transfer) else []
+        routes = {info.name: Route(Configuration.parse(info.configuration), info.versions) for info in chosen}
+        bare = Model(routes=routes)
+
+        def own(name: str, part: StoredPart) -> Named:
+            shapes = self.method.shapes(self.net, bare, name, len(self._tasks[name].classes))
+            return _read(folder, part, device, shapes, f"task '{name}'")
+
+        def version(key: str, part: StoredPart) -> Named:
+            return _read(folder, part, device, self.method.version_shapes(self.net, key), f"version {key} of a layer")
+
+        weights = {entry["name"]: part_from_plain(entry["weights"]) for entry in index["tasks"]}
+        versions = {key: part_from_plain(entry) for key, entry in index["versions"].items()}
+        flat = {part: folder.tensors(part_from_plain(index[part]), device) for part in _FLAT if part in index}
+        self._model = Model(
+            own=Parts(None, weights, own), versions=Parts(None, versions, version), routes=routes, **flat
+        )
+
+    def _put(self, folder: ModelFolder, parts: Parts, key: str) -> StoredPart:
+        stored = parts.stored(key)
+        return stored if stored is not None and folder.has(stored) else folder.put(parts[key])
+
+    def _check_same(self, folder: ModelFolder) -> None:
+        """Raise StorageError if a folder holds something else than an earlier state of this model."""
+        index = folder.index()
+        if index is None:
+            return
+        with as_storage_error(f"{folder.directory} holds no model that can be read"):
+            there = [self._identity_of(entry) for entry in index["tasks"]]
+        ours = [self._identity(name) for name in list(self._tasks)[: len(there)]]
+        kept = [one for one in there if one in ours or one not in self._forgotten]
+        made = {"net": json.loads(json.dumps(self.net.description())), "seed": self.seed}
+        if any(index.get(key) != value for key, value in made.items()) or kept != ours[: len(kept)]:
+            raise StorageError(f"{folder.directory} holds another model. Save into a new folder, or delete that first.")
+
+    def _identity(self, name: str) -> str:
+        own = Parts.of(self._model.own)
+        stored = own.stored(name)
+        if stored is None and not self.method.rewrites:
+            stored = as_part(to_bytes(own[name]), own[name])
+        weights = {} if stored is None else {"weights": part_to_plain(stored)}
+        return self._identity_of({**to_plain(self._tasks[name]), **weights})
+
+    def _identity_of(self, entry: Mapping[str, Any]) -> str:
+        """Return what tells a task from others: all that an index says of it, but for weights that may change."""
+        fixed = {key: value for key, value in entry.items() if key != "weights" or not self.method.rewrites}
+        return checksum(json.dumps(fixed, sort_keys=True).encode())
+
+    def _accuracy(self, model: Model, name: str, split: Split) -> float:
+        with autocast(self.training.precision, self.device):
+            return accuracy(lambda x: self.method.logits(self.net, model, name, x), split, self.device)
+
+    def _check_texts(self, what: str, split: Split) -> None:
+        vocabulary: Vocabulary | None = self.net.vocabulary
+        if vocabulary is not None:
+            for images in in_chunks(split.images):
+                vocabulary.check(standardise(images, split.mean, split.std), what)
+
+    def _as_pixels(self, images: Images) -> Tensor:
+        """Return images as a tensor; ShapeError or DataError if they are not what the network takes."""
+        shape, vocabulary = self.net.image_shape, self.net.vocabulary
+        how = "" if vocabulary is None else f" Make texts with lasem.data.as_tokens(texts, length={shape[2]})."
+        pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != shape:
+            raise ShapeError(
+                f"Expected images of shape (N, {', '.join(map(str, shape))}); got {tuple(pixels.shape)}.{how}"
+            )
+        if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+            raise ShapeError(f"Expected images as uint8 pixels or floats; got {pixels.dtype}.{how}")
+        if vocabulary is not None:
+            vocabulary.check(pixels)
+        return pixels
+
+
+_FLAT = ("shared", "memory")
+"""Parts of a model that are one file each."""
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name, for instance ``cpu``, ``cuda`` or ``cuda:1``.
+    """Return the device of that name, for instance ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
         DeviceError: if torch does not know it or it is not there.
@@ -57,401 +521,94 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-@final
-class Learner(AbstractLearner):
-    """Lifelong learning with selective layer transfer: three independent choices make it.
+def settings_of(method: AbstractMethod) -> dict[str, Any]:
+    """Return a method's settings by what a person calls them: sharing, search and protect, or method."""
+    if isinstance(method, Transfer):
+        return {part: getattr(method, part) for part in ("sharing", "search", "protect")}
+    return {"method": method}
 
-    ``Learner(net, sharing=..., search=..., training=...)`` is LASEM with ``EM()``, hard parameter sharing as usual with
-    ``Fixed("all")``, single-task learning with ``Fixed("none")``.
+
+def check_sizes(net: AbstractNet) -> None:
+    """Raise StorageError if a network that a file describes is too large to be computed, before memory is taken for it.
+
+    An image has at most height x width x the widest layer's outputs numbers in between, for no layer enlarges it.
     """
-
-    def __init__(
-        self,
-        net: AbstractNet,
-        *,
-        sharing: AbstractSharing | None = None,
-        search: AbstractSelection | None = None,
-        training: TrainingConfig | None = None,
-        protect: AbstractProtection | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        """Start without any task.
-
-        Args:
-            net: which layers there are.
-            sharing: how shared knowledge becomes a layer's weights; HardSharing() if not given.
-            search: which configuration a task gets; EM() if not given.
-            training: how a task is trained; TrainingConfig() if not given.
-            protect: what holds shared knowledge that earlier tasks use; Unprotected() if not given.
-            seed: of all random numbers; not negative. The same seed gives the same bits on the same machine.
-            device: where to compute.
-
-        Raises:
-            ConfigError: if search or sharing do not fit the network, the seed is negative, or settings cannot be saved.
-            DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
-        """
-        check_range("A seed", seed, least=0)
-        self.net, self.seed = net, seed
-        self.sharing = sharing if sharing is not None else HardSharing()
-        self.search = search if search is not None else EM()
-        self.training = training if training is not None else TrainingConfig()
-        self.protect = protect if protect is not None else Unprotected()
-        for settings in (self.sharing, self.search, self.training, self.protect):
-            check_plain(settings)  # or it could not be saved once it has learned
-        self.device = find_device(device)
-        check_precision(self.training.precision, self.device)
-        for index in (0, 1):
-            self.search.space(net.depth, index)
-        for block in net.blocks:
-            self.sharing.check(block)
-        self._shared = SharedKnowledge.none(net.depth)
-        self._needed: Quadratic | None = None
-        self._tasks = LearnedTasks()
-        self._num_learned = 0
-
-    @property
-    def task_names(self) -> tuple[str, ...]:
-        """The tasks learned so far, in order."""
-        return tuple(self._tasks)
-
-    def configuration(self, name: str) -> str:
-        """What a learned task transfers, for instance ``"STTS"``."""
-        check_learned(name, self._tasks)
-        return str(self._tasks.outline(name).configuration)
-
-    def classes(self, name: str) -> tuple[str, ...]:
-        """Class names of a learned task, in the order of ``predict``'s probabilities."""
-        return self._learned(name).classes
-
-    def learn(
-        self, task: Task, *, on_epoch: OnEpoch | None = None, resume_from: TrainingState | None = None
-    ) -> TaskRecord:
-        """Learn one more task; see AbstractLearner."""
-        check_new(task, self._tasks, self.net.image_shape)
-        parts = (("train", task.train), ("valid", task.valid), ("test", task.test))
-        splits = {f"texts (task '{task.name}', split '{part}')": split for part, split in parts}
-        check_texts(self.net.vocabulary, splits)
-        task = task_on(task, self.device, self.training.images_share)
-        problem = self.task_start(task)
-        found = follow(
-            self.search.plan(problem),
-            seeds=problem.seed,
-            epochs_before=sum(outline.num_epochs for outline in self._tasks.outlines),
-            device=self.device,
-            on_epoch=on_epoch,
-            resume_from=resume_from,
-        )
-        return self._keep(task, problem.space, found)
-
-    def task_start(self, task: Task) -> TaskStart:
-        """What a search of the task starts from."""
-        index = self._num_learned
-        # a first task has nothing to transfer, also when others were forgotten before it
-        space = self.search.space(self.net.depth, index if self._tasks else 0)
-        weights, replaced = self._initial(task, space)
-        guard = self.protect.guard(frozenset(i for i, used in enumerate(self._in_use()) if used), self._needed)
-        return TaskStart(
-            self.net,
-            self.sharing,
-            self.training,
-            task,
-            space,
-            weights,
-            replaced,
-            self.device,
-            (self.seed, index),
-            protection=guard,
-        )
-
-    def logits(self, name: str, images: Images) -> Tensor:
-        """Logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
-        learned = self._learned(name)
-        pixels = as_pixels(images, self.net.image_shape, self.net.vocabulary)
-        mixture = Mixture.of(self.net, self.sharing, (learned.configuration,))
-        weights = self._weights(learned)
-        with autocast(self.training.precision, self.device):
-            return answered(
-                pixels,
-                lambda x: evaluate(mixture, weights, x)[0],
-                mean=learned.mean,
-                std=learned.std,
-                num_classes=len(learned.classes),
-                device=self.device,
-            )
-
-    def read(self, name: str) -> None:
-        """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
-
-        Raises:
-            TaskError: if the task was not learned.
-            StorageError: if a file is damaged or not there any more.
-        """
-        self._weights(self._learned(name))
-
-    def plain(self, name: str) -> PlainNetwork:
-        """A learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
-
-        Raises:
-            TaskError: if the task was not learned.
-        """
-        learned = self._learned(name)
-        layers = []
-        for i, (block, own) in enumerate(zip(self.net.blocks, self._weights(learned).layers, strict=True)):
-            made = self.sharing.weights(block, own.shared, own.factors) if learned.configuration[i] else own.specific
-            layers.append({**made, **own.statistics_of(block, str(learned.configuration)[: i + 1])})
-        return PlainNetwork(self.net, layers, learned.head, mean=learned.mean, std=learned.std).eval()
-
-    def accuracy(self, name: str, split: Split) -> float:
-        """Share of a split's images that the task's network labels rightly, in [0, 1]."""
-        learned = self._learned(name)
-        check_texts(self.net.vocabulary, {"texts": split})
-        return self._accuracy(learned.configuration, self._weights(learned), split)
-
-    def num_parameters(self, name: str | None = None) -> int:
-        """Numbers that the whole model holds (shared knowledge once), or those that one task alone owns."""
-        if name is not None:
-            check_learned(name, self._tasks)
-            return self._tasks.outline(name).num_parameters
-        return self.num_shared_parameters() + sum(outline.num_parameters for outline in self._tasks.outlines)
-
-    def num_shared_parameters(self) -> int:
-        """Numbers in the shared knowledge, of all versions of the layers where there is any."""
-        return self._shared.num_parameters
-
-    def num_kept_parameters(self) -> int:
-        """Of these, those in versions that are not the latest: no new task goes on from them."""
-        return self._shared.num_parameters - self._shared.only_latest().num_parameters
-
-    def forget(self, name: str) -> None:
-        """Give up a task, and the shared knowledge that no other task transfers; the others answer as before.
-
-        Tasks learned later draw other random numbers than it did. What a penalty held for it goes on being held, as
-        long as the layer is shared. A schedule over all tasks (``inverse``) counts the epochs of those that are left.
-
-        Raises:
-            TaskError: if the task was not learned.
-        """
-        check_learned(name, self._tasks)
-        self._tasks = self._tasks.without(name)
-        self._shared = self._shared.used_by((o.configuration, o.versions) for o in self._tasks.outlines)
-        if self._needed is not None:
-            self._needed = self._needed.of(lambda flat: bool(self._shared.latest(int(flat.split(".")[1]))))
-
-    def save(self, directory: str | Path) -> None:
-        """Write the model as safetensors and JSON; see AbstractLearner. What was forgotten is removed."""
-        settings = {"sharing": self.sharing, "search": self.search, "training": self.training, "protect": self.protect}
-        storage.save(
-            Path(directory),
-            self.net,
-            settings,
-            self.seed,
-            self._num_learned,
-            self._shared,
-            self._needed,
-            self._tasks,
-        )
-
-    @classmethod
-    def load(
-        cls,
-        directory: str | Path,
-        *,
-        sharing: AbstractSharing | None = None,
-        search: AbstractSelection | None = None,
-        training: TrainingConfig | None = None,
-        protect: AbstractProtection | None = None,
-        net: AbstractNet | None = None,
-        device: str = "cpu",
-        lazy: bool = False,
-    ) -> Learner:
-        """Read what ``save`` wrote.
-
-        Args:
-            directory: the model's folder.
-            sharing: the mechanism that the model was saved with, if it is not one of lasem's own.
-            search: how later tasks are searched, if other than saved.
-            training: how later tasks are trained, if other than saved.
-            protect: what holds shared knowledge while later tasks are learned, if other than saved.
-            net: the network that the model was saved with, if it was cut from a module, whose code is never saved.
-            device: where to compute.
-            lazy: read what a task owns when it is first asked for, not all now; damage to it is then found as late.
-
-        Raises:
-            StorageError: if the folder holds no model, a damaged one, one of a later format or of another network.
-        """
-        stored = storage.load(
-            Path(directory),
-            find_device(device),
-            sharing=sharing,
-            search=search,
-            training=training,
-            protect=protect,
-            net=net,
-            lazy=lazy,
-        )
-        learner = cls(
-            stored.net,
-            sharing=stored.sharing,
-            search=stored.search,
-            training=stored.training,
-            protect=stored.protect,
-            seed=stored.seed,
-            device=device,
-        )
-        learner._shared, learner._needed = stored.shared, stored.needed
-        learner._tasks, learner._num_learned = stored.tasks, stored.num_learned
-        return learner
-
-    def _in_use(self) -> list[bool]:
-        """For each layer whether a task transfers the latest version of its shared knowledge."""
-        return [
-            any(o.configuration[i] and o.versions[i] == self._shared.latest_version(i) for o in self._tasks.outlines)
-            for i in range(self.net.depth)
-        ]
-
-    def _moves(self, layer: int) -> bool:
-        """Whether learning changes anything of what tasks share of a layer."""
-        return any(self.sharing.step(name) > 0 for name in self.sharing.shared_shapes(self.net.blocks[layer]))
-
-    def _learned(self, name: str) -> LearnedTask:
-        check_learned(name, self._tasks)
-        return self._tasks[name]
-
-    def _weights(self, learned: LearnedTask) -> TaskWeights:
-        layers = tuple(
-            _kept_weights(block, self._shared.of(i, learned.versions[i]), own, str(learned.configuration)[: i + 1])
-            for i, (block, own) in enumerate(zip(self.net.blocks, learned.layers, strict=True))
-        )
-        return TaskWeights(layers, learned.head)
-
-    def _accuracy(self, configuration: Configuration, weights: TaskWeights, split: Split) -> float:
-        with autocast(self.training.precision, self.device):
-            return configuration_accuracy(self.net, self.sharing, configuration, weights, split)
-
-    def _initial(self, task: Task, space: Space) -> tuple[TaskWeights, FreshWeights]:
-        """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
-
-        Returns:
-            The weights, and fresh ones where something was taken over from another task instead.
-        """
-        layers = []
-        replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
-        for i, block in enumerate(self.net.blocks):
-            plain = block.initial(self._generator(i, 0), self.net.initial)
-            transferable, ownable = space.can(i, transfer=True), space.can(i, transfer=False)
-            known = {name: value.cpu() for name, value in self._shared.latest(i).items()}
-            taken = self._latest_factors(i)
-            # one start for all methods; but where the task may choose, both choices must not start as the same
-            made_fresh = not known or (not taken and bool(self.sharing.task_shapes(block)))
-            apart = ownable and made_fresh
-            other = block.initial(self._generator(i, 1), self.net.initial) if apart else plain
-            shared, factors, specific = {}, {}, {}
-            if transferable:
-                shared = known or self.sharing.initial_shared(block, other, self._generator(i, 2))
-                factors = taken or self.sharing.initial_task(block, shared, other, self._generator(i, 3))
-                if taken:
-                    replaced[i, True] = plain
-            if ownable:
-                taken = self._taken_over(i, block, shared, factors) if shared else {}
-                specific = taken or plain
-                if taken:
-                    replaced[i, False] = plain
-            layers.append(LayerWeights(shared, factors, specific, initial_statistics(block, i, space)))
-        head = self.net.head.initial(task.num_classes, self._generator(self.net.depth, 0), self.net.initial)
-        return TaskWeights(tuple(layers), head), replaced
-
-    def _latest_factors(self, layer: int) -> dict[str, Tensor]:
-        """The latest transferring task's part of a layer, if the mechanism goes on from it."""
-        if self.sharing.factors_start == "latest":
-            for outline in reversed(self._tasks.outlines):
-                if outline.configuration[layer]:
-                    return self._own_weights(outline.name, layer)
-        return {}
-
-    def _taken_over(
-        self, layer: int, block: AbstractBlock, shared: dict[str, Tensor], factors: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """What task-specific weights start from instead of fresh ones; nothing where they do start fresh."""
-        if self.training.specific_start == "fresh" or not self._tasks:
-            return {}
-        latest = self._tasks.outlines[-1]
-        if self.training.specific_start == "latest" and not latest.configuration[layer]:
-            return self._own_weights(latest.name, layer)
-        return self.sharing.weights(block, shared, factors)
-
-    def _own_weights(self, name: str, layer: int) -> dict[str, Tensor]:
-        """What a task owns of a layer but for its statistics, on the CPU."""
-        statistics = self.net.blocks[layer].statistics
-        return {key: value.cpu() for key, value in self._tasks[name].layers[layer].items() if key not in statistics}
-
-    def _generator(self, layer: int, part: int) -> torch.Generator:
-        return start_generator(self.seed, self._num_learned, layer, part)
-
-    def _keep(self, task: Task, space: Space, found: Selected) -> TaskRecord:
-        """Take over the chosen configuration's weights; shared weights of other layers stay as they were."""
-        peak = self._accuracy(found.best.configuration, found.best.weights, task.test)
-        configuration, weights = found.kept.configuration, found.kept.weights
-        stays = [self.protect.branches and used and self._moves(i) for i, used in enumerate(self._in_use())]
-        shared, versions = self._shared.with_task(configuration, [layer.shared for layer in weights.layers], stays)
-        learned = LearnedTask(
-            name=task.name,
-            classes=task.classes,
-            configuration=configuration,
-            layers=tuple(
-                (layer.factors if configuration[i] else layer.specific)
-                | layer.statistics_of(self.net.blocks[i], str(configuration)[: i + 1])
-                for i, layer in enumerate(weights.layers)
-            ),
-            versions=versions,
-            head=weights.head,
-            mean=task.train.mean.to(self.device),
-            std=task.train.std.to(self.device),
-            num_epochs=found.num_epochs_kept,
-            valid_accuracy=found.valid_accuracy,
-            peak_accuracy=peak,
-            num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
-        )
-        needed, held = self._needed, shared_of(weights, configuration)
-        if self.protect.measures is not None and held:
-            measured = importances(
-                self.net,
-                self.sharing,
-                configuration,
-                weights,
-                task,
-                kind=self.protect.measures,
-                draws=self._generator(self.net.depth, 1),
-            )
-            needed = with_term(needed, measured, held)
-        # from here on nothing can fail: the learner is what it was, or has learned the task
-        self._shared, self._needed, self._tasks = shared, needed, self._tasks.with_task(learned)
-        self._num_learned += 1
-        return TaskRecord(
-            task=task.name,
-            index=self._num_learned - 1,
-            classes=task.classes,
-            configuration=str(configuration),
-            configurations=tuple(str(c) for c in space) if space.is_listed else (str(configuration),),
-            best_epoch=found.best_epoch,
-            num_epochs=found.num_epochs,
-            commit_epoch=found.commit_epoch,
-            valid_accuracy=found.valid_accuracy,
-            peak_accuracy=peak,
-            parameters_added=learned.num_parameters,
-            parameters_shared=self.num_shared_parameters(),
-            parameters_total=self.num_parameters(),
+    if net.depth > MAX_LAYERS:
+        raise StorageError(f"Expected a network of at most {MAX_LAYERS:,} layers; got {net.depth:,}.")
+    words = 0 if net.vocabulary is None else net.vocabulary.size  # a table of words is looked up, not multiplied
+    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape and shape[0] != words)
+    channels, height, width = net.image_shape
+    most = math.prod((height, width, max(channels, *outputs, *net.head.hidden)))
+    if most > MAX_NUMBERS:
+        raise StorageError(
+            f"Expected a network that makes at most {MAX_NUMBERS:,} numbers of an image of {net.image_shape} "
+            f"(channels, height, width); this one makes up to {most:,}."
         )
 
 
-def _kept_weights(block: AbstractBlock, shared: dict[str, Tensor], own: dict[str, Tensor], prefix: str) -> LayerWeights:
-    """One layer's weights after the choices of its learned task, from what ``LearnedTask.layers`` holds."""
-    statistics = {f"{prefix}.{name}": own[name] for name in block.statistics}
-    weights = {name: value for name, value in own.items() if name not in block.statistics} if statistics else own
-    transferred = prefix.endswith(TRANSFER)
-    return LayerWeights(
-        shared=shared if transferred else {},
-        factors=weights if transferred else {},
-        specific={} if transferred else weights,
-        statistics=statistics,
+def _stored_method(index: Mapping[str, Any], given: Mapping[str, Any], *, to_learn: bool) -> AbstractMethod:
+    if "method" in index:
+        found: AbstractMethod = given["method"] or _stored_choice(index["method"], "method")
+        return found
+    parts = {part: given[part] for part in ("sharing", "search", "protect")}
+    for part, value in parts.items():
+        if value is None and (part != "search" or to_learn):
+            parts[part] = _stored_choice(index[part], part)
+    return Transfer(**parts)
+
+
+def _stored_choice(entry: Mapping[str, Any], what: str) -> Any:
+    """Of lasem's own parts the one that an index names, with its settings; StorageError if it is a user's own."""
+    name, known = entry["name"], KNOWN[what]
+    if name not in known:
+        raise StorageError(
+            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load (in "
+            f"Python; the command line cannot know it)."
+        )
+    return from_plain(known[name], {key: value for key, value in entry.items() if key != "name"}, what)
+
+
+def _stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
+    info = TaskInfo(
+        name=entry["name"],
+        classes=tuple(str(name) for name in entry["classes"]),
+        mean=tuple(float(value) for value in entry["mean"]),
+        std=tuple(float(value) for value in entry["std"]),
+        num_epochs=int(entry["num_epochs"]),
+        valid_accuracy=float(entry["valid_accuracy"]),
+        peak_accuracy=float(entry["peak_accuracy"]),
+        num_images=tuple(int(number) for number in entry["num_images"]),
+        configuration=str(Configuration.parse(entry["configuration"])),
+        versions=tuple(int(number) for number in entry["versions"]),
     )
+    check_task_name(info.name)
+    if len(info.configuration) != net.depth:
+        raise StorageError(f"Task '{info.name}' has {len(info.configuration)} layers; the network has {net.depth}.")
+    channels = net.image_shape[0]
+    if not len(info.mean) == len(info.std) == channels:
+        raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")
+    return info
+
+
+def _read(folder: ModelFolder, part: StoredPart, device: torch.device, shapes: Shapes | None, what: str) -> Named:
+    """Read a part's tensors; where shapes are known, StorageError unless there is just one tensor for each."""
+    if shapes is None:
+        return folder.tensors(part, device)
+    # 8 bytes a number, and names, shapes and alignment around them
+    max_bytes = 8 * sum(math.prod(shape) for shape in shapes.values()) + 2**20 + 1024 * len(shapes)
+    tensors = folder.tensors(part, device, max_bytes=max_bytes)
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if found != dict(shapes):
+        wrong = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+        listed = "; ".join(f"{name}: {shapes.get(name, 'none')}, got {found.get(name, 'none')}" for name in wrong[:3])
+        raise StorageError(f"Expected other tensors in {what}: {listed}. The model is damaged.")
+    return tensors
+
+
+def _natural(index: Mapping[str, Any], key: str) -> int:
+    number = int(index[key])
+    if number < 0:
+        raise StorageError(f"Expected {key} of at least 0 in the model's index; got {number}.")
+    return number

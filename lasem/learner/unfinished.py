@@ -15,7 +15,7 @@ from lasem.data import Split, Task
 from lasem.data.images import in_chunks
 from lasem.errors import StorageError
 from lasem.files import write_file
-from lasem.learner.model_files import MOST_JSON_BYTES, check_inside, parse_json, read_bytes
+from lasem.learner.model_folder import MAX_INDEX_BYTES, check_inside, parse_json, read_bytes
 from lasem.training import TrainingState, checkpoint
 from lasem.training.checkpoint import Checkpoint
 
@@ -67,10 +67,10 @@ class Unfinished:
             name for name in (*before, *(n for n in about if n not in before)) if before.get(name) != about.get(name)
         ]
         if differing:
-            told = "; ".join(_told(name, before.get(name), about.get(name)) for name in differing)
+            listed = "; ".join(_difference(name, before.get(name), about.get(name)) for name in differing)
             raise StorageError(
                 f"Task '{about['task']}' was begun before and is not finished, but what it is learned from has changed "
-                f"since: {told}. Go on with what it was begun with, or throw it away with --restart (restart=True)."
+                f"since: {listed}. Go on with what it was begun with, or throw it away with --restart (restart=True)."
             )
 
     def _read(self) -> About | None:
@@ -78,7 +78,7 @@ class Unfinished:
         if not path.exists():
             return None
         try:
-            about = parse_json(path, read_bytes(path, inside=self._folder, most_bytes=MOST_JSON_BYTES))
+            about = parse_json(path, read_bytes(path, inside=self._folder, max_bytes=MAX_INDEX_BYTES))
         except StorageError:  # it did not reach the disk whole: as good as not begun
             return None
         return about if isinstance(about.get("task"), str) else None
@@ -100,7 +100,7 @@ def _sum_of(split: Split) -> str:
     return found.hexdigest()
 
 
-def _told(name: str, before: Any, now: Any) -> str:
+def _difference(name: str, before: Any, now: Any) -> str:
     if isinstance(before, str) and isinstance(now, str) and len(before) > 60:
         counts = [value.partition(",")[0] for value in (before, now)]
         return f"{name} ({' before, '.join(counts)} now)" if counts[0] != counts[1] else f"{name} (others)"

@@ -1,4 +1,4 @@
-"""Methods to compare with, one file each, on the same loop, data and records."""
+"""Methods of learning tasks one after another, one file each, on the same loop, data and records."""
 
 from lasem.methods.apd import APD
 from lasem.methods.den import DEN
@@ -6,16 +6,18 @@ from lasem.methods.ewc import EWC
 from lasem.methods.gated import ChannelGated, LasemChannelGated
 from lasem.methods.hat import HAT
 from lasem.methods.joint import Joint
-from lasem.methods.learner import BaselineLearner
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model, Parts, Route
 from lasem.methods.one_network import OneNetwork
 from lasem.methods.prognn import ProgNN
+from lasem.methods.protection import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
+from lasem.methods.transfer import Transfer
 from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
     cls.name: cls for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN)
 }
-"""The methods that a saved file or a command line can name; in Python, any AbstractMethod can be passed."""
+"""The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""
 
 __all__ = [
     "APD",
@@ -23,15 +25,23 @@ __all__ = [
     "EWC",
     "HAT",
     "METHODS",
+    "PROTECTIONS",
     "WSN",
     "AbstractMethod",
-    "BaselineLearner",
+    "AbstractProtection",
+    "Branch",
     "ChannelGated",
+    "Freeze",
     "Joint",
     "LasemChannelGated",
     "Learned",
     "Model",
     "OneNetwork",
+    "Parts",
+    "Penalty",
     "ProgNN",
+    "Route",
     "Setup",
+    "Transfer",
+    "Unprotected",
 ]

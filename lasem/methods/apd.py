@@ -22,7 +22,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     check_no_weight_decay,
@@ -32,7 +33,7 @@ from lasem.methods.plain import (
     prefixed,
     run,
 )
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
 
 NUM_STARTS = 10
@@ -94,7 +95,8 @@ class APD(AbstractMethod):
         check_range("APD.groups", self.groups, least=1)
         check_choice("APD.start", self.start, ("zero", "shared"))
 
-    def check(self, net: Net, training: TrainingConfig) -> None:
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        super().check(net, training)
         harm = "pull on what earlier tasks use. Set APD.weight_decay instead"
         check_no_weight_decay("APD", training, harm)
 

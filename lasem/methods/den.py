@@ -39,7 +39,8 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import check_range
 from lasem.methods import den_units as units
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
 from lasem.training import (
@@ -100,7 +101,8 @@ class EWC(AbstractMethod):
         def answer(layers: Named, x: Tensor) -> Tensor:
             for i, block in enumerate(setup.net.blocks):  # plain.run asks for a memory layout, which vmap does not know
                 x = block.apply(part_of(layers, f"layer.{i}"), x)
-            return setup.net.head.apply(part_of(head, "head"), x)
+            logits: Tensor = setup.net.head.apply(part_of(head, "head"), x)
+            return logits
 
         for x, labels in self._images(task, setup):
             directions = directions_of(run(setup.net, {**layers, **head}, x), labels, self.fisher, draws)

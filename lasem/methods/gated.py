@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lasem.data import Split, Task
 from lasem.errors import check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     initial_head,

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError, check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     check_no_weight_decay,
@@ -34,7 +35,7 @@ from lasem.methods.plain import (
     run,
     shared_and_own,
 )
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
 EMBEDDING_BOUND = 6.0
@@ -65,7 +66,8 @@ class HAT(AbstractMethod):
         check_range("HAT.max_scale", self.max_scale, least=1)
         check_range("HAT.clip", self.clip, above=0)
 
-    def check(self, net: Net, training: TrainingConfig) -> None:
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        super().check(net, training)
         if training.optimiser != "sgd":
             raise ConfigError(
                 f"HAT needs TrainingConfig.optimiser='sgd'; got '{training.optimiser}', which divides each gradient by "

@@ -15,9 +15,10 @@ from torch import Tensor
 from lasem.data import Split, Task, TensorImages
 from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, part_of
 
 
@@ -43,7 +44,8 @@ class Joint(AbstractMethod):
     """Whether all weights begin afresh when a task arrives, as if all tasks so far had come together; if not, those of
     earlier tasks go on from where they are."""
 
-    def check(self, net: Net, training: TrainingConfig) -> None:
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        super().check(net, training)
         if self.restart and training.schedule == "inverse" and training.learning_rate_decay > 0:
             raise ConfigError(
                 "Joint.restart trains a fresh network for every task, but TrainingConfig.schedule 'inverse' counts on "

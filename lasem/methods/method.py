@@ -1,11 +1,11 @@
-"""A method to compare with: what it keeps between tasks, and the phases in which it learns one."""
+"""The contract of a method: what it keeps between tasks, and the phases in which it learns one."""
 
 from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -13,25 +13,13 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.nets import Net
+from lasem.errors import ConfigError, StorageError, TaskError
+from lasem.methods.model import Model
+from lasem.nets import AbstractNet, Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
-
-@final
-@dataclass(frozen=True)
-class Model:
-    """Everything that a method keeps between tasks. Nothing in it is changed in place."""
-
-    shared: Named = field(default_factory=dict)
-    """What several tasks answer with, by flat name."""
-    own: Mapping[str, Named] = field(default_factory=dict)
-    """For each task in the order of learning, what it alone answers with."""
-    memory: Named = field(default_factory=dict)
-    """What only the learning of later tasks needs: importances, earlier masks, old images. No parameters."""
-
-    def having(self, **changes: Any) -> Model:
-        """A copy with other parts."""
-        return replace(self, **changes)
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of every tensor by flat name."""
 
 
 @final
@@ -39,24 +27,25 @@ class Model:
 class Setup:
     """What learning one task starts from, apart from the model and the task."""
 
-    net: Net
+    net: Any
+    """The network; a ``Net`` for methods that look into its layers (``AbstractMethod.check``)."""
     training: TrainingConfig
     device: torch.device
     seed: int
     index: int
-    """Tasks learned before."""
+    """Tasks learned before, also those that were forgotten."""
 
     def generator(self, *where: str | int) -> torch.Generator:
-        """Its own source of random numbers on the CPU for each purpose within each task."""
+        """Return a source of random numbers on the CPU, another one for each purpose within each task."""
         numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in where]
         seed = np.random.SeedSequence([self.seed, self.index, *numbers]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What the learning of one task has come to."""
+    """The outcome of learning one task."""
 
     model: Model
     """What is kept, the best epoch's or the last one's, as the settings say; with the new task in ``own``."""
@@ -68,33 +57,41 @@ class Learned:
     """At the best epoch."""
     num_epochs: int
     """Over all phases."""
+    num_epochs_kept: int
+    """Of the phase that trained what is kept: schedules count these over all tasks."""
+    commit_epoch: int | None = None
+    """First epoch after a search had committed; None if it never did."""
+    configurations: tuple[str, ...] = ()
+    """The configurations that could be chosen, of methods that choose among some that can be listed."""
 
     @classmethod
     def of(
         cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model], *, epochs_before: int = 0
     ) -> Learned:
-        """The outcome of a plan's last phase.
+        """Return the outcome of a plan's last phase.
 
         Args:
             setup: says which epoch is kept.
             fitted: the phase's result.
-            made: the model that a snapshot of the phase makes; called for each one that is asked for.
+            made: makes the model of a snapshot of the phase; called for each one that is asked for.
             epochs_before: epochs of earlier phases.
         """
         best, kept = made(fitted.best), fitted.kept(setup.training.restore_best)
+        num_epochs = epochs_before + fitted.num_epochs
         return cls(
             model=best if kept is fitted.best else made(kept),
             best=best,
             best_epoch=epochs_before + fitted.best.epoch,
             valid_accuracy=fitted.best.valid_accuracy,
-            num_epochs=epochs_before + fitted.num_epochs,
+            num_epochs=num_epochs,
+            num_epochs_kept=num_epochs,
         )
 
 
 class AbstractMethod(ABC):
-    """A way to learn tasks one after another that does not fit sharing and search. Holds settings only.
+    """A way to learn tasks one after another. Holds settings only.
 
-    Methods are frozen dataclasses of their settings, one file each. ``BaselineLearner`` makes a learner of one.
+    Methods are frozen dataclasses of their settings, one file each; ``Learner(net, method=EWC())`` learns with one.
     """
 
     name: ClassVar[str]
@@ -106,12 +103,22 @@ class AbstractMethod(ABC):
     rewrites: ClassVar[bool] = False
     """Whether what a task owns may change when a later one is learned."""
 
-    def check(self, net: Net, training: TrainingConfig) -> None:  # noqa: B027
+    @property
+    def keeps(self) -> bool:
+        """Whether earlier tasks always answer the same, to the bit."""
+        return False
+
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         """Raise ConfigError if the method cannot learn with such a network or such training."""
+        if not isinstance(net, Net):
+            raise ConfigError(
+                f"Method '{self.name}' looks into the layers of a plain convolutional network (Net); got "
+                f"{type(net).__name__}. Choose such a network, or another method: sharing and search take any network."
+            )
 
     @abstractmethod
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        """The phases of learning one more task.
+        """Return the phases of learning one more task.
 
         Args:
             model: of the tasks before; its tensors are on ``setup.device`` and are only read.
@@ -120,8 +127,8 @@ class AbstractMethod(ABC):
         """
 
     @abstractmethod
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        """Answer of a learned task to standardised images, without dropout and without gradients.
+    def logits(self, net: Any, model: Model, name: str, x: Tensor) -> Tensor:
+        """Answer standardised images for a learned task, without dropout and without gradients.
 
         Args:
             net: the network.
@@ -133,11 +140,55 @@ class AbstractMethod(ABC):
             Shape (B, number of the task's classes).
         """
 
-    def transferred(self, net: Net) -> str:
-        """Which layers serve several tasks, one letter a layer (T: several, S: one), for records and reports."""
-        return "T" * net.depth
+    def transferred(self, net: Any) -> str:
+        """Return which layers serve several tasks, one letter a layer (T: several, S: one), for records and reports."""
+        return "T" * int(net.depth)
+
+    def answers_with(self, model: Model, name: str) -> Model:
+        """Return the part of a model that one task's answer depends on: what an export holds."""
+        return Model(model.shared, {name: model.own[name]}, versions=model.versions, routes=model.routes)
+
+    def plain_weights(self, net: Any, model: Model, name: str) -> Named | None:
+        """Return weights of the network itself that give a task's answer; None if there are none.
+
+        By flat name, ``layer.I.NAME`` and ``head.NAME``, with the layers' statistics.
+        """
+        return None
+
+    def forget(self, net: Any, model: Model, name: str) -> Model:
+        """Return the model without a task; the others answer as before.
+
+        Raises:
+            TaskError: if later tasks need it.
+        """
+        own = {other: tensors for other, tensors in model.own.items() if other != name}
+        return model.having(own=own) if own else Model()
+
+    def shapes(self, net: Any, model: Model, name: str, num_classes: int) -> Shapes | None:
+        """Return the shapes of what a task owns; None if the method cannot know them before they are read."""
+        return None
+
+    def version_shapes(self, net: Any, key: str) -> Shapes:
+        """Return the shapes of one of ``Model.versions``; StorageError if the method has no such version."""
+        raise StorageError(f"Method '{self.name}' has no versions of layers; got {key!r}. The model is damaged.")
+
+    def check_stored(self, net: Any, model: Model, num_classes: Mapping[str, int], device: torch.device) -> None:
+        """Raise StorageError if tensors from a file do not fit the network: each task answers an image of zeros."""
+        for key in model.versions:
+            self.version_shapes(net, key)
+        for name, expected in num_classes.items():
+            try:
+                with torch.no_grad():
+                    shape = self.logits(net, model, name, torch.zeros(1, *net.image_shape, device=device)).shape
+            except (RuntimeError, LookupError, TypeError, ValueError) as error:
+                raise StorageError(f"The tensors of task '{name}' do not fit the network: {error}.") from error
+            if tuple(shape) != (1, expected):
+                raise StorageError(f"Task '{name}' has {expected} classes; its network answers with {shape[-1]}.")
 
 
-def count(tensors: Named) -> int:
-    """Numbers that tensors hold, a number being 32 bits: a mask of n yes-or-noes counts as n / 32, up."""
-    return sum(-(-t.numel() // 32) if t.dtype == torch.bool else t.numel() for t in tensors.values())
+def refuse_to_forget(method: str, name: str, needed_by: str) -> TaskError:
+    """Return the error of a task that later ones answer with."""
+    return TaskError(
+        f"Task '{name}' cannot be forgotten: with method '{method}', task '{needed_by}' and those after it answer with "
+        f"its weights. Forget those first."
+    )

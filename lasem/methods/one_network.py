@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_choice
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import PhaseResult, Plan, Snapshot

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_choice, check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import check_range
-from lasem.methods.method import AbstractMethod, Learned, Model, Setup
+from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.model import Model
 from lasem.methods.plain import (
     NetworkPhase,
     check_no_weight_decay,
@@ -33,7 +34,7 @@ from lasem.methods.plain import (
     run,
     stop_gradients,
 )
-from lasem.nets import Net
+from lasem.nets import AbstractNet, Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
 
@@ -53,7 +54,8 @@ class WSN(AbstractMethod):
         check_range("WSN.capacity", self.capacity, above=0, most=1)
         check_range("WSN.score_rate", self.score_rate, above=0)
 
-    def check(self, net: Net, training: TrainingConfig) -> None:
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        super().check(net, training)
         check_no_weight_decay("WSN", training, "shrink the weights that earlier tasks have frozen")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:

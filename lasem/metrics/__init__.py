@@ -25,13 +25,7 @@ from lasem.metrics.forgetting import (
     forgetting_renate,
 )
 from lasem.metrics.forgetting_ratio import forgetting_ratio_of_means, forgetting_ratios, mean_of_forgetting_ratios
-from lasem.metrics.matrix import Matrix
 from lasem.metrics.paired import PairedDifference, paired_difference, sign_flip_p_value
-from lasem.metrics.planted import (
-    share_of_layers_found,
-    share_of_own_layers_found,
-    share_of_shared_layers_found,
-)
 from lasem.metrics.run import Run, load_run, load_runs
 from lasem.metrics.summary import QUANTITIES, Statistic, Summary, aggregate, statistic, summarise
 from lasem.metrics.transfer import (
@@ -47,7 +41,6 @@ from lasem.metrics.transfer import (
 
 __all__ = [
     "QUANTITIES",
-    "Matrix",
     "PairedDifference",
     "Run",
     "Statistic",
@@ -83,9 +76,6 @@ __all__ = [
     "parameters_total",
     "seconds_evaluating",
     "seconds_training",
-    "share_of_layers_found",
-    "share_of_own_layers_found",
-    "share_of_shared_layers_found",
     "sign_flip_p_value",
     "statistic",
     "summarise",

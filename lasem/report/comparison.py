@@ -23,7 +23,7 @@ from lasem.report.numbers import method_name
 INDEX = "comparison.json"
 """A folder that holds this file holds a comparison."""
 
-_Runs = dict[int, tuple[Run, str | None]]
+SeedRuns = dict[int, tuple[Run, str | None]]
 """By seed, each with its settings as YAML."""
 
 _OF_A_RUN = ("preset", "seeds")
@@ -89,15 +89,13 @@ def is_finished(experiment: Experiment, run: Run, folder: Path) -> bool:
     return experiment.progress(run).finished and not (folder / "seeds" / str(run.seed) / "checkpoint").exists()
 
 
-def load_comparison(directory: Path) -> Comparison:
-    """Read the folder of a comparison, finished or not.
+def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, SeedRuns]:
+    """Read the finished runs of some methods, by label.
 
     Raises:
-        StorageError: if it is none, or a file in it is damaged.
+        StorageError: if a file is damaged.
     """
-    directory = Path(directory)
-    labels, seeds = read_index(directory / INDEX)
-    found: dict[str, _Runs] = {label: {} for label in labels}
+    found: dict[str, SeedRuns] = {label: {} for label in labels}
     for label in labels:
         for seed in seeds:
             folder = directory / f"{label}-{seed}"
@@ -107,6 +105,18 @@ def load_comparison(directory: Path) -> Comparison:
             for run in experiment.runs:
                 if run.seed == seed and is_finished(experiment, run, folder):
                     found[label][seed] = (run, experiment.config)
+    return found
+
+
+def load_comparison(directory: Path) -> Comparison:
+    """Read the folder of a comparison, finished or not.
+
+    Raises:
+        StorageError: if it is none, or a file in it is damaged.
+    """
+    directory = Path(directory)
+    labels, seeds = read_index(directory / INDEX)
+    found = finished_runs(directory, labels, seeds)
     common, own = _split_settings({label: next(iter(of.values()))[1] for label, of in found.items() if of})
     values = {label: _values([run for run, _ in of.values()]) for label, of in found.items()}
     best = max((label for label in labels if values[label]), key=lambda x: values[x]["final_accuracy"].mean, default="")
@@ -146,7 +156,7 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
         raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
 
 
-def _to_best(own: _Runs, best: _Runs) -> PairedDifference:
+def _to_best(own: SeedRuns, best: SeedRuns) -> PairedDifference:
     return paired_difference([run for run, _ in own.values()], [run for run, _ in best.values()], "final_accuracies")
 
 

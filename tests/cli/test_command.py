@@ -16,7 +16,7 @@ from forks import Forked
 from lasem.cli import main
 from lasem.cli.choices import RUN
 from lasem.experiments import run
-from lasem.methods import BaselineLearner
+from lasem.learner import Learner
 from lasem.training import TrainingConfig
 
 from .tiny import OPTIONS, STREAM
@@ -118,7 +118,7 @@ def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "How the search decided" not in page
     assert "Layers that each task transfers" not in page
     assert "Accuracy over time" in page
-    assert BaselineLearner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1")
+    assert Learner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1")
     assert main(["run", "--resume", str(out), "--method", "lasem"]) == 2
     assert "Leave --method out" in capsys.readouterr().err
     assert main(["run", "--resume", str(out), "--quiet"]) == 0

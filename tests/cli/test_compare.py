@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from experiments.tiny import Fake
 from filelock import FileLock
 from forks import Forked
 
 from lasem.cli import main
 from lasem.cli.grid import ComparisonShown
 from lasem.cli.progress import Shown
-from lasem.experiments.cradle import Job
-from lasem.experiments.workers import Ended, Event, Learned, Noted, Started
+from lasem.experiments.grid import Ended, Learned, Noted, Started
 
 from .tiny import STREAM
 
@@ -58,16 +57,11 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_failed_run_is_named_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fake(jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
-        for job in jobs:
-            yield Started(job.name)
-            yield Ended(job.name, 1.0, "The loss was not finite.")
-
-    monkeypatch.setattr("lasem.experiments.comparison.work", fake)
+    monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", lambda: Fake(fail=["none-0", "ewc-0"]))
     assert main(["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(tmp_path / "x")]) == 1
     shown = capsys.readouterr().err
     assert "lasem: 2 of 2 runs failed:" in shown
-    assert "  ewc-0: The loss was not finite." in shown
+    assert "  ewc-0: it went wrong" in shown
 
 
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -122,15 +116,16 @@ def test_a_mistake_is_answered(
 def test_files_of_methods_and_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jobs: list[Job] = []
-    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, *_: (jobs.extend(these), iter(()))[1])
+    pool = Fake(makes=False)
+    monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", lambda: pool)
     (tmp_path / "methods.yaml").write_text(
         "- lasem-tf\n- {name: ewc, label: strong, method: {strength: 9}, training: {epochs: 7}}\n"
     )
     (tmp_path / "base.yaml").write_text("training: {epochs: 5}\nstream: {num_tasks: 2}\nseeds: [3]\n")
     words = ["--methods-file", str(tmp_path / "methods.yaml"), "--config", str(tmp_path / "base.yaml")]
     assert main(["compare", *words, "--methods", "none", "--out", str(tmp_path / "out"), "--quiet"]) == 0
-    assert [job.name for job in jobs] == ["lasem-tf-3", "strong-3", "none-3"]
+    jobs = pool.jobs
+    assert pool.names == ["lasem-tf-3", "strong-3", "none-3"]
     assert [job.config.training.epochs for job in jobs] == [5, 7, 5]
     assert jobs[0].config.sharing.name == "tf"
     assert jobs[1].config.to_plain()["method"]["strength"] == 9
@@ -177,21 +172,21 @@ def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.
     lines = Lines()
     shown = ComparisonShown(lines, num_workers=1, moving=True)
     shown.comparison_starts(Path("x"), ["a-0", "b-0", "a-1", "b-1"], ["c-0"])
-    shown.told(Started("a-0"))
-    shown.told(Learned("a-0", 1, 2))
+    shown.notify(Started("a-0"))
+    shown.notify(Learned("a-0", 1, 2))
     assert lines.moments[-1] == ("0 of 4 runs: a-0 50 %", 0.125)
     now[0] = 100.0
-    shown.told(Ended("a-0", 100.0, None))
+    shown.notify(Ended("a-0", 100.0, None))
     assert lines.lines == [
         "Writing to x: 4 runs to go, 1 finished already",
         "1/4 a-0: done in 1:40 min (1:40 min elapsed, about 5:00 min left)",
     ]
-    shown.told(Started("b-0"))
+    shown.notify(Started("b-0"))
     now[0] = 110.0
-    shown.told(Ended("b-0", 10.0, None))
+    shown.notify(Ended("b-0", 10.0, None))
     assert lines.lines[-1].endswith("(1:50 min elapsed, about 1:50 min left)")
-    shown.told(Noted("a-1", "torch has changed"))
+    shown.notify(Noted("a-1", "torch has changed"))
     assert lines.lines[-1] == "a-1: torch has changed"
-    shown.told(Started("a-1"))
-    shown.told(Ended("a-1", 1.0, "broken"))
+    shown.notify(Started("a-1"))
+    shown.notify(Ended("a-1", 1.0, "broken"))
     assert "3/4 a-1: failed: broken" in lines.lines[-1]

@@ -33,9 +33,9 @@ def random_task(name: str = "task", num_classes: int = 2) -> Task:
 
 
 def png(pixels: Tensor) -> bytes:
-    """Encode uint8 (3, height, width); PNG loses nothing."""
+    """Encode uint8 (1 or 3, height, width); PNG loses nothing."""
     file = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()).save(file, format="PNG")
     return file.getvalue()
 
 

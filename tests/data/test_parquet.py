@@ -196,6 +196,6 @@ def test_a_file_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path, mon
     with pytest.raises(DataError, match=r"zeros\.parquet cannot be read: it claims .* bytes in a group"):
         read(tmp_path / "zeros.parquet").open(0)
     write_parquet(tmp_path / "insects.parquet", IMAGES, LABELS, NAMES)
-    monkeypatch.setattr("lasem.data.checks.os.sysconf", lambda _: 10)
+    monkeypatch.setattr("lasem.data.parquet.os.sysconf", lambda _: 10)
     with pytest.raises(DataError, match=r"Expected the images of .* to fit into memory"):
         read(tmp_path / "insects.parquet").open(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lasem.data import Task
+from lasem.data import Part, Task
 from lasem.data.decode import decode
 from lasem.data.sources import Source, task_from
 from lasem.errors import DataError
@@ -74,11 +74,10 @@ def test_splits_that_the_place_has_are_used(tmp_path: Path) -> None:
         write_images(tmp_path / "data" / part, {"a": count, "b": count}, seed=count)
     task = task_from("t", source(tmp_path / "data"), image_size=4, channels=3, seed=0)
     assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 4, 2]
-    part = source(tmp_path / "data").part(2, 4, 3)
-    assert len(part.positions) == 2
+    assert len(source(tmp_path / "data").part(Part.TEST, 4, 3).labels) == 2
     (tmp_path / "data/test").rename(tmp_path / "apart")
     with pytest.raises(DataError, match=r"Expected a split 'test' in .*; there are train"):
-        source(tmp_path / "data").part(2, 4, 3)
+        source(tmp_path / "data").part(Part.TEST, 4, 3)
 
 
 def test_parquet_is_read_as_folders_are(tmp_path: Path) -> None:

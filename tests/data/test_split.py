@@ -58,18 +58,18 @@ def test_a_constant_channel_has_a_deviation_of_one() -> None:
 
 def test_train_statistics_serve_all_splits_or_each_its_own() -> None:
     parts = [(TensorImages(random_images(5, seed=seed)), torch.zeros(5, dtype=torch.int64)) for seed in range(3)]
-    by_train = make_splits(parts[0], parts[1], parts[2], "train")
+    by_train = make_splits(parts, "train")
     for split in by_train:
         assert torch.equal(split.mean, channel_statistics(parts[0][0])[0])
-    for split, (images, _) in zip(make_splits(parts[0], parts[1], parts[2], "split"), parts, strict=True):
+    for split, (images, _) in zip(make_splits(parts, "split"), parts, strict=True):
         assert torch.equal(split.std, channel_statistics(images)[1])
         batch, _ = next(split.batches(5))
         torch.testing.assert_close(batch.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-6, rtol=0)
         torch.testing.assert_close(batch.std(dim=(0, 2, 3), correction=0), torch.ones(3))
-    raw, _ = next(make_splits(parts[0], parts[1], parts[2], "none")[0].batches(5))
+    raw, _ = next(make_splits(parts, "none")[0].batches(5))
     assert torch.equal(raw, random_images(5) / 255)
     with pytest.raises(ConfigError, match="standardise must be one of train, split, none; got 'trian'"):
-        make_splits(parts[0], parts[1], parts[2], "trian")  # type: ignore[arg-type]
+        make_splits(parts, "trian")  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,9 +1,9 @@
-"""Comparisons whose runs happen in this process; in processes of their own they are in test_workers.py."""
+"""Comparisons whose runs happen in this process; in processes of their own they are in test_process_pool.py."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ from lasem.errors import ConfigError, DataError, LasemError, StorageError
 from lasem.experiments import Compared, ComparisonObserver, ExperimentConfig, Observer, compare, contestants, run
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import differences
-from lasem.experiments.cradle import Job
-from lasem.experiments.workers import Ended, Event, Learned, Started
 from lasem.experiments.yaml_text import list_from_yaml
 from lasem.methods import METHODS as BASELINES
 from lasem.records import EpochRecord, TimingRecord
 
-from .tiny import READER, records_of, without_report
+from .tiny import READER, Fake, records_of, without_report
 
 BASE: dict[str, Any] = {
     "stream": {"name": "digits", "num_tasks": 2, **READER},
@@ -31,37 +29,16 @@ BASE: dict[str, Any] = {
 METHODS = ("none", "ewc")
 
 
-class Here:
-    """Does jobs in this process, and counts them."""
-
-    def __init__(self, fail: Sequence[str] = ()) -> None:
-        self.names: list[str] = []
-        self._fail = fail
-
-    def __call__(self, jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
-        for job in jobs:
-            self.names.append(job.name)
-            yield Started(job.name)
-            if job.name in self._fail:
-                yield Ended(job.name, 0.1, "it went wrong")
-                continue
-            run(job.config, job.directory, resume=job.resume, command=job.command)
-            (job.directory / "report.html").touch()
-            yield Learned(job.name, 2, 2)
-            yield Ended(job.name, 0.1, None)
-
-
-def compared(path: Path, monkeypatch: pytest.MonkeyPatch, here: Here, **changes: Any) -> Compared:
-    monkeypatch.setattr("lasem.experiments.comparison.work", here)
-    without_report(monkeypatch)
-    return compare(contestants(BASE | changes, METHODS), path, command=("lasem", "compare"))
+def compared(path: Path, executor: Fake, **changes: Any) -> Compared:
+    with pytest.MonkeyPatch.context() as patch:
+        without_report(patch)
+        return compare(contestants(BASE | changes, METHODS), path, executor=executor, command=("lasem", "compare"))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "compared"
-    with pytest.MonkeyPatch.context() as patch:
-        compared(path, patch, Here())
+    compared(path, Fake())
     return path
 
 
@@ -83,29 +60,20 @@ def test_every_run_is_an_ordinary_one(whole: Path) -> None:
     assert run(config, whole / "ewc-1", resume=True) == whole / "ewc-1"  # as `lasem run --resume` would
 
 
-def test_seeds_come_one_after_another_and_nothing_is_run_twice(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order = Here()
-    monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
-    fake = [Ended(name, 0.0, None) for name in ("none-0", "ewc-0", "none-1", "ewc-1")]
-    seen: list[str] = []
-    monkeypatch.setattr(
-        "lasem.experiments.comparison.work", lambda jobs, *_: (seen.extend(j.name for j in jobs), iter(fake))[1]
-    )
-    compare(contestants(BASE, METHODS), tmp_path / "new")
-    assert seen == ["none-0", "ewc-0", "none-1", "ewc-1"]
+def test_seeds_come_one_after_another_and_nothing_is_run_twice(whole: Path, tmp_path: Path) -> None:
+    first, again = Fake(makes=False), Fake()
+    compared(tmp_path / "new", first)
+    assert first.names == ["none-0", "ewc-0", "none-1", "ewc-1"]
 
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*/**/*") if p.is_file() and p.parent != whole}
-    told: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
 
     class Listener(ComparisonObserver):
         def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
-            told.append((len(waiting), len(finished)))
+            seen.append((len(waiting), len(finished)))
 
-    monkeypatch.setattr("lasem.experiments.comparison.work", order)
-    result = compare(contestants(BASE, METHODS), whole, observer=Listener())
-    assert (order.names, told, result.num_made) == ([], [(0, 4)], 0)
+    result = compare(contestants(BASE, METHODS), whole, executor=again, observer=Listener())
+    assert (again.names, seen, result.num_made) == ([], [(0, 4)], 0)
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
@@ -124,21 +92,20 @@ def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
     config = contestants(BASE | {"seeds": [0]}, ["ewc"])[0].config
     with pytest.raises(Killed):
         run(config, tmp_path / "ewc-0", observer=Stop())
-    here = Here()
-    assert not compared(tmp_path, monkeypatch, here, seeds=[0]).failures
+    here = Fake()
+    assert not compared(tmp_path, here, seeds=[0]).failures
     assert here.names == ["none-0", "ewc-0"]
     for name in here.names:
         assert records_of(tmp_path / name) == records_of(whole / name)
 
 
 def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[Job] = []
-    monkeypatch.setattr("lasem.experiments.comparison.work", lambda these, *_: (jobs.extend(these), iter(()))[1])
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
     index = (whole / "comparison.json").read_bytes()
-    compare(contestants(BASE, [*METHODS, "all"]), whole)
+    more = Fake(makes=False)
+    compare(contestants(BASE, [*METHODS, "all"]), whole, executor=more)
     (whole / "comparison.json").write_bytes(index)
-    assert [job.name for job in jobs] == ["all-0", "all-1"]
+    assert more.names == ["all-0", "all-1"]
 
 
 def test_settings_that_come_to_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,41 +121,39 @@ def test_settings_that_come_to_the_same_are_the_same(tmp_path: Path, monkeypatch
     assert differences(here, config(path="DATA", num_tasks=10)) == [("stream.num_tasks", 5, 10)]
 
 
-def test_a_run_with_other_settings_is_refused_before_anything_runs(
-    whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = Here()
+def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) -> None:
+    here = Fake()
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
     with pytest.raises(
         StorageError, match=r"none-0 holds a run with other settings: training\.epochs = 2 there, 3 here"
     ):
-        compared(whole, monkeypatch, here, training={"epochs": 3})
+        compared(whole, here, training={"epochs": 3})
     assert here.names == []
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Here()
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    here = Fake()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").touch()
     with pytest.raises(StorageError, match="holds a run, not a comparison"):
-        compared(tmp_path / "run", monkeypatch, here)
+        compared(tmp_path / "run", here)
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="is a file"):
-        compared(tmp_path / "file", monkeypatch, here)
+        compared(tmp_path / "file", here)
     (tmp_path / "mine/ewc-1").mkdir(parents=True)
     (tmp_path / "mine/ewc-1/thesis.txt").touch()
     with pytest.raises(StorageError, match=r"holds thesis\.txt"):
-        compared(tmp_path / "mine", monkeypatch, here)
+        compared(tmp_path / "mine", here)
     (tmp_path / "held").mkdir()
     with FileLock(tmp_path / "held/.lock"), pytest.raises(StorageError, match="Another process"):
-        compared(tmp_path / "held", monkeypatch, here)
+        compared(tmp_path / "held", here)
     assert here.names == []
 
 
-def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Here(fail=["none-0"])
-    result = compared(tmp_path, monkeypatch, here, seeds=[0])
+def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
+    here = Fake(fail=["none-0"])
+    result = compared(tmp_path, here, seeds=[0])
     assert here.names == ["none-0", "ewc-0"]
     assert {name: ended.error for name, ended in result.failures.items()} == {"none-0": "it went wrong"}
     assert "Unfinished: single-task (seed 0)" in (tmp_path / "comparison.html").read_text()

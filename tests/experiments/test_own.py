@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,17 +17,16 @@ from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
 from lasem.experiments import ComparisonObserver, Contestant, ExperimentConfig, NetChoice, Observer, compare, run
 from lasem.experiments import contestants as named
-from lasem.experiments.cradle import AbstractCradle, AbstractWorker, Job
-from lasem.experiments.workers import Ended, Event, Learned, Started
+from lasem.experiments.grid import Ended, Event, Learned, Started
 from lasem.learner import Learner
-from lasem.methods import EWC, AbstractMethod, BaselineLearner, OneNetwork
+from lasem.methods import EWC, AbstractMethod, OneNetwork
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed, SearchState
 from lasem.sharing import HardSharing
 from lasem.training import TrainingConfig
 
-from .tiny import READER, records_of, tiny, without_report
+from .tiny import READER, Fake, records_of, tiny, without_report
 
 STREAM = {"name": "digits", "num_tasks": 2, **READER}
 SHAPE = (1, 8, 8)
@@ -100,7 +98,7 @@ class Stop(Observer, ComparisonObserver):
         if (record.task, record.epoch) == ("digits-1", 1):
             raise KeyboardInterrupt
 
-    def told(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         if isinstance(event, Learned) and event.num_learned == 1:
             raise KeyboardInterrupt
 
@@ -108,26 +106,20 @@ class Stop(Observer, ComparisonObserver):
 def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
-    by_workers: list[str] = []
-
-    def workers(jobs: Sequence[Job], *_: Any) -> list[Event]:
-        by_workers.extend(job.name for job in jobs)
-        return []
-
-    monkeypatch.setattr("lasem.experiments.comparison.work", workers)
+    processes = Fake(makes=False)
     (theirs,) = named({"stream": STREAM, "training": {"epochs": 2}, "threads": 1}, ["lasem"])
     mine = [Contestant(s.__name__, replace(theirs.config, search=s())) for s in (Failing, OwnEM)]
 
     events: list[Event] = []
 
     class Listener(ComparisonObserver):
-        def told(self, event: Event) -> None:
+        def notify(self, event: Event) -> None:
             events.append(event)
 
     with pytest.raises(KeyboardInterrupt):
-        compare(mine[1:], tmp_path, observer=Stop())
-    made = compare([theirs, *mine], tmp_path, observer=Listener())
-    assert by_workers == ["lasem-0"]
+        compare(mine[1:], tmp_path, executor=processes, observer=Stop())
+    made = compare([theirs, *mine], tmp_path, executor=processes, observer=Listener())
+    assert processes.names == ["lasem-0"]
     assert events[0] == Started("Failing-0")
     assert events[2] == made.failures["Failing-0"]
     assert made.failures["Failing-0"].error == "unexpected RuntimeError: it cannot advance"
@@ -164,29 +156,16 @@ def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
         ExperimentConfig.from_yaml("method: {name: mine.Replay}")
 
 
-class Elsewhere(AbstractCradle):
-    """A cluster that has no worker to give."""
-
-    elsewhere = True
-    closed = 0
-
-    def start(self, job: Job, stderr: IO[bytes]) -> AbstractWorker:
-        raise AssertionError(job.name)
-
-    def close(self) -> None:
-        self.closed += 1
-
-
 def test_with_a_cluster_runs_of_own_classes_are_still_made_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_report(monkeypatch)
-    cradle = Elsewhere()
+    cluster = Fake(remote=True)
     mine = Contestant("mine", tiny(1, 1, search=OwnEM()))
-    made = compare([mine], tmp_path, cradle=cradle)
-    assert (made.failures, made.num_made, cradle.closed > 0) == ({}, 1, True)
+    made = compare([mine], tmp_path, executor=cluster)
+    assert (made.failures, made.num_made, cluster.jobs) == ({}, 1, [])
     with pytest.raises(DeviceError, match="nowhere"):  # what is made elsewhere needs no device here
-        compare([replace(mine, config=replace(mine.config, device="nowhere"))], tmp_path, cradle=cradle)
+        compare([replace(mine, config=replace(mine.config, device="nowhere"))], tmp_path, executor=cluster)
 
 
 def _as_comparison(place: Path) -> Path:
@@ -224,7 +203,7 @@ def test_a_plain_network_of_ones_own_serves_baselines_too(tmp_path: Path, monkey
     config = tiny(1, 1, search=EM(), net=replace(for_images(SHAPE), hidden=(4,)), method=EWC())
     model = run(config, tmp_path / "run") / "seeds/0/model"
     assert isinstance(config.net, Net)
-    assert BaselineLearner.load(model).net == config.net
+    assert Learner.load(model).net == config.net
 
 
 @pytest.mark.parametrize(
@@ -288,7 +267,7 @@ def test_a_learner_refuses_what_it_could_not_save() -> None:
     with pytest.raises(ConfigError, match=r"Plain is no dataclass\. Make it a frozen dataclass"):
         Learner(for_images(SHAPE), sharing=Plain())
     with pytest.raises(ConfigError, match="NoDataclass is no dataclass"):
-        BaselineLearner(for_images(SHAPE), NoDataclass(3))
+        Learner(for_images(SHAPE), NoDataclass(3))
 
 
 def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path: Path) -> None:
@@ -296,9 +275,9 @@ def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path:
     with pytest.raises(StorageError, match=r"search 'experiments\.test_own\.OwnEM', which is not lasem's own: pass"):
         Learner.load(tmp_path / "model")
     assert Learner.load(tmp_path / "model", search=OwnEM()).search == OwnEM()
-    BaselineLearner(for_images(SHAPE), OwnNetwork()).save(tmp_path / "baseline")
+    Learner(for_images(SHAPE), OwnNetwork()).save(tmp_path / "baseline")
     with pytest.raises(StorageError, match=r"method 'experiments\.test_own\.OwnNetwork', which is not lasem's own"):
-        BaselineLearner.load(tmp_path / "baseline")
+        Learner.load(tmp_path / "baseline")
 
 
 def test_labels_of_contestants(tmp_path: Path) -> None:

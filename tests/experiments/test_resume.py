@@ -13,7 +13,7 @@ import lasem.files
 from lasem.errors import StorageError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
-from lasem.methods import EWC, BaselineLearner
+from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM
 
@@ -27,7 +27,7 @@ WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.learner.storage.write_file", "write_file"),
     ("lasem.learner.task_files.write_file", "write_file"),
     ("lasem.methods.storage.write_file", "write_file"),
-    ("lasem.report.experiment.write_text", None),
+    ("lasem.report.matrix_csv.write_text", None),
     ("lasem.experiments.journal.append", "append"),
 )
 
@@ -121,7 +121,7 @@ def test_a_baseline_killed_again_and_again_goes_on(tmp_path: Path, monkeypatch: 
         for m in (whole, tmp_path / "run")
     ]
     assert models[0] == models[1]
-    assert BaselineLearner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
+    assert Learner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
 def test_killed_again_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> None:

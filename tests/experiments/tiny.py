@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lasem.data import DigitsReader
-from lasem.experiments import ExperimentConfig
+from lasem.experiments import ExperimentConfig, process_pool, runner
+from lasem.experiments.grid import AbstractExecutor, Ended, Job, Notify, Started, ThisProcess
 from lasem.search import EM
 from lasem.training import TrainingConfig
 
@@ -34,3 +36,35 @@ def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def records_of(directory: Path, seed: int = 0) -> bytes:
     return (directory / "seeds" / str(seed) / "records.jsonl").read_bytes()
+
+
+class Fake(AbstractExecutor):
+    """Makes runs in this process, without reports, or only lists what it is given."""
+
+    def __init__(self, fail: Sequence[str] = (), *, makes: bool = True, remote: bool = False) -> None:
+        self.jobs: list[Job] = []
+        self.fail, self.makes = fail, makes
+        self.remote = remote  # type: ignore[misc]
+
+    @property
+    def names(self) -> list[str]:
+        return [job.name for job in self.jobs]
+
+    def run(self, jobs: Sequence[Job], num_workers: int, notify: Notify) -> None:
+        self.jobs += jobs
+        for job in jobs if self.makes else ():
+            if job.name in self.fail:
+                notify(Started(job.name))
+                notify(Ended(job.name, 0.1, "it went wrong"))
+            else:
+                ThisProcess().run([job], 1, notify)
+                (job.directory / "report.html").touch()
+
+
+def light_main(*arguments: Any) -> None:
+    """What a process of ``ProcessPool`` does, without reports."""
+    runner.write_report = lambda directory: (directory / "report.html").touch()  # type: ignore[assignment, return-value]
+    _MAIN(*arguments)
+
+
+_MAIN = process_pool._main

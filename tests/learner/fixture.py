@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import pytest
 import torch
@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lasem.data import Task
+from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.search import AbstractSearch, SearchState
+from lasem.search import AbstractSearch, AbstractSelection, SearchState
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Space, full
 
@@ -55,13 +56,34 @@ def tiny_net(
     )
 
 
+def searching(learner: Learner, search: AbstractSelection) -> None:
+    """Let a learner search its later tasks otherwise."""
+    learner.method = replace(learner.method, search=search)  # type: ignore[type-var]
+
+
+def start_of(learner: Learner, task: Task) -> Any:
+    """What a search of the next task starts from."""
+    return learner.method.start(learner.model, task, learner.setup)  # type: ignore[attr-defined]
+
+
 def tensors_in(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a saved model: ``shared:layer.0.weight``, ``tasks/NAME:head.bias.0``."""
-    shared = (*folder.glob("shared-*"), *folder.glob("versions/*"))
-    found = {f"shared:{k}": v for path in shared for k, v in load_file(path).items()}
-    for path in folder.glob("tasks/*/weights*.safetensors"):
-        found |= {f"tasks/{path.parent.name}:{k}": v for k, v in load_file(path).items()}
+    index = json.loads((folder / "config.json").read_text())
+    found = {}
+    for key, part in index["versions"].items():
+        layer, version = key.split("@")
+        place = f"shared:layer.{layer}" + (f"@{version}" if version != "0" else "")
+        found |= {f"{place}.{name}": value for name, value in part_in(folder, part).items()}
+    for group in ("shared", "memory"):
+        if group in index:
+            found |= {f"{group}:{name}": value for name, value in part_in(folder, index[group]).items()}
+    for task in index["tasks"]:
+        found |= {f"tasks/{task['name']}:{name}": t for name, t in part_in(folder, task["weights"]).items()}
     return found
+
+
+def part_in(folder: Path, part: dict[str, Any]) -> dict[str, Tensor]:
+    return load_file(folder / "parts" / f"{part['checksum']}.safetensors")
 
 
 def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
@@ -94,9 +116,8 @@ def memory_grows_by_less_than(mebibytes: int) -> Iterator[None]:
 
 
 def configurations_in(folder: Path) -> dict[str, str]:
-    return {
-        path.parent.name: json.loads(path.read_text())["configuration"] for path in folder.glob("tasks/*/task-*.json")
-    }
+    index = json.loads((folder / "config.json").read_text())
+    return {task["name"]: task["configuration"] for task in index["tasks"]}
 
 
 @final

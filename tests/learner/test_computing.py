@@ -15,9 +15,9 @@ from torch import Tensor
 from lasem.data import placing
 from lasem.data.placing import PlacedImages
 from lasem.errors import StorageError
-from lasem.learner import GrowingModel, Learner
-from lasem.learner.model_files import sealed
-from lasem.methods import METHODS, AbstractMethod, BaselineLearner
+from lasem.learner import GrowingModel, Learner, plain_network
+from lasem.learner.model_folder import sealed
+from lasem.methods import METHODS, AbstractMethod
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive
 from lasem.sharing import Deconvolution
 from lasem.training import TrainingConfig, TrainingState
@@ -35,9 +35,9 @@ def learner_of(search: AbstractSelection | None = None, **training: Any) -> Lear
     return Learner(tiny_net(), search=search or EM(first_task="search"), sharing=Deconvolution(), training=config)
 
 
-def baseline_of(method: type[AbstractMethod], **training: Any) -> BaselineLearner:
+def baseline_of(method: type[AbstractMethod], **training: Any) -> Learner:
     config = TrainingConfig(**{**method.training, "epochs": 2, "batch_size": 5, **training})
-    return BaselineLearner(tiny_net(), method(), training=config)
+    return Learner(tiny_net(), method(), training=config)
 
 
 def pretend(patch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
@@ -127,7 +127,7 @@ def test_a_learner_answers_as_it_was_trained(tmp_path: Path) -> None:
     assert not torch.equal(exact, answers)
     torch.testing.assert_close(exact, answers, rtol=0.05, atol=0.02)
     with torch.no_grad():  # what is exported computes in float32
-        torch.testing.assert_close(loaded.plain(task.name)(IMAGES), exact)
+        torch.testing.assert_close(plain_network(loaded, task.name)(IMAGES), exact)
     assert {value.dtype for value in tensors_in(tmp_path / "model").values()} == {torch.float32}
 
 
@@ -153,7 +153,7 @@ def test_a_growing_model_answers_as_it_was_trained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["learner", "gated", "hat"])
 def test_an_interrupted_task_goes_on_to_the_same_bits(kind: str) -> None:
-    def fresh() -> Learner | BaselineLearner:
+    def fresh() -> Learner:
         precise = {"precision": "bf16", "epochs": 3}
         return learner_of(**precise) if kind == "learner" else baseline_of(METHODS[kind], **precise)
 

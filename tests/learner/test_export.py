@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
-from lasem.learner import Learner
+from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.nets import AbstractNet, Net, ResNet, cut
 from lasem.search import Fixed
@@ -42,7 +42,7 @@ def learned(sharing: AbstractSharing, net: Net | None = None) -> Learner:
 def test_the_plain_network_answers_as_the_task(sharing: AbstractSharing) -> None:
     learner = learned(sharing)
     for name in ("a", "b"):
-        plain = learner.plain(name)
+        plain = plain_network(learner, name)
         torch.testing.assert_close(plain(IMAGES), learner.logits(name, IMAGES), rtol=0, atol=1e-4)
         shapes = {key: tuple(value.shape) for key, value in plain.named_weights().items()}
         for i, block in enumerate(learner.net.blocks):
@@ -53,7 +53,7 @@ def test_the_plain_network_answers_as_the_task(sharing: AbstractSharing) -> None
 
 def test_a_torch_program_answers_for_any_number_of_images(tmp_path: Path) -> None:
     learner = learned(SHARINGS[1])
-    file, beside = export(learner.plain("a"), learner.net, "a", learner.classes("a"), "torch", tmp_path)
+    file, beside = export(plain_network(learner, "a"), learner.net, "a", learner.classes("a"), "torch", tmp_path)
     assert (file.name, beside.name) == ("a.pt2", "a.pt2.json")
     program = torch.export.load(file).module()
     for images in (IMAGES, IMAGES[:1], torch.cat([IMAGES] * 9)):
@@ -102,7 +102,7 @@ RESIDUAL = ResNet(image_shape=GREY, channels=(2, 3), blocks_per_stage=1, stem_ke
 def test_the_page_says_all_that_is_computed(net: AbstractNet, tmp_path: Path) -> None:
     learner = Learner(net, search=Fixed("none"), training=QUICK)
     learner.learn(tiny_task("a", 3))
-    file, beside = export(learner.plain("a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
+    file, beside = export(plain_network(learner, "a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
     found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
     torch.testing.assert_close(found, learner.logits("a", IMAGES), rtol=0, atol=1e-5)
 
@@ -112,9 +112,9 @@ def test_code_is_not_written_as_plain_weights(tmp_path: Path) -> None:
     learner = Learner(net, search=Fixed("none"), training=QUICK)
     learner.learn(tiny_task("a"))
     with pytest.raises(ConfigError, match=r"got CutBlock.*Use the format onnx or torch"):
-        export(learner.plain("a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
+        export(plain_network(learner, "a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
     assert not list(tmp_path.iterdir())
-    file, _ = export(learner.plain("a"), net, "a", learner.classes("a"), "torch", tmp_path)
+    file, _ = export(plain_network(learner, "a"), net, "a", learner.classes("a"), "torch", tmp_path)
     torch.testing.assert_close(torch.export.load(file).module()(IMAGES), learner.logits("a", IMAGES), rtol=0, atol=1e-4)
 
 
@@ -151,7 +151,9 @@ def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
     learner = learned(SHARINGS[0])
 
     def write(name: str, out: str | Path, model: Path | None = None) -> Path:
-        return export(learner.plain(name), learner.net, name, learner.classes(name), "safetensors", out, model=model)[0]
+        return export(
+            plain_network(learner, name), learner.net, name, learner.classes(name), "safetensors", out, model=model
+        )[0]
 
     for out in (f"{tmp_path}/new.1/", tmp_path / "plain", str(tmp_path / "new.1")):
         assert write("a", out) == Path(out) / "a.safetensors"
@@ -173,7 +175,7 @@ def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
 def test_plain_weights_and_the_page_are_enough(tmp_path: Path) -> None:
     learner = learned(SHARINGS[2])
     file, beside = export(
-        learner.plain("b"), learner.net, "b", learner.classes("b"), "safetensors", tmp_path / "net.safetensors"
+        plain_network(learner, "b"), learner.net, "b", learner.classes("b"), "safetensors", tmp_path / "net.safetensors"
     )
     found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
     torch.testing.assert_close(found, learner.logits("b", IMAGES), rtol=0, atol=1e-4)
@@ -181,7 +183,7 @@ def test_plain_weights_and_the_page_are_enough(tmp_path: Path) -> None:
 
 def test_formats_and_places_that_will_not_do(tmp_path: Path) -> None:
     learner = learned(SHARINGS[0])
-    plain: Any = (learner.plain("a"), learner.net, "a", learner.classes("a"))
+    plain: Any = (plain_network(learner, "a"), learner.net, "a", learner.classes("a"))
     with pytest.raises(ConfigError, match=r"format must be one of onnx, torch, safetensors.*mean 'onnx'"):
         export(*plain, "onxx", tmp_path)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

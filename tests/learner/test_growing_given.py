@@ -13,7 +13,8 @@ from torch import nn
 
 from lasem.cli import main
 from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
-from lasem.learner import Branch, GrowingModel, Learner
+from lasem.learner import GrowingModel, Learner
+from lasem.methods import Branch
 from lasem.nets import CutNet, ImageShape, cut
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import Fixed

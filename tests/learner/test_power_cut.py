@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lasem.errors import StorageError
-from lasem.learner import Branch, Learner
+from lasem.learner import Learner
+from lasem.methods import Branch
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
 
@@ -210,5 +211,5 @@ def test_every_failing_call_leaves_the_model_before_or_after_and_is_told(
         learner.save(place)  # when the reason is gone, the next save succeeds and leaves nothing behind
         assert state_of(place) == AFTER
         assert not list(place.rglob("*.tmp"))
-        assert {p.name for p in (place / "tasks").iterdir()} == {"a", "c"}
+        assert len(list((place / "parts").iterdir())) == 4  # two versions of a layer and two tasks
         assert len(list(place.rglob("*.safetensors"))) == 4  # two tasks, the latest and an earlier version of a layer

@@ -9,22 +9,14 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.learner import (
-    PROTECTIONS,
-    AbstractProtection,
-    Branch,
-    Freeze,
-    GrowingModel,
-    Learner,
-    Penalty,
-    Unprotected,
-)
-from lasem.learner.importance import importances, shared_of
+from lasem.learner import GrowingModel, Learner
+from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Transfer, Unprotected
+from lasem.methods.protection import importances, shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import FisherKind, TaskWeights, TrainingConfig
-from learner.fixture import GREY, SHARINGS, assert_same_tensors, tensors_in, tiny_net, tiny_task
+from learner.fixture import GREY, SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_net, tiny_task
 
 SEARCHES: list[AbstractSelection] = [Fixed("all"), EM(), DARTS(order="second"), Exhaustive()]
 KEEPING = [Freeze(), Branch()]
@@ -87,44 +79,49 @@ def test_versions_are_counted_and_kept_as_long_as_a_task_uses_them() -> None:
     learner = learner_with(Branch(), HardSharing(), Fixed("TS"))
     learn(learner)
     layer = learner.net.blocks[0].num_parameters
-    assert learner.num_shared_parameters() == 4 * layer
+    assert learner.model.num_shared() == 4 * layer
     before = now(learner)
     learner.forget("task-1")
-    assert learner.num_shared_parameters() == 3 * layer
+    assert learner.model.num_shared() == 3 * layer
     left = [TASKS[0], *TASKS[2:]]
     assert all(torch.equal(a, b) for a, b in zip([before[0], *before[2:]], now(learner, left), strict=True))
     learner.forget("task-3")
     learner.learn(TASKS[1])
-    assert learner.num_shared_parameters() == 3 * layer
+    assert learner.model.num_shared() == 3 * layer
     assert torch.equal(now(learner, TASKS[2:3])[0], before[2])
 
 
 def test_frozen_knowledge_is_the_first_tasks_for_ever() -> None:
     learner = learner_with(Freeze())
     learner.learn(TASKS[0])
-    before = {name: value.clone() for name, value in learner._shared.named().items()}
+    before = shared(learner)
     learn(learner, TASKS[1:])
-    assert_same_tensors(before, learner._shared.named())
+    assert_same_tensors(before, shared(learner))
     assert [learner.num_parameters(task.name) for task in TASKS[1:2]] == [
         sum(torch.Size(s).numel() for s in learner.net.head.shapes(TASKS[1].num_classes).values())
     ]
+
+
+def shared(learner: Learner) -> dict[str, Tensor]:
+    """Copies of all shared tensors, by ``LAYER@VERSION.NAME``."""
+    return {f"{key}.{name}": t.clone() for key, named in learner.model.versions.items() for name, t in named.items()}
 
 
 def whose_first_layer_nobody_uses(protect: AbstractProtection) -> Learner:
     """The task that transferred it is forgotten; another one transfers the second layer."""
     learner = learner_with(protect, HardSharing(), Fixed("TT"))
     learner.learn(TASKS[0])
-    learner.search = Fixed("ST")
+    searching(learner, Fixed("ST"))
     learner.learn(TASKS[1])
     learner.forget("task-0")
-    learner.search = Fixed("TT")
+    searching(learner, Fixed("TT"))
     return learner
 
 
 def test_what_nobody_uses_is_not_frozen() -> None:
     learner = whose_first_layer_nobody_uses(Freeze())
-    assert learner._shared.latest(0) == {}
-    assert learner.task_start(TASKS[2]).protection.read_only == {1}
+    assert list(learner.model.versions) == ["1@0"]
+    assert start_of(learner, TASKS[2]).protection.read_only == {1}
     learner.learn(TASKS[2])
 
 
@@ -138,10 +135,10 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
         learner.learn(task)
         learner.save(tmp_path / "model")
     loaded = Learner.load(tmp_path / "model")
-    assert loaded.protect == protect
+    assert loaded.method == learner.method
     assert all(torch.equal(a, b) for a, b in zip(now(learner, TASKS[:3]), now(loaded, TASKS[:3]), strict=True))
     assert loaded.num_parameters() == learner.num_parameters()
-    held = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("shared:needed.")}
+    held = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
     assert learner.num_parameters() == sum(t.numel() for t in held.values())
     for each in (learner, loaded):
         each.learn(TASKS[3])
@@ -151,19 +148,24 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
     assert_same_tensors(tensors_in(tmp_path / "model"), tensors_in(tmp_path / "other"))
 
 
+def weights_of(learner: Learner, name: str) -> TaskWeights:
+    assert isinstance(learner.method, Transfer)
+    return learner.method.weights(learner.net, learner.model, name)
+
+
 def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
-    learned = learner._learned(task.name)
-    weights = TaskWeights.from_named(learner._weights(learned).copy().named(), learner.net.depth)
-    leaves = shared_of(weights, learned.configuration)
+    configuration = learner.model.routes[task.name].configuration
+    weights = weights_of(learner, task.name).copy()
+    leaves = shared_of(weights, configuration)
     expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
     for value in leaves.values():
         value.requires_grad_(True)
     (images, labels), *_ = task.train.batches(len(task.train), device=torch.device("cpu"))
     for image, label in zip(images, labels.tolist(), strict=True):
         features = image[None]
-        for block, own, transferred in zip(learner.net.blocks, weights.layers, learned.configuration, strict=True):
-            made = learner.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+        for block, own, transferred in zip(learner.net.blocks, weights.layers, configuration, strict=True):
+            made = learner.method.sharing.weights(block, own.shared, own.factors) if transferred else own.specific
             features = block.apply(made, features)
         log_p = torch.log_softmax(learner.net.head.apply(weights.head, features)[0], dim=0)
         for k in range(task.num_classes):
@@ -176,14 +178,14 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 def test_importances_are_those_of_the_definition(sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.learner.importance._MOST_IMAGES", 4)  # three parts, the last one incomplete
+    monkeypatch.setattr("lasem.methods.protection._MAX_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Unprotected(), sharing, Fixed("TS"))
     task = TASKS[1]
     learner.learn(task)
-    learned = learner._learned(task.name)
-    weights = learner._weights(learned)
+    configuration = learner.model.routes[task.name].configuration
     draws = torch.Generator().manual_seed(0)
-    found = importances(learner.net, sharing, learned.configuration, weights, task, kind="exact", draws=draws)
+    weights = weights_of(learner, task.name)
+    found = importances(learner.net, sharing, configuration, weights, task, kind="exact", draws=draws)
     expected, _ = naive_importances(learner, task, "exact")
     assert found.keys() == expected.keys()
     assert {name.split(".")[1] for name in found} == {"0"}
@@ -201,7 +203,7 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
         fisher, anchor = naive_importances(learner, task, kind)
         elsewhere = elsewhere or {name: torch.randn(value.shape, generator=generator) for name, value in anchor.items()}
         terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
-    needed = learner.task_start(TASKS[2]).protection.quadratic
+    needed = start_of(learner, TASKS[2]).protection.quadratic
     assert needed is not None
     assert float(needed.value(elsewhere)) == pytest.approx(sum(terms), rel=1e-4)
     assert min(terms) > 0.01 * sum(terms)  # neither is lost in the other
@@ -209,7 +211,7 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
 
 def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
     learner = whose_first_layer_nobody_uses(Penalty())
-    problem = learner.task_start(TASKS[2])
+    problem = start_of(learner, TASKS[2])
     weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
     penalty = problem.protection.penalty(weights)
     assert penalty is not None
@@ -217,13 +219,13 @@ def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> No
     pulled = {name for name, pull in zip(weights, pulls, strict=True) if pull is not None}
     assert pulled == {"layer.1.shared.weight", "layer.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
     learner.learn(TASKS[2])
-    needed = learner.task_start(TASKS[3]).protection.quadratic
+    needed = start_of(learner, TASKS[3]).protection.quadratic
     assert needed is not None
-    for name, value in learner._shared.latest(0).items():
+    for name, value in learner.model.versions["0@0"].items():
         assert torch.equal(needed.anchor[f"layer.0.shared.{name}"], value)
     for name in ("task-1", "task-2"):
         learner.forget(name)
-    assert learner.task_start(TASKS[3]).protection.quadratic is None
+    assert start_of(learner, TASKS[3]).protection.quadratic is None
 
 
 def test_a_learning_that_fails_at_its_very_end_leaves_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +236,7 @@ def test_a_learning_that_fails_at_its_very_end_leaves_the_learner(monkeypatch: p
     learner.learn(TASKS[0])
     images = TASKS[0].test.images.take(torch.arange(3))
     before = learner.logits("task-0", images)
-    monkeypatch.setattr("lasem.learner.learner.importances", fail)
+    monkeypatch.setattr("lasem.methods.transfer.importances", fail)
     with pytest.raises(MemoryError):
         learner.learn(TASKS[1])
     assert learner.task_names == ("task-0",)
@@ -246,24 +248,20 @@ def test_a_stronger_penalty_keeps_more() -> None:
     for strength in (0.0, 1e3, 1e6):
         learner = learner_with(Penalty(strength=strength))
         learner.learn(TASKS[0])
-        before = {name: value.clone() for name, value in learner._shared.named().items()}
-        needed = learner._needed
+        before, needed = shared(learner), start_of(learner, TASKS[1]).protection.quadratic
         learn(learner, TASKS[1:])
-        after = learner._shared.named()
-        moved.append(
-            sum(
-                float((needed.importance[f"layer.{i}.shared.{key}"] * (after[f"layer.{i}.{key}"] - value) ** 2).sum())
-                for name, value in before.items()
-                for _, i, key in [name.split(".")]
-            )
-        )
+        total = 0.0
+        for name, value in shared(learner).items():
+            layer, key = name.split("@0.")
+            total += float((needed.importance[f"layer.{layer}.shared.{key}"] * (value - before[name]) ** 2).sum())
+        moved.append(total)
     assert moved[0] > moved[1] > moved[2]
 
 
 def test_a_growing_model_branches_if_nothing_is_said_and_an_old_one_does_not(tmp_path: Path) -> None:
     learner_with(Unprotected()).save(tmp_path / "old")
     assert GrowingModel(tmp_path / "old").settings()["protect"] == {"name": "none"}
-    assert GrowingModel(tmp_path / "new")._choices.fresh(GREY).protect == Branch()
+    assert GrowingModel(tmp_path / "new")._fresh(GREY).method.protect == Branch()
     with pytest.raises(ConfigError, match=r"made with protect = none; got freeze"):
         GrowingModel(tmp_path / "old", protect=Freeze())._grower()
 

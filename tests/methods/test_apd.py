@@ -13,7 +13,8 @@ from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.methods import APD, BaselineLearner, Model, Setup
+from lasem.learner import Learner
+from lasem.methods import APD, Model, Setup
 from lasem.methods.apd import adaptive, dense, kernel, plain_weights, prune, sparse
 from lasem.methods.method import count
 from lasem.methods.plain import initial_layers, run
@@ -31,8 +32,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def learned(method: APD, num_tasks: int, *, training: TrainingConfig = QUICK, net: Net = NET) -> BaselineLearner:
-    learner = BaselineLearner(net, method, training=training, seed=3)
+def learned(method: APD, num_tasks: int, *, training: TrainingConfig = QUICK, net: Net = NET) -> Learner:
+    learner = Learner(net, method, training=training, seed=3)
     for k in range(num_tasks):
         learner.learn(tiny_task(f"t{k}", 2 + k % 2, seed=k))
     return learner
@@ -397,7 +398,7 @@ def test_consolidated_tasks_are_saved_read_and_learned_on(tmp_path: Path) -> Non
     learner = learned(APD(period=2, groups=1), 2)
     assert any(".local." in name for name in learner.model.shared)
     learner.save(tmp_path)
-    again = BaselineLearner.load(tmp_path)
+    again = Learner.load(tmp_path)
     images = torch.randint(0, 256, (5, *GREY), dtype=torch.uint8, generator=seeded())
     for more in ((), (tiny_task("t2"), tiny_task("t3", 3, seed=3))):
         for task in more:
@@ -434,4 +435,4 @@ def test_settings_out_of_range(settings: dict[str, Any]) -> None:
 
 def test_the_optimisers_weight_decay_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"TrainingConfig.weight_decay=0; got 0.1, .*Set APD\.weight_decay"):
-        BaselineLearner(tiny_net(GREY), APD(), training=TrainingConfig(weight_decay=0.1))
+        Learner(tiny_net(GREY), APD(), training=TrainingConfig(weight_decay=0.1))

@@ -10,7 +10,8 @@ from learner.fixture import assert_same_tensors, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.methods import DEN, BaselineLearner, Model, Setup
+from lasem.learner import Learner
+from lasem.methods import DEN, Model, Setup
 from lasem.methods import den_units as units
 from lasem.methods.method import Learned
 from lasem.methods.plain import initial_head, initial_layers, run
@@ -551,7 +552,7 @@ def test_phases_share_the_epochs(epochs: int, expanded: list[int], expected: lis
 def test_expansion_keeps_what_the_group_norm_leaves(strength: float, num_new: int) -> None:
     net = tiny_net(linear=(4,))
     method = DEN(group_lasso=strength, l1=0.01, num_new_units=2, loss_threshold=0, split_threshold=NEVER)
-    learner = BaselineLearner(net, method, training=QUICK)
+    learner = Learner(net, method, training=QUICK)
     learner.learn(task_of(net, "a"))
     learner.learn(task_of(net, "b", seed=1))
     assert [len(learner.model.shared[f"stamp.{i}"]) for i in range(3)] == [3 + num_new, 4 + num_new, 4 + num_new]
@@ -560,7 +561,7 @@ def test_expansion_keeps_what_the_group_norm_leaves(strength: float, num_new: in
 @every_net
 def test_with_every_drifted_unit_split_nothing_is_forgotten(net: Net) -> None:
     training = TrainingConfig(epochs=5, batch_size=5, learning_rate=0.01, weight_decay=0.01)
-    learner = BaselineLearner(net, DEN(split_threshold=0, num_new_units=2, loss_threshold=0), training=training)
+    learner = Learner(net, DEN(split_threshold=0, num_new_units=2, loss_threshold=0), training=training)
     answers: dict[str, Tensor] = {}
     owned: dict[str, dict[str, Tensor]] = {}
     for k in range(3):
@@ -580,7 +581,7 @@ def test_with_every_drifted_unit_split_nothing_is_forgotten(net: Net) -> None:
 
 def test_the_first_task_becomes_sparse() -> None:
     def zeros(l1: float) -> float:
-        learner = BaselineLearner(tiny_net(), DEN(l1=l1), training=QUICK)
+        learner = Learner(tiny_net(), DEN(l1=l1), training=QUICK)
         record = learner.learn(tiny_task())
         assert (record.num_epochs, record.configuration) == (5, "TT")
         weights = [learner.model.shared["layer.1.weight"], learner.model.own["task"]["head.weight.0"]]
@@ -591,7 +592,7 @@ def test_the_first_task_becomes_sparse() -> None:
 
 
 def test_a_model_is_only_read() -> None:
-    learner = BaselineLearner(DEEP, DEN(num_new_units=2, split_threshold=0.01), training=QUICK)
+    learner = Learner(DEEP, DEN(num_new_units=2, split_threshold=0.01), training=QUICK)
     learner.learn(task_of(DEEP, "a"))
     before = learner.model
     saved = {name: t.clone() for name, t in before.shared.items()}

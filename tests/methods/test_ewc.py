@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.methods import EWC, BaselineLearner, Setup
+from lasem.learner import Learner
+from lasem.methods import EWC, Setup
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import TrainingConfig
@@ -193,9 +194,9 @@ def test_the_online_form_forgets_importances_and_stays_near_the_latest_weights()
     assert float(method.guard(memory).penalty(tasks[2][1])) == 0
 
 
-def train(method: EWC, num_tasks: int = 3) -> BaselineLearner:
+def train(method: EWC, num_tasks: int = 3) -> Learner:
     training = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
-    learner = BaselineLearner(tiny_net(), method, training=training, seed=2)
+    learner = Learner(tiny_net(), method, training=training, seed=2)
     for k in range(num_tasks):
         learner.learn(tiny_task(f"t{k}", 2 + k, seed=k))
     return learner

@@ -10,7 +10,8 @@ from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.methods import AbstractMethod, BaselineLearner, ChannelGated, LasemChannelGated, Setup
+from lasem.learner import Learner
+from lasem.methods import AbstractMethod, ChannelGated, LasemChannelGated, Setup
 from lasem.methods.gated import (
     channels,
     decided,
@@ -109,7 +110,7 @@ def first_phase(
     net: Net, method: AbstractMethod, index: int = 0, **training: Any
 ) -> tuple[AbstractPhase, dict[str, Tensor], Batch]:
     setup, task = setup_of(net, index, **training), tiny_task(num_classes=3, shape=net.image_shape)
-    phase = next(method.plan(BaselineLearner(net, method).model, task, setup))
+    phase = next(method.plan(Learner(net, method).model, task, setup))
     batch = next(phase.batches(CPU, torch.Generator().manual_seed(0)))
     return phase, phase.initial(), batch
 
@@ -182,9 +183,9 @@ def test_the_sparsity_term_averages_layers_not_channels() -> None:
     assert float(mean_open(factors)) == pytest.approx((3 / 4 + 1 / 8) / 2)
 
 
-def learner_of(method: AbstractMethod, net: Net = NETS[1], **training: Any) -> BaselineLearner:
+def learner_of(method: AbstractMethod, net: Net = NETS[1], **training: Any) -> Learner:
     config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "learning_rate": 0.02, **training})
-    return BaselineLearner(net, method, training=config, seed=4)
+    return Learner(net, method, training=config, seed=4)
 
 
 SPARSE = ChannelGated(sparsity=4.0, dense_share=0.0, opening=0.0, gate_step=1.0)

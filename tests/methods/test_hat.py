@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.methods import HAT, BaselineLearner, Model, Setup
+from lasem.learner import Learner
+from lasem.methods import HAT, Model, Setup
 from lasem.methods.hat import (
     EMBEDDING_BOUND,
     annealed,
@@ -234,7 +235,7 @@ def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum:
     training = replace(SGD, learning_rate=0.1, momentum=momentum)
     later = model
     for k in range(2):
-        learner = BaselineLearner(NET, method, training=training, seed=k)
+        learner = Learner(NET, method, training=training, seed=k)
         learner._model = later  # go on from a model with gates that a test has chosen
         learner.learn(tiny_task(f"later-{k}", 3, seed=k, num_train=20))
         later = learner.model
@@ -255,7 +256,7 @@ def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum:
 
 def test_where_everything_is_used_only_the_tasks_own_parts_move() -> None:
     model = model_of("first", [torch.full((num,), 2.0) for num in UNITS])
-    learner = BaselineLearner(NET, HAT(), training=SGD)
+    learner = Learner(NET, HAT(), training=SGD)
     learner._model = model
     learner.learn(tiny_task("second"))
     assert all(torch.equal(value, model.shared[name]) for name, value in learner.model.shared.items())
@@ -268,7 +269,7 @@ def test_gates_close_as_the_penalty_asks_and_embeddings_stay_in_bounds() -> None
     share = {}
     for penalty in (0.0, 20.0):
         training = TrainingConfig(epochs=8, batch_size=4, optimiser="sgd", momentum=0.0, learning_rate=0.1, tolerance=9)
-        learner = BaselineLearner(tiny_net(), HAT(penalty=penalty), training=training)
+        learner = Learner(tiny_net(), HAT(penalty=penalty), training=training)
         learner.learn(task)
         own = learner.model.own["a"]
         assert all(float(own[f"embedding.{i}"].abs().max()) <= EMBEDDING_BOUND for i in range(2))
@@ -278,7 +279,7 @@ def test_gates_close_as_the_penalty_asks_and_embeddings_stay_in_bounds() -> None
 
 
 def test_what_a_task_owns_is_its_gates_and_its_head() -> None:
-    learner = BaselineLearner(NET, HAT(), training=SGD)
+    learner = Learner(NET, HAT(), training=SGD)
     learner.learn(tiny_task("a", 3))
     assert set(learner.model.own["a"]) == {f"embedding.{i}" for i in range(4)} | {
         f"head.{name}" for name in NET.head.shapes(3)
@@ -292,14 +293,14 @@ def test_what_a_task_owns_is_its_gates_and_its_head() -> None:
 def test_adaptive_optimisers_are_refused(optimiser: str) -> None:
     training = TrainingConfig(optimiser=optimiser)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=f"optimiser='sgd'; got '{optimiser}'"):
-        BaselineLearner(NET, HAT(), training=training)
+        Learner(NET, HAT(), training=training)
 
 
 def test_settings_that_it_cannot_use_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"weight_decay=0; got 0\.1"):
-        BaselineLearner(NET, HAT(), training=TrainingConfig(optimiser="sgd", weight_decay=0.1))
+        Learner(NET, HAT(), training=TrainingConfig(optimiser="sgd", weight_decay=0.1))
     for wrong in ({"penalty": -1.0}, {"max_scale": 0.5}, {"clip": 0.0}):
         (name,) = wrong
         with pytest.raises(ConfigError, match=f"HAT.{name} must be"):
             HAT(**wrong)
-    assert BaselineLearner(NET, HAT()).training.optimiser == "sgd"
+    assert Learner(NET, HAT()).training.optimiser == "sgd"

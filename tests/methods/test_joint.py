@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.methods import BaselineLearner, Joint, Learned, Model, Setup
+from lasem.learner import Learner
+from lasem.methods import Joint, Learned, Model, Setup
 from lasem.methods.joint import remembered, to_remember
 from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Batch, PhaseResult, Snapshot, TrainingConfig, accuracy, part_of
@@ -123,7 +124,7 @@ def test_the_validation_accuracy_is_the_mean_over_tasks_however_large() -> None:
 @pytest.mark.parametrize("restart", [False, True])
 def test_earlier_weights_go_on_or_begin_afresh(restart: bool) -> None:
     tasks, method = three_tasks(), Joint(restart=restart)
-    learner = BaselineLearner(tiny_net(), method, training=QUICK, seed=3)
+    learner = Learner(tiny_net(), method, training=QUICK, seed=3)
     for task in tasks[:2]:
         learner.learn(task)
     before = learner.model
@@ -145,7 +146,7 @@ def test_earlier_weights_go_on_or_begin_afresh(restart: bool) -> None:
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_all_tasks_are_trained_again_when_one_arrives(restart: bool) -> None:
-    learner = BaselineLearner(tiny_net(), Joint(restart=restart), training=QUICK, seed=3)
+    learner = Learner(tiny_net(), Joint(restart=restart), training=QUICK, seed=3)
     for k, task in enumerate(three_tasks()):
         before = learner.model
         record = learner.learn(task)
@@ -161,7 +162,7 @@ def test_earlier_tasks_are_not_forgotten() -> None:
     training, net = TrainingConfig(epochs=15, batch_size=5, learning_rate=0.01), tiny_net(dropout=0.0)
     net = replace(net, channels=(8, 8), hidden=(16,))
     tasks = [tiny_task(f"t{k}", seed=k, num_train=20) for k in range(2)]
-    learner = BaselineLearner(net, Joint(), training=training, seed=0)
+    learner = Learner(net, Joint(), training=training, seed=0)
     for task in tasks:
         learner.learn(task)
     assert [learner.accuracy(task.name, task.train) for task in tasks] == [1.0, 1.0]
@@ -189,6 +190,6 @@ def test_what_isremembered_gives_the_same_batches(kind: str, standardise: Any) -
 def test_falling_steps_and_restarts_do_not_go_together() -> None:
     falling = TrainingConfig(schedule="inverse", learning_rate_decay=0.001)
     with pytest.raises(ConfigError, match=r"Joint\.restart .* TrainingConfig\.schedule 'inverse'"):
-        BaselineLearner(tiny_net(), Joint(), training=falling)
-    BaselineLearner(tiny_net(), Joint(restart=False), training=falling)
-    BaselineLearner(tiny_net(), Joint(), training=replace(falling, learning_rate_decay=0.0))
+        Learner(tiny_net(), Joint(), training=falling)
+    Learner(tiny_net(), Joint(restart=False), training=falling)
+    Learner(tiny_net(), Joint(), training=replace(falling, learning_rate_decay=0.0))

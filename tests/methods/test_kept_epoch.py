@@ -9,7 +9,8 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.methods import EWC, METHODS, AbstractMethod, BaselineLearner
+from lasem.learner import Learner
+from lasem.methods import EWC, METHODS, AbstractMethod
 from lasem.methods.method import Learned, Model, Setup
 from lasem.training import AbstractPhase, Named, PhaseResult, Snapshot, TrainingConfig
 
@@ -102,10 +103,10 @@ def test_the_peak_is_the_best_epochs_whichever_is_kept(restore_best: bool) -> No
         tolerance=0.0,
     )
     task = tiny_task("t", 3, seed=10, num_train=6)
-    learner = BaselineLearner(NET, EWC(), training=training, seed=1)
+    learner = Learner(NET, EWC(), training=training, seed=1)
     record = learner.learn(task)
     assert record.best_epoch < record.num_epochs == 8
-    until = BaselineLearner(NET, EWC(), training=replace(training, epochs=record.best_epoch), seed=1)
+    until = Learner(NET, EWC(), training=replace(training, epochs=record.best_epoch), seed=1)
     until.learn(task)
     assert record.peak_accuracy == until.accuracy("t", task.test)
     assert record.valid_accuracy == until.accuracy("t", task.valid)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.methods import EWC, BaselineLearner, Learned, Model, OneNetwork, Setup
+from lasem.learner import Learner
+from lasem.methods import EWC, Learned, Model, OneNetwork, Setup
 from lasem.methods.method import count
 from lasem.methods.plain import run
 from lasem.nets import Net
@@ -110,8 +111,8 @@ def test_training_is_plain_cross_entropy(method: OneNetwork) -> None:
 
 @both
 def test_the_first_task_is_learned_as_by_any_plain_network(method: OneNetwork) -> None:
-    learner = BaselineLearner(net_of(), method, training=QUICK, seed=1)
-    plain = BaselineLearner(net_of(), EWC(), training=QUICK, seed=1)
+    learner = Learner(net_of(), method, training=QUICK, seed=1)
+    plain = Learner(net_of(), EWC(), training=QUICK, seed=1)
     for each in (learner, plain):
         each.learn(tiny_task("a", 3))
     assert torch.equal(learner.logits("a", IMAGES), plain.logits("a", IMAGES))
@@ -122,7 +123,7 @@ def test_nothing_protects_earlier_tasks(method: OneNetwork) -> None:
     training = TrainingConfig(epochs=20, batch_size=5, learning_rate=0.01)
     net = replace(tiny_net(dropout=0.0), channels=(8, 8), hidden=(16,))
     tasks = [tiny_task(f"t{k}", 4, seed=k, num_train=20) for k in range(2)]
-    learner = BaselineLearner(net, method, training=training, seed=0)
+    learner = Learner(net, method, training=training, seed=0)
     peaks = []
     for task in tasks:
         record = learner.learn(task)
@@ -136,13 +137,13 @@ def test_nothing_protects_earlier_tasks(method: OneNetwork) -> None:
         assert torch.equal(run_of(learner, "t0"), run_of(learner, "t1"))
 
 
-def run_of(learner: BaselineLearner, name: str) -> Tensor:
+def run_of(learner: Learner, name: str) -> Tensor:
     return learner.method.logits(learner.net, learner.model, name, IMAGES)
 
 
 def test_shared_outputs_are_saved_read_and_resumed(tmp_path: Path) -> None:
     method, states = OneNetwork(outputs="shared"), []
-    learner = BaselineLearner(net_of(), method, training=QUICK, seed=7)
+    learner = Learner(net_of(), method, training=QUICK, seed=7)
     learner.learn(tiny_task("a", 4))
     learner.save(tmp_path / "before")
 
@@ -152,12 +153,12 @@ def test_shared_outputs_are_saved_read_and_resumed(tmp_path: Path) -> None:
 
     record = learner.learn(tiny_task("b", 2, seed=1), on_epoch=keep)
     learner.save(tmp_path / "whole")
-    read = BaselineLearner.load(tmp_path / "whole")
+    read = Learner.load(tmp_path / "whole")
     for name, num_classes in (("a", 4), ("b", 2)):
         assert torch.equal(read.logits(name, IMAGES), learner.logits(name, IMAGES))
         assert read.predict(name, IMAGES, probabilities=True).shape == (7, num_classes)
     for at, state in enumerate(states):
-        again = BaselineLearner.load(tmp_path / "before")
+        again = Learner.load(tmp_path / "before")
         assert again.learn(tiny_task("b", 2, seed=1), resume_from=state) == record
         again.save(tmp_path / str(at))
         assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")

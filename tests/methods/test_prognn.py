@@ -11,7 +11,8 @@ from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.methods import BaselineLearner, Model, ProgNN, Setup
+from lasem.learner import Learner
+from lasem.methods import Model, ProgNN, Setup
 from lasem.methods.method import count
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
@@ -211,7 +212,7 @@ def test_earlier_columns_get_no_gradient_and_the_new_one_does_everywhere(method:
 
 @pytest.mark.parametrize("method", [ProgNN(), ProgNN(adapters="each", reduction=2.0, head_adapters="none")], ids=str)
 def test_a_learned_task_stays_as_it_is_to_the_bit(method: ProgNN) -> None:
-    learner = BaselineLearner(tiny_net(linear=(6,)), method, training=QUICK, seed=1)
+    learner = Learner(tiny_net(linear=(6,)), method, training=QUICK, seed=1)
     images = torch.rand(7, *GREY, generator=torch.Generator().manual_seed(0))
     answers: dict[str, Tensor] = {}
     owned: dict[str, dict[str, Tensor]] = {}
@@ -232,7 +233,7 @@ def test_a_learned_task_stays_as_it_is_to_the_bit(method: ProgNN) -> None:
 def test_everything_of_the_new_column_is_trained_from_its_own_start() -> None:
     method, net = ProgNN(), tiny_net()
     training = TrainingConfig(epochs=6, batch_size=5, learning_rate=0.01, restore_best=False)
-    learner = BaselineLearner(net, method, training=training, seed=1)
+    learner = Learner(net, method, training=training, seed=1)
     for k in range(3):
         learner.learn(tiny_task(f"t{k}", seed=k))
     for k in range(3):

@@ -12,7 +12,8 @@ from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.methods import WSN, BaselineLearner, Model, Setup
+from lasem.learner import Learner
+from lasem.methods import WSN, Model, Setup
 from lasem.methods.plain import run
 from lasem.methods.wsn import best_scored, frozen, kernels, subnetwork
 from lasem.training import Step, TrainingConfig
@@ -71,7 +72,7 @@ def test_every_kernel_has_scores_and_no_bias_has() -> None:
 
 
 def test_what_a_task_owns() -> None:
-    learner = BaselineLearner(NET, WSN(capacity=0.3), training=QUICK)
+    learner = Learner(NET, WSN(capacity=0.3), training=QUICK)
     learner.learn(tiny_task("a", 3))
     model = learner.model
     biases = {f"layer.{i}.bias" for i in range(3)}
@@ -89,7 +90,7 @@ def test_what_a_task_owns() -> None:
 
 
 def test_a_task_answers_with_its_masked_weights() -> None:
-    learner = BaselineLearner(NET, WSN(capacity=0.4), training=QUICK)
+    learner = Learner(NET, WSN(capacity=0.4), training=QUICK)
     learner.learn(tiny_task("a"))
     shared, own = learner.model.shared, learner.model.own["a"]
     weights = {**own, **{name: shared[name] * own[f"mask.{name}"] for name in KERNELS}}
@@ -98,7 +99,7 @@ def test_a_task_answers_with_its_masked_weights() -> None:
 
 
 def test_frozen_weights_are_those_of_any_earlier_task() -> None:
-    learner = BaselineLearner(NET, WSN(capacity=0.3, score_rate=5), training=SLOW)
+    learner = Learner(NET, WSN(capacity=0.3, score_rate=5), training=SLOW)
     assert frozen(Model()) == {}
     for k in range(3):
         learner.learn(tiny_task(f"t{k}", seed=k))
@@ -114,7 +115,7 @@ def test_frozen_weights_are_those_of_any_earlier_task() -> None:
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"])
 def test_earlier_tasks_stay_as_they_are_to_the_bit(optimiser: str) -> None:
     training = replace(SLOW, optimiser=optimiser)
-    learner = BaselineLearner(NET, WSN(score_rate=5), training=training)
+    learner = Learner(NET, WSN(score_rate=5), training=training)
     x = torch.randn(4, *GREY)
     answers: dict[str, Tensor] = {}
     num_moved = 0
@@ -134,7 +135,7 @@ def test_earlier_tasks_stay_as_they_are_to_the_bit(optimiser: str) -> None:
 
 
 def test_only_scores_and_own_parts_move_when_all_weights_are_frozen() -> None:
-    learner = BaselineLearner(NET, WSN(capacity=1.0), training=QUICK)
+    learner = Learner(NET, WSN(capacity=1.0), training=QUICK)
     learner.learn(tiny_task("a"))
     first = learner.model
     learner.learn(tiny_task("b", seed=1))
@@ -145,7 +146,7 @@ def test_only_scores_and_own_parts_move_when_all_weights_are_frozen() -> None:
 
 
 def test_gradients_of_frozen_weights_vanish_and_no_others() -> None:
-    learner = BaselineLearner(NET, WSN(), training=QUICK, seed=3)
+    learner = Learner(NET, WSN(), training=QUICK, seed=3)
     learner.learn(tiny_task("a"))
     phase = next(WSN().plan(learner.model, tiny_task("b", seed=1), setup_of(1)))
     weights = {k: v.clone().requires_grad_() for k, v in phase.initial().items()}
@@ -162,7 +163,7 @@ def test_gradients_of_frozen_weights_vanish_and_no_others() -> None:
 
 def test_a_new_task_begins_with_the_last_ones_scores_and_fresh_biases() -> None:
     method = WSN(score_rate=7)
-    learner = BaselineLearner(NET, method, training=QUICK, seed=3)
+    learner = Learner(NET, method, training=QUICK, seed=3)
     first = next(method.plan(Model(), tiny_task("a"), setup_of()))
     learner.learn(tiny_task("a"))
     second = next(method.plan(learner.model, tiny_task("b"), setup_of(1)))
@@ -185,7 +186,7 @@ def test_a_new_task_begins_with_the_last_ones_scores_and_fresh_biases() -> None:
 
 def test_settings_that_it_cannot_use_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"weight_decay=0; got 0\.1"):
-        BaselineLearner(NET, WSN(), training=TrainingConfig(weight_decay=0.1))
+        Learner(NET, WSN(), training=TrainingConfig(weight_decay=0.1))
     for wrong in ({"capacity": 0.0}, {"capacity": 1.1}, {"score_rate": 0.0}):
         (name,) = wrong
         with pytest.raises(ConfigError, match=f"WSN.{name} must be"):

@@ -11,7 +11,8 @@ from learner.fixture import assert_same_tensors, tensors_in, tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError, StorageError
-from lasem.learner import Freeze, Learner
+from lasem.learner import Learner, plain_network
+from lasem.methods import Freeze
 from lasem.nets import AbstractNet, ChangedBlock, cut
 from lasem.search import EM, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, TensorFactorization
@@ -99,7 +100,7 @@ def test_it_is_saved_and_goes_on_to_the_same_bits(sharing: AbstractSharing, tmp_
     whole.save(tmp_path / "whole")
     assert_same_tensors(tensors_in(tmp_path / "whole"), tensors_in(tmp_path / "loaded"))
     images = tiny_task().test.images.take(torch.arange(4))
-    torch.testing.assert_close(whole.plain("c")(images.float() / 255), whole.logits("c", images))
+    torch.testing.assert_close(plain_network(whole, "c")(images.float() / 255), whole.logits("c", images))
     with pytest.raises(StorageError, match="saved with another network"):
         Learner.load(tmp_path / "whole", net=net_of(rank=1))
     with pytest.raises(StorageError, match="constants"):  # a change of something else
@@ -114,7 +115,7 @@ def test_a_frozen_layer_is_the_modules_for_ever_and_costs_a_task_nothing() -> No
     learner.learn(tiny_task("b", seed=1))
     assert torch.equal(learner.logits("a", images), before)
     assert all(not value.any() for name, value in learner._shared.latest(0).items() if name.endswith(".up"))
-    assert learner.num_shared_parameters() == learner.net.blocks[0].num_parameters
+    assert learner.model.num_shared() == learner.net.blocks[0].num_parameters
 
 
 def test_a_task_that_transfers_nothing_owns_a_change_of_every_block() -> None:

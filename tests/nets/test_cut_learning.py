@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, tensors_in, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_task
 from torch import Tensor, nn
 
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.learner import Branch, Learner
-from lasem.methods import EWC, BaselineLearner
+from lasem.learner import Learner, plain_network
+from lasem.methods import EWC, Branch
+from lasem.methods.transfer import num_kept
 from lasem.nets import AbstractNet, cut
 from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, Pruned, evaluate
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
@@ -45,7 +46,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     learner = learner_of(
         Fixed("all"), net, training={"optimiser": "sgd", "learning_rate": 0.05, "schedule": "constant"}
     )
-    plan = learner.task_start(task)
+    plan = start_of(learner, task)
     phase = _phase(learner, task)
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     module = seeded(normalised).train()
@@ -74,13 +75,13 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     assert state["1.num_batches_tracked"] > 3  # and so they moved
     module.eval()
     x, _ = next(task.test.batches(6, device=torch.device("cpu")))
-    mixture = Mixture.of(net, learner.sharing, (Configuration.parse("TTT"),))
+    mixture = Mixture.of(net, learner.method.sharing, (Configuration.parse("TTT"),))
     parts = TaskWeights.from_named(loop.weights, net.depth)
     torch.testing.assert_close(evaluate(mixture, parts, x)[0], module(x), rtol=1e-4, atol=1e-4)
 
 
 def _phase(learner: Learner, task: Task) -> Any:
-    return MixturePhase(learner.search, learner.task_start(task))  # type: ignore[arg-type]
+    return MixturePhase(learner.method.search, start_of(learner, task))  # type: ignore[arg-type]
 
 
 @every_sharing
@@ -207,12 +208,12 @@ def test_tied_weights_are_learned_and_saved_as_one(pretrained: bool, tmp_path: P
     learner = learner_of(net=net(), sharing=LowRank(rank=2))
     for name in "ab":
         learner.learn(tiny_task(name, seed=ord(name)))
-    assert not any("two.weight" in key for key in learner.plain("b").named_weights())
+    assert not any("two.weight" in key for key in plain_network(learner, "b").named_weights())
     learner.save(tmp_path / "model")
     images = torch.rand(5, *SHAPE)
     expected = learner.logits("b", images)
     assert torch.equal(Learner.load(tmp_path / "model", net=net()).logits("b", images), expected)
-    torch.testing.assert_close(learner.plain("b")(images), expected)
+    torch.testing.assert_close(plain_network(learner, "b")(images), expected)
 
 
 def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
@@ -230,12 +231,12 @@ def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
 
 def test_the_first_task_starts_from_the_pretrained_weights_and_transfers_all() -> None:
     net, module = net_of(), seeded(normalised)
-    start = learner_of(net=net).task_start(tiny_task())
+    start = start_of(learner_of(net=net), tiny_task())
     assert [str(c) for c in start.space] == ["TTT"]
     state = module.state_dict()
     for layer in start.weights.layers:
         assert all(torch.equal(value, state[name]) for name, value in layer.shared.items())
-    own = learner_of(Fixed("none"), net).task_start(tiny_task())
+    own = start_of(learner_of(Fixed("none"), net), tiny_task())
     assert all(torch.equal(v, state[name]) for layer in own.weights.layers for name, v in layer.specific.items())
 
 
@@ -244,7 +245,7 @@ def test_what_was_taken_over_goes_back_towards_pretrained_weights_not_past_them(
     net = net_of()
     learner = learner_of(Fixed("all"), net)
     learner.learn(tiny_task("a"))
-    learner.search = Fixed("none")
+    searching(learner, Fixed("none"))
     phase = _phase(learner, tiny_task("b"))
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     taken = {name: value.detach().clone() for name, value in loop.weights.items() if ".specific." in name}
@@ -270,7 +271,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         learner_of(DARTS(first_task="search"), net_of()).learn(tiny_task())
     learner_of(DARTS(first_task="search"), net_of(SmallViT, pretrained=False)).learn(tiny_task())
     with pytest.raises(ConfigError, match="Method 'ewc' looks into the layers of a plain convolutional network"):
-        BaselineLearner(net_of(), EWC())
+        Learner(net_of(), EWC())
     with pytest.raises(ConfigError, match=r"DF-CNN .* cannot begin at a pretrained kernel of shape \(24, 8\)"):
         learner_of(sharing=Deconvolution(), net=net_of(SmallViT)).learn(tiny_task())
 
@@ -278,13 +279,13 @@ def test_what_does_not_go_together_is_refused() -> None:
 def test_what_no_task_changes_has_one_version() -> None:
     learner = learner_of(Fixed("all"), sharing=LowRank(rank=1, train_shared=False), protect=Branch())
     learner.learn(tiny_task("a"))
-    once = learner.num_shared_parameters()
+    once = learner.model.num_shared()
     learner.learn(tiny_task("b", seed=1))
-    assert (learner.num_shared_parameters(), learner.num_kept_parameters()) == (once, 0)
+    assert (learner.model.num_shared(), num_kept(learner.model)) == (once, 0)
     moving = learner_of(Fixed("all"), sharing=LowRank(rank=1), protect=Branch())
     for name in "ab":
         moving.learn(tiny_task(name))
-    assert moving.num_shared_parameters() == 2 * once
+    assert moving.model.num_shared() == 2 * once
 
 
 class Spare(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, tiny_task
+from learner.fixture import SHARINGS, start_of, tiny_task
 from torch import Tensor
 from training.fixture import random_weights
 
@@ -139,9 +139,10 @@ def test_it_is_learned_saved_and_learned_on(sharing: AbstractSharing, tmp_path: 
 def test_a_deep_networks_outputs_keep_their_size_at_the_start() -> None:
     learner = Learner(resnet((1, 16, 16)), search=Fixed("all"))
     task = tiny_task(shape=(1, 16, 16))
-    weights: TaskWeights = learner.task_start(task).weights
+    weights: TaskWeights = start_of(learner, task).weights
     x, _ = next(iter(task.train.batches(10, device=torch.device("cpu"))))
-    features = Mixture.of(learner.net, learner.sharing, tuple(learner.search.space(17, 0))).features(weights, x)
+    space = tuple(learner.method.search.space(17, 0))
+    features = Mixture.of(learner.net, learner.method.sharing, space).features(weights, x)
     assert 0.3 < float(features.square().mean().sqrt()) < 5
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from lasem.learner.computable import check_computable
 from torch import Tensor, nn
 
 from lasem.data import Task, Vocabulary, as_tokens
 from lasem.errors import ConfigError, DataError, ShapeError, StorageError, TrainingError
-from lasem.learner import Learner
-from lasem.learner.computable import check_computable
+from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.nets import AbstractNet, cut, from_transformers
 from lasem.search import EM
@@ -156,7 +156,9 @@ def test_texts_are_learned_and_saved(sharing: AbstractSharing, tmp_path: Path) -
     tokens = as_tokens(TEXTS, length=LENGTH)
     for name in "abc":
         assert torch.equal(learner.logits(name, tokens), again.logits(name, tokens))
-        torch.testing.assert_close(learner.plain(name)(tokens), learner.logits(name, tokens), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            plain_network(learner, name)(tokens), learner.logits(name, tokens), rtol=1e-5, atol=1e-5
+        )
         alone = torch.cat([learner.logits(name, as_tokens([text], length=LENGTH)) for text in TEXTS])
         torch.testing.assert_close(alone, learner.logits(name, tokens), rtol=1e-5, atol=1e-5)
     with pytest.raises(StorageError, match=r"another network \(texts.pooling: mean, got first"):
@@ -166,7 +168,7 @@ def test_texts_are_learned_and_saved(sharing: AbstractSharing, tmp_path: Path) -
 def test_a_plain_program_reads_texts(tmp_path: Path) -> None:
     learner = Learner(from_transformers(encoder("Roberta"), length=LENGTH), training=TrainingConfig(epochs=1))
     learner.learn(words_task("a", (3, 4), seed=0))
-    tokens, plain = as_tokens(TEXTS, length=LENGTH), learner.plain("a")
+    tokens, plain = as_tokens(TEXTS, length=LENGTH), plain_network(learner, "a")
     file, page = export(plain, learner.net, "a", learner.classes("a"), "torch", tmp_path)
     program = torch.export.load(file).module()
     torch.testing.assert_close(program(tokens), learner.logits("a", tokens), rtol=1e-5, atol=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paper import RECIPES
+from paper.reproduce import RECIPES
 
 TEXT = (Path(__file__).parents[2] / "docs/paper_map.md").read_text()
 NAMES = sorted(set(re.findall(r"`((?:lasem|paper)\.[A-Za-z0-9_.]+)`", TEXT)))

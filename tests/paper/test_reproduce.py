@@ -1,23 +1,24 @@
-"""``lasem reproduce``, its runs made in this process; workers are in tests/experiments/test_workers.py."""
+"""``lasem reproduce``, its runs made in this process; workers are in tests/experiments/test_process_pool.py."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments.tiny import without_report
+from experiments.tiny import Fake, without_report
 
 from lasem.cli import main
 from lasem.errors import ConfigError
-from lasem.experiments import ExperimentConfig, run
-from lasem.experiments.cradle import Job
-from lasem.experiments.workers import Ended, Event, Learned, Started
+from lasem.experiments import ExperimentConfig, grid
+from lasem.experiments.grid import Job, Notify
 from lasem.experiments.yaml_text import list_from_yaml
-from paper import RECIPES, Bench, Recipe
+from paper.recipe import Recipe
+from paper.reproduce import RECIPES
+from paper.streams import Scale
 
 _TINY = """--stream planted --stream.num_tasks 2 --stream.train_per_class 3 --stream.valid_per_class 2
 --stream.test_per_class 3 --stream.clearest 1 --training.epochs 2 --seeds 0 --quiet"""
@@ -29,16 +30,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were made, by name."""
     names: list[str] = []
 
-    def work(jobs: Sequence[Job], num_workers: int, cradle: object = None) -> Iterator[Event]:
-        for job in jobs[:: 1 if num_workers == 1 else -1]:  # in another order with more workers
-            names.append(job.name)
-            yield Started(job.name)
-            run(job.config, job.directory, resume=job.resume, command=job.command)
-            (job.directory / "report.html").touch()
-            yield Learned(job.name, 2, 2)
-            yield Ended(job.name, 0.1, None)
+    class Backwards(Fake):
+        """Another order with more workers."""
 
-    monkeypatch.setattr("lasem.experiments.comparison.work", work)
+        def run(self, jobs: Sequence[Job], num_workers: int, notify: Notify) -> None:
+            super().run(jobs[:: 1 if num_workers == 1 else -1], num_workers, notify)
+            names.extend(self.names)
+
+    monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", Backwards)
     without_report(monkeypatch)
     return names
 
@@ -91,7 +90,7 @@ def test_recipes_share_runs_and_make_none_twice(
         ),
         (["planted", "--stream", "digits"], "only stream planted has"),
         (["all", "--stream", "planted", "--stream.truth", "TT,SS"], "as many layers as the network has, 4; got TT,SS"),
-        (["peak", "--data", "x"], "Scale smoke learns stand-ins and reads no data: leave --data out"),
+        (["peak", "--data", "x"], "Scale smoke learns digits and reads no data: leave --data out"),
         (["peak", "--stream", "digits", "--download"], "--download is for the recipes' own streams"),
         (["peak", "--workers", "0"], "workers must be at least 1"),
         (["peak", "--bogus"], "There is no option --bogus"),
@@ -113,8 +112,8 @@ def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
 ) -> None:
     chosen: list[str] = []
 
-    def reproduce(recipes: Sequence[Recipe], bench: Bench, *_: object, **__: object) -> None:
-        chosen.extend(recipe.name for recipe in recipes if recipe.panels(bench))
+    def reproduce(recipes: Sequence[Recipe], scale: Scale, *_: object, **__: object) -> None:
+        chosen.extend(recipe.name for recipe in recipes if recipe.panels(scale))
         raise ConfigError("enough")
 
     monkeypatch.chdir(tmp_path)
@@ -137,18 +136,19 @@ def test_what_a_recipe_would_run_can_be_seen_before(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("made")
 def test_a_grid_that_is_stopped_has_pages_of_what_is_there(
-    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole = run
+    whole = grid.run
 
     def stopped(config: ExperimentConfig, directory: Path, **options: Any) -> Path:
-        if made[-1] == "planted/lasem-tf-0":
+        if directory.name == "lasem-tf-0":
             raise KeyboardInterrupt
         return whole(config, directory, **options)
 
-    monkeypatch.setattr(f"{__name__}.run", stopped)
+    monkeypatch.setattr("lasem.experiments.grid.run", stopped)
     assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 130
     assert not (tmp_path / "out/selection.html").exists()
     assert main(["report", "out"]) == 0

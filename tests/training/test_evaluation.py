@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lasem.data import Split, TensorImages
 from lasem.learner import Learner
-from lasem.methods import BaselineLearner, ChannelGated
+from lasem.methods import ChannelGated
 from lasem.methods.gated import decided, firing_rates, run_gated
 from lasem.training import TrainingConfig, accuracy
 
@@ -57,7 +57,7 @@ def test_a_learner_answers_in_parts_as_image_by_image() -> None:
 
 @pytest.mark.usefixtures("parts_of_four")
 def test_gates_that_open_are_counted_over_all_parts() -> None:
-    learner = BaselineLearner(tiny_net(), ChannelGated(opening=0), training=CONFIG, seed=1)
+    learner = Learner(tiny_net(), ChannelGated(opening=0), training=CONFIG, seed=1)
     learner.learn(TASK)
     weights = {**learner.model.shared, **learner.model.own["task"]}
     gate = decided(weights)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, assert_same_tensors, tiny_net, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, start_of, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.learner import Learner
@@ -205,7 +205,7 @@ def test_cost_and_memory_of_a_deep_step_grow_with_the_samples_and_not_with_2_to_
     search = DeepEM(num_samples=3, **NEVER)
     net = Net(image_shape=(1, 6, 6), channels=(2,) * 40, kernels=(3,) * 40, pools=(1,) * 40, hidden=(4,))
     learner = Learner(net, search=search, training=TrainingConfig(epochs=1, batch_size=5))
-    phase = MixturePhase(search, learner.task_start(tiny_task()))
+    phase = MixturePhase(search, start_of(learner, tiny_task()))
     loop = WeighingLoop(phase)
     loop.run_epoch()
     assert 40 <= phase._mixture.tree.num_nodes <= 3 * 40

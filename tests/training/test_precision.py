@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, tiny_net, tiny_task
+from learner.fixture import SHARINGS, start_of, tiny_net, tiny_task
 from nets.modules import SmallViT, normalised, seeded
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def phase_of(
 ) -> AbstractPhase:
     training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision)
     learner = Learner(net or tiny_net(dropout=0.0), sharing=sharing, search=search, training=training)
-    return next(search.plan(learner.task_start(tiny_task(num_train=2 * batch_size))))
+    return next(search.plan(start_of(learner, tiny_task(num_train=2 * batch_size))))
 
 
 def gradients(phase: AbstractPhase) -> tuple[Tensor, dict[str, Tensor]]:

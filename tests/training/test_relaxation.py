@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, tiny_net, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, start_of, tiny_net, tiny_task
 from nets.test_block import naive_convolution, naive_pooling
 from torch import Tensor
 
@@ -453,7 +453,7 @@ def second_problem(training: TrainingConfig, sharing: AbstractSharing) -> tuple[
     learner = Learner(tiny_net(), sharing=sharing, search=DARTS(), training=training)
     learner.learn(tiny_task("first"))
     task = tiny_task("second", seed=1)
-    return learner, task, learner.task_start(task)
+    return learner, task, start_of(learner, task)
 
 
 @every_sharing

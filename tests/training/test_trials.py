@@ -41,7 +41,7 @@ def after_one_task(folder: Path, sharing: AbstractSharing, config: TrainingConfi
 def problem_of(learner: Learner, space: Space) -> TaskStart:
     weights, replaced = learner._initial(SECOND, space)
     return TaskStart(
-        learner.net, learner.sharing, learner.training, SECOND, space, weights, replaced, CPU, (learner.seed, 1)
+        learner.net, learner.method.sharing, learner.training, SECOND, space, weights, replaced, CPU, (learner.seed, 1)
     )
 
 

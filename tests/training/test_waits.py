@@ -10,7 +10,7 @@ from typing import Any, final
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, tiny_net, tiny_task
+from learner.fixture import SHARINGS, start_of, tiny_net, tiny_task
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -106,12 +106,12 @@ def train_on_meta(phase: AbstractPhase, num_batches: int = 2) -> tuple[list[int]
 )
 def test_no_mini_batch_of_a_search_waits(search: AbstractSelection, sharing: AbstractSharing) -> None:
     learner = Learner(tiny_net(), sharing=sharing, search=search, device="meta")
-    assert train_on_meta(next(learner.search.plan(learner.task_start(tiny_task())))) == ([0, 0], [0, 0])
+    assert train_on_meta(next(learner.method.search.plan(start_of(learner, tiny_task())))) == ([0, 0], [0, 0])
 
 
 def test_deep_em_waits_at_each_draw_alone() -> None:
     search = DeepEM(first_task="search", num_samples=2, draw_every=3)
-    phase = next(search.plan(Learner(tiny_net(depth=3), search=search, device="meta").task_start(tiny_task())))
+    phase = next(search.plan(start_of(Learner(tiny_net(depth=3), search=search, device="meta"), tiny_task())))
     fetched, sent = train_on_meta(phase, 7)
     assert fetched == [1, 0, 0, 2, 0, 0, 2]  # the prior, and from the second draw on the latest weights
     assert [num > 0 for num in sent] == [True, False, False, True, False, False, True]
@@ -122,7 +122,7 @@ def test_darts_sends_validation_images_and_waits_for_nothing(order: Any) -> None
     """Six of them in mini-batches of four: all are sent when a round over them begins."""
     search = DARTS(first_task="search", alpha_split="valid", order=order)
     learner = Learner(tiny_net(), search=search, training=TrainingConfig(batch_size=4), device="meta")
-    fetched, sent = train_on_meta(next(search.plan(learner.task_start(tiny_task()))), 3)
+    fetched, sent = train_on_meta(next(search.plan(start_of(learner, tiny_task()))), 3)
     assert fetched == [0, 0, 0]
     assert [num > 0 for num in sent] == [True, False, True]
 
@@ -136,11 +136,11 @@ def test_no_mini_batch_of_a_first_task_waits(kind: type[AbstractMethod]) -> None
 
 def tasks_after_one(kind: type[AbstractMethod]) -> AbstractPhase:
     """The first phase of a second task, on the CPU."""
-    from lasem.methods import BaselineLearner
+    from lasem.methods import Learner
 
     method, task = kind(), tiny_task("second", seed=1, num_train=60)
     training = TrainingConfig(**{**method.training, "epochs": 1, "batch_size": 5})
-    learner = BaselineLearner(tiny_net(), method, training=training)
+    learner = Learner(tiny_net(), method, training=training)
     learner.learn(tiny_task("first"))
     return next(method.plan(learner.model, task, Setup(learner.net, training, torch.device("cpu"), 0, 1)))
 
@@ -165,9 +165,7 @@ def test_a_search_that_leaves_out_reads_numbers_once_in_many_mini_batches() -> N
     training = TrainingConfig(epochs=4, batch_size=5)
     search = EM(first_task="search", prune=0.1, full_pass_every=4, commit_share=1.0)
     learner = Learner(tiny_net(), sharing=HardSharing(), search=search, training=training)
-    loop = Loop(
-        next(search.plan(learner.task_start(tiny_task(num_train=60)))), seeds=(1, 2), device=torch.device("cpu")
-    )
+    loop = Loop(next(search.plan(start_of(learner, tiny_task(num_train=60)))), seeds=(1, 2), device=torch.device("cpu"))
     with Watch() as watch:
         loop._train(1e-3)
     assert len(watch.read) == 2

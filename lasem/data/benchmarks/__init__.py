@@ -1,14 +1,12 @@
-"""The streams of the paper and of its authors' code, one file each: from the published files, fetched, or made up."""
+"""The streams of the paper and of its authors' code, from the published files."""
 
 from typing import Any
 
-from lasem.data.benchmarks.cifar10 import Cifar10Reader
 from lasem.data.benchmarks.cifar100 import Cifar100Reader
-from lasem.data.benchmarks.mnist import MnistReader
-from lasem.data.benchmarks.office_home import OfficeHomeReader
-from lasem.data.benchmarks.office_home_incremental import OfficeHomeIncrementalReader
+from lasem.data.benchmarks.office_home import OfficeHomeIncrementalReader, OfficeHomeReader
 from lasem.data.benchmarks.omniglot import OmniglotReader
 from lasem.data.benchmarks.stl10 import Stl10Reader
+from lasem.data.benchmarks.two_way import Cifar10Reader, MnistReader
 
 BENCHMARKS: tuple[type[Any], ...] = (
     Cifar100Reader,

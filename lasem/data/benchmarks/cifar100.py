@@ -9,31 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal, final
 
-import numpy as np
-
-from lasem.data.benchmarks.cifar_files import SHAPE, read_cifar, write_cifar
-from lasem.data.benchmarks.download import Download
-from lasem.data.benchmarks.parquet_files import parquet_labelled
-from lasem.data.benchmarks.source import BenchmarkSettings, Layout, open_benchmark
-from lasem.data.benchmarks.stand_in import stand_in_images
-from lasem.data.cut import CutSettings, cut_classes
-from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.benchmarks.source import BenchmarkReader, Layout
+from lasem.data.labelled import CutSettings, cut_classes
+from lasem.data.parquet import ParquetReader
+from lasem.data.stream import TaskStream
 from lasem.errors import ConfigError, check_choice
-
-NUM_CLASSES: Final = 100
-LAYOUT: Final = Layout(
-    title="CIFAR-100 (binary version)",
-    files=("train.bin", "test.bin", "fine_label_names.txt"),
-    folders=("cifar-100-binary",),
-    parquet="cifar100",
-    downloads=(
-        Download(
-            url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-            checksum="md5:03b5dce01913d631647c71ecec9e9cb8",
-            unpack=True,
-        ),
-    ),
-)
 
 _FIRST_HALF: Final = (
     (4, 30, 55, 72, 95),  # aquatic mammals
@@ -62,10 +42,10 @@ _SECOND_HALF: Final = (
 
 
 def paper_classes(num_tasks: int) -> list[list[int]]:
-    """The classes of each task, as LASEM's authors chose them.
+    """Return the classes of each task, as LASEM's authors chose them.
 
     Ten tasks are disjoint: each has the k-th class of ten superclasses. Of twenty, every second one is one of these
-    ten, and one between two has the classes at even places of the one before and at odd places of the one behind it.
+    ten, and one between two has the classes at even places of the one before and at odd places of the one after it.
     Forty begin with these twenty; the rest mix both halves of the superclasses, five classes changing from one task to
     the next.
     """
@@ -90,13 +70,21 @@ def paper_classes(num_tasks: int) -> list[list[int]]:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Cifar100Reader(BenchmarkSettings, CutSettings, AbstractReader):
+class Cifar100Reader(BenchmarkReader, CutSettings):
     """60,000 colour images of 32x32 pixels in 100 classes ([Krizhevsky2009]_).
 
-    Files: the binary version, or parquet as on the Hugging Face Hub (columns ``img`` and ``fine_label``).
+    Files: parquet as on the Hugging Face Hub (columns ``img`` and ``fine_label``).
     """
 
     name: ClassVar[str] = "cifar100"
+    layout: ClassVar[Layout] = Layout.of_hub(
+        "CIFAR-100",
+        "uoft-cs/cifar100",
+        "aadb3af77e9048adbea6b47c21a81e47dd092ae5",
+        "cifar100",
+        train="694865d6b990e234804f01268586c41e88bcbbb75e20858432c05ad4081aca23",
+        test="98776c529bb146a9c791229df74a5cf076be9b43d82dbbd334b6a7788d73dc68",
+    )
 
     num_tasks: int | None = 10
     """10, 20 or 40 for the paper's classes; any number that they are enough for if they are drawn."""
@@ -113,8 +101,7 @@ class Cifar100Reader(BenchmarkSettings, CutSettings, AbstractReader):
     """Test images of each class; none: all 100."""
 
     def __post_init__(self) -> None:
-        BenchmarkSettings.__post_init__(self)
-        CutSettings.__post_init__(self)
+        super().__post_init__()
         check_choice("Cifar100Reader.classes", self.classes, ("paper", "drawn"))
         if self.classes == "paper" and (self.num_tasks not in (10, 20, 40) or self.classes_per_task != 10):
             raise ConfigError(
@@ -123,31 +110,10 @@ class Cifar100Reader(BenchmarkSettings, CutSettings, AbstractReader):
                 f"for others."
             )
 
-    def open(self, seed: int) -> TaskStream:
-        """See AbstractReader."""
-
-        def read(folder: Path) -> TaskStream:
-            found = parquet_labelled(folder, "img", "fine_label") or read_cifar(
-                [folder / "train.bin"],
-                [folder / "test.bin"],
-                folder / "fine_label_names.txt",
-                label_bytes=2,
-                num_classes=NUM_CLASSES,
-            )
-            if self.classes == "drawn":
-                return found.disjoint(self, seed, self.name)
-            assert self.num_tasks is not None
-            chosen = paper_classes(self.num_tasks)
-            cuts = cut_classes(self, found.labels, found.parts, found.class_names, seed, chosen)
-            return found.stream(cuts, name=self.name, standardise=self.standardise)
-
-        return open_benchmark(self, self.name, LAYOUT, read=read, write_stand_in=write_stand_in)
-
-
-def write_stand_in(folder: Path) -> None:
-    """Write 20 training and 20 test images of each class in the binary layout."""
-    labels = np.arange(NUM_CLASSES, dtype=np.uint8).repeat(20)
-    for part, name in enumerate(("train", "test")):
-        images = np.concatenate([stand_in_images(20, SHAPE, label=k, part=part) for k in range(NUM_CLASSES)])
-        write_cifar(folder / f"{name}.bin", images, [labels // 5, labels])
-    (folder / "fine_label_names.txt").write_text("".join(f"class_{k}\n" for k in range(NUM_CLASSES)))
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        data = ParquetReader(path=str(folder), image_column="img", label_column="fine_label").labelled()
+        if self.classes == "drawn":
+            return data.disjoint(self, seed, self.name)
+        assert self.num_tasks is not None
+        cuts = cut_classes(self, data, seed, paper_classes(self.num_tasks))
+        return data.stream(cuts, name=self.name, standardise=self.standardise)

@@ -1,25 +1,34 @@
-"""Office-Home as ten tasks of 13 classes over two domains, five in each: the stream of LASEM's tables."""
+"""Office-Home as ten tasks of 13 classes over two domains, and as six tasks that grow by a class.
+
+.. [Venkateswara2017] H. Venkateswara, J. Eusebio, S. Chakraborty, S. Panchanathan. Deep Hashing Network for
+   Unsupervised Domain Adaptation. CVPR 2017.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, final
+from typing import ClassVar, Final, Literal, final
 
-from lasem.data.benchmarks.office_home_files import (
-    CLASSES,
-    PRODUCT,
-    REAL_WORLD,
-    OfficeHomeSettings,
-    check_class_folders,
-    layout,
-    write_domain,
-)
-from lasem.data.benchmarks.source import choose, open_benchmark
-from lasem.data.checks import check_count
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import Task
+import torch
 
+from lasem.data.benchmarks.source import BenchmarkReader, Layout, choose
+from lasem.data.images import FileImages
+from lasem.data.readers import SUFFIXES
+from lasem.data.stream import TaskStream, child_generator
+from lasem.data.task import Task, task_by_class
+from lasem.errors import DataError, check_choice, check_count
+
+_CLASSES = """
+Alarm_Clock Backpack Batteries Bed Bike Bottle Bucket Calculator Calendar Candles Chair Clipboards Computer Couch
+Curtains Desk_Lamp Drill Eraser Exit_Sign Fan File_Cabinet Flipflops Flowers Folder Fork Glasses Hammer Helmet Kettle
+Keyboard Knives Lamp_Shade Laptop Marker Monitor Mop Mouse Mug Notebook Oven Pan Paper_Clip Pen Pencil Postit_Notes
+Printer Push_Pin Radio Refrigerator Ruler Scissors Screwdriver Shelf Sink Sneakers Soda Speaker Spoon Table Telephone
+ToothBrush Toys Trash_Can TV Webcam
+"""
+CLASSES: Final = tuple(_CLASSES.split())
+"""The 65 classes, in the authors' order."""
 TASK_CLASSES: Final = (
     (63, 54, 55, 59, 47, 8, 5, 56, 18, 50, 3, 57, 13),
     (62, 19, 21, 35, 64, 46, 27, 10, 39, 17, 22, 34, 30),
@@ -28,18 +37,92 @@ TASK_CLASSES: Final = (
     (28, 2, 49, 37, 20, 23, 58, 24, 52, 61, 7, 0, 42),
 )
 """The authors' classes of each task, as positions in ``CLASSES``; the same five lists in both domains."""
+INCREMENTAL_CLASSES: Final = ("Couch", "Table", "Paper_Clip", "Clipboards", "Bucket", "Notebook", "Bed", "Trash_Can")
+"""The classes in the order in which they are added; the first task has three."""
+
+_SHARES = (0.6, 0.1, 0.3)  # training, validation and test images of each class, each rounded down
+_PAGE = "https://www.hemanthdv.org/officeHomeDataset.html"
+
+
+def _layout(*domains: str) -> Layout:
+    folders = ("OfficeHomeDataset_10072016", "OfficeHomeDataset")
+    return Layout(title="Office-Home", page=_PAGE, files=domains, folders=folders)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficeHomeSettings(BenchmarkReader):
+    """Settings that both streams of Office-Home have, and how a class's images are divided."""
+
+    image_size: int = 128
+    """Height and width that every image is resized to; 128 in the paper."""
+    images_per_class: int | None = None
+    """Images of each class and domain that are used, of which 60 % train, 10 % validate and 30 % test; none: all."""
+    scaling: Literal["unit", "train", "split"] = "unit"
+    """``unit``: pixels divided by 255 and nothing else, as in the paper; ``train`` and ``split``: standardised by the
+    mean and deviation of the training images, or of each split's own."""
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        check_count(f"{kind}.image_size", self.image_size, least=1, most=8192)
+        if self.images_per_class is not None:
+            check_count(f"{kind}.images_per_class", self.images_per_class, least=10)
+        check_choice(f"{kind}.scaling", self.scaling, ("unit", "train", "split"))
+
+    def domains(self, folder: Path, classes: Sequence[str]) -> list[Path]:
+        """Find the folders of the domains; DataError if one of the classes has no folder there."""
+        domains = [choose(folder, names) for names in self.layout.files]
+        for domain in domains:
+            missing = [name for name in classes if not (domain / name).is_dir()]
+            if missing:
+                raise DataError(
+                    f"Expected a folder for each class of Office-Home in {domain}; there is none for "
+                    f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. Get it from {_PAGE} again."
+                )
+        return domains
+
+    def task(self, index: int, domain: Path, classes: Sequence[str], seed: int, key: int) -> Task:
+        """Read one task's images, which then wait in memory.
+
+        Args:
+            index: of the task.
+            domain: folder that holds the classes' folders.
+            classes: of the task.
+            seed: the run's.
+            key: number of the domain; a class's images are divided the same in every task of a domain.
+        """
+        chosen = []
+        for name in classes:
+            images = sorted(entry for entry in (domain / name).iterdir() if entry.suffix.lower() in SUFFIXES)
+            generator = child_generator(seed, key, CLASSES.index(name))
+            order = torch.randperm(len(images), generator=generator)[: self.images_per_class]
+            counts = [int(len(order) * share) for share in _SHARES]
+            if 0 in counts:
+                raise DataError(
+                    f"Class '{name}' has too few images: {len(order)} in {domain / name}, of which 60, 10 and 30 % "
+                    f"are to be used; expected at least 10."
+                )
+            parts = torch.split(order[: sum(counts)], counts)
+            chosen.append([[images[position] for position in part.tolist()] for part in parts])
+        return task_by_class(
+            f"{self.name}-{index}",
+            classes,
+            chosen,
+            lambda _, files: FileImages(files, channels=3, size=self.image_size).in_memory(),
+            "none" if self.scaling == "unit" else self.scaling,
+        )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class OfficeHomeReader(OfficeHomeSettings, AbstractReader):
+class OfficeHomeReader(OfficeHomeSettings):
     """Photographs of things in an office and at home, 65 classes [Venkateswara2017]: products, then the real world.
 
-    Files: ``Product/CLASS/*.jpg`` and ``Real World/CLASS/*.jpg``, as the data set's archive has them. The seed parts
+    Files: ``Product/CLASS/*.jpg`` and ``Real World/CLASS/*.jpg``, as the data set's archive has them. The seed divides
     each class's images; the classes of a task are the authors'.
     """
 
     name: ClassVar[str] = "office-home"
+    layout: ClassVar[Layout] = _layout("Product", "Real World|RealWorld|Real_World")
 
     num_tasks: int = 10
     """Number of tasks, the first of the paper's ten."""
@@ -48,25 +131,35 @@ class OfficeHomeReader(OfficeHomeSettings, AbstractReader):
         super().__post_init__()
         check_count("OfficeHomeReader.num_tasks", self.num_tasks, least=1, most=2 * len(TASK_CLASSES))
 
-    def open(self, seed: int) -> TaskStream:
-        """See AbstractReader. Images are decoded when their task is reached."""
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        """Open the stream; images are decoded when their task is reached."""
+        domains = self.domains(folder, CLASSES)
 
-        def read(folder: Path) -> TaskStream:
-            domains = [choose(folder, domain) for domain in (PRODUCT, REAL_WORLD)]
-            for domain in domains:
-                check_class_folders(domain, CLASSES)
+        def task_at(index: int) -> Task:
+            key, number = divmod(index, len(TASK_CLASSES))
+            classes = [CLASSES[position] for position in TASK_CLASSES[number]]
+            return self.task(index, domains[key], classes, seed, key)
 
-            def task_at(index: int) -> Task:
-                domain, number = divmod(index, len(TASK_CLASSES))
-                classes = tuple(CLASSES[position] for position in TASK_CLASSES[number])
-                return self.task(f"{self.name}-{index}", domains[domain], classes, seed, domain)
-
-            return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
-
-        return open_benchmark(self, self.name, layout(PRODUCT, REAL_WORLD), read=read, write_stand_in=write_stand_in)
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
 
 
-def write_stand_in(folder: Path) -> None:
-    """Write ten images of each class and domain."""
-    for part, domain in enumerate((PRODUCT, "Real World")):
-        write_domain(folder / domain, CLASSES, part)
+@final
+@dataclass(frozen=True, kw_only=True)
+class OfficeHomeIncrementalReader(OfficeHomeSettings):
+    """Six tasks: Couch, Table and Paper Clip; then Clipboards, Bucket, Notebook, Bed and Trash Can, one at a time.
+
+    Files: ``Product/CLASS/*.jpg``. A class's images are divided once for all tasks, by the seed: no task trains on what
+    another one tests on (in the authors' code each task divides them anew).
+    """
+
+    name: ClassVar[str] = "office-home-incremental"
+    layout: ClassVar[Layout] = _layout("Product")
+
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        """Open the stream; images are decoded when their task is reached."""
+        (domain,) = self.domains(folder, INCREMENTAL_CLASSES)
+
+        def task_at(index: int) -> Task:
+            return self.task(index, domain, INCREMENTAL_CLASSES[: 3 + index], seed, 0)
+
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=len(INCREMENTAL_CLASSES) - 2)

@@ -6,58 +6,44 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, final
+from typing import ClassVar, final
 
-import numpy as np
 import torch
 
-from lasem.data.benchmarks.download import Download
-from lasem.data.benchmarks.source import BenchmarkSettings, Layout, choose, open_benchmark
-from lasem.data.benchmarks.stand_in import stand_in_images
-from lasem.data.checks import check_count
-from lasem.data.decode import decode
-from lasem.data.images import TensorImages
-from lasem.data.seeds import child_generator
-from lasem.data.split import STANDARDISE, Standardise, make_splits
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import Task
-from lasem.errors import ConfigError, DataError, check_choice
-
-_PARTS = ("images_background", "images_evaluation")
-_CHECKSUMS = ("68d2efa1b9178cc56df9314c21c6e718", "6b91aef0f799c5bb55b94e3f2daec811")
-
-LAYOUT: Final = Layout(
-    title="Omniglot (two zip files, unpacked or not)",
-    files=tuple(f"{name}|{name}.zip" for name in _PARTS),
-    folders=("omniglot-py", "python"),
-    downloads=tuple(
-        Download(
-            url=f"https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{name}.zip",
-            checksum=f"md5:{checksum}",
-        )
-        for name, checksum in zip(_PARTS, _CHECKSUMS, strict=True)
-    ),
-)
+from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
+from lasem.data.images import FileImages
+from lasem.data.split import STANDARDISE, Standardise
+from lasem.data.stream import TaskStream, child_generator
+from lasem.data.task import Task, task_by_class
+from lasem.errors import ConfigError, DataError, check_choice, check_count
 
 _ORDER, _IMAGES = range(2)  # what a child generator is for
+_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class OmniglotReader(BenchmarkSettings, AbstractReader):
+class OmniglotReader(BenchmarkReader):
     """1,623 characters of 50 alphabets, each drawn by 20 people ([Lake2015]_). A task tells apart one alphabet's.
 
-    Files: ``images_background`` and ``images_evaluation``, as folders or zip files. The seed orders the alphabets and
-    parts the drawings; the authors of LASEM have the sizes of the splits in their code, but no such experiment.
+    Files: ``images_background`` and ``images_evaluation``, as folders or zip files, which are unpacked there. The seed
+    orders the alphabets and divides the drawings; the authors of LASEM have the sizes of the splits in their code, but
+    no such experiment.
     """
 
     name: ClassVar[str] = "omniglot"
+    layout: ClassVar[Layout] = Layout(
+        title="Omniglot",
+        page="https://github.com/brendenlake/omniglot (folder python)",
+        files=("images_background", "images_evaluation"),
+        folders=("omniglot-py", "python"),
+        downloads=(
+            Download(f"{_URL}/images_background.zip", "md5:68d2efa1b9178cc56df9314c21c6e718"),
+            Download(f"{_URL}/images_evaluation.zip", "md5:6b91aef0f799c5bb55b94e3f2daec811"),
+        ),
+    )
 
     num_tasks: int | None = None
     """Number of alphabets; none: all 50."""
@@ -74,130 +60,50 @@ class OmniglotReader(BenchmarkSettings, AbstractReader):
     split by its own; ``none``: only divided by 255."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for setting in ("num_tasks", "train_per_class", "valid_per_class", "test_per_class", "image_size"):
             value = getattr(self, setting)
             if value is not None:
                 check_count(f"OmniglotReader.{setting}", value, least=1)
         check_choice("OmniglotReader.standardise", self.standardise, STANDARDISE)
 
-    def open(self, seed: int) -> TaskStream:
-        """See AbstractReader. Drawings are decoded when their alphabet is reached."""
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        """Open the stream; drawings are decoded when their alphabet is reached."""
+        alphabets: list[Path] = []
+        for name in self.layout.files:
+            alphabets += (folder / name).iterdir()
+            if not any((folder / name).glob("*/*/*.png")):
+                raise DataError(f"Expected drawings, as ALPHABET/CHARACTER/*.png, in {folder / name}; there are none.")
+        alphabets = sorted((alphabet for alphabet in alphabets if alphabet.is_dir()), key=lambda place: place.name)
+        num_tasks = len(alphabets) if self.num_tasks is None else self.num_tasks
+        if num_tasks > len(alphabets):
+            raise ConfigError(
+                f"OmniglotReader.num_tasks must be at most {len(alphabets)}, the number of alphabets; got {num_tasks}."
+            )
+        order = torch.randperm(len(alphabets), generator=child_generator(seed, _ORDER)).tolist()
 
-        def read(folder: Path) -> TaskStream:
-            alphabets = read_index(folder)
-            num_tasks = len(alphabets) if self.num_tasks is None else self.num_tasks
-            if num_tasks > len(alphabets):
-                raise ConfigError(
-                    f"OmniglotReader.num_tasks must be at most {len(alphabets)}, the number of alphabets; got "
-                    f"{num_tasks}."
-                )
-            names = sorted(alphabets)
-            order = torch.randperm(len(names), generator=child_generator(seed, _ORDER)).tolist()
+        def task_at(index: int) -> Task:
+            return self._task(f"{self.name}-{index}", alphabets[order[index]], seed, order[index])
 
-            def task_at(index: int) -> Task:
-                number = order[index]
-                return self._task(index, alphabets[names[number]], seed, number)
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=num_tasks)
 
-            return TaskStream.made_by(task_at, name=self.name, num_tasks=num_tasks)
-
-        return open_benchmark(self, self.name, LAYOUT, read=read, write_stand_in=write_stand_in)
-
-    def _task(self, index: int, drawings: dict[str, list[Drawing]], seed: int, number: int) -> Task:
-        counts = (self.train_per_class, self.valid_per_class, self.test_per_class)
-        chosen: list[list[Drawing]] = [[], [], []]
-        labels: list[list[int]] = [[], [], []]
-        for label, character in enumerate(sorted(drawings)):
-            mine = sorted(drawings[character], key=lambda drawing: drawing.file)
-            if len(mine) < sum(counts):
+    def _task(self, name: str, alphabet: Path, seed: int, number: int) -> Task:
+        sizes = [self.train_per_class, self.valid_per_class, self.test_per_class]
+        characters = sorted(place for place in alphabet.iterdir() if place.is_dir())
+        chosen = []
+        for label, character in enumerate(characters):
+            drawings = sorted(character.glob("*.png"))
+            if len(drawings) < sum(sizes):
                 raise DataError(
-                    f"Class '{character}' has too few images: {len(mine)} drawings, {sum(counts)} are asked for. Ask "
-                    f"for fewer of each class."
+                    f"Class '{character.name}' has too few images: {len(drawings)} drawings, {sum(sizes)} are asked "
+                    f"for. Ask for fewer of each class."
                 )
-            order = torch.randperm(len(mine), generator=child_generator(seed, _IMAGES, number, label)).tolist()
-            for part, count in enumerate(counts):
-                chosen[part] += [mine[position] for position in order[:count]]
-                labels[part] += [label] * count
-                order = order[count:]
-        parts = [
-            (TensorImages(_decode(of_part, self.image_size)), torch.tensor(their_labels))
-            for of_part, their_labels in zip(chosen, labels, strict=True)
-        ]
-        splits = make_splits(parts[0], parts[1], parts[2], self.standardise)
-        return Task(f"{self.name}-{index}", tuple(sorted(drawings)), *splits)
-
-
-@final
-@dataclass(frozen=True)
-class Drawing:
-    """One file: where it is, inside a zip file or not."""
-
-    archive: Path | None
-    file: str
-
-
-def read_index(folder: Path) -> dict[str, dict[str, list[Drawing]]]:
-    """Every drawing by alphabet and character, without reading any.
-
-    Raises:
-        DataError: if there is none, or a zip file is damaged.
-    """
-    found: dict[str, dict[str, list[Drawing]]] = defaultdict(lambda: defaultdict(list))
-    for names in LAYOUT.files:
-        place = choose(folder, names)
-        for drawing in _drawings(place):
-            path = Path(drawing.file)
-            found[path.parts[-3]][path.parts[-2]].append(drawing)
-        if not found:
-            raise DataError(f"Expected drawings, as ALPHABET/CHARACTER/*.png, in {place}; there are none.")
-    return found
-
-
-def _drawings(place: Path) -> list[Drawing]:
-    if place.is_dir():
-        return [Drawing(None, str(path)) for path in place.glob("*/*/*.png")]
-    try:
-        with zipfile.ZipFile(place) as packed:
-            return [Drawing(place, name) for name in packed.namelist() if name.endswith(".png")]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"Expected a zip file at {place}; {error}. Get it again.") from error
-
-
-def _decode(drawings: Sequence[Drawing], size: int | None) -> torch.Tensor:
-    images = []
-    archives: dict[Path, zipfile.ZipFile] = {}
-    try:
-        for drawing in drawings:
-            if drawing.archive is None:
-                source: Path | bytes = Path(drawing.file)
-            else:
-                if drawing.archive not in archives:
-                    archives[drawing.archive] = zipfile.ZipFile(drawing.archive)
-                source = archives[drawing.archive].read(drawing.file)
-            images.append(decode(source, drawing.file, channels=1, size=size))
-    finally:
-        for archive in archives.values():
-            archive.close()
-    return torch.stack(images)
-
-
-def write_stand_in(folder: Path) -> None:
-    """Write six alphabets of five characters with 20 drawings of each: two as zip file, four as folders."""
-    from PIL import Image
-
-    with zipfile.ZipFile(folder / f"{_PARTS[1]}.zip", "w") as packed:
-        for alphabet in range(6):
-            for character in range(1, 6):
-                images = stand_in_images(20, (1, 105, 105), label=5 * alphabet + character)
-                for number, pixels in enumerate(np.where(images[:, 0] > 128, 255, 0).astype(np.uint8), start=1):
-                    buffer = io.BytesIO()
-                    Image.fromarray(pixels).convert("1").save(buffer, format="PNG")
-                    name = (
-                        f"Alphabet_{alphabet}/character{character:02d}/{5 * alphabet + character:04d}_{number:02d}.png"
-                    )
-                    if alphabet < 2:
-                        packed.writestr(f"{_PARTS[1]}/{name}", buffer.getvalue())
-                    else:
-                        path = folder / _PARTS[0] / name
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(buffer.getvalue())
+            order = torch.randperm(len(drawings), generator=child_generator(seed, _IMAGES, number, label))
+            parts = torch.split(order[: sum(sizes)], sizes)
+            chosen.append([[drawings[position] for position in part.tolist()] for part in parts])
+        return task_by_class(
+            name,
+            [character.name for character in characters],
+            chosen,
+            lambda _, files: FileImages(files, channels=1, size=self.image_size).in_memory(),
+            self.standardise,
+        )

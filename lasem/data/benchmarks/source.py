@@ -1,140 +1,224 @@
-"""Where a benchmark's files come from: a folder, a download, or a stand-in that is made on the fly."""
+"""Files of benchmarks: found in a folder, or fetched into it."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, final
 
-from lasem.data.benchmarks.download import Download, fetch
-from lasem.data.benchmarks.parquet_files import has_parquet
-from lasem.data.stream import TaskStream
-from lasem.errors import ConfigError, DataError
+from filelock import FileLock
 
+from lasem.data.stream import AbstractReader, TaskStream
+from lasem.errors import DataError
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkSettings:
-    """Settings that every benchmark's reader inherits."""
-
-    path: str | None = None
-    """Folder with the data set's files as they are published; none: a folder of the stream's name in
-    ``~/.cache/lasem``."""
-    download: bool = False
-    """Fetch what is missing there; needs a network and ``pip install 'lasem[download]'``."""
-    stand_in: bool = False
-    """Made-up images in files of the same layout, to try things out; numbers on them say nothing of the data set."""
-
-    def __post_init__(self) -> None:
-        if self.stand_in and (self.path is not None or self.download):
-            raise ConfigError(
-                f"{type(self).__name__}.stand_in makes up its images; expected neither path nor download beside it."
-            )
+_CHUNK = 1 << 18
+_SECONDS = 30  # without a byte, until a connection counts as dead
 
 
+@final
+@dataclass(frozen=True)
+class Download:
+    """A file of the network; an archive is unpacked."""
+
+    url: str
+    checksum: str
+    """``md5:...`` or ``sha256:...``, as the data set's own page or several libraries name it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file on disk."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the files in it are needed, not the file itself."""
+        return self.name.endswith((".zip", ".tar.gz"))
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """The files of a data set."""
 
     title: str
     """What people call it."""
+    page: str
+    """Where a person gets it."""
     files: tuple[str, ...]
-    """Files or folders that must be there; ``|`` stands between names of which one is enough."""
+    """Files or folders that must be there, as patterns; ``|`` separates those of which one is enough."""
     folders: tuple[str, ...] = ()
     """Folders, inside the one that a person names, in which the files may be."""
-    parquet: str = ""
-    """Folder, inside the one that a person names, of the Hugging Face Hub's parquet files, if these will do as well."""
     downloads: tuple[Download, ...] = ()
-    """What can be fetched; checksums are the ones that the data set's own page or several libraries name."""
-    page: str = ""
-    """Where a person gets what cannot be fetched."""
+    """What can be fetched."""
 
-
-def open_benchmark(
-    settings: BenchmarkSettings,
-    name: str,
-    layout: Layout,
-    *,
-    read: Callable[[Path], TaskStream],
-    write_stand_in: Callable[[Path], None],
-) -> TaskStream:
-    """Find, fetch or make the files, and read them.
-
-    Args:
-        settings: where to look.
-        name: of the stream.
-        layout: the files.
-        read: opens the stream in the folder that holds the files.
-        write_stand_in: writes made-up files into an empty folder.
-
-    Raises:
-        DataError: if the files are not there; the message says which to put where.
-    """
-    if settings.stand_in:
-        with tempfile.TemporaryDirectory(prefix="lasem-") as folder:
-            write_stand_in(Path(folder))
-            return TaskStream.of(tuple(read(Path(folder))), name=name)  # before the files go
-    return read(find(settings, name, layout))
-
-
-def find(settings: BenchmarkSettings, name: str, layout: Layout) -> Path:
-    """The folder that holds all files of a layout, fetched if that was asked for.
-
-    Raises:
-        DataError: if there is none.
-    """
-    place = Path(settings.path).expanduser() if settings.path is not None else Path.home() / ".cache" / "lasem" / name
-    found = _complete(place, layout)
-    if found is None and settings.download:
-        if not layout.downloads:
-            raise DataError(f"{layout.title} cannot be fetched by a program. {_by_hand(place, layout)}")
-        for download in layout.downloads:
-            fetch(download, place, otherwise=_by_hand(place, layout))
-        found = _complete(place, layout)
-    if found is None:
-        ways = [_by_hand(place, layout)]
-        if layout.downloads and not settings.download:
-            ways.append("Set download to fetch it.")
-        raise DataError(
-            f"Expected the files of {layout.title} in {place}; {_missing(place, layout)}. {' '.join(ways)} To try "
-            f"things out without it, set stand_in."
+    @classmethod
+    def of_hub(cls, title: str, repository: str, revision: str, folder: str, train: str, test: str) -> Layout:
+        """Describe two parquet files of the Hugging Face Hub, whose SHA-256 are the last two arguments."""
+        page = f"https://huggingface.co/datasets/{repository}"
+        url = f"{page}/resolve/{revision}/{folder}"
+        return cls(
+            title=f"{title} in parquet",
+            page=f"{page} (folder {folder})",
+            files=("*.parquet|data/*.parquet",),
+            folders=(folder,),
+            downloads=tuple(
+                Download(f"{url}/{part}-00000-of-00001.parquet", f"sha256:{checksum}")
+                for part, checksum in (("train", train), ("test", test))
+            ),
         )
-    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReader(AbstractReader):
+    """Settings that every benchmark's reader inherits."""
+
+    layout: ClassVar[Layout]
+
+    path: str | None = None
+    """Folder with the data set's files as they are published; none: a folder of the stream's name in
+    ``~/.cache/lasem``."""
+    download: bool = False
+    """Fetch what is missing there; needs a network and ``pip install 'lasem[download]'``."""
+
+    @abstractmethod
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        """Open the stream in the folder that holds the files; see ``open``."""
+
+    def open(self, seed: int) -> TaskStream:
+        """Find or fetch the files, and read them; see AbstractReader."""
+        return self.read(self.find(), seed)
+
+    def find(self) -> Path:
+        """Return the folder that holds all files, after fetching and unpacking them if need be.
+
+        Raises:
+            DataError: if the files are not there; the message says which to put where.
+        """
+        place = Path(self.path or Path.home() / ".cache" / "lasem" / self.name).expanduser()
+        layout = self.layout
+        folders = [place, *(place / inner for inner in layout.folders)]
+        archives = [folder / d.name for folder in folders for d in layout.downloads if d.is_archive]
+        found = self._complete(folders)
+        if found is None and self.download and not layout.downloads:
+            raise DataError(f"{layout.title} cannot be fetched by a program. {self._by_hand(place)}")
+        if found is None and self.download:
+            for download in layout.downloads:
+                fetch(download, place, otherwise=self._by_hand(place))
+        if found is None and any(archive.exists() for archive in archives):
+            with FileLock(place / ".unpacking.lock"):  # seeds that run at the same time
+                found = self._complete(folders)
+                for archive in archives if found is None else ():
+                    if archive.exists():
+                        _unpack(archive, archive.parent)
+        found = found or self._complete(folders)
+        if found is None:
+            way = " Set download to fetch it." if layout.downloads and not self.download else ""
+            missing = [names for names in layout.files if not choose(place, names).exists()]
+            there = sorted(entry.name for entry in place.iterdir() if entry.name[0] != ".") if place.is_dir() else []
+            came = f"there is no {_in_words(missing)}" if place.is_dir() else "there is no such folder"
+            came += f", but {', '.join(there[:3])}{', ...' if len(there) > 3 else ''}" if there else ""
+            raise DataError(f"Expected the files of {layout.title} in {place}; {came}. {self._by_hand(place)}{way}")
+        return found
+
+    def _complete(self, folders: list[Path]) -> Path | None:
+        return next((f for f in folders if all(choose(f, names).exists() for names in self.layout.files)), None)
+
+    def _by_hand(self, place: Path) -> str:
+        inner = [str(place / folder) for folder in self.layout.folders]
+        put = f"put {_in_words(self.layout.files)} into {place}{f' (or {_in_words(inner)})' if inner else ''}"
+        return f"Get it from {self.layout.page} and {put}."
 
 
 def choose(folder: Path, names: str) -> Path:
-    """The first of some names, parted by ``|``, that is there; the last one if none is."""
-    *others, last = (folder / name for name in names.split("|"))
-    return next((place for place in others if place.exists()), last)
+    """Return what is there of some names or patterns, separated by ``|``; if nothing is, the last name."""
+    choices = [*names.split("|")]
+    return next((place for name in choices for place in sorted(folder.glob(name))), folder / choices[-1])
 
 
-def _complete(place: Path, layout: Layout) -> Path | None:
-    if layout.parquet:
-        for folder in (place, place / layout.parquet):
-            if has_parquet(folder):
-                return folder
-    folders = [place, *(place / inner for inner in layout.folders)]
-    return next((f for f in folders if all(choose(f, names).exists() for names in layout.files)), None)
+def fetch(download: Download, folder: Path, *, otherwise: str) -> None:
+    """Fetch a file into a folder and unpack it; one that is there with the right checksum is not fetched again.
+
+    Args:
+        download: the file.
+        folder: made if it is not there.
+        otherwise: what a person can do instead, for the message of an error.
+
+    Raises:
+        DataError: if pooch is not installed, the network does not return the file, or it is another one.
+    """
+    try:
+        import pooch
+    except (ImportError, RuntimeError) as error:
+        raise DataError(f"Fetching {download.name} needs pooch: pip install 'lasem[download]'. {otherwise}") from error
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        pooch.retrieve(
+            download.url, known_hash=download.checksum, fname=download.name, path=folder, downloader=_resumed
+        )
+    except Exception as error:  # of the network, of the checksum, of the disk
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"Cannot fetch {download.url}: {reason}. {otherwise}") from error
+    if download.is_archive:
+        _unpack(folder / download.name, folder)
 
 
-def _missing(place: Path, layout: Layout) -> str:
-    if not place.exists():
-        return "there is no such folder"
-    there = [names for names in layout.files if not choose(place, names).exists()]
-    return f"there is no {_in_words(there)}"
+def _resumed(url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+    """Download for pooch, which checks and moves the file; what a broken connection left is kept beside it."""
+    import requests
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    name = url.rpartition("/")[2]
+    part = Path(output_file).parent / f".{name}.part"
+    there = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={there}-"} if there else {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with requests.get(url, headers=headers, stream=True, timeout=_SECONDS) as answer, progress:
+        if answer.status_code == 416:  # nothing is left to send: the part is the whole, or of another file
+            os.replace(part, output_file)
+            return
+        answer.raise_for_status()
+        if answer.status_code != 206:
+            there = 0  # the server sends it from the beginning
+        left = answer.headers.get("Content-Length")
+        total = there + int(left) if left is not None else None
+        bar = progress.add_task(name, total=total, completed=there)
+        with part.open("ab" if there else "wb") as file:
+            for chunk in answer.iter_content(_CHUNK):
+                file.write(chunk)
+                progress.advance(bar, len(chunk))
+    if total is not None and part.stat().st_size < total:
+        raise OSError(f"the connection broke after {part.stat().st_size} of {total} bytes; the next try goes on there")
+    os.replace(part, output_file)
 
 
-def _in_words(names: Sequence[str]) -> str:
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack into a folder of its own, then move: what has its name is whole."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked-") as unpacked:
+            if archive.suffix == ".zip":
+                with zipfile.ZipFile(archive) as packed:
+                    packed.extractall(unpacked)
+            else:
+                with tarfile.open(archive) as packed_tar:
+                    packed_tar.extractall(unpacked, filter="data")  # nothing outside the folder
+            for entry in sorted(Path(unpacked).iterdir()):
+                target = folder / entry.name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                os.replace(entry, target)
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DataError(f"Expected an archive that can be unpacked at {archive}; {error}. Get it again.") from error
+
+
+def _in_words(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(name.replace("|", " or ") for name in names)
-
-
-def _by_hand(place: Path, layout: Layout) -> str:
-    inner = f" (or {_in_words([str(place / f) for f in layout.folders])})" if layout.folders else ""
-    put = f"put {_in_words(layout.files)} into {place}{inner}"
-    if layout.parquet:
-        put += ", or the Hugging Face Hub's parquet files"
-    if not layout.downloads:
-        return f"Get it from {layout.page}, unpack it, and {put}."
-    sources = ", ".join(f"{d.url} ({d.checksum})" for d in layout.downloads)
-    unpack = ", unpack" if any(d.unpack for d in layout.downloads) else ""
-    return f"Get {sources}{unpack}, and {put}."

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, comb
 from pathlib import Path
@@ -17,34 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasem.data.benchmarks.download import Download
-from lasem.data.benchmarks.source import BenchmarkSettings, Layout, open_benchmark
-from lasem.data.benchmarks.stand_in import stand_in_images
-from lasem.data.checks import check_count
+from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import TensorImages
-from lasem.data.seeds import child_generator
-from lasem.data.split import Split, make_splits
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import Task
-from lasem.errors import ConfigError, DataError, check_choice, check_range
+from lasem.data.split import Part
+from lasem.data.stream import TaskStream, child_generator
+from lasem.data.task import Task, task_by_class
+from lasem.errors import ConfigError, DataError, check_choice, check_count, check_range
 
 NUM_CLASSES: Final = 10
 SHAPE: Final = (3, 96, 96)
 NOISE_STEP: Final = 0.025
 """Noise's mean is -2, -1, 0 or 1 of these, its deviation 0 or 1; the range from black to white is 1."""
-
-LAYOUT: Final = Layout(
-    title="STL-10 (binary files)",
-    files=("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt"),
-    folders=("stl10_binary",),
-    downloads=(
-        Download(
-            url="http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
-            checksum="md5:91f7769df0f17e558f3565bffb0c7dfb",
-            unpack=True,
-        ),
-    ),
-)
 
 _CLASSES, _STYLE, _IMAGES, _NOISE = range(4)  # what a child generator is for
 
@@ -52,7 +35,7 @@ _CLASSES, _STYLE, _IMAGES, _NOISE = range(4)  # what a child generator is for
 @final
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """What a task does to its images."""
+    """How a task changes its images."""
 
     noise_mean: float
     """Mean of the Gaussian noise of each value, in the range from black to white."""
@@ -72,7 +55,7 @@ class Style:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Stl10Reader(BenchmarkSettings, AbstractReader):
+class Stl10Reader(BenchmarkReader):
     """13,000 labelled colour images of 96x96 pixels in ten classes ([Coates2011]_), in their binary files.
 
     Each task draws its classes, its noise and its order of channels; no two tasks have the same classes. A task trains
@@ -80,6 +63,17 @@ class Stl10Reader(BenchmarkSettings, AbstractReader):
     """
 
     name: ClassVar[str] = "stl10"
+    layout: ClassVar[Layout] = Layout(
+        title="STL-10 (binary files)",
+        page="https://cs.stanford.edu/~acoates/stl10/",
+        files=("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt"),
+        folders=("stl10_binary",),
+        downloads=(
+            Download(
+                "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "md5:91f7769df0f17e558f3565bffb0c7dfb"
+            ),
+        ),
+    )
 
     num_tasks: int = 20
     """Number of tasks."""
@@ -98,7 +92,6 @@ class Stl10Reader(BenchmarkSettings, AbstractReader):
     deviation of the training images, or of each split's own."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_count("Stl10Reader.classes_per_task", self.classes_per_task, least=2, most=NUM_CLASSES)
         most = comb(NUM_CLASSES, self.classes_per_task)
         check_count("Stl10Reader.num_tasks", self.num_tasks, least=1, most=most)
@@ -111,34 +104,29 @@ class Stl10Reader(BenchmarkSettings, AbstractReader):
         check_choice("Stl10Reader.scaling", self.scaling, ("centred", "train", "split"))
 
     def classes(self, seed: int) -> list[tuple[int, ...]]:
-        """The classes of every task, ascending."""
+        """Return the classes of every task, ascending."""
         every = list(combinations(range(NUM_CLASSES), self.classes_per_task))
         generator = child_generator(self._tasks_seed(seed), _CLASSES)
         return [every[number] for number in torch.randperm(len(every), generator=generator)[: self.num_tasks].tolist()]
 
     def style(self, seed: int, index: int) -> Style:
-        """What a task does to its images."""
+        """Return how a task changes its images."""
         generator = child_generator(self._tasks_seed(seed), _STYLE, index)
         mean = int(torch.randint(-2, 2, (), generator=generator)) * NOISE_STEP
         std = int(torch.randint(0, 2, (), generator=generator)) * NOISE_STEP
         return Style(noise_mean=mean, noise_std=std, channels=tuple(torch.randperm(3, generator=generator).tolist()))
 
-    def open(self, seed: int) -> TaskStream:
-        """See AbstractReader."""
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        train, test = (read_stl10(folder, part) for part in ("train", "test"))
+        names = [line.strip() for line in (folder / "class_names.txt").read_text().splitlines() if line.strip()]
+        if len(names) != NUM_CLASSES:
+            raise DataError(f"Expected {NUM_CLASSES} names in {folder / 'class_names.txt'}; got {len(names)}.")
+        classes = self.classes(seed)
 
-        def read(folder: Path) -> TaskStream:
-            train, test = (read_stl10(folder, part) for part in ("train", "test"))
-            names = [line.strip() for line in (folder / "class_names.txt").read_text().splitlines() if line.strip()]
-            if len(names) != NUM_CLASSES:
-                raise DataError(f"Expected {NUM_CLASSES} names in {folder / 'class_names.txt'}; got {len(names)}.")
-            classes = self.classes(seed)
+        def task_at(index: int) -> Task:
+            return self._task(index, classes[index], names, train, test, seed)
 
-            def task_at(index: int) -> Task:
-                return self._task(index, classes[index], names, train, test, seed)
-
-            return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
-
-        return open_benchmark(self, self.name, LAYOUT, read=read, write_stand_in=write_stand_in)
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
 
     def _task(
         self,
@@ -149,40 +137,42 @@ class Stl10Reader(BenchmarkSettings, AbstractReader):
         test: tuple[NDArray[np.uint8], Tensor],
         seed: int,
     ) -> Task:
-        chosen: list[list[Tensor]] = [[], [], []]
+        chosen = []
         for number in classes:
-            mine = torch.nonzero(train[1] == number).flatten()
-            mine = mine[torch.randperm(len(mine), generator=child_generator(seed, _IMAGES, index, number))]
-            used = mine[: int(len(mine) * self.train_share)]
+            of_class = torch.nonzero(train[1] == number).flatten()
+            order = torch.randperm(len(of_class), generator=child_generator(seed, _IMAGES, index, number))
+            used = of_class[order][: int(len(of_class) * self.train_share)].tolist()
             num_valid = ceil(len(used) * self.valid_share)  # up, as in the authors' code
             if num_valid >= len(used):
                 raise DataError(
-                    f"Class '{names[number]}' has too few images: {len(used)} of {len(mine)} are used, {num_valid} of "
-                    f"them to validate. Raise train_share."
+                    f"Class '{names[number]}' has too few images: {len(used)} of {len(of_class)} are used, {num_valid} "
+                    f"of them to validate. Raise train_share."
                 )
-            chosen[0].append(used[num_valid:])
-            chosen[1].append(used[:num_valid])
-            chosen[2].append(torch.nonzero(test[1] == number).flatten()[: self.test_per_class])
-        style, parts = self.style(seed, index), []
-        for part, (of_classes, pixels) in enumerate(zip(chosen, (train[0], train[0], test[0]), strict=True)):
-            positions = torch.cat(of_classes)
-            changed = style.apply(_upright(pixels[positions.numpy()]), child_generator(seed, _NOISE, index, part))
-            labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(some) for some in of_classes]))
-            parts.append((TensorImages(changed), labels))
-        scaling = "none" if self.scaling == "centred" else self.scaling
-        splits = make_splits(parts[0], parts[1], parts[2], scaling)
+            tested = torch.nonzero(test[1] == number).flatten()[: self.test_per_class].tolist()
+            chosen.append([used[num_valid:], used[:num_valid], tested])
+        style = self.style(seed, index)
+
+        def take(part: Part, positions: list[int]) -> TensorImages:
+            pixels = (test if part == Part.TEST else train)[0][positions]
+            upright = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)))  # files go column by column
+            return TensorImages(style.apply(upright, child_generator(seed, _NOISE, index, part)))
+
+        standardise = "none" if self.scaling == "centred" else self.scaling
+        task = task_by_class(f"{self.name}-{index}", [names[number] for number in classes], chosen, take, standardise)
         if self.scaling == "centred":
             half, one = torch.full((3,), 0.5), torch.ones(3)
-            train_split, valid, test_split = (Split(s.images, s.labels, half, one) for s in splits)
-            splits = (train_split, valid, test_split)
-        return Task(f"{self.name}-{index}", tuple(names[number] for number in classes), *splits)
+            train_split, valid, test_split = (
+                replace(split, mean=half, std=one) for split in (task.train, task.valid, task.test)
+            )
+            task = replace(task, train=train_split, valid=valid, test=test_split)
+        return task
 
     def _tasks_seed(self, seed: int) -> int:
         return seed if self.tasks_seed is None else self.tasks_seed
 
 
 def read_stl10(folder: Path, part: str) -> tuple[NDArray[np.uint8], Tensor]:
-    """One split: pixels (N, 3, width, height) as they are in the file, which stays there, and labels from 0.
+    """Read one split: pixels (N, 3, width, height) as they are in the file, which stays there, and labels from 0.
 
     Raises:
         DataError: if a file is damaged, or the two do not belong to each other.
@@ -198,17 +188,3 @@ def read_stl10(folder: Path, part: str) -> tuple[NDArray[np.uint8], Tensor]:
     if labels.min() < 0 or labels.max() >= NUM_CLASSES:
         raise DataError(f"Expected labels from 1 to {NUM_CLASSES} in {label_file}; got others. Get it again.")
     return np.memmap(pixel_file, dtype=np.uint8, mode="r").reshape(-1, *SHAPE), labels
-
-
-def _upright(pixels: NDArray[np.uint8]) -> Tensor:
-    """The files hold column by column."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)))
-
-
-def write_stand_in(folder: Path) -> None:
-    """Write 40 training and 20 test images of each class in the binary layout."""
-    for part, (name, num) in enumerate((("train", 40), ("test", 20))):
-        images = np.concatenate([stand_in_images(num, SHAPE, label=k, part=part) for k in range(NUM_CLASSES)])
-        np.ascontiguousarray(images.transpose(0, 1, 3, 2)).tofile(folder / f"{name}_X.bin")
-        np.arange(1, NUM_CLASSES + 1, dtype=np.uint8).repeat(num).tofile(folder / f"{name}_y.bin")
-    (folder / "class_names.txt").write_text("".join(f"class_{k}\n" for k in range(NUM_CLASSES)))

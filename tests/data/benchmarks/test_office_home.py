@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from lasem.data.benchmarks import OfficeHomeIncrementalReader, OfficeHomeReader
-from lasem.data.benchmarks.office_home import TASK_CLASSES, write_stand_in
-from lasem.data.benchmarks.office_home_files import CLASSES
+from lasem.data.benchmarks.office_home import CLASSES, TASK_CLASSES
 from lasem.errors import DataError
 
 from ..fixture import all_pixels
+from .files import write_office_home
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("office-home")
-    write_stand_in(place / "OfficeHomeDataset_10072016")
+    write_office_home(place / "OfficeHomeDataset_10072016")
     return place
 
 

@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from lasem.data.benchmarks import Stl10Reader
-from lasem.data.benchmarks.stl10 import Style, write_stand_in
+from lasem.data.benchmarks.stl10 import Style
 from lasem.errors import ConfigError, DataError
 
 from ..fixture import all_pixels
+from .files import write_stl10
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("stl") / "stl10_binary"
     place.mkdir()
-    write_stand_in(place)
+    write_stl10(place)
     return place.parent
 
 

@@ -1,0 +1,324 @@
+"""A model on disk: an index, and tensors in files that are named by their content and never changed.
+
+``config.json`` is replaced last and names everything with checksums, so the folder holds the model before or after a
+change, never one between; who read the index a moment ago still finds its files, or finds another index::
+
+    config.json                the index: settings, the tasks in order, and the file of each part
+    parts/SUM.safetensors      named tensors: what a task owns, a version of a shared layer, ...
+
+A model's folder may come from a stranger. Nothing in it is executed, no name in it becomes a path, no symbolic link
+leads out of it, and a file's size is looked at before its content.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from lasem.errors import LasemError, StorageError
+from lasem.files import checksum, write_file
+from lasem.methods.model import StoredPart, count
+
+FORMAT_VERSION = 3
+MAX_INDEX_BYTES = 64 * 2**20
+"""More than the index of 50,000 tasks needs."""
+
+_INDEX, _PARTS, _LOCK, _CHECKSUM = "config.json", "parts", ".lock", "checksum"
+_PART_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_MAX_TRIES = 20
+
+Result = TypeVar("Result")
+
+
+@final
+class ModelFolder:
+    """The folder of one model. One process at a time changes it (``locked``); reading takes no lock."""
+
+    def __init__(self, directory: str | Path) -> None:
+        """Name a folder, which need not be there."""
+        self.directory = Path(directory)
+        self._parts = self.directory / _PARTS
+
+    def index_bytes(self) -> bytes:
+        """Return the index as it is in its file; StorageError if there is none."""
+        return read_bytes(self.directory / _INDEX, inside=self.directory, max_bytes=MAX_INDEX_BYTES)
+
+    def checksum(self) -> str:
+        """Return what tells a state of the model from others; StorageError if there is none."""
+        return checksum(self.index_bytes())
+
+    def index(self) -> dict[str, Any] | None:
+        """Return the index; None where no model is yet.
+
+        Raises:
+            StorageError: if the folder holds something else, a damaged index, or one of another format.
+        """
+        path = self.directory / _INDEX
+        if path.exists() or path.is_symlink():
+            return self.parse(self.index_bytes())
+        others = [p.name for p in self.directory.iterdir()] if self.directory.is_dir() else []
+        others = sorted(name for name in others if name != _PARTS and not name.startswith("."))
+        if others:
+            raise StorageError(f"{self.directory} holds other files ({', '.join(others[:3])}). Save into a new folder.")
+        return None
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """Return the index in a file's bytes; errors as in ``index``."""
+        path = self.directory / _INDEX
+        index = parse_json(path, data)
+        if not (isinstance(index.get("tasks"), list) and "net" in index and "format_version" in index):
+            raise StorageError(f"{path} is not a lasem model's. Save into a new folder.")
+        version = index["format_version"]
+        if version != FORMAT_VERSION:
+            advice = (
+                "Learn its tasks again with this lasem, or use the one that saved it."
+                if version in range(1, FORMAT_VERSION)
+                else "Install a newer lasem."
+            )
+            raise StorageError(
+                f"{self.directory} has format version {version}; this lasem reads version {FORMAT_VERSION}. {advice}"
+            )
+        rest = {key: value for key, value in index.items() if key != _CHECKSUM}
+        if index.get(_CHECKSUM) != _sum(rest):
+            raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+        return rest
+
+    def read(self, action: Callable[[bytes], Result]) -> Result:
+        """Read a model by its index's bytes, and again if another process has replaced the index meanwhile.
+
+        Raises:
+            StorageError: if there is no index; or what ``action`` raises.
+        """
+        for tries_left in reversed(range(_MAX_TRIES)):
+            data = self.index_bytes()
+            try:
+                return action(data)
+            except StorageError:
+                if not tries_left or self.index_bytes() == data:
+                    raise
+        raise AssertionError("not reached")
+
+    def tensors(self, part: StoredPart, device: torch.device, *, max_bytes: int | None = None) -> dict[str, Tensor]:
+        """Return the tensors of a part, by name in alphabetical order.
+
+        Args:
+            part: names the file.
+            device: where the tensors are wanted.
+            max_bytes: of the file, where the network's sizes limit it; a larger one is not read.
+
+        Raises:
+            StorageError: if the file is not there, has changed, or is damaged.
+        """
+        path = self._place(part.checksum)
+        limit = part.num_bytes if max_bytes is None else min(part.num_bytes, max_bytes)
+        data = read_bytes(path, part.checksum, inside=self.directory, max_bytes=limit)
+        try:
+            # a copy starts where the allocator puts it: sums over unaligned memory, as in the file, differ in the last
+            # bit; sorted, because safetensors gives the tensors in another order each time
+            return {name: t.to(device, copy=True) for name, t in sorted(load_tensors(data).items())}
+        except SafetensorError as error:
+            raise StorageError(f"Expected tensors in {path}; got a damaged file ({error}).") from error
+        except (KeyError, AttributeError, TypeError, RuntimeError) as error:  # a type of number that torch has not
+            raise StorageError(f"Expected tensors that torch knows in {path}; got others ({error}).") from error
+
+    def put(self, tensors: Mapping[str, Tensor]) -> StoredPart:
+        """Write tensors unless the folder has them; equal tensors are one file.
+
+        Raises:
+            StorageError: if that fails, or would be outside the folder.
+        """
+        data = to_bytes(tensors)
+        part = as_part(data, tensors)
+        if not self.has(part):
+            check_inside(self._parts, self.directory)
+            write_file(self._place(part.checksum), data)
+        return part
+
+    def has(self, part: StoredPart) -> bool:
+        """Return whether the folder has a file of a part's name and size."""
+        try:
+            about = os.lstat(self._place(part.checksum))
+        except OSError:
+            return False
+        return stat.S_ISREG(about.st_mode) and about.st_size == part.num_bytes
+
+    def commit(self, index: Mapping[str, Any], parts: Collection[StoredPart]) -> None:
+        """Make an index the folder's, then remove the parts that it does not name.
+
+        Args:
+            index: plain values; the format and a checksum are added.
+            parts: what it names; they have been ``put``.
+
+        Raises:
+            StorageError: if it cannot be written; the model is as before.
+        """
+        write_file(self.directory / _INDEX, sealed({"format_version": FORMAT_VERSION, **index}))
+        kept = {self._place(part.checksum).name for part in parts}
+        with suppress(OSError):  # what cannot be removed does no harm; the next change tries again
+            for file in self._parts.iterdir() if self._parts.is_dir() and not self._parts.is_symlink() else ():
+                if _PART_NAME.fullmatch(file.name) and file.name not in kept:
+                    file.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, wait: float) -> Iterator[None]:
+        """Hold the folder, which is made if it is not there.
+
+        Args:
+            wait: seconds to wait for another process.
+
+        Raises:
+            StorageError: if another process still holds it then, or it cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.directory / _LOCK, timeout=max(wait, 0))
+            lock.acquire()
+        except Timeout:
+            waited = f" for {wait:g} seconds" if wait > 0 else ""
+            raise StorageError(
+                f"Another process is changing the model in {self.directory}{waited}. Try again when it has ended, or "
+                f"wait for it with --wait SECONDS."
+            ) from None
+        except OSError as error:
+            raise StorageError(f"Cannot write to {self.directory}: {error.strerror}. Nothing was changed.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def sweep(self) -> None:
+        """Remove the files that a process was writing when it was killed (``write_file``)."""
+        for place in (self.directory, self._parts, *self.directory.glob(".*/")):
+            for left in place.glob(".*.*.tmp"):
+                if not left.is_dir():
+                    left.unlink(missing_ok=True)
+
+    def num_bytes(self) -> int:
+        """Return the size of all files, hidden ones not counted; other processes may remove some meanwhile."""
+        total = 0
+        for place, folders, files in os.walk(self.directory):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in files:
+                with suppress(FileNotFoundError):
+                    about = os.lstat(os.path.join(place, name))
+                    total += about.st_size if stat.S_ISREG(about.st_mode) and not name.startswith(".") else 0
+        return total
+
+    def _place(self, sum_of: str) -> Path:
+        return self._parts / f"{sum_of}.safetensors"
+
+
+def sealed(index: Mapping[str, Any]) -> str:
+    """Return an index as JSON that carries its own checksum."""
+    return json.dumps({**index, _CHECKSUM: _sum(index)}, indent=1) + "\n"
+
+
+def part_to_plain(part: StoredPart) -> dict[str, Any]:
+    """Return a part as the index has it."""
+    return {_CHECKSUM: part.checksum, "bytes": part.num_bytes, "numbers": part.num_parameters}
+
+
+def part_from_plain(entry: Any) -> StoredPart:
+    """Return the part of an index's entry; StorageError if it is none."""
+    if isinstance(entry, dict):
+        sum_of, size, numbers = (entry.get(key) for key in (_CHECKSUM, "bytes", "numbers"))
+        known = isinstance(sum_of, str) and re.fullmatch("[0-9a-f]{64}", sum_of)
+        if known and type(size) is int and type(numbers) is int and min(size, numbers) >= 0:
+            return StoredPart(str(sum_of), size, numbers)
+    raise StorageError(f"Expected checksum, bytes and numbers of a part; got {str(entry)[:80]}. The model is damaged.")
+
+
+def as_part(data: bytes, tensors: Mapping[str, Tensor]) -> StoredPart:
+    """Return the part that tensors are, from their bytes (``to_bytes``)."""
+    return StoredPart(checksum(data), len(data), count(tensors))
+
+
+def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as safetensors' bytes; the same tensors give the same bytes."""
+    return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+
+
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the JSON object in a file's bytes; StorageError if there is none."""
+    try:
+        entry = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
+    if not isinstance(entry, dict):
+        raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
+    return entry
+
+
+def read_bytes(
+    path: Path, expected: str | None = None, *, inside: Path | None = None, max_bytes: int | None = None
+) -> bytes:
+    """Return a regular file's bytes.
+
+    Args:
+        path: the file.
+        expected: checksum of its bytes, if it is known.
+        inside: the folder that the file must be in when links are followed.
+        max_bytes: of the file; a larger one is not read.
+
+    Raises:
+        StorageError: if it is not there, has changed, or is something else than a file.
+    """
+    if inside is not None:
+        check_inside(path, inside)
+    try:
+        # without waiting for what is no file: a pipe would never end
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise StorageError(f"Expected a file at {path}; got something else. The model is damaged.")
+            if max_bytes is not None and about.st_size > max_bytes:
+                raise StorageError(
+                    f"Expected at most {max_bytes:,} bytes in {path}, by the model's index and the sizes of the "
+                    f"network; it has {about.st_size:,}. The model is damaged."
+                )
+            data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise StorageError(
+            f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
+        ) from error
+    if expected is not None and checksum(data) != expected:
+        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+    return data
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Raise StorageError if a path leads out of a folder once symbolic links are followed."""
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle
+        leads_out = True
+    if leads_out:
+        raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
+
+
+@contextmanager
+def as_storage_error(what: str) -> Iterator[None]:
+    """Turn what unexpected content of a file leads to into a StorageError: ``what`` and the reason."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (LasemError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        raise StorageError(f"{what}: {error} ({type(error).__name__}).") from error
+
+
+def _sum(index: Mapping[str, Any]) -> str:
+    return checksum(json.dumps(index, sort_keys=True).encode())

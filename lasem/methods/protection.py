@@ -1,0 +1,187 @@
+"""What becomes of earlier tasks when a new one changes the shared knowledge that they use.
+
+.. [Kirkpatrick2017] J. Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 114(13), 2017.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.data import Task
+from lasem.errors import check_choice, check_range
+from lasem.nets import AbstractNet
+from lasem.sharing import AbstractSharing
+from lasem.space import Configuration
+from lasem.training import (
+    FisherKind,
+    Named,
+    Quadratic,
+    SharedProtection,
+    TaskWeights,
+    directions_of,
+    part_of,
+    squared_gradients,
+)
+
+_MAX_IMAGES = 64
+"""Images of which gradients are taken at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractProtection(ABC):
+    """What holds shared knowledge that earlier tasks use. Holds settings only."""
+
+    name: ClassVar[str]
+    """How the command line and saved files call it."""
+    keeps: ClassVar[bool] = False
+    """Whether earlier tasks answer the same to the bit for ever."""
+    branches: ClassVar[bool] = False
+    """Whether a layer that a new task changes becomes a new version, and earlier tasks keep the one they know."""
+
+    @property
+    def measures(self) -> FisherKind | None:
+        """How it measures what each shared weight matters to a task, once that was learned; None: it does not."""
+        return None
+
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
+        """What holds shared knowledge while a new task is learned.
+
+        Args:
+            used: layers, counted from 0, that an earlier task transfers.
+            needed: where earlier tasks need the shared weights, and how much; None if that was not measured.
+        """
+        return SharedProtection()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Unprotected(AbstractProtection):
+    """Nothing, as in the paper: a new task changes what it transfers, for better or worse for earlier tasks."""
+
+    name: ClassVar[str] = "none"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Freeze(AbstractProtection):
+    """Shared knowledge that somebody uses is only read: earlier tasks answer the same to the bit for ever.
+
+    A new task takes it as it is, with a part of its own where the mechanism has one, or learns the layer for itself.
+    """
+
+    name: ClassVar[str] = "freeze"
+    keeps: ClassVar[bool] = True
+
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
+        """The layers in use are only read."""
+        return SharedProtection(read_only=used)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Penalty(AbstractProtection):
+    """A quadratic penalty pulls shared weights back to where earlier tasks need them ([Kirkpatrick2017]_, equation 3).
+
+    Each task's importances are the diagonal of the Fisher information of its answers, for the layers it transfers.
+    """
+
+    name: ClassVar[str] = "penalty"
+
+    strength: float = 10000.0
+    """Half of it times the sum of the tasks' quadratic terms is added to the loss; not negative."""
+    fisher: FisherKind = "exact"
+    """How importances are measured: over all labels by their probability, which is the definition (exact); for one
+    label drawn from them (sampled); for the true label (empirical)."""
+
+    def __post_init__(self) -> None:
+        check_range("Penalty.strength", self.strength, least=0)
+        check_choice("Penalty.fisher", self.fisher, ("exact", "sampled", "empirical"))
+
+    @property
+    def measures(self) -> FisherKind:
+        """As set."""
+        return self.fisher
+
+    def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
+        """The penalty, once there is something to protect."""
+        return SharedProtection(quadratic=needed, strength=self.strength)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Branch(AbstractProtection):
+    """A layer that a new task changes becomes a new version: earlier tasks answer the same to the bit for ever.
+
+    A new task goes on from the latest version of each layer. A version is kept as long as a task uses it.
+    """
+
+    name: ClassVar[str] = "branch"
+    keeps: ClassVar[bool] = True
+    branches: ClassVar[bool] = True
+
+
+PROTECTIONS: dict[str, type[AbstractProtection]] = {
+    protection.name: protection for protection in (Unprotected, Freeze, Penalty, Branch)
+}
+"""What a name on the command line can mean."""
+
+
+def shared_of(weights: TaskWeights, configuration: Configuration) -> dict[str, Tensor]:
+    """The shared tensors of the layers that are transferred, by flat name as in ``TaskWeights.named``."""
+    return {
+        f"layer.{i}.shared.{name}": value
+        for i, (layer, transferred) in enumerate(zip(weights.layers, configuration, strict=True))
+        if transferred
+        for name, value in layer.shared.items()
+    }
+
+
+def importances(
+    net: AbstractNet,
+    sharing: AbstractSharing,
+    configuration: Configuration,
+    weights: TaskWeights,
+    task: Task,
+    *,
+    kind: FisherKind,
+    draws: torch.Generator,
+) -> dict[str, Tensor]:
+    """Diagonal of the Fisher information of a task's answers in the shared weights, a mean over its training images.
+
+    Args:
+        net: the network.
+        sharing: how shared knowledge becomes weights.
+        configuration: the task's.
+        weights: of the task, on one device; what is not shared is constant.
+        task: gives the training images.
+        kind: see ``FisherKind``.
+        draws: source of the labels of kind ``sampled``, on the CPU.
+
+    Returns:
+        One tensor for each of ``shared_of``.
+    """
+    shared = shared_of(weights, configuration)
+    if not shared:
+        return {}
+
+    def answer(shared: Named, x: Tensor) -> Tensor:
+        for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
+            made = own.specific
+            if configuration[i]:
+                made = sharing.weights(block, part_of(shared, f"layer.{i}.shared"), own.factors)
+            x = block.apply({**made, **own.statistics_of(block, str(configuration)[: i + 1])}, x)
+        return net.head.apply(weights.head, x)
+
+    total = {name: torch.zeros_like(value) for name, value in shared.items()}
+    device = next(iter(weights.head.values())).device
+    for x, labels in task.train.batches(_MAX_IMAGES, device=device):
+        with torch.no_grad():
+            directions = directions_of(answer(shared, x), labels, kind, draws)
+        for name, squares in squared_gradients(answer, shared, x, directions).items():
+            total[name] += squares
+    return {name: value / len(task.train) for name, value in total.items()}

@@ -1,0 +1,351 @@
+"""Selective layer transfer, the method of LASEM: shared knowledge, and for each task a choice layer by layer.
+
+.. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
+   Transfer. ICML 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from lasem.data import Task
+from lasem.errors import ConfigError, StorageError
+from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
+from lasem.methods.model import Model, Parts, Route
+from lasem.methods.protection import AbstractProtection, Unprotected, importances, shared_of
+from lasem.nets import AbstractBlock, AbstractNet, start_generator
+from lasem.search import EM, AbstractSelection, Choice, Mixture, evaluate
+from lasem.sharing import AbstractSharing, HardSharing
+from lasem.space import Space
+from lasem.space.configuration import TRANSFER
+from lasem.training import (
+    FreshWeights,
+    LayerWeights,
+    Named,
+    Plan,
+    Quadratic,
+    TaskStart,
+    TaskWeights,
+    TrainingConfig,
+    initial_statistics,
+    part_of,
+    with_term,
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Transfer(AbstractMethod):
+    """Three choices: how layers are shared, which configuration a task gets, and what holds what earlier tasks use.
+
+    With ``EM()`` it is LASEM ([Lee2021]_), with ``Fixed("all")`` hard parameter sharing as usual, with
+    ``Fixed("none")`` single-task learning. The model's ``versions`` hold the shared knowledge; a task owns, for each
+    layer, the mechanism's task parameters if it transfers the layer, else plain weights, and the head.
+    """
+
+    name: ClassVar[str] = "lasem"
+    unused: ClassVar[frozenset[str]] = frozenset()
+
+    sharing: AbstractSharing = field(default_factory=HardSharing)
+    """How shared knowledge becomes a layer's weights."""
+    search: AbstractSelection | None = field(default_factory=EM)
+    """Which configuration a task gets; None: of a model that only answers."""
+    protect: AbstractProtection = field(default_factory=Unprotected)
+    """What holds shared knowledge that earlier tasks use."""
+
+    @property
+    def keeps(self) -> bool:
+        return self.protect.keeps
+
+    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
+        if self.search is not None:
+            for index in (0, 1):
+                self.search.space(net.depth, index)
+        for block in net.blocks:
+            self.sharing.check(block)
+
+    def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
+        start = self.start(model, task, setup)
+        found = yield from self._learning_search.plan(start)
+        best = self._with_task(model, task, setup, found.best)
+        kept = best if found.kept is found.best else self._with_task(model, task, setup, found.kept)
+        space = start.space
+        return Learned(
+            model=kept.having(memory=self._memory(model, task, setup, found.kept)),
+            best=best,
+            best_epoch=found.best_epoch,
+            valid_accuracy=found.valid_accuracy,
+            num_epochs=found.num_epochs,
+            num_epochs_kept=found.num_epochs_kept,
+            commit_epoch=found.commit_epoch,
+            configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),
+        )
+
+    def start(self, model: Model, task: Task, setup: Setup) -> TaskStart:
+        """Return what a search of the next task starts from."""
+        # a first task has nothing to transfer, also when others were forgotten before it
+        space = self._learning_search.space(setup.net.depth, setup.index if model.own else 0)
+        weights, replaced = self._initial(model, task, setup, space)
+        used = frozenset(i for i in range(setup.net.depth) if _in_use(model, i))
+        needed = Quadratic.from_named(model.memory) if model.memory else None
+        return TaskStart(
+            setup.net,
+            self.sharing,
+            setup.training,
+            task,
+            space,
+            weights,
+            replaced,
+            setup.device,
+            (setup.seed, setup.index),
+            protection=self.protect.guard(used, needed),
+        )
+
+    def logits(self, net: AbstractNet, model: Model, name: str, x: Tensor) -> Tensor:
+        mixture = Mixture.of(net, self.sharing, (model.routes[name].configuration,))
+        return evaluate(mixture, self.weights(net, model, name), x)[0]
+
+    def weights(self, net: AbstractNet, model: Model, name: str) -> TaskWeights:
+        """Return what a learned task answers with."""
+        route, own = model.routes[name], model.own[name]
+        layers = []
+        for i, block in enumerate(net.blocks):
+            prefix, mine = str(route.configuration)[: i + 1], part_of(own, f"layer.{i}")
+            statistics = {f"{prefix}.{key}": mine.pop(key) for key in block.statistics}
+            transferred = prefix.endswith(TRANSFER)
+            layers.append(
+                LayerWeights(
+                    shared=dict(model.versions[_key(i, route.versions[i])]) if transferred else {},
+                    factors=mine if transferred else {},
+                    specific={} if transferred else mine,
+                    statistics=statistics,
+                )
+            )
+        return TaskWeights(tuple(layers), part_of(own, "head"))
+
+    def answers_with(self, model: Model, name: str) -> Model:
+        route = model.routes[name]
+        used = {_key(i, route.versions[i]) for i, transferred in enumerate(route.configuration) if transferred}
+        versions = model.versions.only(lambda key: key in used)
+        return Model(own={name: model.own[name]}, versions=versions, routes={name: route})
+
+    def plain_weights(self, net: AbstractNet, model: Model, name: str) -> dict[str, Tensor]:
+        configuration, weights = model.routes[name].configuration, self.weights(net, model, name)
+        found = {f"head.{key}": value for key, value in weights.head.items()}
+        for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
+            made = self.sharing.weights(block, own.shared, own.factors) if configuration[i] else own.specific
+            statistics = own.statistics_of(block, str(configuration)[: i + 1])
+            found |= {f"layer.{i}.{key}": value for key, value in {**made, **statistics}.items()}
+        return found
+
+    def forget(self, net: AbstractNet, model: Model, name: str) -> Model:
+        """Give up a task, and the shared knowledge that no other task transfers.
+
+        What a penalty held for it goes on being held, as long as the layer is shared.
+        """
+        routes = {other: route for other, route in model.routes.items() if other != name}
+        versions = _used_by(model.versions, routes)
+        own = Parts.of(model.own).only(lambda other: other != name)
+        shared = {_numbers(key)[0] for key in versions}
+        memory = dict(model.memory)
+        if memory:
+            needed = Quadratic.from_named(memory).of(lambda flat: int(flat.split(".")[1]) in shared)
+            memory = {} if needed is None else needed.named()
+        return Model(own=own, memory=memory, versions=versions, routes=routes)
+
+    def shapes(self, net: AbstractNet, model: Model, name: str, num_classes: int) -> Shapes:
+        found = {f"head.{key}": shape for key, shape in net.head.shapes(num_classes).items()}
+        for i, (block, transferred) in enumerate(zip(net.blocks, model.routes[name].configuration, strict=True)):
+            own = self.sharing.task_shapes(block) if transferred else block.shapes
+            found |= {f"layer.{i}.{key}": shape for key, shape in (own | block.statistics).items()}
+        return found
+
+    def version_shapes(self, net: AbstractNet, key: str) -> Shapes:
+        try:
+            layer, number = _numbers(key)
+            if number >= 0 <= layer < net.depth and key == _key(layer, number):
+                return self.sharing.shared_shapes(net.blocks[layer])
+        except ValueError:
+            pass
+        raise StorageError(f"Expected versions such as 0@1 of {net.depth} layers; got {key!r}. The model is damaged.")
+
+    def check_stored(
+        self, net: AbstractNet, model: Model, num_classes: Mapping[str, int], device: torch.device
+    ) -> None:
+        """Raise StorageError if a task's route does not fit the network; shapes are checked where tensors are read."""
+        for key in model.versions:
+            self.version_shapes(net, key)
+        for name, route in model.routes.items():
+            for what, length in (("layers", len(route.configuration)), ("versions", len(route.versions))):
+                if length != net.depth:
+                    raise StorageError(f"Task '{name}' has {length} {what}; the network has {net.depth} layers.")
+            used = [_key(i, v) for i, v in enumerate(route.versions) if route.configuration[i]]
+            missing = [key for key in used if key not in model.versions]
+            if missing:
+                raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
+        if model.memory:
+            _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])
+
+    @property
+    def _learning_search(self) -> AbstractSelection:
+        if self.search is None:
+            raise ConfigError("This model was loaded to answer only; load it with a search to learn another task.")
+        return self.search
+
+    def _with_task(self, model: Model, task: Task, setup: Setup, choice: Choice) -> Model:
+        """Take over the chosen configuration's weights; shared weights of other layers stay as they are."""
+        configuration, weights = choice.configuration, choice.weights
+        own = {f"head.{key}": value for key, value in weights.head.items()}
+        versions, used = model.versions, []
+        for i, (block, layer) in enumerate(zip(setup.net.blocks, weights.layers, strict=True)):
+            mine = layer.factors if configuration[i] else layer.specific
+            mine = mine | layer.statistics_of(block, str(configuration)[: i + 1])
+            own |= {f"layer.{i}.{key}": value for key, value in mine.items()}
+            number = 0
+            if configuration[i]:
+                stays = self.protect.branches and self._moves(block) and _in_use(model, i)
+                number = _latest(model.versions, i) + (1 if stays else 0)
+                versions = versions.with_part(_key(i, number), layer.shared)
+            used.append(number)
+        return Model(
+            own=Parts.of(model.own).with_part(task.name, own),
+            memory=model.memory,
+            versions=versions,
+            routes={**model.routes, task.name: Route(configuration, tuple(used))},
+        )
+
+    def _memory(self, model: Model, task: Task, setup: Setup, kept: Choice) -> Named:
+        """Return where earlier tasks and this one need the shared weights, if the protection measures that."""
+        held = shared_of(kept.weights, kept.configuration)
+        if self.protect.measures is None or not held:
+            return model.memory
+        measured = importances(
+            setup.net,
+            self.sharing,
+            kept.configuration,
+            kept.weights,
+            task,
+            kind=self.protect.measures,
+            draws=start_generator(setup.seed, setup.index, setup.net.depth, 1),
+        )
+        before = Quadratic.from_named(model.memory) if model.memory else None
+        return with_term(before, measured, held).named()
+
+    def _moves(self, block: AbstractBlock) -> bool:
+        """Return whether learning changes anything of what tasks share of a layer."""
+        return any(self.sharing.step(name) > 0 for name in self.sharing.shared_shapes(block))
+
+    def _initial(self, model: Model, task: Task, setup: Setup, space: Space) -> tuple[TaskWeights, FreshWeights]:
+        """Shared knowledge as it is, or fresh where there is none; what the task may own starts as the settings say.
+
+        Returns:
+            The weights, and fresh ones where something was taken over from another task instead.
+        """
+        net, layers = setup.net, []
+        replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
+        for i, block in enumerate(net.blocks):
+            sources = [start_generator(setup.seed, setup.index, i, part) for part in range(4)]
+            plain = block.initial(sources[0], net.initial)
+            transferable, ownable = space.can(i, transfer=True), space.can(i, transfer=False)
+            latest = model.versions.get(_key(i, _latest(model.versions, i)), {})
+            known = {key: value.cpu() for key, value in latest.items()}
+            taken = self._latest_factors(net, model, i)
+            # one start for all methods; but where the task may choose, both choices must not start as the same
+            made_fresh = not known or (not taken and bool(self.sharing.task_shapes(block)))
+            other = block.initial(sources[1], net.initial) if ownable and made_fresh else plain
+            shared: dict[str, Tensor] = {}
+            factors: dict[str, Tensor] = {}
+            specific: dict[str, Tensor] = {}
+            if transferable:
+                shared = known or self.sharing.initial_shared(block, other, sources[2])
+                factors = taken or self.sharing.initial_task(block, shared, other, sources[3])
+                if taken:
+                    replaced[i, True] = plain
+            if ownable:
+                taken = self._taken_over(model, setup, i, shared, factors) if shared else {}
+                specific = taken or plain
+                if taken:
+                    replaced[i, False] = plain
+            layers.append(LayerWeights(shared, factors, specific, initial_statistics(block, i, space)))
+        head = net.head.initial(task.num_classes, start_generator(setup.seed, setup.index, net.depth), net.initial)
+        return TaskWeights(tuple(layers), head), replaced
+
+    def _latest_factors(self, net: AbstractNet, model: Model, layer: int) -> dict[str, Tensor]:
+        """The latest transferring task's part of a layer, if the mechanism goes on from it."""
+        if self.sharing.factors_start == "latest":
+            for name, route in reversed(list(model.routes.items())):
+                if route.configuration[layer]:
+                    return _own_weights(net, model, name, layer)
+        return {}
+
+    def _taken_over(
+        self, model: Model, setup: Setup, layer: int, shared: dict[str, Tensor], factors: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What task-specific weights start from instead of fresh ones; nothing where they do start fresh."""
+        begin = setup.training.specific_start
+        if begin == "fresh" or not model.routes:
+            return {}
+        latest = list(model.routes)[-1]
+        if begin == "latest" and not model.routes[latest].configuration[layer]:
+            return _own_weights(setup.net, model, latest, layer)
+        return self.sharing.weights(setup.net.blocks[layer], shared, factors)
+
+
+def num_kept(model: Model) -> int:
+    """Return the numbers in versions of shared layers that are not the latest: no new task goes on from them."""
+    latest = {_numbers(key)[0]: key for key in sorted(model.versions, key=_numbers)}
+    return sum(model.versions.num_parameters(key) for key in model.versions if key not in latest.values())
+
+
+def _own_weights(net: AbstractNet, model: Model, name: str, layer: int) -> dict[str, Tensor]:
+    """What a task owns of a layer but for its statistics, on the CPU."""
+    statistics = net.blocks[layer].statistics
+    own = part_of(model.own[name], f"layer.{layer}")
+    return {key: value.cpu() for key, value in own.items() if key not in statistics}
+
+
+def _key(layer: int, version: int) -> str:
+    return f"{layer}@{version}"
+
+
+def _numbers(key: str) -> tuple[int, int]:
+    layer, version = key.split("@")
+    return int(layer), int(version)
+
+
+def _latest(versions: Parts, layer: int) -> int:
+    """The number of a layer's latest version; 0 if there is none."""
+    return max((number for i, number in map(_numbers, versions) if i == layer), default=0)
+
+
+def _in_use(model: Model, layer: int) -> bool:
+    """Whether a task transfers the latest version of a layer."""
+    latest = _latest(model.versions, layer)
+    return any(route.configuration[layer] and route.versions[layer] == latest for route in model.routes.values())
+
+
+def _used_by(versions: Parts, routes: Mapping[str, Route]) -> Parts:
+    """Only those versions that some task uses."""
+    used = {
+        _key(i, route.versions[i])
+        for route in routes.values()
+        for i, transferred in enumerate(route.configuration)
+        if transferred
+    }
+    return versions.only(lambda key: key in used)
+
+
+def _check_needed(memory: Named, shapes: list[dict[str, tuple[int, ...]]]) -> None:
+    """Raise StorageError unless a file's importances and anchors are of shared weights."""
+    expected = {f"layer.{i}.shared.{key}": shape for i, layer in enumerate(shapes) for key, shape in layer.items()}
+    needed = Quadratic.from_named(memory)
+    fits = set(needed.importance) == set(needed.anchor) and tuple(needed.constant.shape) == ()
+    for part in (needed.importance, needed.anchor):
+        fits = fits and all(tuple(value.shape) == expected.get(key) for key, value in part.items())
+    if not fits:
+        raise StorageError("Expected importances of the shared weights in the model's memory; it is damaged.")

@@ -1,0 +1,192 @@
+"""Runs in processes of their own; their end by Ctrl-C is in tests/cli/test_compare.py."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import active_children, forkserver
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from lasem.data import PlantedReader
+from lasem.experiments import ComparisonObserver, compare, contestants, process_pool
+from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, ThisProcess
+from lasem.experiments.process_pool import ProcessPool, _Child
+from lasem.methods import EWC
+from lasem.search import EM
+from lasem.training import TrainingConfig
+
+from .tiny import light_main, records_of, tiny, without_report
+
+SIZE: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    stream = PlantedReader(num_tasks=2, **SIZE)  # in a new process scikit-learn's digits take longer than all the rest
+    config = tiny(stream=stream, search=EM(), method=EWC(), training=TrainingConfig(epochs=2))
+    return Job("ewc-0", config, tmp_path / "ewc-0")
+
+
+def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")  # without a server
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/thesis.txt").touch()
+    events: list[Event] = []
+    ProcessPool().run([Job("bad-0", job.config, tmp_path / "taken"), job], 2, events.append)
+    ended = {event.name: event for event in events if isinstance(event, Ended)}
+    assert "holds thesis.txt" in str(ended["bad-0"].error)
+    assert "StorageError" in ended["bad-0"].details
+    assert ended["ewc-0"].error is None
+    assert {event.name for event in events if isinstance(event, Started)} == {"bad-0", "ewc-0"}
+    learned = [event for event in events if isinstance(event, Learned)]
+    assert [(event.num_learned, event.num_tasks) for event in learned] == [(0, 2), (1, 2), (2, 2)]
+    assert (job.directory / "report.html").exists()
+
+
+class Killer(ComparisonObserver):
+    """Kills runs at random, each at most once, when any of them has learned something; and once their server."""
+
+    def __init__(self, seed: int, children: dict[str, _Child]) -> None:
+        self.notes: list[str] = []
+        self.server: int | None = None
+        self._num_learned = 0
+        self._killed: set[str] = set()
+        self._children, self._random = children, random.Random(seed)
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Noted):
+            self.notes.append(event.message)
+        if isinstance(event, Ended):
+            del self._children[event.name]
+        if not isinstance(event, Learned):
+            return
+        self._num_learned += 1
+        victims = sorted(self._children.keys() - self._killed)
+        if self._num_learned == 10:
+            self.server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+            assert self.server
+            os.kill(self.server, signal.SIGKILL)
+        elif victims and self._random.random() < 0.5:
+            name = self._random.choice(victims)
+            self._killed.add(name)
+            pid = self._children[name].process.pid
+            assert pid
+            with suppress(ProcessLookupError):  # it was just about to end by itself
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = {"stream": {"name": "planted", "num_tasks": 1, **SIZE}, "training": {"epochs": 2}, "threads": 1}
+    names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
+    methods = contestants({**base, "seeds": [0, 1]}, names)
+    without_report(monkeypatch)
+    runs = [(method, seed, f"{method.label}-{seed}") for method in methods for seed in (0, 1)]
+    jobs = [Job(name, replace(m.config, seeds=(seed,)), tmp_path / "whole" / name) for m, seed, name in runs]
+    events: list[Event] = []
+    ThisProcess().run(jobs, 1, events.append)
+    assert events[:3] == [Started("lasem-0"), Learned("lasem-0", 0, 1), Learned("lasem-0", 1, 1)]
+    assert [event.error for event in events if isinstance(event, Ended)] == [None] * 20
+    for job in jobs:
+        (job.directory / "report.html").touch()
+
+    monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
+    children: dict[str, _Child] = {}
+    start = _Child.start
+
+    def watched(self: _Child, *arguments: Any) -> None:
+        start(self, *arguments)
+        children[self.job.name] = self
+
+    monkeypatch.setattr(_Child, "start", watched)
+    killer = Killer(5, children)
+    made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
+    assert not made.failures
+    assert made.num_made == 20
+    assert killer.server
+    assert len(killer.notes) >= 5
+    assert all("it goes on in a new one" in note for note in killer.notes)
+    assert sum("killed by signal 9" in note for note in killer.notes) >= len(killer.notes) - 2
+    compare(methods, tmp_path / "whole")  # nothing is left to do but the table
+    tables = [(tmp_path / name / "comparison.md").read_text().splitlines() for name in ("whole", "killed")]
+    without_times = [[line.rpartition(" | ")[0] for line in table] for table in tables]  # the last column
+    assert without_times[0] == without_times[1]
+    for _, seed, name in runs:
+        assert records_of(tmp_path / "whole" / name, seed) == records_of(tmp_path / "killed" / name, seed)
+
+
+def dying_main(*arguments: Any) -> None:
+    process_pool.run_job = die
+    main(*arguments)
+
+
+def die(*_: Any) -> None:
+    print("many words\nlast words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leaving_main(*_: Any) -> None:
+    os._exit(3)
+
+
+main = process_pool._main
+
+
+def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr("lasem.experiments.process_pool._main", dying_main)
+    ProcessPool().run([job], 1, events.append)
+    assert [type(event) for event in events] == [Started, Noted, Noted, Ended]
+    assert isinstance(events[-1], Ended)
+    assert events[-1].error == "its process was killed by signal 9: last words"
+    assert events[-1].details == "many words\nlast words\n"
+    monkeypatch.setattr("lasem.experiments.process_pool._main", leaving_main)
+    ProcessPool().run([job], 1, events.append)
+    assert isinstance(events[-1], Ended)
+    assert (len(events), events[-1].error) == (6, "its process ended with exit code 3")
+
+
+@pytest.mark.parametrize("kind", [Started, Learned, Ended])
+def test_no_process_is_left_when_the_one_who_is_notified_raises(
+    job: Job, monkeypatch: pytest.MonkeyPatch, kind: type[Event]
+) -> None:
+    def notify(event: Event) -> None:
+        if isinstance(event, kind):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
+    before = active_children()
+    with pytest.raises(KeyboardInterrupt):
+        ProcessPool().run([job, replace(job, name="other", directory=job.directory.parent / "other")], 2, notify)
+    assert active_children() == before
+
+
+SCRIPT = """
+from lasem.experiments import compare, contestants
+print("once", flush=True)
+compare(contestants({"stream": "planted", "training": {"epochs": 10**6}}, ["none", "ewc"]), "out", num_workers=2)
+"""
+
+
+def test_a_script_needs_no_guard_and_its_processes_end_with_it_when_it_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    script = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    records = [tmp_path / f"out/{method}-0/seeds/0/records.jsonl" for method in ("none", "ewc")]
+    while script.poll() is None and not all(path.exists() for path in records):
+        time.sleep(0.05)
+    script.kill()
+    for method in ("none", "ewc"):
+        with FileLock(tmp_path / f"out/{method}-0/.lock", timeout=5):
+            pass
+    assert script.communicate()[0] == "once\n"

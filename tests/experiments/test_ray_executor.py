@@ -1,0 +1,122 @@
+"""Runs on a Ray cluster of this machine alone; skipped where ray is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lasem.cli import main
+from lasem.errors import ConfigError, DeviceError
+from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, contestants
+from lasem.experiments.config import differences
+from lasem.experiments.grid import Event, Job, Learned, Noted
+from lasem.experiments.ray_executor import RayExecutor, with_absolute_paths
+
+from .tiny import Fake, records_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves processes and files open
+
+SIZE = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
+BASE: dict[str, Any] = {
+    "stream": {"name": "planted", "num_tasks": 2, **SIZE},
+    "training": {"epochs": 2},
+    "threads": 1,
+    "seeds": [0, 1],
+}
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["compare", "--methods", "none", "--ray", "local"]) == 2
+    assert "pip install 'lasem[ray]'" in capsys.readouterr().err
+
+
+def test_a_process_elsewhere_is_given_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = ExperimentConfig.from_plain({"stream": {"name": "mnist", "path": "DATA"}})
+    there = with_absolute_paths(Job("a", config, Path("runs/a")))
+    assert there.directory == tmp_path / "runs/a"
+    assert there.config.to_plain()["stream"]["path"] == str(tmp_path / "DATA")
+    assert differences(there.config, config) == []  # what it writes down is the same run
+    pathless = Job("b", ExperimentConfig.from_plain(BASE), tmp_path)
+    assert with_absolute_paths(pathless) == pathless
+
+
+def test_devices_are_needed_where_the_runs_are_made(tmp_path: Path) -> None:
+    methods = contestants({**BASE, "device": "cuda:7"}, ["none"])
+    with pytest.raises(DeviceError, match="got 'cuda:7'"):
+        compare(methods, tmp_path / "here")
+    cluster = Fake(makes=False, remote=True)
+    compare(methods, tmp_path / "there", executor=cluster)
+    assert [job.config.device for job in cluster.jobs] == ["cuda:7", "cuda:7"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[RayExecutor]:
+    ray = pytest.importorskip("ray", exc_type=ImportError)
+    yield RayExecutor("local")
+    ray.shutdown()
+
+
+class Killer(ComparisonObserver):
+    """Kills the process of one run, once, when it has learned a task."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._killed = False
+
+    def notify(self, event: Event) -> None:
+        if isinstance(event, Noted):
+            self.notes.append(event.message)
+        if isinstance(event, Learned) and event.num_learned == 1 and not self._killed:
+            self._killed = True
+            os.kill(_process_of(event.name), signal.SIGKILL)
+
+
+def _process_of(name: str) -> int:
+    """The process that has a run's folder locked."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(f"/{name}/.lock" in os.readlink(handle) for handle in (folder / "fd").iterdir()):
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError(f"{name} has no process")
+
+
+def test_a_grid_on_ray_has_the_records_of_one_here_also_if_a_worker_is_killed(
+    cluster: RayExecutor, tmp_path: Path
+) -> None:
+    methods = contestants(BASE, ["lasem", "ewc"])
+    killer = Killer()
+    made = compare(methods, tmp_path / "ray", num_workers=2, executor=cluster, observer=killer)
+    assert not made.failures
+    assert made.num_made == 4
+    assert killer.notes == ["its process was lost; it goes on in a new one"]
+    compare(methods, tmp_path / "here", num_workers=2)
+    for method in methods:
+        for seed in (0, 1):
+            one, other = (tmp_path / name / f"{method.label}-{seed}" for name in ("here", "ray"))
+            assert records_of(one, seed) == records_of(other, seed)
+    tables = [(tmp_path / name / "comparison.md").read_text().splitlines() for name in ("here", "ray")]
+    here, there = ([line.rpartition(" | ")[0] for line in table] for table in tables)  # the last column is the time
+    assert here == there
+
+
+def test_a_cluster_that_is_not_there() -> None:
+    pytest.importorskip("ray", exc_type=ImportError)
+    with pytest.raises(ConfigError, match=r"no Ray cluster at 127\.0\.0\.1:1 "):
+        RayExecutor("127.0.0.1:1")
+
+
+def test_an_error_of_a_runs_own_is_told(cluster: RayExecutor, tmp_path: Path) -> None:
+    methods = contestants({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e30}}, ["none"])
+    made = compare(methods, tmp_path, num_workers=1, executor=cluster)
+    assert "none-0" in made.failures
+    assert "not finite" in str(made.failures["none-0"].error)
