@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lasem.report.figures.dots import draw_dots
-from lasem.report.numbers import method_name, percent, ratio
-from lasem.report.significance import in_words
+from lasem.report.numbers import in_words, method_name, percent, ratio
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.runs import PanelRuns
 from paper.streams import Scale

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.report.figures.dots import draw_dots
+from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, ratio
-from lasem.report.significance import Cell
 from paper import peak
 from paper.architectures import lasem_dot, lasem_rows, static_means
 from paper.recipe import Findings, Recipe, verdict

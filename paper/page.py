@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from lasem.report.experiment import flat_settings
-from lasem.report.html import keep_together, render
+from lasem.report.frame import Column, Frame, keep_together, render, write_text
 from lasem.report.numbers import method_name
-from lasem.report.significance import Cell
-from lasem.report.text_files import to_csv, to_markdown, write_text
 from paper.recipe import Findings, Recipe
 from paper.runs import PanelRuns
 from paper.table import Grid, Section
@@ -47,12 +44,10 @@ def write_page(
     files = directory / recipe.name
     for section in findings.sections:
         if isinstance(section, Grid):
-            write_text(files / f"{section.key}.csv", _csv(section))
-            write_text(files / f"{section.key}.md", to_markdown(section.columns, map(_in_a_line, section.rows)))
+            write_text(files / f"{section.key}.csv", frame(section).csv())
+            write_text(files / f"{section.key}.md", frame(section).markdown())
         elif section[1] is not None:
-            drawing = section[1]
-            write_text(files / f"{drawing.name}.svg", drawing.svg)
-            write_text(files / f"{drawing.name}.csv", to_csv(drawing.columns, drawing.rows))
+            section[1].write(files)
     text = render(
         "recipe.html.jinja",
         package="paper",
@@ -76,12 +71,18 @@ def write_page(
 
 def rich_table(grid: Grid) -> Table:
     """Return a table of a page for ``rich.print``."""
-    table = Table(title=Text(grid.heading))
-    for number, column in enumerate(grid.columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
-    for row in grid.rows:
-        table.add_row(*(Text(f"{c.text} {c.below}".strip(), style="bold" if c.strong else "") for c in row))
-    return table
+    return frame(grid).console(grid.heading)
+
+
+def frame(grid: Grid) -> Frame:
+    """Return columns and rows; in CSV, deviations and what numbers are of have columns of their own."""
+    columns = []
+    for number, name in enumerate(grid.columns):
+        cells = [row[number] for row in grid.rows]
+        deviation = any(cell.second is not None for cell in cells)
+        below = (f"{name} ±",) if deviation else (f"{name}, of",) if any(cell.below for cell in cells) else ()
+        columns.append(Column(heading=name, keys=(name, *below), numeric=number > 0))
+    return Frame(columns=tuple(columns), rows=grid.rows)
 
 
 def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
@@ -95,36 +96,18 @@ def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
 
 def _section(number: int, section: Section) -> dict[str, Any]:
     if isinstance(section, Grid):
-        return {"grid": section, "heading": section.heading, "key": section.key, "drawing": None}
+        return {
+            "grid": section,
+            "frame": frame(section),
+            "heading": section.heading,
+            "key": section.key,
+            "drawing": None,
+        }
     heading, drawing = section
     return {
         "grid": None,
+        "frame": None,
         "heading": heading,
         "key": drawing.name if drawing else f"figure-{number}",
         "drawing": drawing,
     }
-
-
-def _in_a_line(row: Sequence[Cell]) -> list[str]:
-    def written(cell: Cell) -> str:
-        below = cell.below if cell.deviation is not None or not cell.below else f"({cell.below})"
-        return f"{cell.text} {below}".strip()
-
-    return [written(cell) for cell in row]
-
-
-def _csv(grid: Grid) -> str:
-    """Numbers unrounded, in the unit of their column; what is written below them in a column of its own."""
-    columns: list[str] = []
-    parts: list[list[object]] = []
-    for number, name in enumerate(grid.columns):
-        cells = [row[number] for row in grid.rows]
-        columns.append(name)
-        parts.append([cell.text if cell.number is None else cell.number for cell in cells])
-        if any(cell.deviation is not None for cell in cells):
-            columns.append(f"{name} ±")
-            parts.append([cell.deviation for cell in cells])
-        elif any(cell.below for cell in cells):
-            columns.append(f"{name}, of")
-            parts.append([cell.below for cell in cells])
-    return to_csv(columns, zip(*parts, strict=True))

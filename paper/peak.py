@@ -7,8 +7,8 @@ from typing import Final
 
 from lasem.metrics import Statistic, statistic
 from lasem.report.figures.dots import draw_dots
+from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, method_name, percent
-from lasem.report.significance import Cell
 from paper.architectures import best_static, lasem_dot, lasem_rows, static_means, statics, streams
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns

@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Final
 
 from lasem.metrics import Statistic, statistic, transfer_frequencies
-from lasem.report.figures.lines import Point, draw_lines
-from lasem.report.figures.probabilities import draw_probabilities
-from lasem.report.figures.transfer_map import draw_transfer_map
+from lasem.report.figures.heatmap import draw_transfer_map
+from lasem.report.figures.lines import Point, draw_lines, draw_probabilities
 from lasem.report.figures.tree import draw_tree
+from lasem.report.frame import mean_cell
 from lasem.report.numbers import percent
 from paper.architectures import lasem_rows, streams
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale
-from paper.table import Column, Row, Section, cell, table
+from paper.table import Column, Row, Section, table
 
 FIGURES: Final = {
     "layers that each task transfers": draw_transfer_map,
@@ -65,7 +65,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 f"{of.title}: layers transferred, % of tasks",
                 "Mechanism",
                 [row for row, _ in layers],
-                [Column(headings, lambda row: [cell(value, percent) for value in _transferred(row)])],
+                [Column(headings, lambda row: [mean_cell(value, percent) for value in _transferred(row)])],
                 "Without the first task. Mean over seeds ± standard deviation.",
             ),
         ]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from lasem.report.numbers import fixed, percent, ratio, thousands
-from lasem.report.significance import in_words
+from lasem.report.numbers import fixed, in_words, percent, ratio, thousands
 from paper.published import SELECTIVE
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.runs import PanelRuns

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from lasem.metrics import PairedDifference, Statistic, paired_difference, statistic
+from lasem.report.figures import Drawing
 from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.figures.drawing import Drawing
-from lasem.report.numbers import Unit, percent, ratio
-from lasem.report.significance import Cell, difference_cells, in_words
+from lasem.report.frame import Cell, difference_cells, mean_cell
+from lasem.report.numbers import Unit, in_words, percent, ratio
 from paper.published import Table
 from paper.runs import PanelRuns
 
@@ -77,23 +77,11 @@ def table(key: str, heading: str, first: str, rows: Iterable[Row], columns: Sequ
     )
 
 
-def cell(value: Statistic, unit: Unit, *, strong: bool = False) -> Cell:
-    """A mean, and below it the deviation if there is one; a dash for NaN."""
-    known = value.deviation == value.deviation
-    return Cell(
-        text=unit(value.mean),
-        below=f"± {unit(value.deviation)}" if known else "",
-        number=unit.scale * value.mean if value.mean == value.mean else None,
-        deviation=unit.scale * value.deviation if known else None,
-        strong=strong,
-    )
-
-
 def column(
     heading: str, value: Callable[[Row], Statistic], unit: Unit, strong: Callable[[Row], bool] = lambda row: False
 ) -> Column:
     """A number that a function gives for each row, and where it is bold."""
-    return Column((heading,), lambda row: (cell(value(row), unit, strong=strong(row)),))
+    return Column((heading,), lambda row: (mean_cell(value(row), unit, strong=strong(row)),))
 
 
 def measured(

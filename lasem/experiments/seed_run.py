@@ -24,7 +24,7 @@ from lasem.learner import Learner
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
-from lasem.report.matrix_csv import write_accuracy_matrix
+from lasem.report.experiment import write_accuracy_matrix
 from lasem.training import TrainingState, checkpoint
 from lasem.training.checkpoint import Checkpoint
 

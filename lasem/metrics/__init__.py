@@ -25,6 +25,7 @@ from lasem.metrics.forgetting import (
     forgetting_renate,
 )
 from lasem.metrics.forgetting_ratio import forgetting_ratio_of_means, forgetting_ratios, mean_of_forgetting_ratios
+from lasem.metrics.matrix import Matrix
 from lasem.metrics.paired import PairedDifference, paired_difference, sign_flip_p_value
 from lasem.metrics.run import Run, load_run, load_runs
 from lasem.metrics.summary import QUANTITIES, Statistic, Summary, aggregate, statistic, summarise
@@ -41,6 +42,7 @@ from lasem.metrics.transfer import (
 
 __all__ = [
     "QUANTITIES",
+    "Matrix",
     "PairedDifference",
     "Run",
     "Statistic",

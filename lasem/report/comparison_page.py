@@ -1,33 +1,31 @@
-"""The page of a comparison, its table and its figure, drawn from the files of its runs alone."""
+"""The page, table and figure of a comparison, drawn from the files of its runs alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from lasem.metrics import Statistic
 from lasem.report.comparison import Comparison, MethodRow, load_comparison
-from lasem.report.html import keep_together, render
-from lasem.report.numbers import count, display_name, duration, percent, plus_minus, ratio
-from lasem.report.significance import Cell, difference_cell, in_words
-from lasem.report.text_files import to_csv, to_markdown, write_text
+from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
+from lasem.report.numbers import Unit, count, display_name, duration, in_words, percent, plus_minus, ratio
 from lasem.report.verdict import WHOLE
 
-Write = Callable[[float], str]
+if TYPE_CHECKING:
+    from rich.table import Table
 
-COLUMNS: tuple[tuple[str, str, Write, int], ...] = (
-    ("peak_accuracy", "Peak %", percent, 1),
-    ("final_accuracy", "Final %", percent, 1),
-    ("forgetting_ratio", "Final / peak", ratio, 1),
-    ("fraction_layers_shared", "Layers transferred %", percent, 0),
-    ("parameters_total", "Parameters", count, 0),
-    ("parameters_per_task", "Parameters a task", count, 0),
-    ("seconds_training", "Training time", duration, 0),
+_QUANTITIES = (
+    ("peak_accuracy", "Peak %", percent),
+    ("final_accuracy", "Final %", percent),
+    ("forgetting_ratio", "Final / peak", ratio),
+    ("fraction_layers_shared", "Layers transferred %", percent),
+    ("parameters_total", "Parameters", count),
+    ("parameters_per_task", "Parameters a task", count),
+    ("seconds_training", "Training time", duration),
 )
-"""(quantity, heading, how it is written, 1 where the highest is marked as the best)."""
+_MARKED = ("peak_accuracy", "final_accuracy", "forgetting_ratio")
+"""Where the highest is marked as the best."""
 
 
 def write_comparison(directory: Path) -> Path:
@@ -45,22 +43,23 @@ def write_comparison(directory: Path) -> Path:
     directory = Path(directory)
     comparison = load_comparison(directory)
     # here, for matplotlib takes half a second to import and most commands draw nothing
-    from lasem.report.figures.comparison import draw_comparison
+    from lasem.report.figures.dots import draw_comparison
 
-    write_text(directory / "comparison.csv", _csv(comparison))
-    write_text(directory / "comparison.md", _markdown(comparison))
+    frame, missing = methods_frame(comparison), unfinished_sentence(comparison)
+    write_text(directory / "comparison.csv", frame.csv())
+    write_text(
+        directory / "comparison.md", f"{frame.markdown()}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"
+    )
     drawing = draw_comparison([(row.name, row.values) for row in comparison.compared])
     if drawing is not None:
-        write_text(directory / f"{drawing.name}.svg", drawing.svg)
-        write_text(directory / f"{drawing.name}.csv", to_csv(drawing.columns, drawing.rows))
+        drawing.write(directory)
     page = render(
         "comparison.html.jinja",
         name=display_name(comparison.name),
         verdict=keep_together(sentence(comparison)),
-        progress=unfinished_sentence(comparison),
+        progress=missing,
         comparison=comparison,
-        headings=[*(heading for _, heading, _, _ in COLUMNS), "Final − best's"],
-        cells=_cells(comparison),
+        frame=frame,
         drawing=drawing,
         config=comparison.common,
         environment={k: v for k, v in comparison.environment.items() if k != "command"},
@@ -70,28 +69,66 @@ def write_comparison(directory: Path) -> Path:
 
 
 def comparison_table(directory: Path) -> Table:
-    """The table of a comparison for ``rich.print``; what is unfinished below.
+    """Return the table of a comparison for ``rich.print``, with a caption that names what is unfinished.
 
     Raises:
         StorageError: if it is no comparison's folder, or a file in it is damaged.
     """
     comparison = load_comparison(directory)
-    table = Table(title=Text(_title(comparison)), caption=Text(unfinished_sentence(comparison)))
-    table.add_column("Method", no_wrap=True)
-    for _, heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right")
-    best = _best(comparison)
-    for row in comparison.compared:
-        cells = [
-            Text(_written(row.values[name], write), style="bold" if row.label in best[name] else "")
-            for name, _, write, _ in COLUMNS
-        ]
-        table.add_row(Text(row.name), *cells)
-    return table
+    return methods_frame(comparison).console(_title(comparison), unfinished_sentence(comparison))
+
+
+def methods_frame(comparison: Comparison) -> Frame:
+    """Return a row for each method of which a seed is finished."""
+    best = {name: _best([row.values[name] for row in comparison.compared], unit) for name, _, unit in _QUANTITIES}
+
+    def cell(value: Statistic, name: str, unit: Unit) -> Cell:
+        strong = name in _MARKED and len(comparison.compared) > 1 and unit(value.mean) == best[name]
+        written = mean_cell(value, unit, strong=strong)
+        same = unit is count and value.deviation == 0  # such as the size of a network that every seed has
+        return replace(
+            written,
+            below="" if same else written.below,
+            number=None if written.number is None else value.mean,
+            second=None if written.second is None else value.deviation,
+        )
+
+    def difference(row: MethodRow) -> Cell:
+        mean, p = difference_cells(row.to_best)
+        if row.to_best is None or p.number is None:
+            return mean
+        return replace(mean, below=f"p {p.text}", number=row.to_best.mean, second=p.number)
+
+    return Frame(
+        columns=(
+            Column(heading="Method", keys=("method", "num_seeds"), numeric=False),
+            *(Column(heading=heading, keys=(f"{name}_mean", f"{name}_deviation")) for name, heading, _ in _QUANTITIES),
+            Column(heading="Final − best's", keys=("final_accuracy_minus_best", "p_value"), console=False),
+            Column(heading="Runs", numeric=False, console=False, fixed=True),
+        ),
+        rows=tuple(
+            (
+                Cell(
+                    text=row.name,
+                    below=f"{len(row.seeds)} of {len(comparison.seeds)} seeds" if row.unfinished else "",
+                    second=len(row.seeds),
+                ),
+                *(cell(row.values[name], name, unit) for name, _, unit in _QUANTITIES),
+                difference(row),
+                Cell(text="", links=tuple((str(seed), f"{at}/report.html") for seed, at in row.seeds.items())),
+            )
+            for row in comparison.compared
+        ),
+    )
+
+
+def _best(values: list[Statistic], unit: Unit) -> str:
+    """The highest mean as it is written."""
+    return unit(max((value.mean for value in values if value.num_seeds), default=float("nan")))
 
 
 def sentence(comparison: Comparison) -> str:
-    """What came out, in plain words."""
+    """Say what came out, in plain words."""
     rows = comparison.compared
     if not rows:
         return "No run has been finished yet, so there is nothing to compare."
@@ -126,7 +163,7 @@ def _keeping(rows: tuple[MethodRow, ...]) -> str:
 
 
 def unfinished_sentence(comparison: Comparison) -> str:
-    """Which runs are missing; empty if none is."""
+    """Say which runs are missing; empty if none is."""
     missing = [
         f"{row.name} (seed{'s' if len(row.unfinished) > 1 else ''} {', '.join(map(str, row.unfinished))})"
         for row in comparison.rows
@@ -140,72 +177,6 @@ def _final(row: MethodRow) -> str:
 
 
 def _title(comparison: Comparison) -> str:
-    several = len(comparison.seeds) > 1
-    name = display_name(comparison.name)
-    return (
-        f"{name}, mean ± deviation of {len(comparison.seeds)} seeds"
-        if several
-        else f"{name}, seed {comparison.seeds[0]}"
-    )
-
-
-def _best(comparison: Comparison) -> dict[str, set[str]]:
-    """For each quantity that is marked the methods with the highest mean as it is written."""
-    best: dict[str, set[str]] = {}
-    for name, _, write, marked in COLUMNS:
-        means = {row.label: row.values[name].mean for row in comparison.compared}
-        known = [mean for mean in means.values() if mean == mean]
-        top = write(max(known)) if marked and len(means) > 1 and known else ""
-        best[name] = {label for label, mean in means.items() if top and write(mean) == top}
-    return best
-
-
-def _cells(comparison: Comparison) -> dict[str, list[Cell]]:
-    """Each method's in every column."""
-    best = _best(comparison)
-
-    def cell(label: str, name: str, value: Statistic, write: Write) -> Cell:
-        mean, _, spread = _written(value, write).partition(" ± ")
-        number = value.mean if value.mean == value.mean else None
-        return Cell(text=mean, below=f"± {spread}" if spread else "", number=number, strong=label in best[name])
-
-    return {
-        row.label: [
-            *(cell(row.label, name, row.values[name], write) for name, _, write, _ in COLUMNS),
-            difference_cell(row.to_best),
-        ]
-        for row in comparison.compared
-    }
-
-
-def _csv(comparison: Comparison) -> str:
-    columns = ["method", "num_seeds", *(f"{name}_{what}" for name, *_ in COLUMNS for what in ("mean", "deviation"))]
-    columns += ["final_accuracy_minus_best", "p_value"]
-    rows = [
-        [
-            row.name,
-            len(row.seeds),
-            *(n if n == n else None for name, *_ in COLUMNS for n in _numbers(row.values[name])),
-            *((row.to_best.mean, row.to_best.p_value) if row.to_best and row.to_best.num_pairs else (None, None)),
-        ]
-        for row in comparison.compared
-    ]
-    return to_csv(columns, rows)
-
-
-def _written(value: Statistic, write: Write) -> str:
-    """Mean and deviation; a number that is the same for every seed, such as of parameters, stands alone."""
-    return write(value.mean) if write is count and value.deviation == 0 else plus_minus(value, write)
-
-
-def _numbers(value: Statistic) -> tuple[float, float]:
-    return value.mean, value.deviation
-
-
-def _markdown(comparison: Comparison) -> str:
-    headings = ["method", *(heading.lower() for _, heading, _, _ in COLUMNS)]
-    rows = [
-        [row.name, *(_written(row.values[name], write) for name, _, write, _ in COLUMNS)] for row in comparison.compared
-    ]
-    missing = unfinished_sentence(comparison)
-    return f"{to_markdown(headings, rows)}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"
+    seeds = comparison.seeds
+    over = f"mean ± deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{display_name(comparison.name)}, {over}"

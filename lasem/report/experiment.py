@@ -1,23 +1,26 @@
-"""The files of one experiment, read: runs, settings and environment."""
+"""The files of one experiment: the runs of its seeds, settings, environment and accuracy matrices."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lasem.errors import StorageError
-from lasem.metrics import Run, load_runs
+from lasem.metrics import Run, Statistic, Summary, aggregate, load_runs, summarise
+from lasem.records import Record
+from lasem.report.frame import to_csv, write_text
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one seed has come."""
+    """The state of one seed."""
 
     num_learned: int
     num_expected: int
@@ -34,7 +37,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: every seed's run, and what is known of how it was made."""
+    """One experiment: the run of every seed, and its settings and environment where they are known."""
 
     name: str
     runs: tuple[Run, ...]
@@ -51,7 +54,7 @@ class Experiment:
         return name if isinstance(name, str) else None
 
     def progress(self, run: Run) -> Progress:
-        """How far a seed has come: of ``num_tasks`` in environment.json, or of what the seed with most tasks knows."""
+        """The state of a seed; expected is ``num_tasks`` of environment.json, or what the seed with most tasks has."""
         stated = self.environment.get("num_tasks", "")
         known = [len(r.tasks) + (r.unfinished_task is not None) for r in self.runs]
         return Progress(
@@ -60,6 +63,21 @@ class Experiment:
             unfinished_task=run.unfinished_task,
             num_epochs=len(run.epochs(run.unfinished_task)) if run.unfinished_task is not None else 0,
         )
+
+    @cached_property
+    def summaries(self) -> dict[int, Summary]:
+        """The quantities of each seed."""
+        return {run.seed: summarise(run) for run in self.runs}
+
+    @cached_property
+    def means(self) -> dict[str, Statistic]:
+        """Mean and deviation of each quantity over the seeds of ``comparable_runs``."""
+        return aggregate([self.summaries[run.seed] for run in self.comparable_runs])
+
+    @property
+    def num_tasks(self) -> int:
+        """The tasks that the seed with most of them has learned and evaluated."""
+        return max(summary.num_tasks for summary in self.summaries.values())
 
     @property
     def comparable_runs(self) -> tuple[Run, ...]:
@@ -81,11 +99,11 @@ def load_experiment(run_dir: Path) -> Experiment:
 
 
 def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
-    """A JSON file of what something was made with, flattened; empty if there is none.
+    """Read a JSON file of versions, machine and command, flattened; empty if there is none.
 
     Args:
         path: the file.
-        key: where in the file it stands; None: it is all of it.
+        key: the entry to read; None: all of it.
 
     Raises:
         StorageError: if it is damaged.
@@ -101,7 +119,7 @@ def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
 
 
 def plain_settings(config: str | None) -> dict[str, Any]:
-    """The settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
+    """Return the settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
     try:
         found = yaml.safe_load(config or "")
     except (yaml.YAMLError, RecursionError):
@@ -110,11 +128,30 @@ def plain_settings(config: str | None) -> dict[str, Any]:
 
 
 def flat_settings(plain: dict[str, Any]) -> dict[str, Any]:
-    """``part.setting`` of every setting; no deeper, for YAML from a stranger may hold itself."""
+    """Return every setting as ``part.setting``; no deeper, for YAML from a stranger may contain itself."""
     found: dict[str, Any] = {}
     for part, value in plain.items():
         found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
     return found
+
+
+def write_accuracy_matrix(records: Iterable[Record], path: Path) -> Path:
+    """Write the accuracy matrix of EvaluationRecords for spreadsheets, in one step.
+
+    The columns are ``after_training_task, test_on_task_1, ..., test_on_task_T``. Tasks are numbered from 1 in the order
+    of learning; accuracies are fractions in [0, 1]; a cell is empty where nothing was measured.
+
+    Args:
+        records: everything recorded of one seed so far.
+        path: the file, for instance ``RUN/seeds/0/accuracy_matrix.csv``.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    matrix = Run(0, tuple(records)).accuracy_matrix
+    columns = ["after_training_task", *(f"test_on_task_{j + 1}" for j in range(len(matrix)))]
+    rows = [[i + 1, *(float(a) if a == a else None for a in row)] for i, row in enumerate(matrix)]
+    return write_text(Path(path), to_csv(columns, rows))
 
 
 def _read(path: Path) -> str | None:

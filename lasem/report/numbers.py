@@ -1,4 +1,4 @@
-"""How numbers and names are written in tables and figures. What has no value is a dash."""
+"""Numbers and names as text for tables and figures. A missing value is a dash."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from lasem.metrics import Statistic
+from lasem.metrics import PairedDifference, Statistic
 
 DASH = "–"
 
@@ -15,14 +15,14 @@ DASH = "–"
 @final
 @dataclass(frozen=True)
 class Unit:
-    """What a number is written in where the unit stands in the heading. Called with a number, it writes it."""
+    """A way to write numbers whose unit is in the heading."""
 
     write: Callable[[float], str]
     scale: float = 1.0
     """How many of it make 1: 100 per cent, a thousandth of a thousand."""
 
     def __call__(self, value: float) -> str:
-        """The number as it is written; a dash where there is none."""
+        """Write a number; a dash for NaN."""
         return self.write(value)
 
 
@@ -37,7 +37,7 @@ percent = Unit(_percent, 100)
 
 
 def fixed(digits: int, scale: float = 1.0) -> Unit:
-    """With as many digits behind the point: ``fixed(2, 0.001)(55912)`` -> ``55.91``."""
+    """With as many digits after the point: ``fixed(2, 0.001)(55912)`` -> ``55.91``."""
     return Unit(lambda value: f"{scale * value:.{digits}f}" if math.isfinite(value) else DASH, scale)
 
 
@@ -48,9 +48,8 @@ thousands = Unit(lambda value: f"{value / 1000:.3g}" if math.isfinite(value) els
 """``55912`` -> ``55.9``."""
 
 
-def count(value: float) -> str:
-    """``1234567`` -> ``1,234,567``."""
-    return f"{value:,.0f}" if math.isfinite(value) else DASH
+count = Unit(lambda value: f"{value:,.0f}" if math.isfinite(value) else DASH)
+"""``1234567`` -> ``1,234,567``."""
 
 
 def short_count(value: float) -> str:
@@ -64,8 +63,7 @@ def short_count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def duration(seconds: float) -> str:
-    """``3723.4`` -> ``1 h 2 min``; below a minute ``23.4 s``."""
+def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return DASH
     if seconds < 59.95:
@@ -75,11 +73,31 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+duration = Unit(_duration)
+"""``3723.4`` -> ``1 h 2 min``; below a minute ``23.4 s``."""
+
+
 def plus_minus(value: Statistic, write: Callable[[float], str]) -> str:
     """``62.3 ± 0.4``; the deviation only where there is one."""
     if not math.isfinite(value.deviation):
         return write(value.mean)
     return f"{write(value.mean)} ± {write(value.deviation)}"
+
+
+def signed(fraction: float) -> str:
+    """A difference in points: ``0.008`` -> ``+0.8``."""
+    written = percent(fraction)
+    return written if written[:1] in ("\N{MINUS SIGN}", DASH) or written == "0.0" else f"+{written}"
+
+
+def p_value(value: float) -> str:
+    """With as many digits as mean something: ``0.0312`` -> ``0.031``."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def in_words(difference: PairedDifference) -> str:
+    """``+0.8 points (p 0.03)``."""
+    return f"{signed(difference.mean)} points (p {p_value(difference.p_value)})"
 
 
 def display_name(name: str, limit: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What a run amounts to, in plain words."""
+"""The result of a run in plain words."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from lasem.metrics import Statistic
+from lasem.report.experiment import Experiment, Progress
 from lasem.report.numbers import DASH, display_name, duration, percent, plus_minus, ratio, short_count
-from lasem.report.tables import ResultTable, SeedTable
 
 WHOLE: Final = 0.9995
 """A forgetting ratio that is written as 1."""
 
 
-def verdict(result: ResultTable) -> str:
+def verdict(experiment: Experiment) -> str:
     """One sentence with the key numbers: peak and final accuracy, forgetting ratio, parameters, seconds."""
-    means = result.over_seeds
-    num_tasks = max(table.summary.num_tasks for table in result.seeds)
+    means, num_tasks, num_seeds = experiment.means, experiment.num_tasks, len(experiment.comparable_runs)
     if not num_tasks:
         return "No task has been learned to its end yet, so there is nothing to judge."
-    seeds = f"Over {len(result.averaged_seeds)} seeds, one" if len(result.averaged_seeds) > 1 else "One"
+    seeds = f"Over {num_seeds} seeds, one" if num_seeds > 1 else "One"
     sentence = (
         f"{seeds} model learned {_tasks(num_tasks)}: each reached {plus_minus(means['peak_accuracy'], percent)} % test "
         f"accuracy at its peak on average, and the model now answers {plus_minus(means['final_accuracy'], percent)} % "
@@ -35,19 +34,18 @@ def verdict(result: ResultTable) -> str:
     return sentence + (f", after {duration(seconds)} of training." if math.isfinite(seconds) else ".")
 
 
-def progress_sentence(result: ResultTable) -> str:
-    """What is missing: empty for a finished run, else how far each seed has come."""
-    missing = [table for table in result.seeds if not table.progress.finished]
+def progress_sentence(experiment: Experiment) -> str:
+    """Say what is missing: nothing for a finished run, else how far each seed has come."""
+    every = {run.seed: experiment.progress(run) for run in experiment.runs}
+    missing = {seed: progress for seed, progress in every.items() if not progress.finished}
     if not missing:
         return ""
-    several = len(result.seeds) > 1
-    parts = [(f"seed {table.seed}: " if several else "") + _how_far(table) for table in missing]
-    left_out = "" if len(missing) == len(result.seeds) else " Means are over the finished seeds."
+    parts = [(f"seed {seed}: " if len(every) > 1 else "") + _how_far(progress) for seed, progress in missing.items()]
+    left_out = "" if len(missing) == len(every) else " Means are over the finished seeds."
     return f"Unfinished: {'; '.join(parts)}.{left_out}"
 
 
-def _how_far(table: SeedTable) -> str:
-    progress = table.progress
+def _how_far(progress: Progress) -> str:
     text = (
         f"{progress.num_learned} of {_tasks(progress.num_expected)} learned" if progress.num_expected else "no task yet"
     )

@@ -27,7 +27,7 @@ WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.learner.storage.write_file", "write_file"),
     ("lasem.learner.task_files.write_file", "write_file"),
     ("lasem.methods.storage.write_file", "write_file"),
-    ("lasem.report.matrix_csv.write_text", None),
+    ("lasem.report.experiment.write_text", None),
     ("lasem.experiments.journal.append", "append"),
 )
 

@@ -15,7 +15,7 @@ from lasem.metrics import load_run, sign_flip_p_value, statistic, summarise
 from lasem.report import comparison_table, load_comparison, write_comparison
 from lasem.report.comparison import INDEX, parameters_per_task
 from lasem.report.comparison_page import sentence, unfinished_sentence
-from lasem.report.figures.comparison import draw_comparison
+from lasem.report.figures.dots import draw_comparison
 
 from .fake_run import ENVIRONMENT, make_records, task_names, write_seed
 from .test_page import Outline
@@ -109,7 +109,7 @@ def test_the_distance_to_the_best_is_paired(drawn: Path) -> None:
 
 def test_the_table_in_markdown_and_in_a_terminal(drawn: Path) -> None:
     lines = (drawn / "comparison.md").read_text().splitlines()
-    assert lines[0].startswith("| method | peak % | final % |")
+    assert lines[0].startswith("| Method | Peak % | Final % |")
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert lines[3].startswith("| ewc-9 | ")
     assert lines[-1] == "my comparison, mean ± deviation of 2 seeds."
@@ -204,7 +204,7 @@ def test_one_seed_and_one_task_have_no_deviation_and_no_growth(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"methods": ["a"]}', '{"methods": 3, "seeds": [0]}'])
-def test_a_damaged_index_is_told(tmp_path: Path, content: str) -> None:
+def test_a_damaged_index_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / INDEX).write_text(content)
     with pytest.raises(StorageError, match=INDEX):
         load_comparison(tmp_path)

@@ -1,10 +1,12 @@
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
 from lasem.errors import StorageError
-from lasem.report.experiment import load_experiment
+from lasem.records import EvaluationRecord
+from lasem.report.experiment import load_experiment, write_accuracy_matrix
 
 from .fake_run import make_records, task_names, write_run, write_seed
 
@@ -48,3 +50,21 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(StorageError, match=r"Expected text in .*config\.yaml"):
         load_experiment(tmp_path)
+
+
+def test_the_matrix_equals_the_records(tmp_path: Path) -> None:
+    names = task_names(3)
+    records, _ = make_records(0, names, num_epochs=3)
+    path = write_accuracy_matrix(records, tmp_path / "accuracy_matrix.csv")
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["after_training_task", "test_on_task_1", "test_on_task_2", "test_on_task_3"]
+    evaluations = [r for r in records if isinstance(r, EvaluationRecord)]
+    for i, (row, record) in enumerate(zip(rows, evaluations, strict=True)):
+        assert row[0] == str(i + 1)
+        assert [float(cell) for cell in row[1 : i + 2]] == [record.accuracies[name] for name in names[: i + 1]]
+        assert row[i + 2 :] == [""] * (2 - i)
+
+
+def test_before_the_first_task_there_is_only_a_heading(tmp_path: Path) -> None:
+    assert write_accuracy_matrix([], tmp_path / "m.csv").read_text() == "after_training_task\n"

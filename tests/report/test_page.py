@@ -1,3 +1,4 @@
+import io
 import re
 import shutil
 import subprocess
@@ -7,9 +8,14 @@ from pathlib import Path
 
 import pytest
 from chromium import check_page
+from rich.console import Console
 
 from lasem.errors import StorageError
-from lasem.report import write_report
+from lasem.metrics import load_run
+from lasem.report import console_table, write_report
+from lasem.report.experiment import load_experiment
+from lasem.report.frame import Cell
+from lasem.report.page import tasks_frame
 
 from .fake_run import make_records, task_names, write_run, write_seed
 
@@ -208,3 +214,91 @@ def test_a_baseline_has_no_configurations(tmp_path: Path) -> None:
     assert "Layers transferred" not in text
     assert "ewc · 2 seeds" in text
     assert not list((run_dir / "figures").glob("*probabilities*"))
+
+
+def cells(run_dir: Path, seeds: tuple[int, ...] = (0,)) -> dict[str, dict[str, Cell]]:
+    """The table of tasks: by task and heading."""
+    experiment = load_experiment(run_dir)
+    frame = tasks_frame(experiment, [run for run in experiment.runs if run.seed in seeds])
+    headings = [column.heading for column in frame.columns]
+    return {row[1].text: dict(zip(headings, row, strict=True)) for row in (*frame.rows, frame.footer)}
+
+
+def test_the_table_holds_what_was_recorded(one_seed: Path) -> None:
+    run, table = load_run(one_seed / "seeds" / "0"), cells(one_seed)
+    for record in run.tasks:
+        row, final = table[record.task], run.evaluations["cifar-3"][record.task]
+        assert row["Peak %"].number == 100 * record.peak_accuracy
+        assert row["Final %"].number == 100 * final
+        assert row["Final / peak"].number == pytest.approx(final / record.peak_accuracy)
+        assert row["Layers"].configurations == (record.configuration,)
+        assert row["Parameters added"].number == record.parameters_added
+        assert row["Best / epochs"].text == f"{record.best_epoch} / {record.num_epochs}"
+        assert (row["Training time"].number or 0) > 0
+    assert table["Mean or total"]["Parameters added"].below == f"{run.tasks[-1].parameters_total:,} in all"
+
+
+def test_the_table_over_seeds_has_means(three_seeds: Path) -> None:
+    runs, table = load_experiment(three_seeds).runs, cells(three_seeds, (0, 1, 2))
+    row = table["cifar-1"]
+    assert row["Peak %"].number == pytest.approx(100 * sum(run.tasks[1].peak_accuracy for run in runs) / 3)
+    assert row["Layers"].configurations == tuple(run.tasks[1].configuration for run in runs)
+    assert row["Layers"].text == f"{len(set(row['Layers'].configurations))} different"
+    assert "Best / epochs" not in row
+    assert table["cifar-0"]["Layers"].text == "TTTT"  # all seeds chose it
+    peak = load_experiment(three_seeds).means["peak_accuracy"]
+    assert table["Mean or total"]["Peak %"].number == pytest.approx(100 * peak.mean)
+
+
+def test_the_task_that_is_being_learned_has_a_row(killed: Path) -> None:
+    table = cells(killed)
+    assert table["cifar-2"]["Task"].below == "being learned, epoch 6"
+    assert table["cifar-2"]["Peak %"].number is None
+    assert list(table) == ["cifar-0", "cifar-1", "cifar-2", "Mean or total"]
+
+
+def test_unfinished_seeds_are_left_out_of_the_means(tmp_path: Path) -> None:
+    write_seed(tmp_path, 0, *make_records(0, task_names(3), num_epochs=3))
+    write_seed(tmp_path, 1, *make_records(1, task_names(1), num_epochs=3))
+    experiment = load_experiment(tmp_path)
+    assert [run.seed for run in experiment.comparable_runs] == [0]
+    assert experiment.means["peak_accuracy"].num_seeds == 1
+
+
+def printed(run_dir: Path) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    console.print(console_table(run_dir))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_one_seed_in_a_terminal(one_seed: Path) -> None:
+    text = printed(one_seed)
+    assert "cifar-3" in text
+    assert "Final / peak" in text
+    assert "±" not in text
+    assert "Unfinished" not in text
+
+
+def test_several_seeds_in_a_terminal(three_seeds: Path) -> None:
+    text = printed(three_seeds)
+    assert "mean ± deviation of 3 seeds" in text
+    assert text.count("±") > 12
+
+
+def test_an_unfinished_run_says_so_in_a_terminal(killed: Path) -> None:
+    text = printed(killed)
+    assert "epoch 6" in text
+    assert "Unfinished: 2 of 3 tasks learned, 'cifar-2' left after 6 epochs." in text
+
+
+def test_names_are_not_markup(tmp_path: Path) -> None:
+    assert "[red]bird[/red]" in printed(write_run(tmp_path, names=("[red]bird[/red]", "[/]"), num_epochs=2))
+
+
+def test_a_baseline_has_no_layers_to_show(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, num_epochs=2)
+    assert "Layers" in printed(run_dir)
+    (run_dir / "config.yaml").write_text("method: {name: ewc}\n")
+    assert "Layers" not in printed(run_dir)
+    assert "cifar-3" in printed(run_dir)

@@ -1,21 +1,166 @@
-"""The figures of a report, one file each. A function takes a Run and gives a Drawing, or None if there is nothing."""
+"""Figures of five kinds (heatmap, lines, dots, bars, tree), and the look that they have in common.
 
-from lasem.report.figures.accuracy_matrix import draw_accuracy_matrix
-from lasem.report.figures.accuracy_over_time import draw_accuracy_over_time
-from lasem.report.figures.drawing import Drawing
-from lasem.report.figures.layers import draw_layer_probabilities
-from lasem.report.figures.parameters import draw_parameters
-from lasem.report.figures.probabilities import draw_probabilities
-from lasem.report.figures.transfer_map import draw_transfer_map
-from lasem.report.figures.tree import draw_tree
+A function that draws a run returns a Drawing, or None if there is nothing to draw. Importing this imports no
+matplotlib, whose global settings are changed only while a figure is drawn.
+"""
 
-__all__ = [
-    "Drawing",
-    "draw_accuracy_matrix",
-    "draw_accuracy_over_time",
-    "draw_layer_probabilities",
-    "draw_parameters",
-    "draw_probabilities",
-    "draw_transfer_map",
-    "draw_tree",
-]
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lasem.report.frame import to_csv, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAGE_WIDTH = 908
+"""Pixels that a figure has on a page."""
+
+COLOURS: dict[str, tuple[str, str]] = {
+    "paper": ("#ffffff", "#181e25"),
+    "ink": ("#1c2733", "#e4eaf0"),
+    "muted": ("#5b6875", "#9fabb7"),
+    "line": ("#cfd6dd", "#3a444f"),
+    "faint": ("#e9edf0", "#262e37"),
+    "rest": ("#b4bdc6", "#56616d"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "orange": ("#c4560b", "#f0954a"),
+    "green": ("#00875f", "#2fc99a"),
+}
+"""Name to the colour on a light page, with which figures are drawn, and on a dark one; no two light ones are equal. The
+hues are Okabe's and Ito's, which colour-blind readers can distinguish, lightened for the dark page."""
+
+# viridis: its darker part on a light page, its lighter part on a dark one
+_RAMP = (
+    "440154-2c748e 481b6d-2a8290 46337f-218e8d 3f4889-1e9b8a 365d8d-22a884 2d708e-31b67c "
+    "26818e-48c16e 20928c-65cb5e 20a386-84d44b 31b57b-a8db34 52c569-cde11d 7ad151-f1e51d"
+)
+_NUM_SHADES = 12
+COLOURS |= {f"ramp-{n}": (f"#{pair[:6]}", f"#{pair[7:]}") for n, pair in enumerate(_RAMP.split())}
+
+SERIES = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("ink", "D", ":"), ("muted", "v", "-"))
+"""Colour, marker and line of the series of a figure, so that colour is never needed alone."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure, not yet written anywhere."""
+
+    name: str
+    """Stem of its file names, for instance ``seed-0-accuracy-matrix``."""
+    caption: str
+    """How to read it."""
+    description: str
+    """What it shows, for readers who cannot see it."""
+    svg: str
+    """The whole SVG file, for a white page."""
+    width: int
+    """Natural width in pixels."""
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    """The data drawn: accuracies as fractions, names as recorded."""
+
+    @classmethod
+    def of(
+        cls,
+        figure: Figure,
+        *,
+        name: str,
+        caption: str,
+        description: str,
+        columns: tuple[str, ...],
+        rows: Iterable[tuple[object, ...]],
+    ) -> Drawing:
+        """Save a figure as SVG, without a date: the same bytes every time."""
+        buffer, width = io.StringIO(), round(figure.get_figwidth() * 72)
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        return cls(name, caption, description, buffer.getvalue(), width, columns, tuple(rows))
+
+    @property
+    def least_width(self) -> int:
+        """The width in pixels below which it scrolls, because it would be illegible."""
+        return self.width if self.width > PAGE_WIDTH + 12 else min(self.width, 640)
+
+    def write(self, folder: Path) -> None:
+        """Write it as SVG, and its data as CSV.
+
+        Raises:
+            StorageError: if a file cannot be written.
+        """
+        write_text(folder / f"{self.name}.svg", self.svg)
+        write_text(folder / f"{self.name}.csv", to_csv(self.columns, self.rows))
+
+    def inline(self) -> str:
+        """The SVG for a page: colours that follow light and dark, no fixed size, fonts of the page, ids of its own."""
+        body = re.sub(r"<style.*?</style>", "", self.svg.partition("<svg")[2].partition(">")[2], flags=re.DOTALL)
+        view_box = re.search(r'viewBox="[^"]*"', self.svg)
+        # tags only: between them are names from the user's data, which stay as they are
+        body = re.sub(r"<[^>]*>", lambda tag: self._for_page(tag[0]), body)
+        return f'<svg {view_box[0] if view_box else ""} role="img" aria-label="{escape(self.description)}">{body}'
+
+    def _for_page(self, tag: str) -> str:
+        for name, (light, _) in COLOURS.items():
+            tag = tag.replace(light, f"var(--{name})")
+        tag = tag.replace("xlink:href", "href")
+        tag = re.sub(r'(id="|"#|\(#)', rf"\g<1>{self.name}-", tag)  # a reference into a hidden figure draws nothing
+        # a hundredth of a pixel is enough, and half the bytes
+        return re.sub(r"(\.\d\d)\d+", r"\1", tag)
+
+
+def colour(name: str) -> str:
+    """The colour to draw with."""
+    return COLOURS[name][0]
+
+
+def ramp(position: int, num: int) -> str:
+    """The colour of the ``position``-th of ``num`` things that have an order, dark to light."""
+    return colour(f"ramp-{round(position / (num - 1) * (_NUM_SHADES - 1)) if num > 1 else 3}")
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw and save inside this: our style in place of the user's, which is restored afterwards."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", f"{__name__}.lasem"]), warnings.catch_warnings():
+        # a name in a script that our font lacks is measured wrongly, but written as text and shown well
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many pixels."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72))
+
+
+def new_panels(num: int, num_columns: int, width: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, row by row.
+
+    Args:
+        num: how many.
+        num_columns: how many side by side.
+        width: of the figure in pixels.
+        heights: of each row in pixels.
+    """
+    figure = new_figure(width, sum(heights))
+    grid = figure.subplots(len(heights), num_columns, squeeze=False, height_ratios=heights).ravel()
+    for unused in grid[num:]:
+        unused.remove()
+    return figure, list(grid[:num])
+
+
+def thin(num: int, keep: Sequence[int] = (), most: int = 160) -> list[int]:
+    """At most about ``most`` of the indices 0 to ``num - 1``, evenly spread, the ends and ``keep`` among them."""
+    step = max(1, -(-num // most))
+    return sorted({*range(0, num, step), num - 1, *(k for k in keep if 0 <= k < num)}) if num else []

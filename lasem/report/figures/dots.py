@@ -1,4 +1,4 @@
-"""Rows of marks on one scale: a row for each method, a mark for each series, what was published beside."""
+"""Dots: rows of markers on one scale, and methods side by side."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lasem.report.figures.canvas import add_axes, colour, figure_style, new_figure, save_svg
-from lasem.report.figures.drawing import Drawing
-from lasem.report.figures.series import draw_key, series_style
-from lasem.report.numbers import Unit, display_name
+import numpy as np
+
+from lasem.metrics import Statistic
+from lasem.report.figures import PAGE_WIDTH, SERIES, Drawing, colour, figure_style, new_figure
+from lasem.report.figures.bars import draw_row_bars
+from lasem.report.figures.lines import add_legend
+from lasem.report.numbers import Unit, display_name, duration, percent, short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _TOP, _BOTTOM, _ROW = 820, 46, 46, 30
+_COMPARED = ("peak_accuracy", "final_accuracy", "parameters_total", "seconds_training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +33,13 @@ class Dot:
     """NaN: of one seed only."""
     published: float | None = None
     least: float | None = None
-    """With ``most``: a range that is drawn as a bar behind the mark."""
+    """With ``most``: a range that is drawn as a bar below the marker."""
     most: float | None = None
 
 
-def draw_dots(
-    name: str,
-    dots: Sequence[Dot],
-    *,
-    axis: str,
-    caption: str,
-    unit: Unit,
-) -> Drawing | None:
-    """Draw the rows in the order in which they come; None if there is no number.
+@figure_style()
+def draw_dots(name: str, dots: Sequence[Dot], *, axis: str, caption: str, unit: Unit) -> Drawing | None:
+    """Draw the rows in the order in which they come, a marker for each series; None if there is no number.
 
     Args:
         name: stem of the file names.
@@ -55,38 +52,46 @@ def draw_dots(
     if not known:
         return None
     rows, series = list(dict.fromkeys(dot.row for dot in dots)), list(dict.fromkeys(dot.series for dot in dots))
-    labels = [display_name(row, 36) for row in rows]
-    left = 26 + max(70, round(7 * max(map(len, labels))))
-    row_height = max(_ROW, 13 * len(series) + 8)
-    tall = row_height * len(rows)
-    with figure_style():
-        figure = new_figure(_WIDTH, _TOP + tall + _BOTTOM)
-        axes = add_axes(figure, left, _TOP, _WIDTH - left - 22, tall)
-        for position in range(len(rows)):
-            axes.axhline(position, color=colour("faint"), linewidth=1, zorder=1)
-        for dot in known:
-            shift = (series.index(dot.series) - (len(series) - 1) / 2) * 12 / row_height
-            _draw_dot(axes, dot, rows.index(dot.row) + shift, series.index(dot.series), unit.scale)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_yticks(range(len(rows)), labels)
-        axes.tick_params(axis="y", length=0, pad=12, labelcolor=colour("ink"))
-        axes.tick_params(axis="x", length=0, pad=6)
-        axes.spines["left"].set_visible(False)
-        axes.margins(x=0.06)
-        axes.grid(axis="x")
-        axes.set_xlabel(axis, loc="left", labelpad=6)
-        several = len(series) > 1
-        beside = any(dot.published is not None for dot in known)
-        draw_key(axes, series if several or beside else [], 22, hollow="published" if beside else "")
-        svg = save_svg(figure)
-    return Drawing(
+    row_height = max(30, 13 * len(series) + 8)
+    figure = new_figure(820, row_height * len(rows) + 86)
+    axes = figure.subplots()
+    for position, one in enumerate(series):
+        shade, marker, _ = SERIES[position % len(SERIES)]
+        mine = [dot for dot in known if dot.series == one]
+        y = np.array([rows.index(dot.row) for dot in mine])
+        y = y + (position - (len(series) - 1) / 2) * 12 / row_height
+        ends = [[math.nan if end is None else end for end in (dot.least, dot.most)] for dot in mine]
+        axes.hlines(y, *(unit.scale * np.array(ends).reshape(-1, 2).T), color=colour("line"), linewidth=9, zorder=2)
+        axes.errorbar(
+            [unit.scale * dot.mean for dot in mine],
+            y,
+            xerr=[unit.scale * dot.deviation for dot in mine],
+            label=display_name(one, 28),
+            color=colour(shade),
+            marker=marker,
+            markeredgecolor=colour("paper"),
+            linestyle="none",
+            elinewidth=1.5,
+            zorder=4,
+        )
+        there = [math.nan if dot.published is None else unit.scale * dot.published for dot in mine]
+        axes.plot(there, y, marker, markerfacecolor=colour("paper"), markeredgecolor=colour(shade), zorder=3)
+    published = any(dot.published is not None for dot in known)
+    if published:
+        axes.errorbar([], [], fmt="o", markerfacecolor="none", color=colour("muted"), label="published")
+    _label_rows(axes, rows)
+    axes.margins(x=0.06)
+    axes.set_xlabel(axis)
+    if published or len(series) > 1:
+        add_legend(figure, max(9, *map(len, series)), 820)
+    several = len(series) > 1
+    return Drawing.of(
+        figure,
         name=name,
         caption=caption,
         description=f"{axis}: "
         + "; ".join(f"{dot.row}{f', {dot.series}' if several else ''}: {unit(dot.mean)}" for dot in known)
         + ".",
-        svg=svg,
-        width=_WIDTH,
         columns=("row", "series", "mean", "deviation", "published", "least", "most"),
         rows=tuple(
             (d.row, d.series, d.mean, d.deviation if d.deviation == d.deviation else None, d.published, d.least, d.most)
@@ -95,23 +100,81 @@ def draw_dots(
     )
 
 
-def _draw_dot(axes: Axes, dot: Dot, y: float, position: int, scale: float) -> None:
-    shade, mark, _ = series_style(position)
-    mean = scale * dot.mean
-    if dot.least is not None and dot.most is not None:
-        axes.plot([scale * dot.least, scale * dot.most], [y, y], color=colour("line"), linewidth=9, zorder=2)
-    if math.isfinite(dot.deviation):
-        spread = scale * dot.deviation
-        axes.plot([mean - spread, mean + spread], [y, y], color=shade, linewidth=1.5, zorder=3)
-    axes.plot([mean], [y], marker=mark, markersize=7.5, color=shade, markeredgecolor=colour("paper"), zorder=5)
-    if dot.published is not None:
-        axes.plot(
-            [scale * dot.published],
-            [y],
-            marker=mark,
-            markersize=7.5,
-            markerfacecolor=colour("paper"),
-            markeredgecolor=shade,
-            markeredgewidth=1.5,
+@figure_style()
+def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing | None:
+    """Draw methods by their final accuracy, the best above; None if there is none.
+
+    Args:
+        rows: the name of each method and its quantities over seeds, those of a Summary.
+    """
+    if not rows:
+        return None
+    rows = sorted(rows, key=lambda row: -row[1]["final_accuracy"].mean if row[1]["final_accuracy"].num_seeds else 1)
+    names = [display_name(name, 28) for name, _ in rows]
+    over_seeds = {quantity: [of[quantity] for _, of in rows] for quantity in _COMPARED}
+    figure = new_figure(PAGE_WIDTH, 30 * len(rows) + 90)
+    axes, *beside = figure.subplots(1, 3, sharey=True, width_ratios=(5, 2, 2))
+    _draw_accuracies(axes, over_seeds["peak_accuracy"], over_seeds["final_accuracy"])
+    axes.locator_params(axis="x", nbins=7)
+    axes.set_xlabel("accuracy in %, mean over tasks")
+    for bars, quantity, title, write in (
+        (beside[0], "parameters_total", "parameters in all", short_count),
+        (beside[1], "seconds_training", "training time", duration),
+    ):
+        draw_row_bars(bars, [value.mean for value in over_seeds[quantity]], write, title)
+    _label_rows(axes, names)
+    add_legend(figure, 6, PAGE_WIDTH)
+    several = any(value.num_seeds > 1 for value in over_seeds["final_accuracy"])
+    spread = " Lines at a marker reach one standard deviation over seeds to each side." if several else ""
+    peaks, finals = ([percent(value.mean) for value in over_seeds[quantity]] for quantity in _COMPARED[:2])
+    words = [f"{n}: peak {p} %, final {f} %" for n, p, f in zip(names, peaks, finals, strict=True)]
+    return Drawing.of(
+        figure,
+        name="figure",
+        caption=(
+            "Mean over tasks of the test accuracy. Ring: peak, when each task had just been learned. Dot: final, after "
+            "the last task; the grey line between the two is what was forgotten, or gained where the dot is to the "
+            f"right. The method with the best final accuracy is at the top.{spread}"
+        ),
+        description=f"Peak and final accuracy, parameters and training time. {'; '.join(words)}.",
+        columns=("method", *(f"{quantity}_{what}" for quantity in _COMPARED for what in ("mean", "deviation"))),
+        rows=tuple(
+            (name, *(n if n == n else None for q in _COMPARED for n in (of[q].mean, of[q].deviation)))
+            for name, (_, of) in zip(names, rows, strict=True)
+        ),
+    )
+
+
+def _draw_accuracies(axes: Axes, peak: Sequence[Statistic], final: Sequence[Statistic]) -> None:
+    y, shift = np.arange(len(peak)), 0.13  # so that neither hides the other's deviation
+    means = [[100 * value.mean for value in values] for values in (peak, final)]
+    axes.plot(means, [y - shift, y + shift], color=colour("rest"), linewidth=2.4, zorder=2)
+    for label, values, x, place, name in (
+        ("peak", peak, means[0], y - shift, "orange"),
+        ("final", final, means[1], y + shift, "blue"),
+    ):
+        axes.errorbar(
+            x,
+            place,
+            xerr=[100 * value.deviation for value in values],
+            label=label,
+            marker="o",
+            markersize=8,
+            color=colour(name),
+            markerfacecolor=colour("paper" if label == "peak" else name),
+            markeredgewidth=2,
+            linestyle="none",
+            elinewidth=1.5,
             zorder=4,
         )
+
+
+def _label_rows(axes: Axes, rows: Sequence[str]) -> None:
+    """Name the rows, the first one above, and draw a line through each."""
+    axes.hlines(
+        range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=colour("faint"), linewidth=1, zorder=1
+    )
+    axes.set_yticks(range(len(rows)), [display_name(row, 36) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", pad=12, labelcolor=colour("ink"))
+    axes.grid(axis="x")

@@ -1,16 +1,287 @@
-"""Lines over a few values on a common axis: a line for each series, its deviation over seeds as bars."""
+"""Lines: accuracy over a run, the probabilities of configurations while a task is learned, and series over an axis."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from lasem.report.figures.canvas import add_axes, colour, figure_style, new_figure, save_svg
-from lasem.report.figures.drawing import Drawing
-from lasem.report.figures.series import draw_key, series_style
+import numpy as np
+from numpy.typing import NDArray
 
-_WIDTH, _TOP, _HEIGHT, _BOTTOM, _LEFT = 820, 46, 230, 50, 62
+from lasem.metrics import Matrix, Run
+from lasem.records import EpochRecord, TaskRecord
+from lasem.report.figures import (
+    PAGE_WIDTH,
+    SERIES,
+    Drawing,
+    colour,
+    figure_style,
+    new_figure,
+    new_panels,
+    ramp,
+    thin,
+)
+from lasem.report.numbers import display_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MAX_LABELS = 14
+_MAX_LINES = 32
+"""Lines in a panel; the other configurations are one band, so that 256 of them stay readable."""
+_RUNNERS_UP = (("orange", "--"), ("green", "-."))
+
+
+@figure_style()
+def draw_accuracy_over_time(run: Run) -> Drawing | None:
+    """Draw one seed's accuracies over the whole run; None if nothing was trained yet."""
+    recorded = {task.task: task.num_epochs for task in run.tasks}
+    names = [*recorded, *([run.unfinished_task] if run.unfinished_task is not None else [])]
+    if not names:
+        return None
+    starts, passed = {}, 0
+    validation, test = {}, {name: dict[int, float]() for name in names}
+    for name in names:
+        epochs = run.epochs(name)
+        starts[name] = passed
+        validation[name] = {passed + epochs[at].epoch: epochs[at].valid_accuracy for at in thin(len(epochs), most=200)}
+        passed += max(recorded.get(name, 0), epochs[-1].epoch if epochs else 0)
+        for earlier, accuracy in run.evaluations.get(name, {}).items():
+            if earlier in starts:
+                test[earlier][starts[name] + recorded[name]] = accuracy
+    end = max(1, *(epoch for curves in (validation, test) for curve in curves.values() for epoch in curve))
+    stem = f"seed-{run.seed}-accuracy-over-time"
+    figure = new_figure(PAGE_WIDTH, 400)
+    axes = figure.subplots()
+    for position, name in enumerate(names):
+        style: dict[str, Any] = {"color": ramp(position, len(names))}
+        curve = validation[name]
+        percents = [100 * accuracy for accuracy in curve.values()]
+        axes.plot([*curve], percents, linewidth=0.9, alpha=0.55, marker="." if len(curve) == 1 else "", **style)
+        style |= {"marker": "o" if len(test[name]) <= 40 else "", "markersize": 4.5 if len(names) <= 20 else 3}
+        percents = [100 * accuracy for accuracy in test[name].values()]
+        axes.plot([*test[name]], percents, zorder=3, markeredgecolor=colour("paper"), **style)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), min(100.5, high))
+    axes.set_xlim(0, end)
+    axes.set_xlabel("epochs since the run began")
+    axes.set_ylabel("accuracy in %")
+    axes.grid(axis="y")
+    begins = np.array([*starts.values(), end])
+    axes.vlines(begins[1:-1], 0, 1, transform=axes.get_xaxis_transform(), color=colour("line"), linewidth=0.8)
+    every = slice(None, None, -(-len(names) // 25))
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(((begins[1:] + begins[:-1]) / 2)[every], [str(n + 1) for n in range(len(names))][every])
+    above.set_xlabel("task")
+    above.spines["top"].set_visible(False)
+    _label_ends(axes, [(name, position) for position, name in enumerate(names) if test[name]], test, len(names))
+    return Drawing.of(
+        figure,
+        name=stem,
+        caption=(
+            "Thin lines: validation accuracy of the task being learned, epoch by epoch. Thick lines with dots: "
+            "test accuracy of each task, from the end of its own training on; a line that falls is a task being "
+            "forgotten, one that rises is helped by later ones. Vertical lines separate the tasks, numbered above; "
+            "colours run from the first task (darkest on a light page) to the last."
+        ),
+        description=f"Line chart of accuracy over {end:.0f} epochs and {len(names)} tasks.",
+        columns=("split", "task", "cumulative_epoch", "accuracy"),
+        rows=tuple(
+            (split, name, epoch, accuracy)
+            for split, curves in (("validation", validation), ("test", test))
+            for name in names
+            for epoch, accuracy in curves[name].items()
+        ),
+    )
+
+
+def _label_ends(
+    axes: Axes, tasks: Sequence[tuple[str, int]], test: dict[str, dict[int, float]], num_tasks: int
+) -> None:
+    """Name the lines at their ends, the labels moved apart; of many tasks some, the last one among them."""
+    chosen = [*tasks[:: -max(1, -(-len(tasks) // _MAX_LABELS))]]
+    low, high = axes.get_ylim()
+    pitch = 0.055  # of the axes' height
+    ends = sorted(((100 * [*test[name].values()][-1] - low) / (high - low), name, n) for name, n in chosen)
+    places: list[float] = []
+    for y, _, _ in ends:
+        places.append(max(y, places[-1] + pitch) if places else y)
+    for k in reversed(range(len(places))):  # back below the top
+        places[k] = min(places[k], (places[k + 1] if k + 1 < len(places) else 1 + pitch) - pitch)
+    for place, (y, name, position) in zip(places, ends, strict=True):
+        line = {"arrowstyle": "-", "color": ramp(position, num_tasks), "shrinkA": 2, "shrinkB": 3, "relpos": (0, 0.5)}
+        axes.annotate(
+            f"{position + 1} · {display_name(name, 17)}",
+            (1, y),
+            (1.03, place),
+            "axes fraction",
+            "axes fraction",
+            va="center",
+            size=10,
+            arrowprops=line,
+        )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """How one task was searched."""
+
+    title: str
+    task: str
+    record: TaskRecord | None
+    epochs: NDArray[np.int64]
+    probabilities: Matrix
+    """Shape (epochs, configurations)."""
+    names: tuple[str, ...]
+    order: tuple[int, ...]
+    """Configurations by their highest probability, the chosen or leading one first."""
+
+    @property
+    def drawn(self) -> list[int]:
+        """The epochs that are drawn, among them those that are marked."""
+        marked = [self.record.commit_epoch, self.record.best_epoch] if self.record else []
+        return thin(len(self.epochs), [int(np.searchsorted(self.epochs, at)) for at in marked if at is not None])
+
+    @property
+    def words(self) -> str:
+        """What came out."""
+        commit = self.record.commit_epoch if self.record else None
+        committed = f", committed at epoch {commit}" if commit is not None else ""
+        chosen = self.names[self.order[0]] if self.order else "no configuration"
+        return f"{display_name(self.task, 40)}: {chosen}{committed}"
+
+
+@figure_style()
+def draw_probabilities(run: Run) -> Drawing | None:
+    """Draw how one seed's search weighed configurations; None if no task had more than one to choose from."""
+    searches = [_search(run, task.task, task, task.configurations) for task in run.tasks]
+    if run.unfinished_task is not None:
+        # a task's configurations are named in its last record, which this task does not have yet
+        named = {len(task.configurations): task.configurations for task in run.tasks}
+        num = len(run.epochs(run.unfinished_task)[-1].probabilities)
+        searches.append(_search(run, run.unfinished_task, None, named.get(num, ())))
+    if all(len(search.names) < 2 for search in searches):
+        return None
+    num_columns = min(len(searches), 3 if len(searches) <= 12 else 4)
+    rows = -(-len(searches) // num_columns)
+    stem, width = f"seed-{run.seed}-configuration-probabilities", round(PAGE_WIDTH * num_columns / max(3, num_columns))
+    figure, panels = new_panels(len(searches), num_columns, width, [200 if num_columns < 4 else 160] * rows)
+    for axes, search in zip(panels, searches, strict=True):
+        _draw_search(axes, search, width // num_columns - 40)
+    return Drawing.of(
+        figure,
+        name=stem,
+        caption=(
+            "A panel for each task. The thick blue line is the configuration that the task got, the dashed orange "
+            "and green ones came closest, grey are all others (a grey band reaches up to the highest of those not "
+            "drawn one by one). The dashed vertical line marks the epoch at which the search had committed; the dot "
+            "is the epoch that the validation images chose."
+        ),
+        description="Probability of each configuration over the epochs of each task. "
+        + "; ".join(search.words for search in searches[:40])
+        + ".",
+        columns=("task", "epoch", "configuration", "probability"),
+        rows=tuple(
+            (search.task, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
+            for search in searches
+            for c in search.order[:_MAX_LINES]
+            for at in search.drawn
+        ),
+    )
+
+
+def _search(run: Run, task: str, record: TaskRecord | None, names: Sequence[str]) -> _Search:
+    epochs = run.epochs(task)
+    num = max([len(names), *(len(epoch.probabilities) for epoch in epochs)])
+    probabilities = np.zeros((len(epochs), num))
+    for row, epoch in zip(probabilities, epochs, strict=True):
+        _fill(row, epoch, names)
+    if record is not None and record.configuration in names:
+        first = list(names).index(record.configuration)
+    else:  # not chosen yet: the one that leads
+        first = int(probabilities[-1].argmax()) if probabilities.size else 0
+    highest = probabilities.max(axis=0, initial=0)
+    return _Search(
+        title=f"{run.tasks.index(record) + 1 if record else len(run.tasks) + 1} · ",
+        task=task,
+        record=record,
+        epochs=np.array([epoch.epoch for epoch in epochs], dtype=np.int64),
+        probabilities=probabilities,
+        names=tuple(names[c] if c < len(names) else f"number {c + 1}" for c in range(num)),
+        order=tuple(sorted(range(num), key=lambda c: (c != first, -highest[c], c))),
+    )
+
+
+def _fill(row: Matrix, epoch: EpochRecord, names: Sequence[str]) -> None:
+    if len(epoch.probabilities) == 1 < len(row) and epoch.configuration in names:
+        # a phase after the search, which trains what was chosen and knows of no other configuration
+        row[list(names).index(epoch.configuration)] = epoch.probabilities[0]
+    else:
+        row[: len(epoch.probabilities)] = epoch.probabilities
+
+
+def _draw_search(axes: Axes, search: _Search, width: int) -> None:
+    letters = width // 7
+    axes.set_title(search.title + display_name(search.task, letters - 5), pad=20)
+    if len(search.names) < 2 or not len(search.epochs):
+        reason = "one configuration: nothing to choose" if len(search.names) < 2 else "no epochs recorded"
+        axes.text(0.5, 0.5, reason, ha="center", va="center", color=colour("muted"), size=10)
+        axes.set_axis_off()
+        return
+    epochs, table, order = search.epochs[search.drawn], search.probabilities[search.drawn], list(search.order)
+    marker = "." if len(epochs) == 1 else ""  # a line through one point shows nothing
+    best, *runners_up = order[: 1 + len(_RUNNERS_UP)]
+    if rest := order[_MAX_LINES:]:
+        axes.fill_between(epochs, 0, table[:, rest].max(axis=1), color=colour("line"), linewidth=0)
+    others = order[1 + len(_RUNNERS_UP) : _MAX_LINES]
+    axes.plot(epochs, table[:, others], color=colour("rest"), linewidth=0.7, marker=marker)
+    lines = axes.plot(epochs, table[:, best], color=colour("blue"), linewidth=2.6, marker=marker, zorder=4)
+    for c, (name, dashes) in zip(runners_up, _RUNNERS_UP, strict=False):
+        lines += axes.plot(epochs, table[:, c], dashes, color=colour(name), linewidth=1.2, marker=marker, zorder=3)
+    _add_key(axes, lines, [display_name(search.names[c], letters - 4) for c in (best, *runners_up)], letters)
+    first, last = int(epochs[0]), int(epochs[-1])
+    ticks = {first, last}
+    if search.record is not None and (commit := search.record.commit_epoch) is not None:
+        axes.axvline(commit, color=colour("muted"), linewidth=1, linestyle="--")
+        ticks |= {commit} if 0.12 < (commit - first) / max(1, last - first) < 0.88 else set()
+    if search.record is not None and (at := search.record.best_epoch) in search.epochs:
+        height = search.probabilities[np.searchsorted(search.epochs, at), best]
+        style: dict[str, Any] = {
+            "color": colour("blue"),
+            "markeredgecolor": colour("paper"),
+            "markeredgewidth": 1.5,
+            "zorder": 5,
+        }
+        axes.plot([at], [height], "o", clip_on=False, **style)
+    margin = 0.5 if first == last else 0
+    axes.set_xlim(first - margin, last + margin)
+    axes.set_ylim(-0.02, 1.03)
+    axes.set_xticks(sorted(ticks))
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.grid(axis="y")
+    axes.set_xlabel("epoch", size=10, labelpad=0)
+
+
+def _add_key(axes: Axes, lines: Sequence[Any], names: Sequence[str], letters: int) -> None:
+    """Name the leading configurations above the panel, as many as fit."""
+    num = max(1, min(len(names), letters // (len(names[0]) + 5)))
+    key = axes.legend(
+        lines[:num],
+        names[:num],
+        ncols=num,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0,
+        borderpad=0.2,
+        handletextpad=0.4,
+        columnspacing=1,
+        prop={"family": "monospace", "size": 10},
+    )
+    key.set_in_layout(False)
+    key.get_texts()[0].set_fontweight(700)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +290,12 @@ class Point:
 
     series: str
     x: str
-    """A value of the axis, as it is written there; values stand side by side in the order in which they come."""
+    """A value of the axis, as it is written there; values are side by side in the order in which they come."""
     mean: float
     deviation: float = math.nan
 
 
+@figure_style()
 def draw_lines(
     name: str,
     points: Sequence[Point],
@@ -34,12 +306,12 @@ def draw_lines(
     scale: float = 100.0,
     reference: float | None = None,
 ) -> Drawing | None:
-    """Draw the series; None if there is no number.
+    """Draw series over a few values on a common axis; None if there is no number.
 
     Args:
         name: stem of the file names.
         points: the numbers.
-        x_axis: what stands side by side.
+        x_axis: what is side by side.
         y_axis: what a number is, with its unit.
         caption: how to read it.
         scale: what a number is multiplied by.
@@ -49,46 +321,47 @@ def draw_lines(
     if not known:
         return None
     series, values = list(dict.fromkeys(p.series for p in known)), list(dict.fromkeys(p.x for p in points))
-    rows = 1 + max(0, sum(len(one) * 7.4 + 34 for one in series) > _WIDTH - _LEFT - 20)
-    top = _TOP + 20 * (rows - 1)
-    with figure_style():
-        figure = new_figure(_WIDTH, top + _HEIGHT + _BOTTOM)
-        axes = add_axes(figure, _LEFT, top, _WIDTH - _LEFT - 20, _HEIGHT)
-        if reference is not None:
-            axes.axhline(scale * reference, color=colour("muted"), linewidth=1, linestyle=(0, (1, 3)), zorder=1)
-        for position, one in enumerate(series):
-            shade, mark, line = series_style(position)
-            mine = [point for point in known if point.series == one]
-            shift = (position - (len(series) - 1) / 2) * 0.03
-            x = [values.index(point.x) + shift for point in mine]
-            y = [scale * point.mean for point in mine]
-            axes.plot(x, y, color=shade, marker=mark, linestyle=line, linewidth=1.8, markersize=7, zorder=3)
-            for place, height, point in zip(x, y, mine, strict=True):
-                if math.isfinite(point.deviation):
-                    spread = scale * point.deviation
-                    axes.plot([place, place], [height - spread, height + spread], color=shade, linewidth=1.2, zorder=2)
-        axes.set_xticks(range(len(values)), values)
-        axes.tick_params(length=0, pad=6)
-        axes.margins(x=0.06, y=0.1)
+    figure = new_figure(820, 340)
+    axes = figure.subplots()
+    if reference is not None:
+        axes.axhline(scale * reference, color=colour("muted"), linewidth=1, linestyle=":")
+    for position, one in enumerate(series):
+        shade, marker, dashes = SERIES[position % len(SERIES)]
+        mine = [point for point in known if point.series == one]
+        axes.errorbar(
+            [values.index(point.x) + (position - (len(series) - 1) / 2) * 0.03 for point in mine],
+            [scale * point.mean for point in mine],
+            [scale * point.deviation for point in mine],
+            label=display_name(one, 28),
+            color=colour(shade),
+            marker=marker,
+            linestyle=dashes,
+            elinewidth=1.2,
+            zorder=3,
+        )
+    axes.set_xticks(range(len(values)), values)
+    axes.margins(x=0.06, y=0.1)
+    if scale == 100:  # a deviation may reach beyond what a share can be
         low, high = axes.get_ylim()
-        if scale == 100:  # a deviation may reach beyond what a share can be
-            axes.set_ylim(max(low, -4), min(high, 104))
-        axes.grid(axis="y")
-        axes.set_xlabel(x_axis, loc="left", labelpad=6)
-        axes.set_ylabel(y_axis)
-        half = -(-len(series) // rows)
-        draw_key(axes, series[:half], 20 * (rows - 1) + 22)
-        if rows > 1:
-            draw_key(axes, [*series][half:], 22, first=half)
-        svg = save_svg(figure)
-    return Drawing(
+        axes.set_ylim(max(low, -4), min(high, 104))
+    axes.grid(axis="y")
+    axes.set_xlabel(x_axis)
+    axes.set_ylabel(y_axis)
+    add_legend(figure, max(map(len, series)), 820)
+    return Drawing.of(
+        figure,
         name=name,
         caption=caption,
         description=f"{y_axis} by {x_axis}. "
         + "; ".join(f"{point.series}, {point.x}: {scale * point.mean:.1f}" for point in known)
         + ".",
-        svg=svg,
-        width=_WIDTH,
         columns=("series", "x", "mean", "deviation"),
         rows=tuple((p.series, p.x, p.mean, p.deviation if p.deviation == p.deviation else None) for p in known),
     )
+
+
+def add_legend(figure: Figure, num_letters: int, width: int) -> None:
+    """Name the series above the figure, as many side by side as fit."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = min(len(labels), max(1, width // (7 * min(28, num_letters) + 45)))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)

@@ -1,4 +1,4 @@
-"""The tree of configurations as a search left it: a branch is as thick as the configurations behind it are probable."""
+"""The tree of configurations at the end of a search: a branch is as thick as its configurations are probable."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lasem.metrics import Run
 from lasem.records import EpochRecord, TaskRecord
-from lasem.report.figures.canvas import add_grid_axes, colour, figure_style, new_figure, save_svg
-from lasem.report.figures.drawing import Drawing
+from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_panels
 from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_TREES = 12
-_MOST_WHOLE = 64
+_MAX_TREES = 12
+_MAX_WHOLE = 64
 """With more configurations, branches that hold less than ``_LEAST`` are not drawn."""
 _LEAST = 0.01
-_MOST_NAMED = 16
+_MAX_NAMED = 16
 """Leaves that are all named; of more, the ``_NUM_STRONGEST`` that are more probable than by chance."""
 _NUM_STRONGEST = 8
-
-_PAGE = 905
-_ROOT, _GAP, _TOP, _BOTTOM, _MARK, _LINE, _LETTER = 16, 36, 54, 26, 12, 11.5, 6.35
+_LINE, _TITLE = 11.5, 62
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class _Tree:
 
     @cached_property
     def forks(self) -> dict[str, list[str]]:
-        """What each prefix forks into, from the whole configurations' last layers back to the root, which is empty."""
+        """The next prefixes of each prefix, from the whole configurations' last layers back to the root (empty)."""
         begins = dict(zip(self.ends, (0, *self.ends), strict=False))
         forks: dict[str, list[str]] = {}
         for prefix in sorted(self.branches, key=len, reverse=True):
@@ -56,38 +53,60 @@ class _Tree:
         """Whole configurations, and prefixes of which nothing longer is drawn."""
         return [prefix for prefix in self.branches if prefix not in self.forks]
 
-    def name(self, prefix: str) -> str:
-        """A letter for each level."""
-        return display_name("".join(prefix[end - 1] for end in self.ends))
+    @cached_property
+    def heights(self) -> dict[str, float]:
+        """The pixels that each leaf takes: its thickness, and space that is less the more leaves there are."""
+        num = len(self.leaves)
+        spacing = 11 if num <= _MAX_NAMED else max(3.5, 11 * _MAX_NAMED / num)
+        return {leaf: spacing + _thickness(self.branches[leaf]) for leaf in self.leaves}
+
+    @cached_property
+    def places(self) -> dict[str, float]:
+        """How far down each branch ends, the root among them: in the middle of its own branches."""
+        places, y = dict[str, float](), 0.0
+        for leaf, height in self.heights.items():
+            places[leaf] = y + height / 2
+            y += height
+        for prefix, branches in self.forks.items():
+            places[prefix] = (places[branches[0]] + places[branches[-1]]) / 2
+        return places
+
+    @property
+    def named(self) -> list[str]:
+        """The leaves that are named: no name runs into another one."""
+        leaves = [leaf for leaf in self.leaves if len(leaf) == len(self.chosen)]
+        every = len(leaves) <= _MAX_NAMED
+        named: list[str] = []
+        for leaf in sorted(leaves, key=lambda leaf: (leaf != self.chosen, -self.branches[leaf])):
+            strong = every or not named or self.branches[leaf] * self.num_configurations > 1
+            if strong and all(abs(self.places[leaf] - self.places[other]) >= _LINE for other in named):
+                named.append(leaf)
+        return named if every else named[:_NUM_STRONGEST]
 
 
+@figure_style()
 def draw_tree(run: Run) -> Drawing | None:
-    """Draw what one seed's search knew of each task when it decided; None if it never weighed listed configurations."""
+    """Draw how one seed's search weighed each task when it decided; None if it never weighed listed configurations."""
     every = [tree for task in run.tasks if (tree := _tree(task, run.epochs(task.task))) is not None]
     if not every:
         return None
-    trees = every[-_MOST_TREES:]
+    trees = every[-_MAX_TREES:]
     num_levels = max(len(tree.ends) for tree in trees)
-    pitch = max(24, min(40, 176 // num_levels))
-    panel_width = max(210, _ROOT + num_levels * pitch + _MARK + round(_LETTER * (num_levels + 5)))
-    num_columns = max(1, min(3, len(trees), (_PAGE + _GAP - 16) // (panel_width + _GAP)))
-    rows = [trees[at : at + num_columns] for at in range(0, len(trees), num_columns)]
-    heights = [max(_height(tree) for tree in row) + _TOP + _BOTTOM for row in rows]
-    width = num_columns * (panel_width + _GAP) - _GAP + 16
-    with figure_style():
-        figure = new_figure(width, round(sum(heights)))
-        for row, row_trees in enumerate(rows):
-            for column, tree in enumerate(row_trees):
-                left, top = 8 + column * (panel_width + _GAP), sum(heights[:row])
-                axes = add_grid_axes(figure, left, top, panel_width, heights[row])
-                _draw_tree(axes, tree, panel_width, pitch, leftmost=column == 0)
-        svg = save_svg(figure)
-    return Drawing(
-        name=f"seed-{run.seed}-configuration-tree",
+    panel_width = max(240, 20 + num_levels * max(24, min(40, 176 // num_levels)) + 7 * (num_levels + 6))
+    num_columns = max(1, min(3, len(trees), PAGE_WIDTH // panel_width))
+    heights = [
+        max(sum(tree.heights.values()) for tree in trees[at : at + num_columns]) + _TITLE
+        for at in range(0, len(trees), num_columns)
+    ]
+    width, name = num_columns * panel_width + 10, f"seed-{run.seed}-configuration-tree"
+    figure, panels = new_panels(len(trees), num_columns, width, heights)
+    for position, (axes, tree) in enumerate(zip(panels, trees, strict=True)):
+        _draw_tree(axes, tree, heights[position // num_columns] - _TITLE, panel_width)
+    return Drawing.of(
+        figure,
+        name=name,
         caption=_caption(trees, len(every)),
         description="Tree of configurations for each task. " + "; ".join(_in_words(tree) for tree in trees) + ".",
-        svg=svg,
-        width=width,
         columns=("task", "prefix", "probability"),
         rows=tuple((tree.task, prefix, p) for tree in trees for prefix, p in tree.branches.items()),
     )
@@ -106,7 +125,7 @@ def _tree(task: TaskRecord, epochs: Sequence[EpochRecord]) -> _Tree | None:
     for name, p in sorted(zip(names, weighed[-1].probabilities, strict=True), key=lambda x: x[0], reverse=True):
         for end in ends:
             held.setdefault(name[:end], []).append(p)
-    least = _LEAST if len(names) > _MOST_WHOLE else 0
+    least = _LEAST if len(names) > _MAX_WHOLE else 0
     sums = {prefix: fsum(parts) for prefix, parts in held.items()}
     return _Tree(
         number=task.index + 1,
@@ -124,135 +143,79 @@ def _thickness(probability: float) -> float:
     return 0.8 + 13.2 * probability
 
 
-def _spacing(num_leaves: int) -> float:
-    """Pixels between leaves, beside their own thickness."""
-    return 11 if num_leaves <= _MOST_NAMED else max(3.5, 11 * _MOST_NAMED / num_leaves)
-
-
-def _height(tree: _Tree) -> float:
-    leaves = tree.leaves
-    return sum(_spacing(len(leaves)) + _thickness(tree.branches[leaf]) for leaf in leaves)
-
-
-def _places(tree: _Tree) -> dict[str, float]:
-    """How far down each branch ends, the root (no letters) among them: in the middle of what it leads to."""
-    leaves, places, y = tree.leaves, dict[str, float](), 0.0
-    for leaf in leaves:
-        half = (_spacing(len(leaves)) + _thickness(tree.branches[leaf])) / 2
-        places[leaf] = y + half
-        y += 2 * half
+def _draw_tree(axes: Axes, tree: _Tree, height: float, width: int) -> None:
+    num_levels = len(tree.ends)
+    axes.set_title(f"{tree.number} · {display_name(tree.task, width // 7 - 12)}")
+    axes.set_title(f"epoch {tree.epoch}", loc="right", size=10, weight=400, color=colour("muted"))
+    levels = [str(end) if end == start + 1 else f"{start + 1}–{end}" for start, end in pairwise((0, *tree.ends))]
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(num_levels + 1), ["layer", *levels], size=10)
+    axes.set_xlim(-0.2, num_levels + (num_levels + 7) * 7 / 40)
+    axes.set_ylim(height, 0)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     for prefix, branches in tree.forks.items():
-        places[prefix] = (places[branches[0]] + places[branches[-1]]) / 2
-    return places
-
-
-def _draw_tree(axes: Axes, tree: _Tree, width: int, pitch: int, *, leftmost: bool) -> None:
-    small: dict[str, Any] = {"size": 10, "color": colour("muted"), "va": "center", "ha": "right"}
-    axes.text(0, 12, f"{tree.number} · {display_name(tree.task, width // 7 - 4)}", weight=700, va="center")
-    axes.text(width, 36, f"epoch {tree.epoch}", **small)
-    for level, (before, end) in enumerate(pairwise((0, *tree.ends)), start=1):
-        layers = str(end) if end == before + 1 else f"{before + 1}–{end}"
-        word = ("layers " if before + 1 < end else "layer ") if leftmost and level == 1 else ""
-        axes.text(_ROOT + level * pitch + 3.1 * len(layers), 36, word + layers, **small)
-    places = {prefix: _TOP + y for prefix, y in _places(tree).items()}
-    for prefix, branches in tree.forks.items():
-        _draw_branches(axes, tree, prefix, branches, places, pitch)
+        _draw_branches(axes, tree, prefix, branches)
     for level, end in enumerate(tree.ends, start=1):
-        prefix = tree.chosen[:end]
-        _draw_mark(axes, _ROOT + level * pitch, places[prefix], prefix[-1])
-    for leaf in _named(tree, places):
-        chosen, p = leaf == tree.chosen, tree.branches[leaf]
+        transfers = tree.chosen[end - 1] == "T"
+        faces = ("blue", "paper") if transfers else ("faint", "blue")
+        box = {"facecolor": colour(faces[0]), "edgecolor": colour("blue"), "pad": 1.8, "linewidth": 1}
+        letter, y = display_name(tree.chosen[end - 1]), tree.places[tree.chosen[:end]]
         axes.text(
-            _ROOT + len(tree.ends) * pitch + (_MARK if chosen else 5),
-            places[leaf],
-            tree.name(leaf) + (f" {_share(p)}" if chosen or p >= 0.1 else ""),
+            level, y, letter, size=8.5, weight=700, color=colour(faces[1]), bbox=box, ha="center", va="center", zorder=6
+        )
+    for leaf in tree.named:
+        chosen, p = leaf == tree.chosen, tree.branches[leaf]
+        name = display_name("".join(leaf[end - 1] for end in tree.ends))  # a letter for each level
+        axes.annotate(
+            f"{name} {_share(p)}" if chosen or p >= 0.1 else name,
+            (num_levels, tree.places[leaf]),
+            (12 if chosen else 5, 0),
+            textcoords="offset points",
             family="monospace",
-            size=10.5 if chosen else 10,
+            size=10,
             weight=700 if chosen else 400,
             color=colour("blue" if chosen else "muted"),
-            va="center",
+            va="center_baseline",
         )
 
 
-def _draw_branches(
-    axes: Axes, tree: _Tree, prefix: str, branches: Sequence[str], places: dict[str, float], pitch: int
-) -> None:
+def _draw_branches(axes: Axes, tree: _Tree, prefix: str, branches: Sequence[str]) -> None:
     """From one fork to the next ones, side by side where they begin."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    x = _ROOT + tree.ends.index(len(branches[0])) * pitch
-    y = places[prefix] - sum(_thickness(tree.branches[branch]) for branch in branches) / 2
+    x = tree.ends.index(len(branches[0]))
+    y = tree.places[prefix] - sum(_thickness(tree.branches[branch]) for branch in branches) / 2
     for branch in branches:
-        p, end, chosen = tree.branches[branch], places[branch], tree.chosen.startswith(branch)
+        p, end, chosen = tree.branches[branch], tree.places[branch], tree.chosen.startswith(branch)
         begin = y + _thickness(p) / 2
         y += _thickness(p)
-        middle = x + pitch / 2
-        points = [(x, begin), (middle, begin), (middle, end), (x + pitch, end)]
+        points = [(x, begin), (x + 0.5, begin), (x + 0.5, end), (x + 1, end)]
         axes.add_patch(
             PathPatch(
-                Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]),
+                Path(points, [Path.MOVETO, *[Path.CURVE4] * 3]),
                 fill=False,
                 edgecolor=colour("blue" if chosen else "muted"),
                 alpha=1 if chosen else 0.42 + 0.4 * p,
                 linewidth=_thickness(p),
                 capstyle="butt",
+                clip_on=False,
                 zorder=2 + p + chosen,
             )
         )
-
-
-def _draw_mark(axes: Axes, x: float, y: float, choice: str) -> None:
-    """A cell of the map of layers, on the path that the task took."""
-    from matplotlib.patches import Rectangle
-
-    transfers, half = choice == "T", _MARK / 2
-    axes.add_patch(
-        Rectangle(
-            (x - half, y - half),
-            _MARK,
-            _MARK,
-            facecolor=colour("blue" if transfers else "faint"),
-            edgecolor=colour("paper" if transfers else "blue"),
-            linewidth=1,
-            zorder=5,
-        )
-    )
-    axes.text(
-        x,
-        y + 0.5,
-        display_name(choice),
-        size=8.5,
-        weight=700,
-        color=colour("paper" if transfers else "blue"),
-        va="center",
-        ha="center",
-        zorder=6,
-    )
-
-
-def _named(tree: _Tree, places: dict[str, float]) -> list[str]:
-    """The leaves that are named: no name runs into another one."""
-    leaves = [leaf for leaf in tree.leaves if len(leaf) == len(tree.chosen)]
-    every = len(leaves) <= _MOST_NAMED
-    named: list[str] = []
-    for leaf in sorted(leaves, key=lambda leaf: (leaf != tree.chosen, -tree.branches[leaf])):
-        strong = every or not named or tree.branches[leaf] * tree.num_configurations > 1
-        if strong and all(abs(places[leaf] - places[other]) >= _LINE for other in named):
-            named.append(leaf)
-    return named if every else named[:_NUM_STRONGEST]
 
 
 def _caption(trees: Sequence[_Tree], num_trees: int) -> str:
     text = (
         "A tree for each task that was searched, at the last epoch in which the search weighed more than one "
         "configuration. It forks at each layer, from the input on the left to the output: up transfers (T), down "
-        "learns its own weights (S). A branch is as thick as all configurations behind it are probable together; "
+        "learns its own weights (S). A branch is as thick as all its configurations are probable together; "
         "blue, with its probability, is the path that the task took."
     )
     if any(len(tree.ends) < len(tree.chosen) for tree in trees):
         text += " Layers that always go together are one fork and one letter."
-    if any(tree.num_configurations > _MOST_WHOLE for tree in trees):
+    if any(tree.num_configurations > _MAX_WHOLE for tree in trees):
         text += f" Branches below {100 * _LEAST:.0f} % are left out."
     if num_trees > len(trees):
         text += f" Drawn are the last {len(trees)} of {num_trees} tasks."

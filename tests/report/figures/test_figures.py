@@ -1,5 +1,6 @@
-"""What every figure owes: data equal to the records, XML that parses, names that stay names."""
+"""The contract of every figure: data equal to the records, XML that parses, names that stay names."""
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +9,17 @@ import matplotlib as mpl
 import pytest
 
 from lasem.metrics import Run, load_run
-from lasem.records import EpochRecord, EvaluationRecord
-from lasem.report.figures import (
-    Drawing,
-    draw_accuracy_matrix,
-    draw_accuracy_over_time,
-    draw_parameters,
-    draw_probabilities,
-    draw_transfer_map,
-    draw_tree,
-)
-from lasem.report.figures.canvas import COLOURS, thin
+from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, from_json, to_json
+from lasem.report import figures, write_report
+from lasem.report.figures import COLOURS, Drawing, thin
+from lasem.report.figures.bars import draw_parameters
+from lasem.report.figures.dots import Dot, draw_comparison, draw_dots
+from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probabilities, draw_transfer_map
+from lasem.report.figures.lines import Point, draw_accuracy_over_time, draw_lines, draw_probabilities
+from lasem.report.figures.tree import draw_tree
+from lasem.report.numbers import percent
 
-from ..fake_run import make_records, task_names
+from ..fake_run import make_records, task_names, write_seed
 
 FIGURES = [draw_accuracy_matrix, draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters]
 
@@ -152,5 +151,76 @@ def test_thinning_keeps_the_ends_and_what_is_marked() -> None:
     assert thin(0) == []
 
 
-def test_no_two_colours_are_the_same_on_a_light_page() -> None:
-    assert len({light for light, _ in COLOURS.values()}) == len(COLOURS)
+def test_every_colour_of_the_style_follows_a_dark_page(run: Run) -> None:
+    light = [light for light, _ in COLOURS.values()]
+    assert len(set(light)) == len(light)
+    style = Path(figures.__file__).with_name("lasem.mplstyle").read_text(encoding="utf-8")
+    assert {f"#{found}" for found in re.findall(r": ([0-9a-f]{6})$", style, flags=re.MULTILINE)} <= set(light)
+    for draw in (draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters, draw_tree):
+        assert not re.findall(r"(?:fill|stroke): #", drawn(draw(run)).inline())
+
+
+def test_dots_and_lines_hold_their_numbers_and_leave_out_what_is_missing() -> None:
+    nan = float("nan")
+    dots = [Dot(row="<i>", series="a", mean=0.5, published=0.6), Dot(row="no", series="b", mean=nan)]
+    drawing = drawn(draw_dots("dots", dots, axis="accuracy in %", caption="Read it.", unit=percent))
+    assert drawing.rows == (("<i>", "a", 0.5, None, 0.6, None, None),)
+    assert drawing.description == "accuracy in %: <i>, a: 50.0."
+    assert "published" in "".join(ET.fromstring(drawing.inline()).itertext())
+    assert draw_dots("dots", dots[1:], axis="", caption="", unit=percent) is None
+    points = [Point(series="a", x="1", mean=0.5, deviation=0.1), Point(series="b", x="2", mean=nan)]
+    drawing = drawn(draw_lines("lines", points, x_axis="images", y_axis="found, %", caption="Read it.", reference=0.5))
+    assert drawing.rows == (("a", "1", 0.5, 0.1),)
+    assert drawing.description == "found, % by images. a, 1: 50.0."
+    assert draw_lines("lines", points[1:], x_axis="", y_axis="", caption="") is None
+    assert draw_comparison([]) is None
+
+
+def deep_records(num_layers: int = 17, num_epochs: int = 12) -> list[Record]:
+    """Records of a search over layers: the first task is not searched."""
+    found: list[Record] = []
+    for record in make_records(0, task_names(3), num_layers=2, num_epochs=num_epochs)[0]:
+        if isinstance(record, EpochRecord) and record.task != "cifar-0":
+            by_layer = tuple((layer + record.epoch) / (num_layers + num_epochs) for layer in range(num_layers))
+            record = replace(record, probabilities=(0.5,), transfer_probabilities=by_layer)
+        if isinstance(record, TaskRecord):
+            record = replace(record, configuration="T" * num_layers, configurations=("T" * num_layers,))
+        found.append(record)
+    return found
+
+
+def test_the_probabilities_of_layers_equal_the_records(tmp_path: Path) -> None:
+    run = Run(0, tuple(deep_records()))
+    drawing = drawn(draw_layer_probabilities(run))
+    ET.fromstring(drawing.svg)
+    expected = {
+        (task, epoch.epoch, layer): probability
+        for task in ("cifar-1", "cifar-2")
+        for epoch in run.epochs(task)
+        for layer, probability in enumerate(epoch.transfer_probabilities or (), start=1)
+    }
+    assert {row[:3]: row[3] for row in drawing.rows} == expected
+    assert draw_probabilities(run) is None
+    assert "cifar-1" in drawing.description
+    write_seed(tmp_path, 0, list(run.records), [])
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Probability that each layer transfers" in page
+    assert "The tree of configurations" not in page
+    assert (tmp_path / "figures" / "seed-0-layer-probabilities.csv").exists()
+
+
+def test_there_are_none_for_searches_over_configurations(run: Run) -> None:
+    assert draw_layer_probabilities(run) is None
+    assert draw_layer_probabilities(Run(0, ())) is None
+
+
+def test_an_epoch_of_a_task_that_is_being_learned_is_drawn() -> None:
+    records = [r for r in deep_records(3, 1) if not isinstance(r, TaskRecord) or r.task == "cifar-0"]
+    assert len(drawn(draw_layer_probabilities(Run(0, tuple(records[:4])))).rows) == 3
+
+
+def test_records_without_the_field_stay_as_they_were() -> None:
+    record = next(r for r in make_records(0, task_names(2))[0] if isinstance(r, EpochRecord))
+    assert "transfer_probabilities" not in to_json(record)
+    deep = replace(record, transfer_probabilities=(0.25, 0.5))
+    assert [from_json(to_json(each)) for each in (record, deep)] == [record, deep]

@@ -1,0 +1,200 @@
+"""One table as columns and rows of cells, which pages, terminals, CSV and Markdown show; and the files of a report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lasem.files import write_file
+from lasem.metrics import PairedDifference, Statistic
+from lasem.report.numbers import DASH, Unit, display_name, p_value, percent, signed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    below: str = ""
+    """Smaller, below it: a deviation, or what the number is of."""
+    number: float | None = None
+    """The number unrounded, to sort by and for CSV; None: the text."""
+    second: float | None = None
+    """The number below, unrounded, for CSV; None: the text below."""
+    strong: bool = False
+    configurations: tuple[str, ...] = ()
+    """What a page draws in place of the text: one for each seed."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Texts and addresses that a page has in place of the text."""
+
+    @property
+    def line(self) -> str:
+        """The whole cell in one line."""
+        return f"{self.text} {self.below}" if self.below[:1] in ("", "±") else f"{self.text} ({self.below})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table."""
+
+    heading: str
+    keys: tuple[str, ...] = ()
+    """Its name in CSV; with two of them, the second is of what is below."""
+    numeric: bool = True
+    console: bool = True
+    """False: on pages and in files only, for a terminal is narrow."""
+    fixed: bool = False
+    """Whether a page offers no sorting by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One table."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    footer: tuple[Cell, ...] = ()
+
+    @property
+    def header(self) -> int:
+        """The column that names the rows."""
+        return next(n for n, column in enumerate(self.columns) if not column.numeric)
+
+    def csv(self) -> str:
+        """Numbers unrounded under the columns' keys."""
+        rows = []
+        for row in self.rows:
+            cells = [(cell, column.keys) for cell, column in zip(row, self.columns, strict=True)]
+            rows.append([value for cell, keys in cells for value in _values(cell)[: len(keys)]])
+        return to_csv([key for column in self.columns for key in column.keys], rows)
+
+    def markdown(self) -> str:
+        """Columns that have keys. What would end a cell is written as text."""
+        shown = [n for n, column in enumerate(self.columns) if column.keys]
+        lines = [[self.columns[n].heading for n in shown], *([row[n].line.strip() for n in shown] for row in self.rows)]
+        lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
+        head, *body = [f"| {' | '.join(line)} |" for line in lines]
+        return "\n".join([head, "|---" + "|---:" * (len(shown) - 1) + "|", *body]) + "\n"
+
+    def console(self, title: str, caption: str = "") -> Table:
+        """The table for ``rich.print``."""
+        from rich.table import Table
+        from rich.text import Text
+
+        # texts are Text, not markup: a class called "[red]" stays what it is
+        table = Table(title=Text(title), caption=Text(caption), show_footer=bool(self.footer and self.rows))
+        for n, column in enumerate(self.columns):
+            if column.console:
+                longest = max((len(row[n].text) for row in self.rows), default=0)
+                table.add_column(
+                    column.heading,
+                    Text(self.footer[n].line.strip()) if self.footer else "",
+                    justify="right" if column.numeric else "left",
+                    min_width=min(24, longest) if n == self.header else None,
+                )
+        for row in self.rows:
+            cells = [cell for cell, column in zip(row, self.columns, strict=True) if column.console]
+            table.add_row(*(Text(cell.line.strip(), style="bold" if cell.strong else "") for cell in cells))
+        return table
+
+
+def _values(cell: Cell) -> tuple[object, object]:
+    number = None if cell.text == DASH else cell.text if cell.number is None else cell.number
+    return number, cell.second if cell.second is not None else cell.below or None
+
+
+def number_cell(value: float, unit: Unit, *, deviation: float | None = None, strong: bool = False) -> Cell:
+    """A number, and below it its deviation if there is one; for sorting and CSV in the unit."""
+    known = deviation is not None and math.isfinite(deviation)
+    return Cell(
+        text=unit(value),
+        below=f"± {unit(deviation)}" if known and deviation is not None else "",
+        number=unit.scale * value if value == value else None,
+        second=unit.scale * deviation if known and deviation is not None else None,
+        strong=strong,
+    )
+
+
+def mean_cell(value: Statistic, unit: Unit, *, strong: bool = False) -> Cell:
+    """Mean, and below it the deviation over seeds."""
+    return number_cell(value.mean, unit, deviation=value.deviation, strong=strong)
+
+
+def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
+    """The mean difference in points with the seeds in which it is above zero, and the p-value with the number of pairs.
+
+    Dashes where there is no pair; None is for the row that the others are compared with.
+    """
+    if difference is None or not difference.num_pairs:
+        return Cell(text=DASH), Cell(text=DASH)
+    seeds = f"{difference.num_seeds_above} of {difference.num_seeds} seeds"
+    return (
+        Cell(text=signed(difference.mean), below=seeds, number=percent.scale * difference.mean),
+        Cell(text=p_value(difference.p_value), below=f"{difference.num_pairs} pairs", number=difference.p_value),
+    )
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """One line for each row below a heading; floats keep every bit, None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replace a file in one step, also where a name in it is no valid text.
+
+    Not durable: everything that is written here can be drawn again from the records.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    # names of folders may hold bytes that are no UTF-8; Python keeps them as surrogates, which cannot be written
+    write_file(path, text.encode("utf-8", errors="replace"), durable=False)
+    return path
+
+
+def render(template: str, *, package: str = "lasem.report", **values: Any) -> str:
+    """Fill a template; everything in ``values`` is text unless the template says that it is safe.
+
+    Args:
+        template: the name of the file.
+        package: where the template is; those that it extends or imports may also be lasem's.
+        values: of the template's variables.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    from lasem.report.figures import COLOURS
+
+    room = files("lasem.report")
+    folders = (files(package), room)
+    # autoescape: names of tasks and classes, settings and paths come from other people's files
+    environment = Environment(
+        loader=FunctionLoader(
+            lambda name: next((folder / name).read_text("utf-8") for folder in folders if (folder / name).is_file())
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["name"] = display_name
+    style = (room / "page.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(style=style, colours=COLOURS, **values)
+
+
+def keep_together(text: str) -> str:
+    """No line breaks between a number and its unit or its deviation."""
+    return re.sub(r"(?<=[\d±]) (?=[\d±%kMGhs]|min)", "\N{NO-BREAK SPACE}", text)
