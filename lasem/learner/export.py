@@ -88,8 +88,8 @@ def export(
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
     _check_free(file, beside, name)
-    if format == "safetensors" and not isinstance(network, PlainNetwork):
-        raise ConfigError("The model's method answers with more than plain weights. Use the format onnx or torch.")
+    if format == "safetensors" and not (isinstance(network, PlainNetwork) and network.fits(net)):
+        raise ConfigError("The model's method answers with more than the network's weights; use onnx or torch.")
     computed = operations(net) if format == "safetensors" else None
     data = {"onnx": _onnx, "torch": _program, "safetensors": _weights}[format](network.eval())
     page = {

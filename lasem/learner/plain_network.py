@@ -69,6 +69,11 @@ class PlainNetwork(AbstractPlainNetwork):
             x = block.apply(self.group(f"layer.{i}"), x)
         return self._net.head.apply(self.group("head"), x)
 
+    def fits(self, net: AbstractNet) -> bool:
+        """Return whether the weights have the shapes that the network's description says."""
+        layers = zip(net.blocks, (self.group(f"layer.{i}") for i in range(net.depth)), strict=True)
+        return all(tuple(own[name].shape) == shape for block, own in layers for name, shape in block.shapes.items())
+
     def named_weights(self) -> dict[str, Tensor]:
         """Return every weight under a name such as ``layer.0.weight`` or ``head.bias.1``, and ``mean`` and ``std``."""
         named = {f"{group}.{name}": value for group in self._places for name, value in self.group(group).items()}

@@ -31,7 +31,6 @@ from lasem.methods.plain import (
     initial_head,
     initial_layers,
     prefixed,
-    run,
 )
 from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
@@ -110,8 +109,8 @@ class APD(AbstractMethod):
 
         return Learned.of(setup, fitted, model_of)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        return run(net, plain_weights(model, name, net.depth), x)
+    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
+        return plain_weights(model, name, net.depth)
 
     def _consolidated(self, model: Model, setup: Setup) -> Model:
         """All tasks grouped anew, layer by layer, into as many groups as the number of tasks asks for."""

@@ -41,7 +41,7 @@ from lasem.errors import check_range
 from lasem.methods import den_units as units
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, run, shared_and_own
+from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, shared_and_own
 from lasem.nets import Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
 
@@ -102,9 +102,13 @@ class DEN(AbstractMethod):
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         return self._later(model, task, setup) if model.own else self._first(task, setup)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        index = list(model.own).index(name)
-        return run(net, {**units.visible(net, model.shared, index), **model.own[name]}, x)
+    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
+        position = int(model.memory[f"position.{name}"])
+        return {**units.visible(net, model.shared, position), **model.own[name]}
+
+    def forget(self, net: Net, model: Model, name: str) -> Model:
+        left = super().forget(net, model, name)
+        return left.having(memory={key: value for key, value in left.memory.items() if key != f"position.{name}"})
 
     def _first(self, task: Task, setup: Setup) -> Plan[Learned]:
         """Everything is trained, with L1 and L2 norms, to a sparse network."""
@@ -165,7 +169,8 @@ def _learned(model: Model, phase: _Phase, finished: Sequence[PhaseResult]) -> Le
         for i, num in enumerate(units.num_units(setup.net, shared)):
             stamps = model.shared.get(f"stamp.{i}", torch.empty(0, dtype=torch.int64, device=setup.device))
             shared[f"stamp.{i}"] = torch.cat([stamps, stamps.new_full((num - len(stamps),), setup.index)])
-        return model.having(shared=shared, own={**model.own, phase.task.name: own})
+        memory = {**model.memory, f"position.{phase.task.name}": torch.tensor(setup.index, device=setup.device)}
+        return Model(shared, {**model.own, phase.task.name: own}, memory)
 
     *earlier, last = finished
     return Learned.of(setup, last, model_of, epochs_before=sum(fitted.num_epochs for fitted in earlier))

@@ -82,8 +82,8 @@ class EWC(AbstractMethod):
 
         return Learned.of(setup, fitted, model_of)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        return run(net, {**model.shared, **model.own[name]}, x)
+    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
+        return {**model.shared, **model.own[name]}
 
     def importances(self, layers: Named, head: Named, task: Task, setup: Setup) -> dict[str, Tensor]:
         """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants.

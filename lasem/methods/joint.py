@@ -17,7 +17,7 @@ from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, shared_and_own
 from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, part_of
 
@@ -65,8 +65,16 @@ class Joint(AbstractMethod):
 
         return Learned.of(setup, fitted, model_of)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        return run(net, {**model.shared, **model.own[name]}, x)
+    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
+        return {**model.shared, **model.own[name]}
+
+    def forget(self, net: Net, model: Model, name: str) -> Model:
+        left = super().forget(net, model, name)
+        kept = [k for k, other in enumerate(model.own) if other != name]
+        memory: dict[str, Tensor] = {}
+        for position, k in enumerate(kept):
+            memory |= prefixed(f"{position}", part_of(model.memory, f"{k}"))
+        return left.having(memory=memory)
 
     def _initial(self, model: Model, task: Task, setup: Setup) -> dict[str, Tensor]:
         """Start of the layers and of every task's head, the k-th one's under ``task.K.``."""

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError, StorageError, TaskError
+from lasem.errors import ConfigError, StorageError
 from lasem.methods.model import Model
+from lasem.methods.plain import run
 from lasem.nets import AbstractNet, Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
@@ -126,9 +127,10 @@ class AbstractMethod(ABC):
             setup: network, training, device, sources of random numbers.
         """
 
-    @abstractmethod
     def logits(self, net: Any, model: Model, name: str, x: Tensor) -> Tensor:
         """Answer standardised images for a learned task, without dropout and without gradients.
+
+        Here: by the plain network with ``plain_weights``; a method that has none overrides it.
 
         Args:
             net: the network.
@@ -139,6 +141,10 @@ class AbstractMethod(ABC):
         Returns:
             Shape (B, number of the task's classes).
         """
+        weights = self.plain_weights(net, model, name)
+        if weights is None:
+            raise NotImplementedError(f"{type(self).__name__} needs plain_weights or logits.")
+        return run(net, weights, x)
 
     def transferred(self, net: Any) -> str:
         """Return which layers serve several tasks, one letter a layer (T: several, S: one), for records and reports."""
@@ -184,11 +190,3 @@ class AbstractMethod(ABC):
                 raise StorageError(f"The tensors of task '{name}' do not fit the network: {error}.") from error
             if tuple(shape) != (1, expected):
                 raise StorageError(f"Task '{name}' has {expected} classes; its network answers with {shape[-1]}.")
-
-
-def refuse_to_forget(method: str, name: str, needed_by: str) -> TaskError:
-    """Return the error of a task that later ones answer with."""
-    return TaskError(
-        f"Task '{name}' cannot be forgotten: with method '{method}', task '{needed_by}' and those after it answer with "
-        f"its weights. Forget those first."
-    )

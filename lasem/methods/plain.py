@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.methods.method import Setup
 from lasem.nets import Head, Net, start_generator
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, TrainingConfig, accuracy, part_of
+
+if TYPE_CHECKING:
+    from lasem.methods.method import Setup
 
 Between = Callable[[int, Tensor, Tensor], Tensor]
 """From a layer's position, its input and its output to what the next layer gets."""

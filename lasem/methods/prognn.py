@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_choice, check_range
+from lasem.errors import TaskError, check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed
@@ -70,6 +70,19 @@ class ProgNN(AbstractMethod):
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         columns = [model.own[earlier] for earlier in list(model.own)[: list(model.own).index(name)]]
         return self.answer(net, columns, model.own[name], x)
+
+    def answers_with(self, model: Model, name: str) -> Model:
+        earlier = list(model.own)[: list(model.own).index(name) + 1]
+        return Model(own={column: model.own[column] for column in earlier})
+
+    def forget(self, net: Net, model: Model, name: str) -> Model:
+        later = list(model.own)[list(model.own).index(name) + 1 :]
+        if later:
+            raise TaskError(
+                f"Task '{name}' cannot be forgotten: with method '{self.name}', task '{later[0]}' and those after it "
+                f"answer with its weights. Forget those first."
+            )
+        return super().forget(net, model, name)
 
     def transferred(self, net: Net) -> str:
         # later columns also read what a layer computes, but have none of their own layers the less

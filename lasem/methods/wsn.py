@@ -31,7 +31,6 @@ from lasem.methods.plain import (
     check_no_weight_decay,
     initial_head,
     initial_layers,
-    run,
     stop_gradients,
 )
 from lasem.nets import AbstractNet, Net
@@ -78,10 +77,10 @@ class WSN(AbstractMethod):
 
         return Learned.of(setup, fitted, model_of)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
         own = model.own[name]
         masked = {k: torch.where(mask, model.shared[k], 0.0) for k, mask in part_of(own, "mask").items()}
-        return run(net, {**own, **masked}, x)
+        return {**own, **masked}
 
 
 def kernels(net: Net) -> dict[str, tuple[int, ...]]:
