@@ -43,7 +43,6 @@ def bench(
         lasem bench --only correct,tree
         correct         fast paths compute what slow ones do; the only one that can fail
         tree            a step over all configurations / a plain step
-        pruned          a pruned step / a plain step, by the leading configuration's prior
         task            a task with EM / the same with one configuration, for each mechanism
         exhaustive      a task with brute force / the same with EM
         depth           a step of deep EM / a plain step, up to 50 layers

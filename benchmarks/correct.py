@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -14,7 +10,6 @@ from benchmarks.row import Row, Scale, WrongResultError
 from lasem.search import DeepEM, Mixture, evaluate
 from lasem.sharing import SHARINGS
 from lasem.space import full
-from lasem.training import TaskWeights
 
 _TOLERANCE = 1e-4
 """Between float32 results that were added up in another order, relative to the largest."""
@@ -22,7 +17,7 @@ _TOLERANCE = 1e-4
 
 @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # on a GPU, in all bits of float32
 def correct(scale: Scale) -> list[Row]:
-    """Compare pruned with exact steps, the tree with each configuration alone, and deep EM with the whole sum.
+    """Compare the tree with each configuration alone, and deep EM with the whole sum.
 
     Raises:
         WrongResultError: if any of them differ.
@@ -32,18 +27,9 @@ def correct(scale: Scale) -> list[Row]:
         sharing = SHARINGS[name]()
         batch = scale.batch_sizes[0]
         task = make_task(scale.net, NUM_CLASSES, 2 * batch)
-        prunings: tuple[dict[str, Any], ...] = ({}, {"prune": 1e-12, "full_pass_every": 1})
-        # not Adam, which divides a gradient that is nothing but rounding by its own size
-        exact, pruned = (
-            make_loop(scale.net, sharing, replace(WHOLE_TREE, **pruning), task, batch, scale.device, optimiser="sgd")
-            for pruning in prunings
-        )
-        for loop in (exact, pruned):
-            loop.run_epoch()
-        to_the_bit = torch.device(scale.device).type == "cpu"
-        gap = trained_gap(exact.weights, pruned.weights, name, to_the_bit=to_the_bit)
-        rows.append(Row("correct", name, "largest gap, pruned step that leaves nothing out / exact", gap))
-        weights = TaskWeights.from_named(exact.weights, scale.net.depth)
+        loop = make_loop(scale.net, sharing, WHOLE_TREE, task, batch, scale.device, optimiser="sgd")
+        loop.run_epoch()
+        weights = loop.weights
         x = next(iter(task.train.batches(batch, device=scale.device)))[0]
         together = evaluate(Mixture.of(scale.net, sharing, tuple(full(scale.net.depth))), weights, x)
         alone = torch.cat([evaluate(Mixture.of(scale.net, sharing, (c,)), weights, x) for c in full(scale.net.depth)])
@@ -73,23 +59,3 @@ def _gap(one: Tensor, other: Tensor) -> float:
 def _check(gap: float, what: str) -> None:
     if not gap <= _TOLERANCE:
         raise WrongResultError(f"Expected the same from {what}; they differ by {gap:.2g} of the largest value.")
-
-
-def trained_gap(
-    exact: Mapping[str, Tensor], pruned: Mapping[str, Tensor], sharing: str, *, to_the_bit: bool = True
-) -> float:
-    """0 between weights that are the same ``to_the_bit``; else the largest gap of the latest mini-batch's gradients.
-
-    Raises:
-        WrongResultError: if they differ, or by more than the order may in which a device adds up.
-    """
-    what, largest = f"{sharing}: a pruned step that leaves nothing out and the exact one", 0.0
-    for name, value in exact.items():
-        if to_the_bit and not torch.equal(value, pruned[name]):
-            raise WrongResultError(f"Expected the same bits from {what}; they differ in '{name}'.")
-        one, other = value.grad, pruned[name].grad
-        if not to_the_bit and one is not None and other is not None:
-            gap = _gap(other, one)
-            _check(gap, f"{what} ('{name}')")
-            largest = max(largest, gap)
-    return largest

@@ -41,19 +41,19 @@ def make_loop(
     batch: int,
     device: str = "cpu",
     **settings: Any,
-) -> Loop:
+) -> Loop[Any]:
     """The loop that ``learn`` makes, with the initial weights that a learner gives it; more of ``TrainingConfig``."""
     config = TrainingConfig(epochs=10**6, batch_size=batch, drop_last=True, **settings)
     return loop_of(Learner(net, sharing=sharing, search=search, training=config, device=device), task)
 
 
-def loop_of(learner: Learner, task: Task) -> Loop:
+def loop_of(learner: Learner, task: Task) -> Loop[Any]:
     """The loop over the first phase of a learner's next task."""
     phase = next(learner.method.plan(learner.model, task, learner.setup))
     return Loop(phase, seeds=(0, 1), device=learner.device)
 
 
-def in_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
+def in_turns(loops: Mapping[str, Loop[Any]], turns: int) -> dict[str, list[float]]:
     """Seconds that each loop trains in each turn, which is an epoch; the loops take turns.
 
     Where an epoch ends the loop reads its loss, so that a GPU's work is in the time.
@@ -66,7 +66,7 @@ def in_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
     return seconds
 
 
-def take_turns(loops: Mapping[str, Loop], turns: int) -> dict[str, list[float]]:
+def take_turns(loops: Mapping[str, Loop[Any]], turns: int) -> dict[str, list[float]]:
     """Seconds of a step of each loop in each turn; a first turn warms up."""
     seconds = in_turns(loops, turns + 1)
     return {name: [time / loops[name].phase.num_batches for time in times[1:]] for name, times in seconds.items()}
@@ -77,7 +77,7 @@ def ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def peak_bytes(loop: Loop) -> int:
+def peak_bytes(loop: Loop[Any]) -> int:
     """Most bytes of tensors alive at once in an epoch, apart from what was there before it."""
     loop.run_epoch()  # so that the optimiser's state is there
     memory = PeakMemory()

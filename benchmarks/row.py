@@ -39,8 +39,6 @@ class Scale:
     batch_sizes: tuple[int, ...]
     """Of the steps; the first one is that of whole tasks."""
     throughput_sizes: tuple[int, ...]
-    leading: tuple[float, ...]
-    """Prior of the leading configuration."""
     epochs: int
     """Of a whole task."""
     images: int

@@ -7,12 +7,9 @@ is what it does under ``Fixed("none")``: no shared knowledge, one configuration.
 
 from __future__ import annotations
 
-import math
 import statistics
-from dataclasses import replace
 from itertools import product
-
-import torch
+from typing import Any
 
 from benchmarks.arithmetic import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
 from benchmarks.making import (
@@ -26,14 +23,10 @@ from benchmarks.making import (
 )
 from benchmarks.row import Row, Scale
 from lasem.nets import Net
-from lasem.search import EM, DeepEM, Fixed, MixturePhase, Pruned
-from lasem.search.em import smallest_set
+from lasem.search import EM, DeepEM, Fixed, MixturePhase
 from lasem.sharing import SHARINGS
 from lasem.space import full
 from lasem.training import Loop
-
-EPSILON = 0.02
-"""Of the pruned steps."""
 
 
 def tree(scale: Scale) -> list[Row]:
@@ -57,41 +50,6 @@ def tree(scale: Scale) -> list[Row]:
             Row("tree", setting, "plain step, ms", 1000 * statistics.median(seconds["plain"])),
         ]
     return rows
-
-
-def pruned(scale: Scale) -> list[Row]:
-    """Pruned steps, by the leading configuration's prior; the others have equal parts, as where it won every batch.
-
-    A turn is made of whole intervals between two full passes, so that these have their share of the time.
-    """
-    net, sharing, batch = scale.net, SHARINGS[scale.sharings[0]](), scale.batch_sizes[0]
-    space = full(net.depth)
-    search = replace(WHOLE_TREE, prune=EPSILON)
-    every = search.full_pass_every
-    task = make_task(net, NUM_CLASSES, batch * every * math.ceil(scale.steps / every))
-    whole = arithmetic_floor(net, NUM_CLASSES) / 3 / every  # a forward pass is a third of a step
-    loops = {"plain": make_loop(net, sharing, Fixed("none"), task, batch, scale.device)}
-    floors = {}
-    for leading in scale.leading:
-        prior = [(1 - leading) / (len(space) - 1)] * len(space)
-        prior[len(space) // 2] = leading
-        kept = smallest_set(prior, 1 - EPSILON)
-        loop = make_loop(net, sharing, search, task, batch, scale.device)
-        assert isinstance(loop.phase, MixturePhase)
-        mass = 1e9 * torch.tensor(prior, dtype=torch.float64, device=loop.phase.search_state.mass.device)
-        mass[list(kept)] += 1e5  # more than mini-batches count for: the same ones are chosen again after each interval
-        loop.phase.search_state = replace(
-            loop.phase.search_state, mass=mass, pruned=Pruned(kept, torch.zeros_like(mass))
-        )
-        name = f"leading prior {leading:g}, {len(kept)} of {len(space)} kept"
-        floors[name] = arithmetic_floor(net, NUM_CLASSES, [space[c] for c in kept])
-        floors[name] += whole if len(kept) < len(space) else 0
-        loops[name] = loop
-    seconds = take_turns(loops, scale.turns)
-    return [
-        Row("pruned", name, "pruned step, full passes too / plain step", ratio(seconds[name], seconds["plain"]), floor)
-        for name, floor in floors.items()
-    ]
 
 
 def depth(scale: Scale) -> list[Row]:
@@ -145,7 +103,7 @@ def narrow(layers: int) -> Net:
 def _against_plain(name: str, setting: str, net: Net, search: EM | DeepEM, scale: Scale) -> list[Row]:
     sharing, size = SHARINGS[scale.sharings[0]](), scale.batch_sizes[0]
     task = make_task(net, NUM_CLASSES, size * scale.steps)
-    loops: dict[str, Loop] = {
+    loops: dict[str, Loop[Any]] = {
         "plain": make_loop(net, sharing, Fixed("none"), task, size, scale.device),
         "search": make_loop(net, sharing, search, task, size, scale.device),
     }

@@ -13,7 +13,6 @@ from lasem.nets import Net, cifar
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "correct": correct,
     "tree": steps.tree,
-    "pruned": steps.pruned,
     "task": tasks.task,
     "exhaustive": tasks.exhaustive,
     "depth": steps.depth,
@@ -28,7 +27,6 @@ FULL = Scale(
     sharings=("hps", "tf", "dfcnn"),
     batch_sizes=(10, 160),
     throughput_sizes=(1, 10, 40, 160),
-    leading=(0.0625, 0.5, 0.8, 0.9, 0.95, 0.97, 0.99),
     epochs=60,
     images=170,
     depths=(4, 8, 17, 30, 50),
@@ -41,7 +39,6 @@ SMOKE = Scale(
     sharings=("hps", "tf", "dfcnn"),
     batch_sizes=(4,),
     throughput_sizes=(2, 4),
-    leading=(0.125, 0.9, 0.99),
     epochs=3,
     images=8,
     depths=(4, 50),

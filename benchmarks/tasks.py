@@ -6,6 +6,7 @@ import gc
 import math
 import statistics
 import time
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def task(scale: Scale) -> list[Row]:
     afterwards, which are cheaper than those of ``Fixed("all")``.
     """
     rows = []
-    searches: dict[str, EM | DeepEM] = {"EM": EM(), "pruned EM": EM(prune=0.02), "deep EM": DeepEM()}
+    searches: dict[str, EM | DeepEM] = {"EM": EM(), "deep EM": DeepEM()}
     for name in scale.sharings:
         every: dict[str, AbstractSelection] = {"fixed": Fixed("all"), **searches}
         loops = {label: _second_task(scale, name, search) for label, search in every.items()}
@@ -110,7 +111,7 @@ def _alive_bytes() -> int:
     return sum(storages.values())
 
 
-def _second_task(scale: Scale, sharing: str, search: AbstractSelection) -> Loop:
+def _second_task(scale: Scale, sharing: str, search: AbstractSelection) -> Loop[Any]:
     """The loop of a search that has one phase, on the second task of a learner that was trained for an epoch before."""
     batch = scale.batch_sizes[0]
     config = TrainingConfig(epochs=1, batch_size=batch, patience=0)

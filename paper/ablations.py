@@ -25,7 +25,6 @@ CHANGES: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
     "prior-even": ("prior: begins alike for all", {"prior_start": [0.5, 0.5]}),
     "commit-never": ("commitment: never", _NEVER),
     "commit-quarter": ("commitment: after a quarter", {"commit_probability": 0.95, "commit_share": 0.25}),
-    "pruning": ("pruning, and no commitment", {**_NEVER, "prune": 0.02}),
     "first-task-search": ("first task: searched", {"first_task": "search"}),
     "first-task-all": ("first task: everything shared", {"first_task": "all"}),
     "first-task-none": ("first task: nothing shared", {"first_task": "none"}),
@@ -95,7 +94,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 f"{SPREAD}. Difference in points, paired over seeds and tasks; p of a two-sided sign-flip test, not "
                 "corrected for the number of changes. Published: the product of likelihoods and the count prior, alike "
                 "for all configurations at first; in the authors' code: their arithmetic mean and the running mean of "
-                "posteriors. Pruning leaves out configurations that hold 2 % of the prior together.",
+                "posteriors.",
             ),
         ]
     verdict = f"Changes whose peak accuracy differs at p < 0.05: {'; '.join(said) or 'none'}."
@@ -106,7 +105,7 @@ RECIPE: Final = Recipe(
     name="ablations",
     title="Ablations of the search",
     about="What is each part of the search worth: likelihood, prior, the probabilities being learned at all, "
-    "commitment, pruning, and what happens to the first task?",
+    "commitment, and what happens to the first task?",
     panels=panels,
     draw=draw,
 )

@@ -15,6 +15,7 @@ ROOMS = [
     "settings",
     "files",
     "records",
+    "tree",
     "data",
     "nets",
     "space",

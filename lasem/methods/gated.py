@@ -43,6 +43,7 @@ from lasem.training import (
     autocast,
     part_of,
 )
+from lasem.tree import Path
 
 Gate = Callable[[int, Tensor], Tensor]
 """From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
@@ -315,8 +316,8 @@ class _Phase(NetworkPhase):
         self._sparse = False
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def scale(self, name: str) -> float:
-        return self.method.gate_step if name.startswith("gate.") else 1.0
+    def scale(self, path: Path) -> float:
+        return self.method.gate_step if str(path[0]).startswith("gate.") else 1.0
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._sparse = epoch >= self.method.dense_share * self.config.epochs

@@ -132,7 +132,7 @@ PROTECTIONS: dict[str, type[AbstractProtection]] = {
 
 
 def shared_of(weights: TaskWeights, configuration: Configuration) -> dict[str, Tensor]:
-    """The shared tensors of the layers that are transferred, by flat name as in ``TaskWeights.named``."""
+    """The shared tensors of the layers that are transferred, by names such as ``layer.0.shared.weight``."""
     return {
         f"layer.{i}.shared.{name}": value
         for i, (layer, transferred) in enumerate(zip(weights.layers, configuration, strict=True))
@@ -174,7 +174,7 @@ def importances(
             made = own.specific
             if configuration[i]:
                 made = sharing.weights(block, part_of(shared, f"layer.{i}.shared"), own.factors)
-            x = block.apply({**made, **own.statistics_of(block, str(configuration)[: i + 1])}, x)
+            x = block.apply({**made, **own.statistics_of(str(configuration)[: i + 1])}, x)
         return net.head.apply(weights.head, x)
 
     total = {name: torch.zeros_like(value) for name, value in shared.items()}

@@ -116,7 +116,7 @@ class Transfer(AbstractMethod):
         layers = []
         for i, block in enumerate(net.blocks):
             prefix, mine = str(route.configuration)[: i + 1], part_of(own, f"layer.{i}")
-            statistics = {f"{prefix}.{key}": mine.pop(key) for key in block.statistics}
+            statistics = {prefix: {key: mine.pop(key) for key in block.statistics}} if block.statistics else {}
             transferred = prefix.endswith(TRANSFER)
             layers.append(
                 LayerWeights(
@@ -139,7 +139,7 @@ class Transfer(AbstractMethod):
         found = {f"head.{key}": value for key, value in weights.head.items()}
         for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
             made = self.sharing.weights(block, own.shared, own.factors) if configuration[i] else own.specific
-            statistics = own.statistics_of(block, str(configuration)[: i + 1])
+            statistics = own.statistics_of(str(configuration)[: i + 1])
             found |= {f"layer.{i}.{key}": value for key, value in {**made, **statistics}.items()}
         return found
 
@@ -204,7 +204,7 @@ class Transfer(AbstractMethod):
         versions, used = model.versions, []
         for i, (block, layer) in enumerate(zip(setup.net.blocks, weights.layers, strict=True)):
             mine = layer.factors if configuration[i] else layer.specific
-            mine = mine | layer.statistics_of(block, str(configuration)[: i + 1])
+            mine = mine | layer.statistics_of(str(configuration)[: i + 1])
             own |= {f"layer.{i}.{key}": value for key, value in mine.items()}
             number = 0
             if configuration[i]:

@@ -35,6 +35,7 @@ from lasem.methods.plain import (
 )
 from lasem.nets import AbstractNet, Net
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
+from lasem.tree import Path
 
 
 @final
@@ -132,8 +133,8 @@ class _Phase(NetworkPhase):
     fixed: Named
     """Masks of the weights that an earlier task uses ([Kang2022]_: they get no gradient)."""
 
-    def scale(self, name: str) -> float:
-        return self.method.score_rate if name.startswith("score.") else 1.0
+    def scale(self, path: Path) -> float:
+        return self.method.score_rate if str(path[0]).startswith("score.") else 1.0
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         scores = part_of(weights, "score").items()

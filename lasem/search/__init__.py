@@ -2,13 +2,12 @@
 
 from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Selected
 from lasem.search.darts import DARTS, DARTSPhase
-from lasem.search.deep_em import DeepEM
+from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.fixed import Fixed, FixedProbability
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
-from lasem.search.state import Drawn, Pruned, SearchState
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
-from lasem.search.weighing import AbstractSearch, MixturePhase
+from lasem.search.weighing import AbstractSearch, MixturePhase, MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls for cls in (EM, DeepEM, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
@@ -25,17 +24,16 @@ __all__ = [
     "Choice",
     "DARTSPhase",
     "DeepEM",
-    "Drawn",
+    "DeepEMState",
     "Exhaustive",
     "Fixed",
     "FixedProbability",
     "GroupedSelection",
     "Mixture",
     "MixturePhase",
+    "MixtureState",
     "PrefixSearch",
-    "Pruned",
     "RandomSearch",
-    "SearchState",
     "Selected",
     "Trial",
     "batch_log_likelihood",

@@ -46,13 +46,15 @@ class AbstractSelection(ABC):
     name: ClassVar[str]
     """How the command line and saved files call the search."""
 
-    @abstractmethod
     def space(self, depth: int, task_index: int) -> Space:
-        """The configurations to choose from, for a network of ``depth`` layers and the task at that position.
+        """Return the configurations to choose from, for a network of ``depth`` layers and the task at that position.
+
+        By default all, but for a first task, which has nothing to transfer: its layers are the ones to be shared.
 
         Raises:
             ConfigError: if the settings do not fit the depth.
         """
+        return grouped((1,) * depth) if task_index else listed([Pattern("all").of(depth)])
 
     @abstractmethod
     def plan(self, start: TaskStart) -> Plan[Selected]:
@@ -77,7 +79,6 @@ class GroupedSelection(AbstractSelection):
             Pattern(self.first_task)
 
     def space(self, depth: int, task_index: int) -> Space:
-        """The configurations to choose from; for a first task that is not searched, one."""
         if task_index == 0 and self.first_task != "search":
             return listed([Pattern(self.first_task).of(depth)])
         if self.groups and sum(self.groups) != depth:
@@ -88,32 +89,31 @@ class GroupedSelection(AbstractSelection):
         return self.choices(self.groups or (1,) * depth)
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """The configurations of a task that is searched, of as many layers as the sizes of the groups add up to."""
+        """Return the configurations of a task that is searched, for groups of layers of these sizes."""
         return grouped(groups)
 
 
 def selected(
-    start: TaskStart, fitted: PhaseResult, *, epochs_before: int = 0, num_epochs: int | None = None
+    start: TaskStart, result: PhaseResult[TaskWeights], *, epochs_before: int = 0, num_epochs: int | None = None
 ) -> Selected:
-    """The outcome of a ``MixturePhase`` phase.
+    """Return the outcome of a plan whose last phase trains ``TaskWeights``.
 
     Args:
-        start: whose space the phase's configurations are counted in.
-        fitted: the phase's result.
+        start: of the task.
+        result: of the phase.
         epochs_before: epochs of earlier phases.
         num_epochs: of all phases; those of this one if not given.
     """
 
-    def choice(snapshot: Snapshot) -> Choice:
-        configuration = start.space[snapshot.outcome["configuration"]]
-        return Choice(configuration, TaskWeights.from_named(snapshot.weights, start.net.depth))
+    def choice(snapshot: Snapshot[TaskWeights]) -> Choice:
+        return Choice(Configuration.parse(snapshot.summary.configuration), snapshot.weights)
 
     return Selected(
-        best=choice(fitted.best),
-        kept=choice(fitted.kept(start.config.restore_best)),
-        best_epoch=epochs_before + fitted.best.epoch,
-        valid_accuracy=fitted.best.valid_accuracy,
-        num_epochs=fitted.num_epochs if num_epochs is None else num_epochs,
-        num_epochs_kept=fitted.num_epochs,
-        commit_epoch=fitted.last.outcome["commit_epoch"],
+        best=choice(result.best),
+        kept=choice(result.kept(start.config.restore_best)),
+        best_epoch=epochs_before + result.best.epoch,
+        valid_accuracy=result.best.valid_accuracy,
+        num_epochs=result.num_epochs if num_epochs is None else num_epochs,
+        num_epochs_kept=result.num_epochs,
+        commit_epoch=result.last.summary.commit_epoch,
     )

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lasem.data import Split
 from lasem.errors import ConfigError, check_choice, check_range
 from lasem.nets import Value, full_precision
 from lasem.search.abstract import GroupedSelection, Selected, selected
@@ -25,7 +24,10 @@ from lasem.search.fixed import Fixed
 from lasem.search.mixture import configuration_accuracy
 from lasem.search.weighing import MixturePhase
 from lasem.space import Configuration
-from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Plan, RMSpropTF, TaskStart, TaskWeights, part_of
+from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights
+from lasem.tree import Path, flatten, map_tensors, with_tensors
+
+Dropout = torch.Generator | None
 
 _DIFFERENCE = 0.01
 """Length of the step that the finite difference takes in weight space, over all weights together ([Liu2019]_, 2.3)."""
@@ -76,58 +78,64 @@ class DARTS(GroupedSelection):
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if len(start.space) == 1:
-            fitted = yield MixturePhase(Fixed(str(start.space[0])), start)
-            return selected(start, fitted)
-        searching = DARTSPhase(self, start)
-        searching.title = "search" if self.retrain else ""
-        searched = yield searching
+            result = yield MixturePhase(Fixed(str(start.space[0])), start)
+            return selected(start, result)
+        searched = yield DARTSPhase(self, start)
         if not self.retrain:
             return selected(start, searched)
-        chosen = start.space[searched.kept(start.config.restore_best).outcome["configuration"]]
-        again = start.only(chosen)
-        retraining = MixturePhase(Fixed(str(chosen)), again)
-        retraining.title, retraining.forgets = "retraining", (0,)
-        fitted = yield retraining
+        chosen = searched.kept(start.config.restore_best).summary.configuration
+        again = start.only(Configuration.parse(chosen))
+        result = yield MixturePhase(Fixed(chosen), again, title="retraining", forgets=(0,))
         before = searched.num_epochs
-        result = selected(again, fitted, epochs_before=before, num_epochs=before + fitted.num_epochs)
-        return replace(result, commit_epoch=before + 1)
+        outcome = selected(again, result, epochs_before=before, num_epochs=before + result.num_epochs)
+        return replace(outcome, commit_epoch=before + 1)
 
 
 @final
-class DARTSPhase(AbstractPhase):
-    """Alpha and the weights take turns: alpha steps when a mini-batch comes, then the weights are trained on it.
+@dataclass(frozen=True)
+class DARTSState:
+    """Alpha and what its next step depends on."""
 
-    ``outcome`` holds ``configuration``, the position in the space of what alpha's larger entries choose.
-    """
+    alpha: Tensor
+    """Shape (groups, 2)."""
+    moments: dict[str, Tensor]
+    """The state of its optimiser."""
+    round: Tensor
+    """State of the source of random numbers when the round over the validation images began."""
+    taken: int
+    """Mini-batches since then."""
 
-    def __init__(self, search: DARTS, problem: TaskStart) -> None:
+
+@final
+class DARTSPhase(AbstractPhase[TaskWeights]):
+    """Alpha and the weights take turns: alpha steps when a mini-batch comes, then the weights are trained on it."""
+
+    def __init__(self, search: DARTS, start: TaskStart) -> None:
         """Start before the first epoch, with alpha at 0.
 
         Args:
             search: the settings.
-            problem: the task and where its weights start; its space is ``search``'s for more than one configuration.
+            start: the task and where its weights start; its space is ``search``'s for more than one configuration.
 
         Raises:
             ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart, or if the
                 network has running statistics.
         """
-        if any(block.statistics for block in problem.net.blocks):
+        if any(block.statistics for block in start.net.blocks):
             raise ConfigError(
                 "DARTS mixes both branches of every layer, so running statistics of normalisation layers would be the "
                 "mixture's, not those of what it chooses. Use another search, or a network without such statistics."
             )
-        self.task, self.config = problem.task, problem.config
-        self._search, self._problem = search, problem
-        self._blocks, self._head = problem.net.blocks, problem.net.head
-        self._start = _renewed(problem)
-        _check_different(self._start)
-        sizes = search.groups or (1,) * problem.net.depth
+        self.task, self.config, self.title = start.task, start.config, "search" if search.retrain else ""
+        self._search, self._start, self._initial = search, start, _blended(start)
+        _check_different(self._initial)
+        sizes = search.groups or (1,) * start.net.depth
         self._group_of = tuple(group for group, size in enumerate(sizes) for _ in range(size))
-        dtype = next(iter(self._start.head.values())).dtype
-        self.alpha = torch.zeros(len(sizes), 2, dtype=dtype, device=problem.device, requires_grad=True)
+        dtype = next(iter(self._initial.head.values())).dtype
+        self.alpha = torch.zeros(len(sizes), 2, dtype=dtype, device=start.device, requires_grad=True)
         self._optimiser = _optimiser_of(search, self.alpha)
         self._rate = self.config.learning_rate
-        self._held_out = _Rounds.of(problem) if search.alpha_split == "valid" else None
+        self._held_out = _Rounds(start)
 
     @property
     def configuration(self) -> Configuration:
@@ -135,19 +143,33 @@ class DARTSPhase(AbstractPhase):
         transferred = (self.alpha[:, 1] > self.alpha[:, 0]).tolist()
         return Configuration(tuple(transferred[group] for group in self._group_of))
 
-    def initial(self) -> dict[str, Tensor]:
-        """Both branches of every layer, and the head; see ``TaskWeights.named``."""
-        return self._start.named()
+    @property
+    def state(self) -> DARTSState:
+        """Alpha, its optimiser, and the position in the rounds over the validation images."""
+        moments = self._optimiser.state_dict()["state"].get(0, {})
+        tensors = {name: torch.as_tensor(value) for name, value in moments.items()}
+        return DARTSState(self.alpha.detach(), tensors, self._held_out.began, self._held_out.taken)
 
-    def scale(self, name: str) -> float:
-        """Shared knowledge and factors move as the mechanism says, unless they are held."""
-        return self._problem.protection.scale(self._problem.sharing, name)
+    @state.setter
+    def state(self, state: DARTSState) -> None:
+        if state.alpha.shape != self.alpha.shape:
+            raise ValueError("its alpha has another shape")
+        with torch.no_grad():
+            self.alpha.copy_(state.alpha)
+        entries = {0: dict(state.moments)} if state.moments else {}
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
+        self._held_out.go_to(state.round, state.taken)
 
-    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
-        """Note the weights' step size, which alpha may need."""
-        self._rate = learning_rate
+    def initial(self) -> TaskWeights:
+        return self._initial
 
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+    def scale(self, path: Path) -> float:
+        return self._start.scale(path)
+
+    def begin_epoch(self, weights: TaskWeights, epoch: int, learning_rate: float) -> None:
+        self._rate = learning_rate  # which alpha may need
+
+    def loss(self, weights: TaskWeights, batch: Batch, dropout: torch.Generator) -> Tensor:
         """Step alpha, then give what the weights go down on, alpha constant ([Liu2019]_, Algorithm 1)."""
         self.alpha.grad = self.alpha_gradient(weights, batch, dropout)
         if self._search.alpha_learning_rate is None:
@@ -156,7 +178,7 @@ class DARTSPhase(AbstractPhase):
         self._optimiser.step()
         return self.training_loss(weights, self.alpha.detach(), batch, dropout)
 
-    def alpha_gradient(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
+    def alpha_gradient(self, weights: TaskWeights, batch: Batch, dropout: torch.Generator) -> Tensor:
         """What alpha goes down on, shape of ``alpha``.
 
         First order: grad_alpha L(w, alpha). Second order, with L_train for the training loss, L for the cross-entropy
@@ -173,41 +195,41 @@ class DARTSPhase(AbstractPhase):
             batch: the mini-batch that the weights are about to be trained on.
             dropout: source of dropout masks; held-out images get none.
         """
-        if self._held_out is None:
-            held, held_dropout = batch, dropout
-        else:
+        if self._search.alpha_split == "valid":
             held, held_dropout = Batch(*next(self._held_out), self.task.name), None
+        else:
+            held, held_dropout = batch, dropout
+
+        def goal(at: TaskWeights) -> Tensor:
+            return self.cross_entropy(at, self.alpha, held, held_dropout)
+
         if self._search.order == "first":
-            return torch.autograd.grad(self.cross_entropy(weights, self.alpha, held, held_dropout), self.alpha)[0]
-        with full_precision(
-            batch.x.device
-        ):  # bfloat16 cannot tell the weights from those at the end of so short a step
-            return self._second_order(weights, batch, dropout, held, held_dropout)
+            return torch.autograd.grad(goal(weights), self.alpha)[0]
+        with full_precision(batch.x.device):  # bfloat16 does not separate the weights from those a short step away
+            return self._second_order(weights, batch, dropout, goal)
 
     def _second_order(
-        self, weights: Named, batch: Batch, dropout: torch.Generator, held: Batch, held_dropout: torch.Generator | None
+        self, weights: TaskWeights, batch: Batch, dropout: torch.Generator, goal: Callable[[TaskWeights], Tensor]
     ) -> Tensor:
-        """See ``alpha_gradient``; ``held`` are the images that alpha is fitted to."""
+        """See ``alpha_gradient``; ``goal`` is the cross-entropy that alpha goes down on."""
         xi = self._rate if self._search.xi is None else self._search.xi
         mask = dropout.get_state()
 
-        def loss(at: Named) -> Tensor:
+        def loss(at: TaskWeights) -> Tensor:
             dropout.set_state(mask)  # the same features dropped every time: it is one function of w and alpha
             return self.training_loss(at, self.alpha, batch, dropout)
 
-        # a loaded learner may hold them in another order, and sums go by it; what is only read is a constant
-        names = [name for name in sorted(weights) if self.scale(name) > 0]
-        scales = [self.scale(name) for name in names]
-        plain = [weights[name].detach() for name in names]
+        # sums go by the order of the names; what is only read is a constant
+        flat = flatten(weights)
+        paths = sorted((path for path in flat if self.scale(path) > 0), key=lambda path: ".".join(map(str, path)))
+        scales = [self.scale(path) for path in paths]
+        plain = [flat[path].detach() for path in paths]
         # a module may hold parameters that it does not use: their gradients are 0
-        downhill = torch.autograd.grad(loss(weights), [weights[name] for name in names], materialize_grads=True)
-        ahead = {
-            name: (w - xi * scale * g).requires_grad_(True)
-            for name, w, scale, g in zip(names, plain, scales, downhill, strict=True)
-        }
+        downhill = torch.autograd.grad(loss(weights), [flat[path] for path in paths], materialize_grads=True)
+        ahead = [(w - xi * scale * g).requires_grad_(True) for w, scale, g in zip(plain, scales, downhill, strict=True)]
         direct, *slopes = torch.autograd.grad(
-            self.cross_entropy({**weights, **ahead}, self.alpha, held, held_dropout),
-            [self.alpha, *ahead.values()],
+            goal(with_tensors(weights, dict(zip(paths, ahead, strict=True)))),
+            [self.alpha, *ahead],
             materialize_grads=True,
         )
         direction = [scale * slope for scale, slope in zip(scales, slopes, strict=True)]
@@ -215,100 +237,65 @@ class DARTSPhase(AbstractPhase):
         epsilon = _DIFFERENCE / length.clamp_min(1e-30)  # where all slopes vanish the difference is 0, not NaN
 
         def slope(sign: int) -> Tensor:
-            moved = {name: w + sign * epsilon * v for name, w, v in zip(names, plain, direction, strict=True)}
-            return torch.autograd.grad(loss({**weights, **moved}), self.alpha)[0]
+            moved = {path: w + sign * epsilon * v for path, w, v in zip(paths, plain, direction, strict=True)}
+            return torch.autograd.grad(loss(with_tensors(weights, moved)), self.alpha)[0]
 
         forward, backward = slope(1), slope(-1)
         return direct - xi * (forward - backward) / (2 * epsilon)
 
-    def training_loss(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
+    def training_loss(self, weights: TaskWeights, alpha: Tensor, batch: Batch, dropout: Dropout) -> Tensor:
         """Cross-entropy of the mixed network, and each layer's penalty by its share of the shared branch."""
         loss = self.cross_entropy(weights, alpha, batch, dropout)
-        parts, mixing = self._parts(weights), torch.softmax(alpha, dim=1)
-        for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
+        start, mixing = self._start, torch.softmax(alpha, dim=1)
+        for group, block, own in zip(self._group_of, start.net.blocks, weights.layers, strict=True):
             with full_precision(batch.x.device):
-                penalty = self._problem.sharing.penalty(block, own.factors) if own.factors else None
+                penalty = start.sharing.penalty(block, own.factors) if own.factors else None
             if penalty is not None:
                 loss = loss + mixing[group, 1] * penalty
-        held = self._problem.protection.penalty(weights)
+        held = start.penalty(weights)
         return loss if held is None else loss + held
 
-    def cross_entropy(self, weights: Named, alpha: Tensor, batch: Batch, dropout: torch.Generator | None) -> Tensor:
+    def cross_entropy(self, weights: TaskWeights, alpha: Tensor, batch: Batch, dropout: Dropout) -> Tensor:
         """Mean cross-entropy of the mixed network on a mini-batch."""
         return F.cross_entropy(self.logits(weights, alpha, batch.x, dropout), batch.labels)
 
-    def logits(self, weights: Named, alpha: Tensor, x: Tensor, dropout: torch.Generator | None = None) -> Tensor:
-        """(batch, num_classes) of the mixed network: branches meet behind the activation, before the pooling."""
-        sharing, parts = self._problem.sharing, self._parts(weights)
-        mixing = torch.softmax(alpha, dim=1).unbind(0)
+    def logits(self, weights: TaskWeights, alpha: Tensor, x: Tensor, dropout: Dropout = None) -> Tensor:
+        """(batch, num_classes) of the mixed network: branches meet between activation and pooling."""
+        net, sharing, mixing = self._start.net, self._start.sharing, torch.softmax(alpha, dim=1).unbind(0)
         x = x.contiguous(memory_format=torch.channels_last)  # faster on a CPU, and no slower elsewhere
-        for group, block, own in zip(self._group_of, self._blocks, parts.layers, strict=True):
+        for group, block, own in zip(self._group_of, net.blocks, weights.layers, strict=True):
             specific = block.activate(own.specific, x)
             with full_precision(alpha.device):
                 made = sharing.weights(block, own.shared, own.factors)
             shared = block.activate(made, x)
             x = block.reduce(_mixed(mixing[group], specific, shared))
-        return self._head.apply(parts.head, x, dropout)
+        return net.head.apply(weights.head, x, dropout)
 
-    def accuracy(self, weights: Named) -> float:
+    def accuracy(self, weights: TaskWeights) -> float:
         """Of the configuration that alpha chooses, not of the mixture."""
-        problem = self._problem
-        return configuration_accuracy(
-            problem.net, problem.sharing, self.configuration, self._parts(weights), problem.task.valid
-        )
+        start = self._start
+        return configuration_accuracy(start.net, start.sharing, self.configuration, weights, self.task.valid)
 
     def summary(self) -> EpochSummary:
         """What alpha chooses; of every configuration the product of its layers' (groups') softmax entries."""
         firsts = [self._group_of.index(group) for group in range(len(self.alpha))]
-        chosen = torch.tensor([c.bits for c in self._problem.space], dtype=torch.int64)[:, firsts]
+        chosen = torch.tensor([c.bits for c in self._start.space], dtype=torch.int64)[:, firsts]
         mixing = torch.log_softmax(self.alpha.detach().cpu().double(), dim=1)
         probabilities = mixing[torch.arange(len(firsts)), chosen].sum(dim=1).exp()
-        return EpochSummary(
-            str(self.configuration), tuple(probabilities.tolist()), num_evaluated=2
-        )  # branches of each layer
-
-    def outcome(self) -> dict[str, Any]:
-        """What alpha chooses; nothing is ever committed to."""
-        return {"configuration": self._problem.space.index(self.configuration), "commit_epoch": None}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Alpha, its optimiser, and where the rounds over the validation images are."""
-        tensors = {"alpha": self.alpha.detach()}
-        for name, value in self._optimiser.state_dict()["state"].get(0, {}).items():
-            tensors[f"optimiser.{name}"] = torch.as_tensor(value)
-        if self._held_out is not None:
-            tensors["round"] = self._held_out.began
-        return tensors, {"taken": None if self._held_out is None else self._held_out.taken}
-
-    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
-        """Take them back."""
-        if tensors["alpha"].shape != self.alpha.shape:
-            raise ValueError("its alpha has another shape")
-        with torch.no_grad():
-            self.alpha.copy_(tensors["alpha"])
-        entries = {name: value.clone() for name, value in part_of(tensors, "optimiser").items()}
-        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": {0: entries} if entries else {}})
-        if self._held_out is not None:
-            self._held_out.go_to(tensors["round"], plain["taken"])
-
-    def _parts(self, weights: Named) -> TaskWeights:
-        return TaskWeights.from_named(weights, self._problem.net.depth)
+        # two branches of each layer
+        return EpochSummary(str(self.configuration), tuple(probabilities.tolist()), num_evaluated=2)
 
 
 @final
 class _Rounds:
-    """Goes over a split again and again, each time in another order."""
+    """Goes over the validation images again and again, each time in another order."""
 
-    def __init__(self, split: Split, batch_size: int, device: torch.device, seed: int) -> None:
-        self._split, self._batch_size, self._device = split, batch_size, device
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, start: TaskStart) -> None:
+        self._start = start
+        # a source of its own: the training images keep their order
+        seed = np.random.SeedSequence(start.seed, spawn_key=(1,)).generate_state(1)
+        self._generator = torch.Generator().manual_seed(int(seed[0]))
         self._begin()
-
-    @classmethod
-    def of(cls, problem: TaskStart) -> _Rounds:
-        """Over the validation images, with a source of its own: the training images keep their order."""
-        seed = np.random.SeedSequence(problem.seed, spawn_key=(1,)).generate_state(1)
-        return cls(problem.task.valid, problem.config.batch_size, problem.device, int(seed[0]))
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         batch = next(self._batches, None)
@@ -319,7 +306,7 @@ class _Rounds:
         return batch
 
     def go_to(self, began: Tensor, taken: int) -> None:
-        """Take up the round that ``began`` belongs to, behind its first ``taken`` batches."""
+        """Take up the round that ``began`` belongs to, after its first ``taken`` batches."""
         self._generator.set_state(began.cpu())
         self._begin()
         for _ in range(taken):
@@ -327,7 +314,10 @@ class _Rounds:
 
     def _begin(self) -> None:
         self.began = self._generator.get_state()
-        self._batches = self._split.batches(self._batch_size, device=self._device, generator=self._generator)
+        start = self._start
+        self._batches = start.task.valid.batches(
+            start.config.batch_size, device=start.device, generator=self._generator
+        )
         self.taken = 0
 
 
@@ -339,22 +329,22 @@ def _optimiser_of(search: DARTS, alpha: Tensor) -> Optimizer:
 
 
 @torch.no_grad()
-def _renewed(problem: TaskStart) -> TaskWeights:
-    """The weights' start, what was taken over moved part of the way to fresh (``TrainingConfig.specific_shrink``).
+def _blended(start: TaskStart) -> TaskWeights:
+    """Return the weights' start, what was taken over blended with fresh weights (``TrainingConfig.specific_shrink``).
 
     Other searches wait for that until they commit, which DARTS never does. It could not wait either: task-specific
-    weights taken over from the shared ones would have the same gradients and stay the same for ever.
+    weights taken over from the shared ones would have the same gradients, and would always stay the same.
     """
-    keep = problem.config.specific_shrink
-    start = problem.weights.copy()
-    for (layer, transferred), fresh in problem.fresh_weights.items():
-        own, block = start.layers[layer], problem.net.blocks[layer]
+    keep = start.config.specific_shrink
+    weights = map_tensors(lambda t: t.detach().clone(), start.weights)
+    for (layer, transferred), fresh in start.fresh_weights.items():
+        own, block = weights.layers[layer], start.net.blocks[layer]
         if transferred:
-            own.factors.update(problem.sharing.blend_with_fresh(block, own.shared, own.factors, fresh, keep))
+            own.factors.update(start.sharing.blend_with_fresh(block, own.shared, own.factors, fresh, keep))
         else:
             moved = {n: keep * w + block.fresh_share(keep) * fresh[n].to(w) for n, w in own.specific.items()}
             own.specific.update(moved)
-    return start
+    return weights
 
 
 def _mixed(mixing: Tensor, specific: Value, shared: Value) -> Value:

@@ -28,7 +28,7 @@ factor pi(c_i) now / pi(c_i) then. Where m is at least 2^d all configurations ar
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, final
 
 import torch
@@ -36,19 +36,41 @@ from torch import Tensor
 
 from lasem.errors import ConfigError, TrainingError, check_choice, check_range
 from lasem.search.abstract import GroupedSelection
-from lasem.search.em import Likelihood, batch_log_likelihood
-from lasem.search.prior import check_prior_start, of_choices, straight_line
-from lasem.search.state import Drawn, SearchState
+from lasem.search.em import Likelihood, batch_log_likelihood, check_prior_start, of_choices, straight_line
 from lasem.search.weighing import AbstractSearch
 from lasem.space import Space, bits_of, factorised
+from lasem.tree import map_tensors
 
 _MAX_TABLE = 16
-"""Groups of which the prior of every configuration is told."""
+"""Groups for which the prior of every configuration is listed."""
+
+
+def _no_numbers() -> Tensor:
+    return torch.zeros(0, dtype=torch.float64)
+
+
+@final
+@dataclass(frozen=True)
+class DeepEMState:
+    """What a search over G groups of layers has found out, and the m configurations that it has drawn."""
+
+    mass: Tensor
+    """Evidence for both choices of each group, shape (G, 2), float64."""
+    positions: tuple[int, ...] = ()
+    """Of the drawn configurations, rising; empty before the first draw."""
+    bits: Tensor = field(default_factory=_no_numbers)
+    """1 where a group transfers, shape (m, G), float64."""
+    log_factor: Tensor = field(default_factory=_no_numbers)
+    """Added to the logarithm of prior times likelihood, for they are drawn and not listed, shape (m,)."""
+    weights: Tensor = field(default_factory=_no_numbers)
+    """The latest M-step's, shape (m,)."""
+    num_batches: int = 0
+    """Mini-batches since the draw."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DeepEM(GroupedSelection, AbstractSearch):
+class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     """EM with a prior for each layer and a few configurations a mini-batch; its cost grows linearly in the depth.
 
     Equal evidence leaves a layer's probability where it was, on average over the draws (``average``): from one half on,
@@ -93,111 +115,100 @@ class DeepEM(GroupedSelection, AbstractSearch):
         check_range("DeepEM.commit_share", self.commit_share, above=0, most=1)
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """All configurations of the groups, none of them listed."""
+        """Return all configurations of the groups, none of them listed."""
         return factorised(groups)
 
-    def init(self, num_configurations: int) -> SearchState:
-        """What each of the G groups that make 2^G configurations begins with; one configuration is committed to."""
+    def init(self, num_configurations: int) -> DeepEMState:
+        """Return what each of the G groups that make 2^G configurations begins with."""
         num_groups = num_configurations.bit_length() - 1
         if num_configurations != 1 << num_groups:
             raise ConfigError(f"DeepEM needs all 2^G configurations of G groups of layers; got {num_configurations}.")
         even = 1 / 3 if self.prior_form == "average" else 1 / 2
         probability = straight_line(self.prior_start or (even, even), num_groups)
-        mass = self.prior_weight * torch.stack([1 - probability, probability], dim=1)
-        return SearchState(mass, drawn=Drawn()) if num_groups else SearchState(mass, committed=0)
+        return DeepEMState(self.prior_weight * torch.stack([1 - probability, probability], dim=1))
 
-    def transfer_probability(self, state: SearchState) -> Tensor:
-        """Shape (G,); 0 or 1 once the search has ended."""
-        if state.committed is not None:
-            return bits_of([state.committed], len(state.mass)).to(state.mass)[0]
+    def transfer_probability(self, state: DeepEMState) -> Tensor:
         return state.mass[:, 1] / state.mass.sum(dim=1)
 
-    def prior(self, state: SearchState) -> Tensor:
-        """Of every configuration, in the order of ``lasem.space.factorised``; ConfigError for more than 16 groups."""
+    def prior(self, state: DeepEMState) -> Tensor:
+        """Return it in the order of ``lasem.space.factorised``; ConfigError for more than 16 groups."""
         num_groups = len(state.mass)
         if num_groups > _MAX_TABLE:
             raise ConfigError(
-                f"The prior of each configuration is told for at most {_MAX_TABLE} groups of layers; got "
+                f"The prior of each configuration is listed for at most {_MAX_TABLE} groups of layers; got "
                 f"{num_groups}. Ask for transfer_probability instead."
             )
         every = bits_of(range(2**num_groups), num_groups).to(state.mass)
         return _log_prior(every, self.transfer_probability(state)).exp()
 
-    def begin_batch(self, state: SearchState, generator: torch.Generator) -> SearchState:
+    def begin_batch(self, state: DeepEMState, generator: torch.Generator) -> DeepEMState:
         """Draw configurations, ``draw_every`` mini-batches after the last draw."""
-        drawn, num_groups = state.drawn, len(state.mass)
-        if drawn is None or state.committed is not None or 0 < drawn.num_batches < self.draw_every:
+        num_groups = len(state.mass)
+        if 0 < state.num_batches < self.draw_every:
             return state
         if num_groups < self.num_samples.bit_length():  # 2^G <= m: all of them, which are no samples
-            if drawn.positions:
+            if state.positions:
                 return state
             positions = tuple(range(2**num_groups))
             bits = bits_of(positions, num_groups)
             log_factor = torch.zeros(len(positions), dtype=torch.float64)
         else:
             probability = self.transfer_probability(state).cpu()
-            times = Counter(self._draw(drawn, probability, generator))
+            times = Counter(self._draw(state, probability, generator))
             positions = tuple(sorted(times))
             bits = bits_of(positions, num_groups)
             multiplicity = torch.tensor([times[position] for position in positions], dtype=torch.float64)
             log_factor = multiplicity.log() - _log_prior(bits, probability)
-        drawn = Drawn(positions, bits, log_factor, torch.zeros_like(log_factor))
-        return replace(state, drawn=drawn).to(state.mass.device)
+        drawn = DeepEMState(state.mass, positions, bits, log_factor, torch.zeros_like(log_factor))
+        return map_tensors(lambda t: t.to(state.mass.device), drawn)
 
-    def _draw(self, drawn: Drawn, probability: Tensor, generator: torch.Generator) -> list[int]:
-        """Positions of ``num_samples`` configurations, the first kept from the draw before if there was one.
+    def candidates(self, state: DeepEMState, num_configurations: int) -> tuple[int, ...]:
+        return state.positions
+
+    def _draw(self, state: DeepEMState, probability: Tensor, generator: torch.Generator) -> list[int]:
+        """Return positions of ``num_samples`` configurations, the first kept from the draw before if there was one.
 
         Raises:
             TrainingError: if the likelihoods are no longer finite.
         """
         kept = []
-        if drawn.positions:
-            weights = drawn.weights.cpu()
+        if state.positions:
+            weights = state.weights.cpu()
             if not bool(weights.isfinite().all()):
                 raise TrainingError(
                     "The likelihoods of the configurations were not finite in the last mini-batch; training has "
                     "stopped and what was learned before is untouched. Try a smaller learning_rate."
                 )
-            kept = [drawn.positions[int(torch.multinomial(weights, 1, generator=generator))]]
+            kept = [state.positions[int(torch.multinomial(weights, 1, generator=generator))]]
         shape = (self.num_samples - len(kept), len(probability))
         fresh = torch.rand(shape, dtype=torch.float64, generator=generator) < probability
         return kept + [int("".join(map(str, row)), 2) for row in fresh.int().tolist()]
 
-    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
-        """The weights of what was drawn, or the posterior where all configurations are given."""
+    def step(self, state: DeepEMState, log_likelihood: Tensor) -> tuple[Tensor, DeepEMState]:
+        """Return the weights of what was drawn, and the mass with this mini-batch in it."""
         evidence = batch_log_likelihood(log_likelihood.to(state.mass), self.likelihood)
-        drawn, num_groups = state.drawn or Drawn(), len(state.mass)
-        bits, factor = drawn.bits, drawn.log_factor
-        if len(evidence) != len(drawn.positions):
-            bits = bits_of(range(len(evidence)), num_groups).to(state.mass)
-            factor = torch.zeros_like(evidence)
-        log_joint = _log_prior(bits, self.transfer_probability(state)) + evidence
-        weights = torch.softmax(log_joint + factor, dim=0)
+        log_joint = _log_prior(state.bits, self.transfer_probability(state)) + evidence
+        weights = torch.softmax(log_joint + state.log_factor, dim=0)
         if self.prior_form == "average":
-            transferred = weights @ bits
+            transferred = weights @ state.bits
         else:
-            transferred = bits.index_select(0, log_joint.argmax(dim=0, keepdim=True))[0]
+            transferred = state.bits.index_select(0, log_joint.argmax(dim=0, keepdim=True))[0]
         mass = state.mass + torch.stack([1 - transferred, transferred], dim=1)
-        if len(evidence) == len(drawn.positions):
-            drawn = replace(drawn, weights=weights, num_batches=drawn.num_batches + 1)
-        return weights, replace(state, mass=mass, drawn=drawn)
+        return weights, replace(state, mass=mass, weights=weights, num_batches=state.num_batches + 1)
 
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
-        """Commit to the leading configuration once it is clear in every layer, or the share of epochs is spent."""
-        if state.committed is None and epoch > 0:
-            probability = self.transfer_probability(state)
-            clear = float(torch.maximum(probability, 1 - probability).min())
-            if epoch / num_epochs >= self.commit_share or clear >= self.commit_probability:
-                return replace(state, committed=self.best(state), drawn=Drawn())
-        return state
+    def commits(self, state: DeepEMState, epoch: int, num_epochs: int) -> bool:
+        """Return whether the choice is clear in every layer, or the share of epochs is spent."""
+        if epoch == 0:
+            return False
+        probability = self.transfer_probability(state)
+        clear = float(torch.maximum(probability, 1 - probability).min())
+        return epoch / num_epochs >= self.commit_share or clear >= self.commit_probability
 
-    def best(self, state: SearchState) -> int:
-        """Each layer by itself: it transfers if its probability is above one half."""
-        if state.committed is not None:
-            return state.committed
-        return int("".join("1" if p > 0.5 else "0" for p in self.transfer_probability(state).tolist()), 2)
+    def best(self, state: DeepEMState) -> int:
+        """Return each layer's own choice: it transfers if its probability is above one half."""
+        return int("0" + "".join("1" if p > 0.5 else "0" for p in self.transfer_probability(state).tolist()), 2)
 
 
 def _log_prior(bits: Tensor, probability: Tensor) -> Tensor:
-    """log pi of each row of bits, shape (n,)."""
+    """Return log pi of each row of bits, shape (n,)."""
     return of_choices(bits, probability).log().sum(dim=1)

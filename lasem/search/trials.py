@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.fixed import Fixed
 from lasem.search.weighing import MixturePhase
 from lasem.space import Space, bottom, listed
-from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart
+from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class AbstractTrials(GroupedSelection):
 
     @abstractmethod
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
-        """The candidates to train next; none ends the search.
+        """Return the candidates to train next; none ends the search.
 
         Args:
             space: the configurations of the task.
@@ -54,28 +54,26 @@ class AbstractTrials(GroupedSelection):
         seed = np.random.SeedSequence(start.seed, spawn_key=(0,)).generate_state(1)
         generator = torch.Generator().manual_seed(int(seed[0]))
         tried: dict[int, float] = {}
-        best: tuple[Trial, PhaseResult, int] | None = None
+        best: tuple[int, PhaseResult[TaskWeights], int] | None = None
         num_epochs = 0
         while candidates := self.propose(start.space, dict(tried), generator):
             if len({*candidates, *tried}) < len(candidates) + len(tried):
                 raise ConfigError(f"{type(self).__name__}.propose must not give a candidate twice; got {candidates}.")
             for position in candidates:
-                trial = Trial(start, position)
-                leader = trial if best is None else best[0]
-                trial.leader = leader.position
-                trial.forgets = tuple(i for i, other in enumerate(tried) if other != leader.position)
-                fitted = yield trial
-                tried[trial.position] = fitted.best.valid_accuracy
-                if self.best(start.space, dict(tried)) == trial.position:
-                    best = trial, fitted, num_epochs
-                num_epochs += fitted.num_epochs
+                leader = position if best is None else best[0]
+                forgets = tuple(i for i, other in enumerate(tried) if other != leader)
+                result = yield Trial(start, position, leader=leader, forgets=forgets)
+                tried[position] = result.best.valid_accuracy
+                if self.best(start.space, dict(tried)) == position:
+                    best = position, result, num_epochs
+                num_epochs += result.num_epochs
         if best is None:
             raise ConfigError(f"{type(self).__name__}.propose must give at least one candidate; it gave none.")
-        _, fitted, epochs_before = best
-        return selected(start, fitted, epochs_before=epochs_before, num_epochs=num_epochs)
+        _, result, epochs_before = best
+        return selected(start, result, epochs_before=epochs_before, num_epochs=num_epochs)
 
     def best(self, space: Space, tried: Mapping[int, float]) -> int:
-        """The candidate that the task gets: the highest accuracy, then the most layers that transfer, then the first.
+        """Return the candidate that the task gets: by accuracy, then by the most layers that transfer, then the first.
 
         A candidate that is not the best one of those tried so far is forgotten and can never be chosen.
 
@@ -90,35 +88,31 @@ class AbstractTrials(GroupedSelection):
 
 
 @final
-class Trial(MixturePhase):
-    """The training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
+class Trial(MixturePhase[None]):
+    """Training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
 
-    A subclass, for a wrapper would hand on a dozen methods to say two things of its own.
+    A subclass, for a wrapper would hand on a dozen methods to say one thing of its own.
     """
 
     seeds_of = 0  # the same order of images and the same dropout for every candidate, and for Fixed
 
-    def __init__(self, start: TaskStart, position: int) -> None:
+    def __init__(self, start: TaskStart, position: int, *, leader: int, forgets: tuple[int, ...] = ()) -> None:
         """Start before the first epoch.
 
         Args:
             start: the task, and the start of all candidates.
             position: of the candidate in the start's space.
+            leader: position of the best candidate of those before it; its own if it is the first.
+            forgets: see ``AbstractPhase``.
         """
         configuration = start.space[position]
-        super().__init__(Fixed(str(configuration)), start.only(configuration))
-        self.title = str(configuration) if len(start.space) > 1 else ""
-        self.position = self.leader = position
-        self._num_candidates = len(start.space)
+        title = str(configuration) if len(start.space) > 1 else ""
+        super().__init__(Fixed(str(configuration)), start.only(configuration), title=title, forgets=forgets)
+        self.probabilities = tuple(float(other == leader) for other in range(len(start.space)))
 
     def summary(self) -> EpochSummary:
-        """The candidate; the probability is 1 for the best of those before it (at first itself), 0 for all others."""
-        probabilities = tuple(float(position == self.leader) for position in range(self._num_candidates))
-        return EpochSummary(super().summary().configuration, probabilities)
-
-    def outcome(self) -> dict[str, Any]:
-        """Of ``MixturePhase``, counted in the task's space."""
-        return super().outcome() | {"configuration": self.position}
+        """Return the candidate; the probability is 1 for the leader."""
+        return replace(super().summary(), probabilities=self.probabilities)
 
 
 @final
@@ -133,7 +127,6 @@ class Exhaustive(AbstractTrials):
     name: ClassVar[str] = "exhaustive"
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
-        """All of them at once, in order."""
         return () if tried else tuple(range(len(space)))
 
 
@@ -153,7 +146,6 @@ class RandomSearch(AbstractTrials):
         check_range("RandomSearch.num_candidates", self.num_candidates, least=1)
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
-        """All that are trained at once: every set of that many is equally probable."""
         if tried:
             return ()
         return tuple(torch.randperm(len(space), generator=generator)[: self.num_candidates].tolist())
@@ -167,16 +159,15 @@ class PrefixSearch(AbstractTrials):
     As in [Veniat2021]_, a task takes a prefix over and the validation images say how long it is, so that candidates
     grow with the depth and not exponentially. Three things differ, for here tasks share one set of knowledge and not a
     library of modules: the prefix is of that knowledge and not of the best previous task, which MNTDP finds by nearest
-    neighbours on its features; what is transferred goes on learning, where MNTDP freezes it; and the layers behind it
+    neighbours on its features; what is transferred goes on learning, where MNTDP freezes it; and the layers after it
     start as ``TrainingConfig.specific_start`` says, where MNTDP's are new.
     """
 
     name: ClassVar[str] = "prefix"
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """From none to all, a group longer each time."""
+        """Return the prefixes from none to all, a group longer each time."""
         return listed(bottom(k).of(sum(groups)) for k in accumulate(groups, initial=0))
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
-        """All of them at once, the shortest prefix first."""
         return () if tried else tuple(range(len(space)))

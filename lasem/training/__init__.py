@@ -1,16 +1,25 @@
-"""How weights are fitted to one task."""
+"""Training: how weights are fitted to one task, whatever the method."""
 
 from lasem.training.config import TrainingConfig
-from lasem.training.evaluation import EVALUATION_BATCH, accuracy
 from lasem.training.fisher import FisherKind, directions_of, squared_gradients
 from lasem.training.loop import Loop
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
-from lasem.training.phase import AbstractPhase, Batch, EpochSummary, Named, PhaseResult, Snapshot, Step
+from lasem.training.phase import (
+    EVALUATION_BATCH,
+    AbstractPhase,
+    Batch,
+    EpochSummary,
+    Named,
+    PhaseResult,
+    Snapshot,
+    Step,
+    accuracy,
+)
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
 from lasem.training.precision import Precision, as_float32, autocast, check_precision
 from lasem.training.protection import Quadratic, SharedProtection, with_term
-from lasem.training.task_start import FreshWeights, TaskStart
-from lasem.training.task_weights import LayerWeights, TaskWeights, initial_statistics, part_of
+from lasem.training.task_start import FreshWeights, LayerWeights, TaskStart, TaskWeights, initial_statistics
+from lasem.tree import part_of
 
 __all__ = [
     "EVALUATION_BATCH",

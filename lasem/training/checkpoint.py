@@ -2,7 +2,7 @@
 
 Two files in a folder of their own: the tensors, and ``checkpoint.json``, which names them and is written last. It is
 not waited for the disk: a process that is killed loses nothing, and after a power cut a checkpoint that did not reach
-the disk whole is passed over; the task under way then starts over, to the same results.
+the disk whole is passed over, as is one of an earlier format; the task under way then starts over, to the same results.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lasem.files import checksum, write_file
 from lasem.training.plan import TrainingState
 
 _INDEX = "checkpoint.json"
+_FORMAT = 2
 
 
 @final
@@ -44,6 +45,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     tensors = save_tensors({name: t.detach().cpu().contiguous() for name, t in checkpoint.state.tensors.items()})
     name = f"state-{checkpoint.num_learned}-{checkpoint.num_epochs}.safetensors"
     index: dict[str, Any] = {
+        "format": _FORMAT,
         "num_learned": checkpoint.num_learned,
         "num_epochs": checkpoint.num_epochs,
         "tensors": {"file": name, "checksum": checksum(tensors)},
@@ -57,9 +59,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint in a folder; None if there is none that is whole."""
+    """Return the checkpoint in a folder; None if there is none that is whole and of this format."""
     try:
         index = json.loads((folder / _INDEX).read_bytes())
+        if index["format"] != _FORMAT:
+            return None
         data = (folder / Path(index["tensors"]["file"]).name).read_bytes()
         if checksum(data) != index["tensors"]["checksum"]:
             return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, final
+from dataclasses import dataclass
+from typing import Any, Generic, final
 
 import torch
 from torch import Tensor
@@ -13,22 +14,22 @@ from torch import Tensor
 from lasem.errors import StorageError, TrainingError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
-from lasem.training.phase import AbstractPhase, PhaseResult, Snapshot, Step
+from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot, Step, Weights
 from lasem.training.precision import autocast
-from lasem.training.task_weights import part_of
+from lasem.tree import flatten, map_tensors, named, unpack
 
 
 @final
-class Loop:
+class Loop(Generic[Weights]):
     """Trains one phase: ``run_epoch`` until ``finished``, then ``result``.
 
-    Everything that a later epoch depends on is in ``state``, so that a loop which is given it back goes on to the same
+    Everything that a later epoch depends on is in ``state``, so that a loop which takes it back goes on to the same
     bits.
     """
 
     def __init__(
         self,
-        phase: AbstractPhase,
+        phase: AbstractPhase[Weights],
         *,
         seeds: tuple[int, int],
         epochs_before: int = 0,
@@ -46,27 +47,24 @@ class Loop:
         """
         self.phase, self._config, self.device = phase, phase.config, device
         self._epochs_before, self._first_epoch = epochs_before, first_epoch
-        initial = phase.initial()
-        scales = {name: phase.scale(name) for name in initial}
-        self.weights = {
-            name: t.detach().to(device, copy=True).requires_grad_(scales[name] > 0) for name, t in initial.items()
-        }
-        self._optimiser = build_optimiser(
-            {name: (t, scales[name]) for name, t in self.weights.items() if scales[name] > 0}, phase.config
-        )
+        self.weights = map_tensors(lambda t: t.detach().to(device, copy=True), phase.initial())
+        scales = {path: phase.scale(path) for path in flatten(self.weights)}
+        moving = [(t.requires_grad_(), scales[path]) for path, t in flatten(self.weights).items() if scales[path] > 0]
+        self._optimiser = build_optimiser(moving, phase.config)
         self._order = torch.Generator().manual_seed(seeds[0])
         self._dropout = torch.Generator(device).manual_seed(seeds[1])
-        self.best: Snapshot | None = None
-        self.num_epochs = 0
-        self._loss = float("nan")
-        self._accuracy = 0.0
-        self._highest = -1.0
-        self._epochs_without_gain = 0
+        self.best: Snapshot[Weights] | None = None
+        self._progress = _Progress(EpochSummary(""))
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs trained so far."""
+        return self._progress.num_epochs
 
     @property
     def finished(self) -> bool:
         """Whether the epochs or the patience are spent."""
-        out_of_patience = 0 < self._config.patience <= self._epochs_without_gain
+        out_of_patience = 0 < self._config.patience <= self._progress.epochs_without_gain
         return self.num_epochs >= self._config.epochs or out_of_patience
 
     def run_epoch(self) -> tuple[EpochRecord, TimingRecord]:
@@ -75,27 +73,32 @@ class Loop:
         Raises:
             TrainingError: if the loss or a weight is no longer finite.
         """
-        started = time.perf_counter()
-        rate = learning_rate(self._config, self.num_epochs, self._epochs_before)
-        self.phase.begin_epoch(self.weights, self.num_epochs, rate)
+        started, before = time.perf_counter(), self._progress
+        rate = learning_rate(self._config, before.num_epochs, self._epochs_before)
+        self.phase.begin_epoch(self.weights, before.num_epochs, rate)
         set_learning_rate(self._optimiser, rate)
-        self._loss = self._train(rate)
+        loss = self._train(rate)
         trained = time.perf_counter()
-        self.num_epochs += 1
         with autocast(self._config.precision, self.device):
-            self._accuracy = self.phase.accuracy(self.weights)
-        self._keep_best()
-        seen = self.phase.summary()
+            accuracy = self.phase.accuracy(self.weights)
+        gained, highest = accuracy > before.highest, max(accuracy, before.highest)
+        summary = self.phase.summary()
+        self._progress = _Progress(
+            summary, before.num_epochs + 1, loss, accuracy, highest, 0 if gained else before.epochs_without_gain + 1
+        )
+        slack = self._config.tolerance * math.sqrt(highest * (1 - highest) / self.phase.num_valid)
+        if gained or (self._config.tolerance > 0 and accuracy >= highest - slack):
+            self.best = self._snapshot()
         epoch = self._first_epoch + self.num_epochs
         record = EpochRecord(
             task=self.phase.task.name,
             epoch=epoch,
-            loss=self._loss,
-            valid_accuracy=self._accuracy,
-            configuration=seen.configuration,
-            probabilities=seen.probabilities,
-            num_evaluated=seen.num_evaluated,
-            transfer_probabilities=seen.transfer_probabilities,
+            loss=loss,
+            valid_accuracy=accuracy,
+            configuration=summary.configuration,
+            probabilities=summary.probabilities,
+            num_evaluated=summary.num_evaluated,
+            transfer_probabilities=summary.transfer_probabilities,
             phase=self.phase.title,
         )
         timing = TimingRecord(
@@ -106,13 +109,13 @@ class Loop:
         )
         return record, timing
 
-    def result(self) -> PhaseResult:
-        """What has come out so far; at least one epoch has been trained."""
+    def result(self) -> PhaseResult[Weights]:
+        """Return what has come out so far; at least one epoch has been trained."""
         assert self.best is not None
-        return PhaseResult(self.best, self._snapshot(), self.num_epochs, self._loss)
+        return PhaseResult(self.best, self._snapshot(), self.num_epochs, self._progress.loss)
 
     def _train(self, rate: float) -> float:
-        """One pass of optimiser steps; the mean loss."""
+        """Take one pass of optimiser steps and return the mean loss."""
         total = torch.zeros((), device=self.device)
         num_batches = 0
         for batch in self.phase.batches(self.device, self._order):
@@ -125,10 +128,10 @@ class Loop:
             self._optimiser.step()
             with torch.no_grad():
                 self.phase.after_step(self.weights, step)
-            total += loss.detach()  # stays on the device: it is read once an epoch
+            total += loss.detach()  # stays on the device
             num_batches += 1
-        finite = torch.stack([weight.isfinite().all() for weight in self.weights.values()]).all()
-        mean = float(total) / num_batches  # nothing before this line has waited for the device
+        finite = torch.stack([weight.isfinite().all() for weight in flatten(self.weights).values()]).all()
+        mean = float(total) / num_batches  # the device is waited for here, once an epoch
         if not (math.isfinite(mean) and bool(finite)):
             raise TrainingError(
                 f"The weights or the loss of task '{self.phase.task.name}' were not finite in epoch "
@@ -137,91 +140,82 @@ class Loop:
             )
         return mean
 
-    def _keep_best(self) -> None:
-        """Take this epoch as the best one so far if it is (see ``TrainingConfig.tolerance``)."""
-        gained = self._accuracy > self._highest
-        self._epochs_without_gain = 0 if gained else self._epochs_without_gain + 1
-        self._highest = max(self._accuracy, self._highest)
-        error = math.sqrt(self._highest * (1 - self._highest) / self.phase.num_valid)
-        slack = self._config.tolerance * error
-        if gained or (self._config.tolerance > 0 and self._accuracy >= self._highest - slack):
-            self.best = self._snapshot()
+    def _snapshot(self) -> Snapshot[Weights]:
+        weights = map_tensors(lambda t: t.detach().clone(), self.weights)
+        return Snapshot(self.num_epochs, self._progress.accuracy, weights, self._progress.summary)
 
-    def _snapshot(self) -> Snapshot:
-        weights = {name: value.detach().clone() for name, value in self.weights.items()}
-        return Snapshot(self.num_epochs, self._accuracy, weights, self.phase.outcome())
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that later epochs depend on, copied: tensors by name, and plain values for JSON."""
-        tensors = {f"weights.{name}": value.detach().clone() for name, value in self.weights.items()}
+    def state(self) -> dict[str, Any]:
+        """Return everything that later epochs depend on, copied: a tree for ``lasem.tree.pack``."""
         names = self._optimised_names()
-        for index, entries in self._optimiser.state_dict()["state"].items():
-            of = f"optimiser.{names[index]}"  # by name: a loaded learner may hold its weights in another order
-            tensors |= {f"{of}.{key}": torch.as_tensor(value).clone() for key, value in entries.items()}
-        own_tensors, own_plain = self.phase.state()
-        tensors |= {f"phase.{name}": value.clone() for name, value in own_tensors.items()}
-        tensors |= {"generator.order": self._order.get_state(), "generator.dropout": self._dropout.get_state()}
-        plain: dict[str, Any] = {
-            "task": self.phase.task.name,
-            "num_epochs": self.num_epochs,
-            "loss": self._loss,
-            "accuracy": self._accuracy,
-            "epochs_without_gain": self._epochs_without_gain,
-            "highest": self._highest,
-            "phase": own_plain,
-            "best": None,
+        moments = {
+            names[index]: {key: torch.as_tensor(value).clone() for key, value in entries.items()}
+            for index, entries in self._optimiser.state_dict()["state"].items()
         }
-        if self.best is not None:
-            tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
-            plain["best"] = plain_snapshot(self.best)
-        return tensors, plain
+        return {
+            "task": self.phase.task.name,
+            "weights": map_tensors(lambda t: t.detach().clone(), self.weights),
+            "optimiser": moments,  # by name: a loaded learner may hold its weights in another order
+            "phase": map_tensors(lambda t: t.detach().clone(), self.phase.state),
+            "order": self._order.get_state(),
+            "dropout": self._dropout.get_state(),
+            "progress": self._progress,
+            "best": self.best,
+        }
 
-    def load_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave.
+    def load_state(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
+        """Go on from what ``lasem.tree.pack`` made of ``state``.
 
         Raises:
             StorageError: if it belongs to another task or network, or a part is missing.
         """
+        like = {**self.state(), "best": Snapshot(0, 0.0, self.weights, self._progress.summary)}
         try:
-            self._load_state(tensors, plain)
-        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            self._load_state(unpack(tensors, plain, like))
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise StorageError(
                 f"Expected the training state of task '{self.phase.task.name}' with this network and these settings; "
                 f"got another ({error})."
             ) from error
 
-    def _load_state(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-        if plain["task"] != self.phase.task.name:
-            raise ValueError(f"it is of task '{plain['task']}'")
-        stored = part_of(tensors, "weights")
-        if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in self.weights.items()}:
+    def _load_state(self, state: dict[str, Any]) -> None:
+        if state["task"] != self.phase.task.name:
+            raise ValueError(f"it is of task '{state['task']}'")
+        stored, own = flatten(state["weights"]), flatten(self.weights)
+        if {path: t.shape for path, t in stored.items()} != {path: t.shape for path, t in own.items()}:
             raise ValueError("its weights have other names or shapes")
+        weights, names = named(self.weights), self._optimised_names()
+        for name, entries in state["optimiser"].items():
+            for key, value in entries.items():
+                if value.ndim > 0 and value.shape != weights[name].shape:
+                    raise ValueError(f"its optimiser has another shape for '{name}.{key}'")
+        moments = {names.index(name): entries for name, entries in state["optimiser"].items()}
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
         with torch.no_grad():
-            for name, value in stored.items():
-                self.weights[name].copy_(value)
-        entries: dict[int, dict[str, Tensor]] = {}
-        names = self._optimised_names()
-        for place, value in part_of(tensors, "optimiser").items():
-            name, key = place.rsplit(".", 1)
-            if value.ndim > 0 and value.shape != self.weights[name].shape:
-                raise ValueError(f"its optimiser has another shape for '{place}'")
-            entries.setdefault(names.index(name), {})[key] = value.clone()  # the optimiser changes it in place
-        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
-        self.phase.load_state(part_of(tensors, "phase"), plain["phase"])
-        self._order.set_state(tensors["generator.order"])
-        self._dropout.set_state(tensors["generator.dropout"])
-        self.num_epochs, self._loss, self._accuracy = plain["num_epochs"], plain["loss"], plain["accuracy"]
-        self._epochs_without_gain, self._highest = plain["epochs_without_gain"], plain["highest"]
-        if plain["best"] is not None:
-            best = part_of(tensors, "best")
-            self.best = Snapshot(**plain["best"], weights={n: best[n].to(self.device, copy=True) for n in self.weights})
+            for path, value in stored.items():
+                own[path].copy_(value)
+        self.phase.state = state["phase"]
+        self._order.set_state(state["order"])
+        self._dropout.set_state(state["dropout"])
+        self._progress, self.best = state["progress"], state["best"]
 
     def _optimised_names(self) -> list[str]:
-        """The weights' names in the order that the optimiser counts them, which goes by its groups."""
-        name_of = {id(weight): name for name, weight in self.weights.items()}
+        """Return the weights' names in the order in which the optimiser counts them, which goes by its groups."""
+        name_of = {id(weight): name for name, weight in named(self.weights).items()}
         return [name_of[id(weight)] for group in self._optimiser.param_groups for weight in group["params"]]
 
 
-def plain_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot without its weights, for JSON."""
-    return {"epoch": snapshot.epoch, "valid_accuracy": snapshot.valid_accuracy, "outcome": snapshot.outcome}
+@final
+@dataclass(frozen=True)
+class _Progress:
+    """What a loop has come to after some epochs."""
+
+    summary: EpochSummary
+    """Of the last epoch."""
+    num_epochs: int = 0
+    loss: float = float("nan")
+    """Mean training loss of the last epoch."""
+    accuracy: float = 0.0
+    """On the validation images after the last epoch."""
+    highest: float = -1.0
+    """Accuracy after any epoch."""
+    epochs_without_gain: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -48,17 +48,17 @@ class RMSpropTF(Optimizer):
                 p.addcdiv_(gradient, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
 
 
-def build_optimiser(weights: Mapping[str, tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:
-    """The optimiser that the settings name, with fresh state.
+def build_optimiser(weights: Sequence[tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:
+    """Return the optimiser that the settings name, with fresh state.
 
     Args:
-        weights: by name, what is trained and its step size relative to plain weights'.
+        weights: what is trained, and its step size relative to plain weights'.
         config: the settings.
     """
     lr, decay = config.learning_rate, config.weight_decay
     parameters: list[dict[str, Any]] = [
-        {"params": [tensor for tensor, own in weights.values() if own == scale], "scale": scale}
-        for scale in dict.fromkeys(own for _, own in weights.values())
+        {"params": [tensor for tensor, own in weights if own == scale], "scale": scale}
+        for scale in dict.fromkeys(own for _, own in weights)
     ]
     # the fused kernels take one pass over each parameter; torch has them for every device that lasem supports
     match config.optimiser:

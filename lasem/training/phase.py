@@ -1,20 +1,28 @@
-"""A phase: what one stretch of training moves, what it minimises, and what happens around a step."""
+"""Phases: what one stretch of training moves, what it minimises, and what happens around a step."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, final
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
-from lasem.data import Task
+from lasem.data import Split, Task
 from lasem.training.config import TrainingConfig
+from lasem.tree import Path
 
 Named = Mapping[str, Tensor]
 """Tensors by flat name."""
+
+Weights = TypeVar("Weights", default=dict[str, Tensor])
+"""What a phase trains: a tree of tensors (``lasem.tree``)."""
+
+EVALUATION_BATCH = 500
+"""Images at a time where no gradients are needed."""
 
 
 class Batch(NamedTuple):
@@ -44,50 +52,51 @@ class Step(NamedTuple):
 @final
 @dataclass(frozen=True)
 class EpochSummary:
-    """What an epoch's record says of the search, for methods that have one."""
+    """What a phase says of itself after an epoch, for the record."""
 
     configuration: str
     probabilities: tuple[float, ...] = (1.0,)
     num_evaluated: int = 1
     transfer_probabilities: tuple[float, ...] | None = None
+    commit_epoch: int | None = None
 
 
 @final
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Generic[Weights]):
     """The weights after one epoch."""
 
     epoch: int
     """Of the phase, from 1; 0 before the first."""
     valid_accuracy: float
-    weights: dict[str, Tensor]
-    outcome: dict[str, Any]
-    """What the phase says of itself at that moment (``AbstractPhase.outcome``); plain values."""
+    weights: Weights
+    summary: EpochSummary
+    """Of the same epoch."""
 
 
 @final
 @dataclass(frozen=True)
-class PhaseResult:
+class PhaseResult(Generic[Weights]):
     """What a phase has come to."""
 
-    best: Snapshot
+    best: Snapshot[Weights]
     """The epoch that the validation images chose (``TrainingConfig.tolerance``)."""
-    last: Snapshot
+    last: Snapshot[Weights]
     num_epochs: int
-    last_loss: float = field(default=float("nan"))
+    last_loss: float = float("nan")
     """Mean training loss of the last epoch."""
 
-    def kept(self, restore_best: bool) -> Snapshot:
-        """The best epoch or the last one, as the settings say."""
+    def kept(self, restore_best: bool) -> Snapshot[Weights]:
+        """Return the best epoch or the last one, as the settings say."""
         return self.best if restore_best else self.last
 
 
-class AbstractPhase(ABC):
-    """One stretch of training on one task. ``Loop`` trains it, ``follow`` strings phases together.
+class AbstractPhase(ABC, Generic[Weights]):
+    """One stretch of training on one task. ``Loop`` trains it, ``follow`` trains the phases of a plan in turn.
 
-    What is trained are the tensors of ``initial``; everything else that a phase computes with it holds itself, and
-    never changes. A phase whose own condition changes while it is trained gives it to ``state`` and takes it back in
-    ``load_state``, so that an interrupted phase goes on to the same bits.
+    ``initial``, ``loss``, ``accuracy`` and ``summary`` make a phase; the other methods are hooks. A phase keeps what it
+    computes with, and returns the loss instead of a next state: most phases have no state, and the hooks around one
+    step share values that no later step needs. A phase with a state keeps it in ``state``.
     """
 
     task: Task
@@ -102,14 +111,17 @@ class AbstractPhase(ABC):
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
     goes_on: bool = False
     """Whether a schedule that counts the epochs of all tasks counts those of this task's earlier phases too."""
+    state: Any = None
+    """What later epochs depend on besides the weights, a tree of tensors and plain values (``lasem.tree``). The loop
+    saves it after an epoch, and sets it where an interrupted phase goes on."""
 
     @abstractmethod
-    def initial(self) -> dict[str, Tensor]:
-        """Start of every tensor that is trained, by name; they are copied."""
+    def initial(self) -> Weights:
+        """Return the start of every tensor that is trained; they are copied."""
 
     @abstractmethod
-    def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        """What a step goes down on, a scalar; ``Loop`` calls it within ``autocast`` of the settings' precision.
+    def loss(self, weights: Weights, batch: Batch, dropout: torch.Generator) -> Tensor:
+        """Return what a step goes down on, a scalar; called within ``autocast`` of the settings' precision.
 
         Args:
             weights: what is trained, on the device.
@@ -118,20 +130,24 @@ class AbstractPhase(ABC):
         """
 
     @abstractmethod
-    def accuracy(self, weights: Named) -> float:
-        """Validation accuracy in [0, 1], without dropout; called as ``loss`` is."""
+    def accuracy(self, weights: Weights) -> float:
+        """Return the validation accuracy in [0, 1], without dropout; called as ``loss`` is."""
+
+    @abstractmethod
+    def summary(self) -> EpochSummary:
+        """Return what the epoch's record says of the search."""
 
     @property
     def num_valid(self) -> int:
-        """Images behind ``accuracy``."""
+        """Number of images that ``accuracy`` looks at."""
         return len(self.task.valid)
 
-    def scale(self, name: str) -> float:
-        """Step size of one tensor, relative to plain weights'; with 0 it is only read."""
+    def scale(self, path: Path) -> float:
+        """Return the step size of the tensor at a path, relative to plain weights'; with 0 it is only read."""
         return 1.0
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
-        """One epoch's mini-batches."""
+        """Yield one epoch's mini-batches."""
         config = self.config
         split = self.task.train.batches(config.batch_size, device=device, generator=order, drop_last=config.drop_last)
         return (Batch(x, labels, self.task.name) for x, labels in split)
@@ -142,26 +158,20 @@ class AbstractPhase(ABC):
         size, total = self.config.batch_size, len(self.task.train)
         return max(1, total // size) if self.config.drop_last else -(-total // size)
 
-    def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:  # noqa: B027
-        """Called before each epoch, counted from 0, with its step size; may change ``weights`` in place."""
+    def begin_epoch(self, weights: Weights, epoch: int, learning_rate: float) -> None:
+        """Prepare an epoch, counted from 0, with its step size; may change ``weights`` in place."""
 
-    def change_gradients(self, weights: Named, step: Step) -> None:  # noqa: B027
-        """Called between the loss's gradient and the optimiser's step; may change ``weights[...].grad``."""
+    def change_gradients(self, weights: Weights, step: Step) -> None:
+        """Change gradients, between the loss's gradient and the optimiser's step."""
 
-    def after_step(self, weights: Named, step: Step) -> None:  # noqa: B027
-        """Called after the optimiser's step without gradients; may change ``weights`` in place (proximal steps)."""
+    def after_step(self, weights: Weights, step: Step) -> None:
+        """Change ``weights`` in place after the optimiser's step, without gradients (proximal steps)."""
 
-    @abstractmethod
-    def summary(self) -> EpochSummary:
-        """What the epoch's record says of the search."""
 
-    def outcome(self) -> dict[str, Any]:
-        """Plain values that belong to the weights of this moment."""
-        return {}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The phase's own condition: tensors by name, and plain values for JSON."""
-        return {}, {}
-
-    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:  # noqa: B027
-        """Take back what ``state`` gave; KeyError, ValueError or TypeError if it is not that."""
+@torch.no_grad()
+def accuracy(answer: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
+    """Return the share of a split's images that a function from images to logits labels rightly, in [0, 1]."""
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for x, labels in split.batches(EVALUATION_BATCH, device=device):
+        correct += (answer(x).argmax(dim=1) == labels).sum()
+    return int(correct) / len(split)

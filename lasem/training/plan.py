@@ -1,8 +1,9 @@
-"""A plan: the phases that learning one task takes, one after another, and how an interrupted one goes on."""
+"""Plans: the phases that learning one task takes, one after another, and how an interrupted one goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -13,19 +14,19 @@ from torch import Tensor
 
 from lasem.errors import StorageError
 from lasem.records import EpochRecord, TimingRecord
-from lasem.training.loop import Loop, plain_snapshot
-from lasem.training.phase import AbstractPhase, Named, PhaseResult, Snapshot
-from lasem.training.task_weights import part_of
+from lasem.training.loop import Loop
+from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot
+from lasem.tree import map_tensors, pack, unpack
 
 Result = TypeVar("Result")
 
-Plan = Generator[AbstractPhase, PhaseResult, Result]
+Plan = Generator[AbstractPhase[Any], PhaseResult[Any], Result]
 """Yields phases, is sent what each has come to, and returns the result. It must be a function of what it is sent: an
 interrupted plan is begun again and sent the finished phases' results, instead of training them again."""
 
 
 class TrainingState(NamedTuple):
-    """Everything that the epochs still to come depend on: tensors by name, and plain values for JSON."""
+    """Everything that the epochs still to come depend on, as ``lasem.tree.pack`` takes it apart."""
 
     tensors: Mapping[str, Tensor]
     plain: Mapping[str, Any]
@@ -52,23 +53,25 @@ def follow(
             that of another phase (``AbstractPhase.seeds_of``).
         epochs_before: epochs that earlier tasks were trained for.
         device: where to compute.
-        on_epoch: is told of every epoch, and given a function that makes the state to resume from.
-        resume_from: what that function gave.
+        on_epoch: called after every epoch; see ``OnEpoch``.
+        resume_from: what the function that ``on_epoch`` got has returned.
 
     Raises:
         StorageError: if ``resume_from`` belongs to something else.
         TrainingError: if training cannot go on.
     """
-    stored, state = _stored(resume_from, device)
-    finished: list[PhaseResult] = []
+    finished: list[PhaseResult[Any]] = []
+    with _storage_errors():
+        stored = [] if resume_from is None else resume_from.plain["finished"]
+        interrupted = None if resume_from is None else resume_from.plain["loop"]
     try:
         phase = next(plan)
         while True:
             index = len(finished)
             for old in phase.forgets:
                 finished[old] = _forgotten(finished[old])
-            if index < len(stored):
-                fitted = stored[index]
+            if resume_from is not None and index < len(stored):
+                result = _finished(resume_from.tensors, stored[index], phase, device)
             else:
                 num_epochs = sum(earlier.num_epochs for earlier in finished)
                 loop = Loop(
@@ -78,18 +81,18 @@ def follow(
                     first_epoch=num_epochs,
                     device=device,
                 )
-                if index == len(stored) and state is not None:
-                    loop.load_state(*state)
+                if resume_from is not None and index == len(stored):
+                    loop.load_state(resume_from.tensors, interrupted)
                 while not loop.finished:
                     record, timing = loop.run_epoch()
                     if on_epoch is not None:
                         on_epoch(record, timing, partial(_state, loop, finished))
-                fitted = loop.result()
-            finished.append(fitted)
-            phase = plan.send(fitted)
+                result = loop.result()
+            finished.append(result)
+            phase = plan.send(result)
     except StopIteration as stop:
-        result: Result = stop.value
-        return result
+        outcome: Result = stop.value
+        return outcome
 
 
 def phase_seeds(seeds: tuple[int, ...], index: int) -> tuple[int, int]:
@@ -98,56 +101,28 @@ def phase_seeds(seeds: tuple[int, ...], index: int) -> tuple[int, int]:
     return int(order), int(dropout)
 
 
-def _forgotten(fitted: PhaseResult) -> PhaseResult:
-    return replace(fitted, best=replace(fitted.best, weights={}), last=replace(fitted.last, weights={}))
+def _forgotten(result: PhaseResult[Any]) -> PhaseResult[Any]:
+    return replace(result, best=replace(result.best, weights=None), last=replace(result.last, weights=None))
 
 
-def _state(loop: Loop, finished: list[PhaseResult]) -> TrainingState:
-    """Return the finished phases' results and the loop's state, as tensors by name and plain values."""
-    tensors, plain = loop.state()
-    tensors = {f"loop.{name}": value for name, value in tensors.items()}
-    entries = []
-    for index, fitted in enumerate(finished):
-        for moment in ("best", "last"):
-            weights = getattr(fitted, moment).weights
-            tensors |= {f"finished.{index}.{moment}.{name}": value for name, value in weights.items()}
-        entries.append(
-            {
-                "best": plain_snapshot(fitted.best),
-                "last": plain_snapshot(fitted.last),
-                "num_epochs": fitted.num_epochs,
-                "last_loss": fitted.last_loss,
-            }
-        )
-    return TrainingState(tensors, {"loop": plain, "finished": entries})
+def _state(loop: Loop[Any], finished: list[PhaseResult[Any]]) -> TrainingState:
+    """Return the finished phases' results and the loop's state."""
+    return TrainingState(*pack({"loop": loop.state(), "finished": finished}))
 
 
-def _stored(
-    resume_from: TrainingState | None, device: torch.device
-) -> tuple[list[PhaseResult], tuple[Named, Mapping[str, Any]] | None]:
-    """Return the finished phases' results and the state of the interrupted loop, if there is one."""
-    if resume_from is None:
-        return [], None
-    tensors, plain = resume_from
-    if plain.get("loop", {}) is None:
-        raise StorageError(
-            "Expected the state of an interrupted training; got that of candidates trained at the same time, which "
-            "lasem no longer does. Delete the folder checkpoint next to the model: the task is trained again."
-        )
+def _finished(
+    tensors: Mapping[str, Tensor], plain: Any, phase: AbstractPhase[Any], device: torch.device
+) -> PhaseResult[Any]:
+    """Return the result of a phase that was finished before the interruption."""
+    like = Snapshot(0, 0.0, map_tensors(lambda t: t.to(device), phase.initial()), EpochSummary(""))
+    with _storage_errors():
+        result: PhaseResult[Any] = unpack(tensors, plain, PhaseResult(like, like, 0))
+    return result
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
     try:
-        finished = []
-        for index, entry in enumerate(plain["finished"]):
-            moments = {
-                moment: Snapshot(
-                    **entry[moment],
-                    weights={
-                        name: value.to(device, copy=True)
-                        for name, value in sorted(part_of(tensors, f"finished.{index}.{moment}").items())
-                    },
-                )
-                for moment in ("best", "last")
-            }
-            finished.append(PhaseResult(**moments, num_epochs=entry["num_epochs"], last_loss=entry["last_loss"]))
-        return finished, (part_of(tensors, "loop"), dict(plain["loop"]))
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"Expected the state of an interrupted training; got something else ({error}).") from error

@@ -9,9 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lasem.sharing import AbstractSharing
 from lasem.training.phase import Named
-from lasem.training.task_weights import part_of, step_of
+from lasem.tree import part_of
 
 
 @final
@@ -90,17 +89,10 @@ class SharedProtection:
     read_only: frozenset[int] = frozenset()
     """Layers, counted from 0, whose shared knowledge does not change."""
     quadratic: Quadratic | None = None
-    """Over flat names as in ``TaskWeights.named``."""
+    """Over names such as ``layer.0.shared.weight``."""
     strength: float = 0.0
     """Half of it times the quadratic is added to the loss."""
 
-    def scale(self, sharing: AbstractSharing, name: str) -> float:
-        """Step size of one of ``TaskWeights.named``, relative to plain weights'."""
-        parts = name.split(".", 3)
-        if parts[0] == "layer" and parts[2] == "shared" and int(parts[1]) in self.read_only:
-            return 0.0
-        return step_of(sharing, name)
-
     def penalty(self, weights: Named) -> Tensor | None:
-        """What is added to the loss, a scalar; None for nothing."""
+        """Return what is added to the loss, a scalar; None for nothing."""
         return None if self.quadratic is None else self.strength / 2 * self.quadratic.value(weights)

@@ -1,4 +1,4 @@
-"""One task and everything that a search starts from: what the phases of sharing and search are made of."""
+"""The start of a task: its data, the configurations to choose from, and every weight that some of them use."""
 
 from __future__ import annotations
 
@@ -10,16 +10,43 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.nets import AbstractNet
+from lasem.nets import AbstractBlock, AbstractNet
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
+from lasem.space.configuration import SPECIFIC, TRANSFER
 from lasem.training.config import TrainingConfig
 from lasem.training.protection import SharedProtection
-from lasem.training.task_weights import TaskWeights
+from lasem.tree import Path
 
 FreshWeights = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
 as task-specific weights (False) or as a mechanism's part (True)."""
+
+
+@final
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer's: shared knowledge, the task's part of it if transferred, plain weights if not, and statistics."""
+
+    shared: dict[str, Tensor]
+    factors: dict[str, Tensor]
+    specific: dict[str, Tensor]
+    statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Running statistics, which training measures and no optimiser moves. What reaches a layer depends on the choices
+    before it, so there are some for every prefix of a configuration, such as ``ST``."""
+
+    def statistics_of(self, prefix: str) -> dict[str, Tensor]:
+        """Return those of the layer after some choices; where they are not kept for each prefix, after its last one."""
+        return self.statistics.get(prefix) or self.statistics.get(prefix[-1:], {})
+
+
+@final
+@dataclass(frozen=True)
+class TaskWeights:
+    """The layers' weights, input side first, and the head's. A part that no configuration uses is empty."""
+
+    layers: tuple[LayerWeights, ...]
+    head: dict[str, Tensor]
 
 
 @final
@@ -43,10 +70,41 @@ class TaskStart:
     """What holds shared knowledge that earlier tasks use."""
 
     def only(self, configuration: Configuration) -> TaskStart:
-        """The same with one configuration to train, from the same start."""
+        """Return the same with one configuration to train, from the same start."""
         layers = tuple(
             replace(layer, specific={}) if transferred else replace(layer, shared={}, factors={})
             for layer, transferred in zip(self.weights.layers, configuration, strict=True)
         )
         weights = TaskWeights(layers, self.weights.head)
         return replace(self, space=Space((configuration,)), weights=weights)
+
+    def scale(self, path: Path) -> float:
+        """Return the step size of one of the weights, relative to plain weights': what is transferred has its own."""
+        match path:
+            case ("layers", _, "statistics", *_):
+                return 0.0  # they are measured
+            case ("layers", int(layer), "shared", _) if layer in self.protection.read_only:
+                return 0.0
+            case ("layers", _, "shared" | "factors", str(name)):
+                return self.sharing.step(name)
+        return 1.0
+
+    def penalty(self, weights: TaskWeights) -> Tensor | None:
+        """Return what protection adds to the loss, a scalar; None for nothing."""
+        shared = {
+            f"layer.{i}.shared.{name}": value
+            for i, layer in enumerate(weights.layers)
+            for name, value in layer.shared.items()
+        }
+        return self.protection.penalty(shared)
+
+
+def initial_statistics(block: AbstractBlock, layer: int, space: Space) -> dict[str, dict[str, Tensor]]:
+    """Return ``LayerWeights.statistics`` before anything was measured, on the CPU.
+
+    Where a space has too many members to be listed, all prefixes with the same last choice share them.
+    """
+    if not block.statistics:
+        return {}
+    prefixes = {str(c)[: layer + 1]: None for c in space} if space.is_listed else dict.fromkeys((SPECIFIC, TRANSFER))
+    return {prefix: {n: t.clone() for n, t in block.initial_statistics().items()} for prefix in prefixes}

@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks.arithmetic import arithmetic_floor, node_activation_bytes
-from benchmarks.correct import trained_gap
-from benchmarks.row import WrongResultError
 from benchmarks.suite import BENCHMARKS, FULL, SMOKE
 from lasem.cli import main
 from lasem.nets import cifar
-from lasem.search import DeepEM, MixturePhase
+from lasem.search import DeepEM
 from lasem.space import full, listed
-from lasem.training import Batch, TaskWeights
 
 
 def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,9 +38,9 @@ def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.C
 
 
 def test_some_benchmarks_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--smoke", "--only", "pruned,batch"]) == 0
+    assert main(["bench", "--smoke", "--only", "tree,batch"]) == 0
     shown = capsys.readouterr().out
-    assert "leading prior 0.9" in shown
+    assert "committed step" in shown
     assert "images a second" in shown
     assert "brute force" not in shown
     assert "deep EM" not in shown
@@ -62,45 +58,10 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "wrong result: Expected the same from deep EM" in capsys.readouterr().err
 
 
-def test_pruned_steps_are_timed_with_their_full_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    passes: list[tuple[int, ...]] = []
-    right = MixturePhase._full_pass
-
-    def counted(self: MixturePhase, parts: TaskWeights, batch: Batch) -> Tensor:
-        passes.append(self._evaluated)
-        return right(self, parts, batch)
-
-    monkeypatch.setattr(MixturePhase, "_full_pass", counted)
-    rows = BENCHMARKS["pruned"](SMOKE)
-    kept = [int(re.findall(r"(\d+) of 8 kept", row.setting)[0]) for row in rows]
-    assert kept == [8, 7, 1]
-    # one interval in each of two turns, of all but the first, and in each the same ones are kept
-    assert sorted(map(len, passes)) == [1, 1, 7, 7]
-    assert len(set(passes)) == 2
-    assert rows[2].floor == pytest.approx(1 + arithmetic_floor(SMOKE.net, 10) / 30)
-
-
-def test_off_the_cpu_gradients_may_differ_by_the_order_of_sums_and_no_more() -> None:
-    def weight(gradient: list[float]) -> Tensor:
-        found = torch.ones(len(gradient), requires_grad=True)
-        found.grad = torch.tensor(gradient)
-        return found
-
-    def trained(error: float) -> dict[str, Tensor]:
-        return {"weight": weight([1.0, -2.0 + error, 0.0]), "silent": weight([0.0]), "read": torch.zeros(2)}
-
-    assert trained_gap(trained(0), trained(1e-5), "hps", to_the_bit=False) == pytest.approx(5e-6, rel=0.1)
-    with pytest.raises(WrongResultError, match=r"hps: a pruned step .* \('weight'\); they differ by 0.005"):
-        trained_gap(trained(0), trained(0.01), "hps", to_the_bit=False)
-    other = {**trained(0), "read": torch.full((2,), 1e-9)}
-    with pytest.raises(WrongResultError, match=r"same bits from hps: .*they differ in 'read'"):
-        trained_gap(trained(0), other, "hps")
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--only", "prunned"], "--only must be one of correct, tree, pruned"),
+        (["--only", "tre"], "--only must be one of correct, tree, task"),
         (["--only="], "--only needs at least one benchmark"),
         (["--threads", "-1"], "threads must be at least 0; got -1"),
         (["--device", "cuda:77"], "Expected a device that is there"),

@@ -21,6 +21,7 @@ from learner.images import model_files, write_digits
 from lasem.cli import main
 from lasem.learner import Learner
 from lasem.training import Loop
+from lasem.tree import flatten
 
 LONG = os.environ.get("LASEM_KILLS")
 KILLS = {"learn": int(LONG or 2), "run": int(LONG or 1)}
@@ -198,7 +199,7 @@ def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
 
     def run_epoch_badly(loop: Loop) -> Any:
         if loop.num_epochs == 3:
-            next(iter(loop.weights.values())).data.fill_(float("nan"))
+            next(iter(flatten(loop.weights).values())).data.fill_(float("nan"))
         return real(loop)
 
     words = ["--task", "mid", "--train", str(images / "mid"), "--quiet"]

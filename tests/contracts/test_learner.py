@@ -61,7 +61,6 @@ def baseline_factory(kind: type[AbstractMethod]) -> Factory:
 
 FACTORIES = [
     *(learner_factory(sharing, EM(commit_share=0.5)) for sharing in SHARINGS),
-    learner_factory(SHARINGS[1], EM(prune=0.3, full_pass_every=2, commit_share=1.0)),
     *(learner_factory(sharing, DeepEM(num_samples=2)) for sharing in SHARINGS),
     learner_factory(SHARINGS[0], Fixed("all")),
     learner_factory(SHARINGS[0], Fixed("none")),

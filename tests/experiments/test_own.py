@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from learner.fixture import MovingPrior
-from torch import nn
+from torch import Tensor, nn
 
 from lasem.cli import main
 from lasem.data import AbstractReader, DigitsReader, TaskStream
@@ -22,7 +22,7 @@ from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod, OneNetwork
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, Fixed, SearchState
+from lasem.search import EM, Fixed
 from lasem.sharing import HardSharing
 from lasem.training import TrainingConfig
 
@@ -39,10 +39,10 @@ class OwnEM(MovingPrior):  # type: ignore[misc]
     name: ClassVar[str] = "em"
     rate: float = 0.2
 
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
-        return replace(state, committed=1)
+    def commits(self, state: Tensor, epoch: int, num_epochs: int) -> bool:
+        return True
 
-    def best(self, state: SearchState) -> int:
+    def best(self, state: Tensor) -> int:
         return 1
 
 
@@ -50,7 +50,7 @@ class OwnEM(MovingPrior):  # type: ignore[misc]
 class Failing(OwnEM):  # type: ignore[misc]
     name: ClassVar[str] = "failing"
 
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
+    def commits(self, state: Tensor, epoch: int, num_epochs: int) -> bool:
         raise RuntimeError("it cannot advance")
 
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.search import AbstractSearch, AbstractSelection, SearchState
+from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Space, full
+from lasem.tree import map_tensors, named
 
 SHARINGS: list[AbstractSharing] = [HardSharing(), TensorFactorization(), Deconvolution()]
 GREY = (1, 6, 6)
@@ -86,10 +87,17 @@ def part_in(folder: Path, part: dict[str, Any]) -> dict[str, Tensor]:
     return load_file(folder / "parts" / f"{part['checksum']}.safetensors")
 
 
-def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert list(sorted(first)) == list(sorted(second))
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
+def copied(tree: Any, *, requires_grad: bool = False) -> Any:
+    """Detached copies of every tensor."""
+    return map_tensors(lambda t: t.detach().clone().requires_grad_(requires_grad and t.is_floating_point()), tree)
+
+
+def assert_same_tensors(first: Any, second: Any) -> None:
+    """Of two trees, such as dicts of tensors or TaskWeights."""
+    one, other = named(first), named(second)
+    assert sorted(one) == sorted(other)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -122,7 +130,7 @@ def configurations_in(folder: Path) -> dict[str, str]:
 
 @final
 @dataclass(frozen=True)
-class MovingPrior(AbstractSearch):
+class MovingPrior(AbstractSearch[Tensor]):
     """A user's own search, in a file of their own."""
 
     name: ClassVar[str] = "moving-prior"
@@ -131,44 +139,33 @@ class MovingPrior(AbstractSearch):
     def space(self, depth: int, task_index: int) -> Space:
         return full(depth)
 
-    def init(self, num_configurations: int) -> SearchState:
-        return SearchState(torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64))
+    def init(self, num_configurations: int) -> Tensor:
+        return torch.full((num_configurations,), 1 / num_configurations, dtype=torch.float64)
 
-    def prior(self, state: SearchState) -> Tensor:
-        return state.mass
+    def step(self, state: Tensor, log_likelihood: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = torch.softmax(state.log() + log_likelihood.sum(dim=1), dim=0)
+        return posterior, torch.lerp(state, posterior, self.rate)
 
-    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
-        posterior = torch.softmax(state.mass.log() + log_likelihood.sum(dim=1), dim=0)
-        return posterior, SearchState(torch.lerp(state.mass, posterior, self.rate))
-
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
-        return state
-
-    def best(self, state: SearchState) -> int:
-        return int(state.mass.argmax())
+    def best(self, state: Tensor) -> int:
+        return int(state.argmax())
 
 
 @final
 @dataclass(frozen=True)
-class Scripted(AbstractSearch):
-    """The leading configuration changes with every epoch, whatever the evidence."""
+class Scripted(AbstractSearch[int]):
+    """The leading configuration changes with every mini-batch, whatever the evidence."""
 
     name: ClassVar[str] = "scripted"
 
     def space(self, depth: int, task_index: int) -> Space:
         return full(depth)
 
-    def init(self, num_configurations: int) -> SearchState:
-        return SearchState(torch.zeros(num_configurations, dtype=torch.float64))
+    def init(self, num_configurations: int) -> int:
+        return 0
 
-    def prior(self, state: SearchState) -> Tensor:
-        return torch.full_like(state.mass, 1 / len(state.mass))
+    def step(self, state: int, log_likelihood: Tensor) -> tuple[Tensor, int]:
+        num = len(log_likelihood)
+        return torch.full((num,), 1 / num, dtype=torch.float64), (state + 1) % num
 
-    def step(self, state: SearchState, log_likelihood: Tensor) -> tuple[Tensor, SearchState]:
-        return self.prior(state), state
-
-    def advance(self, state: SearchState, epoch: int, num_epochs: int) -> SearchState:
-        return SearchState(state.mass + 1)
-
-    def best(self, state: SearchState) -> int:
-        return int(state.mass[0]) % len(state.mass)
+    def best(self, state: int) -> int:
+        return state

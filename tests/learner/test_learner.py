@@ -21,9 +21,10 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, AbstractSearch, Fixed, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full
-from lasem.training import TaskWeights, TrainingConfig, TrainingState, part_of
+from lasem.training import LayerWeights, TaskWeights, TrainingConfig, TrainingState
 from lasem.training import loop as loop_module
 from lasem.training.config import OPTIMISERS
+from lasem.tree import unpack
 
 from .fixture import (
     GREY,
@@ -159,7 +160,7 @@ def start_of_second(sharing: AbstractSharing, first_task: str, **settings: Any) 
     found = {}
     parts = (("shared", 1), ("factors", 1), ("specific", 1), ("own", 0))
     for part, index in parts:
-        place = f"loop.weights.layer.0.{'specific' if part == 'own' else part}."
+        place = f"loop.weights.layers.0.{'specific' if part == 'own' else part}."
         found[part] = {k.removeprefix(place): v for k, v in seen[index].tensors.items() if k.startswith(place)}
     return found
 
@@ -206,7 +207,8 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
         record = learner.learn(task, on_epoch=watch)
 
         def tested(epoch: EpochRecord, state: TrainingState, net: Net = learner.net, task: Task = task) -> float:
-            weights = TaskWeights.from_named(part_of(state.tensors, "loop.weights"), net.depth)
+            like = TaskWeights((LayerWeights({}, {}, {}),) * net.depth, {})
+            weights = unpack(state.tensors, state.plain["loop"]["weights"], like)
             return configuration_accuracy(
                 net, HardSharing(), Configuration.parse(epoch.configuration), weights, task.test
             )
@@ -221,7 +223,7 @@ def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Pa
             room, name = key.split(":")
             if name.startswith("layer"):
                 layer, number, rest = name.split(".", 2)
-                name = f"{layer}.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
+                name = f"{layer}s.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
             assert torch.equal(value, state.tensors[f"loop.weights.{name}"]), key
         num_other += seen[-1][0].configuration != seen[best][0].configuration
         num_other_peaks += tested(*seen[-1]) != tested(*seen[best])

@@ -16,7 +16,18 @@ from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import FisherKind, TaskWeights, TrainingConfig
-from learner.fixture import GREY, SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_net, tiny_task
+from lasem.tree import named
+from learner.fixture import (
+    GREY,
+    SHARINGS,
+    assert_same_tensors,
+    copied,
+    searching,
+    start_of,
+    tensors_in,
+    tiny_net,
+    tiny_task,
+)
 
 SEARCHES: list[AbstractSelection] = [Fixed("all"), EM(), DARTS(order="second"), Exhaustive()]
 KEEPING = [Freeze(), Branch()]
@@ -156,7 +167,7 @@ def weights_of(learner: Learner, name: str) -> TaskWeights:
 def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
     configuration = learner.model.routes[task.name].configuration
-    weights = weights_of(learner, task.name).copy()
+    weights = copied(weights_of(learner, task.name))
     leaves = shared_of(weights, configuration)
     expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
     for value in leaves.values():
@@ -212,12 +223,13 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
 def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> None:
     learner = whose_first_layer_nobody_uses(Penalty())
     problem = start_of(learner, TASKS[2])
-    weights = {name: value.clone().requires_grad_(True) for name, value in problem.weights.named().items()}
-    penalty = problem.protection.penalty(weights)
+    weights = copied(problem.weights, requires_grad=True)
+    penalty = problem.penalty(weights)
     assert penalty is not None
-    pulls = torch.autograd.grad(penalty, list(weights.values()), allow_unused=True)
-    pulled = {name for name, pull in zip(weights, pulls, strict=True) if pull is not None}
-    assert pulled == {"layer.1.shared.weight", "layer.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
+    leaves = named(weights)
+    pulls = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
+    pulled = {name for name, pull in zip(leaves, pulls, strict=True) if pull is not None}
+    assert pulled == {"layers.1.shared.weight", "layers.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
     learner.learn(TASKS[2])
     needed = start_of(learner, TASKS[3]).protection.quadratic
     assert needed is not None

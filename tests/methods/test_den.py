@@ -16,7 +16,7 @@ from lasem.methods import den_units as units
 from lasem.methods.method import Learned
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Loop, Named, PhaseResult, Snapshot, Step, TrainingConfig
+from lasem.training import AbstractPhase, Batch, EpochSummary, Loop, Named, PhaseResult, Snapshot, Step, TrainingConfig
 
 QUICK = TrainingConfig(epochs=5, batch_size=5, learning_rate=0.01)
 DEEP = Net(
@@ -63,7 +63,7 @@ def answered(
 ) -> PhaseResult:
     """As if the phase had been trained to other weights, every number of them moved."""
     weights = change(phase.title, phase.initial())
-    snapshot = Snapshot(phase.config.epochs, 0.5, weights, {})
+    snapshot = Snapshot(phase.config.epochs, 0.5, weights, EpochSummary("TT"))
     return PhaseResult(snapshot, snapshot, phase.config.epochs, loss)
 
 

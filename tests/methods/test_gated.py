@@ -277,7 +277,7 @@ def test_gates_start_open() -> None:
 def test_gates_have_a_step_size_of_their_own() -> None:
     phase, initial, _ = first_phase(NETS[1], ChannelGated(gate_step=7.0))
     for name in initial:
-        assert phase.scale(name) == (7.0 if name.startswith("gate.") else 1.0)
+        assert phase.scale((name,)) == (7.0 if name.startswith("gate.") else 1.0)
 
 
 def test_when_no_channel_is_left_gates_and_head_learn_on() -> None:

@@ -17,7 +17,7 @@ from lasem.learner import Learner
 from lasem.methods import Joint, Learned, Model, Setup
 from lasem.methods.joint import remembered, to_remember
 from lasem.methods.plain import run
-from lasem.training import AbstractPhase, Batch, PhaseResult, Snapshot, TrainingConfig, accuracy, part_of
+from lasem.training import AbstractPhase, Batch, EpochSummary, PhaseResult, Snapshot, TrainingConfig, accuracy, part_of
 
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def untrained(
 ) -> tuple[AbstractPhase, Model]:
     plan: Generator[AbstractPhase, PhaseResult, Learned] = method.plan(model, task, setup_of(k, training))
     phase = next(plan)
-    start = Snapshot(1, 0.5, {name: value.clone() for name, value in phase.initial().items()}, {})
+    start = Snapshot(1, 0.5, {name: value.clone() for name, value in phase.initial().items()}, EpochSummary("TT"))
     with pytest.raises(StopIteration) as stop:
         plan.send(PhaseResult(start, start, 1))
     return phase, stop.value.value.model

@@ -12,7 +12,7 @@ from torch import Tensor
 from lasem.learner import Learner
 from lasem.methods import EWC, METHODS, AbstractMethod
 from lasem.methods.method import Learned, Model, Setup
-from lasem.training import AbstractPhase, Named, PhaseResult, Snapshot, TrainingConfig
+from lasem.training import AbstractPhase, EpochSummary, Named, PhaseResult, Snapshot, TrainingConfig
 
 NET = tiny_net()
 TASKS = [tiny_task(f"t{k}", 2 + k, seed=k) for k in range(2)]
@@ -44,13 +44,18 @@ def drive(
     Returns:
         The second task's outcome, and the epochs of its phases before the last one.
     """
-    model = Model()
+    model, seen = Model(), EpochSummary("TT")
     for index, (task, of_task) in enumerate(zip(TASKS, seeds, strict=True)):
         plan = kind().plan(model, task, setup_of(kind, index, restore_best=restore_best))
         phase, epochs_before = next(plan), 0
         while True:
             best, last = (moved(phase, seed) for seed in (of_task if phase.title in ("", "last") else earlier))
-            fitted = PhaseResult(Snapshot(BEST, 0.75, best, {}), Snapshot(LAST, 0.25, last, {}), LAST, 1.0)
+            fitted = PhaseResult(
+                Snapshot(BEST, 0.75, best, seen),
+                Snapshot(LAST, 0.25, last, seen),
+                LAST,
+                1.0,
+            )
             try:
                 phase = plan.send(fitted)
             except StopIteration as stop:

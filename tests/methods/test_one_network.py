@@ -20,7 +20,7 @@ from lasem.methods.method import count
 from lasem.methods.plain import run
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
-from lasem.training import AbstractPhase, Batch, PhaseResult, Snapshot, TrainingConfig, TrainingState
+from lasem.training import AbstractPhase, Batch, EpochSummary, PhaseResult, Snapshot, TrainingConfig, TrainingState
 
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def trained_by_one(
     plan: Generator[AbstractPhase, PhaseResult, Learned] = method.plan(model, task, Setup(net, QUICK, CPU, 3, k))
     phase = next(plan)
     start = {name: value.clone() for name, value in phase.initial().items()}
-    end = Snapshot(1, 0.5, {name: value + 1 for name, value in start.items()}, {})
+    end = Snapshot(1, 0.5, {name: value + 1 for name, value in start.items()}, EpochSummary("TT"))
     with pytest.raises(StopIteration) as stop:
         plan.send(PhaseResult(end, end, 1))
     return phase, start, stop.value.value.model

@@ -171,9 +171,9 @@ def test_a_new_task_begins_with_the_last_ones_scores_and_fresh_biases() -> None:
         if name.startswith("score."):
             assert torch.equal(start, learner.model.memory[name])
             assert not torch.equal(start, first.initial()[name])
-            assert second.scale(name) == 7
+            assert second.scale((name,)) == 7
         else:
-            assert second.scale(name) == 1
+            assert second.scale((name,)) == 1
         if name in KERNELS:
             assert torch.equal(start, learner.model.shared[name])
         if name.endswith("bias"):

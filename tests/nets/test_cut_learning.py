@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, searching, start_of, tensors_in, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, copied, searching, start_of, tensors_in, tiny_task
 from torch import Tensor, nn
 
 from lasem.data import Task
@@ -19,10 +18,11 @@ from lasem.learner import Learner, plain_network
 from lasem.methods import EWC, Branch
 from lasem.methods.transfer import num_kept
 from lasem.nets import AbstractNet, cut
-from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, Pruned, evaluate
+from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, evaluate
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
 from lasem.space import Configuration, full, listed
 from lasem.training import Batch, LayerWeights, Loop, TaskWeights, TrainingConfig, initial_statistics
+from lasem.tree import map_tensors, named
 
 from .modules import SmallResNet, SmallViT, Tied, normalised, seeded
 
@@ -64,10 +64,9 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
             F.cross_entropy(module(batch.x), batch.labels).backward()
             optimiser.step()
     state = module.state_dict()
-    layers = TaskWeights.from_named(loop.weights, net.depth).layers
     names: set[str] = set()
-    for i, (block, own) in enumerate(zip(net.blocks, layers, strict=True)):
-        trained = {**own.shared, **own.statistics_of(block, "T" * (i + 1))}
+    for i, own in enumerate(loop.weights.layers):
+        trained = {**own.shared, **own.statistics_of("T" * (i + 1))}
         names |= trained.keys()
         for name, value in trained.items():
             torch.testing.assert_close(value, state[name], rtol=1e-4, atol=1e-5, msg=name)
@@ -76,8 +75,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     module.eval()
     x, _ = next(task.test.batches(6, device=torch.device("cpu")))
     mixture = Mixture.of(net, learner.method.sharing, (Configuration.parse("TTT"),))
-    parts = TaskWeights.from_named(loop.weights, net.depth)
-    torch.testing.assert_close(evaluate(mixture, parts, x)[0], module(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(evaluate(mixture, loop.weights, x)[0], module(x), rtol=1e-4, atol=1e-4)
 
 
 def _phase(learner: Learner, task: Task) -> Any:
@@ -98,10 +96,8 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
         specific = {name: value + 0.2 * torch.randn(value.shape, generator=generator) for name, value in plain.items()}
         layers.append(LayerWeights(shared, own, specific, initial_statistics(block, i, space)))
     weights = TaskWeights(tuple(layers), net.head.initial(3, generator, "he"))
-    weights = TaskWeights.from_named(
-        {k: v.double() if v.is_floating_point() else v for k, v in weights.named().items()}, 3
-    )
-    together, mixture = weights.copy(), Mixture.of(net, sharing, tuple(space))
+    weights = map_tensors(lambda t: t.double() if t.is_floating_point() else t, weights)
+    together, mixture = copied(weights), Mixture.of(net, sharing, tuple(space))
     batches = [torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator) for _ in range(3)]
     stacks = [
         mixture.tree.in_order(mixture.features(together, x, training=True).unflatten(0, (len(space), -1)))
@@ -109,52 +105,33 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
     ]
     answers = evaluate(mixture, together, batches[0])
     for c, configuration in enumerate(space):
-        alone, single = weights.copy(), Mixture.of(net, sharing, (configuration,))
+        alone, single = copied(weights), Mixture.of(net, sharing, (configuration,))
         for x, stack in zip(batches, stacks, strict=True):
             torch.testing.assert_close(single.features(alone, x, training=True), stack[c], rtol=0, atol=1e-11)
-        for i, block in enumerate(net.blocks):
+        for i in range(net.depth):
             prefix = str(configuration)[: i + 1]
-            measured = alone.layers[i].statistics_of(block, prefix)
-            for name, value in together.layers[i].statistics_of(block, prefix).items():
+            measured = alone.layers[i].statistics_of(prefix)
+            for name, value in together.layers[i].statistics_of(prefix).items():
                 torch.testing.assert_close(value, measured[name], rtol=0, atol=1e-11, msg=name)
         torch.testing.assert_close(evaluate(single, alone, batches[0])[0], answers[c], rtol=0, atol=1e-11)
-    before = together.named()
+    before = copied(together)
     evaluate(mixture, together, batches[1])
-    assert all(torch.equal(value, before[name]) for name, value in together.copy().named().items())
-    assert not torch.equal(answers[0], evaluate(mixture, weights.copy(), batches[0])[0])  # statistics do matter
+    assert_same_tensors(together, before)
+    assert not torch.equal(answers[0], evaluate(mixture, weights, batches[0])[0])  # statistics do matter
 
 
 def test_statistics_are_measured_and_never_optimised() -> None:
     phase = _phase(learner_of(EM(first_task="search")), tiny_task())
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-    statistics = [name for name in loop.weights if ".statistics." in name]
+    weights = named(loop.weights)
+    statistics = [name for name in weights if ".statistics." in name]
     assert len(statistics) == 3 * 2 + 3 * 8  # of the first and the third block, for each prefix; GroupNorm has none
-    assert not any(loop.weights[name].requires_grad for name in statistics)
-    before = {name: loop.weights[name].clone() for name in statistics}
+    assert not any(weights[name].requires_grad for name in statistics)
+    before = {name: weights[name].clone() for name in statistics}
     loop.phase.accuracy(loop.weights)
-    assert all(torch.equal(loop.weights[name], before[name]) for name in statistics)
+    assert all(torch.equal(weights[name], before[name]) for name in statistics)
     loop.run_epoch()
-    assert not any(torch.equal(loop.weights[name], before[name]) for name in statistics)
-
-
-def test_a_full_pass_of_a_pruned_search_measures_every_path_once() -> None:
-    search = EM(first_task="search", prune=0.1, full_pass_every=2)
-    phase = _phase(learner_of(search), tiny_task())
-    kept = Pruned((1, 6), torch.zeros_like(phase.search_state.mass), num_batches=1)
-    phase.search_state = replace(phase.search_state, pruned=kept)
-    start = TaskWeights.from_named(phase.initial(), 3)
-    together = start.copy()
-    batch = next(iter(phase.batches(torch.device("cpu"), torch.Generator())))
-    phase.loss(together.named(), batch, torch.Generator())
-    assert len(phase.evaluated) == 2
-    for configuration in full(3):
-        alone = start.copy()
-        Mixture.of(net_of(), HardSharing(), (configuration,)).features(alone, batch.x, training=True)
-        for i, block in enumerate(net_of().blocks):
-            prefix = str(configuration)[: i + 1]
-            measured = together.layers[i].statistics_of(block, prefix)
-            for name, value in alone.layers[i].statistics_of(block, prefix).items():
-                torch.testing.assert_close(measured[name], value, msg=f"{prefix}.{name}")
+    assert not any(torch.equal(weights[name], before[name]) for name in statistics)
 
 
 def test_the_best_epochs_statistics_are_kept() -> None:
@@ -163,14 +140,14 @@ def test_the_best_epochs_statistics_are_kept() -> None:
     phase.accuracy = lambda weights: next(accuracies)
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
     loop.run_epoch()
-    first = {name: value.detach().clone() for name, value in loop.weights.items()}
+    first = copied(loop.weights)
     loop.run_epoch()
     loop.run_epoch()
     fitted = loop.result()
     assert fitted.best.epoch == 1
     assert_same_tensors(fitted.best.weights, first)
-    name = "layer.0.statistics.T.1.running_mean"
-    assert not torch.equal(fitted.last.weights[name], first[name])
+    mean = fitted.last.weights.layers[0].statistics["T"]["1.running_mean"]
+    assert not torch.equal(mean, first.layers[0].statistics["T"]["1.running_mean"])
 
 
 @pytest.mark.parametrize(
@@ -248,12 +225,12 @@ def test_what_was_taken_over_goes_back_towards_pretrained_weights_not_past_them(
     searching(learner, Fixed("none"))
     phase = _phase(learner, tiny_task("b"))
     loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-    taken = {name: value.detach().clone() for name, value in loop.weights.items() if ".specific." in name}
+    taken = copied(loop.weights)
     phase.begin_epoch(loop.weights, 0, 1e-3)
     state = seeded(normalised).state_dict()
-    for name, value in taken.items():
-        pretrained = state[name.split(".specific.")[1]]
-        torch.testing.assert_close(loop.weights[name], 0.25 * value + 0.75 * pretrained)
+    for before, after in zip(taken.layers, loop.weights.layers, strict=True):
+        for name, value in before.specific.items():
+            torch.testing.assert_close(after.specific[name], 0.25 * value + 0.75 * state[name])
 
 
 def test_a_rest_of_one_image_cannot_be_normalised() -> None:
@@ -313,8 +290,8 @@ def test_a_step_uses_what_it_is_given_alone() -> None:
     net, task = net_of(), tiny_task()
     phases = [_phase(learner_of(net=net, seed=seed), task) for seed in (0, 1)]
     batch = next(iter(phases[0].batches(torch.device("cpu"), torch.Generator())))
-    weights = [{k: v.clone() for k, v in phase.initial().items()} for phase in phases]
+    weights = [copied(phase.initial()) for phase in phases]
     first = [phase.loss(own, Batch(*batch), torch.Generator()) for phase, own in zip(phases, weights, strict=True)]
-    again = phases[0].loss({k: v.clone() for k, v in phases[0].initial().items()}, Batch(*batch), torch.Generator())
+    again = phases[0].loss(copied(phases[0].initial()), Batch(*batch), torch.Generator())
     assert torch.equal(first[0], again)
     assert HardSharing().num_shared(net.blocks[0]) == 3 * 9 + 3 + 3 + 3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, start_of, tiny_task
+from learner.fixture import SHARINGS, copied, start_of, tiny_task
 from torch import Tensor
 from training.fixture import random_weights
 
@@ -93,7 +93,7 @@ def test_it_is_the_network_written_down_forward_and_backward(net: ResNet) -> Non
 def test_every_configuration_in_the_tree_is_that_configuration_alone(sharing: AbstractSharing) -> None:
     net = replace(SMALL, blocks_per_stage=1)  # 5 convolutions: configurations also change inside residual blocks
     space = full(net.depth)
-    weights = random_weights(net, sharing, tuple(space), 3, torch.float64).copy(requires_grad=True)
+    weights = copied(random_weights(net, sharing, tuple(space), 3, torch.float64), requires_grad=True)
     x = torch.randn(2, *net.image_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     mixture = Mixture.of(net, sharing, tuple(space))
     together = mixture.tree.in_order(mixture.features(weights, x).unflatten(0, (len(space), -1)))

@@ -1,0 +1,105 @@
+"""Trees of tensors: frozen dataclasses, dicts and tuples, nested, whose leaves are tensors and plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+Path = tuple[str | int, ...]
+"""Where a leaf is: the fields, keys and positions on the way to it."""
+
+Tree = TypeVar("Tree")
+
+
+def flatten(tree: Any) -> dict[Path, Tensor]:
+    """Return every tensor of a tree by its path, in the tree's order."""
+    if isinstance(tree, Tensor):
+        return {(): tree}
+    return {(key, *path): leaf for key, child in _children(tree) for path, leaf in flatten(child).items()}
+
+
+def with_tensors(tree: Tree, tensors: Mapping[Path, Tensor]) -> Tree:
+    """Return a tree with other tensors at some paths; those at other paths stay."""
+
+    def at(path: Path, tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            return tensors.get(path, tree)
+        return _like(tree, {key: at((*path, key), child) for key, child in _children(tree)})
+
+    result: Tree = at((), tree)
+    return result
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
+    """Return a tree with a function of every tensor in its place."""
+    return with_tensors(tree, {path: function(tensor) for path, tensor in flatten(tree).items()})
+
+
+def named(tree: Any) -> dict[str, Tensor]:
+    """Return every tensor of a tree by a dotted name such as ``layers.0.shared.weight``."""
+    return {".".join(map(str, path)): tensor for path, tensor in flatten(tree).items()}
+
+
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix`` and a dot, by the rest of their names."""
+    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def pack(tree: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:
+    """Take a tree apart for files: its tensors by dotted name, and all else for JSON. Keys of dicts are strings."""
+    if isinstance(tree, Tensor):
+        return {name: tree}, {"tensor": name}
+    if not _is_inner(tree):
+        return {}, tree
+    parts = {key: pack(child, f"{name}.{key}" if name else str(key)) for key, child in _children(tree)}
+    tensors = {leaf: tensor for part, _ in parts.values() for leaf, tensor in part.items()}
+    plain = {key: entry for key, (_, entry) in parts.items()}
+    return tensors, list(plain.values()) if isinstance(tree, (tuple, list)) else plain
+
+
+def unpack(tensors: Mapping[str, Tensor], plain: Any, like: Any) -> Any:
+    """Put together what ``pack`` took apart.
+
+    Args:
+        tensors: the tensors, which are copied.
+        plain: all else.
+        like: a tree with the same dataclasses, and with tensors on the devices where they are wanted.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the parts are not of such a tree.
+    """
+    if isinstance(plain, dict) and plain.keys() == {"tensor"}:
+        tensor = tensors[plain["tensor"]]
+        return tensor.to(like.device if isinstance(like, Tensor) else tensor.device, copy=True)
+    known = dict(_children(like))
+    if isinstance(plain, list):
+        return tuple(unpack(tensors, entry, known.get(index)) for index, entry in enumerate(plain))
+    if is_dataclass(like) and plain is not None and plain.keys() != known.keys():
+        raise ValueError(f"it has {', '.join(sorted(plain))} where {', '.join(sorted(known))} are expected")
+    if isinstance(plain, dict):
+        return _like(like if _is_inner(like) else {}, {k: unpack(tensors, v, known.get(k)) for k, v in plain.items()})
+    return plain
+
+
+def _is_inner(tree: Any) -> bool:
+    return isinstance(tree, (Mapping, tuple, list)) or (is_dataclass(tree) and not isinstance(tree, type))
+
+
+def _children(tree: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(tree, Mapping):
+        return tree.items()
+    if isinstance(tree, (tuple, list)):
+        return enumerate(tree)
+    return ((field.name, getattr(tree, field.name)) for field in fields(tree)) if _is_inner(tree) else ()
+
+
+def _like(tree: Any, children: Mapping[Any, Any]) -> Any:
+    """Return a tree with other children."""
+    if isinstance(tree, Mapping):
+        return dict(children)
+    if isinstance(tree, (tuple, list)):
+        return tuple(children.values())
+    return replace(tree, **children) if _is_inner(tree) else tree
