@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sharing.fixture import shapes_of, start
 from torch import Tensor
 
 from lasem.nets import AbstractBlock, ConvBlock, InitialWeights, LinearBlock, Weights
@@ -59,31 +60,17 @@ blocks = st.one_of(
 rules: st.SearchStrategy[InitialWeights] = st.sampled_from(("he", "paper"))
 
 
-def shapes_of(tensors: Weights) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in tensors.items()}
-
-
-def start(
-    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int = 0
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    plain = block.initial(torch.Generator().manual_seed(seed), rule)
-    shared = sharing.initial_shared(block, plain, torch.Generator().manual_seed(seed + 1))
-    return shared, sharing.initial_task(block, shared, plain, torch.Generator().manual_seed(seed + 2))
-
-
 @every_sharing
 @given(blocks, rules)
 def test_shapes_and_counts_are_those_of_the_tensors(
     sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
 ) -> None:
-    shared, own = start(sharing, block, rule)
+    plain, shared, own, made = start(sharing, block, rule)
     assert shapes_of(shared) == sharing.shared_shapes(block)
     assert shapes_of(own) == sharing.task_shapes(block)
-    assert shapes_of(sharing.weights(block, shared, own)) == block.shapes
+    assert shapes_of(made) == shapes_of(plain) == block.shapes
     assert sharing.num_shared(block) == sum(t.numel() for t in shared.values())
     assert sharing.num_owned(block, transferred=True) == sum(t.numel() for t in own.values())
-    plain = block.initial(torch.Generator().manual_seed(0), rule)
-    assert shapes_of(plain) == block.shapes
     assert sharing.num_owned(block, transferred=False) == block.num_parameters == sum(t.numel() for t in plain.values())
 
 
@@ -92,21 +79,21 @@ def test_shapes_and_counts_are_those_of_the_tensors(
 def test_it_is_a_function_of_its_arguments_alone(
     sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
 ) -> None:
-    shared, own = start(sharing, block, rule)
-    before = {name: value.clone() for name, value in {**shared, **own}.items()}
     global_state = torch.random.get_rng_state()
-    first, again = sharing.weights(block, shared, own), sharing.weights(block, shared, own)
-    assert all(torch.equal(first[name], again[name]) for name in block.shapes)
-    shared_again, own_again = start(sharing, block, rule)
-    assert all(torch.equal(value, {**shared_again, **own_again}[name]) for name, value in before.items())
-    assert all(torch.equal(value, {**shared, **own}[name]) for name, value in before.items())
+    _, shared, own, made = start(sharing, block, rule)
+    before = {name: value.clone() for name, value in {**shared, **own}.items()}
+    anew = start(sharing, block, rule)
+    for weights in (anew.made, sharing.weights(block, shared, own)):
+        assert all(torch.equal(made[name], weights[name]) for name in block.shapes)
+    for part in ({**anew.shared, **anew.own}, {**shared, **own}):
+        assert all(torch.equal(value, part[name]) for name, value in before.items())
     assert torch.equal(global_state, torch.random.get_rng_state())
 
 
 @every_sharing
 @pytest.mark.parametrize("block", [ConvBlock(2, 3, 3), ConvBlock(2, 3, 2, 2), LinearBlock(5, 4)])
 def test_weights_and_penalty_are_differentiable(sharing: AbstractSharing, block: AbstractBlock) -> None:
-    shared, own = start(sharing, block, "paper")
+    _, shared, own, _ = start(sharing, block, "paper")
     arguments = [t.double().requires_grad_() for t in (*shared.values(), *own.values())]
 
     def made(*values: Tensor) -> tuple[Tensor, ...]:
@@ -130,8 +117,7 @@ def test_weights_and_penalty_are_differentiable(sharing: AbstractSharing, block:
 def test_a_fresh_layer_is_alive(
     sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int
 ) -> None:
-    shared, own = start(sharing, block, rule, seed)
-    weight = sharing.weights(block, shared, own)["weight"]
+    weight = start(sharing, block, rule, seed).made["weight"]
     assert bool(weight.isfinite().all())
     assert bool((weight != 0).any())
     assert float(weight.abs().max()) < 20

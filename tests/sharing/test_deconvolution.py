@@ -9,20 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, office_home, stl10
 from lasem.sharing import Deconvolution, Kernel
 
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def random(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    return {
-        k: torch.randn(shape, dtype=torch.float64, generator=generator(n))
-        for n, (k, shape) in enumerate(shapes.items())
-    }
+from .fixture import generator, moved, random, start
 
 
 def naive_kernel(knowledge: Tensor, filter_: Tensor, bias: Tensor, combine: Tensor, sides: tuple[int, int]) -> Tensor:
@@ -101,26 +91,13 @@ def test_the_knowledge_is_smaller_than_the_layers_that_the_paper_shares() -> Non
 def test_a_scaled_start_has_a_plain_kernels_deviation(kernel: int, inputs: int, out: int, rule: str, seed: int) -> None:
     block: AbstractBlock
     for block in (ConvBlock(inputs, out, kernel), LinearBlock(inputs * kernel, out)):
-        made, _ = start(Deconvolution(start="scaled"), block, rule, seed)
-        plain = block.initial(generator(seed), rule)["weight"]  # type: ignore[arg-type]
-        torch.testing.assert_close(made["weight"].square().mean(), plain.square().mean(), rtol=1e-3, atol=0)
-
-
-def start(
-    sharing: Deconvolution, block: AbstractBlock, rule: str, seed: int = 0
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    plain = block.initial(generator(seed), rule)  # type: ignore[arg-type]
-    shared = sharing.initial_shared(block, plain, generator(seed + 1))
-    own = sharing.initial_task(block, shared, plain, generator(seed + 2))
-    return sharing.weights(block, shared, own), own
+        plain, _, _, made = start(Deconvolution(start="scaled"), block, rule, seed)
+        torch.testing.assert_close(made["weight"].square().mean(), plain["weight"].square().mean(), rtol=1e-3, atol=0)
 
 
 def test_a_glorot_start_is_what_tensorflow_gives_a_variable_of_that_shape() -> None:
     """Shapes (..., a, b) have a r inputs and b r outputs, r the product of the other sides; (n,) has n and n."""
-    block, sharing = cifar().blocks[1], Deconvolution(start="glorot")
-    _, own = start(sharing, block, "paper")
-    plain = block.initial(generator(), "paper")
-    shared = sharing.initial_shared(block, plain, generator(1))
+    _, shared, own, _ = start(Deconvolution(start="glorot"), cifar().blocks[1], "paper")
     for value, shape in (
         (shared["knowledge"], (1, 2, 2, 24)),
         (own["filter"], (3, 3, 48, 24)),
@@ -146,18 +123,15 @@ def test_a_pretrained_kernel_gets_as_many_channels_as_it_has_pixels() -> None:
 def test_an_identity_start_is_a_plain_layers(rule: str) -> None:
     """Z is one channel a pixel, so W is U's first nine slices, and a step of U is a plain layer's step."""
     for block in cifar().blocks:
-        made, own = start(Deconvolution(), block, rule)
+        plain, _, own, made = start(Deconvolution(), block, rule)
         slices = own["combine"][:9].permute(1, 2, 0).reshape(block.shapes["weight"])
         torch.testing.assert_close(made["weight"], slices, rtol=1e-5, atol=1e-6)
-        plain = block.initial(generator(), rule)["weight"]  # type: ignore[arg-type]
-        torch.testing.assert_close(slices, plain, rtol=0, atol=0)
+        assert torch.equal(slices, plain["weight"])
 
 
 def test_steps_of_an_identity_start_are_a_plain_layers_steps() -> None:
     block, sharing = cifar().blocks[1], Deconvolution()
-    plain = block.initial(generator(), "he")
-    shared = sharing.initial_shared(block, plain, generator(1))
-    own = sharing.initial_task(block, shared, plain, generator(4))
+    _, shared, own, _ = start(sharing, block)
     own["combine"].requires_grad_()
     target = torch.randn(block.shapes["weight"], generator=generator(2))
     weight = sharing.weights(block, shared, own)["weight"]
@@ -171,25 +145,20 @@ def test_steps_of_an_identity_start_are_a_plain_layers_steps() -> None:
 
 def test_kernels_with_more_pixels_than_channels_start_scaled() -> None:
     block = office_home().blocks[0]  # 11 x 11 pixels, 48 channels
-    (identity, own), (scaled, own_scaled) = (start(Deconvolution(start=s), block, "he") for s in ("identity", "scaled"))  # type: ignore[arg-type]
-    assert torch.equal(identity["weight"], scaled["weight"])
-    assert all(torch.equal(own[name], own_scaled[name]) for name in own)
+    identity, scaled = start(Deconvolution(start="identity"), block), start(Deconvolution(start="scaled"), block)
+    assert torch.equal(identity.made["weight"], scaled.made["weight"])
+    assert all(torch.equal(identity.own[name], scaled.own[name]) for name in identity.own)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
 def test_what_was_taken_over_is_renewed_in_the_kernel(keep: float) -> None:
     sharing = Deconvolution()
     for block in cifar().blocks:
-        plain = block.initial(generator(), "he")
-        shared = sharing.initial_shared(block, plain, generator(1))
-        own = sharing.initial_task(block, shared, plain, generator(4))
-        own = {name: value + 0.01 * torch.randn(value.shape, generator=generator(3)) for name, value in own.items()}
-        fresh = block.initial(generator(2), "paper")
-        before, after = (
-            sharing.weights(block, shared, part)
-            for part in (own, sharing.blend_with_fresh(block, shared, own, fresh, keep))
-        )
-        assert float(sharing.blend_with_fresh(block, shared, own, fresh, keep)["filter_bias"].abs().max()) == 0
+        _, shared, own, _ = start(sharing, block)
+        own, fresh = moved(own, 0.01), block.initial(generator(2), "paper")
+        blended = sharing.blend_with_fresh(block, shared, own, fresh, keep)
+        before, after = (sharing.weights(block, shared, part) for part in (own, blended))
+        assert not blended["filter_bias"].any()
         for name, value in before.items():
             expected = keep * value + math.sqrt(1 - keep**2) * fresh[name]
             torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=1e-4)
@@ -199,14 +168,3 @@ def test_only_what_makes_z_takes_steps_of_its_own_size() -> None:
     sharing, block = Deconvolution(step_scale=0.2), cifar().blocks[0]
     steps = {name: sharing.step(name) for name in (*sharing.shared_shapes(block), *sharing.task_shapes(block))}
     assert steps == {"knowledge": 0.2, "filter": 0.2, "filter_bias": 0.2, "combine": 1.0, "bias": 1.0}
-
-
-def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(ConfigError, match="filter_size must be odd; got 4"):
-        Deconvolution(filter_size=4)
-    with pytest.raises(ConfigError, match=r"Deconvolution\.filter_size must be at least 1; got -1"):
-        Deconvolution(filter_size=-1)
-    with pytest.raises(ConfigError, match=r"one of cifar, stl-10; got 'stl10'\. Did you mean 'stl-10'"):
-        Deconvolution(sizes="stl10")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="Did you mean 'glorot'"):
-        Deconvolution(start="gloro")  # type: ignore[arg-type]
