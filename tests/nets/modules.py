@@ -110,6 +110,10 @@ def seeded(build: type[nn.Module] | object, seed: int = 0) -> nn.Module:
     return module
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def features_of(module: nn.Module, x: Tensor) -> Tensor:
     """What the last linear layer gets, without dropout."""
     seen: list[Tensor] = []

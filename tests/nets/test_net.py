@@ -1,3 +1,5 @@
+"""Plain networks of any sizes, and those of the paper, whose table is written down once more by hand."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -8,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.nets import ConvBlock, LinearBlock, Net
+from lasem.nets import NETS, AbstractNet, ConvBlock, LinearBlock, Net, cifar, digits, for_images, office_home, stl10
+
+from .modules import generator
 
 
 @st.composite
@@ -30,16 +34,25 @@ def nets(draw: st.DrawFn) -> Net:
     )
 
 
-@given(nets(), st.integers(2, 5))
-def test_blocks_and_head_fit_each_other(net: Net, num_classes: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, *net.image_shape)
+def check_blocks_and_head_fit_each_other(net: AbstractNet, num_classes: int = 2) -> None:
+    x: Any = torch.randn(2, *net.image_shape)
     assert net.depth == len(net.blocks) >= 1
     for block in net.blocks:
-        x = block.apply(block.initial(generator, net.initial), x)
-    logits = net.head.apply(net.head.initial(num_classes, generator, net.initial), x)
+        x = block.apply(block.initial(generator(), net.initial), x)
+    logits = net.head.apply(net.head.initial(num_classes, generator(), net.initial), x)
     assert logits.shape == (2, num_classes)
     assert bool(logits.isfinite().all())
+
+
+@given(nets(), st.integers(2, 5))
+def test_blocks_and_head_fit_each_other(net: Net, num_classes: int) -> None:
+    check_blocks_and_head_fit_each_other(net, num_classes)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 6, 5), (2, 9, 13)])
+def test_they_take_images_of_any_size(name: str, shape: tuple[int, int, int]) -> None:
+    check_blocks_and_head_fit_each_other(NETS[name](shape))
 
 
 def test_linear_layers_stand_behind_the_convolutions() -> None:
@@ -73,3 +86,36 @@ GOOD: dict[str, Any] = {"image_shape": (1, 4, 4), "channels": (2, 2), "kernels":
 def test_settings_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Net(**GOOD | change)
+
+
+TABLE = [
+    (cifar(), (32, 32, 64, 64), (3,) * 4, (1, 2, 1, 2), (64,), 64 * 8 * 8),
+    (cifar(depth=6), (32, 32, 64, 64, 128, 128), (3,) * 6, (1, 2) * 3, (64,), 128 * 4 * 4),
+    (cifar(depth=8), (32, 32, 64, 64, 128, 128, 128, 128), (3,) * 8, (1, 2) * 4, (64,), 128 * 2 * 2),
+    (office_home(), (64, 256, 256, 256), (11, 5, 3, 3), (3, 3, 2, 2), (256, 64), 256 * 4 * 4),
+    (stl10(), (32, 32, 64, 64, 128, 128), (3,) * 6, (1, 3, 1, 3, 1, 3), (128, 16), 128 * 4 * 4),
+]
+
+
+@pytest.mark.parametrize(("net", "channels", "kernels", "pools", "hidden", "features"), TABLE)
+def test_the_papers_networks(net: Net, channels: Any, kernels: Any, pools: Any, hidden: Any, features: int) -> None:
+    assert (net.channels, net.kernels, net.pools, net.hidden) == (channels, kernels, pools, hidden)
+    assert set(net.strides) == {1}
+    assert (net.linear, net.dropout, net.head.in_features) == ((), 0.5, features)
+
+
+def test_the_cifar_networks_parameters_counted_by_hand() -> None:
+    by_hand = (27 * 32 + 32) + (288 * 32 + 32) + (288 * 64 + 64) + (576 * 64 + 64)
+    assert sum(block.num_parameters for block in cifar().blocks) == by_hand
+    assert sum(torch.Size(s).numel() for s in cifar().head.shapes(10).values()) == 4096 * 64 + 64 + 64 * 10 + 10
+
+
+def test_the_network_that_suits_a_size() -> None:
+    limits = {digits: (8, 16), cifar: (17, 64), stl10: (65, 112), office_home: (113,)}
+    for net, side in ((net, side) for net, sides in limits.items() for side in sides):
+        assert for_images((3, 5, side)) == net((3, 5, side))
+
+
+def test_other_depths_are_refused() -> None:
+    with pytest.raises(ConfigError, match="depth must be one of 4, 6, 8; got '5'"):
+        cifar(depth=5)  # type: ignore[arg-type]

@@ -1,13 +1,16 @@
+"""Heads, and the weights that all networks start from."""
+
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 
 from lasem.nets import Head
+from lasem.nets.initial import glorot_uniform, initial_bias, initial_weight
 
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from .modules import generator
 
 
 @pytest.mark.parametrize("hidden", [(), (5,), (5, 4)])
@@ -48,3 +51,33 @@ def test_dropout_is_unbiased(rate: float) -> None:
     spread = (rate / (1 - rate) / count) ** 0.5
     assert bool(((out.mean(dim=0) / x[0] - 1).abs() < 5 * spread).all())
     assert bool((((out == 0).double().mean(dim=0) - rate).abs() < 0.02).all())
+
+
+def test_the_papers_weights_are_a_normal_cut_at_two_deviations() -> None:
+    weight = initial_weight((100, 100, 3, 3), generator(), "paper")
+    assert 0.0999 < float(weight.abs().max()) <= 0.1
+    cut = 2 * math.exp(-2) * 2 / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))  # variance lost by cutting at 2
+    assert math.isclose(float(weight.std()), 0.05 * math.sqrt(1 - cut), rel_tol=0.01)
+    assert abs(float(weight.mean())) < 5e-4
+    assert torch.equal(initial_bias(3, "paper"), torch.full((3,), 0.2))
+
+
+def test_he_weights_have_a_variance_of_two_over_the_inputs() -> None:
+    weight = initial_weight((200, 50, 3, 3), generator(), "he")
+    assert math.isclose(float(weight.var()), 2 / (50 * 9), rel_tol=0.02)
+    assert torch.equal(initial_bias(3, "he"), torch.zeros(3))
+
+
+def test_glorot_is_uniform_between_its_bounds() -> None:
+    values = glorot_uniform((300, 300), 20, 30, generator())
+    assert float(values.abs().max()) <= math.sqrt(6 / 50)
+    assert math.isclose(float(values.var()), 2 / 50, rel_tol=0.02)
+
+
+@pytest.mark.parametrize("rule", ["he", "paper"])
+def test_the_generator_decides_and_nothing_else(rule: str) -> None:
+    state = torch.random.get_rng_state()
+    first = initial_weight((4, 3), generator(7), rule)  # type: ignore[arg-type]
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.rand(1)
+    assert torch.equal(first, initial_weight((4, 3), generator(7), rule))  # type: ignore[arg-type]
