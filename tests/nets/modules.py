@@ -1,9 +1,18 @@
-"""Small torch modules to cut."""
+"""Small torch modules to cut, and what every network of them must do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
+from learner.fixture import assert_same_tensors, tensors_in, tiny_task
 from torch import Tensor, nn
+
+from lasem.learner import Learner
+from lasem.nets import AbstractNet
+from lasem.training import TrainingConfig
 
 
 class Residual(nn.Module):
@@ -125,3 +134,32 @@ def features_of(module: nn.Module, x: Tensor) -> Tensor:
     module(x)
     handle.remove()
     return seen[0]
+
+
+def features(net: AbstractNet, x: Any) -> Tensor:
+    """What a network's head gets, with the weights that it starts from."""
+    for block in net.blocks:
+        x = block.apply({**block.initial(generator(), net.initial), **block.initial_statistics()}, x)
+    return x  # type: ignore[no-any-return]
+
+
+def assert_goes_on_after_loading(
+    build: Callable[[], AbstractNet], folder: Path, *, give: bool = True, **settings: Any
+) -> Learner:
+    """Three tasks one after another, and the third one after saving and loading, to the same bits."""
+    net, training = build(), TrainingConfig(epochs=2, batch_size=5)
+
+    def learned(learner: Learner, names: str) -> Learner:
+        for name in names:
+            learner.learn(tiny_task(name, shape=net.image_shape, seed=ord(name)))
+        return learner
+
+    whole = learned(Learner(net, training=training, **settings), "abc")
+    learned(Learner(build(), training=training, **settings), "ab").save(folder / "half")
+    loaded = learned(Learner.load(folder / "half", net=build() if give else None), "c")
+    whole.save(folder / "whole")
+    loaded.save(folder / "loaded")
+    assert_same_tensors(tensors_in(folder / "whole"), tensors_in(folder / "loaded"))
+    images = tiny_task("c", shape=net.image_shape).test.images.take(torch.arange(6))
+    assert torch.equal(whole.logits("a", images), loaded.logits("a", images))
+    return whole

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import assert_same_tensors, tensors_in, tiny_task
+from learner.fixture import tiny_task
 from torch import Tensor
 
 from lasem.errors import ConfigError, StorageError
@@ -18,7 +18,7 @@ from lasem.search import EM, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
-from .modules import SmallViT, features_of, normalised, seeded
+from .modules import SmallViT, assert_goes_on_after_loading, features_of, normalised, seeded
 
 SHAPE = (1, 6, 6)
 FROZEN = HardSharing(train_shared=False)
@@ -89,16 +89,7 @@ def test_it_starts_as_the_module_and_is_small() -> None:
 
 @pytest.mark.parametrize("sharing", [HardSharing(), FROZEN, TensorFactorization()], ids=["hps", "frozen", "tf"])
 def test_it_is_saved_and_goes_on_to_the_same_bits(sharing: AbstractSharing, tmp_path: Path) -> None:
-    def both(learner: Learner, names: str) -> Learner:
-        for name in names:
-            learner.learn(tiny_task(name, seed=ord(name)))
-        return learner
-
-    whole = both(learner_of(net_of(), sharing=sharing, search=EM()), "abc")
-    both(learner_of(net_of(), sharing=sharing, search=EM()), "ab").save(tmp_path / "half")
-    both(Learner.load(tmp_path / "half", net=net_of()), "c").save(tmp_path / "loaded")
-    whole.save(tmp_path / "whole")
-    assert_same_tensors(tensors_in(tmp_path / "whole"), tensors_in(tmp_path / "loaded"))
+    whole = assert_goes_on_after_loading(net_of, tmp_path, sharing=sharing, search=EM())
     images = tiny_task().test.images.take(torch.arange(4))
     torch.testing.assert_close(plain_network(whole, "c")(images.float() / 255), whole.logits("c", images))
     with pytest.raises(StorageError, match="saved with another network"):
@@ -114,7 +105,7 @@ def test_a_frozen_layer_is_the_modules_for_ever_and_costs_a_task_nothing() -> No
     before = learner.logits("a", images)
     learner.learn(tiny_task("b", seed=1))
     assert torch.equal(learner.logits("a", images), before)
-    assert all(not value.any() for name, value in learner._shared.latest(0).items() if name.endswith(".up"))
+    assert all(not value.any() for name, value in learner.model.versions["0@0"].items() if name.endswith(".up"))
     assert learner.model.num_shared() == learner.net.blocks[0].num_parameters
 
 
@@ -122,10 +113,11 @@ def test_a_task_that_transfers_nothing_owns_a_change_of_every_block() -> None:
     learner = learner_of(net_of(SmallViT), sharing=FROZEN, search=Fixed("none"))
     for i, name in enumerate("ab"):
         learner.learn(tiny_task(name, seed=i))
-    head = sum(value.numel() for value in learner._tasks["b"].head.values())
+    own = learner.model.own["b"]
+    head = sum(value.numel() for name, value in own.items() if name.startswith("head."))
     changes = sum(block.num_parameters for block in learner.net.blocks)
     assert learner.num_parameters("b") == changes + head
-    assert any(value.any() for value in learner._tasks["b"].layers[0].values())
+    assert any(value.any() for name, value in own.items() if name.startswith("layer.0."))
 
 
 def test_the_other_search_and_protection_learn_with_it() -> None:

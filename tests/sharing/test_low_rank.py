@@ -61,4 +61,4 @@ def test_shared_weights_are_trained_or_frozen(trained: bool) -> None:
     before = learner.logits("a", images)
     learner.learn(tiny_task("b", seed=1))
     assert torch.equal(before, learner.logits("a", images)) is not trained
-    assert bool(learner._tasks["b"].layers[0]["0.weight.change.up"].any())
+    assert bool(learner.model.own["b"]["layer.0.0.weight.change.up"].any())

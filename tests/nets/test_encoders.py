@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from lasem.learner.computable import check_computable
 from torch import Tensor, nn
 
 from lasem.data import Task, Vocabulary, as_tokens
 from lasem.errors import ConfigError, DataError, ShapeError, StorageError, TrainingError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
+from lasem.learner.learner import check_sizes
 from lasem.nets import AbstractNet, cut, from_transformers
 from lasem.search import EM
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
 from lasem.training import TrainingConfig
+
+from .modules import features as features_of_start
 
 LENGTH = 12
 TINY = {
@@ -61,10 +63,7 @@ def encoder(name: str, attention: str = "sdpa", **change: Any) -> Any:
 
 @torch.no_grad()
 def features(net: AbstractNet, texts: list[list[int]], length: int = LENGTH) -> Tensor:
-    value: Any = as_tokens(texts, length=length)
-    for block in net.blocks:
-        value = block.apply(block.initial(torch.Generator(), "he"), value)
-    return value
+    return features_of_start(net, as_tokens(texts, length=length))
 
 
 @pytest.mark.parametrize(
@@ -269,6 +268,6 @@ def test_a_table_of_words_makes_no_network_too_large() -> None:
     num_words, length = 2**18, 2**12
     example = as_tokens([[1, 2]] * 2, length=length)
     net = cut(Words(num_words), ["table", "layer"], image_shape=(1, 1, length), classifier=None, example=example)
-    check_computable(net.built_from({"kind": "cut"}, Vocabulary(num_words)))
+    check_sizes(net.built_from({"kind": "cut"}, Vocabulary(num_words)))
     with pytest.raises(StorageError, match="this one makes up to 1,073,741,824"):
-        check_computable(net)
+        check_sizes(net)
