@@ -48,7 +48,7 @@ def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path, monkeyp
     made = compare(methods, tmp_path)
     assert (made.failures, made.num_made) == ({}, 2)
     assert [path.name for path in sorted(tmp_path.glob("*-0"))] == ["all-0", "none-0"]
-    assert "| none |" in (tmp_path / "comparison.md").read_text()
+    assert "| single-task |" in (tmp_path / "comparison.md").read_text()
     other = Contestant("other", tiny(stream=reader(IMAGES[:50]), search=ALL))
     with pytest.raises(ConfigError, match="one stream with the same seeds; other has others"):
         compare([*methods, other], tmp_path)
