@@ -76,10 +76,3 @@ def check_range(
             if bound is not None
         ]
         raise ConfigError(f"{setting} must be {' and '.join(bounds) or 'finite'}; got {value}.")
-
-
-def check_count(setting: str, value: object, *, least: int, most: int | None = None) -> None:
-    """Raise ConfigError unless ``value`` is an integer inside the bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{setting} must be an integer; got {value!r}.")
-    check_range(setting, value, least=least, most=most)

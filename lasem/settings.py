@@ -52,6 +52,8 @@ class Settings:
 
 
 def _check(where: str, value: Any, annotation: Any) -> None:
+    if _without_metadata(annotation) is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigError(f"{where} must be an integer; got {value!r}.")
     for metadata in getattr(annotation, "__metadata__", ()):
         if isinstance(metadata, Range):
             metadata.check(where, value)

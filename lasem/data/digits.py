@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from lasem.data.images import TensorImages
-from lasem.data.split import STANDARDISE, Part, Standardise
-from lasem.data.stream import AbstractReader, TaskStream, child_generator
+from lasem.data.split import Part, Standardise
+from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
-from lasem.errors import DataError, check_choice, check_count
+from lasem.errors import DataError
+from lasem.settings import Range, Settings
 
 _POOLS, _CLASSES, _STYLE, _IMAGES, _NOISE = range(5)  # what a child generator is for
 
@@ -62,7 +63,7 @@ class DigitStyle:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DigitsReader(AbstractReader):
+class DigitsReader(Settings, AbstractReader):
     """1797 grey images of 8x8 pixels that come with scikit-learn; needs no download.
 
     By the seed, the images of each digit are first divided into 60 % for training, 15 % for validation and 25 % for
@@ -72,28 +73,19 @@ class DigitsReader(AbstractReader):
 
     name: ClassVar[str] = "digits"
 
-    num_tasks: int = 6
+    num_tasks: Count = 6
     """Number of tasks; any number, for tasks may have digits in common."""
-    classes_per_task: int = 5
+    classes_per_task: Annotated[int, Range(least=2, most=10)] = 5
     """Digits that each task tells apart; from 2 to 10."""
-    train_per_class: int = 20
+    train_per_class: Count = 20
     """Training images of each digit; at most 104."""
-    valid_per_class: int = 10
+    valid_per_class: Count = 10
     """Validation images of each digit; at most 26."""
-    test_per_class: int | None = None
+    test_per_class: Count | None = None
     """Test images of each digit; None: all, 44 or more."""
     standardise: Standardise = "train"
     """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
     split by its own, as in the paper; ``none``: only divided by 255."""
-
-    def __post_init__(self) -> None:
-        check_count("DigitsReader.num_tasks", self.num_tasks, least=1)
-        check_count("DigitsReader.classes_per_task", self.classes_per_task, least=2, most=10)
-        for setting in ("train_per_class", "valid_per_class", "test_per_class"):
-            value = getattr(self, setting)
-            if value is not None or setting != "test_per_class":
-                check_count(f"DigitsReader.{setting}", value, least=1)
-        check_choice("DigitsReader.standardise", self.standardise, STANDARDISE)
 
     def open(self, seed: int) -> TaskStream:
         images, labels = _load()

@@ -8,48 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
 import torch
 from torch import Tensor
 
 from lasem.data.images import AbstractImages, SelectedImages
-from lasem.data.split import STANDARDISE, Part, Standardise, check_labels
-from lasem.data.stream import TaskStream, child_generator
+from lasem.data.split import Part, Standardise, check_labels
+from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, check_unique, make_task
-from lasem.errors import ConfigError, DataError, check_choice, check_count, nearest
+from lasem.errors import ConfigError, DataError, nearest
+from lasem.settings import Range, Settings
 
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutSettings:
+class CutSettings(Settings):
     """How a data set is cut into tasks. Readers inherit these settings."""
 
-    num_tasks: int | None = None
+    num_tasks: Count | None = None
     """Number of tasks; None: as many as there are classes for. Classes left over are not used."""
-    classes_per_task: int = 10
+    classes_per_task: Annotated[int, Range(least=2)] = 10
     """Classes in each task, drawn without replacement over all tasks; at least 2."""
-    train_per_class: int | None = None
+    train_per_class: Count | None = None
     """Training images of each class; None: all that are left."""
-    valid_per_class: int | None = None
+    valid_per_class: Count | None = None
     """Validation images of each class. None: all of the validation split. If the data have none, they are taken from
     the training images: 15 % of those for training and validation together (3 beside 17), at least 1."""
-    test_per_class: int | None = None
+    test_per_class: Count | None = None
     """Test images of each class. None: all of the test split. If the data have none, they are taken from the training
     images: 20 %, at least 1."""
     standardise: Standardise = "train"
     """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
     split by its own, as in the paper; ``none``: only divided by 255."""
-
-    def __post_init__(self) -> None:
-        kind = type(self).__name__
-        check_count(f"{kind}.classes_per_task", self.classes_per_task, least=2)
-        for setting in ("num_tasks", "train_per_class", "valid_per_class", "test_per_class"):
-            value = getattr(self, setting)
-            if value is not None:
-                check_count(f"{kind}.{setting}", value, least=1)
-        check_choice(f"{kind}.standardise", self.standardise, STANDARDISE)
 
 
 @final

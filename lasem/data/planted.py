@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data.images import TensorImages
-from lasem.data.split import STANDARDISE, Standardise
-from lasem.data.stream import AbstractReader, TaskStream, child_generator
+from lasem.data.split import Standardise
+from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
 from lasem.data.task import Task, make_task
-from lasem.errors import ConfigError, check_choice, check_count, check_range
+from lasem.errors import ConfigError
+from lasem.settings import Range, Settings
 
 _LAYER, _HEAD, _CALIBRATION, _IMAGES = range(4)  # what a child generator is for
 
@@ -30,7 +31,7 @@ _NUM_CALIBRATION = 2000
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PlantedReader(AbstractReader):
+class PlantedReader(Settings, AbstractReader):
     """Grey images and the answers of teachers, convolutional networks of 3x3 kernels as deep as ``truth`` says.
 
     For the truth to be about the layers of the network that learns, that has to be as deep: the default fits ``--net
@@ -39,22 +40,22 @@ class PlantedReader(AbstractReader):
 
     name: ClassVar[str] = "planted"
 
-    num_tasks: int = 6
+    num_tasks: Count = 6
     """Number of tasks."""
     truth: tuple[str, ...] = ("TTSS", "SSTT", "TSTS", "TTTT", "SSSS")
     """Which layers of a later task's teacher are the first one's (T) and which are its own (S), input first; the tasks
     after the first take these in turn."""
-    num_classes: int = 4
+    num_classes: Annotated[int, Range(least=2)] = 4
     """Answers of each task."""
-    train_per_class: int = 20
+    train_per_class: Count = 20
     """Training images of each class; a larger number keeps those of a smaller one and adds others."""
-    valid_per_class: int = 10
+    valid_per_class: Count = 10
     """Validation images of each class."""
-    test_per_class: int = 50
+    test_per_class: Count = 50
     """Test images of each class, the same whatever is trained on."""
-    clearest: float = 0.3
+    clearest: Annotated[float, Range(above=0, most=1)] = 0.3
     """Share of all images that become data, those whose two best answers are furthest apart; in (0, 1]."""
-    image_size: int = 8
+    image_size: Annotated[int, Range(least=_GRID, most=64)] = 8
     """Height and width of the images."""
     standardise: Standardise = "train"
     """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
@@ -62,13 +63,7 @@ class PlantedReader(AbstractReader):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "truth", tuple(self.truth))
-        check_count("PlantedReader.num_tasks", self.num_tasks, least=1)
-        check_count("PlantedReader.num_classes", self.num_classes, least=2)
-        for setting in ("train_per_class", "valid_per_class", "test_per_class"):
-            check_count(f"PlantedReader.{setting}", getattr(self, setting), least=1)
-        check_count("PlantedReader.image_size", self.image_size, least=_GRID, most=64)
-        check_range("PlantedReader.clearest", self.clearest, above=0, most=1)
-        check_choice("PlantedReader.standardise", self.standardise, STANDARDISE)
+        super().__post_init__()
         depths = {len(configuration) for configuration in self.truth}
         if len(depths) != 1 or 0 in depths or any(set(configuration) - {"T", "S"} for configuration in self.truth):
             raise ConfigError(

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, final
+from typing import Annotated, Any, ClassVar, Final, final
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.split import Part
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.data.task import pair
-from lasem.errors import ConfigError, DataError, check_count, check_range, nearest
+from lasem.errors import DataError, nearest
+from lasem.settings import Range
 
 SPLIT_NAMES: Final = {
     "train": Part.TRAIN,
@@ -99,18 +100,10 @@ class FileReader(CutSettings, AbstractReader):
 
     path: str
     """A file or folder."""
-    image_size: int | None = None
+    image_size: Annotated[int, Range(least=1, most=8192)] | None = None
     """Height and width that every image is resized to, whatever its sides were; None: all must be equally large."""
     channels: Channels = 3
     """3 for colour, 1 for grey; images are converted."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        kind = type(self).__name__
-        if self.image_size is not None:
-            check_count(f"{kind}.image_size", self.image_size, least=1, most=8192)
-        if self.channels not in (1, 3):
-            raise ConfigError(f"{kind}.channels must be 1 (grey) or 3 (colour); got {self.channels}.")
 
     @abstractmethod
     def labelled(self) -> Labelled:
@@ -134,13 +127,9 @@ class FolderReader(FileReader):
     path: str
     """Folder that holds one folder for each class; or ``train`` and, if there are, ``valid`` and ``test``, and the
     classes' folders in these. Images may also be in folders below their class's."""
-    memory_limit_mb: int = 1024
+    memory_limit_mb: Annotated[int, Range(least=0)] = 1024
     """The images used wait in memory if they need at most so many megabytes. Above, they are decoded whenever they are
     needed, and all of a task's are once looked at when it begins. The numbers are the same either way."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range(f"{type(self).__name__}.memory_limit_mb", self.memory_limit_mb, least=0)
 
     def labelled(self) -> Labelled:
         place = existing_path(self.path)

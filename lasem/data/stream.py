@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
 
 from lasem.data.task import Task, check_unique
 from lasem.errors import ConfigError, DataError
+from lasem.settings import Range
+
+Count = Annotated[int, Range(least=1)]
 
 
 @final

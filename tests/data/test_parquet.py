@@ -162,7 +162,7 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"ParquetReader.channels must be 1"):
+    with pytest.raises(ConfigError, match=r"ParquetReader.channels must be one of 1, 3"):
         read(Path(), channels=4)
     with pytest.raises(ConfigError, match=r"ParquetReader.image_size must be at least 1 and at most 8192"):
         read(Path(), image_size=10**6)

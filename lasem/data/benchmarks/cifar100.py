@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 from lasem.data.benchmarks.source import BenchmarkReader, Layout
 from lasem.data.labelled import CutSettings, cut_classes
 from lasem.data.parquet import ParquetReader
-from lasem.data.stream import TaskStream
-from lasem.errors import ConfigError, check_choice
+from lasem.data.stream import Count, TaskStream
+from lasem.errors import ConfigError
+from lasem.settings import Range
 
 _FIRST_HALF: Final = (
     (4, 30, 55, 72, 95),  # aquatic mammals
@@ -86,23 +87,22 @@ class Cifar100Reader(BenchmarkReader, CutSettings):
         test="98776c529bb146a9c791229df74a5cf076be9b43d82dbbd334b6a7788d73dc68",
     )
 
-    num_tasks: int | None = 10
+    num_tasks: Count | None = 10
     """10, 20 or 40 for the paper's classes; any number that they are enough for if they are drawn."""
     classes: Literal["paper", "drawn"] = "paper"
     """``paper``: the authors' classes in each task, which of 20 and 40 tasks some share; the seed draws images only.
     ``drawn``: disjoint ones, by the seed."""
-    classes_per_task: int = 10
+    classes_per_task: Annotated[int, Range(least=2)] = 10
     """Classes in each task; 10 for the paper's."""
-    train_per_class: int | None = 17
+    train_per_class: Count | None = 17
     """Training images of each class; 17 and 3 are the paper's 4 % of the data."""
-    valid_per_class: int | None = 3
+    valid_per_class: Count | None = 3
     """Validation images of each class, taken from the training split."""
-    test_per_class: int | None = None
+    test_per_class: Count | None = None
     """Test images of each class; none: all 100."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("Cifar100Reader.classes", self.classes, ("paper", "drawn"))
         if self.classes == "paper" and (self.num_tasks not in (10, 20, 40) or self.classes_per_task != 10):
             raise ConfigError(
                 f"The paper has 10, 20 or 40 tasks of 10 classes of CIFAR-100; got Cifar100Reader.num_tasks "

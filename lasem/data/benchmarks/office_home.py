@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import torch
 
@@ -18,7 +18,8 @@ from lasem.data.images import FileImages
 from lasem.data.readers import SUFFIXES
 from lasem.data.stream import TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
-from lasem.errors import DataError, check_choice, check_count
+from lasem.errors import DataError
+from lasem.settings import Range
 
 _CLASSES = """
 Alarm_Clock Backpack Batteries Bed Bike Bottle Bucket Calculator Calendar Candles Chair Clipboards Computer Couch
@@ -53,20 +54,13 @@ def _layout(*domains: str) -> Layout:
 class OfficeHomeSettings(BenchmarkReader):
     """Settings that both streams of Office-Home have, and how a class's images are divided."""
 
-    image_size: int = 128
+    image_size: Annotated[int, Range(least=1, most=8192)] = 128
     """Height and width that every image is resized to; 128 in the paper."""
-    images_per_class: int | None = None
+    images_per_class: Annotated[int, Range(least=10)] | None = None
     """Images of each class and domain that are used, of which 60 % train, 10 % validate and 30 % test; none: all."""
     scaling: Literal["unit", "train", "split"] = "unit"
     """``unit``: pixels divided by 255 and nothing else, as in the paper; ``train`` and ``split``: standardised by the
     mean and deviation of the training images, or of each split's own."""
-
-    def __post_init__(self) -> None:
-        kind = type(self).__name__
-        check_count(f"{kind}.image_size", self.image_size, least=1, most=8192)
-        if self.images_per_class is not None:
-            check_count(f"{kind}.images_per_class", self.images_per_class, least=10)
-        check_choice(f"{kind}.scaling", self.scaling, ("unit", "train", "split"))
 
     def domains(self, folder: Path, classes: Sequence[str]) -> list[Path]:
         """Find the folders of the domains; DataError if one of the classes has no folder there."""
@@ -124,12 +118,8 @@ class OfficeHomeReader(OfficeHomeSettings):
     name: ClassVar[str] = "office-home"
     layout: ClassVar[Layout] = _layout("Product", "Real World|RealWorld|Real_World")
 
-    num_tasks: int = 10
+    num_tasks: Annotated[int, Range(least=1, most=10)] = 10
     """Number of tasks, the first of the paper's ten."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("OfficeHomeReader.num_tasks", self.num_tasks, least=1, most=2 * len(TASK_CLASSES))
 
     def read(self, folder: Path, seed: int) -> TaskStream:
         """Open the stream; images are decoded when their task is reached."""

@@ -14,10 +14,10 @@ import torch
 
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import FileImages
-from lasem.data.split import STANDARDISE, Standardise
-from lasem.data.stream import TaskStream, child_generator
+from lasem.data.split import Standardise
+from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
-from lasem.errors import ConfigError, DataError, check_choice, check_count
+from lasem.errors import ConfigError, DataError
 
 _ORDER, _IMAGES = range(2)  # what a child generator is for
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
@@ -45,26 +45,19 @@ class OmniglotReader(BenchmarkReader):
         ),
     )
 
-    num_tasks: int | None = None
+    num_tasks: Count | None = None
     """Number of alphabets; none: all 50."""
-    train_per_class: int = 8
+    train_per_class: Count = 8
     """Training drawings of each character, of 20."""
-    valid_per_class: int = 2
+    valid_per_class: Count = 2
     """Validation drawings of each character."""
-    test_per_class: int = 10
+    test_per_class: Count = 10
     """Test drawings of each character."""
-    image_size: int | None = 28
+    image_size: Count | None = 28
     """Height and width that the drawings are resized to; none: 105, as they are."""
     standardise: Standardise = "train"
     """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
     split by its own; ``none``: only divided by 255."""
-
-    def __post_init__(self) -> None:
-        for setting in ("num_tasks", "train_per_class", "valid_per_class", "test_per_class", "image_size"):
-            value = getattr(self, setting)
-            if value is not None:
-                check_count(f"OmniglotReader.{setting}", value, least=1)
-        check_choice("OmniglotReader.standardise", self.standardise, STANDARDISE)
 
     def read(self, folder: Path, seed: int) -> TaskStream:
         """Open the stream; drawings are decoded when their alphabet is reached."""

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from lasem.data.stream import AbstractReader, TaskStream
 from lasem.errors import DataError
+from lasem.settings import Settings
 
 _CHUNK = 1 << 18
 _SECONDS = 30  # without a byte, until a connection counts as dead
@@ -76,7 +77,7 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkReader(AbstractReader):
+class BenchmarkReader(Settings, AbstractReader):
     """Settings that every benchmark's reader inherits."""
 
     layout: ClassVar[Layout]

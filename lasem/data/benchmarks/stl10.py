@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, comb
 from pathlib import Path
-from typing import ClassVar, Final, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import numpy as np
 import torch
@@ -20,9 +20,10 @@ from torch import Tensor
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import TensorImages
 from lasem.data.split import Part
-from lasem.data.stream import TaskStream, child_generator
+from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
-from lasem.errors import ConfigError, DataError, check_choice, check_count, check_range
+from lasem.errors import DataError, check_range
+from lasem.settings import Range
 
 NUM_CLASSES: Final = 10
 SHAPE: Final = (3, 96, 96)
@@ -75,33 +76,26 @@ class Stl10Reader(BenchmarkReader):
         ),
     )
 
-    num_tasks: int = 20
+    num_tasks: Count = 20
     """Number of tasks."""
-    classes_per_task: int = 3
+    classes_per_task: Annotated[int, Range(least=2, most=NUM_CLASSES)] = 3
     """Classes in each task."""
-    tasks_seed: int | None = 0
+    tasks_seed: Annotated[int, Range(least=0)] | None = 0
     """Seed of the tasks' classes, noise and channels, the same in all runs as in the paper; none: the run's."""
-    train_share: float = 0.25
+    train_share: Annotated[float, Range(above=0, most=1)] = 0.25
     """Share of each class's 500 training images that a task uses."""
-    valid_share: float = 0.15
+    valid_share: Annotated[float, Range(above=0, below=1)] = 0.15
     """Share of these that validates."""
-    test_per_class: int | None = None
+    test_per_class: Count | None = None
     """Test images of each class; none: all 800."""
     scaling: Literal["centred", "train", "split"] = "centred"
     """``centred``: values from -0.5 to 0.5, as in the paper; ``train`` and ``split``: standardised by the mean and
     deviation of the training images, or of each split's own."""
 
     def __post_init__(self) -> None:
-        check_count("Stl10Reader.classes_per_task", self.classes_per_task, least=2, most=NUM_CLASSES)
+        super().__post_init__()
         most = comb(NUM_CLASSES, self.classes_per_task)
-        check_count("Stl10Reader.num_tasks", self.num_tasks, least=1, most=most)
-        check_range("Stl10Reader.train_share", self.train_share, above=0, most=1)
-        check_range("Stl10Reader.valid_share", self.valid_share, above=0, below=1)
-        if self.test_per_class is not None:
-            check_count("Stl10Reader.test_per_class", self.test_per_class, least=1)
-        if self.tasks_seed is not None and self.tasks_seed < 0:
-            raise ConfigError(f"Stl10Reader.tasks_seed must be at least 0, or none; got {self.tasks_seed}.")
-        check_choice("Stl10Reader.scaling", self.scaling, ("centred", "train", "split"))
+        check_range("Stl10Reader.num_tasks", self.num_tasks, least=1, most=most)
 
     def classes(self, seed: int) -> list[tuple[int, ...]]:
         """Return the classes of every task, ascending."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -22,9 +22,10 @@ from lasem.data.benchmarks.source import BenchmarkReader, Layout
 from lasem.data.decode import Channels
 from lasem.data.labelled import Labelled, TaskCut
 from lasem.data.parquet import ParquetReader
-from lasem.data.split import STANDARDISE, Part, Standardise
+from lasem.data.split import Part, Standardise
 from lasem.data.stream import TaskStream, child_generator
-from lasem.errors import ConfigError, DataError, check_choice, check_count
+from lasem.errors import DataError
+from lasem.settings import Range
 
 NUM_CLASSES = 10
 
@@ -40,28 +41,17 @@ class TwoWayReader(BenchmarkReader):
     valid_share: ClassVar[float]
     """Share of each class's training images that only validation uses."""
 
-    num_tasks: int = 5
+    num_tasks: Literal[5, 10] = 5
     """5: two classes each; 10: one class against all others."""
-    num_train: int = 340
+    num_train: Annotated[int, Range(least=2)] = 340
     """Training images of each task."""
-    num_valid: int = 60
+    num_valid: Annotated[int, Range(least=2)] = 60
     """Validation images of each task, taken from the training split."""
-    num_test: int = 2000
+    num_test: Annotated[int, Range(least=2)] = 2000
     """Test images of each task, at most."""
     standardise: Standardise = "train"
     """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
     split by its own; ``none``: only divided by 255."""
-
-    def __post_init__(self) -> None:
-        kind = type(self).__name__
-        if self.num_tasks not in (5, 10):
-            raise ConfigError(
-                f"{kind}.num_tasks must be 5 (two classes each) or 10 (one class against all others); got "
-                f"{self.num_tasks}."
-            )
-        for setting in ("num_train", "num_valid", "num_test"):
-            check_count(f"{kind}.{setting}", getattr(self, setting), least=2)
-        check_choice(f"{kind}.standardise", self.standardise, STANDARDISE)
 
     def read(self, folder: Path, seed: int) -> TaskStream:
         data = ParquetReader(path=str(folder), image_column=self.image_column, channels=self.channels).labelled()
@@ -152,9 +142,9 @@ class MnistReader(TwoWayReader):
     channels: ClassVar[Channels] = 1
     valid_share: ClassVar[float] = 1 / 12
 
-    num_train: int = 300
+    num_train: Annotated[int, Range(least=2)] = 300
     """Training images of each task."""
-    num_test: int = 1800
+    num_test: Annotated[int, Range(least=2)] = 1800
     """Test images of each task, at most."""
 
 
