@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from lasem.experiments.comparison import Contestant, contestants
+from lasem.experiments.comparison import ComparedMethod, compared_methods
 from paper.runs import PanelRuns
 from paper.streams import Scale, Stream
 from paper.table import Section
@@ -22,7 +22,7 @@ class Panel:
     """One stream's part of a recipe: methods that are compared on it. Its runs may be other recipes' as well."""
 
     stream: Stream
-    methods: tuple[Contestant, ...]
+    methods: tuple[ComparedMethod, ...]
 
 
 @final
@@ -64,14 +64,14 @@ def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[
         scale: the scale.
         stream: the stream.
         names: methods by name, which is their label too.
-        entries: methods with settings of their own; see ``contestants``.
+        entries: methods with settings of their own; see ``compared_methods``.
 
     Raises:
         ConfigError: if a method does not fit.
     """
     plain = [dict(entry) for entry in (*({"name": name} for name in names), *entries)]
     adapted = [_as_the_authors(stream, entry) for entry in plain] if scale.name == "paper" else plain
-    return Panel(stream, contestants(stream.base, (), adapted))
+    return Panel(stream, compared_methods(stream.base, (), adapted))
 
 
 def _as_the_authors(stream: Stream, entry: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare_all
+from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare_all
 from lasem.experiments.grid import AbstractExecutor, local_device
 from lasem.experiments.runner import describe_environment
 from lasem.files import write_file
@@ -52,7 +52,7 @@ def reproduce(
     executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
-) -> tuple[dict[str, tuple[Path, Findings]], Compared]:
+) -> tuple[dict[str, tuple[Path, Findings]], ComparisonResult]:
     """Make the runs of some recipes that are missing, resume those that were stopped, and draw the pages.
 
     Runs are in ``directory/runs/STREAM/METHOD-SEED``; two recipes that have a run in common share it.
@@ -90,13 +90,13 @@ def reproduce(
     return {recipe.name: draw(path, recipe.name) for recipe in recipes}, compared
 
 
-def merge_methods(panels: Sequence[Panel]) -> dict[str, list[Contestant]]:
+def merge_methods(panels: Sequence[Panel]) -> dict[str, list[ComparedMethod]]:
     """Return the methods of every stream, each once.
 
     Raises:
         ConfigError: if two recipes have different methods of one label.
     """
-    merged: dict[str, dict[str, Contestant]] = {}
+    merged: dict[str, dict[str, ComparedMethod]] = {}
     for panel in panels:
         of_stream = merged.setdefault(panel.stream.key, {})
         for method in panel.methods:

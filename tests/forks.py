@@ -11,14 +11,13 @@ import signal
 import subprocess
 import sys
 import warnings
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg"]
-)
+_PRELOAD = ["torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg"]
 
 
 class Forked:
@@ -28,6 +27,10 @@ class Forked:
         self._words = words
         self._place = TemporaryDirectory()
         self._process = _CONTEXT.Process(target=_run, args=(words, str(folder), self._place.name))
+        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        if server._preload_modules != _PRELOAD:  # it is lasem's process pool's, or has not been started
+            server._stop()
+            server.set_forkserver_preload(_PRELOAD)
         self._process.start()
 
     def poll(self) -> int | None:

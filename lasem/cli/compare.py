@@ -52,7 +52,7 @@ def compare(
     """
     from lasem.cli.grid import explained, find_workers, make_comparison_observer, print_failures
     from lasem.experiments import compare as run_comparison
-    from lasem.experiments import contestants
+    from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
     from lasem.experiments.methods import METHOD_PARTS
     from lasem.experiments.yaml_text import list_from_yaml
@@ -65,7 +65,7 @@ def compare(
     if not (methods or methods_file):
         raise ConfigError("Expected --methods or --methods-file; got neither. See lasem compare --help.")
     entries = list_from_yaml(read_text(methods_file), str(methods_file)) if methods_file else []
-    compared = contestants(layered(stored, above), methods, entries)
+    compared = compared_methods(layered(stored, above), methods, entries)
     if print_config:
         print(methods_to_yaml(compared), end="")
         return 0

@@ -12,8 +12,7 @@ from types import TracebackType
 
 from lasem.cli.main import FAILURE, FailedRunError
 from lasem.cli.progress import Bar, Shown, duration, make_observer
-from lasem.experiments import ComparisonObserver
-from lasem.experiments.comparison import Compared
+from lasem.experiments import ComparisonObserver, ComparisonResult
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Learned, Noted, Started
 from lasem.report.numbers import method_name
 
@@ -144,7 +143,7 @@ def explained(observer: ComparisonShown, directory: Path, command: Sequence[str]
         raise FailedRunError(f"What was learned before is in {directory}.") from error
 
 
-def print_failures(compared: Compared, runs: Path) -> int:
+def print_failures(compared: ComparisonResult, runs: Path) -> int:
     """Print which runs failed and what to do; return the exit code.
 
     Args:

@@ -1,6 +1,6 @@
-"""Runs: what is run, on disk so that a kill loses nothing, and its report at the end."""
+"""Runs: their settings, their folders, which lose nothing to a kill, and comparisons of them."""
 
-from lasem.experiments.comparison import Compared, ComparisonObserver, Contestant, compare, contestants
+from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare, compared_methods
 from lasem.experiments.config import READERS, ExperimentConfig
 from lasem.experiments.net_choice import NetChoice
 from lasem.experiments.presets import PRESETS
@@ -10,13 +10,13 @@ from lasem.experiments.seed_run import Observer
 __all__ = [
     "PRESETS",
     "READERS",
-    "Compared",
+    "ComparedMethod",
     "ComparisonObserver",
-    "Contestant",
+    "ComparisonResult",
     "ExperimentConfig",
     "NetChoice",
     "Observer",
     "compare",
-    "contestants",
+    "compared_methods",
     "run",
 ]

@@ -24,16 +24,16 @@ from lasem.report.comparison import INDEX, is_finished, read_index
 from lasem.report.experiment import load_experiment
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_OF_A_METHOD = ("name", "label", "method", "sharing", "search", "protect", "net", "training")
+_METHOD_KEYS = ("name", "label", "method", "sharing", "search", "protect", "net", "training")
 
 
 @final
 @dataclass(frozen=True)
-class Contestant:
+class ComparedMethod:
     """One method of a comparison."""
 
     label: str
-    """What tables call it, and its runs' folders: letters, digits, '.', '_' and '-'."""
+    """Its name in tables and in its runs' folders: letters, digits, '.', '_' and '-'."""
     config: ExperimentConfig
     """With all seeds of the comparison."""
 
@@ -46,15 +46,15 @@ class Contestant:
 
 
 class ComparisonObserver:
-    """Is told how a comparison goes and does nothing; override what is of interest."""
+    """Is notified of how a comparison goes and does nothing; override what is of interest."""
 
     def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
         """Everything that can be checked before training has been checked.
 
         Args:
             directory: the comparison's folder.
-            waiting: the runs to be made or resumed, ``METHOD-SEED``.
-            finished: the runs that are there.
+            waiting: the runs to make or resume, ``METHOD-SEED``.
+            finished: the runs that were finished before.
         """
 
     def notify(self, event: Event) -> None:
@@ -63,8 +63,8 @@ class ComparisonObserver:
 
 @final
 @dataclass(frozen=True)
-class Compared:
-    """What a comparison has come to."""
+class ComparisonResult:
+    """The outcome of a comparison; its numbers are in the folder."""
 
     directory: Path
     failures: dict[str, Ended]
@@ -73,8 +73,10 @@ class Compared:
     """Runs that were made or resumed now."""
 
 
-def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence[Any] = ()) -> tuple[Contestant, ...]:
-    """The methods of a comparison, with their settings.
+def compared_methods(
+    base: Mapping[str, Any], names: Sequence[str], entries: Sequence[Any] = ()
+) -> tuple[ComparedMethod, ...]:
+    """Return the methods of a comparison, with their settings.
 
     Args:
         base: what all methods have, as plain values: stream, net, training, preset, seeds, device, threads.
@@ -85,15 +87,11 @@ def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence
     Raises:
         ConfigError: if a method is not known, cannot use a setting, or two have the same label.
     """
-    found: list[Contestant] = []
+    methods: list[ComparedMethod] = []
     for entry in (*entries, *names):
         settings = {"name": entry} if isinstance(entry, str) else _checked(entry)
         name = str(settings.pop("name"))
         label = str(settings.pop("label", name))
-        if label.lower() in (other.label.lower() for other in found):
-            raise ConfigError(
-                f"The method '{label}' is there twice. Give one of the two another label in a methods file."
-            )
         own = {part: {**with_name(part, base.get(part)), **with_name(part, settings[part])} for part in settings}
         method = {"name": name, **own.pop("method", {})}
         if method["name"] != name:
@@ -103,17 +101,30 @@ def contestants(base: Mapping[str, Any], names: Sequence[str], entries: Sequence
         try:
             config = ExperimentConfig.from_plain({**base, **own, "method": method})
         except ConfigError as error:
-            if _is_of_all(base, error):
+            if _concerns_all(base, error):
                 raise
             raise ConfigError(f"{label}: {error}") from error
-        found.append(Contestant(label, config))
-    if not found:
+        methods.append(ComparedMethod(label, config))
+    _check_labels(methods)
+    if not methods:
         raise ConfigError("Expected at least one method to compare; got none.")
-    return tuple(found)
+    return tuple(methods)
 
 
-def _is_of_all(base: Mapping[str, Any], error: ConfigError) -> bool:
-    """Whether what all methods have is wrong, so that the method where it was found is not to blame."""
+def _checked(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ConfigError(f"Expected a method's name, or its settings with a 'name'; got {entry!r}.")
+    for key in entry:
+        if key not in _METHOD_KEYS:
+            raise ConfigError(
+                f"A method of a comparison has no '{key}' (there are: {', '.join(_METHOD_KEYS)})."
+                f"{nearest(str(key), _METHOD_KEYS)}"
+            )
+    return dict(entry)
+
+
+def _concerns_all(base: Mapping[str, Any], error: ConfigError) -> bool:
+    """Return whether what all methods have is wrong, so that the method where it was found is not to blame."""
     try:
         ExperimentConfig.from_plain(base)
     except ConfigError as common:
@@ -121,8 +132,15 @@ def _is_of_all(base: Mapping[str, Any], error: ConfigError) -> bool:
     return False
 
 
-def methods_to_yaml(methods: Sequence[Contestant]) -> str:
-    """The methods with every setting of theirs; ``contestants`` reads it again, as ``entries``."""
+def _check_labels(methods: Sequence[ComparedMethod]) -> None:
+    labels = [method.label.lower() for method in methods]
+    for number, method in enumerate(methods):
+        if method.label.lower() in labels[:number]:
+            raise ConfigError(f"The method '{method.label}' is there twice. Give one of the two another label.")
+
+
+def methods_to_yaml(methods: Sequence[ComparedMethod]) -> str:
+    """Write the methods with all of their settings; ``compared_methods`` reads them again, as ``entries``."""
     entries: list[dict[str, Any]] = []
     for method in methods:
         plain = method.config.to_plain()
@@ -132,58 +150,40 @@ def methods_to_yaml(methods: Sequence[Contestant]) -> str:
     return to_yaml(entries)
 
 
-def _checked(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, Mapping) or "name" not in entry:
-        raise ConfigError(f"Expected a method's name, or its settings with a 'name'; got {entry!r}.")
-    for key in entry:
-        if key not in _OF_A_METHOD:
-            raise ConfigError(
-                f"A method of a comparison has no '{key}' (there are: {', '.join(_OF_A_METHOD)})."
-                f"{nearest(str(key), _OF_A_METHOD)}"
-            )
-    return dict(entry)
-
-
 def compare(
-    methods: Sequence[Contestant],
+    methods: Sequence[ComparedMethod],
     directory: str | Path,
     *,
     num_workers: int = 1,
     executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
-) -> Compared:
+) -> ComparisonResult:
     """Make the runs that are missing, resume those that were stopped, and draw the comparison.
 
     Every run is an ordinary one, in ``directory/LABEL-SEED``. A run that fails does not stop the others. Runs of own
-    classes, networks and readers, which no other process can be told of, are made first, in this process.
+    classes, networks and readers, which no file can name, are made first, in this process.
 
     Args:
         methods: with the same stream and seeds.
-        directory: the comparison's folder; runs that are there with the same settings are not made again.
+        directory: the comparison's folder; finished runs with the same settings are not made again.
         num_workers: runs at a time, each in a process of its own; not of those that are made in this one.
         executor: what makes these runs; processes of this machine if there is none.
-        observer: is told how it goes.
+        observer: is notified of how it goes.
         command: what a person typed, for the files.
 
     Raises:
         ConfigError: if a method does not fit the network or its settings each other.
-        DataError: if the data are not there or not what they must be.
-        DeviceError: if the device is not there.
+        DataError: if the data do not exist or are not what they must be.
+        DeviceError: if the device does not exist.
         StorageError: if the folder cannot be used, or a run in it has other settings.
     """
-    return compare_all(
-        [(methods, directory)],
-        directory,
-        num_workers=num_workers,
-        executor=executor,
-        observer=observer,
-        command=command,
-    )
+    grid = [(methods, directory)]
+    return compare_all(grid, directory, num_workers=num_workers, executor=executor, observer=observer, command=command)
 
 
 def compare_all(
-    comparisons: Sequence[tuple[Sequence[Contestant], str | Path]],
+    comparisons: Sequence[tuple[Sequence[ComparedMethod], str | Path]],
     directory: str | Path,
     *,
     num_workers: int = 1,
@@ -192,42 +192,36 @@ def compare_all(
     command: Sequence[str] = (),
     add: bool = False,
     begin: Callable[[], None] | None = None,
-) -> Compared:
-    """Make several comparisons as one grid of runs; see ``compare``.
+) -> ComparisonResult:
+    """Make several comparisons as one grid of runs; see ``compare`` for what is not said here.
 
     Args:
         comparisons: the methods and the folder of each.
-        directory: what the observer is told, and what is given back.
-        num_workers: runs at a time, of whatever comparison.
-        executor: what makes them; processes of this machine if there is none.
-        observer: is told how it goes.
-        command: what a person typed, for the files.
+        directory: for the observer and the result.
+        num_workers: runs at a time, of any comparison.
+        executor: as there.
+        observer: as there.
+        command: as there.
         add: keep the methods and seeds that a comparison's folder has already.
         begin: called when everything is checked and nothing is run yet.
-
-    Raises:
-        LasemError: as ``compare``, before anything is run.
     """
     check_range("workers", num_workers, least=1)
-    observer = observer or ComparisonObserver()
-    root = Path(directory)
-    told = []
-    for methods, place in comparisons:
-        here = [_with_a_device_of_here(method, executor) for method in methods]
-        num_tasks = _check(here)
-        told.append(
-            (methods, Path(place), describe_environment(find_device(here[0].config.device), command, num_tasks))
-        )
-    with ExitStack() as held:
+    observer, executor, root = observer or ComparisonObserver(), executor or ProcessPool(), Path(directory)
+    environments = [_check(methods, executor, command) for methods, _ in comparisons]
+    with ExitStack() as locks:
         jobs: list[Job] = []
         finished: list[str] = []
-        for methods, path, about in told:
-            held.enter_context(folder.claim_comparison(path))
-            waiting, there = _jobs(methods, path, command)
+        for (methods, place), environment in zip(comparisons, environments, strict=True):
+            path = Path(place)
+            locks.enter_context(folder.locked(path, folder.check_comparison))
             prefix = "" if path == root else f"{path.name}/"
-            jobs += [replace(job, name=prefix + job.name) for job in waiting]
-            finished += [prefix + name for name in there]
-            write_file(path / INDEX, json.dumps(_index(methods, path, about, add), indent=1) + "\n")
+            for job in _jobs(methods, path, prefix, command):
+                if _is_finished(job):
+                    finished.append(job.name)
+                else:
+                    jobs.append(job)
+            index = _index(methods, path, add) | {"environment": environment}
+            write_file(path / INDEX, json.dumps(index, indent=1) + "\n")
         if begin is not None:
             begin()
         observer.comparison_starts(root, [job.name for job in jobs], finished)
@@ -240,20 +234,10 @@ def compare_all(
 
         # own classes first: what is new fails most often
         ThisProcess().run([job for job in jobs if job.config.own_parts], 1, notify)
-        (executor or ProcessPool()).run([job for job in jobs if not job.config.own_parts], num_workers, notify)
-        for _, path, _ in told:
-            write_comparison(path)
-    return Compared(root, failures, len(jobs))
-
-
-def _index(methods: Sequence[Contestant], path: Path, about: dict[str, object], add: bool) -> dict[str, object]:
-    """What ``comparison.json`` says: which runs belong together."""
-    labels, seeds = [method.label for method in methods], list(methods[0].config.seeds)
-    if add and (path / INDEX).exists():
-        before = read_index(path / INDEX)
-        labels = [*before[0], *(label for label in labels if label not in before[0])]
-        seeds = sorted({*before[1], *seeds})
-    return {"methods": labels, "seeds": seeds, "environment": about}
+        executor.run([job for job in jobs if not job.config.own_parts], num_workers, notify)
+        for _, place in comparisons:
+            write_comparison(Path(place))
+    return ComparisonResult(root, failures, len(jobs))
 
 
 def write_comparison(directory: Path) -> Path:
@@ -263,60 +247,58 @@ def write_comparison(directory: Path) -> Path:
     return write_comparison(directory)
 
 
-def _check(methods: Sequence[Contestant]) -> int | None:
-    """Meet every error that a run would meet at its start."""
-    first, labels = methods[0].config, [method.label.lower() for method in methods]
+def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, command: Sequence[str]) -> dict[str, Any]:
+    """Meet every error that a run would meet at its start, and return the environment."""
+    _check_labels(methods)
+    first, configs = methods[0].config, []
     for method in methods:
-        if labels.count(method.label.lower()) > 1:
-            raise ConfigError(f"The method '{method.label}' is there twice. Give one of the two another label.")
         config = method.config
         if config.seeds != first.seeds or not (config.stream is first.stream or _stream(config) == _stream(first)):
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
-        if config.own_parts:
-            continue
-        try:
-            ExperimentConfig.from_yaml(config.to_yaml())  # as its process will read it
-        except ConfigError as error:
-            raise ConfigError(f"{method.label}: {error}") from error
-    return check([method.config for method in methods]).num_tasks
+        if not config.own_parts:
+            try:
+                ExperimentConfig.from_yaml(config.to_yaml())  # what resumes the run reads it
+            except ConfigError as error:
+                raise ConfigError(f"{method.label}: {error}") from error
+            config = replace(config, device=local_device(config.device, executor))
+        configs.append(config)
+    return describe_environment(find_device(configs[0].device), command, check(configs).num_tasks)
 
 
 def _stream(config: ExperimentConfig) -> dict[str, Any]:
-    """By its settings: tensors that a reader may hold do not compare."""
+    """Return the stream's settings: tensors that a reader may hold do not compare."""
     plain: dict[str, Any] = config.to_plain()["stream"]
     return plain
 
 
-def _with_a_device_of_here(method: Contestant, executor: AbstractExecutor | None) -> Contestant:
-    """Runs that are made elsewhere need no device here."""
-    device = local_device(method.config.device, executor)
-    if method.config.own_parts or device == method.config.device:
-        return method
-    return replace(method, config=replace(method.config, device=device))
-
-
-def _jobs(methods: Sequence[Contestant], path: Path, command: Sequence[str]) -> tuple[list[Job], list[str]]:
-    """What is to be made, seed by seed, so that an early look compares equals; and the runs that are there."""
-    jobs, finished = [], []
+def _jobs(methods: Sequence[ComparedMethod], path: Path, prefix: str, command: Sequence[str]) -> list[Job]:
+    """Return all runs, seed by seed, so that an early look compares equals."""
+    jobs = []
     for seed in methods[0].config.seeds:
         for method in methods:
-            config, place = replace(method.config, seeds=(seed,)), path / f"{method.label}-{seed}"
-            state = _state(place, config)
-            if state == "finished":
-                finished.append(place.name)
-            else:
-                jobs.append(Job(place.name, config, place, tuple(command)))
-    return jobs, finished
+            name = f"{method.label}-{seed}"
+            jobs.append(Job(prefix + name, replace(method.config, seeds=(seed,)), path / name, tuple(command)))
+    return jobs
 
 
-def _state(place: Path, config: ExperimentConfig) -> str:
-    """new, begun or finished; StorageError if the folder holds something else."""
+def _is_finished(job: Job) -> bool:
+    """Return whether a run has come to its end; StorageError if its folder holds something else."""
+    place, (seed,) = job.directory, job.config.seeds
     if not (place / folder.CONFIG).exists():
         folder.check_free(place)
-        return "new"
-    check_same(config, place, "Choose another folder or label, or delete that run.")
-    (seed,) = config.seeds
+        return False
+    check_same(job.config, place, "Choose another folder or label, or delete that run.")
     if not (place / "report.html").exists() or not (place / "seeds" / str(seed) / "records.jsonl").exists():
-        return "begun"
+        return False
     experiment = load_experiment(place)
-    return "finished" if all(is_finished(experiment, run, place) for run in experiment.runs) else "begun"
+    return all(is_finished(experiment, run, place) for run in experiment.runs)
+
+
+def _index(methods: Sequence[ComparedMethod], path: Path, add: bool) -> dict[str, Any]:
+    """Return which runs belong together, for ``comparison.json``."""
+    labels, seeds = [method.label for method in methods], list(methods[0].config.seeds)
+    if add and (path / INDEX).exists():
+        before = read_index(path / INDEX)
+        labels = [*before[0], *(label for label in labels if label not in before[0])]
+        seeds = sorted({*before[1], *seeds})
+    return {"methods": labels, "seeds": seeds}

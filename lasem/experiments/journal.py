@@ -7,7 +7,6 @@ position needs to be stored.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -45,7 +44,7 @@ class Journal:
         return self.folder / "timings.jsonl"
 
     def add_epoch(self, record: EpochRecord, timing: TimingRecord) -> None:
-        """Append an epoch. A process that is killed keeps it; that is what the checkpoint behind it needs."""
+        """Append an epoch. A process that is killed keeps it, as the checkpoint that is saved next needs."""
         append(self.timings, to_json(timing) + "\n")
         append(self.records, to_json(record) + "\n")
 
@@ -63,10 +62,7 @@ class Journal:
         Raises:
             StorageError: if a file is damaged or cannot be written.
         """
-        ends = (
-            (self.records, _end(self.records, num_learned, num_epochs, lambda r: isinstance(r, EvaluationRecord))),
-            (self.timings, _end(self.timings, num_learned, num_epochs, _ends_task)),
-        )
+        ends = [(path, _end(path, num_learned, num_epochs)) for path in (self.records, self.timings)]
         if any(end is None for _, end in ends):
             return False
         for path, end in ends:
@@ -78,17 +74,13 @@ class Journal:
         return True
 
     def seconds(self, task: str) -> float:
-        """Time spent on a task so far, before and after any interruption."""
+        """Return the time spent on a task so far, before and after any interruption."""
         timings = of_kind(read_records(self.timings), TimingRecord)
         return sum(t.seconds_training + t.seconds_evaluating for t in timings if t.task == task)
 
 
-def _ends_task(record: Record) -> bool:
-    return isinstance(record, TimingRecord) and record.epoch is None
-
-
-def _end(path: Path, num_learned: int, num_epochs: int, ends_task: Callable[[Record], bool]) -> int | None:
-    """Where the last line belongs that is kept; None if there are fewer lines."""
+def _end(path: Path, num_learned: int, num_epochs: int) -> int | None:
+    """Return the position after the last line to keep; None if there are fewer lines."""
     end = 0
     if num_learned == num_epochs == 0:
         return end
@@ -102,11 +94,15 @@ def _end(path: Path, num_learned: int, num_epochs: int, ends_task: Callable[[Rec
         record = from_json(line.decode(errors="replace"))
         end += len(line)
         if num_learned > 0:
-            num_learned -= ends_task(record)
-        elif isinstance(record, EpochRecord | TimingRecord) and not ends_task(record):
+            num_learned -= _ends_task(record)
+        elif isinstance(record, EpochRecord | TimingRecord) and not _ends_task(record):
             num_epochs -= 1
         else:
             return None
         if num_learned == num_epochs == 0:
             return end
     return None
+
+
+def _ends_task(record: Record) -> bool:
+    return isinstance(record, EvaluationRecord) or (isinstance(record, TimingRecord) and record.epoch is None)

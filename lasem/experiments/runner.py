@@ -37,9 +37,9 @@ def run(
     """Learn the stream once for each seed, keep everything in a folder, and draw the report.
 
     Args:
-        config: what is run.
+        config: the settings.
         directory: the folder; None: the first free one under ``runs/``.
-        observer: is told how it goes.
+        observer: is notified of how it goes.
         resume: go on with the run in ``directory``, which must have been started with the same settings.
         command: what a person typed, for ``environment.json``.
 
@@ -48,8 +48,8 @@ def run(
 
     Raises:
         ConfigError: if settings are wrong or do not fit each other, or a resumed run has others.
-        DataError: if the data are not there or not what they must be.
-        DeviceError: if the device is not there.
+        DataError: if the data do not exist or are not what they must be.
+        DeviceError: if the device does not exist.
         StorageError: if the folder cannot be used, or is held by another process.
         TrainingError: if the loss is no longer finite; what was learned before stays.
     """
@@ -58,14 +58,12 @@ def run(
         opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
         settings = "" if resume else config.to_yaml()  # before a folder is made: some things cannot be written down
         about = describe_environment(find_device(config.device), command, opened[0].num_tasks)
-        if resume:
-            if directory is None:
-                raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
-            claim = folder.claim_run
-        else:
-            claim = folder.claim_new
+        if resume and directory is None:
+            raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
         path = folder.next_free(Path("runs"), config) if directory is None else Path(directory)
-        with claim(path):
+        with folder.locked(path, folder.check_run if resume else folder.check_free):
+            for partial in path.rglob(".*.tmp"):  # a process was killed while it wrote it
+                partial.unlink(missing_ok=True)
             if resume:
                 check_same(config, path, "Resume it with those, or start a new run in another folder.")
             else:
@@ -97,8 +95,8 @@ def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
 
     Raises:
         ConfigError: if settings do not fit each other, the network or the method.
-        DataError: if the data are not there or not what they must be.
-        DeviceError: if the device is not there.
+        DataError: if the data do not exist or are not what they must be.
+        DeviceError: if the device does not exist.
     """
     for config in configs:
         find_device(config.device)
@@ -118,9 +116,9 @@ def check_same(config: ExperimentConfig, path: Path, advice: str) -> None:
     """Raise StorageError, which ends in an advice, if the run in a folder has other settings or classes."""
     found = stored_differences(read_config(path), str(path / folder.CONFIG), config)
     if found:
-        told = "; ".join(f"{name} = {there} there, {here} here" for name, there, here in found[:3])
+        different = "; ".join(f"{name} = {there} there, {here} here" for name, there, here in found[:3])
         more = "; ..." if len(found) > 3 else ""
-        raise StorageError(f"{path} holds a run with other settings: {told}{more}. {advice}")
+        raise StorageError(f"{path} holds a run with other settings: {different}{more}. {advice}")
 
 
 def describe_environment(device: torch.device, command: Sequence[str], num_tasks: int | None) -> dict[str, Any]:
@@ -155,7 +153,7 @@ def _keep_environment(path: Path, about: dict[str, object], observer: Observer) 
 
 
 def read_config(path: Path) -> str:
-    """The settings of the run in a folder, as YAML.
+    """Return the settings of the run in a folder, as YAML.
 
     Raises:
         StorageError: if it holds no run, or the file cannot be read.

@@ -11,7 +11,15 @@ import pytest
 from filelock import FileLock
 
 from lasem.errors import ConfigError, DataError, LasemError, StorageError
-from lasem.experiments import Compared, ComparisonObserver, ExperimentConfig, Observer, compare, contestants, run
+from lasem.experiments import (
+    ComparisonObserver,
+    ComparisonResult,
+    ExperimentConfig,
+    Observer,
+    compare,
+    compared_methods,
+    run,
+)
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import differences
 from lasem.experiments.yaml_text import list_from_yaml
@@ -29,10 +37,10 @@ BASE: dict[str, Any] = {
 METHODS = ("none", "ewc")
 
 
-def compared(path: Path, executor: Fake, **changes: Any) -> Compared:
+def compared(path: Path, executor: Fake, **changes: Any) -> ComparisonResult:
     with pytest.MonkeyPatch.context() as patch:
         without_report(patch)
-        return compare(contestants(BASE | changes, METHODS), path, executor=executor, command=("lasem", "compare"))
+        return compare(compared_methods(BASE | changes, METHODS), path, executor=executor, command=("lasem", "compare"))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,7 @@ def test_every_run_is_an_ordinary_one(whole: Path) -> None:
     assert index["environment"]["command"] == ["lasem", "compare"]
     for seed in (0, 1):
         assert len(records_of(whole / f"ewc-{seed}", seed)) > 0
-    config = contestants(BASE | {"seeds": [1]}, ["ewc"])[0].config
+    config = compared_methods(BASE | {"seeds": [1]}, ["ewc"])[0].config
     assert run(config, whole / "ewc-1", resume=True) == whole / "ewc-1"  # as `lasem run --resume` would
 
 
@@ -72,7 +80,7 @@ def test_seeds_come_one_after_another_and_nothing_is_run_twice(whole: Path, tmp_
         def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
             seen.append((len(waiting), len(finished)))
 
-    result = compare(contestants(BASE, METHODS), whole, executor=again, observer=Listener())
+    result = compare(compared_methods(BASE, METHODS), whole, executor=again, observer=Listener())
     assert (again.names, seen, result.num_made) == ([], [(0, 4)], 0)
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
@@ -89,7 +97,7 @@ def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
                 raise Killed
 
     without_report(monkeypatch)
-    config = contestants(BASE | {"seeds": [0]}, ["ewc"])[0].config
+    config = compared_methods(BASE | {"seeds": [0]}, ["ewc"])[0].config
     with pytest.raises(Killed):
         run(config, tmp_path / "ewc-0", observer=Stop())
     here = Fake()
@@ -103,7 +111,7 @@ def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
     index = (whole / "comparison.json").read_bytes()
     more = Fake(makes=False)
-    compare(contestants(BASE, [*METHODS, "all"]), whole, executor=more)
+    compare(compared_methods(BASE, [*METHODS, "all"]), whole, executor=more)
     (whole / "comparison.json").write_bytes(index)
     assert more.names == ["all-0", "all-1"]
 
@@ -182,25 +190,25 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
 )
 def test_methods_that_cannot_be_compared(entries: list[Any], error: type[LasemError], said: str) -> None:
     with pytest.raises(error, match=said):
-        contestants(BASE, (), entries)
+        compared_methods(BASE, (), entries)
 
 
 def test_what_all_methods_have_is_not_the_fault_of_the_first() -> None:
     wrong = {"training": {"epochs": -1}}
     with pytest.raises(ConfigError, match=r"^training\.epochs must be at least 1"):
-        contestants(BASE | wrong, ["none", "ewc"])
+        compared_methods(BASE | wrong, ["none", "ewc"])
     with pytest.raises(ConfigError, match=r"^two: training\.epochs must be at least 1"):
-        contestants(BASE, ["none"], [{"name": "ewc", "label": "two", **wrong}])
+        compared_methods(BASE, ["none"], [{"name": "ewc", "label": "two", **wrong}])
 
 
 def test_what_training_would_refuse_is_refused_before(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="top-9"):
-        compare(contestants(BASE, ["ewc", "top-9"]), tmp_path / "a")
+        compare(compared_methods(BASE, ["ewc", "top-9"]), tmp_path / "a")
     with pytest.raises(DataError):
-        compare(contestants(BASE | {"stream": {"train_per_class": 105}}, ["ewc"]), tmp_path / "a")
+        compare(compared_methods(BASE | {"stream": {"train_per_class": 105}}, ["ewc"]), tmp_path / "a")
     with pytest.raises(ConfigError, match="workers"):
-        compare(contestants(BASE, ["ewc"]), tmp_path / "a", num_workers=0)
-    both = (*contestants(BASE, ["ewc"]), *contestants(BASE | {"seeds": [5]}, ["none"]))
+        compare(compared_methods(BASE, ["ewc"]), tmp_path / "a", num_workers=0)
+    both = (*compared_methods(BASE, ["ewc"]), *compared_methods(BASE | {"seeds": [5]}, ["none"]))
     with pytest.raises(ConfigError, match="same seeds; none has others"):
         compare(both, tmp_path / "a")
     assert not (tmp_path / "a").exists()
@@ -208,14 +216,14 @@ def test_what_training_would_refuse_is_refused_before(tmp_path: Path) -> None:
 
 def test_methods_survive_yaml() -> None:
     entries = [{"name": "ewc", "label": "odd-1", "method": {"strength": 1 / 3}}]
-    found = contestants(BASE, ["lasem-tf", "top-2", *BASELINES], entries)
-    again = contestants(BASE, (), list_from_yaml(methods_to_yaml(found), "text"))
+    found = compared_methods(BASE, ["lasem-tf", "top-2", *BASELINES], entries)
+    again = compared_methods(BASE, (), list_from_yaml(methods_to_yaml(found), "text"))
     assert again == found
 
 
 def test_settings_of_a_method_stand_above_those_of_all() -> None:
     entries = [{"name": "ewc", "label": "slow", "method": {"strength": 3}, "training": {"learning_rate": 0.01}}]
-    slow, plain = contestants(BASE, ["ewc"], entries)
+    slow, plain = compared_methods(BASE, ["ewc"], entries)
     assert (slow.label, plain.label) == ("slow", "ewc")
     assert slow.config.method is not None
     assert slow.config.to_plain()["method"]["strength"] == 3

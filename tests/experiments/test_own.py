@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lasem.cli import main
 from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
-from lasem.experiments import ComparisonObserver, Contestant, ExperimentConfig, NetChoice, Observer, compare, run
-from lasem.experiments import contestants as named
+from lasem.experiments import ComparedMethod, ComparisonObserver, ExperimentConfig, NetChoice, Observer, compare, run
+from lasem.experiments import compared_methods as named
 from lasem.experiments.grid import Ended, Event, Learned, Started
 from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod, OneNetwork
@@ -108,7 +108,7 @@ def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, m
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
     processes = Fake(makes=False)
     (theirs,) = named({"stream": STREAM, "training": {"epochs": 2}, "threads": 1}, ["lasem"])
-    mine = [Contestant(s.__name__, replace(theirs.config, search=s())) for s in (Failing, OwnEM)]
+    mine = [ComparedMethod(s.__name__, replace(theirs.config, search=s())) for s in (Failing, OwnEM)]
 
     events: list[Event] = []
 
@@ -146,7 +146,7 @@ def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
     with pytest.raises(StorageError, match=r"search\.rate = 0\.2 there, 0\.3 here"):
         run(replace(config, search=OwnEM(rate=0.3)), place, resume=True)
     with pytest.raises(StorageError, match=r"other settings: search\.name = .*OwnEM there, em here"):
-        compare([Contestant("run", replace(config, search=EM()))], _as_comparison(place))
+        compare([ComparedMethod("run", replace(config, search=EM()))], _as_comparison(place))
     assert main(["run", "--resume", str(place)]) == 2
     assert "Resume its run from Python, with the same objects" in capsys.readouterr().err
     run(config, place, resume=True)
@@ -161,7 +161,7 @@ def test_with_a_cluster_runs_of_own_classes_are_still_made_here(
 ) -> None:
     without_report(monkeypatch)
     cluster = Fake(remote=True)
-    mine = Contestant("mine", tiny(1, 1, search=OwnEM()))
+    mine = ComparedMethod("mine", tiny(1, 1, search=OwnEM()))
     made = compare([mine], tmp_path, executor=cluster)
     assert (made.failures, made.num_made, cluster.jobs) == ({}, 1, [])
     with pytest.raises(DeviceError, match="nowhere"):  # what is made elsewhere needs no device here
@@ -280,8 +280,8 @@ def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path:
         Learner.load(tmp_path / "baseline")
 
 
-def test_labels_of_contestants(tmp_path: Path) -> None:
+def test_labels_of_methods(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="letters, digits"):
-        Contestant("../up", tiny())
-    with pytest.raises(ConfigError, match="'Mine' is there twice"):
-        compare([Contestant("Mine", tiny()), Contestant("mine", tiny())], tmp_path / "comparison")
+        ComparedMethod("../up", tiny())
+    with pytest.raises(ConfigError, match="'mine' is there twice"):
+        compare([ComparedMethod("Mine", tiny()), ComparedMethod("mine", tiny())], tmp_path / "comparison")

@@ -10,7 +10,7 @@ import torch
 
 from lasem.data import TensorReader
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments import Contestant, compare, run
+from lasem.experiments import ComparedMethod, compare, run
 from lasem.metrics import load_run
 from lasem.search import Fixed
 
@@ -44,11 +44,11 @@ def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path) -> None:
 def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     # each method's reader is an object of its own, on the same numbers
-    methods = [Contestant(search.configuration, tiny(stream=reader(), search=search)) for search in (NONE, ALL)]
+    methods = [ComparedMethod(search.configuration, tiny(stream=reader(), search=search)) for search in (NONE, ALL)]
     made = compare(methods, tmp_path)
     assert (made.failures, made.num_made) == ({}, 2)
     assert [path.name for path in sorted(tmp_path.glob("*-0"))] == ["all-0", "none-0"]
     assert "| single-task |" in (tmp_path / "comparison.md").read_text()
-    other = Contestant("other", tiny(stream=reader(IMAGES[:50]), search=ALL))
+    other = ComparedMethod("other", tiny(stream=reader(IMAGES[:50]), search=ALL))
     with pytest.raises(ConfigError, match="one stream with the same seeds; other has others"):
         compare([*methods, other], tmp_path)

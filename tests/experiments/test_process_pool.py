@@ -18,7 +18,7 @@ import pytest
 from filelock import FileLock
 
 from lasem.data import PlantedReader
-from lasem.experiments import ComparisonObserver, compare, contestants, process_pool
+from lasem.experiments import ComparisonObserver, compare, compared_methods, process_pool
 from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, ThisProcess
 from lasem.experiments.process_pool import ProcessPool, _Child
 from lasem.methods import EWC
@@ -88,7 +88,7 @@ class Killer(ComparisonObserver):
 def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = {"stream": {"name": "planted", "num_tasks": 1, **SIZE}, "training": {"epochs": 2}, "threads": 1}
     names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
-    methods = contestants({**base, "seeds": [0, 1]}, names)
+    methods = compared_methods({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)
     runs = [(method, seed, f"{method.label}-{seed}") for method in methods for seed in (0, 1)]
     jobs = [Job(name, replace(m.config, seeds=(seed,)), tmp_path / "whole" / name) for m, seed, name in runs]
@@ -173,9 +173,9 @@ def test_no_process_is_left_when_the_one_who_is_notified_raises(
 
 
 SCRIPT = """
-from lasem.experiments import compare, contestants
+from lasem.experiments import compare, compared_methods
 print("once", flush=True)
-compare(contestants({"stream": "planted", "training": {"epochs": 10**6}}, ["none", "ewc"]), "out", num_workers=2)
+compare(compared_methods({"stream": "planted", "training": {"epochs": 10**6}}, ["none", "ewc"]), "out", num_workers=2)
 """
 
 

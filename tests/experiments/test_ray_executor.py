@@ -13,7 +13,7 @@ import pytest
 
 from lasem.cli import main
 from lasem.errors import ConfigError, DeviceError
-from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, contestants
+from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, compared_methods
 from lasem.experiments.config import differences
 from lasem.experiments.grid import Event, Job, Learned, Noted
 from lasem.experiments.ray_executor import RayExecutor, with_absolute_paths
@@ -49,7 +49,7 @@ def test_a_process_elsewhere_is_given_whole_paths(tmp_path: Path, monkeypatch: p
 
 
 def test_devices_are_needed_where_the_runs_are_made(tmp_path: Path) -> None:
-    methods = contestants({**BASE, "device": "cuda:7"}, ["none"])
+    methods = compared_methods({**BASE, "device": "cuda:7"}, ["none"])
     with pytest.raises(DeviceError, match="got 'cuda:7'"):
         compare(methods, tmp_path / "here")
     cluster = Fake(makes=False, remote=True)
@@ -93,7 +93,7 @@ def _process_of(name: str) -> int:
 def test_a_grid_on_ray_has_the_records_of_one_here_also_if_a_worker_is_killed(
     cluster: RayExecutor, tmp_path: Path
 ) -> None:
-    methods = contestants(BASE, ["lasem", "ewc"])
+    methods = compared_methods(BASE, ["lasem", "ewc"])
     killer = Killer()
     made = compare(methods, tmp_path / "ray", num_workers=2, executor=cluster, observer=killer)
     assert not made.failures
@@ -116,7 +116,7 @@ def test_a_cluster_that_is_not_there() -> None:
 
 
 def test_an_error_of_a_runs_own_is_told(cluster: RayExecutor, tmp_path: Path) -> None:
-    methods = contestants({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e30}}, ["none"])
+    methods = compared_methods({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e30}}, ["none"])
     made = compare(methods, tmp_path, num_workers=1, executor=cluster)
     assert "none-0" in made.failures
     assert "not finite" in str(made.failures["none-0"].error)
