@@ -1,4 +1,4 @@
-"""How well the tasks are solved: peak, just learned, final and average incremental accuracy.
+"""The accuracy matrix, and how well the tasks are solved: peak, final and average incremental accuracy.
 
 Accuracies are fractions in [0, 1]. ``a[i][j]`` is the test accuracy on task j after training task i, from 0, T tasks.
 """
@@ -8,8 +8,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lasem.metrics.matrix import Matrix, MatrixLike, as_matrix, mean
+from lasem.errors import ShapeError
+
+Matrix = NDArray[np.float64]
+MatrixLike = Matrix | Sequence[Sequence[float]]
+
+
+def as_matrix(accuracies: MatrixLike) -> Matrix:
+    """Bring accuracies into a square matrix of floats.
+
+    Args:
+        accuracies: ``accuracies[i][j]`` is the test accuracy in [0, 1] on task j after training task i, from 0. Rows
+            may end at the diagonal (what lies beyond becomes NaN) or be full, with NaN where nothing was measured.
+    Returns:
+        The matrix ``a``, shape ``(T, T)``.
+    Raises:
+        ShapeError: if row i has neither ``i + 1`` nor ``T`` entries.
+    """
+    num_tasks = len(accuracies)
+    matrix = np.full((num_tasks, num_tasks), np.nan)
+    for i, row in enumerate(accuracies):
+        if len(row) not in (i + 1, num_tasks):
+            raise ShapeError(
+                f"Expected an accuracy matrix of {num_tasks} tasks, whose row {i} has {i + 1} entries "
+                f"(up to the diagonal) or {num_tasks}; got {len(row)}. "
+                "Give one row for each task learned, in the order of learning."
+            )
+        matrix[i, : len(row)] = row
+    return matrix
+
+
+def mean(values: Sequence[float] | Matrix) -> float:
+    """Mean of the values that were measured (are not NaN); NaN, without a warning, if there are none."""
+    array = np.asarray(values, dtype=np.float64)
+    measured = array[~np.isnan(array)]
+    return float(measured.mean()) if measured.size else float("nan")
 
 
 def mean_peak_accuracy(peak: Sequence[float] | Matrix) -> float:
@@ -23,20 +58,10 @@ def mean_peak_accuracy(peak: Sequence[float] | Matrix) -> float:
     return mean(peak)
 
 
-def learned_accuracies(accuracies: MatrixLike) -> Matrix:
-    """``a[j][j]``: the accuracy of every task just after it was learned, shape ``(T,)``, the last included."""
-    return np.diagonal(as_matrix(accuracies)).copy()
-
-
-def final_accuracies(accuracies: MatrixLike) -> Matrix:
-    """``a[T-1][j]``: the accuracy of every task after the last one, shape ``(T,)``, the last included."""
-    matrix = as_matrix(accuracies)
-    return matrix[-1].copy() if len(matrix) else np.empty(0)
-
-
 def mean_final_accuracy(accuracies: MatrixLike) -> float:
     """``1/T sum_j a[T-1][j]``, the last task included: "average accuracy" in GEM (Lopez-Paz, Ranzato, NeurIPS 2017)."""
-    return mean(final_accuracies(accuracies))
+    matrix = as_matrix(accuracies)
+    return mean(matrix[-1] if len(matrix) else [])
 
 
 def average_incremental_accuracy(accuracies: MatrixLike) -> float:

@@ -1,68 +1,66 @@
-"""Forgetting as differences of accuracy, in the variants that other tools report under the one name.
+"""Forgetting: the accuracy that tasks lose while later ones are learned, and the ratio of LASEM's paper.
 
-Accuracies are fractions in [0, 1], so 0.10 is ten points lost. ``a[i][j]`` is the test accuracy on task j after
-training task i, from 0, T tasks. Lower is better. The last task is left out everywhere, for it had no time to be
-forgotten; with one task there is nothing to average and the answer is NaN.
+The paper reports "final accuracy divided by peak accuracy"; the authors' code does not compute it, so both ways of
+averaging over tasks are here, by name. Both include the last task, whose ratio is not 1 by definition: it compares the
+weights that were kept with those of the best epoch. Higher is better; above 1, later tasks helped earlier ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
-from lasem.metrics.matrix import Matrix, MatrixLike, as_matrix, mean
+from lasem.errors import ShapeError
+from lasem.metrics.accuracy import Matrix, MatrixLike, as_matrix, mean
 
 
 def forgetting_chaudhry(accuracies: MatrixLike) -> float:
     """``1/(T-1) sum_{j<T-1} (max_{j<=k<T-1} a[k][j] - a[T-1][j])``; negative if the last row is the best.
 
-    Source: Chaudhry et al., Riemannian Walk, ECCV 2018; the same number in FACIL and continuum.
+    Lower is better. The last task is left out, for it had no time to be forgotten; NaN for one task. Source: Chaudhry
+    et al., Riemannian Walk, ECCV 2018; the same number in FACIL and continuum.
     """
-    return _best_minus_final(accuracies, lambda matrix, j: matrix[j:-1, j])
-
-
-def forgetting_renate(accuracies: MatrixLike) -> float:
-    """``1/(T-1) sum_{j<T-1} (max_{k<T-1} a[k][j] - a[T-1][j])``: rows before task j was learned count too.
-
-    Source: Renate, ``evaluation/metrics``. Equals ``forgetting_chaudhry`` for a lower-triangular matrix.
-    """
-    return _best_minus_final(accuracies, lambda matrix, j: matrix[:-1, j])
-
-
-def forgetting_max_over_all(accuracies: MatrixLike) -> float:
-    """``1/(T-1) sum_{j<T-1} (max_k a[k][j] - a[T-1][j])`` over all rows, the final one too: never negative.
-
-    Source: Mammoth, ``utils/metrics.py``; PyCIL and PILOT, ``trainer.py``.
-    """
-    return _best_minus_final(accuracies, lambda matrix, j: matrix[:, j])
-
-
-def forgetting_first_last(accuracies: MatrixLike) -> float:
-    """``1/(T-1) sum_{j<T-1} (a[j][j] - a[T-1][j])``: just learned minus final, the negative of backward transfer.
-
-    Source: Avalanche, ``forgetting_bwt.py``.
-    """
-    return _best_minus_final(accuracies, lambda matrix, j: matrix[j : j + 1, j])
-
-
-def forgetting_libcontinual(accuracies: MatrixLike) -> float:
-    """``1/(T-1) sum_{j<T-2} (a[j][j] - a[T-1][j])``: skips the task before the last, yet divides by ``T-1``.
-
-    Here to compare with numbers from LibContinual (``core/utils/utils.py``), not to be recommended. NaN for one task.
-    """
-    matrix = as_matrix(accuracies)
-    num_tasks = len(matrix)
-    if num_tasks < 2:
-        return float("nan")
-    return float(sum(matrix[j, j] - matrix[-1, j] for j in range(num_tasks - 2))) / (num_tasks - 1)
-
-
-def _best_minus_final(accuracies: MatrixLike, rows: Callable[[Matrix, int], Matrix]) -> float:
     matrix = as_matrix(accuracies)
     losses = []
     for j in range(len(matrix) - 1):
-        candidates = rows(matrix, j)
-        measured = candidates[~np.isnan(candidates)]
+        before = matrix[j:-1, j]
+        measured = before[~np.isnan(before)]
         losses.append(float(measured.max()) - matrix[-1, j] if measured.size else float("nan"))
     return mean(losses)
+
+
+def forgetting_ratios(peak: Sequence[float] | Matrix, final: Sequence[float] | Matrix) -> Matrix:
+    """``final[j] / peak[j]`` of every task, shape ``(T,)``; NaN where the peak is 0 and the ratio has no meaning.
+
+    Raises:
+        ShapeError: if there is not one final accuracy for each peak.
+    """
+    peaks, finals = np.asarray(peak, dtype=np.float64), np.asarray(final, dtype=np.float64)
+    if peaks.shape != finals.shape or peaks.ndim != 1:
+        raise ShapeError(
+            f"Expected one peak and one final accuracy for each task; got shapes {peaks.shape} and {finals.shape}."
+        )
+    ratios = np.full(peaks.shape, np.nan)
+    np.divide(finals, peaks, out=ratios, where=peaks != 0)
+    return ratios
+
+
+def mean_of_forgetting_ratios(peak: Sequence[float] | Matrix, final: Sequence[float] | Matrix) -> float:
+    """``1/T sum_j final[j] / peak[j]``: every task counts the same. This is the one that our tables show.
+
+    Tasks without a ratio (peak 0) are left out of the mean.
+    """
+    return mean(forgetting_ratios(peak, final))
+
+
+def forgetting_ratio_of_means(peak: Sequence[float] | Matrix, final: Sequence[float] | Matrix) -> float:
+    """``sum_j final[j] / sum_j peak[j]``: tasks count by their peak accuracy, so one near chance cannot dominate.
+
+    NaN if every peak is 0. Tasks for which either was not measured are left out.
+    """
+    peaks, finals = np.asarray(peak, dtype=np.float64), np.asarray(final, dtype=np.float64)
+    forgetting_ratios(peaks, finals)  # for its check of the shapes
+    measured = ~np.isnan(peaks) & ~np.isnan(finals)
+    total = float(peaks[measured].sum())
+    return float(finals[measured].sum()) / total if total else float("nan")

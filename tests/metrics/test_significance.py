@@ -8,26 +8,18 @@ from scipy.stats import permutation_test, ttest_1samp
 from lasem.metrics import Run, paired_difference, sign_flip_p_value
 from lasem.records import EvaluationRecord, TaskRecord
 
+from .records import task_record
+
 
 def run(seed: int, peaks: list[float], finals: list[float]) -> Run:
     names = [f"task-{index}" for index in range(len(peaks))]
-    fields = dict.fromkeys(
-        ("best_epoch", "num_epochs", "valid_accuracy", "parameters_added", "parameters_shared", "parameters_total"), 1
-    )
     records: list[TaskRecord | EvaluationRecord] = []
-    for index, name in enumerate(names):
-        task = TaskRecord(
-            task=name,
-            index=index,
-            classes=("a", "b"),
-            configuration="T",
-            configurations=("T",),
-            commit_epoch=None,
-            peak_accuracy=peaks[index],
-            **fields,
-        )
+    for index, (name, peak) in enumerate(zip(names, peaks, strict=True)):
         accuracies = dict(zip(names[: index + 1], finals, strict=False))
-        records += [task, EvaluationRecord(after_task=name, accuracies=accuracies)]
+        records += [
+            task_record(name, index, peak_accuracy=peak),
+            EvaluationRecord(after_task=name, accuracies=accuracies),
+        ]
     return Run(seed, tuple(records), ())
 
 

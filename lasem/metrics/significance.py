@@ -1,4 +1,4 @@
-"""Whether one method is better than another, from pairs: the same seed and task, learned by both."""
+"""The significance of a difference between methods, from pairs: the same seed and task, learned by both."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import product
 
 import numpy as np
 
-from lasem.metrics.matrix import Matrix
+from lasem.metrics.accuracy import Matrix
 from lasem.metrics.run import Run
 
-_MOST_EXACT = 14
+_MAX_EXACT = 14
 _NUM_FLIPS = 20_000
 
 
@@ -27,7 +27,7 @@ class PairedDifference:
     num_pairs: int
     num_seeds: int
     num_seeds_above: int
-    """Seeds in which the mean over tasks is above zero: what to look at beside the p-value."""
+    """Seeds in which the mean over tasks is above zero: to be read next to the p-value."""
 
 
 def paired_difference(
@@ -58,7 +58,7 @@ def paired_difference(
 
 
 def sign_flip_p_value(differences: Sequence[float] | Matrix) -> float:
-    """Share of all choices of signs whose mean is at least as far from zero, the signs that came among them.
+    """Share of all choices of signs whose mean is at least as far from zero, the observed signs among them.
 
     All choices up to 14 differences, else 20,000 drawn ones, the same every time. NaN without a difference.
     """
@@ -66,7 +66,7 @@ def sign_flip_p_value(differences: Sequence[float] | Matrix) -> float:
     if not len(values):
         return float("nan")
     observed = abs(values.sum()) * (1 - 1e-12)  # sums in another order differ in their last bits
-    if len(values) <= _MOST_EXACT:
+    if len(values) <= _MAX_EXACT:
         signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
         return float((np.abs(signs @ values) >= observed).mean())
     generator = np.random.default_rng(0)
