@@ -10,7 +10,7 @@ from lasem.report.numbers import method_name, percent, plus_minus
 from paper.recipe import SHARING_TITLES, Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale, Stream
-from paper.table import ACCURACY_AXIS, LINES, SPREAD, Column, Row, Section, dot, measured, table
+from paper.table import ACCURACY_AXIS, LINES, SPREAD, Columns, Row, Section, dot, measured, table
 
 STREAMS: Final = ("cifar100-10", "office-home", "stl10")
 
@@ -70,7 +70,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     return Findings(verdict=verdict("The best static configuration", said), sections=sections)
 
 
-def _column(sharing: str, title: str, best: str) -> Column:
+def _column(sharing: str, title: str, best: str) -> Columns:
     return measured(
         title,
         "peak_accuracy",

@@ -15,7 +15,6 @@ from lasem.cli.grid import explained, find_workers, make_comparison_observer, pr
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.settings import Range, read_value
-from paper.page import rich_table
 from paper.recipe import Findings, Panel, Recipe
 from paper.reproduce import RECIPES, RUNS, draw, drawn_recipes
 from paper.reproduce import reproduce as make_pages
@@ -104,7 +103,7 @@ def reproduce(
     for name, (page, findings) in drawn.items():
         for section in findings.sections if len(drawn) == 1 else ():
             if isinstance(section, Grid):
-                console.print(rich_table(section))
+                console.print(section.frame.console(section.heading))
         _print(name, page, findings)
     return print_failures(compared, directory / RUNS)
 

@@ -12,7 +12,7 @@ from paper import peak
 from paper.architectures import lasem_dot, lasem_rows, static_means
 from paper.recipe import Findings, Recipe, verdict
 from paper.runs import PanelRuns
-from paper.table import KEPT_AXIS, PAIRED, Column, Difference, Row, measured, table
+from paper.table import KEPT_AXIS, PAIRED, Columns, Difference, Row, measured, table
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
@@ -37,7 +37,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
         (
             measured("LASEM", "forgetting_ratio", ratio, strong=lambda row: True),
             measured("Transfer-all", "forgetting_ratio", ratio, label=lambda row: f"all-{row.sharing}"),
-            Column(("Static configurations",), lambda row: (_range(row),)),
+            Columns(("Static configurations",), lambda row: (_range(row),)),
             difference.column,
         ),
         "Forgetting ratio: mean over tasks of final / peak accuracy, the last task included. Difference of final "

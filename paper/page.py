@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from lasem.report.experiment import flat_settings
-from lasem.report.frame import Column, Frame, keep_together, render, write_text
+from lasem.report.frame import keep_together, render, write_text
 from lasem.report.numbers import method_name
 from paper.recipe import Findings, Recipe
 from paper.runs import PanelRuns
@@ -44,8 +42,8 @@ def write_page(
     files = directory / recipe.name
     for section in findings.sections:
         if isinstance(section, Grid):
-            write_text(files / f"{section.key}.csv", frame(section).csv())
-            write_text(files / f"{section.key}.md", frame(section).markdown())
+            write_text(files / f"{section.key}.csv", section.frame.csv())
+            write_text(files / f"{section.key}.md", section.frame.markdown())
         elif section[1] is not None:
             section[1].write(files)
     text = render(
@@ -69,22 +67,6 @@ def write_page(
     return write_text(directory / f"{recipe.name}.html", text)
 
 
-def rich_table(grid: Grid) -> Table:
-    """Return a table of a page for ``rich.print``."""
-    return frame(grid).console(grid.heading)
-
-
-def frame(grid: Grid) -> Frame:
-    """Return columns and rows; in CSV, deviations and what numbers are of have columns of their own."""
-    columns = []
-    for number, name in enumerate(grid.columns):
-        cells = [row[number] for row in grid.rows]
-        deviation = any(cell.second is not None for cell in cells)
-        below = (f"{name} ±",) if deviation else (f"{name}, of",) if any(cell.below for cell in cells) else ()
-        columns.append(Column(heading=name, keys=(name, *below), numeric=number > 0))
-    return Frame(columns=tuple(columns), rows=grid.rows)
-
-
 def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
     """Name the runs that are missing; empty if none is."""
     missing = [f"{panel.key}/{name}" for panel in panels for name in panel.missing]
@@ -96,18 +78,7 @@ def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
 
 def _section(number: int, section: Section) -> dict[str, Any]:
     if isinstance(section, Grid):
-        return {
-            "grid": section,
-            "frame": frame(section),
-            "heading": section.heading,
-            "key": section.key,
-            "drawing": None,
-        }
+        return {"grid": section, "heading": section.heading, "key": section.key, "drawing": None}
     heading, drawing = section
-    return {
-        "grid": None,
-        "frame": None,
-        "heading": heading,
-        "key": drawing.name if drawing else f"figure-{number}",
-        "drawing": drawing,
-    }
+    key = drawing.name if drawing else f"figure-{number}"
+    return {"grid": None, "heading": heading, "key": key, "drawing": drawing}

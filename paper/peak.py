@@ -13,7 +13,7 @@ from paper.architectures import best_static, lasem_dot, lasem_rows, static_means
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale
-from paper.table import ACCURACY_AXIS, PAIRED, Column, Difference, Row, column, measured, table
+from paper.table import ACCURACY_AXIS, PAIRED, Columns, Difference, Row, column, measured, table
 
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
@@ -41,7 +41,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             measured("LASEM %", "peak_accuracy", percent, strong=lambda row: True),
             column("Worst static %", _worst, percent),
             measured("Best static %", "peak_accuracy", percent, label=_best),
-            Column(("which",), lambda row: (Cell(text=method_name(best_static(row.of, row.sharing)) or DASH),)),
+            Columns(("which",), lambda row: (Cell(text=method_name(best_static(row.of, row.sharing)) or DASH),)),
             difference.column,
         ),
         "The best configuration is chosen after the fact, by the same test accuracy that it is shown with, which "

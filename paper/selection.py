@@ -16,7 +16,7 @@ from paper.architectures import lasem_rows, streams
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale
-from paper.table import Column, Row, Section, table
+from paper.table import Columns, Row, Section, table
 
 FIGURES: Final = {
     "layers that each task transfers": draw_transfer_map,
@@ -65,7 +65,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
                 f"{of.title}: layers transferred, % of tasks",
                 "Mechanism",
                 [row for row, _ in layers],
-                [Column(headings, lambda row: [mean_cell(value, percent) for value in _transferred(row)])],
+                [Columns(headings, lambda row: [mean_cell(value, percent) for value in _transferred(row)])],
                 "Without the first task. Mean over seeds ± standard deviation.",
             ),
         ]

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 from lasem.metrics import PairedDifference, Statistic, paired_difference, statistic
 from lasem.report.figures import Drawing
 from lasem.report.figures.dots import Dot, draw_dots
-from lasem.report.frame import Cell, difference_cells, mean_cell
+from lasem.report.frame import Cell, Column, Frame, difference_cells, mean_cell
 from lasem.report.numbers import Unit, in_words, percent, ratio
 from paper.published import Table
 from paper.runs import PanelRuns
@@ -30,10 +30,8 @@ class Grid:
     key: str
     """Id on the page, and stem of its CSV file."""
     heading: str
-    columns: tuple[str, ...]
-    """The first one is of the rows' names."""
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
+    frame: Frame
+    note: str
 
 
 Section = Grid | tuple[str, Drawing | None]
@@ -59,29 +57,30 @@ class Row:
 
 @final
 @dataclass(frozen=True)
-class Column:
+class Columns:
     """One column of a table, or several that belong together."""
 
     headings: tuple[str, ...]
     cells: Callable[[Row], Sequence[Cell]]
 
 
-def table(key: str, heading: str, first: str, rows: Iterable[Row], columns: Sequence[Column], note: str) -> Grid:
+def table(key: str, heading: str, first: str, rows: Iterable[Row], columns: Sequence[Columns], note: str) -> Grid:
     """Fill a table; ``first`` is the heading of the rows' titles."""
-    return Grid(
-        key=key,
-        heading=heading,
-        columns=(first, *(name for column in columns for name in column.headings)),
-        rows=tuple((Cell(text=row.title), *(c for column in columns for c in column.cells(row))) for row in rows),
-        note=note,
-    )
+    cells = tuple((Cell(text=row.title), *(cell for part in columns for cell in part.cells(row))) for row in rows)
+    shown = [Column(heading=first, keys=(first,), numeric=False)]
+    for number, name in enumerate((name for part in columns for name in part.headings), start=1):
+        deviation = any(row[number].second is not None for row in cells)
+        of = any(row[number].below for row in cells)
+        below = (f"{name} ±",) if deviation else (f"{name}, of",) if of else ()
+        shown.append(Column(heading=name, keys=(name, *below)))
+    return Grid(key=key, heading=heading, frame=Frame(columns=tuple(shown), rows=cells), note=note)
 
 
 def column(
     heading: str, value: Callable[[Row], Statistic], unit: Unit, strong: Callable[[Row], bool] = lambda row: False
-) -> Column:
+) -> Columns:
     """A number that a function gives for each row, and where it is bold."""
-    return Column((heading,), lambda row: (mean_cell(value(row), unit, strong=strong(row)),))
+    return Columns((heading,), lambda row: (mean_cell(value(row), unit, strong=strong(row)),))
 
 
 def measured(
@@ -91,17 +90,17 @@ def measured(
     *,
     label: Callable[[Row], str] = lambda row: row.label,
     strong: Callable[[Row], bool] = lambda row: False,
-) -> Column:
+) -> Columns:
     """A quantity of a run's summary, of the row's method or another one."""
     return column(heading, lambda row: row.of.value(label(row), quantity), unit, strong)
 
 
-def seconds(heading: str, unit: Unit) -> Column:
+def seconds(heading: str, unit: Unit) -> Columns:
     """Training time without its deviation, which says more of the machine than of the method."""
     return column(heading, lambda row: replace(row.of.value(row.label, "seconds_training"), deviation=math.nan), unit)
 
 
-def published(heading: str, numbers: Table, quantity: str, unit: Unit) -> Column:
+def published(heading: str, numbers: Table, quantity: str, unit: Unit) -> Columns:
     """What was published of the method, or a dash."""
     return column(heading, lambda row: published_value(row, numbers, quantity), unit)
 
@@ -130,9 +129,9 @@ class Difference:
         return found if found.num_pairs else None
 
     @property
-    def column(self) -> Column:
+    def column(self) -> Columns:
         """The mean difference and p."""
-        return Column((self.heading, "p"), lambda row: difference_cells(self.of(row)))
+        return Columns((self.heading, "p"), lambda row: difference_cells(self.of(row)))
 
     def words(self, rows: Iterable[Row]) -> list[str]:
         """``cifar100-10 HPS +0.8 points (p 0.03)`` for each row that is compared."""
