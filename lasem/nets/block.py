@@ -116,9 +116,17 @@ class AbstractWholeBlock(AbstractBlock):
         return self.apply(weights, x)
 
 
+class _PlainBlock(AbstractBlock):
+    """A block of one ``weight`` and one ``bias``."""
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        weight, (size,) = self.shapes["weight"], self.shapes["bias"]
+        return {"weight": initial_weight(weight, generator, rule), "bias": initial_bias(size, rule)}
+
+
 @final
 @dataclass(frozen=True)
-class ConvBlock(AbstractBlock):
+class ConvBlock(_PlainBlock):
     """Convolution (SAME), ReLU, and max-pooling whose window is its stride."""
 
     in_channels: int
@@ -133,9 +141,6 @@ class ConvBlock(AbstractBlock):
             "weight": (self.out_channels, self.in_channels, self.kernel, self.kernel),
             "bias": (self.out_channels,),
         }
-
-    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        return _initial(self.shapes, generator, rule)
 
     def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
         """Turn (batch, in, height, width) into (batch, out, height', width'), each side divided by the stride, up.
@@ -166,7 +171,7 @@ class ConvBlock(AbstractBlock):
 
 @final
 @dataclass(frozen=True)
-class LinearBlock(AbstractBlock):
+class LinearBlock(_PlainBlock):
     """Fully-connected layer and ReLU on flattened inputs; its weights may come without ``bias``."""
 
     in_features: int
@@ -176,15 +181,8 @@ class LinearBlock(AbstractBlock):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
 
-    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        return _initial(self.shapes, generator, rule)
-
     def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), weights["weight"], weights.get("bias"))
-
-
-def _initial(shapes: dict[str, tuple[int, ...]], generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-    return {"weight": initial_weight(shapes["weight"], generator, rule), "bias": initial_bias(shapes["bias"][0], rule)}
 
 
 def rounds(device: torch.device) -> bool:

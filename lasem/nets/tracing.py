@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Any, final
 
 import torch
@@ -74,9 +75,10 @@ class Flow:
         (output,) = (node for node in graph.nodes if node.op == "output")
         self.result = output.args[0]
         if not isinstance(self.result, Node):
+            kind = type(self.result).__name__.removeprefix("immutable_")
             raise ConfigError(
-                f"{type(module).__name__} gives a {_kind(self.result)}; expected one tensor. Wrap it in a "
-                f"module whose forward gives the features that a classifier would get."
+                f"{type(module).__name__} gives a {kind}; expected one tensor. Wrap it in a module whose forward gives "
+                f"the features that a classifier would get."
             )
 
     def module_of(self, node: Node) -> nn.Module | None:
@@ -97,7 +99,7 @@ class Flow:
             found = dict(module.named_parameters(prefix=str(node.target)))
         for used in node.all_input_nodes:
             if used.op == "get_attr":
-                value = _attribute(self.root, str(used.target))
+                value = attrgetter(str(used.target))(self.root)
                 if isinstance(value, nn.Parameter):
                     found[str(used.target)] = value
         return {path: value for path, value in found.items() if value.requires_grad}
@@ -157,7 +159,7 @@ class Flow:
             for used in node.all_input_nodes:
                 if used.op == "get_attr" and used not in new:
                     new[used] = graph.create_node("get_attr", self.name_of(used))
-                    held[self.name_of(used)] = _attribute(self.root, str(used.target))
+                    held[self.name_of(used)] = attrgetter(str(used.target))(self.root)
             new[node] = graph.node_copy(node, new.__getitem__)
             if node.op == "call_module":
                 new[node].target = self.name_of(node)
@@ -222,12 +224,8 @@ def automatic_borders(flow: Flow) -> list[int]:
 
 def _check_alike(evaluating: Graph, training: Graph) -> None:
     for one, other in zip(evaluating.nodes, training.nodes, strict=False):
-        if (one.op, str(one.target), str(one.args), str(one.kwargs)) != (
-            other.op,
-            str(other.target),
-            str(other.args),
-            str(other.kwargs),
-        ):
+        steps = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in (one, other)]
+        if steps[0] != steps[1]:
             where = [name.removeprefix(_ROOT) for name in other.meta.get("nn_module_stack") or {}]
             raise ConfigError(
                 f"What submodule '{where[-1] if where else 'forward'}' does in training differs from what it does in "
@@ -250,17 +248,6 @@ def _owner(step: str, group_of: dict[str, int]) -> int | None:
 
 def _within(step: str, name: str) -> bool:
     return step == name or step.startswith(name + ".")
-
-
-def _attribute(root: nn.Module, path: str) -> Any:
-    value: Any = root
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__.removeprefix("immutable_")
 
 
 def _first_line(error: Exception) -> str:
