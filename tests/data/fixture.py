@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,18 @@ def write_parquet(
 
 def all_pixels(split: Split) -> Tensor:
     return split.images.take(torch.arange(len(split)))
+
+
+def named_pixels(tasks: Iterable[Task]) -> dict[bytes, str]:
+    """The class of every image of some tasks; no image may come twice."""
+    splits = [(task, split) for task in tasks for split in (task.train, task.valid, task.test)]
+    found = {
+        pixels.numpy().tobytes(): name
+        for task, split in splits
+        for pixels, name in zip(all_pixels(split), task.names_of(split.labels), strict=True)
+    }
+    assert len(found) == sum(len(split) for _, split in splits)
+    return found
 
 
 def assert_same_task(first: Task, second: Task) -> None:

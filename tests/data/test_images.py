@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,9 @@ def test_what_is_no_images_is_refused(images: Any, message: str) -> None:
 def test_what_is_no_labels_is_refused(labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         as_labels(labels)
+
+
+def test_importing_brings_in_no_reader_library() -> None:
+    code = "import sys, lasem.data; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"pyarrow", "PIL", "sklearn"} & set(loaded)

@@ -3,14 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lasem.data import FileImages, FolderReader
+from lasem.data import FileImages, FolderReader, TensorReader
 from lasem.errors import ConfigError, DataError
 
-from .fixture import all_pixels, assert_same_task, png, random_images, write_class_folders
+from .fixture import all_pixels, assert_same_task, named_pixels, png, random_images, write_class_folders
 
+IMAGES, LABELS = random_images(60), torch.arange(60) % 6
 CLASSES = ["ant", "bee", "cat", "dog", "emu"]
 
 
@@ -22,15 +24,13 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "my zoo", CLASSES, 10)
     stream = read(tmp_path / "my zoo").open(1)
     assert [task.name for task in stream] == ["my-zoo-0", "my-zoo-1"]
-    seen = 0
-    for task in stream:
-        assert task.image_shape == (3, 6, 6)
-        for split in (task.train, task.valid, task.test):
-            for pixels, name in zip(all_pixels(split), task.names_of(split.labels), strict=True):
-                of_class = random_images(10, (3, 6, 6), CLASSES.index(name))
-                assert (of_class == pixels).flatten(1).all(dim=1).sum() == 1
-                seen += 1
-    assert seen == 2 * 2 * 10
+    assert {task.image_shape for task in stream} == {(3, 6, 6)}
+    assert named_pixels(stream) == {
+        pixels.numpy().tobytes(): name
+        for task in stream
+        for name in task.classes
+        for pixels in random_images(10, (3, 6, 6), CLASSES.index(name))
+    }
 
 
 @pytest.mark.parametrize(
@@ -172,3 +172,52 @@ def test_a_stream_larger_than_memory_stays_in_its_files(tmp_path: Path) -> None:
         patch.setattr(FileImages, "take", lambda self, indices: taken.append(len(indices)) or take(self, indices))
         read(tmp_path, memory_limit_mb=0).open(0)
     assert not taken
+
+
+def test_tensors_are_cut_into_tasks() -> None:
+    stream = TensorReader(images=IMAGES, labels=LABELS * 10, classes_per_task=2, stream_name="mine").open(3)
+    assert [task.name for task in stream] == ["mine-0", "mine-1", "mine-2"]
+    assert named_pixels(stream) == {
+        pixels.numpy().tobytes(): str(int(label) * 10) for pixels, label in zip(IMAGES, LABELS, strict=True)
+    }
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_the_number_of_tasks() -> None:
+    full = TensorReader(images=IMAGES, labels=LABELS, classes_per_task=2).open(3)
+    short = TensorReader(images=IMAGES, labels=LABELS, classes_per_task=2, num_tasks=2).open(3)
+    for first, second in zip(full, short, strict=False):
+        assert_same_task(first, second)
+    assert_same_task(full[1], full[1])
+
+
+def test_splits_that_are_given_stay_apart() -> None:
+    names = [f"kind{number}" for number in range(6)]
+    test = random_images(12, seed=1).numpy()
+    reader = TensorReader(
+        images=IMAGES,
+        labels=LABELS,
+        test_images=test,
+        test_labels=np.arange(12) % 6,
+        class_names=names,
+        classes_per_task=3,
+    )
+    task = reader.open(0)[0]
+    assert set(task.classes) <= set(names)
+    assert len(task.test) == 6
+    for pixels in all_pixels(task.test).numpy():
+        assert (test == pixels).all(axis=(1, 2, 3)).any()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"labels": LABELS[1:]}, "split 'train'.*got 60 images and 59 labels"),
+        ({"class_names": ["a", "b"]}, "labels from 0 to 1.*got 2"),
+        ({"test_images": IMAGES}, "images and labels for split 'test'; got one without the other"),
+        ({"test_images": torch.rand(60, 3, 4, 5), "test_labels": LABELS}, "of one type and shape.*uint8.*float32"),
+        ({"images": torch.full((60, 1, 2, 2), torch.nan)}, "image 0 of 60 holds NaN"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        TensorReader(**({"images": IMAGES, "labels": LABELS, "classes_per_task": 2} | more)).open(0)

@@ -74,3 +74,17 @@ def test_tensors_that_do_not_fit_are_refused(test: Any, classes: list[str] | Non
     part = (random_images(2), [0, 1])
     with pytest.raises(DataError, match=message):
         Task.from_tensors("mine", train=part, valid=part, test=test, classes=classes)
+
+
+def named(test_labels: list[str], classes: list[str] | None = None) -> Task:
+    images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    split = (images, ["dog", "cat", "dog"])
+    return Task.from_tensors("pets", train=split, valid=split, test=(images, test_labels), classes=classes)
+
+
+def test_names_become_positions_in_alphabetical_or_given_order() -> None:
+    assert named(["cat", "cat", "dog"]).test.labels.tolist() == [0, 0, 1]
+    task = named(["cat", "cat", "dog"], classes=["dog", "cat"])
+    assert (task.classes, task.train.labels.tolist()) == (("dog", "cat"), [0, 1, 0])
+    with pytest.raises(DataError, match=r"Expected only the classes cat, dog .*split 'test'.*got 'dgo'.*'dog'"):
+        named(["cat", "cat", "dgo"])
