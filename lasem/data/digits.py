@@ -30,7 +30,7 @@ _POOL_SHARES = (0.6, 0.15, 0.25)
 @final
 @dataclass(frozen=True, kw_only=True)
 class DigitStyle:
-    """What a task does to its images, in this order; images stay uint8."""
+    """How a task changes its images, in this order; images stay uint8."""
 
     quarter_turns: int = 0
     """Counterclockwise: 0, 1, 2 or 3."""

@@ -19,7 +19,7 @@ Count = Annotated[int, Range(least=1)]
 
 @final
 class TaskStream:
-    """Tasks in the order of learning, each made when it is reached; every iteration starts afresh.
+    """Tasks in the order of learning, each read when it is reached; every iteration starts afresh.
 
     Args:
         name: what records and task names call the stream.
@@ -100,12 +100,12 @@ class AbstractReader(ABC):
     """
 
     name: ClassVar[str]
-    """What the command line and the folders of runs call this kind of stream. One of a person's own may be called so
-    too: settings name its module as well."""
+    """The name of this kind of stream on the command line and in folders of runs. A user's own may have the same name:
+    settings name its module as well."""
 
     @abstractmethod
     def open(self, seed: int) -> TaskStream:
-        """Open the stream: the same seed gives the same bits. What can be wrong with the data is looked for here.
+        """Open the stream and check the data; the same seed always results in the same bits.
 
         Raises:
             DataError: if the data are not there or not what they must be.

@@ -1,4 +1,4 @@
-"""Texts as token ids in a tensor that networks for texts read, and which ids those networks know."""
+"""Texts as token ids in a tensor that networks for texts read, and the vocabularies of those networks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor
 from lasem.errors import ConfigError, DataError
 
 PADDING: Final = -1
-"""What stands behind a text's end. It is no token's id, so that nobody need know a tokenizer's padding id."""
+"""Fills the places after a text's end. It is no token's id, so that a tokenizer's padding id need not be known."""
 
 MOST_ID: Final = 2**24 - 1
 """float32 holds whole numbers up to here exactly."""
 
 
 def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "texts") -> Tensor:
-    """Make of texts' token ids what takes the place of images: float32, shape (N, 1, 1, length), -1 behind each end.
+    """Turn token ids of texts into a tensor like images: float32, shape (N, 1, 1, length), -1 after each end.
 
     Args:
-        texts: what a tokenizer gives: a mapping with ``input_ids`` and, where these are padded already,
-            ``attention_mask`` (1 for tokens, 0 for padding before or behind them). Or the ids alone, a list for each
+        texts: what a tokenizer returns: a mapping with ``input_ids`` and, where these are padded already,
+            ``attention_mask`` (1 for tokens, 0 for padding before or after them). Or the ids alone, a list for each
             text or a tensor or array (N, L), every one a token.
         length: tokens that the longest text may have; a network for texts has its own.
-        truncate: drop what is behind the first ``length`` tokens of a text instead of refusing it. A tokenizer does it
+        truncate: drop what is after the first ``length`` tokens of a text instead of refusing it. A tokenizer does it
             better (``truncation=True, max_length=...``): it keeps the token that closes a text.
         what: what messages call the texts.
 
@@ -87,7 +87,7 @@ class Vocabulary:
             )
         lengths = there.sum(dim=1)
         if not bool((there == (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])).all()):
-            raise DataError(f"Expected -1 only behind the last token of {what}. Make them with lasem.data.as_tokens.")
+            raise DataError(f"Expected -1 only after the last token of {what}. Make them with lasem.data.as_tokens.")
         if not bool((lengths > 0).all()):
             raise DataError(
                 f"Expected at least one token in each text; {what} have none in text {_first(lengths < 1)}."
@@ -153,7 +153,7 @@ def _without_padding(rows: list[NDArray[np.int64]], masks: Any, what: str) -> li
         changes = int(np.count_nonzero(np.diff(np.pad(there, 1).astype(np.int8))))
         if not np.isin(mask, (0, 1)).all() or changes > 2:
             raise DataError(
-                f"Expected an attention_mask of ones for tokens, and zeros for padding before or behind them; that of "
+                f"Expected an attention_mask of ones for tokens, and zeros for padding before or after them; that of "
                 f"text {i} of {what} is {mask[:12].tolist()}{'...' if len(mask) > 12 else ''}."
             )
         kept.append(row[there])

@@ -49,7 +49,7 @@ class Layout:
     """The files of a data set."""
 
     title: str
-    """What people call it."""
+    """The name of the data set."""
     page: str
     """Where a person gets it."""
     files: tuple[str, ...]
@@ -57,7 +57,7 @@ class Layout:
     folders: tuple[str, ...] = ()
     """Folders, inside the one that a person names, in which the files may be."""
     downloads: tuple[Download, ...] = ()
-    """What can be fetched."""
+    """The files that can be fetched."""
 
     @classmethod
     def of_hub(cls, title: str, repository: str, revision: str, folder: str, train: str, test: str) -> Layout:
@@ -172,7 +172,7 @@ def fetch(download: Download, folder: Path, *, otherwise: str) -> None:
 
 
 def _resumed(url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
-    """Download for pooch, which checks and moves the file; what a broken connection left is kept beside it."""
+    """Download for pooch, which checks and moves the file; what a broken connection left is kept next to it."""
     import requests
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
