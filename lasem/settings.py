@@ -1,8 +1,8 @@
-"""Settings: frozen dataclasses, their ranges, and their plain values in JSON, YAML and on a command line.
+"""Settings: frozen dataclasses, what their fields may hold, and plain values for JSON, YAML and command lines.
 
 A field's annotation says what it may hold: ``Literal`` the choices, ``Annotated[float, Range(above=0)]`` the range.
-Reading makes values of the annotated types only. (Libraries that read dataclasses were tried. Their messages run over
-several lines and name no nearest choice; replacing them took as much code as this page.)
+Reading makes values of the annotated types only. (jsonargparse was tried: its messages run over several lines and name
+no nearest choice, and to replace them took as much code as this module.)
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ import numpy as np
 from lasem.errors import ConfigError, check_choice, check_range, nearest
 
 _S = TypeVar("_S")
-_HINTS: dict[type[Any], dict[str, Any]] = {}
+_KNOWN: dict[type[Any], dict[str, Any]] = {}
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text (a number in quotes)",
+    Path: "a path",
+}
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The bounds of a number, for an annotation; always finite."""
+    """The bounds of a finite number, for its annotation."""
 
     least: float | None = None
     above: float | None = None
     most: float | None = None
     below: float | None = None
-
-    def check(self, setting: str, value: float) -> None:
-        """Raise ConfigError unless a value is inside."""
-        check_range(setting, value, least=self.least, above=self.above, most=self.most, below=self.below)
 
 
 class Settings:
@@ -47,88 +51,42 @@ class Settings:
         Raises:
             ConfigError: if a value is out of its range, or none of the choices.
         """
-        for name, hint in settings_of(type(self)).items():
-            _check(f"{type(self).__name__}.{name}", getattr(self, name), hint)
+        for name, annotation in settings_of(type(self)).items():
+            check_value(f"{type(self).__name__}.{name}", getattr(self, name), annotation)
 
 
-def _check(where: str, value: Any, annotation: Any) -> None:
-    if _without_metadata(annotation) is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ConfigError(f"{where} must be an integer; got {value!r}.")
-    for metadata in getattr(annotation, "__metadata__", ()):
-        if isinstance(metadata, Range):
-            metadata.check(where, value)
-    base = _without_metadata(annotation)
-    if get_origin(base) is tuple:
-        for member in value:
-            _check(where, member, get_args(base)[0])
-    elif get_origin(base) in (Union, types.UnionType) and value is not None:
-        (only,) = _not_none(base)[:1]
-        _check(where, value, only)
-    elif get_origin(base) is Literal:
-        check_choice(where, str(value), [str(choice) for choice in get_args(base)])
+def check_value(where: str, value: Any, annotation: Any) -> None:
+    """Raise ConfigError if a value is out of the annotation's range, or none of its choices.
 
-
-def _without_metadata(annotation: Any) -> Any:
-    return annotation.__origin__ if get_origin(annotation) is Annotated else annotation
-
-
-def _not_none(union: Any) -> list[Any]:
-    return [a for a in get_args(union) if a is not type(None)]
-
-
-def to_plain(settings: Any) -> dict[str, Any]:
-    """The fields of a settings dataclass: tuples as lists, paths as text, of tensors type, shape and checksum.
-
-    Raises:
-        ConfigError: if it is no dataclass, or a field holds what no file of settings can.
+    Args:
+        where: what a message calls the value, for instance ``training.epochs``.
+        value: of the annotated type.
+        annotation: as in ``read_value``.
     """
-    return _fields(settings, _told)
-
-
-def check_plain(settings: Any) -> None:
-    """Raise the errors of ``to_plain``, and make no checksums: large tensors take their time."""
-    _fields(settings, lambda numbers: "")
-
-
-def full_name(thing: Any) -> str:
-    """Module and name of a class or function: what a file calls one that has no name of lasem's."""
-    return f"{thing.__module__}.{thing.__qualname__}"
-
-
-def to_named(value: Any, known: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """Name and settings of an object; its full name, if another class has that name among those that are known."""
-    name = getattr(value, "name", None)
-    taken = isinstance(name, str) and known.get(name, type(value)) is not type(value)
-    called = {"name": full_name(type(value)) if taken else name}
-    return called | to_plain(value) | called
-
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested plain values by one name each, such as ``training.epochs``; ``name`` is what all of them are called."""
-    if not isinstance(value, Mapping):
-        return {name: value}
-    parts = {f"{name}.{key}" if name else str(key): part for key, part in value.items()}
-    return {key: entry for path, part in parts.items() for key, entry in flat(part, path).items()}
-
-
-def type_hints(cls: type[Any]) -> dict[str, Any]:
-    """What each field of a class may be; looked up once, for a grid reads settings hundreds of times."""
-    if cls not in _HINTS:
-        _HINTS[cls] = get_type_hints(cls, include_extras=True)
-    return _HINTS[cls]
+    annotation = _not_none(annotation)
+    if value is None:
+        return
+    bounds: tuple[Any, ...] = ()
+    if get_origin(annotation) is Annotated:
+        bounds, annotation = annotation.__metadata__, annotation.__origin__
+    if annotation is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigError(f"{where} must be an integer; got {value!r}.")
+    for bound in bounds:
+        if isinstance(bound, Range):
+            check_range(where, value, **vars(bound))
+    if get_origin(annotation) is Literal:
+        check_choice(where, str(value), [str(choice) for choice in get_args(annotation)])
+    elif get_origin(annotation) is tuple:
+        for member in value:
+            check_value(where, member, get_args(annotation)[0])
 
 
 def settings_of(cls: type[Any]) -> dict[str, Any]:
-    """The settings of a class and what each may be; its name is not one of them."""
-    hints = type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
-
-
-def first_missing(cls: type[Any], entry: Mapping[str, Any]) -> str | None:
-    """The first setting of a class that has no default and is not in ``entry``; None if there is none."""
-    known = settings_of(cls)
-    required = (f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
-    return next((name for name in required if name in known and name not in entry), None)
+    """Return the settings of a dataclass and their annotations; its name is not one of them."""
+    if cls not in _KNOWN:  # looked up once: a grid reads settings hundreds of times
+        hints = get_type_hints(cls, include_extras=True)
+        _KNOWN[cls] = {f.name: hints[f.name] for f in fields(cls) if f.init and f.name != "name"}
+    return _KNOWN[cls]
 
 
 def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str | None = None) -> _S:
@@ -141,10 +99,10 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
         whose: what a message calls the settings together, if not ``where``.
 
     Raises:
-        ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value has another type.
+        ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value is not what it must
+            be.
     """
     known = settings_of(cls)
-    entry = {name: value for name, value in entry.items() if name not in getattr(cls, "retired", ())}
     for name in entry:
         if name not in known:
             raise ConfigError(
@@ -152,9 +110,9 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
                 f"{nearest(str(name), known)}"
             )
     values = {name: read_value(value, known[name], f"{where}.{name}") for name, value in entry.items()}
-    missing = first_missing(cls, values)
-    if missing is not None:
-        raise ConfigError(f"{whose or where} needs a value for '{missing}'; none was given.")
+    for field in fields(cls):  # type: ignore[arg-type]
+        if field.name in known and field.name not in values and field.default is field.default_factory is MISSING:
+            raise ConfigError(f"{whose or where} needs a value for '{field.name}'; none was given.")
     try:
         return cls(**values)
     except ConfigError as error:  # a person wrote "training.epochs", not "TrainingConfig.epochs"
@@ -166,91 +124,94 @@ def read_value(value: Any, annotation: Any, where: str) -> Any:
 
     Args:
         value: a plain value, or text: ``3``, ``1e-3``, ``true``, ``none``, ``0,1,2``.
-        annotation: int, float, bool, str, a Literal, a tuple of any length of one of these, or one of these or None.
+        annotation: int, float, bool, str, Path, a Literal, a tuple of any length of one of these, or one of these or
+            None; each perhaps with a range.
         where: what a message calls the setting, for instance ``training.epochs``.
 
     Raises:
         ConfigError: if the value is none of the annotation's.
     """
-    if get_origin(annotation) is Annotated:
-        read = read_value(value, annotation.__origin__, where)
-        _check(where, read, annotation)
-        return read
-    if get_origin(annotation) in (Union, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
-            return None
-        return read_value(value, _not_none(annotation)[0], where)
-    if get_origin(annotation) is Literal:
-        return _choice(value, get_args(annotation), where)
-    if get_origin(annotation) is tuple:
-        return tuple(read_value(v, get_args(annotation)[0], where) for v in _members(value, where))
-    return _READERS[annotation](value, where)
+    only = _not_none(annotation)
+    if only is not annotation and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
+        return None
+    kind = only.__origin__ if get_origin(only) is Annotated else only
+    if get_origin(kind) is Literal:
+        read = next((choice for choice in get_args(kind) if str(choice) == str(value)), value)
+    elif get_origin(kind) is tuple:
+        read = tuple(read_value(member, get_args(kind)[0], where) for member in _members(value, where))
+    else:
+        read = _scalar(value, kind, where)
+    check_value(where, read, only)
+    return read
 
 
-def kind(annotation: Any) -> str:
-    """What a help text writes in the value's place: N, NUMBER, {a,b}, ..."""
+def metavar(annotation: Any) -> str:
+    """Return what stands for a value in a help text: N, NUMBER, {a,b}, ..."""
+    annotation = _not_none(annotation)
     if get_origin(annotation) is Annotated:
-        return kind(annotation.__origin__)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return kind(*_not_none(annotation))
+        return metavar(annotation.__origin__)
     if get_origin(annotation) is Literal:
         return "{" + ",".join(map(str, get_args(annotation))) + "}"
     if get_origin(annotation) is tuple:
-        one = kind(get_args(annotation)[0])
+        one = metavar(get_args(annotation)[0])
         return f"{one},{one},..."
     return {int: "N", float: "NUMBER", bool: "{true,false}", Path: "PATH"}.get(annotation, "NAME")
 
 
-def _fields(settings: Any, told: Callable[[Any], str]) -> dict[str, Any]:
-    cls = type(settings)
-    if not is_dataclass(cls) or ("__dataclass_fields__" not in vars(cls) and _has_more(cls)):
-        raise ConfigError(
-            f"Settings are kept by their fields, and {cls.__name__} is no dataclass. Make it a frozen dataclass: put "
-            f"@dataclass(frozen=True) above the class, and a field for each setting in place of __init__."
-        )
-    return {f.name: _plain(getattr(settings, f.name), f"{cls.__name__}.{f.name}", told) for f in fields(settings)}
+def to_plain(settings: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass: tuples as lists, paths as text, of tensors type, shape and checksum.
+
+    Raises:
+        ConfigError: if it is no dataclass, or a field holds what no file of settings can.
+    """
+    return _fields(settings, _describe_array)
 
 
-def _has_more(cls: type[Any]) -> bool:
-    """Whether a class whose parents are dataclasses has settings that they do not know."""
-    fields_added = [name for name, hint in get_annotations(cls).items() if "ClassVar" not in str(hint)]
-    return bool(fields_added) or "__init__" in vars(cls)
+def check_plain(settings: Any) -> None:
+    """Raise the errors of ``to_plain`` without its checksums, which take time for large tensors."""
+    _fields(settings, lambda numbers: "")
 
 
-def _plain(value: Any, where: str, told: Callable[[Any], str]) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int | float):
-        return int(value) if isinstance(value, int) else float(value)
-    if isinstance(value, str):
-        return str.__str__(value)  # of a choice that is an Enum the text alone
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(v, where, told) for v in value]
-    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
-        return {key: _plain(v, f"{where}[{key!r}]", told) for key, v in value.items()}
-    if hasattr(value, "dtype") and hasattr(value, "shape") and value.dtype != object:
-        return told(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": full_name(type(value)), **_fields(value, told)}
-    raise ConfigError(
-        f"{where} is of type {type(value).__name__}, which no file of settings can hold. Make it of text, numbers, "
-        f"true or false, paths, tensors, dataclasses of such fields, or tuples and dictionaries of these."
-    )
+def full_name(thing: Any) -> str:
+    """Return the module and name of a class or function, which a file has for one that is not lasem's."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def _told(numbers: Any) -> str:
-    """A tensor or array, which no file of settings can hold, so that another one is seen to be another."""
-    array = np.ascontiguousarray(numbers.detach().cpu() if hasattr(numbers, "detach") else numbers)
-    return f"{array.dtype} {array.shape}, sha256 {hashlib.sha256(array.data).hexdigest()}"
+def to_named(value: Any, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Return the name and settings of an object; its full name, if a known class of that name is another one."""
+    name = getattr(value, "name", None)
+    taken = isinstance(name, str) and known.get(name, type(value)) is not type(value)
+    named = {"name": full_name(type(value)) if taken else name}
+    return named | to_plain(value) | named
 
 
-def _choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    check_choice(where, str(value), [str(c) for c in choices])
-    return next(c for c in choices if str(c) == str(value))
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return nested plain values by one name each, such as ``training.epochs``; all names begin with ``name``."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    parts = {f"{name}.{key}" if name else str(key): part for key, part in value.items()}
+    return {key: entry for path, part in parts.items() for key, entry in flat(part, path).items()}
+
+
+def _not_none(annotation: Any) -> Any:
+    """The annotation without ``| None``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def _scalar(value: Any, kind: Any, where: str) -> Any:
+    try:
+        if isinstance(value, str):
+            return _TRUTH[value.lower()] if kind is bool else kind(value)
+        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if fits and isinstance(value, bool) == (kind is bool):
+            return kind(value)
+    except (KeyError, ValueError, OverflowError, TypeError):
+        pass
+    if kind not in _KINDS:
+        raise ConfigError(f"{where} is annotated as {kind}, which no file of settings can hold; got {value!r}.")
+    raise ConfigError(f"{where} must be {_KINDS[kind]}; got {value!r}.")
 
 
 def _members(value: Any, where: str) -> list[Any]:
@@ -263,43 +224,48 @@ def _members(value: Any, where: str) -> list[Any]:
     raise ConfigError(f"{where} must be a list such as 0,1,2; got {value!r}.")
 
 
-def _read_int(value: Any, where: str) -> int:
-    try:
-        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-            return int(value)
-    except ValueError:
-        pass
-    raise ConfigError(f"{where} must be a whole number; got {value!r}.")
+def _fields(settings: Any, describe: Callable[[Any], str]) -> dict[str, Any]:
+    cls = type(settings)
+    if not is_dataclass(cls) or ("__dataclass_fields__" not in vars(cls) and _has_more(cls)):
+        raise ConfigError(
+            f"Settings are kept by their fields, and {cls.__name__} is no dataclass. Make it a frozen dataclass: put "
+            f"@dataclass(frozen=True) above the class, and a field for each setting in place of __init__."
+        )
+    return {f.name: _plain(getattr(settings, f.name), f"{cls.__name__}.{f.name}", describe) for f in fields(settings)}
 
 
-def _read_float(value: Any, where: str) -> float:
-    try:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ConfigError(f"{where} must be a number; got {value!r}.")
+def _has_more(cls: type[Any]) -> bool:
+    """Whether a class whose parents are dataclasses has settings that they do not know."""
+    fields_added = [name for name, hint in get_annotations(cls).items() if "ClassVar" not in str(hint)]
+    return bool(fields_added) or "__init__" in vars(cls)
 
 
-def _read_bool(value: Any, where: str) -> bool:
-    if isinstance(value, bool):
+def _plain(value: Any, where: str, describe: Callable[[Any], str]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in _TRUTH:
-        return _TRUTH[value.lower()]
-    raise ConfigError(f"{where} must be true or false; got {value!r}.")
-
-
-def _read_str(value: Any, where: str) -> str:
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
     if isinstance(value, str):
-        return value
-    raise ConfigError(f"{where} must be text; got {value!r}. Put it into quotes.")
+        return str.__str__(value)  # of a choice that is an Enum the text alone
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v, where, describe) for v in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
+        return {key: _plain(v, f"{where}[{key!r}]", describe) for key, v in value.items()}
+    if hasattr(value, "dtype") and hasattr(value, "shape") and value.dtype != object:
+        return describe(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": full_name(type(value)), **_fields(value, describe)}
+    raise ConfigError(
+        f"{where} is of type {type(value).__name__}, which no file of settings can hold. Make it of text, numbers, "
+        f"true or false, paths, tensors, dataclasses of such fields, or tuples and dictionaries of these."
+    )
 
 
-_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
-_READERS: dict[Any, Callable[[Any, str], Any]] = {
-    int: _read_int,
-    float: _read_float,
-    bool: _read_bool,
-    str: _read_str,
-    Path: lambda value, where: Path(_read_str(value, where)),
-}
+def _describe_array(numbers: Any) -> str:
+    """A text that differs where two tensors or arrays differ."""
+    array = np.ascontiguousarray(numbers.detach().cpu() if hasattr(numbers, "detach") else numbers)
+    return f"{array.dtype} {array.shape}, sha256 {hashlib.sha256(array.data).hexdigest()}"

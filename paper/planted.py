@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from lasem.data import PlantedReader
 from lasem.errors import ConfigError, ShapeError
-from lasem.experiments.methods import with_name
+from lasem.experiments.parts import with_name
 from lasem.metrics import Statistic, statistic
 from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.numbers import percent

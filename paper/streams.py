@@ -18,7 +18,7 @@ import yaml
 
 from lasem.errors import ConfigError, check_choice
 from lasem.experiments import ExperimentConfig
-from lasem.experiments.methods import with_name
+from lasem.experiments.parts import with_name
 
 ScaleName = Literal["smoke", "small", "paper"]
 SCALES: Final[tuple[ScaleName, ...]] = ("smoke", "small", "paper")

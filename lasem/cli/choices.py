@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.errors import ConfigError
-from lasem.settings import kind, settings_of
+from lasem.settings import metavar, settings_of
 
 Rows = list[tuple[str, str]]
 """Options and their texts in a help page."""
@@ -86,7 +86,8 @@ class Choosable:
 
     def groups(self, given: Mapping[str, str]) -> list[tuple[str, Rows]]:
         """Return a title and the options of each part, with the settings of the classes that are chosen."""
-        from lasem.experiments.config import PARTS, chosen, parts_used, starting_values
+        from lasem.experiments.config import parts_used, starting_values
+        from lasem.experiments.parts import PARTS, chosen
 
         entry = layered({}, nested(given))
         method = chosen("method", entry["method"])[1] if "method" in entry else None
@@ -140,8 +141,8 @@ def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
     Raises:
         ConfigError: if a method's name contradicts other settings of the command line.
     """
-    from lasem.experiments.config import DEFAULT_NAMES
-    from lasem.experiments.methods import METHOD_PARTS, resolve, with_name
+    from lasem.experiments.methods import METHOD_PARTS, resolve
+    from lasem.experiments.parts import DEFAULT_NAMES, with_name
 
     below, above = resolve(stored), dict(typed)
     if "name" in above.get("method", {}):
@@ -188,8 +189,8 @@ def read_text(path: Path) -> str:
 
 def methods_in_words() -> str:
     """Return the names of methods for a help text."""
-    from lasem.experiments.config import PARTS
     from lasem.experiments.methods import method_names
+    from lasem.experiments.parts import PARTS
 
     suffixes = ", ".join(f"-{name}" for name in PARTS["sharing"])
     return f"{', '.join(method_names())}; those before {next(iter(PARTS['method']))} may end in one of {suffixes}"
@@ -202,8 +203,8 @@ def _training() -> Mapping[str, Any]:
     return settings_of(TrainingConfig)
 
 
-def _row(name: str, metavar: str, text: str) -> tuple[str, str]:
-    return f"--{name} {metavar}", text
+def _row(name: str, value: str, text: str) -> tuple[str, str]:
+    return f"--{name} {value}", text
 
 
 def _settings(part: str, cls: type[Any], start: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -220,7 +221,7 @@ def _settings(part: str, cls: type[Any], start: Mapping[str, Any]) -> dict[str, 
         text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(field, "").replace("``", ""))  # markup: code and references
         default = start.get(field, cls.__dataclass_fields__[field].default)
         shown = "required" if default is MISSING else f"default: {_in_words(default)}"
-        rows[field] = _row(f"{part}.{field}", kind(annotation), " ".join(f"{text} ({shown})".split()))
+        rows[field] = _row(f"{part}.{field}", metavar(annotation), " ".join(f"{text} ({shown})".split()))
     return rows
 
 

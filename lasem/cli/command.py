@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final, get_args
 
 from lasem.cli.choices import Choosable, Rows
 from lasem.errors import ConfigError, nearest
-from lasem.settings import kind, read_value
+from lasem.settings import metavar, read_value
 
 if TYPE_CHECKING:
     from docstring_parser import Docstring
@@ -159,7 +159,7 @@ def _metavar(parameter: inspect.Parameter) -> str:
     """What stands for a value in a help page."""
     if parameter.kind is not parameter.KEYWORD_ONLY:
         return parameter.name.upper() + ("..." if parameter.kind is parameter.VAR_POSITIONAL else "")
-    return "" if parameter.annotation is bool else kind(parameter.annotation)
+    return "" if parameter.annotation is bool else metavar(parameter.annotation)
 
 
 def _default(parameter: inspect.Parameter) -> str:

@@ -1,9 +1,8 @@
 """Runs: their settings, their folders, which lose nothing to a kill, and comparisons of them."""
 
 from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare, compared_methods
-from lasem.experiments.config import READERS, ExperimentConfig
-from lasem.experiments.net_choice import NetChoice
-from lasem.experiments.presets import PRESETS
+from lasem.experiments.config import PRESETS, ExperimentConfig
+from lasem.experiments.parts import READERS, NetChoice
 from lasem.experiments.runner import run
 from lasem.experiments.seed_run import Observer
 

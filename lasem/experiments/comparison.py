@@ -14,7 +14,8 @@ from lasem.errors import ConfigError, check_range, nearest
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
-from lasem.experiments.methods import LASEM, with_name
+from lasem.experiments.methods import LASEM
+from lasem.experiments.parts import with_name
 from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same, describe_environment
 from lasem.experiments.yaml_text import to_yaml

@@ -5,42 +5,62 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader
-from lasem.errors import ConfigError, check_choice, check_range, nearest
-from lasem.experiments.methods import METHOD_PARTS, refuse_own, resolve, setting_of, with_name
-from lasem.experiments.net_choice import AUTO, NetChoice
-from lasem.experiments.own import AnyNet, build_net, check_part, is_own, part_to_plain
-from lasem.experiments.presets import PRESETS
+from lasem.data import AbstractReader, DigitsReader
+from lasem.errors import ConfigError, check_choice, nearest
+from lasem.experiments.methods import METHOD_PARTS, resolve
+from lasem.experiments.parts import AnyNet, NetChoice, build_net, build_part, check_part, is_readable, part_to_plain
 from lasem.experiments.yaml_text import from_yaml, to_yaml
-from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection, Unprotected
-from lasem.nets import NETS, AbstractNet, ImageShape
-from lasem.search import EM, SEARCHES, AbstractSelection
-from lasem.settings import first_missing, flat, from_plain, read_value, settings_of, to_plain, type_hints
-from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
+
+from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
+from lasem.nets import AbstractNet, ImageShape
+from lasem.search import EM, AbstractSelection
+from lasem.settings import Range, Settings, flat, read_value, settings_of, to_plain
+from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 
-_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
-READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
-"""The streams that a file or a command line can name; in Python, any AbstractReader can be passed."""
-
-PARTS: dict[str, dict[str, type[Any]]] = {
-    "stream": READERS,
-    "net": dict.fromkeys((AUTO, *NETS), NetChoice),
-    "sharing": dict(SHARINGS),
-    "search": dict(SEARCHES),
-    "protect": dict(PROTECTIONS),
-    "method": dict(METHODS),
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "paper": {
+        "stream": {"standardise": "split"},
+        "net": {"initial": "paper"},
+        "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh", "max_rank": 512},
+        "search": {
+            "likelihood": "mean",
+            "prior_form": "average",
+            "prior_start": [0.5, 0.5],
+            "first_task": "search",
+            "commit_probability": 2.0,  # never
+            "commit_share": 1.0,
+            "alpha_split": "train",
+            "alpha_optimiser": "rmsprop-tf",
+            "alpha_learning_rate": None,
+            "alpha_weight_decay": 0.0,
+        },
+        "training": {
+            "epochs": 2000,
+            "batch_size": 10,
+            "drop_last": True,
+            "optimiser": "rmsprop-tf",
+            "learning_rate": 1e-4,
+            "schedule": "inverse",
+            "learning_rate_decay": 1 / 4000,
+            "patience": 0,
+            "restore_best": False,
+            "tolerance": 0.0,
+            "specific_start": "fresh",
+            "specific_shrink": 1.0,
+        },
+    },
 }
-"""The choices that have a name, and the settings' class that each name means. No other name is ever looked up."""
-
-DEFAULT_NAMES = {"stream": "digits", "net": AUTO, "sharing": "hps", "search": "em", "protect": "none"}
+"""``default``: what a person should use, the settings' own defaults. ``paper``: LASEM as its authors
+ran it on CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction. Settings of baselines are not among them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig:
+class ExperimentConfig(Settings):
     """A stream, the choices that make a learner, and the seeds. The objects are the settings.
 
     Raises:
@@ -65,23 +85,21 @@ class ExperimentConfig:
     """A baseline, which learns tasks in another way than by sharing and search; None: by these two."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How a task is trained. In Python, pass ``TrainingConfig(**method.training)`` to a method that needs its own."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Range(least=0)], ...] = (0,)
     """One run of the whole stream for each; the seed draws the tasks and all initial weights."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, ..."""
-    threads: int = 0
+    threads: Annotated[int, Range(least=0)] = 0
     """Threads of a CPU to compute with; 0: as torch chooses."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        super().__post_init__()
         check_choice("preset", self.preset, PRESETS)
         if not self.seeds:
             raise ConfigError("seeds must hold at least one seed; got none.")
-        for seed in self.seeds:
-            check_range("seeds", seed, least=0)
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
-        check_range("threads", self.threads, least=0)
         for part in dict.fromkeys((*parts_used(False), *self.parts)):
             check_part(part, getattr(self, part))
         if self.method is not None:
@@ -106,9 +124,8 @@ class ExperimentConfig:
 
     @property
     def own_parts(self) -> tuple[str, ...]:
-        """The parts that are of a person's own class, or networks: no file can bring them back."""
-        named = (part for part in self.parts if part in PARTS)
-        return tuple(part for part in named if is_own(getattr(self, part), PARTS[part]))
+        """The parts that no file brings back: networks, what holds tensors, and classes that cannot be imported."""
+        return tuple(part for part in self.parts if not is_readable(part, getattr(self, part)))
 
     def build_net(self, image_shape: ImageShape) -> AbstractNet:
         """The network for images of (channels, height, width).
@@ -124,7 +141,7 @@ class ExperimentConfig:
         Raises:
             ConfigError: if a network's description or a field holds what no file can.
         """
-        plain = {part: part_to_plain(part, getattr(self, part), PARTS.get(part, {})) for part in self.parts}
+        plain = {part: part_to_plain(part, getattr(self, part)) for part in self.parts}
         for unused in self.method.unused if self.method is not None else ():
             plain["training"].pop(unused, None)
         return {
@@ -145,7 +162,7 @@ class ExperimentConfig:
             ConfigError: if a name is unknown (the nearest known one is named), a value is not what it must be, or the
                 method does not use what is set.
         """
-        known = [f.name for f in fields(cls)]
+        known = settings_of(cls)
         for name in entry:
             if name not in known:
                 raise ConfigError(
@@ -153,14 +170,13 @@ class ExperimentConfig:
                 )
         preset = read_value(entry.get("preset", "default"), str, "preset")
         check_choice("preset", preset, PRESETS)
-        hints = type_hints(cls)
         plain = {
-            name: read_value(entry[name], hints[name], name) for name in ("seeds", "device", "threads") if name in entry
+            name: read_value(entry[name], known[name], name) for name in ("seeds", "device", "threads") if name in entry
         }
         entry = resolve(entry)
         parts: dict[str, Any] = {}
         for part in parts_used("method" in entry):
-            parts[part] = _build(part, entry.get(part), preset, parts.get("method"))
+            parts[part] = build_part(part, entry.get(part), starting_values(part, preset, parts.get("method")))
         return cls(preset=preset, **parts, **plain)
 
     def to_yaml(self) -> str:
@@ -176,21 +192,6 @@ class ExperimentConfig:
 def parts_used(baseline: bool) -> tuple[str, ...]:
     """The parts of a baseline's settings, or of any other run's, in the order in which they are written."""
     return ("stream", "net", *(("method",) if baseline else METHOD_PARTS), "training")
-
-
-def chosen(part: str, entry: Any) -> tuple[str, type[Any], dict[str, Any]]:
-    """The name, class and settings that an entry of a file chooses: a mapping with ``name``, or the name alone.
-
-    Raises:
-        ConfigError: if there is no such name, or the entry is something else.
-    """
-    settings = with_name(part, entry)
-    if part == "training":
-        return part, TrainingConfig, settings
-    name = read_value(settings.pop("name", DEFAULT_NAMES.get(part)), str, f"{part}.name")
-    refuse_own(part, name)
-    check_choice(part, name, PARTS[part])
-    return name, PARTS[part][name], settings
 
 
 def starting_values(part: str, preset: str, method: AbstractMethod | type[AbstractMethod] | None) -> dict[str, Any]:
@@ -236,21 +237,3 @@ def _same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool
     if name == "stream.path" and isinstance(one, str) and isinstance(other, str):
         return os.path.abspath(one) == os.path.abspath(other)
     return name == "stream.download" or bool(one == other)
-
-
-def _build(part: str, entry: Any, preset: str, method: AbstractMethod | None) -> Any:
-    name, cls, settings = chosen(part, entry)
-    whose = part if part == "training" else f"{part} '{name}'"
-    missing = first_missing(cls, settings)
-    if missing is not None:
-        raise ConfigError(
-            f"{whose} needs a {missing}; none was given. Add --{part}.{missing}, or {missing} under {part} in a file."
-        )
-    known = settings_of(cls)
-    for setting in settings:
-        owners = setting_of(PARTS.get(part, {}), part, setting)
-        if setting not in known and owners:
-            raise ConfigError(f"{whose} has no setting '{setting}'.{owners}")
-    start = {key: value for key, value in starting_values(part, preset, method).items() if key in known}
-    built = from_plain(cls, {**start, **settings}, part, whose)
-    return replace(built, name=name) if isinstance(built, NetChoice) else built

@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lasem.errors import StorageError
-from lasem.experiments.config import DEFAULT_NAMES, ExperimentConfig
-from lasem.experiments.own import folder_name
+from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.parts import DEFAULT_NAMES, folder_name
 
 CONFIG = "config.yaml"
 """A folder that holds this file holds a run."""

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lasem.errors import ConfigError, nearest
+from lasem.experiments.parts import owners, with_name
 from lasem.methods import METHODS
 from lasem.search import EM, SEARCHES, Fixed
-from lasem.settings import read_value, settings_of
+from lasem.settings import read_value
 from lasem.sharing import SHARINGS
 
 LASEM = "lasem"
@@ -38,7 +39,7 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: if there is no such method (the nearest one is named).
     """
-    if name in METHODS:
+    if name in METHODS or "." in name:
         return {"method": {"name": name}}
     stem = name
     parts: dict[str, dict[str, Any]] = {}
@@ -51,7 +52,6 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
     elif stem in SEARCHES and stem not in (EM.name, Fixed.name):
         parts["search"] = {"name": stem}
     elif stem != LASEM:
-        refuse_own("method", name)
         known = method_names()
         hint = nearest(name, known) or (
             " The search that LASEM makes is the method 'lasem'." if stem == EM.name else ""
@@ -92,40 +92,9 @@ def resolve(entry: Mapping[str, Any]) -> dict[str, Any]:
     if settings:
         raise ConfigError(
             f"Method '{name}' has no settings of its own, its sharing and search have; got {next(iter(settings))}."
-            f"{setting_of(METHODS, 'method', next(iter(settings)))}"
+            f"{owners('method', next(iter(settings)))}"
         )
     return rest | {part: _merged(name, part, own, rest.get(part)) for part, own in decided.items()}
-
-
-def refuse_own(part: str, name: str) -> None:
-    """Raise ConfigError if a name is that of an own class, ``module.Class``, as the file of a run has it."""
-    if "." in name:
-        raise ConfigError(
-            f"{part} '{name}' is a class of somebody's own: lasem makes no object from a file that it does not know. "
-            f"Resume its run from Python, with the same objects: lasem.experiments.run(config, directory, resume=True)."
-        )
-
-
-def setting_of(classes: Mapping[str, type[Any]], part: str, field: str) -> str:
-    """Return `` It is a setting of ...`` for a message, or an empty string."""
-    owners = [name for name, cls in classes.items() if field in settings_of(cls)]
-    return f" It is a setting of {part} {', '.join(owners)}." if owners else ""
-
-
-def with_name(part: str, entry: Any) -> dict[str, Any]:
-    """What a file says of a part as a mapping; a text alone is the part's name.
-
-    Raises:
-        ConfigError: if it is something else.
-    """
-    if entry is None:
-        return {}
-    if isinstance(entry, str) and part != "training":
-        return {"name": entry}
-    if not isinstance(entry, Mapping):
-        what = "'setting: value' lines" if part == "training" else "a name, or 'setting: value' lines"
-        raise ConfigError(f"{part} must hold {what}; got {entry!r}.")
-    return dict(entry)
 
 
 def _merged(method: str, part: str, own: dict[str, Any], entry: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lasem.data import Split, Task, TaskStream
 from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.journal import Journal
-from lasem.experiments.net_choice import NetChoice
+from lasem.experiments.parts import NetChoice
 from lasem.learner import Learner
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet

@@ -151,7 +151,7 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("run --epoch 5", "Did you mean '--epochs'"),
         ("run --training.epoch 5", "Did you mean 'epochs'"),
         ("run --stream parket", "Did you mean 'parquet'"),
-        ("run --stream parquet", "needs a path"),
+        ("run --stream parquet", "needs a value for 'path'"),
         ("run --stream parquet --stream.path nowhere", "nowhere"),
         ("run --seeds 0 1 2", "0,1,2"),
         ("run --seeds 0,a", "got 'a'"),

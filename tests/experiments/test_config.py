@@ -8,7 +8,7 @@ import pytest
 from lasem.data import DigitsReader, FolderReader, ParquetReader
 from lasem.errors import ConfigError
 from lasem.experiments import PRESETS, READERS, ExperimentConfig, NetChoice
-from lasem.experiments.config import PARTS
+from lasem.experiments.parts import PARTS
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, Fixed
 from lasem.sharing import SHARINGS, Deconvolution, TensorFactorization
@@ -55,7 +55,10 @@ def test_a_name_alone_chooses_with_the_defaults() -> None:
         "!!python/object/apply:os.system ['true']",
         "stream: !!python/name:os.system",
         "search: !!python/object/new:lasem.search.Fixed {}",
-        "sharing: lasem.sharing.HardSharing",
+        "sharing: os.system",
+        "sharing: lasem.search.EM",
+        "sharing: lasem.sharing.AbstractSharing",
+        "net: lasem.nets.Net",
         "search: {name: os.system}",
         "stream: {name: digits, class_path: os.system}",
         "stream: {name: digits, __class__: x}",
@@ -101,7 +104,7 @@ def test_deep_yaml_is_refused() -> None:
         ("training: {epochs: many}", "training.epochs must be a whole number; got 'many'"),
         ("training: {epochs: 0}", "training.epochs must be at least 1"),
         ("training: {drop_last: maybe}", "training.drop_last must be true or false"),
-        ("stream: parquet", "needs a path"),
+        ("stream: parquet", "needs a value for 'path'"),
     ],
 )
 def test_a_mistake_is_named(text: str, said: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from training.fixture import random_weights
 
 from lasem.errors import ConfigError
-from lasem.experiments.net_choice import NetChoice
+from lasem.experiments.parts import NetChoice
 from lasem.learner import Learner
 from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
 from lasem.search import EM, Fixed, Mixture

@@ -5,7 +5,7 @@ import pytest
 from lasem.data.benchmarks import BENCHMARKS, Cifar10Reader, Cifar100Reader, MnistReader, Stl10Reader
 from lasem.errors import DataError
 from lasem.experiments import ExperimentConfig
-from lasem.experiments.config import READERS
+from lasem.experiments.parts import READERS
 
 
 @pytest.mark.parametrize("reader", BENCHMARKS, ids=lambda reader: reader.name)

@@ -1,0 +1,279 @@
+"""The parts of an experiment's settings: classes by lasem's names, and a user's own ones by module and name.
+
+A run's file may name a class to import, as a script would; the folder of a model never does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Annotated, Any, final
+
+from torch import nn
+
+from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader, TaskStream
+from lasem.errors import ConfigError, check_choice, nearest
+
+from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
+from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
+from lasem.search import SEARCHES, AbstractSelection
+from lasem.settings import Range, Settings, check_plain, from_plain, full_name, read_value, settings_of, to_plain
+from lasem.sharing import SHARINGS, AbstractSharing
+from lasem.training import TrainingConfig
+
+AUTO = "auto"
+"""The network that the paper's choices suggest for the images' size."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NetChoice(Settings):
+    """One of the paper's networks, fitted to the stream's images.
+
+    Raises:
+        ConfigError: if there is no network of that name, or a setting is out of range.
+    """
+
+    name: str = AUTO
+    """auto, or one of ``lasem.nets.NETS``."""
+    hidden: tuple[Annotated[int, Range(least=1)], ...] | None = None
+    """Hidden layers of the head, which belong to the task, such as 256,64; none: the network's own."""
+    dropout: Annotated[float, Range(least=0, below=1)] | None = None
+    """Share of the features that training drops, once, where the head begins; none: the network's own."""
+    initial: InitialWeights | None = None
+    """How plain weights start: ``he`` (normal, by the layer's inputs) or ``paper``; none: the network's own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("NetChoice.name", self.name, (AUTO, *NETS))
+
+    def build(self, image_shape: ImageShape) -> AbstractNet:
+        """Build the network for images of (channels, height, width)."""
+        net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
+        given: dict[str, Any] = {"hidden": self.hidden, "dropout": self.dropout, "initial": self.initial}
+        built: AbstractNet = replace(net, **{field: value for field, value in given.items() if value is not None})
+        return built
+
+
+AnyNet = NetChoice | AbstractNet | Callable[[ImageShape], AbstractNet]
+
+_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
+READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
+"""The streams that have a name; in Python, any AbstractReader can be passed."""
+
+PARTS: dict[str, dict[str, type[Any]]] = {
+    "stream": READERS,
+    "net": dict.fromkeys((AUTO, *NETS), NetChoice),
+    "sharing": dict(SHARINGS),
+    "search": dict(SEARCHES),
+    "protect": dict(PROTECTIONS),
+    "method": dict(METHODS),
+}
+"""The names of lasem's own classes."""
+
+DEFAULT_NAMES = {"stream": "digits", "net": AUTO, "sharing": "hps", "search": "em", "protect": "none"}
+
+_BASES: dict[str, type[Any]] = {
+    "stream": AbstractReader,
+    "sharing": AbstractSharing,
+    "search": AbstractSelection,
+    "protect": AbstractProtection,
+    "method": AbstractMethod,
+    "training": TrainingConfig,
+}
+
+
+def find_class(part: str, name: str) -> Any:
+    """Return the class that a name means: lasem's own one, or a user's, such as ``mine.MovingPrior``.
+
+    A user's module is imported from the current folder or the import path. For ``net``, it has a function of the image
+    shape that returns a network.
+
+    Raises:
+        ConfigError: if there is no such class (the nearest name is given), or it is of another kind.
+    """
+    module, _, attribute = name.rpartition(".")
+    if not module or name in PARTS[part]:
+        check_choice(part, name, PARTS[part])
+        return PARTS[part][name]
+    if module == "__main__":
+        raise ConfigError(f"{part} '{name}' is of a script, which is not imported. Move it to a module of its own.")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise ConfigError(
+            f"Expected a module {module} for {part} '{name}', in the current folder or in PYTHONPATH; importing it "
+            f"gave {type(error).__name__}: {error}."
+        ) from error
+    if not hasattr(found, attribute):
+        raise ConfigError(f"There is no {attribute} in module {module}.{nearest(attribute, dir(found))}")
+    value = getattr(found, attribute)
+    if part == "net":
+        _check_net(value)
+    elif not isinstance(value, type) or not issubclass(value, _BASES[part]):
+        raise ConfigError(f"{part} must be a subclass of {_BASES[part].__name__}; got {name}, {_describe(value)}.")
+    elif inspect.isabstract(value) or not is_dataclass(value):
+        missing = (
+            ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
+            or "fields: put @dataclass(frozen=True) above the class"
+        )
+        raise ConfigError(f"{part} '{name}' is not complete. It has no {missing}.")
+    return value
+
+
+def with_name(part: str, entry: Any) -> dict[str, Any]:
+    """Return what a file says of a part as a mapping; a text alone is the part's name.
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    if entry is None:
+        return {}
+    if isinstance(entry, str) and part != "training":
+        return {"name": entry}
+    if not isinstance(entry, Mapping):
+        what = "'setting: value' lines" if part == "training" else "a name, or 'setting: value' lines"
+        raise ConfigError(f"{part} must hold {what}; got {entry!r}.")
+    return dict(entry)
+
+
+def chosen(part: str, entry: Any) -> tuple[str, Any, dict[str, Any]]:
+    """Return the name, class and settings that an entry of a file chooses: a mapping with ``name``, or the name alone.
+
+    Raises:
+        ConfigError: if there is no such name, or the entry is something else.
+    """
+    settings = with_name(part, entry)
+    if part == "training":
+        return part, TrainingConfig, settings
+    name = read_value(settings.pop("name", DEFAULT_NAMES.get(part)), str, f"{part}.name")
+    return name, find_class(part, name), settings
+
+
+def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
+    """Build a part from plain values.
+
+    Args:
+        part: which one.
+        entry: as for ``chosen``.
+        start: values below the entry's; those of other classes are passed over.
+
+    Raises:
+        ConfigError: if there is no such name or setting, or a value is not what it must be.
+    """
+    name, cls, settings = chosen(part, entry)
+    if not isinstance(cls, type):  # a function that makes a network
+        if settings:
+            raise ConfigError(f"net '{name}' is a function and has no settings; got {next(iter(settings))}.")
+        return cls
+    known, whose = settings_of(cls), part if part == "training" else f"{part} '{name}'"
+    for setting in settings:
+        if setting not in known and (hint := owners(part, setting)):
+            raise ConfigError(f"{whose} has no setting '{setting}'.{hint}")
+    below = {key: value for key, value in start.items() if key in known}
+    built: Any = from_plain(cls, {**below, **settings}, part, whose)
+    return replace(built, name=name) if isinstance(built, NetChoice) else built
+
+
+def owners(part: str, setting: str) -> str:
+    """Return ``" It is a setting of ..."``, with lasem's classes that have a setting; an empty string if none has."""
+    names = [name for name, cls in PARTS.get(part, {}).items() if setting in settings_of(cls)]
+    return f" It is a setting of {part} {', '.join(names)}." if names else ""
+
+
+def part_to_plain(part: str, value: Any) -> dict[str, Any]:
+    """Return the name and settings of a part; a user's class has its module in its name.
+
+    Raises:
+        ConfigError: if a field holds what no file of settings can.
+    """
+    if part == "training":
+        return to_plain(value)
+    if PARTS[part].get(getattr(value, "name", "")) is type(value):
+        return {"name": value.name, **to_plain(value)}
+    if isinstance(value, AbstractNet):
+        return {"name": full_name(type(value)), "description": value.description()}
+    if part == "net":
+        return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
+    return {**to_plain(value), "name": full_name(type(value))}
+
+
+def is_readable(part: str, value: Any) -> bool:
+    """Return whether a file brings a part back: not a network, a tensor, or a class of a script or a function."""
+    plain = part_to_plain(part, value)
+    if part == "training" or plain["name"] in PARTS[part]:
+        return True
+    try:
+        return bool(build_part(part, plain, {}) == value)
+    except (ConfigError, RuntimeError, ValueError):  # of tensors, which are neither equal nor not
+        return False
+
+
+def check_part(part: str, value: Any) -> None:
+    """Raise ConfigError unless a part of the settings is what it must be, and can be written down."""
+    if part == "net":
+        _check_net(value)
+        return
+    base = _BASES[part]
+    if not isinstance(value, base):
+        raise ConfigError(f"{part} must be an object of {base.__name__}; got {_describe(value)}.{_hint(part, value)}")
+    if part == "method" and not isinstance(getattr(value, "name", None), str):
+        raise ConfigError(f"{type(value).__name__} needs a name for files: name: ClassVar[str] = 'mine'; it has none.")
+    check_plain(value)
+
+
+def folder_name(value: Any) -> str:
+    """Return what a part is called in a folder's name."""
+    name = getattr(value, "name", None)
+    shown = name if isinstance(name, str) else type(value).__name__
+    return re.sub(r"[^A-Za-z0-9._]+", "-", shown).strip("-.")[:60] or "own"
+
+
+def build_net(net: AnyNet, image_shape: ImageShape) -> AbstractNet:
+    """Build the network for images of (channels, height, width).
+
+    Raises:
+        ConfigError: if a function returns something else, or the choice does not fit the images.
+    """
+    if isinstance(net, AbstractNet):
+        return net
+    built = net.build(image_shape) if isinstance(net, NetChoice) else net(image_shape)
+    if not isinstance(built, AbstractNet):
+        raise ConfigError(
+            f"The function given as net must give an AbstractNet; got {_describe(built)}.{_hint('net', built)}"
+        )
+    return built
+
+
+def _check_net(net: Any) -> None:
+    if isinstance(net, NetChoice | AbstractNet):
+        return
+    if not callable(net) or isinstance(net, nn.Module | type):
+        raise ConfigError(
+            f"net must be an AbstractNet, a NetChoice, or a function of the image shape (channels, height, width) that "
+            f"gives a network; got {_describe(net)}.{_hint('net', net)}"
+        )
+
+
+def _hint(part: str, value: Any) -> str:
+    """What to do instead, where that can be guessed."""
+    if isinstance(value, nn.Module):
+        return " Cut it into layers: lasem.nets.cut(module, image_shape=...)."
+    if isinstance(value, type):
+        return f" Make an object of it: {value.__name__}(...)."
+    if isinstance(value, str):
+        return f" A name is for files and the command line: ExperimentConfig.from_plain({{'{part}': '{value}'}})."
+    if isinstance(value, TaskStream):
+        return " Give the reader that opens it, or a TensorReader for tensors."
+    return " For tensors there is TensorReader(images=..., labels=...)." if part == "stream" else ""
+
+
+def _describe(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
