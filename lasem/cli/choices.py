@@ -116,9 +116,9 @@ COMPARISON = Choosable(
     "--methods-file.",
 )
 MODEL = Choosable(
-    ("net", "sharing", "search", "protect", "training"),
+    ("net", "method", "sharing", "search", "protect", "training"),
     ("device", "threads", "preset"),
-    ("sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
+    ("method", "sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
     ("image-column", "label-column", "image-size", "channels", "restart", "wait"),
 )
 

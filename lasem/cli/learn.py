@@ -60,19 +60,21 @@ def learn(
 
     from lasem.cli.progress import EpochLines, make_observer
     from lasem.experiments import ExperimentConfig
+    from lasem.experiments.methods import resolve
     from lasem.learner import GrowingModel, Source
     from lasem.methods import Branch
 
     held = GrowingModel(model).settings()
     above = nested(settings)
     stored = _stored(held) if held else {"protect": {"name": Branch.name}}
-    below = {"protect": stored["protect"]} if "preset" in above else stored
+    below = {k: v for k, v in stored.items() if k in ("protect", "method")} if "preset" in above else stored
     config = ExperimentConfig.from_plain(layered(below, above))
     if config.threads:
         torch.set_num_threads(config.threads)
     given: dict[str, Any] = {"image_size": image_size, "channels": channels, "seed": seed}
-    for part in MODEL.parts:
-        if held is None or part in above or ("preset" in above and part != "net"):
+    typed_parts = resolve(above) if "name" in above.get("method", {}) else above
+    for part in set(MODEL.parts) & set(config.parts):
+        if held is None or part in typed_parts or ("preset" in above and part != "net"):
             given[part] = config.build_net if part == "net" else getattr(config, part)
     growing = GrowingModel(model, **given, device=config.device)
     columns = {"image_column": image_column, "label_column": label_column}
@@ -110,6 +112,10 @@ def learn(
 
 
 def _stored(held: dict[str, Any]) -> dict[str, Any]:
-    """A model's settings by part. The network is not among them: its choice is not kept, only its description."""
-    parts = {part: held[part] for part in MODEL.parts if part != "net"}
+    """A model's settings by part: not the network, which is kept as a description, and no class that is not lasem's.
+
+    A user's class is named on the command line each time: a model's folder never names code to import.
+    """
+    kept = [part for part in MODEL.parts if part in held and part != "net"]
+    parts = {part: held[part] for part in kept if "." not in str(held[part].get("name"))}
     return {part: {k: v for k, v in entry.items() if v is not None or k != "name"} for part, entry in parts.items()}

@@ -13,7 +13,6 @@ from lasem.errors import ConfigError, check_choice, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import AnyNet, NetChoice, build_net, build_part, check_part, is_readable, part_to_plain
 from lasem.experiments.yaml_text import from_yaml, to_yaml
-
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.search import EM, AbstractSelection

@@ -18,7 +18,6 @@ from torch import nn
 
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader, TaskStream
 from lasem.errors import ConfigError, check_choice, nearest
-
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
 from lasem.search import SEARCHES, AbstractSelection
@@ -120,11 +119,8 @@ def find_class(part: str, name: str) -> Any:
     elif not isinstance(value, type) or not issubclass(value, _BASES[part]):
         raise ConfigError(f"{part} must be a subclass of {_BASES[part].__name__}; got {name}, {_describe(value)}.")
     elif inspect.isabstract(value) or not is_dataclass(value):
-        missing = (
-            ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
-            or "fields: put @dataclass(frozen=True) above the class"
-        )
-        raise ConfigError(f"{part} '{name}' is not complete. It has no {missing}.")
+        lacking = getattr(value, "__abstractmethods__", ()) or ["fields: put @dataclass(frozen=True) above the class"]
+        raise ConfigError(f"{part} '{name}' is not complete. It has no {', '.join(sorted(lacking))}.")
     return value
 
 
@@ -202,7 +198,8 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
         return {"name": full_name(type(value)), "description": value.description()}
     if part == "net":
         return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
-    return {**to_plain(value), "name": full_name(type(value))}
+    named = {"name": full_name(type(value))}
+    return named | to_plain(value) | named
 
 
 def is_readable(part: str, value: Any) -> bool:
