@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from lasem.errors import ConfigError
 from lasem.methods import Freeze
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
-from lasem.settings import flat, from_plain, to_plain
+from lasem.settings import flat, from_plain, metavar, read_value, to_plain
 from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
@@ -97,3 +97,64 @@ def test_tuples_become_lists_and_missing_fields_keep_defaults() -> None:
 def test_names_and_types_are_checked(cls: type[Any], entry: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_plain(cls, entry, "--t")
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        ("3", int, 3),
+        (3, int, 3),
+        ("1e-3", float, 1e-3),
+        (2, float, 2.0),
+        ("True", bool, True),
+        ("no", bool, False),
+        ("none", int | None, None),
+        (None, int | None, None),
+        ("7", int | None, 7),
+        ("none", Literal["none", "split"], "none"),
+        ("3", Literal[1, 3], 3),
+        ("0, 1,2", tuple[int, ...], (0, 1, 2)),
+        ("", tuple[int, ...], ()),
+        (5, tuple[int, ...], (5,)),
+        ([5, 6], tuple[int, ...] | None, (5, 6)),
+        ("none", str, "none"),
+    ],
+)
+def test_values_that_are_read(value: Any, annotation: Any, expected: Any) -> None:
+    read = read_value(value, annotation, "x")
+    assert read == expected
+    assert type(read) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        ("3.5", int),
+        (3.5, int),
+        (True, int),
+        (None, int),
+        ("x", float),
+        (True, float),
+        (10**400, float),
+        (1, bool),
+        ("maybe", bool),
+        (3, str),
+        ("z", Literal["a"]),
+        ("1,,2", tuple[int, ...]),
+        ({}, tuple[int, ...]),
+    ],
+)
+def test_values_that_are_refused(value: Any, annotation: Any) -> None:
+    with pytest.raises(ConfigError, match=r"where"):
+        read_value(value, annotation, "where")
+
+
+def test_kinds() -> None:
+    assert [metavar(a) for a in (int, float | None, bool, str, Literal[1, 3], tuple[int, ...] | None)] == [
+        "N",
+        "NUMBER",
+        "{true,false}",
+        "TEXT",
+        "{1,3}",
+        "N,N,...",
+    ]
