@@ -24,9 +24,7 @@ BASELINE = tiny(2, 2, search=EM(), method=EWC())
 WRITERS = (  # every place that has taken one of the two functions over
     ("lasem.experiments.runner.write_file", "write_file"),
     ("lasem.training.checkpoint.write_file", "write_file"),
-    ("lasem.learner.storage.write_file", "write_file"),
-    ("lasem.learner.task_files.write_file", "write_file"),
-    ("lasem.methods.storage.write_file", "write_file"),
+    ("lasem.learner.model_folder.write_file", "write_file"),
     ("lasem.report.experiment.write_text", None),
     ("lasem.experiments.journal.append", "append"),
 )

@@ -16,7 +16,7 @@ from lasem.errors import ConfigError
 from lasem.learner import Learner
 from lasem.methods import APD, Model, Setup
 from lasem.methods.apd import adaptive, dense, kernel, plain_weights, prune, sparse
-from lasem.methods.method import count
+from lasem.methods.model import count
 from lasem.methods.plain import initial_layers, run
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Step, TrainingConfig

@@ -279,7 +279,7 @@ def test_answers_stay_the_same_to_the_bit_whatever_is_appended(net: Net) -> None
         touched = units.added(net, grown, units.num_units(net, weights))[f"layer.{i}.weight"]
         later[f"layer.{i}.weight"] = torch.where(touched, torch.randn(touched.shape), later[f"layer.{i}.weight"])
         shared[f"stamp.{i}"], later[f"stamp.{i}"] = torch.zeros(num), torch.arange(num + 13).ge(num).long()
-    old, new = (Model(s, {"a": head}) for s in (shared, later))
+    old, new = (Model(s, {"a": head}, {"position.a": torch.tensor(0)}) for s in (shared, later))
     for num_images in (1, 7):
         x = images(net, num_images)
         assert torch.equal(DEN().logits(net, old, "a", x), DEN().logits(net, new, "a", x))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lasem.learner import Learner
 from lasem.methods import EWC, METHODS, AbstractMethod
-from lasem.methods.method import Learned, Model, Setup
+from lasem.methods.method import Learned, Setup
+from lasem.methods.model import Model
 from lasem.training import AbstractPhase, EpochSummary, Named, PhaseResult, Snapshot, TrainingConfig
 
 NET = tiny_net()

@@ -16,7 +16,7 @@ from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.learner import Learner
 from lasem.methods import EWC, Learned, Model, OneNetwork, Setup
-from lasem.methods.method import count
+from lasem.methods.model import count
 from lasem.methods.plain import run
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord

@@ -13,7 +13,7 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.learner import Learner
 from lasem.methods import Model, ProgNN, Setup
-from lasem.methods.method import count
+from lasem.methods.model import count
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.training import Batch, TrainingConfig

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from lasem.learner import Learner
 from lasem.methods import METHODS, AbstractMethod
-from lasem.methods.method import Model, Setup
+from lasem.methods.method import Setup
+from lasem.methods.model import Model
 from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed
 from lasem.sharing import AbstractSharing, HardSharing, LowRank, TensorFactorization
 from lasem.training import AbstractPhase, Batch, Loop, Step, TrainingConfig, build_optimiser
