@@ -71,14 +71,16 @@ def unpack(tensors: Mapping[str, Tensor], plain: Any, like: Any) -> Any:
     Raises:
         KeyError, TypeError, ValueError: if the parts are not of such a tree.
     """
+    known = dict(_children(like))
+    if is_dataclass(like) and plain is not None and plain.keys() != known.keys():
+        raise ValueError(f"it has {', '.join(sorted(plain))} where {', '.join(sorted(known))} are expected")
     if isinstance(plain, dict) and plain.keys() == {"tensor"}:
         tensor = tensors[plain["tensor"]]
         return tensor.to(like.device if isinstance(like, Tensor) else tensor.device, copy=True)
-    known = dict(_children(like))
+    if isinstance(like, Tensor):
+        raise TypeError(f"it has {plain} where a tensor is expected")
     if isinstance(plain, list):
         return tuple(unpack(tensors, entry, known.get(index)) for index, entry in enumerate(plain))
-    if is_dataclass(like) and plain is not None and plain.keys() != known.keys():
-        raise ValueError(f"it has {', '.join(sorted(plain))} where {', '.join(sorted(known))} are expected")
     if isinstance(plain, dict):
         return _like(like if _is_inner(like) else {}, {k: unpack(tensors, v, known.get(k)) for k, v in plain.items()})
     return plain

@@ -101,7 +101,7 @@ def test_equal_evidence_counts_for_what_transfers_none_of_the_layers_that_make_n
     for _ in range(3):
         _, state = search.step(state, evidence.double())
     winner = space[search.best(state)]
-    assert state.mass[search.best(state)] == 1 + 3
+    assert state[search.best(state)] == 1 + 3
     assert not any(winner[layer] for layer in same)
     assert all(winner[layer] == space[best][layer] for layer in range(4) if layer not in same)
     search = EM(prior_form="average", prior_start=EVEN)
@@ -156,9 +156,9 @@ def test_the_state_that_went_in_stays_as_it_was() -> None:
     for form in ("count", "average"):
         search = EM(prior_form=form)  # type: ignore[arg-type]
         state = search.init(2)
-        before = state.mass.clone()
+        before = state.clone()
         search.step(state, torch.tensor([[-1.0], [-2.0]]))
-        assert torch.equal(state.mass, before)
+        assert torch.equal(state, before)
 
 
 def led_by(search: EM, winner: int, steps: int) -> Any:
@@ -173,21 +173,8 @@ def led_by(search: EM, winner: int, steps: int) -> Any:
 def test_commitment_when_the_prior_is_large_enough() -> None:
     search = EM(commit_probability=0.7, commit_share=1, prior_start=EVEN)
     short, long = led_by(search, 2, 5), led_by(search, 2, 6)  # 6 / 9 and 7 / 10
-    assert search.advance(short, 99, 100).committed is None
-    assert search.advance(long, 1, 100).committed == 2
-    assert search.advance(long, 0, 100).committed is None
-
-
-def test_commitment_when_the_share_of_epochs_is_spent() -> None:
-    search = EM(commit_probability=1.01, commit_share=0.25)
-    state = led_by(search, 1, 2)
-    assert search.advance(state, 2499, 10_000).committed is None
-    committed = search.advance(state, 1, 4)
-    assert committed.committed == search.best(committed) == 1
-    assert search.prior(committed).tolist() == [0, 1, 0, 0]
-    assert search.candidates(committed, 4) == (1,)
-    assert search.candidates(state, 4) == (0, 1, 2, 3)
-    assert search.advance(committed, 9, 10) is committed
+    assert [search.commits(short, 99, 100), search.commits(long, 1, 100), search.commits(long, 0, 100)] == [0, 1, 0]
+    assert search.best(long) == 2
 
 
 @pytest.mark.parametrize(("num_epochs", "searched"), [(1, 1), (10, 1), (20, 1), (21, 2), (30, 2), (60, 2), (2000, 2)])
@@ -196,13 +183,15 @@ def test_by_default_the_search_takes_a_twentieth_of_the_epochs_but_no_more_than_
 ) -> None:
     search = EM(commit_probability=1.01)
     state = led_by(search, 1, 2)
-    committed = [search.advance(state, epoch, num_epochs).committed is not None for epoch in range(num_epochs + 1)]
+    committed = [search.commits(state, epoch, num_epochs) for epoch in range(num_epochs + 1)]
     assert committed == [epoch >= searched for epoch in range(num_epochs + 1)]
 
 
-def test_no_commitment_if_both_are_out_of_reach() -> None:
-    search = EM(commit_probability=1.01, commit_share=1)
-    assert search.advance(led_by(search, 1, 300), 999, 1000).committed is None
+def test_commitment_when_the_share_of_epochs_is_spent_and_never() -> None:
+    search = EM(commit_probability=1.01, commit_share=0.25)
+    state = led_by(search, 1, 2)
+    assert [search.commits(state, 2499, 10_000), search.commits(state, 1, 4)] == [False, True]
+    assert not EM(commit_probability=1.01, commit_share=1).commits(led_by(search, 1, 300), 999, 1000)
 
 
 def test_spaces() -> None:
@@ -224,7 +213,7 @@ def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_
     state = search.init(16)
     by_hand = torch.tensor(naive_start(0.9, 0.1, 4), dtype=torch.float64)
     torch.testing.assert_close(search.prior(state), by_hand)
-    assert float(state.mass.sum()) == pytest.approx(16)  # as many as one of each
+    assert float(state.sum()) == pytest.approx(16)  # as many as one of each
     evidence = torch.zeros(16, 5)
     posterior, after = search.step(state, evidence)
     torch.testing.assert_close(posterior, search.prior(state))
@@ -233,7 +222,6 @@ def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_
     for _ in range(20):
         _, after = search.step(after, evidence)
     assert str(full(4)[search.best(after)]) == "SSTT"
-    assert search.init(1).committed == 0
     with pytest.raises(ConfigError, match=r"all 2\^G configurations of G groups of layers; got 6. Set it to 0.5,0.5"):
         search.init(6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, final
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.nets import Net
+from lasem.records import EpochRecord
 from lasem.search import AbstractSearch, MixturePhase
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.training import FreshWeights, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, loop
+from lasem.tree import pack
 
 
 def random_weights(
@@ -61,20 +64,32 @@ def seconds_pass(patch: pytest.MonkeyPatch, *, in_loss: float, in_accuracy: floa
 class WeighingLoop:
     """The phase and the loop that trains it."""
 
-    def __init__(self, phase: MixturePhase) -> None:
+    def __init__(self, phase: MixturePhase[Any]) -> None:
         self.phase = phase
         self.loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-        self.run_epoch, self.state, self.load_state = self.loop.run_epoch, self.loop.state, self.loop.load_state
+        self.run_epoch, self.load_state = self.loop.run_epoch, self.loop.load_state
 
     @property
     def weights(self) -> TaskWeights:
-        return TaskWeights.from_named(self.loop.weights, len(self.phase._net.blocks))
+        return self.loop.weights
+
+    def state(self) -> tuple[dict[str, Tensor], Any]:
+        """As a checkpoint has it."""
+        tensors, plain = pack(self.loop.state())
+        return tensors, json.loads(json.dumps(plain))
+
+    def train(self) -> list[EpochRecord]:
+        """All epochs that are left."""
+        records = []
+        while not self.loop.finished:
+            records.append(self.run_epoch()[0])
+        return records
 
 
 def loop_of(
     net: Net,
     sharing: AbstractSharing,
-    search: AbstractSearch,
+    search: AbstractSearch[Any],
     space: Space,
     config: TrainingConfig | None = None,
     *,
@@ -85,5 +100,5 @@ def loop_of(
     task = task or tiny_task(shape=net.image_shape)
     config = config or TrainingConfig(epochs=4, batch_size=5)
     weights = random_weights(net, sharing, tuple(space), task.num_classes, dtype)
-    problem = TaskStart(net, sharing, config, task, space, weights, fresh_weights or {}, torch.device("cpu"))
-    return WeighingLoop(MixturePhase(search, problem))
+    start = TaskStart(net, sharing, config, task, space, weights, fresh_weights or {}, torch.device("cpu"))
+    return WeighingLoop(MixturePhase(search, start))

@@ -35,7 +35,7 @@ def test_rmsprop_tf_is_its_definition(lr: float, decay: float, eps: float, weigh
 def test_its_first_step_is_what_tensorflow_1_takes() -> None:
     """g = 1: the accumulator is .9 * 1 + .1 * 1 = 1, so the step is the learning rate; torch's own: 3.2 times it."""
     parameter = torch.zeros(1, requires_grad=True)
-    optimiser = build_optimiser({"w": (parameter, 1.0)}, TrainingConfig(optimiser="rmsprop-tf", learning_rate=0.01))
+    optimiser = build_optimiser([(parameter, 1.0)], TrainingConfig(optimiser="rmsprop-tf", learning_rate=0.01))
     parameter.grad = torch.ones(1)
     optimiser.step()
     assert math.isclose(parameter.item(), -0.01, rel_tol=1e-6)
@@ -45,7 +45,7 @@ def test_its_first_step_is_what_tensorflow_1_takes() -> None:
 def test_every_name_makes_an_optimiser_that_goes_downhill(name: str) -> None:
     parameter = torch.tensor([3.0, -2.0], requires_grad=True)
     config = TrainingConfig(optimiser=name, learning_rate=0.05)  # type: ignore[arg-type]
-    optimiser = build_optimiser({"w": (parameter, 1.0)}, config)
+    optimiser = build_optimiser([(parameter, 1.0)], config)
     before = parameter.square().sum().item()
     for _ in range(5):
         optimiser.zero_grad()
@@ -61,7 +61,7 @@ def test_sgd_takes_weights_whose_first_gradient_comes_late(momentum: float) -> N
     start = {"early": [1.0, 2.0], "late": [3.0, -4.0]}
     weights = {name: torch.tensor(values, requires_grad=True) for name, values in start.items()}
     config = TrainingConfig(optimiser="sgd", momentum=momentum, learning_rate=0.1)
-    optimiser = build_optimiser({name: (weight, 1.0) for name, weight in weights.items()}, config)
+    optimiser = build_optimiser([(weight, 1.0) for weight in weights.values()], config)
     expected = {name: np.array(values) for name, values in start.items()}
     velocity = {name: np.zeros(2) for name in start}
     for moved in (["early"], ["early", "late"], ["late"], ["late", "early"]):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,14 +29,14 @@ from lasem.training import (
 CONFIG = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.05)
 
 
-class Line(AbstractPhase):
+class Line(AbstractPhase[dict[str, Tensor]]):
     """Logistic regression from a start; counts its steps, which is a condition of its own."""
 
     def __init__(
         self, start: Tensor, title: str, config: TrainingConfig = CONFIG, forgets: tuple[int, ...] = ()
     ) -> None:
         self.task, self.config, self.title, self.forgets = tiny_task(), config, title, forgets
-        self._start, self.num_steps = start, 0
+        self._start, self.state = start, {"steps": 0}
         self.asked: list[Step] = []
 
     def initial(self) -> dict[str, Tensor]:
@@ -47,28 +47,19 @@ class Line(AbstractPhase):
         return torch.nn.functional.cross_entropy(batch.x.flatten(1) @ weights["w"], batch.labels) + 0 * noise
 
     def after_step(self, weights: Named, step: Step) -> None:
-        self.num_steps += 1
+        self.state = {"steps": self.state["steps"] + 1}
         self.asked.append(step)
-        weights["w"].mul_(1 - 0.001 * self.num_steps)
+        weights["w"].mul_(1 - 0.001 * self.state["steps"])
 
     def accuracy(self, weights: Named) -> float:
         x, labels = next(self.task.valid.batches(len(self.task.valid)))
         return float(((x.flatten(1) @ weights["w"]).argmax(dim=1) == labels).float().mean())
 
     def summary(self) -> EpochSummary:
-        return EpochSummary("T")
-
-    def outcome(self) -> dict[str, Any]:
-        return {"steps": self.num_steps}
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {}, {"steps": self.num_steps}
-
-    def load_state(self, tensors: Named, plain: Mapping[str, Any]) -> None:
-        self.num_steps = plain["steps"]
+        return EpochSummary("T", (float(self.state["steps"]),))
 
 
-def three_phases(seen: list[PhaseResult] | None = None) -> Plan[dict[str, Tensor]]:
+def three_phases(seen: list[PhaseResult[Any]] | None = None) -> Plan[dict[str, Tensor]]:
     """Two from the same start; the third goes on from the second and no longer needs the first."""
     first = yield Line(torch.zeros(36, 2), "first")
     second = yield Line(torch.zeros(36, 2), "second")
@@ -154,17 +145,17 @@ def test_a_step_says_where_training_stands() -> None:
 
 
 def test_a_snapshot_holds_what_the_phase_said_then() -> None:
-    seen: list[PhaseResult] = []
+    seen: list[PhaseResult[Any]] = []
     follow(three_phases(seen), seeds=(3, 0), epochs_before=0, device=torch.device("cpu"))
     for fitted in seen:
-        assert fitted.last.outcome == {"steps": 3 * fitted.num_epochs}
-        assert fitted.best.outcome == {"steps": 3 * fitted.best.epoch}
+        assert fitted.last.summary.probabilities == (3 * fitted.num_epochs,)
+        assert fitted.best.summary.probabilities == (3 * fitted.best.epoch,)
         assert fitted.kept(True) is fitted.best
         assert fitted.kept(False) is fitted.last
 
 
 def test_a_state_of_something_else_is_refused() -> None:
     _, _, states = followed()
-    for broken in (TrainingState({}, {}), TrainingState(states[4].tensors, {**states[4].plain, "finished": [{}]})):
+    for broken in (TrainingState({}, {}), TrainingState(states[4].tensors, {**states[4].plain, "finished": [{}, {}]})):
         with pytest.raises(StorageError, match="state of an interrupted training"):
             followed(resume_from=broken)

@@ -1,37 +1,35 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, Scripted, assert_same_tensors, tiny_net, tiny_task
-from torch import Tensor
+from learner.fixture import SHARINGS, MovingPrior, Scripted, assert_same_tensors, copied, tiny_net, tiny_task
+from training.fixture import WeighingLoop, loop_of, seconds_pass
 
 from lasem.errors import ConfigError, StorageError, TrainingError
+from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.search import EM, Fixed, configuration_accuracy
+from lasem.records import EpochRecord
+from lasem.search import EM, DeepEM, Fixed, configuration_accuracy
 from lasem.search.mixture import drop_negligible
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
-from lasem.training import TaskWeights, TrainingConfig
+from lasem.training import TrainingConfig, TrainingState
 from lasem.training.config import OPTIMISERS
+from lasem.tree import Path, flatten
 
-from .fixture import WeighingLoop, loop_of, seconds_pass
-
-NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
-
-
-def copied(weights: TaskWeights) -> dict[str, Tensor]:
-    return weights.copy().named()
+NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 
 
-def used_by(configuration: Configuration, name: str) -> bool:
-    if name.startswith("head."):
-        return True
-    _, layer, part, _ = name.split(".", 3)
-    return configuration[int(layer)] == (part != "specific")
+def used_by(configuration: Configuration, path: Path) -> bool:
+    match path:
+        case ("layers", int(layer), part, _):
+            return configuration[layer] == (part != "specific")
+    return True
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -40,10 +38,10 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
     search = EM(first_task="search", commit_probability=1.01, commit_share=0.5)
     config = TrainingConfig(epochs=4, batch_size=5, optimiser=optimiser, schedule="constant", weight_decay=0.01)
     trainer = loop_of(tiny_net(), sharing, search, full(2), config)
-    before = copied(trainer.weights)
+    before = flatten(copied(trainer.weights))
     records = [trainer.run_epoch()[0] for _ in range(2)]
-    searched = copied(trainer.weights)
-    assert all(not torch.equal(before[name], searched[name]) for name in before)
+    searched = flatten(copied(trainer.weights))
+    assert all(not torch.equal(before[path], searched[path]) for path in before)
     records += [trainer.run_epoch()[0] for _ in range(2)]
     assert trainer.loop.finished
     assert [r.num_evaluated for r in records] == [4, 4, 1, 1]
@@ -51,8 +49,8 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
     chosen = Configuration.parse(records[-1].configuration)
     assert records[-2].configuration == records[-1].configuration
     assert sorted(records[-1].probabilities) == [0, 0, 0, 1]
-    for name, value in trainer.weights.named().items():
-        assert torch.equal(value, searched[name]) != used_by(chosen, name), name
+    for path, value in flatten(trainer.weights).items():
+        assert torch.equal(value, searched[path]) != used_by(chosen, path), path
 
 
 @pytest.mark.parametrize("search", [EM(first_task="search"), EM(first_task="search", prior_form="average")])
@@ -72,13 +70,10 @@ def test_commitment_by_probability_and_never() -> None:
     task = tiny_task()
     by_probability = EM(first_task="search", commit_probability=0.5, commit_share=1)
     trainer = loop_of(tiny_net(depth=1), HardSharing(), by_probability, full(1), task=task)
-    while not trainer.loop.finished:
-        trainer.run_epoch()
+    trainer.train()
     assert trainer.phase.commit_epoch == 2
     trainer = loop_of(tiny_net(depth=1), HardSharing(), EM(**NEVER), full(1), task=task)
-    records = []
-    while not trainer.loop.finished:
-        records.append(trainer.run_epoch()[0])
+    records = trainer.train()
     assert trainer.phase.commit_epoch is None
     assert [r.num_evaluated for r in records] == [2] * 4
 
@@ -130,9 +125,10 @@ def test_the_best_epoch_keeps_its_weights_and_its_configuration(tolerance: float
         best = trainer.loop.best
         assert best is not None
         at = naive_best([value for value, _, _ in history], len(task.valid), tolerance)
-        assert (best.epoch, best.valid_accuracy, best.outcome["configuration"]) == (at + 1, *history[at][:2])
+        leading = str(full(2)[history[at][1]])
+        assert (best.epoch, best.valid_accuracy, best.summary.configuration) == (at + 1, history[at][0], leading)
         assert_same_tensors(best.weights, history[at][2])
-        num_other += best.outcome["configuration"] != trainer.phase.leading
+        num_other += leading != str(full(2)[trainer.phase.leading])
     assert num_other > 0  # the case that matters came up
 
 
@@ -150,8 +146,7 @@ def test_patience_counts_epochs_without_a_better_accuracy() -> None:
 def test_without_patience_every_epoch_is_trained() -> None:
     config = TrainingConfig(epochs=6, batch_size=5, learning_rate=1e-12, patience=0)
     trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config)
-    while not trainer.loop.finished:
-        trainer.run_epoch()
+    trainer.train()
     assert trainer.loop.num_epochs == 6
 
 
@@ -199,14 +194,14 @@ def test_what_makes_a_kernel_takes_steps_of_its_own_size(kind: type[TensorFactor
     moved = []
     for step_scale in (1.0, 0.25):
         trainer = loop_of(tiny_net(dropout=0), kind(step_scale=step_scale), EM(**NEVER), full(2), config)
-        before = copied(trainer.weights)
+        before = flatten(copied(trainer.weights))
         trainer.run_epoch()
-        moved.append({name: value - before[name] for name, value in copied(trainer.weights).items()})
-    for name, distance in moved[0].items():
-        plain = name.startswith("head.") or ".specific." in name
-        scale = 1.0 if plain or kind(step_scale=0.25).step(name.split(".", 3)[3]) == 1.0 else 0.25
+        moved.append({path: (value - before[path]).detach() for path, value in flatten(trainer.weights).items()})
+    for path, distance in moved[0].items():
+        plain = path[0] == "head" or "specific" in path
+        scale = 1.0 if plain or kind(step_scale=0.25).step(str(path[-1])) == 1.0 else 0.25
         assert float(distance.abs().max()) > 0
-        torch.testing.assert_close(moved[1][name], scale * distance, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(moved[1][path], scale * distance, rtol=1e-3, atol=1e-6)
 
 
 def trained(trainer: WeighingLoop, epochs: int) -> WeighingLoop:
@@ -215,41 +210,41 @@ def trained(trainer: WeighingLoop, epochs: int) -> WeighingLoop:
     return trainer
 
 
-def test_a_state_is_a_copy_and_is_not_changed_by_whoever_takes_it() -> None:
+def test_a_state_is_a_copy_that_training_on_does_not_change() -> None:
     def fresh() -> WeighingLoop:
         return loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2))
 
     first = trained(fresh(), 1)
     tensors, plain = first.state()
-    before = {name: value.clone() for name, value in tensors.items()}
+    before = copied(tensors)
     trained(first, 2)
     for _ in range(2):
         second = fresh()
         second.load_state(tensors, plain)
         trained(second, 2)
-        assert_same_tensors(copied(second.weights), copied(first.weights))
+        assert_same_tensors(second.weights, first.weights)
     assert_same_tensors(tensors, before)
 
 
 def test_a_state_of_something_else_is_refused() -> None:
-    def fresh(depth: int = 2, name: str = "task") -> WeighingLoop:
-        return loop_of(tiny_net(depth=depth), HardSharing(), EM(**NEVER), full(depth), task=tiny_task(name))
+    def fresh(depth: int = 2, name: str = "task", search: Any = None) -> WeighingLoop:
+        return loop_of(tiny_net(depth=depth), HardSharing(), search or EM(**NEVER), full(depth), task=tiny_task(name))
 
     tensors, plain = trained(fresh(), 1).state()
     with pytest.raises(StorageError, match=r"training state of task 'other' .* got another \(it is of task 'task'\)"):
         fresh(name="other").load_state(tensors, plain)
     with pytest.raises(StorageError, match="other names or shapes"):
         fresh(depth=3).load_state(tensors, plain)
-    for name in ("generator.order", "generator.dropout", "phase.mass"):
-        with pytest.raises(StorageError, match=name.removeprefix("phase.")):
+    with pytest.raises(StorageError, match="bits, log_factor, mass"):
+        fresh(search=DeepEM()).load_state(tensors, plain)
+    for name in ("order", "dropout", "phase.search"):
+        with pytest.raises(StorageError, match=name):
             fresh().load_state({k: v for k, v in tensors.items() if k != name}, plain)
     for name in plain:
         with pytest.raises(StorageError, match=name):
             fresh().load_state(tensors, {k: v for k, v in plain.items() if k != name})
     with pytest.raises(StorageError):
-        fresh().load_state(tensors | {"generator.order": torch.zeros(3)}, plain)
-    with pytest.raises(StorageError):
-        fresh().load_state(tensors | {"optimiser.first.step": torch.zeros(())}, plain)
+        fresh().load_state(tensors | {"order": torch.zeros(3)}, plain)
     with pytest.raises(StorageError, match=r"another shape for 'head\.bias\.1\.exp_avg'"):  # memory would be overrun
         fresh().load_state(tensors | {"optimiser.head.bias.1.exp_avg": torch.zeros(99)}, plain)
 
@@ -262,19 +257,17 @@ def test_committed_weights_that_were_taken_over_are_shrunk_and_perturbed(chosen:
     fresh = {"weight": torch.randn(3, 2, 3, 3), "bias": torch.randn(3)}
     trainer = loop_of(net, HardSharing(), search, space, config, fresh_weights={(1, False): fresh})
     trainer.run_epoch()
-    before = trainer.weights.copy().named()
+    before = flatten(copied(trainer.weights))
     mass = torch.ones(len(space), dtype=torch.float64)
     mass[space.index(Configuration.parse(chosen))] = 9
-    trainer.phase.search_state = replace(trainer.phase.search_state, mass=mass)
+    trainer.phase.search_state = mass
     trainer.run_epoch()
     assert trainer.phase.commit_epoch == 2
-    start = trainer.phase.initial()
-    for name, value in trainer.weights.named().items():
-        if name.startswith("head."):
-            torch.testing.assert_close(value, start[name], rtol=0, atol=0)
-            continue
-        moved = name.startswith("layer.1.specific.") and chosen[1] == "S"
-        expected = 0.6 * before[name] + 0.8 * fresh[name.rsplit(".", 1)[1]] if moved else before[name]
+    assert_same_tensors(trainer.weights.head, trainer.phase.initial().head)
+    for path, value in flatten(trainer.weights.layers).items():
+        moved = path[:2] == (1, "specific") and chosen[1] == "S"
+        expected = before[("layers", *path)]
+        expected = 0.6 * expected + 0.8 * fresh[str(path[-1])] if moved else expected
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6 if moved else 0)
 
 
@@ -285,11 +278,11 @@ def test_a_mechanisms_part_that_was_taken_over_is_renewed_where_it_is_kept(chose
     config = TrainingConfig(epochs=1, optimiser="sgd", learning_rate=1e-30, specific_shrink=0.6)
     fresh = block.initial(torch.Generator().manual_seed(4), "he")
     trainer = loop_of(net, sharing, Fixed(chosen), listed([chosen]), config, fresh_weights={(0, True): fresh})
-    before = trainer.weights.copy()
+    before = copied(trainer.weights)
     trainer.run_epoch()
-    after = trainer.weights.copy()
+    after = copied(trainer.weights)
     if chosen == "S":
-        assert_same_tensors(after.named(), before.named())
+        assert_same_tensors(after, before)
         return
     expected = sharing.blend_with_fresh(block, before.layers[0].shared, before.layers[0].factors, fresh, 0.6)
     torch.testing.assert_close(after.layers[0].factors, expected, rtol=0, atol=1e-20)  # one step of 1e-30
@@ -302,12 +295,12 @@ def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float
     search = EM(first_task="search", commit_share=0.25, commit_probability=2)
     trainer = loop_of(tiny_net(), HardSharing(), search, full(2), config)
     trainer.run_epoch()
-    trained = trainer.weights.copy().head
+    trained = copied(trainer.weights.head)
     trainer.phase.begin_epoch(trainer.loop.weights, 1, 0.05)
     assert trainer.phase.commit_epoch == 2
-    expected = trained if keep == 1 else {n.removeprefix("head."): t for n, t in trainer.phase.initial().items()}
-    assert_same_tensors(trainer.weights.copy().head, {name: expected[name] for name in trained})
-    assert not torch.equal(trained["weight.0"], trainer.phase.initial()["head.weight.0"])
+    start = trainer.phase.initial().head
+    assert_same_tensors(trainer.weights.head, trained if keep == 1 else start)
+    assert not torch.equal(trained["weight.0"], start["weight.0"])
 
 
 @pytest.mark.parametrize(("weight", "is_felt"), [(1e-12, True), (1e-15, False), (1e-30, False)])
@@ -319,13 +312,49 @@ def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
     trainer = loop_of(tiny_net(depth=1), HardSharing(), Scripted(), full(1))
     batch = next(iter(trainer.phase.batches(torch.device("cpu"), torch.Generator().manual_seed(0))))
     trainer.phase.loss(trainer.loop.weights, batch, torch.Generator().manual_seed(0)).backward()
-    for name, value in trainer.loop.weights.items():
+    for path, value in flatten(trainer.weights).items():
         assert value.grad is not None
         size = value.grad.abs()
-        assert not ((size > 0) & (size < torch.finfo(torch.float32).tiny)).any(), name
-        assert bool(size.any()) == (is_felt or used_by(trainer.phase._space[0], name)), name
+        assert not ((size > 0) & (size < torch.finfo(torch.float32).tiny)).any(), path
+        assert bool(size.any()) == (is_felt or used_by(full(1)[0], path)), path
 
 
 def test_a_weight_that_is_no_number_stays_one() -> None:
     assert drop_negligible(torch.tensor([0.5, float("nan"), 1e-20])).isnan().tolist() == [False, True, False]
     assert drop_negligible(torch.tensor([0.5, 1e-20], dtype=torch.float64)).tolist() == [0.5, 1e-20]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        EM(**NEVER),
+        EM(first_task="search", commit_share=0.6, commit_probability=2),
+        DeepEM(num_samples=3, **NEVER),
+        DeepEM(num_samples=2, draw_every=3, prior_form="count", first_task="search", commit_share=0.6),
+        DeepEM(num_samples=2, groups=(2, 1), first_task="search", commit_share=0.6),
+        MovingPrior(),
+    ],
+    ids=str,
+)
+def test_an_interrupted_search_goes_on_to_the_same_bits(search: Any) -> None:
+    """The state goes through JSON, as a checkpoint's does."""
+    task, net = tiny_task(num_train=20), tiny_net(depth=3)
+    config = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.02, schedule="constant")
+    learners = [Learner(net, search=search, training=config, seed=3) for _ in range(2)]
+    states: list[TrainingState] = []
+    records: list[list[EpochRecord]] = [[], []]
+
+    def keep(record: EpochRecord, _: Any, state: Any) -> None:
+        records[0].append(record)
+        tensors, plain = state()
+        states.append(TrainingState(tensors, json.loads(json.dumps(plain))))
+
+    whole = learners[0].learn(task, on_epoch=keep)
+    for epoch in (0, 1, 3):
+        records[1].clear()
+        again = Learner(net, search=search, training=config, seed=3)
+        found = again.learn(task, on_epoch=lambda r, t, s: records[1].append(r), resume_from=states[epoch])
+        assert found == whole
+        assert records[1] == records[0][epoch + 1 :]
+        x = task.test.images.take(torch.arange(4))
+        assert torch.equal(again.logits(task.name, x), learners[0].logits(task.name, x))

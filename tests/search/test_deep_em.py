@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from learner.fixture import SHARINGS, copied, start_of, tiny_net, tiny_task
 from torch import Tensor
+from training.fixture import WeighingLoop, loop_of, random_weights
 
 from lasem.errors import ConfigError, TrainingError
-from lasem.search import DeepEM, Drawn, SearchState
+from lasem.learner import Learner
+from lasem.nets import Net
+from lasem.records import EpochRecord
+from lasem.search import DeepEM, DeepEMState, MixturePhase
+from lasem.sharing import AbstractSharing
 from lasem.space import factorised, full
+from lasem.training import Batch, TrainingConfig
+from lasem.tree import named
 
-NEVER = {"commit_probability": 1.01, "commit_share": 1.0}
+from .test_mixture import NUM_CLASSES, SHAPE, batch, naive_loss
+
+NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 PROBABILITY = (0.3, 0.6, 0.85, 0.5)
 
 
-def state_of(probability: tuple[float, ...]) -> SearchState:
+def state_of(probability: tuple[float, ...]) -> DeepEMState:
     mass = 10 * torch.tensor([[1 - p, p] for p in probability], dtype=torch.float64)
-    return SearchState(mass, drawn=Drawn())
+    return DeepEMState(mass)
 
 
 def naive_prior(probability: tuple[float, ...]) -> list[float]:
@@ -38,14 +49,14 @@ def some_evidence(num: int) -> Tensor:
     return 1.5 * torch.randn(num, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
 
 
-def weights_of(search: DeepEM, state: SearchState, drawn: list[int], evidence: Tensor) -> Tensor:
+def weights_of(search: DeepEM, state: DeepEMState, drawn: list[int], evidence: Tensor) -> Tensor:
     """The weights of all 2^G configurations after these were drawn."""
     times = Counter(drawn)
     positions = tuple(sorted(times))
     bits = torch.tensor([full(len(state.mass))[i].bits for i in positions], dtype=torch.float64)
     prior = search.prior(state)[list(positions)]
     factor = torch.tensor([times[i] for i in positions], dtype=torch.float64).log() - prior.log()
-    state = SearchState(state.mass, drawn=Drawn(positions, bits, factor, torch.zeros(len(positions)).double()))
+    state = DeepEMState(state.mass, positions, bits, factor, torch.zeros(len(positions)).double())
     weights, _ = search.step(state, evidence[list(positions)][:, None])
     return torch.zeros(len(evidence), dtype=torch.float64).index_copy_(0, torch.tensor(positions), weights)
 
@@ -86,11 +97,10 @@ def test_over_many_draws_the_gradient_is_the_exact_one() -> None:
         total = torch.zeros(3, dtype=torch.float64)
         for _ in range(25):
             now = search.begin_batch(state, generator)
-            assert now.drawn is not None
-            rows = list(now.drawn.positions)
+            rows = list(now.positions)
             weights, after = search.step(now, evidence[rows][:, None])
             total += weights @ gradients[rows] / 25
-            state = SearchState(state.mass, drawn=after.drawn)  # the prior stays
+            state = replace(after, mass=state.mass)  # the prior stays
         means.append(total)
     blocks = torch.stack(means[2:])  # the chain begins at the prior
     error = blocks.std(dim=0) / math.sqrt(len(blocks))
@@ -104,17 +114,17 @@ def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: 
     search = DeepEM(num_samples=16, prior_form=form, likelihood=likelihood, **NEVER)
     state = search.init(16)
     counts = [[8.0, 4.0] if form == "average" else [6.0, 6.0] for _ in range(4)]
-    for batch in -2 * torch.rand(12, 16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(8)):
+    for images in -2 * torch.rand(12, 16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(8)):
         state = search.begin_batch(state, torch.Generator())
         assert search.candidates(state, 16) == tuple(range(16))
         now = tuple(transfer / (specific + transfer) for specific, transfer in counts)
         evidence = {
-            "product": batch.sum(dim=1),
-            "geometric": batch.mean(dim=1),
-            "mean": batch.exp().mean(dim=1).log(),
+            "product": images.sum(dim=1),
+            "geometric": images.mean(dim=1),
+            "mean": images.exp().mean(dim=1).log(),
         }[likelihood]
         posterior = naive_posterior(now, evidence)
-        weights, state = search.step(state, batch)
+        weights, state = search.step(state, images)
         torch.testing.assert_close(weights, posterior)
         for layer in range(4):
             share = sum(posterior[c].item() for c, configuration in enumerate(full(4)) if configuration[layer])
@@ -139,10 +149,8 @@ def test_what_is_counted_is_the_most_probable_configuration_however_often_it_was
     bits = torch.tensor([[1, 1, 1], [0, 0, 0]], dtype=torch.float64)
     prior = search.prior(state)[[7, 0]]
     times = torch.tensor([1, 3], dtype=torch.float64)
-    drawn = Drawn((7, 0), bits, times.log() - prior.log(), torch.zeros(2).double())
-    weights, after = search.step(
-        SearchState(state.mass, drawn=drawn), torch.tensor(evidence, dtype=torch.float64)[:, None]
-    )
+    drawn = DeepEMState(state.mass, (7, 0), bits, times.log() - prior.log(), torch.zeros(2).double())
+    weights, after = search.step(drawn, torch.tensor(evidence, dtype=torch.float64)[:, None])
     once, thrice = math.exp(evidence[0]), 3 * math.exp(evidence[1])
     assert weights.tolist() == pytest.approx([once / (once + thrice), thrice / (once + thrice)])
     assert weights.argmax() == 1
@@ -152,8 +160,7 @@ def test_what_is_counted_is_the_most_probable_configuration_however_often_it_was
 def test_samples_that_stay_are_weighed_by_the_prior_that_has_moved() -> None:
     search = DeepEM(num_samples=3, draw_every=4, **NEVER)
     state = search.begin_batch(search.init(2**5), torch.Generator().manual_seed(1))
-    drawn = state.drawn
-    assert drawn is not None
+    drawn = state
     start = search.prior(state)[list(drawn.positions)]
     evidence = torch.linspace(0, 1, len(drawn.positions), dtype=torch.float64)
     for number in range(4):
@@ -169,13 +176,11 @@ def test_what_is_kept_for_the_next_draw_is_drawn_by_the_weights() -> None:
     search = DeepEM(num_samples=2, **NEVER)
     bits = torch.tensor([full(4)[i].bits for i in (2, 5)], dtype=torch.float64)
     weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
-    drawn = Drawn((2, 5), bits, torch.zeros(2).double(), weights, num_batches=1)
-    state = SearchState(state_of(PROBABILITY).mass, drawn=drawn)
+    state = DeepEMState(state_of(PROBABILITY).mass, (2, 5), bits, torch.zeros(2).double(), weights, num_batches=1)
     generator, fresh = torch.Generator().manual_seed(0), Counter[int]()
     prior = naive_prior(PROBABILITY)
     for _ in range(800):
-        after = search.begin_batch(state, generator).drawn
-        assert after is not None
+        after = search.begin_batch(state, generator)
         fresh.update(after.positions)
     # a configuration is there if it was kept, or else drawn
     for position, kept in ((2, 0.25), (5, 0.75), (9, 0.0)):
@@ -195,9 +200,8 @@ def test_of_equal_evidence_nothing_is_transferred() -> None:
         assert search.best(state) == 0
     search = DeepEM(prior_form="count", **NEVER)
     state = search.begin_batch(search.init(2**6), torch.Generator().manual_seed(0))
-    assert state.drawn is not None
-    _, after = search.step(state, torch.zeros(len(state.drawn.positions), 4))
-    assert ((after.mass - state.mass)[:, 1] == state.drawn.bits[0]).all()  # the first one drawn
+    _, after = search.step(state, torch.zeros(len(state.positions), 4))
+    assert ((after.mass - state.mass)[:, 1] == state.bits[0]).all()  # the first one drawn
 
 
 def searched(search: DeepEM, likes_transfer: float, seed: int) -> Tensor:
@@ -206,8 +210,7 @@ def searched(search: DeepEM, likes_transfer: float, seed: int) -> Tensor:
     state = search.init(2**12)
     for _ in range(150):
         state = search.begin_batch(state, generator)
-        assert state.drawn is not None
-        _, state = search.step(state, likes_transfer * state.drawn.bits[:, :1])
+        _, state = search.step(state, likes_transfer * state.bits[:, :1])
     return search.transfer_probability(state)
 
 
@@ -254,22 +257,17 @@ def test_any_depth() -> None:
 
 def test_equal_samples_are_evaluated_once() -> None:
     search = DeepEM(num_samples=6, **NEVER)
-    state = SearchState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64), drawn=Drawn())
+    state = DeepEMState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64))
     state = search.begin_batch(state, torch.Generator().manual_seed(0))
     assert search.candidates(state, 32) == (31,)
 
 
 def test_commitment_when_every_layer_is_clear() -> None:
     search = DeepEM(commit_probability=0.8, commit_share=1)
-    clear = SearchState(torch.tensor([[1.0, 9.0], [8.0, 2.0]], dtype=torch.float64), drawn=Drawn())
-    unclear = SearchState(torch.tensor([[1.0, 9.0], [7.0, 3.0]], dtype=torch.float64), drawn=Drawn())
-    assert search.advance(unclear, 9, 10).committed is None
-    assert search.advance(clear, 0, 10).committed is None
-    committed = search.advance(clear, 1, 10)
-    assert committed.committed == search.best(committed) == 2
-    assert search.transfer_probability(committed).tolist() == [1, 0]
-    assert search.prior(committed).tolist() == [0, 0, 1, 0]
-    assert search.candidates(committed, 4) == (2,)
+    clear = DeepEMState(torch.tensor([[1.0, 9.0], [8.0, 2.0]], dtype=torch.float64))
+    unclear = DeepEMState(torch.tensor([[1.0, 9.0], [7.0, 3.0]], dtype=torch.float64))
+    assert [search.commits(unclear, 9, 10), search.commits(clear, 0, 10), search.commits(clear, 1, 10)] == [0, 0, 1]
+    assert search.best(clear) == 2
 
 
 def test_settings_are_checked() -> None:
@@ -289,3 +287,56 @@ def test_settings_are_checked() -> None:
             DeepEM(**change)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"2\^G configurations of G groups"):
         DeepEM().init(6)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_with_all_configurations_drawn_the_gradient_is_the_exact_factorised_one(sharing: AbstractSharing) -> None:
+    net, space = tiny_net(SHAPE, 4, dropout=0), factorised((1,) * 4)
+    search = DeepEM(num_samples=16, **NEVER)
+    phase = loop_of(net, sharing, search, full(4), dtype=torch.float64).phase
+    phase.start = replace(phase.start, space=space)
+    mass = 1 + torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    phase.search_state = DeepEMState(mass)
+    prior = search.prior(phase.search_state)
+    weights = copied(random_weights(net, sharing, tuple(full(4)), NUM_CLASSES, torch.float64), requires_grad=True)
+    leaves, (x, labels) = named(weights), batch()
+    _, expected = naive_loss(net, sharing, weights, full(4), prior.tolist(), x, labels)
+    loss = phase.loss(weights, Batch(x, labels, "task"), torch.Generator().manual_seed(2))
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
+    naive, found = (torch.autograd.grad(value, list(leaves.values())) for value in (expected, loss))
+    for name, one, other in zip(leaves, found, naive, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("groups", [(), (2, 1)])
+def test_records_of_a_deep_search_hold_each_layers_probability(groups: tuple[int, ...]) -> None:
+    search = DeepEM(groups=groups, num_samples=3, commit_share=0.5)
+    config = TrainingConfig(epochs=4, batch_size=4)
+    learner = Learner(tiny_net(depth=3), search=search, training=config)
+    records: list[EpochRecord] = []
+    for k in range(2):
+        found = learner.learn(tiny_task(f"t{k}", seed=k), on_epoch=lambda r, t, s: records.append(r))
+        assert found.configurations == (found.configuration,)
+    first, second = records[:4], records[4:]
+    assert all(r.transfer_probabilities is None and r.probabilities == (1.0,) for r in first)
+    for record in second:
+        assert record.transfer_probabilities is not None
+        assert len(record.transfer_probabilities) == 3
+        if groups:
+            assert record.transfer_probabilities[0] == record.transfer_probabilities[1]
+        bits = [p > 0.5 for p in record.transfer_probabilities]
+        assert record.configuration == "".join("T" if bit else "S" for bit in bits)
+        assert len(record.probabilities) == 1
+        assert 0 < record.probabilities[0] <= 1
+    assert [r.num_evaluated == 1 for r in second[2:]] == [True, True]
+    assert found.commit_epoch == 3
+
+
+def test_cost_and_memory_of_a_deep_step_grow_with_the_samples_and_not_with_2_to_the_d() -> None:
+    search = DeepEM(num_samples=3, **NEVER)
+    net = Net(image_shape=(1, 6, 6), channels=(2,) * 40, kernels=(3,) * 40, pools=(1,) * 40, hidden=(4,))
+    learner = Learner(net, search=search, training=TrainingConfig(epochs=1, batch_size=5))
+    phase = MixturePhase(search, start_of(learner, tiny_task()))
+    WeighingLoop(phase).run_epoch()
+    assert 40 <= phase._mixture.tree.num_nodes <= 3 * 40
+    assert phase.search_state.positions

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 TASK = tiny_task(num_classes=3, num_train=10)
 """Ten images for training: two parts of four, and one of two."""
-USES = ("lasem.training.evaluation", "lasem.learner.abstract", "lasem.methods.gated")
+USES = ("lasem.training.phase", "lasem.learner.learner", "lasem.methods.gated")
 
 
 @pytest.fixture
