@@ -15,7 +15,7 @@ from lasem.errors import ConfigError, StorageError, check_choice
 from lasem.settings import Range
 
 if TYPE_CHECKING:
-    from benchmarks.row import Row
+    from benchmarks.measure import Row
 
 
 def bench(
@@ -58,7 +58,7 @@ def bench(
 def _measure(names: tuple[str, ...], smoke: bool, threads: int, device: str, path: Path | None) -> int:
     import torch
 
-    from benchmarks.row import WrongResultError
+    from benchmarks.measure import WrongResultError
     from benchmarks.suite import BENCHMARKS, FULL, SMOKE, run_benchmarks
     from lasem.experiments.runner import cpu_threads
     from lasem.learner.learner import find_device

@@ -3,6 +3,8 @@
 A tree step is what the trainer does with a mini-batch while it searches: the prefix tree's forward pass, the E-step,
 the head twice (without and with dropout), the backward pass through the weighted sum, one optimiser step. A plain step
 is what it does under ``Fixed("none")``: no shared knowledge, one configuration.
+
+Timing says nothing of a step that computes something else: ``correct`` compares the fast paths with slow ones.
 """
 
 from __future__ import annotations
@@ -11,22 +13,32 @@ import statistics
 from itertools import product
 from typing import Any
 
-from benchmarks.arithmetic import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
-from benchmarks.making import (
+import torch
+from torch import Tensor
+
+from benchmarks.measure import (
     NUM_CLASSES,
     WHOLE_TREE,
+    Row,
+    Scale,
+    WrongResultError,
+    arithmetic_floor,
+    leaf_activation_bytes,
     make_loop,
     make_task,
+    node_activation_bytes,
     peak_bytes,
     ratio,
     take_turns,
 )
-from benchmarks.row import Row, Scale
 from lasem.nets import Net
-from lasem.search import EM, DeepEM, Fixed, MixturePhase
+from lasem.search import EM, DeepEM, Fixed, Mixture, MixturePhase, evaluate
 from lasem.sharing import SHARINGS
 from lasem.space import full
 from lasem.training import Loop
+
+_TOLERANCE = 1e-4
+"""Between float32 results that were added up in another order, relative to the largest."""
 
 
 def tree(scale: Scale) -> list[Row]:
@@ -121,3 +133,49 @@ def _against_plain(name: str, setting: str, net: Net, search: EM | DeepEM, scale
         Row(name, setting, "peak memory / plain step's", searched / plain, stored / of_one),
         Row(name, setting, "peak memory, MiB", searched / 2**20, stored / 2**20),
     ]
+
+
+@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # on a GPU, in all bits of float32
+def correct(scale: Scale) -> list[Row]:
+    """Compare the tree with each configuration alone, and deep EM with the whole sum.
+
+    Raises:
+        WrongResultError: if any of them differ.
+    """
+    rows = []
+    for name in scale.sharings:
+        sharing = SHARINGS[name]()
+        batch = scale.batch_sizes[0]
+        task = make_task(scale.net, NUM_CLASSES, 2 * batch)
+        loop = make_loop(scale.net, sharing, WHOLE_TREE, task, batch, scale.device, optimiser="sgd")
+        loop.run_epoch()
+        weights = loop.weights
+        x = next(iter(task.train.batches(batch, device=scale.device)))[0]
+        together = evaluate(Mixture.of(scale.net, sharing, tuple(full(scale.net.depth))), weights, x)
+        alone = torch.cat([evaluate(Mixture.of(scale.net, sharing, (c,)), weights, x) for c in full(scale.net.depth)])
+        gap = _gap(together, alone)
+        _check(gap, f"{name}: the tree's logits and those of each configuration alone")
+        rows.append(Row("correct", name, "largest relative gap, tree / each configuration alone", gap))
+    rows.append(Row("correct", "prior", "largest gap, deep EM with all configurations / whole sum", _deep_gap()))
+    return rows
+
+
+def _deep_gap() -> float:
+    search = DeepEM(num_samples=16)
+    state = search.begin_batch(search.init(16), torch.Generator())
+    evidence = -torch.rand(16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights, after = search.step(state, evidence)
+    expected = torch.softmax(search.prior(state).log() + evidence.sum(dim=1), dim=0)
+    bits = torch.tensor([c.bits for c in full(4)], dtype=torch.float64)
+    gap = max(_gap(weights, expected), _gap(after.mass[:, 1] - state.mass[:, 1], expected @ bits))
+    _check(gap, "deep EM with all configurations and the whole sum")
+    return gap
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max().clamp_min(torch.finfo(other.dtype).tiny))
+
+
+def _check(gap: float, what: str) -> None:
+    if not gap <= _TOLERANCE:
+        raise WrongResultError(f"Expected the same from {what}; they differ by {gap:.2g} of the largest value.")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import steps, tasks
-from benchmarks.correct import correct
-from benchmarks.row import Row, Scale
+from benchmarks.measure import Row, Scale
 from lasem.errors import check_choice
 from lasem.nets import Net, cifar
 
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
-    "correct": correct,
+    "correct": steps.correct,
     "tree": steps.tree,
     "task": tasks.task,
     "exhaustive": tasks.exhaustive,

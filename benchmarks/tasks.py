@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.arithmetic import arithmetic_floor
-from benchmarks.making import NUM_CLASSES, in_turns, loop_of, make_task
-from benchmarks.row import Row, Scale
+from benchmarks.measure import NUM_CLASSES, Row, Scale, arithmetic_floor, in_turns, loop_of, make_task
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.search import EM, AbstractSelection, DeepEM, Fixed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.arithmetic import arithmetic_floor, node_activation_bytes
+from benchmarks.measure import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
 from benchmarks.suite import BENCHMARKS, FULL, SMOKE
 from lasem.cli import main
 from lasem.nets import cifar
@@ -102,3 +102,14 @@ def test_the_floor_of_some_configurations_counts_each_prefix_once() -> None:
     given = [32 * 1024, 32 * (1024 + 256), 64 * 256, 64 * (256 + 64)]
     stored = given[0] + 2 * given[1] + 2 * given[2] + 3 * given[3]
     assert node_activation_bytes(net, 5, some) == 4 * 5 * stored
+
+
+def test_the_floor_of_the_papers_network_is_the_one_that_the_design_names() -> None:
+    net = cifar()
+    layers = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64]
+    head = 4096 * 64 + 64 * 10
+    tree = sum(2 ** (level + 1) * cost for level, cost in enumerate(layers)) + 16 * head
+    assert arithmetic_floor(net, 10) == pytest.approx(tree / (sum(layers) + head))
+    assert arithmetic_floor(net, 10) == pytest.approx(9.4, abs=0.1)
+    per_image = 32 * 32 * 32 * 2 + 16 * 16 * 32 + 16 * 16 * 64 * 2 + 8 * 8 * 64
+    assert leaf_activation_bytes(net, 10) == 16 * 10 * 4 * per_image

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from benchmarks.memory import PeakMemory
+from benchmarks.measure import PeakMemory
 from lasem.records import TaskRecord, TimingRecord, to_json
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -26,36 +26,12 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def test_tree_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
-    threads = torch.get_num_threads()
-    results = load("tree_step").main(["--smoke", "--batch", "3", "5"])
-    assert torch.get_num_threads() == threads
-    assert [(r.sharing, r.batch) for r in results] == [(s, b) for b in (3, 5) for s in ("hps", "tf", "dfcnn")]
-    for result in results:
-        assert min(result.tree, result.committed, result.memory, result.plain_seconds) > 0
-        assert 7 < result.floor < 16
-        assert result.memory < 20
-    assert len(capsys.readouterr().out.splitlines()) == 2 + len(results)
-
-
 def test_compiled_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     (result,) = load("compiled_step").main(["--net", "digits", "--batch", "3", "--turns", "2", "--backend", "eager"])
     assert torch.get_num_threads() == threads
     assert min(result.speed, result.first_seconds, result.second_seconds, result.plain_seconds) > 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-
-
-def test_the_floor_of_the_papers_network_is_the_one_that_the_design_names() -> None:
-    module = load("tree_step")
-    net = module.cifar()
-    layers = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64]
-    head = 4096 * 64 + 64 * 10
-    tree = sum(2 ** (level + 1) * cost for level, cost in enumerate(layers)) + 16 * head
-    assert module.arithmetic_floor(net, 10) == pytest.approx(tree / (sum(layers) + head))
-    assert module.arithmetic_floor(net, 10) == pytest.approx(9.4, abs=0.1)
-    per_image = 32 * 32 * 32 * 2 + 16 * 16 * 32 + 16 * 16 * 64 * 2 + 8 * 8 * 64
-    assert module.leaf_activation_bytes(net, 10) == 16 * 10 * 4 * per_image
 
 
 def test_peak_memory_counts_what_is_alive_at_once() -> None:
@@ -68,12 +44,6 @@ def test_peak_memory_counts_what_is_alive_at_once() -> None:
         c = b * 2
         del b, c
     assert memory.peak == 8000
-
-
-def test_help_says_what_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        load("tree_step").main(["--help"])
-    assert "exact search costs" in capsys.readouterr().out
 
 
 def test_training_time_takes_the_fastest_seed_of_each_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Everything that docs/paper_map.md names is there, and every recipe is named."""
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def test_what_the_map_names_is_there(name: str) -> None:
             continue
         for part in parts[split:]:
             found = getattr(found, part)
-        assert found.__doc__ or isinstance(found, dict)
+        assert inspect.getdoc(found) or isinstance(found, dict)
         return
     pytest.fail(f"no module of {name}")
 

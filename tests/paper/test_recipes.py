@@ -185,7 +185,7 @@ def test_numbers_are_those_of_the_runs(drawn: Path) -> None:
     ]
     assert float(rows[1]["LASEM − brute force"]) == pytest.approx(100 * sum(differences) / 6)
     assert rows[1]["LASEM − brute force, of"].endswith(" of 2 seeds")
-    assert (rows[0]["p"], rows[1]["p, of"]) == ("", "6 pairs")
+    assert (rows[0]["p"], rows[1]["p, of"]) == ("–", "6 pairs")
     assert "Mechanism, search ±" not in rows[0]
 
 
