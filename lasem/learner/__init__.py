@@ -4,7 +4,8 @@ from lasem.data.sources import Source
 from lasem.learner.answers import Evaluation, Prediction
 from lasem.learner.export import plain_network
 from lasem.learner.growing import GrowingModel
-from lasem.learner.learner import Images, Learner, TaskInfo, find_device
+from lasem.learner.index import TaskInfo
+from lasem.learner.learner import Images, Learner, find_device
 from lasem.learner.overview import ModelOverview, TaskOverview
 
 __all__ = [

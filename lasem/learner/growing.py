@@ -20,7 +20,8 @@ from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, TaskError, check_range
 from lasem.learner import export as exporting
 from lasem.learner.answers import Evaluation, Prediction, Skip, channels_and_side, evaluate, predict
-from lasem.learner.learner import KNOWN, Learner, settings_of
+from lasem.learner.index import KNOWN, settings_of
+from lasem.learner.learner import Learner
 from lasem.learner.model_folder import ModelFolder
 from lasem.learner.overview import ModelOverview, TaskOverview
 from lasem.learner.unfinished import Unfinished, about_images

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final, overload
 
@@ -17,9 +15,18 @@ from torch import Tensor
 
 from lasem.data import Split, Task, Vocabulary, standardise, task_on
 from lasem.data.images import in_chunks, moved
-from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError, TaskError, check_range, nearest
 from lasem.files import checksum
+from lasem.learner.index import (
+    KNOWN,
+    TaskInfo,
+    check_sizes,
+    natural,
+    read_part,
+    settings_of,
+    stored_method,
+    stored_task,
+)
 from lasem.learner.model_folder import (
     ModelFolder,
     as_part,
@@ -28,16 +35,15 @@ from lasem.learner.model_folder import (
     part_to_plain,
     to_bytes,
 )
-from lasem.methods import METHODS
-from lasem.methods.method import AbstractMethod, Setup, Shapes
+from lasem.methods.method import AbstractMethod, Setup
 from lasem.methods.model import Model, Parts, Route, StoredPart
-from lasem.methods.protection import PROTECTIONS, AbstractProtection, Unprotected
+from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, rebuild
 from lasem.records import TaskRecord
-from lasem.search import EM, SEARCHES, AbstractSelection
+from lasem.search import EM, AbstractSelection
 from lasem.settings import check_plain, from_plain, to_named, to_plain
-from lasem.sharing import SHARINGS, AbstractSharing, HardSharing
+from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration
 from lasem.training import (
     EVALUATION_BATCH,
@@ -54,41 +60,6 @@ from lasem.training import (
 
 Images = Tensor | NDArray[np.generic]
 """Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
-
-KNOWN: dict[str, Mapping[str, type[Any]]] = {
-    "sharing": SHARINGS,
-    "search": SEARCHES,
-    "protect": PROTECTIONS,
-    "method": METHODS,
-}
-"""The parts of a learner that a file can name."""
-
-MAX_LAYERS = 10_000
-MAX_NUMBERS = 2**29
-"""That one image may become between two layers: 2 GiB."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class TaskInfo:
-    """What is known of a learned task apart from its tensors."""
-
-    name: str
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    """Of each channel, subtracted from images."""
-    std: tuple[float, ...]
-    """Of each channel, divides images."""
-    num_epochs: int
-    """Epochs that its kept weights were trained for."""
-    valid_accuracy: float
-    peak_accuracy: float
-    num_images: tuple[int, ...]
-    """To train, to validate and to test; no image to test: what validates is tested on."""
-    configuration: str
-    """Which layers it transfers (T) or has for itself (S)."""
-    versions: tuple[int, ...] = ()
-    """For each layer the version of the shared knowledge that it uses, where there are several."""
 
 
 @final
@@ -404,9 +375,9 @@ class Learner:
             with as_storage_error(f"{folder.directory} holds no model that can be read"):
                 network = rebuild(index["net"], net)
                 check_sizes(network)
-                found = _stored_method(index, given, to_learn=to_learn)
+                found = stored_method(index, given, to_learn=to_learn)
                 fitted = training or from_plain(TrainingConfig, index["training"], "training")
-                seed = _natural(index, "seed")
+                seed = natural(index, "seed")
                 learner = cls(network, found, training=fitted, seed=seed, device=device)
                 learner._take(folder, index, place)
                 if not (lazy and isinstance(found, Transfer)):
@@ -420,12 +391,12 @@ class Learner:
 
     def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device) -> None:
         """Take over what an index names."""
-        infos = [_stored_task(entry, self.net) for entry in index["tasks"]]
+        infos = [stored_task(entry, self.net) for entry in index["tasks"]]
         twice = next((name for name, times in Counter(info.name for info in infos).items() if times > 1), None)
         if twice is not None:
             raise StorageError(f"Expected each task once in the index of {folder.directory}; got '{twice}' twice.")
         self._tasks = {info.name: info for info in infos}
-        self._num_learned = _natural(index, "num_learned")
+        self._num_learned = natural(index, "num_learned")
         if self._num_learned < len(infos):
             raise StorageError(f"Expected at least {len(infos)} learned tasks; got {self._num_learned}.")
         chosen = infos if isinstance(self.method, Transfer) else []
@@ -434,10 +405,12 @@ class Learner:
 
         def own(name: str, part: StoredPart) -> Named:
             shapes = self.method.shapes(self.net, bare, name, len(self._tasks[name].classes))
-            return _read(folder, part, device, shapes, f"task '{name}'")
+            return read_part(folder, part, device, shapes, f"task '{name}'")
 
         def version(key: str, part: StoredPart) -> Named:
-            return _read(folder, part, device, self.method.version_shapes(self.net, key), f"version {key} of a layer")
+            return read_part(
+                folder, part, device, self.method.version_shapes(self.net, key), f"version {key} of a layer"
+            )
 
         weights = {entry["name"]: part_from_plain(entry["weights"]) for entry in index["tasks"]}
         versions = {key: part_from_plain(entry) for key, entry in index["versions"].items()}
@@ -519,96 +492,3 @@ def find_device(name: str) -> torch.device:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise DeviceError(f"Expected a device that is there ({', '.join(there)}); got '{name}'.") from error
     return device
-
-
-def settings_of(method: AbstractMethod) -> dict[str, Any]:
-    """Return a method's settings by what a person calls them: sharing, search and protect, or method."""
-    if isinstance(method, Transfer):
-        return {part: getattr(method, part) for part in ("sharing", "search", "protect")}
-    return {"method": method}
-
-
-def check_sizes(net: AbstractNet) -> None:
-    """Raise StorageError if a network that a file describes is too large to be computed, before memory is taken for it.
-
-    An image has at most height x width x the widest layer's outputs numbers in between, for no layer enlarges it.
-    """
-    if net.depth > MAX_LAYERS:
-        raise StorageError(f"Expected a network of at most {MAX_LAYERS:,} layers; got {net.depth:,}.")
-    words = 0 if net.vocabulary is None else net.vocabulary.size  # a table of words is looked up, not multiplied
-    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape and shape[0] != words)
-    channels, height, width = net.image_shape
-    most = math.prod((height, width, max(channels, *outputs, *net.head.hidden)))
-    if most > MAX_NUMBERS:
-        raise StorageError(
-            f"Expected a network that makes at most {MAX_NUMBERS:,} numbers of an image of {net.image_shape} "
-            f"(channels, height, width); this one makes up to {most:,}."
-        )
-
-
-def _stored_method(index: Mapping[str, Any], given: Mapping[str, Any], *, to_learn: bool) -> AbstractMethod:
-    if "method" in index:
-        found: AbstractMethod = given["method"] or _stored_choice(index["method"], "method")
-        return found
-    parts = {part: given[part] for part in ("sharing", "search", "protect")}
-    for part, value in parts.items():
-        if value is None and (part != "search" or to_learn):
-            parts[part] = _stored_choice(index[part], part)
-    return Transfer(**parts)
-
-
-def _stored_choice(entry: Mapping[str, Any], what: str) -> Any:
-    """Of lasem's own parts the one that an index names, with its settings; StorageError if it is a user's own."""
-    name, known = entry["name"], KNOWN[what]
-    if name not in known:
-        raise StorageError(
-            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load (in "
-            f"Python; the command line cannot know it)."
-        )
-    return from_plain(known[name], {key: value for key, value in entry.items() if key != "name"}, what)
-
-
-def _stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-        raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
-    info = TaskInfo(
-        name=entry["name"],
-        classes=tuple(str(name) for name in entry["classes"]),
-        mean=tuple(float(value) for value in entry["mean"]),
-        std=tuple(float(value) for value in entry["std"]),
-        num_epochs=int(entry["num_epochs"]),
-        valid_accuracy=float(entry["valid_accuracy"]),
-        peak_accuracy=float(entry["peak_accuracy"]),
-        num_images=tuple(int(number) for number in entry["num_images"]),
-        configuration=str(Configuration.parse(entry["configuration"])),
-        versions=tuple(int(number) for number in entry["versions"]),
-    )
-    check_task_name(info.name)
-    if len(info.configuration) != net.depth:
-        raise StorageError(f"Task '{info.name}' has {len(info.configuration)} layers; the network has {net.depth}.")
-    channels = net.image_shape[0]
-    if not len(info.mean) == len(info.std) == channels:
-        raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")
-    return info
-
-
-def _read(folder: ModelFolder, part: StoredPart, device: torch.device, shapes: Shapes | None, what: str) -> Named:
-    """Read a part's tensors; where shapes are known, StorageError unless there is just one tensor for each."""
-    if shapes is None:
-        return folder.tensors(part, device)
-    # 8 bytes a number, and names, shapes and alignment around them
-    max_bytes = 8 * sum(math.prod(shape) for shape in shapes.values()) + 2**20 + 1024 * len(shapes)
-    tensors = folder.tensors(part, device, max_bytes=max_bytes)
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
-    if found != dict(shapes):
-        wrong = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
-        listed = "; ".join(f"{name}: {shapes.get(name, 'none')}, got {found.get(name, 'none')}" for name in wrong[:3])
-        raise StorageError(f"Expected other tensors in {what}: {listed}. The model is damaged.")
-    return tensors
-
-
-def _natural(index: Mapping[str, Any], key: str) -> int:
-    number = int(index[key])
-    if number < 0:
-        raise StorageError(f"Expected {key} of at least 0 in the model's index; got {number}.")
-    return number

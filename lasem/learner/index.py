@@ -1,0 +1,160 @@
+"""What a model's index says of its settings and tasks, read from a file that may come from a stranger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from lasem.data.task import check_task_name
+from lasem.errors import StorageError
+from lasem.learner.model_folder import ModelFolder
+from lasem.methods import METHODS
+from lasem.methods.method import AbstractMethod, Shapes
+from lasem.methods.model import StoredPart
+from lasem.methods.protection import PROTECTIONS
+from lasem.methods.transfer import Transfer
+from lasem.nets import AbstractNet
+from lasem.search import SEARCHES
+from lasem.settings import from_plain
+from lasem.sharing import SHARINGS
+from lasem.space import Configuration
+from lasem.training import Named
+
+KNOWN: dict[str, Mapping[str, type[Any]]] = {
+    "sharing": SHARINGS,
+    "search": SEARCHES,
+    "protect": PROTECTIONS,
+    "method": METHODS,
+}
+"""The parts of a learner that a file can name."""
+
+MAX_LAYERS = 10_000
+MAX_NUMBERS = 2**29
+"""That one image may become between two layers: 2 GiB."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What is known of a learned task apart from its tensors."""
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Of each channel, subtracted from images."""
+    std: tuple[float, ...]
+    """Of each channel, divides images."""
+    num_epochs: int
+    """Epochs that its kept weights were trained for."""
+    valid_accuracy: float
+    peak_accuracy: float
+    num_images: tuple[int, ...]
+    """To train, to validate and to test; no image to test: what validates is tested on."""
+    configuration: str
+    """Which layers it transfers (T) or has for itself (S)."""
+    versions: tuple[int, ...] = ()
+    """For each layer the version of the shared knowledge that it uses, where there are several."""
+
+
+def settings_of(method: AbstractMethod) -> dict[str, Any]:
+    """Return a method's settings by what a person calls them: sharing, search and protect, or method."""
+    if isinstance(method, Transfer):
+        return {part: getattr(method, part) for part in ("sharing", "search", "protect")}
+    return {"method": method}
+
+
+def check_sizes(net: AbstractNet) -> None:
+    """Raise StorageError if a network that a file describes is too large to be computed, before memory is taken for it.
+
+    An image has at most height x width x the widest layer's outputs numbers in between, for no layer enlarges it.
+    """
+    if net.depth > MAX_LAYERS:
+        raise StorageError(f"Expected a network of at most {MAX_LAYERS:,} layers; got {net.depth:,}.")
+    words = 0 if net.vocabulary is None else net.vocabulary.size  # a table of words is looked up, not multiplied
+    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape and shape[0] != words)
+    channels, height, width = net.image_shape
+    most = math.prod((height, width, max(channels, *outputs, *net.head.hidden)))
+    if most > MAX_NUMBERS:
+        raise StorageError(
+            f"Expected a network that makes at most {MAX_NUMBERS:,} numbers of an image of {net.image_shape} "
+            f"(channels, height, width); this one makes up to {most:,}."
+        )
+
+
+def stored_method(index: Mapping[str, Any], given: Mapping[str, Any], *, to_learn: bool) -> AbstractMethod:
+    """Return the method that a model was saved with; what is given replaces what an index says.
+
+    Raises:
+        StorageError: if the index names a user's own part that is not given.
+    """
+    if "method" in index:
+        found: AbstractMethod = given["method"] or _stored_choice(index["method"], "method")
+        return found
+    parts = {part: given[part] for part in ("sharing", "search", "protect")}
+    for part, value in parts.items():
+        if value is None and (part != "search" or to_learn):
+            parts[part] = _stored_choice(index[part], part)
+    return Transfer(**parts)
+
+
+def _stored_choice(entry: Mapping[str, Any], what: str) -> Any:
+    """Of lasem's own parts the one that an index names, with its settings; StorageError if it is a user's own."""
+    name, known = entry["name"], KNOWN[what]
+    if name not in known:
+        raise StorageError(
+            f"The model was saved with the {what} '{name}', which is not lasem's own: pass {what}=... to load (in "
+            f"Python; the command line cannot know it)."
+        )
+    return from_plain(known[name], {key: value for key, value in entry.items() if key != "name"}, what)
+
+
+def stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
+    """Return what an index says of one task; StorageError if that does not fit the network."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
+    info = TaskInfo(
+        name=entry["name"],
+        classes=tuple(str(name) for name in entry["classes"]),
+        mean=tuple(float(value) for value in entry["mean"]),
+        std=tuple(float(value) for value in entry["std"]),
+        num_epochs=int(entry["num_epochs"]),
+        valid_accuracy=float(entry["valid_accuracy"]),
+        peak_accuracy=float(entry["peak_accuracy"]),
+        num_images=tuple(int(number) for number in entry["num_images"]),
+        configuration=str(Configuration.parse(entry["configuration"])),
+        versions=tuple(int(number) for number in entry["versions"]),
+    )
+    check_task_name(info.name)
+    if len(info.configuration) != net.depth:
+        raise StorageError(f"Task '{info.name}' has {len(info.configuration)} layers; the network has {net.depth}.")
+    channels = net.image_shape[0]
+    if not len(info.mean) == len(info.std) == channels:
+        raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")
+    return info
+
+
+def read_part(folder: ModelFolder, part: StoredPart, device: torch.device, shapes: Shapes | None, what: str) -> Named:
+    """Read a part's tensors; where shapes are known, StorageError unless there is just one tensor for each."""
+    if shapes is None:
+        return folder.tensors(part, device)
+    # 8 bytes a number, and names, shapes and alignment around them
+    max_bytes = 8 * sum(math.prod(shape) for shape in shapes.values()) + 2**20 + 1024 * len(shapes)
+    tensors = folder.tensors(part, device, max_bytes=max_bytes)
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if found != dict(shapes):
+        wrong = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+        listed = "; ".join(f"{name}: {shapes.get(name, 'none')}, got {found.get(name, 'none')}" for name in wrong[:3])
+        raise StorageError(f"Expected other tensors in {what}: {listed}. The model is damaged.")
+    return tensors
+
+
+def natural(index: Mapping[str, Any], key: str) -> int:
+    """Return a number of an index; StorageError if it is negative."""
+    number = int(index[key])
+    if number < 0:
+        raise StorageError(f"Expected {key} of at least 0 in the model's index; got {number}.")
+    return number
