@@ -154,7 +154,7 @@ def test_kinds() -> None:
         "N",
         "NUMBER",
         "{true,false}",
-        "TEXT",
+        "NAME",
         "{1,3}",
         "N,N,...",
     ]
