@@ -9,8 +9,8 @@ from lasem.data import PlantedReader
 from lasem.errors import ConfigError, ShapeError
 from lasem.experiments.parts import with_name
 from lasem.metrics import Statistic, statistic
-from lasem.report.figures.lines import Point, draw_lines
 from lasem.report.numbers import percent
+from paper.figures import Point, draw_lines
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.runs import PanelRuns
 from paper.streams import Scale

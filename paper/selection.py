@@ -8,11 +8,12 @@ from typing import Final
 
 from lasem.metrics import Statistic, statistic, transfer_frequencies
 from lasem.report.figures.heatmap import draw_transfer_map
-from lasem.report.figures.lines import Point, draw_lines, draw_probabilities
+from lasem.report.figures.lines import draw_probabilities
 from lasem.report.figures.tree import draw_tree
 from lasem.report.frame import mean_cell
 from lasem.report.numbers import percent
 from paper.architectures import lasem_rows, streams
+from paper.figures import Point, draw_lines
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale

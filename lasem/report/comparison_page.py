@@ -89,14 +89,14 @@ def methods_frame(comparison: Comparison) -> Frame:
         return replace(
             written,
             below="" if same else written.below,
-            number=value.mean,
+            number=None if written.number is None else value.mean,
             second=None if written.second is None else value.deviation,
         )
 
     def difference(row: MethodRow) -> Cell:
         mean, p = difference_cells(row.to_best)
         if row.to_best is None or p.number is None:
-            return replace(mean, number=float("nan"))
+            return mean
         return replace(mean, below=f"p {p.text}", number=row.to_best.mean, second=p.number)
 
     return Frame(

@@ -28,7 +28,7 @@ class Cell:
     below: str = ""
     """Smaller, below it: a deviation, or what the number is of."""
     number: float | None = None
-    """The number unrounded, to sort by and for CSV, where NaN is an empty cell; None: the text."""
+    """The number unrounded, to sort by and for CSV, where a dash is an empty cell; None: the text."""
     second: float | None = None
     """The number below, unrounded, for CSV; None: the text below."""
     strong: bool = False
@@ -109,7 +109,7 @@ class Frame:
 
 
 def _values(cell: Cell) -> tuple[object, object]:
-    number = cell.text if cell.number is None else cell.number if cell.number == cell.number else None
+    number = None if cell.text == DASH else cell.text if cell.number is None else cell.number
     return number, cell.second if cell.second is not None else cell.below or None
 
 

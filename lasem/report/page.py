@@ -110,13 +110,15 @@ def tasks_frame(experiment: Experiment, runs: Sequence[Run]) -> Frame:
     for run in runs:
         for record in run.tasks:
             learned.setdefault(record.task, []).append((run, record))
-    rows = [_task_row(experiment, number, of_task) for number, of_task in enumerate(learned.values(), start=1)]
+    rows = [_task_row(experiment, n, of_task, several=several) for n, of_task in enumerate(learned.values(), start=1)]
     if not several and (task := runs[0].unfinished_task) is not None:
         rows.append(_unfinished_row(experiment, runs[0], task))
     return Frame(columns=columns, rows=tuple(rows), footer=_footer(experiment, runs) if learned else ())
 
 
-def _task_row(experiment: Experiment, number: int, of_task: Sequence[tuple[Run, TaskRecord]]) -> tuple[Cell, ...]:
+def _task_row(
+    experiment: Experiment, number: int, of_task: Sequence[tuple[Run, TaskRecord]], *, several: bool
+) -> tuple[Cell, ...]:
     """One task over the seeds that learned it."""
     records = [record for _, record in of_task]
     task, peaks = records[0].task, [record.peak_accuracy for record in records]
@@ -134,7 +136,7 @@ def _task_row(experiment: Experiment, number: int, of_task: Sequence[tuple[Run, 
         mean_cell(statistic(finals), percent),
         mean_cell(statistic([float(each) for each in forgetting_ratios(peaks, finals)]), ratio),
         mean_cell(statistic([record.parameters_added for record in records]), count),
-        *([] if len(records) > 1 else [Cell(text=f"{best} / {records[0].num_epochs}", number=best)]),
+        *([] if several else [Cell(text=f"{best} / {records[0].num_epochs}", number=best)]),
         mean_cell(statistic([seconds_training(run.timings, task) for run, _ in of_task]), duration),
     )
 

@@ -35,7 +35,7 @@ FRAME = Frame(
 
 def test_a_frame_as_csv_and_markdown() -> None:
     number, deviation = FRAME.rows[0][2].number, FRAME.rows[0][2].second
-    assert FRAME.csv() == f"method,num_seeds,peak,deviation\na|b,2,{number},{deviation}\n[red],1 of 2,–,\n"
+    assert FRAME.csv() == f"method,num_seeds,peak,deviation\na|b,2,{number},{deviation}\n[red],1 of 2,,\n"
     assert FRAME.markdown() == ("| Method | Peak % |\n|---|---:|\n| a\\|b | 55.0 ± 7.1 |\n| [red] (1 of 2) | – |\n")
 
 

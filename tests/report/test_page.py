@@ -265,6 +265,16 @@ def test_unfinished_seeds_are_left_out_of_the_means(tmp_path: Path) -> None:
     assert experiment.means["peak_accuracy"].num_seeds == 1
 
 
+def test_a_task_of_some_seeds_only_has_a_whole_row(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_seed(tmp_path, seed, *make_records(seed, task_names(2 + seed), num_epochs=3))
+    (tmp_path / "environment.json").write_text('{"num_tasks": 4}')  # none is finished
+    table = cells(tmp_path, (0, 1))
+    assert table["cifar-2"]["Peak %"].below == ""
+    assert table["cifar-1"]["Peak %"].below.startswith("± ")
+    Outline(write_report(tmp_path).read_text(encoding="utf-8"))
+
+
 def printed(run_dir: Path) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(console_table(run_dir))

@@ -47,9 +47,6 @@ _RAMP = (
 _NUM_SHADES = 12
 COLOURS |= {f"ramp-{n}": (f"#{pair[:6]}", f"#{pair[7:]}") for n, pair in enumerate(_RAMP.split())}
 
-SERIES = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("ink", "D", ":"), ("muted", "v", "-"))
-"""Colour, marker and line of the series of a figure, so that colour is never needed alone."""
-
 
 @dataclass(frozen=True)
 class Drawing:

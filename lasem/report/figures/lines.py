@@ -1,8 +1,7 @@
-"""Lines: accuracy over a run, the probabilities of configurations while a task is learned, and series over an axis."""
+"""Lines: accuracy over a run, and the probabilities of configurations while a task is learned."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from lasem.metrics import Matrix, Run
 from lasem.records import EpochRecord, TaskRecord
 from lasem.report.figures import (
     PAGE_WIDTH,
-    SERIES,
     Drawing,
     colour,
     figure_style,
@@ -27,7 +25,6 @@ from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MAX_LABELS = 14
 _MAX_LINES = 32
@@ -249,13 +246,7 @@ def _draw_search(axes: Axes, search: _Search, width: int) -> None:
         ticks |= {commit} if 0.12 < (commit - first) / max(1, last - first) < 0.88 else set()
     if search.record is not None and (at := search.record.best_epoch) in search.epochs:
         height = search.probabilities[np.searchsorted(search.epochs, at), best]
-        style: dict[str, Any] = {
-            "color": colour("blue"),
-            "markeredgecolor": colour("paper"),
-            "markeredgewidth": 1.5,
-            "zorder": 5,
-        }
-        axes.plot([at], [height], "o", clip_on=False, **style)
+        axes.plot([at], [height], "o", color=colour("blue"), markeredgecolor=colour("paper"), clip_on=False, zorder=5)
     margin = 0.5 if first == last else 0
     axes.set_xlim(first - margin, last + margin)
     axes.set_ylim(-0.02, 1.03)
@@ -282,86 +273,3 @@ def _add_key(axes: Axes, lines: Sequence[Any], names: Sequence[str], letters: in
     )
     key.set_in_layout(False)
     key.get_texts()[0].set_fontweight(700)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One number of a series."""
-
-    series: str
-    x: str
-    """A value of the axis, as it is written there; values are side by side in the order in which they come."""
-    mean: float
-    deviation: float = math.nan
-
-
-@figure_style()
-def draw_lines(
-    name: str,
-    points: Sequence[Point],
-    *,
-    x_axis: str,
-    y_axis: str,
-    caption: str,
-    scale: float = 100.0,
-    reference: float | None = None,
-) -> Drawing | None:
-    """Draw series over a few values on a common axis; None if there is no number.
-
-    Args:
-        name: stem of the file names.
-        points: the numbers.
-        x_axis: what is side by side.
-        y_axis: what a number is, with its unit.
-        caption: how to read it.
-        scale: what a number is multiplied by.
-        reference: where a dotted line goes across, such as what chance would do.
-    """
-    known = [point for point in points if math.isfinite(point.mean)]
-    if not known:
-        return None
-    series, values = list(dict.fromkeys(p.series for p in known)), list(dict.fromkeys(p.x for p in points))
-    figure = new_figure(820, 340)
-    axes = figure.subplots()
-    if reference is not None:
-        axes.axhline(scale * reference, color=colour("muted"), linewidth=1, linestyle=":")
-    for position, one in enumerate(series):
-        shade, marker, dashes = SERIES[position % len(SERIES)]
-        mine = [point for point in known if point.series == one]
-        axes.errorbar(
-            [values.index(point.x) + (position - (len(series) - 1) / 2) * 0.03 for point in mine],
-            [scale * point.mean for point in mine],
-            [scale * point.deviation for point in mine],
-            label=display_name(one, 28),
-            color=colour(shade),
-            marker=marker,
-            linestyle=dashes,
-            elinewidth=1.2,
-            zorder=3,
-        )
-    axes.set_xticks(range(len(values)), values)
-    axes.margins(x=0.06, y=0.1)
-    if scale == 100:  # a deviation may reach beyond what a share can be
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, -4), min(high, 104))
-    axes.grid(axis="y")
-    axes.set_xlabel(x_axis)
-    axes.set_ylabel(y_axis)
-    add_legend(figure, max(map(len, series)), 820)
-    return Drawing.of(
-        figure,
-        name=name,
-        caption=caption,
-        description=f"{y_axis} by {x_axis}. "
-        + "; ".join(f"{point.series}, {point.x}: {scale * point.mean:.1f}" for point in known)
-        + ".",
-        columns=("series", "x", "mean", "deviation"),
-        rows=tuple((p.series, p.x, p.mean, p.deviation if p.deviation == p.deviation else None) for p in known),
-    )
-
-
-def add_legend(figure: Figure, num_letters: int, width: int) -> None:
-    """Name the series above the figure, as many side by side as fit."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    columns = min(len(labels), max(1, width // (7 * min(28, num_letters) + 45)))
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)

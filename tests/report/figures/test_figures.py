@@ -13,11 +13,9 @@ from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, fro
 from lasem.report import figures, write_report
 from lasem.report.figures import COLOURS, Drawing, thin
 from lasem.report.figures.bars import draw_parameters
-from lasem.report.figures.dots import Dot, draw_comparison, draw_dots
 from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probabilities, draw_transfer_map
-from lasem.report.figures.lines import Point, draw_accuracy_over_time, draw_lines, draw_probabilities
+from lasem.report.figures.lines import draw_accuracy_over_time, draw_probabilities
 from lasem.report.figures.tree import draw_tree
-from lasem.report.numbers import percent
 
 from ..fake_run import make_records, task_names, write_seed
 
@@ -158,22 +156,6 @@ def test_every_colour_of_the_style_follows_a_dark_page(run: Run) -> None:
     assert {f"#{found}" for found in re.findall(r": ([0-9a-f]{6})$", style, flags=re.MULTILINE)} <= set(light)
     for draw in (draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters, draw_tree):
         assert not re.findall(r"(?:fill|stroke): #", drawn(draw(run)).inline())
-
-
-def test_dots_and_lines_hold_their_numbers_and_leave_out_what_is_missing() -> None:
-    nan = float("nan")
-    dots = [Dot(row="<i>", series="a", mean=0.5, published=0.6), Dot(row="no", series="b", mean=nan)]
-    drawing = drawn(draw_dots("dots", dots, axis="accuracy in %", caption="Read it.", unit=percent))
-    assert drawing.rows == (("<i>", "a", 0.5, None, 0.6, None, None),)
-    assert drawing.description == "accuracy in %: <i>, a: 50.0."
-    assert "published" in "".join(ET.fromstring(drawing.inline()).itertext())
-    assert draw_dots("dots", dots[1:], axis="", caption="", unit=percent) is None
-    points = [Point(series="a", x="1", mean=0.5, deviation=0.1), Point(series="b", x="2", mean=nan)]
-    drawing = drawn(draw_lines("lines", points, x_axis="images", y_axis="found, %", caption="Read it.", reference=0.5))
-    assert drawing.rows == (("a", "1", 0.5, 0.1),)
-    assert drawing.description == "found, % by images. a, 1: 50.0."
-    assert draw_lines("lines", points[1:], x_axis="", y_axis="", caption="") is None
-    assert draw_comparison([]) is None
 
 
 def deep_records(num_layers: int = 17, num_epochs: int = 12) -> list[Record]:
