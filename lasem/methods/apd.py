@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -96,8 +96,7 @@ class APD(AbstractMethod):
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         super().check(net, training)
-        harm = "pull on what earlier tasks use. Set APD.weight_decay instead"
-        check_no_weight_decay("APD", training, harm)
+        check_no_weight_decay("APD", training, "pull on what earlier tasks use. Set APD.weight_decay instead")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         fitted: PhaseResult = yield _Phase(task, setup, initial_head(setup, task.num_classes), self, model)
@@ -283,28 +282,17 @@ class _Phase(NetworkPhase):
         return penalty + method.l2 * torch.stack(drift).sum() if drift else penalty
 
 
-class Consolidated(NamedTuple):
-    """One layer's adaptive parameters, taken apart: tau_i before = sum_g member[i, g] local[g] + tau[i]."""
-
-    tau: Tensor
-    """What is still each task's own, shape (n, ...)."""
-    local: Tensor
-    """What a group shares, shape (G, ...); groups that share nothing are left out."""
-    member: Tensor
-    """Which group a task belongs to, bool of shape (n, G), at most one in a row."""
-
-
-def consolidate(tau: Tensor, group: Tensor, threshold: float) -> Consolidated:
+def consolidate(tau: Tensor, group: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """Move what the members of a group nearly agree on to the group ([Yoon2020]_ Section 3.2).
 
     Where max_i tau_ij - min_i tau_ij <= threshold over the members i of a group, sigma_gj = (max + min) / 2 and
     tau_ij = 0; elsewhere sigma_gj = 0 and tau_ij stays. So sigma_g + tau_i differs from tau_i by at most half the
     threshold, and not at all where nothing is moved. A group of one keeps its tau.
+    Given are one layer's ``tau`` of all tasks, (n, ...), and each task's ``group``, (n,), on the CPU.
 
-    Args:
-        tau: one layer's, of all tasks, shape (n, ...).
-        group: each task's, int64 of shape (n,), on the CPU.
-        threshold: not negative.
+    Returns:
+        What is still each task's own, (n, ...); what groups share, (G, ...), of those that share anything; and which
+        of these groups a task belongs to, bool of shape (n, G), at most one in a row.
     """
     rest = tau.clone()
     locals_, members = [tau.new_zeros(0, *tau.shape[1:])], [tau.new_zeros(len(tau), 0, dtype=torch.bool)]
@@ -318,7 +306,7 @@ def consolidate(tau: Tensor, group: Tensor, threshold: float) -> Consolidated:
         rest[member] = torch.where(agreed, 0.0, tau[member])
         locals_.append(local[None])
         members.append(member[:, None])
-    return Consolidated(rest, torch.cat(locals_), torch.cat(members, dim=1))
+    return rest, torch.cat(locals_), torch.cat(members, dim=1)
 
 
 def k_means(points: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
@@ -327,13 +315,9 @@ def k_means(points: Tensor, num_groups: int, generator: torch.Generator) -> Tens
     How far a point is from a mean of points follows from inner products alone, so that after these, in float64 on the
     CPU, only one number for each pair of points is computed with, however many numbers a point has.
 
-    Args:
-        points: shape (n, d).
-        num_groups: at most; from 1. Fewer come out if there are fewer different points.
-        generator: on the CPU.
-
     Returns:
-        Each point's group in [0, num_groups), int64 of shape (n,), on the CPU.
+        The group of each of the points (n, d), counted from 0: int64 of shape (n,), on the CPU. There are fewer than
+        ``num_groups`` if there are fewer different points.
     """
     wide = points.cpu().double()  # not every device has float64
     products = wide @ wide.T
@@ -368,9 +352,7 @@ def _seeds(products: Tensor, num_groups: int, generator: torch.Generator) -> Ten
 def _distances(products: Tensor, member: Tensor) -> Tensor:
     """Squared distance of each point to each group's mean, (n, K), infinite for empty groups.
 
-    Args:
-        products: inner products of the points, (n, n).
-        member: 1 where a point (n) is in a group (K), else 0.
+    ``products`` are the points' inner products, (n, n); ``member`` (n, K) is 1 where a point is in a group, else 0.
     """
     sizes = member.sum(dim=0)
     share = member / sizes.clamp(min=1)

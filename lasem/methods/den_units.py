@@ -137,12 +137,7 @@ def visible(net: Net, shared: Named, index: int) -> dict[str, Tensor]:
     """Return the blocks' weights as the task at a position sees them: units that it or an earlier task made.
 
     Units are only ever appended, so these are the first ones of each layer; copied to tensors of their own, they give
-    the same bits whatever has been appended since.
-
-    Args:
-        net: the network.
-        shared: ``layer.I.weight``, ``layer.I.bias``, and ``stamp.I``: for each unit the position of its task, int64.
-        index: position of the task, from 0.
+    the same bits whatever has been appended since. ``stamp.I`` in ``shared`` is the position of each unit's task.
     """
     return keep(net, shared, [shared[f"stamp.{i}"] <= index for i in range(net.depth)])
 
@@ -171,11 +166,8 @@ def split(net: Net, weights: Named, before: Named, drifted: Sequence[Tensor]) ->
     * older units, which serve older tasks, go on reading the restored unit; their edge from the copy starts at 0, and
       older tasks do not see it.
 
-    Args:
-        net: the network.
-        weights: of the blocks and the head, possibly with units more than before.
-        before: the blocks' weights before the task.
-        drifted: for each block, whether each unit that was there before has drifted too far.
+    ``before`` are the blocks' weights before the task. ``drifted`` says for each block which of the units that were
+    there then have drifted too far.
     """
     result, old = dict(weights), edges_of(net, before)
     below = torch.zeros(0, dtype=torch.int64, device=drifted[0].device)  # the drifted units of the layer below
@@ -202,12 +194,7 @@ def group_soft_threshold_(weight: Tensor, bias: Tensor, first: int, threshold: f
 
     A group is all incoming weights of one unit, d in number ([Yuan2006]_ for the square root, which makes one threshold
     fit layers of any size). A unit whose group is 0 loses its bias as well: it puts out exactly 0.
-
-    Args:
-        weight: shape (out, ...).
-        bias: shape (out,).
-        first: units from here on are groups.
-        threshold: not negative.
+    The units from ``first`` on are groups.
     """
     groups = weight[first:].flatten(1)
     norms = groups.norm(dim=1)

@@ -19,20 +19,8 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
-from lasem.training import (
-    Batch,
-    FisherKind,
-    Named,
-    PhaseResult,
-    Plan,
-    Quadratic,
-    SharedProtection,
-    Snapshot,
-    directions_of,
-    part_of,
-    squared_gradients,
-    with_term,
-)
+from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, SharedProtection, Snapshot, part_of, with_term
+from lasem.training.fisher import FisherKind, directions_of, squared_gradients
 
 _MOST_IMAGES = 64
 
@@ -86,14 +74,7 @@ class EWC(AbstractMethod):
         return {**model.shared, **model.own[name]}
 
     def importances(self, layers: Named, head: Named, task: Task, setup: Setup) -> dict[str, Tensor]:
-        """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants.
-
-        Args:
-            layers: weights after the task, by flat name.
-            head: the task's.
-            task: gives the training images.
-            setup: network, device, sources of random numbers.
-        """
+        """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants."""
         draws = setup.generator("importances", "labels")
         total = {name: torch.zeros_like(value) for name, value in layers.items()}
         num_images = 0
@@ -112,13 +93,7 @@ class EWC(AbstractMethod):
         return {name: value / num_images for name, value in total.items()}
 
     def consolidate(self, memory: Named, importances: Named, weights: Named) -> dict[str, Tensor]:
-        """Add one more task's term to what holds later tasks back.
-
-        Args:
-            memory: a ``Quadratic`` as named tensors; or nothing.
-            importances: the task's, by name.
-            weights: after the task, by name.
-        """
+        """Add a task's term, its importances around its weights, to the quadratic that holds later tasks back."""
         before = Quadratic.from_named(memory) if memory else None
         if before is None or self.form == "separate":
             return with_term(before, importances, weights).named()

@@ -20,29 +20,12 @@ from lasem.data import Split, Task
 from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import (
-    NetworkPhase,
-    initial_head,
-    initial_layers,
-    prefixed,
-    run,
-    shared_and_own,
-    stop_gradients,
-)
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
 from lasem.nets import ConvBlock, Head, Net, Weights, full_precision
 from lasem.nets.initial import initial_weight
-from lasem.training import (
-    EVALUATION_BATCH,
-    Batch,
-    Named,
-    PhaseResult,
-    Plan,
-    Snapshot,
-    Step,
-    as_float32,
-    autocast,
-    part_of,
-)
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, part_of
+from lasem.training.evaluation import EVALUATION_BATCH
+from lasem.training.precision import as_float32, autocast
 from lasem.tree import Path
 
 Gate = Callable[[int, Tensor], Tensor]
@@ -103,9 +86,11 @@ class ChannelGated(AbstractMethod):
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         frozen = part_of(model.memory, "frozen")
-        layers = fresh_where_free(initial_layers(setup), model.shared, frozen, setup.device)
+        layers = {name: value.to(setup.device) for name, value in initial_layers(setup).items()}
+        fixed = frozen_numbers(layers, frozen)
+        layers |= {name: torch.where(mask, model.shared[name], layers[name]) for name, mask in fixed.items()}
         start = {**layers, **self.initial_gates(setup), **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _Phase(task, setup, start, self, frozen)
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, fixed=fixed)
 
         def model_of(snapshot: Snapshot) -> Model:
             shared, own = shared_and_own(snapshot.weights)
@@ -236,15 +221,11 @@ def run_gated(
     return run(net, weights, x, dropout=dropout, between=gated), factors
 
 
-def pooled(x: Tensor) -> Tensor:
-    """Pool (B, channels, height, width) globally, by the mean, to (B, channels); leave (B, channels) as it is."""
-    return x.mean(dim=(2, 3)) if x.dim() == 4 else x
-
-
 def hidden_units(gate: Weights, x: Tensor) -> Tensor:
-    """Return a gate's hidden units (B, hidden) before normalisation, in float32 as their running statistics are."""
+    """Return a gate's hidden units (B, hidden) before normalisation, from the mean of each channel."""
+    x = as_float32(x)  # running statistics are taken of them
     with full_precision(x.device):
-        return F.linear(pooled(as_float32(x)), gate["weight.0"])
+        return F.linear(x.mean(dim=(2, 3)) if x.dim() == 4 else x, gate["weight.0"])
 
 
 def gate_logits(gate: Weights, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -282,24 +263,15 @@ def firing_rates(net: Net, weights: Named, split: Split, device: torch.device) -
     return [total / len(split) for total in totals]
 
 
-def fresh_where_free(fresh: Named, layers: Named, frozen: Named, device: torch.device) -> dict[str, Tensor]:
-    """Return the layers for the next task: frozen channels keep kernel and bias, all others get fresh ones.
+def frozen_numbers(layers: Named, frozen: Named) -> dict[str, Tensor]:
+    """Return masks of the kernels and biases of frozen channels, by flat name.
 
     Args:
-        fresh: new weights of every layer, by flat name.
-        layers: the weights so far; nothing before the first task.
+        layers: weights of every layer, by flat name.
         frozen: for each layer's position, which channels are, bool of shape (out,); nothing before the first task.
-        device: that of the result.
     """
-    fresh = {name: value.to(device) for name, value in fresh.items()}
-    if not frozen:
-        return fresh
-    return {name: torch.where(_rows(name, value, frozen), layers[name], value) for name, value in fresh.items()}
-
-
-def _rows(name: str, weight: Tensor, frozen: Named) -> Tensor:
-    """Which of a layer's numbers belong to frozen channels: a mask that goes with its first dimension."""
-    return frozen[name.split(".")[1]].view(-1, *[1] * (weight.dim() - 1))
+    of = {name: frozen[name.split(".")[1]] for name in layers} if frozen else {}
+    return {name: rows.view(-1, *(1,) * (layers[name].dim() - 1)) for name, rows in of.items()}
 
 
 @dataclass(eq=False)
@@ -307,12 +279,9 @@ class _Phase(NetworkPhase):
     """Layers, gates and head at once; frozen channels stay."""
 
     method: ChannelGated
-    frozen: Named
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layers = [name for name in self.start if name.startswith("layer.")] if self.frozen else []
-        self._fixed = {name: _rows(name, self.start[name], self.frozen) for name in layers}
         self._sparse = False
         self._moments: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -341,16 +310,13 @@ class _Phase(NetworkPhase):
         loss = F.cross_entropy(logits, batch.labels)
         return loss + self.method.sparsity * mean_open(factors) if self._sparse else loss
 
-    def change_gradients(self, weights: Named, step: Step) -> None:
-        stop_gradients(weights, self._fixed)
-
     def after_step(self, weights: Named, step: Step) -> None:
         for i, (mean, variance) in self._moments.items():
             weights[f"gate.{i}.mean"].lerp_(mean, _MOMENTUM)
             weights[f"gate.{i}.variance"].lerp_(variance, _MOMENTUM)
         if self.config.weight_decay > 0:  # it moves weights that have no gradient
-            for name, fixed in self._fixed.items():
-                weights[name].copy_(torch.where(fixed, self.start[name], weights[name]))
+            for name, mask in self.fixed.items():
+                weights[name].copy_(torch.where(mask, self.start[name], weights[name]))
 
 
 def mean_open(factors: Sequence[Tensor]) -> Tensor:

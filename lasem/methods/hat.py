@@ -76,12 +76,12 @@ class HAT(AbstractMethod):
         check_no_weight_decay("HAT", training, "shrink the weights that earlier tasks use")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
-        layers = model.shared or initial_layers(setup)
-        start = {**layers, **_initial_embeddings(setup), **initial_head(setup, task.num_classes)}
-        used = [
-            model.memory.get(f"used.{i}", torch.zeros(num, device=setup.device))
-            for i, num in enumerate(_num_units(setup.net))
-        ]
+        start, used = dict(model.shared or initial_layers(setup)), []
+        for i, num in enumerate((*setup.net.channels, *setup.net.linear)):
+            used.append(model.memory.get(f"used.{i}", torch.zeros(num, device=setup.device)))
+            # standard normal: about half of the units begin as used
+            start[f"embedding.{i}"] = torch.randn(num, generator=setup.generator("embedding", i))
+        start |= initial_head(setup, task.num_classes)
         fitted: PhaseResult = yield _Phase(task, setup, start, self, used)
 
         def model_of(snapshot: Snapshot) -> Model:
@@ -98,13 +98,7 @@ class HAT(AbstractMethod):
 
 
 def gates(embeddings: Named, net: Net, scale: float) -> list[Tensor]:
-    """Return the gates a = sigmoid(s e) of every layer's units ([Serra2018]_, Architecture).
-
-    Args:
-        embeddings: ``embedding.I`` of shape (units,) for each layer I; other names are passed over.
-        net: the network.
-        scale: s.
-    """
+    """Return the gates a = sigmoid(s e) of every layer, e being its ``embedding.I`` ([Serra2018]_, Architecture)."""
     return [torch.sigmoid(scale * embeddings[f"embedding.{i}"]) for i in range(net.depth)]
 
 
@@ -123,12 +117,9 @@ def run_gated(
 
 
 def annealed(batch: int, num_batches: int, max_scale: float) -> float:
-    """Return a mini-batch's scale s, linear from 1 / s_max to s_max ([Serra2018]_, Hard Attention Training).
+    """Return the scale s of an epoch's mini-batch, counted from 0 ([Serra2018]_, Hard Attention Training).
 
-    Args:
-        batch: its position, from 0.
-        num_batches: mini-batches in the epoch; with one only, s is s_max.
-        max_scale: s_max.
+    It grows linearly from 1 / s_max to s_max; if there is one mini-batch only, it is s_max.
     """
     progress = batch / (num_batches - 1) if num_batches > 1 else 1.0
     return 1 / max_scale + (max_scale - 1 / max_scale) * progress
@@ -147,11 +138,8 @@ def free(net: Net, used: Sequence[Tensor]) -> dict[str, Tensor]:
     """Return the factor on each shared weight's gradient, 1 - min(A_out, A_in) ([Serra2018]_, Network Training).
 
     A weight is protected as far as both its ends are. Every task uses the images, so the first layer's inputs count
-    as used, as does what goes into a bias.
-
-    Args:
-        net: the network.
-        used: A, for each layer the largest gate of each unit over the earlier tasks, shape (units,).
+    as used, as does what goes into a bias. ``used`` is A: for each layer the largest gate of each unit over the
+    earlier tasks.
 
     Returns:
         By flat name, each of a shape that broadcasts to the weight's.
@@ -218,15 +206,3 @@ class _Phase(NetworkPhase):
 
     def _scale(self, batch: int) -> float:
         return annealed(batch, self.num_batches, self.method.max_scale)
-
-
-def _num_units(net: Net) -> tuple[int, ...]:
-    return (*net.channels, *net.linear)
-
-
-def _initial_embeddings(setup: Setup) -> dict[str, Tensor]:
-    """Standard normal, on the CPU: about half of the units begin as used."""
-    return {
-        f"embedding.{i}": torch.randn(num, generator=setup.generator("embedding", i))
-        for i, num in enumerate(_num_units(setup.net))
-    }

@@ -6,7 +6,7 @@ Flat names: ``layer.I.weight``, ``layer.I.bias`` for the blocks, ``head.weight.J
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.nets import Head, Net, start_generator
-from lasem.training import AbstractPhase, Batch, EpochSummary, Named, TrainingConfig, accuracy, part_of
+from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, TrainingConfig, accuracy, part_of
 
 if TYPE_CHECKING:
     from lasem.methods.method import Setup
@@ -59,11 +59,7 @@ def initial_head(
 ) -> dict[str, Tensor]:
     """Return fresh weights of a head, on the CPU.
 
-    Args:
-        setup: the network and the seeds.
-        num_classes: of the task.
-        generator: the one that every method starts a task's head from, if not given.
-        head: the network's, if not given.
+    Without another ``generator`` and ``head``, they are those of the network's head that every method starts from.
     """
     generator = generator or start_generator(setup.seed, setup.index, setup.net.depth)
     return prefixed("head", (head or setup.net.head).initial(num_classes, generator, setup.net.initial))
@@ -81,13 +77,7 @@ def shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]
 
 
 def check_no_weight_decay(method: str, training: TrainingConfig, harm: str) -> None:
-    """Raise ConfigError if the optimiser would shrink weights that a method must not move.
-
-    Args:
-        method: its name in the message.
-        training: the settings.
-        harm: what weight decay would do, for the message.
-    """
+    """Raise ConfigError if the optimiser would shrink weights that a method must not move; the error names the harm."""
     if training.weight_decay > 0:
         raise ConfigError(
             f"{method} needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would {harm}."
@@ -100,12 +90,6 @@ def gradient_of(weight: Tensor) -> Tensor:
     return weight.grad
 
 
-def stop_gradients(weights: Named, fixed: Named) -> None:
-    """Set the gradients of fixed numbers to 0, so that no step moves them; ``fixed`` are masks by name."""
-    for name, mask in fixed.items():
-        gradient_of(weights[name]).masked_fill_(mask, 0.0)
-
-
 @dataclass(eq=False)
 class NetworkPhase(AbstractPhase):
     """Trains all weights that it starts from by cross-entropy; methods override what they do otherwise."""
@@ -114,6 +98,8 @@ class NetworkPhase(AbstractPhase):
     setup: Setup
     start: dict[str, Tensor]
     """Of every tensor that is trained, by name."""
+    fixed: Named = field(default_factory=dict, kw_only=True)
+    """Masks, by name, of the numbers in them that no step moves."""
 
     def __post_init__(self) -> None:
         self.config = self.setup.training
@@ -132,6 +118,10 @@ class NetworkPhase(AbstractPhase):
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         return F.cross_entropy(self.answer(weights, dropout)(batch.x), batch.labels)
+
+    def change_gradients(self, weights: Named, step: Step) -> None:
+        for name, mask in self.fixed.items():
+            gradient_of(weights[name]).masked_fill_(mask, 0.0)
 
     @torch.no_grad()
     def accuracy(self, weights: Named) -> float:

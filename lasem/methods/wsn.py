@@ -26,15 +26,9 @@ from lasem.data import Task
 from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import (
-    NetworkPhase,
-    check_no_weight_decay,
-    initial_head,
-    initial_layers,
-    stop_gradients,
-)
+from lasem.methods.plain import NetworkPhase, check_no_weight_decay, initial_head, initial_layers
 from lasem.nets import AbstractNet, Net
-from lasem.training import Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
+from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig, part_of
 from lasem.tree import Path
 
 
@@ -64,7 +58,7 @@ class WSN(AbstractMethod):
         biases = {name: value for name, value in fresh.items() if name not in names}
         scores = model.memory or _initial_scores(setup)
         start = {**shared, **biases, **scores, **initial_head(setup, task.num_classes)}
-        fitted: PhaseResult = yield _Phase(task, setup, start, self, frozen(model))
+        fitted: PhaseResult = yield _Phase(task, setup, start, self, fixed=frozen(model))
 
         def model_of(snapshot: Snapshot) -> Model:
             weights = snapshot.weights
@@ -119,7 +113,7 @@ def subnetwork(weights: Tensor, scores: Tensor, capacity: float) -> Tensor:
 
 
 def frozen(model: Model) -> dict[str, Tensor]:
-    """Return masks of the weights that some task uses, M, by flat name; without tasks, there are none."""
+    """Return masks of the weights that some task uses, M, by flat name; they get no gradient ([Kang2022]_)."""
     union: dict[str, Tensor] = {}
     for own in model.own.values():
         for name, mask in part_of(own, "mask").items():
@@ -130,8 +124,6 @@ def frozen(model: Model) -> dict[str, Tensor]:
 @dataclass(eq=False)
 class _Phase(NetworkPhase):
     method: WSN
-    fixed: Named
-    """Masks of the weights that an earlier task uses ([Kang2022]_: they get no gradient)."""
 
     def scale(self, path: Path) -> float:
         return self.method.score_rate if str(path[0]).startswith("score.") else 1.0
@@ -140,9 +132,6 @@ class _Phase(NetworkPhase):
         scores = part_of(weights, "score").items()
         masked = {name: subnetwork(weights[name], score, self.method.capacity) for name, score in scores}
         return super().answer({**weights, **masked}, dropout)
-
-    def change_gradients(self, weights: Named, step: Step) -> None:
-        stop_gradients(weights, self.fixed)
 
 
 def _initial_scores(setup: Setup) -> dict[str, Tensor]:
