@@ -24,7 +24,7 @@ from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, pref
 from lasem.nets import ConvBlock, Head, Net, Weights, full_precision
 from lasem.nets.initial import initial_weight
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, part_of
-from lasem.training.evaluation import EVALUATION_BATCH
+from lasem.training.phase import EVALUATION_BATCH
 from lasem.training.precision import as_float32, autocast
 from lasem.tree import Path
 

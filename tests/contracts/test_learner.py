@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from lasem.errors import ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
-from lasem.methods import EWC, METHODS, AbstractMethod, OneNetwork, ProgNN
+from lasem.methods import APD, EWC, METHODS, AbstractMethod, OneNetwork, ProgNN
 from lasem.methods.model import count
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import DARTS, EM, SEARCHES, AbstractSelection, DeepEM, Exhaustive, Fixed, PrefixSearch, RandomSearch
@@ -51,12 +51,12 @@ def learner_factory(sharing: AbstractSharing, search: AbstractSelection) -> Fact
     return Factory(f"{sharing.name}-{search.name}", make, lambda folder: Learner.load(folder, **own))
 
 
-def baseline_factory(kind: type[AbstractMethod]) -> Factory:
+def baseline_factory(method: AbstractMethod, label: str = "") -> Factory:
     def make(shape: tuple[int, int, int]) -> Learner:
-        training = replace(QUICK, **{k: v for k, v in kind.training.items() if k != "epochs"})
-        return Learner(tiny_net(shape), kind(), training=training, seed=7)
+        training = replace(QUICK, **{k: v for k, v in method.training.items() if k != "epochs"})
+        return Learner(tiny_net(shape), method, training=training, seed=7)
 
-    return Factory(kind.name, make, Learner.load, kind.rewrites)
+    return Factory(label or method.name, make, Learner.load, method.rewrites)
 
 
 FACTORIES = [
@@ -71,7 +71,9 @@ FACTORIES = [
     learner_factory(SHARINGS[2], RandomSearch(num_candidates=2)),
     *(learner_factory(sharing, DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
     learner_factory(SHARINGS[1], DARTS(order="second", first_task="search", retrain=True)),
-    *map(baseline_factory, METHODS.values()),
+    *(baseline_factory(kind()) for kind in METHODS.values()),
+    baseline_factory(OneNetwork(outputs="shared"), "one-network-shared"),
+    baseline_factory(APD(period=2, groups=1), "apd-consolidated"),
 ]
 every_learner = pytest.mark.parametrize("factory", FACTORIES, ids=lambda f: f.label)
 CLASSES = (2, 4, 3)

@@ -2,46 +2,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
-from pathlib import Path
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import GREY, tiny_net, tiny_task
+from hypothesis import given
+from hypothesis import strategies as st
+from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.errors import ConfigError
-from lasem.learner import Learner
-from lasem.methods import APD, Model, Setup
-from lasem.methods.apd import adaptive, dense, kernel, plain_weights, prune, sparse
+from lasem.methods import APD, Model
+from lasem.methods.apd import adaptive, consolidate, dense, k_means, kernel, plain_weights, prune, sparse
 from lasem.methods.model import count
-from lasem.methods.plain import initial_layers, run
-from lasem.nets import Net
-from lasem.training import AbstractPhase, Batch, Step, TrainingConfig
+from lasem.methods.plain import run
+from lasem.training import AbstractPhase, Step, TrainingConfig
+from methods.fixture import batch_of, learner_of, naive_accuracy, plain_start, seeded, setup_of
 
-CPU = torch.device("cpu")
 NET = tiny_net(linear=(4,), dropout=0.0)  # two convolutions and a fully-connected layer
 DEPTH = 3
-QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 NEVER = APD(period=0)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def learned(method: APD, num_tasks: int) -> Model:
+    return learner_of(method, NET, num_tasks).model
 
 
-def learned(method: APD, num_tasks: int, *, training: TrainingConfig = QUICK, net: Net = NET) -> Learner:
-    learner = Learner(net, method, training=training, seed=3)
-    for k in range(num_tasks):
-        learner.learn(tiny_task(f"t{k}", 2 + k % 2, seed=k))
-    return learner
-
-
-def next_phase(method: APD, model: Model, name: str = "next", index: int = 9) -> AbstractPhase:
-    setup = Setup(NET, QUICK, CPU, seed=3, index=index)
-    return next(method.plan(model, tiny_task(name, 3, seed=8), setup))
+def next_phase(method: APD, model: Model) -> AbstractPhase:
+    return next(method.plan(model, tiny_task("next", 3, seed=8), setup_of(NET, len(model.own))))
 
 
 def random_start(phase: AbstractPhase, seed: int = 0) -> dict[str, Tensor]:
@@ -63,13 +52,9 @@ def naive_kernel(sigma: Tensor, mask: Tensor, tau: Tensor) -> Tensor:
     return theta
 
 
-def batch_of(phase: AbstractPhase) -> Batch:
-    return next(iter(phase.batches(CPU, seeded())))
-
-
 def penalty_of(phase: AbstractPhase, weights: dict[str, Tensor]) -> float:
     """The loss less the cross-entropy of the network with kernels from naive loops."""
-    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
+    batch = batch_of(phase, double=True)
     plain = {name: value for name, value in weights.items() if name.startswith("head.")}
     for i in range(DEPTH):
         parts = [weights[f"layer.{i}.{part}"].detach() for part in ("sigma", "mask", "tau")]
@@ -117,7 +102,7 @@ def test_numbers_up_to_l1_are_pruned() -> None:
 
 def test_the_first_tasks_objective() -> None:
     method = APD(l1=0.3, weight_decay=0.7)
-    phase = next_phase(method, Model(), index=0)
+    phase = next_phase(method, Model())
     weights = random_start(phase)
     sigma, tau, mask = (each(weights, part) for part in ("sigma", "tau", "mask"))
     expected = 0.3 * sizes(*tau) + 0.7 / 2 * squares(*tau, *mask, *sigma)
@@ -127,7 +112,7 @@ def test_the_first_tasks_objective() -> None:
 
 def test_a_later_tasks_objective_holds_every_earlier_task_where_it_was_before() -> None:
     method = APD(l1=0.3, l2=1.7, weight_decay=0.7, period=2, groups=1, threshold=0.3)  # groups share, too
-    model = learned(replace(method, l1=1e-3), 3).model
+    model = learned(replace(method, l1=1e-3), 3)
     assert any(".local." in name for name in model.shared)
     phase = next_phase(method, model)
     weights = random_start(phase)
@@ -146,7 +131,7 @@ def test_a_later_tasks_objective_holds_every_earlier_task_where_it_was_before() 
 
 def test_at_the_start_of_a_later_task_every_earlier_one_is_exactly_where_it_was() -> None:
     """So the size of the last sum says nothing, and not even rounding is in it."""
-    model = learned(APD(period=2, groups=1), 3).model
+    model = learned(APD(period=2, groups=1), 3)
     small, large = (next_phase(APD(l2=l2), model) for l2 in (1.0, 1e12))
     weights = {name: value.clone() for name, value in small.initial().items()}
     batch = batch_of(small)
@@ -155,7 +140,7 @@ def test_at_the_start_of_a_later_task_every_earlier_one_is_exactly_where_it_was(
 
 def test_the_simple_form_holds_sigma() -> None:
     method = APD(l1=0.3, l2=1.7, weight_decay=0.7, retroactive=False)
-    model = learned(method, 2).model
+    model = learned(method, 2)
     phase = next_phase(method, model)
     weights = random_start(phase)
     assert not any(name.endswith("past") for name in weights)
@@ -168,15 +153,12 @@ def test_the_simple_form_holds_sigma() -> None:
 @pytest.mark.parametrize("start", ["zero", "shared"])
 def test_kernels_start_as_a_plain_networks(start: Any) -> None:
     method = APD(start=start)
-    phase = next_phase(method, Model(), index=0)
-    plain = initial_layers(Setup(NET, QUICK, CPU, seed=3, index=0))
-    weights = phase.initial()
-    for i in range(DEPTH):
-        parts = [weights[f"layer.{i}.{part}"] for part in ("sigma", "mask", "tau")]
-        torch.testing.assert_close(kernel(*parts), plain[f"layer.{i}.weight"])
-    model = learned(method, 1).model
+    weights, plain = next_phase(method, Model()).initial(), plain_start(NET)
+    model = learned(method, 1)
     later = next_phase(method, model).initial()
     for i in range(DEPTH):
+        first = kernel(*(weights[f"layer.{i}.{part}"] for part in ("sigma", "mask", "tau")))
+        torch.testing.assert_close(first, plain[f"layer.{i}.weight"])
         sigma = model.shared[f"layer.{i}.sigma"]
         assert torch.equal(later[f"layer.{i}.sigma"], sigma)
         assert torch.equal(later[f"layer.{i}.tau"], sigma if start == "shared" else torch.zeros_like(sigma))
@@ -184,9 +166,8 @@ def test_kernels_start_as_a_plain_networks(start: Any) -> None:
 
 def one_step(phase: AbstractPhase, weights: dict[str, Tensor], optimiser: torch.optim.Optimizer, rate: float) -> None:
     step = Step(0, 0, 1, rate)
-    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
     optimiser.zero_grad()
-    phase.loss(weights, batch, seeded()).backward()
+    phase.loss(weights, batch_of(phase, double=True), seeded()).backward()
     phase.change_gradients(weights, step)
     optimiser.step()
     with torch.no_grad():
@@ -195,13 +176,11 @@ def one_step(phase: AbstractPhase, weights: dict[str, Tensor], optimiser: torch.
 
 def test_a_step_of_plain_descent_is_the_proximal_step_and_stops_at_zero() -> None:
     method = APD(l1=0.05, l2=0.5, weight_decay=0.0)
-    model = learned(replace(method, l1=1e-3), 2).model
+    model = learned(replace(method, l1=1e-3), 2)
     phase, smooth = next_phase(method, model), next_phase(replace(method, l1=0.0), model)
     weights, rate = random_start(phase), 0.3
-    batch = batch_of(phase)._replace(x=batch_of(phase).x.double())
-    smooth.loss(weights, batch, seeded()).backward()
-    seen = set()
-    expected = {}
+    smooth.loss(weights, batch_of(phase, double=True), seeded()).backward()
+    seen, expected = set(), {}
     for name in (f"layer.{i}.{part}" for i in range(DEPTH) for part in ("tau", "past")):
         gradient = weights[name].grad
         assert gradient is not None
@@ -222,8 +201,7 @@ def test_a_step_of_plain_descent_is_the_proximal_step_and_stops_at_zero() -> Non
 
 def test_zeros_are_exact_under_adam() -> None:
     """With a penalty steeper than any gradient, every number goes to zero and stays there."""
-    model = learned(APD(), 1).model
-    phase = next_phase(APD(l1=50.0, l2=0.0), model)
+    phase = next_phase(APD(l1=50.0, l2=0.0), learned(APD(), 1))
     weights = random_start(phase)
     optimiser = torch.optim.Adam(weights.values(), lr=0.02)
     for _ in range(40):
@@ -234,13 +212,13 @@ def test_zeros_are_exact_under_adam() -> None:
 
 
 def test_numbers_at_zero_may_leave_it() -> None:
-    model = learned(replace(NEVER, l1=0.0), 1).model
+    model = learned(replace(NEVER, l1=0.0), 1)
     for i in range(DEPTH):
         assert adaptive(model, "t0", i).any()
 
 
 def test_a_weight_that_is_not_finite_is_left_to_be_noticed() -> None:
-    phase = next_phase(NEVER, Model(), index=0)
+    phase = next_phase(NEVER, Model())
     weights = {name: value.clone().requires_grad_() for name, value in phase.initial().items()}
     phase.loss(weights, batch_of(phase), seeded()).backward()
     weights["layer.0.tau"].grad.fill_(float("nan"))  # type: ignore[union-attr]
@@ -252,23 +230,22 @@ def test_a_weight_that_is_not_finite_is_left_to_be_noticed() -> None:
 
 
 def test_a_large_penalty_keeps_earlier_tasks_though_sigma_moves() -> None:
-    learner = learned(APD(l1=0.0, l2=1e4, period=0), 2)
+    learner = learner_of(APD(l1=0.0, l2=1e4, period=0), NET, 2)
     learner.training = TrainingConfig(epochs=60, batch_size=5, learning_rate=1e-3, patience=0, restore_best=False)
-    names = learner.task_names
-    before = [plain_weights(learner.model, name, DEPTH) for name in names]
     model = learner.model
     learner.learn(tiny_task("next", 3, seed=8))
     for i in range(DEPTH):
         moved = (learner.model.shared[f"layer.{i}.sigma"] - model.shared[f"layer.{i}.sigma"]).abs()
         assert float(moved.mean()) > 1e-4  # ten times what is allowed to the kernels
-    for name, weights in zip(names, before, strict=True):
+    for name in model.own:
+        before = plain_weights(model, name, DEPTH)
         for key, value in plain_weights(learner.model, name, DEPTH).items():
-            torch.testing.assert_close(value, weights[key], rtol=0, atol=1e-5)
+            torch.testing.assert_close(value, before[key], rtol=0, atol=1e-5)
         assert not torch.equal(adaptive(learner.model, name, 0), adaptive(model, name, 0))
 
 
 def test_without_retroactive_steps_earlier_tasks_move_with_sigma() -> None:
-    learner = learned(APD(l2=0.0, period=0, retroactive=False), 1)
+    learner = learner_of(APD(l2=0.0, period=0, retroactive=False), NET, 1)
     before, model = plain_weights(learner.model, "t0", DEPTH), learner.model
     learner.learn(tiny_task("next", 3, seed=8))
     assert all(torch.equal(value, learner.model.own["t0"][key]) for key, value in model.own["t0"].items())
@@ -281,21 +258,16 @@ def test_without_retroactive_steps_earlier_tasks_move_with_sigma() -> None:
 
 @pytest.mark.parametrize("method", [APD(period=2, groups=1), APD(period=2, groups=1, retroactive=False), NEVER])
 def test_heads_biases_and_masks_of_earlier_tasks_are_never_changed(method: APD) -> None:
-    learner = learned(method, 1)
-    for k in range(1, 5):
-        before = learner.model
-        copies = {name: {key: t.clone() for key, t in own.items()} for name, own in before.own.items()}
-        learner.learn(tiny_task(f"t{k}", seed=k))
-        assert list(learner.model.own) == [f"t{j}" for j in range(k + 1)]
+    models = [learned(method, num_tasks) for num_tasks in range(1, 5)]
+    for before, after in pairwise(models):
         for name, own in before.own.items():
             for key, value in own.items():
-                assert torch.equal(value, copies[name][key])  # the model that was given is left alone
                 if key.startswith("head.") or key.endswith((".mask", ".bias")):
-                    assert torch.equal(learner.model.own[name][key], value)
+                    assert torch.equal(after.own[name][key], value)
 
 
 def test_what_is_kept_is_pruned_and_counted_after_it() -> None:
-    learner = learned(APD(l1=5e-3, period=0), 2)
+    learner = learner_of(APD(l1=5e-3, period=0), NET, 2)
     for name in learner.task_names:
         own, numbers = learner.model.own[name], 0
         for i, block in enumerate(NET.blocks):
@@ -312,27 +284,25 @@ def test_what_is_kept_is_pruned_and_counted_after_it() -> None:
 
 def test_validation_accuracy_is_of_the_pruned_network() -> None:
     """All of tau is below the limit, so the kernels are the masked sigma."""
-    phase = next_phase(APD(l1=1e3), Model(), index=0)
+    phase = next_phase(APD(l1=1e3), Model())
     weights = {name: value.detach().float() for name, value in random_start(phase).items()}
     bare = {key: torch.zeros_like(value) if key.endswith("tau") else value for key, value in weights.items()}
     for name, value in weights.items():
         if name.endswith("tau"):
             weights[name] = 100 * value  # would change the answers if it were not pruned
-    plain = {
-        **bare,
-        **{f"layer.{i}.weight": kernel(*(each(bare, p)[i] for p in ("sigma", "mask", "tau"))) for i in range(3)},
-    }
-    x, labels = next(iter(phase.task.valid.batches(6, device=CPU)))
-    assert phase.accuracy(weights) == pytest.approx(float((run(NET, plain, x).argmax(1) == labels).float().mean()))
+    plain = dict(bare)
+    for i in range(DEPTH):
+        plain[f"layer.{i}.weight"] = kernel(*(bare[f"layer.{i}.{part}"] for part in ("sigma", "mask", "tau")))
+    right = naive_accuracy(lambda x: run(NET, plain, x), phase.task.valid)
+    assert phase.accuracy(weights) == pytest.approx(right)
 
 
 def without_consolidation(method: APD, num_tasks: int) -> tuple[Model, Model]:
     """The model just before the consolidation that the last task brings, and after it."""
-    after = learned(method, num_tasks)
-    before = learned(method, num_tasks - 1)
+    before = learner_of(method, NET, num_tasks - 1)
     before.method = replace(method, period=0)
     before.learn(tiny_task(f"t{num_tasks - 1}", 2 + (num_tasks - 1) % 2, seed=num_tasks - 1))
-    return before.model, after.model
+    return before.model, learned(method, num_tasks)
 
 
 @pytest.mark.parametrize("num_tasks", [3, 6])
@@ -352,9 +322,8 @@ def test_consolidation_leaves_kernels_where_they_are_within_the_threshold(num_ta
         # what comes back from a group may be smaller than l1, and is pruned like all of tau
         assert bool(((tau == 0) | (tau.abs() > method.l1)).all())
     assert any(".local." in name for name in after.shared)
-    assert count(after.shared) + sum(map(count, after.own.values())) < count(before.shared) + sum(
-        map(count, before.own.values())
-    )
+    sizes = [count(model.shared) + sum(map(count, model.own.values())) for model in (before, after)]
+    assert sizes[1] < sizes[0]
 
 
 def test_groups_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,20 +334,20 @@ def test_groups_grow_with_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.arange(len(points)) % num_groups
 
     monkeypatch.setattr("lasem.methods.apd.k_means", spy)
-    learned(APD(period=2, groups=3), 4, net=tiny_net(depth=1), training=replace(QUICK, epochs=1))
+    learner_of(APD(period=2, groups=3), tiny_net(depth=1), 4)
     assert asked == [(2, 2), (4, 4)]  # no more than there are tasks
     asked.clear()
-    learner = learned(APD(period=3, groups=1), 6, net=tiny_net(depth=1), training=replace(QUICK, epochs=1))
+    model = learner_of(APD(period=3, groups=1), tiny_net(depth=1), 6).model
     assert asked == [(3, 1), (6, 2)]  # int(k (t + 1) / s), each layer
-    members = [learner.model.own[name]["layer.0.member"].tolist() for name in learner.task_names]
+    members = [own["layer.0.member"].tolist() for own in model.own.values()]
     assert members == [[True, False], [False, True]] * 3
 
 
 def test_whole_adaptive_tensors_are_grouped_again(monkeypatch: pytest.MonkeyPatch) -> None:
     method = APD(period=2, groups=1, threshold=10.0)  # everything goes to the group at the first consolidation
     first = learned(method, 2)
-    assert not dense("layer.0.tau", first.model.own["t0"]).any()
-    assert adaptive(first.model, "t0", 0).any()
+    assert not dense("layer.0.tau", first.own["t0"]).any()
+    assert adaptive(first, "t0", 0).any()
     seen: list[Tensor] = []
 
     def spy(points: Tensor, num_groups: int, generator: torch.Generator) -> Tensor:
@@ -394,45 +363,97 @@ def test_whole_adaptive_tensors_are_grouped_again(monkeypatch: pytest.MonkeyPatc
         assert torch.equal(adaptive(after, name, i), adaptive(before, name, i))
 
 
-def test_consolidated_tasks_are_saved_read_and_learned_on(tmp_path: Path) -> None:
-    learner = learned(APD(period=2, groups=1), 2)
-    assert any(".local." in name for name in learner.model.shared)
-    learner.save(tmp_path)
-    again = Learner.load(tmp_path)
-    images = torch.randint(0, 256, (5, *GREY), dtype=torch.uint8, generator=seeded())
-    for more in ((), (tiny_task("t2"), tiny_task("t3", 3, seed=3))):
-        for task in more:
-            assert again.learn(task) == learner.learn(task)
-        for name in learner.task_names:
-            assert torch.equal(again.logits(name, images), learner.logits(name, images))
-        assert again.num_parameters() == learner.num_parameters()
+# groups and what they share
 
 
-def test_the_same_seed_gives_the_same_bits() -> None:
-    first, second = (learned(APD(period=2, groups=1), 4).model for _ in range(2))
-    for name, own in first.own.items():
-        assert all(torch.equal(value, second.own[name][key]) for key, value in own.items())
-    assert all(torch.equal(value, second.shared[key]) for key, value in first.shared.items())
+def scatter(points: Tensor, group: Tensor) -> float:
+    """Sum of squared distances to the groups' means, by its definition."""
+    total = 0.0
+    for g in sorted(set(group.tolist())):
+        members = [point.double() for point, of in zip(points, group.tolist(), strict=True) if of == g]
+        mean = sum(members) / len(members)
+        total += sum(float(((point - mean) ** 2).sum()) for point in members)
+    return total
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"l1": -1.0},
-        {"l2": float("nan")},
-        {"weight_decay": -1e-9},
-        {"period": -1},
-        {"groups": 0},
-        {"threshold": -0.1},
-        {"start": "sigma"},
-    ],
-    ids=str,
-)
-def test_settings_out_of_range(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"APD.{next(iter(settings))}"):
-        APD(**settings)
+def best_grouping(points: Tensor, num_groups: int) -> float:
+    return min(scatter(points, torch.tensor(group)) for group in product(range(num_groups), repeat=len(points)))
 
 
-def test_the_optimisers_weight_decay_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"TrainingConfig.weight_decay=0; got 0.1, .*Set APD\.weight_decay"):
-        Learner(tiny_net(GREY), APD(), training=TrainingConfig(weight_decay=0.1))
+@pytest.mark.parametrize("num_groups", [1, 2, 3])
+def test_k_means_finds_the_best_of_all_groupings(num_groups: int) -> None:
+    points = torch.randn(6, 3, generator=seeded(4))
+    group = k_means(points, num_groups, seeded())
+    assert (group.shape, group.dtype) == ((6,), torch.int64)
+    assert set(group.tolist()) <= set(range(num_groups))
+    assert scatter(points, group) == pytest.approx(best_grouping(points, num_groups))
+
+
+def test_k_means_finds_groups_that_are_far_apart_whatever_the_seed() -> None:
+    centres = 10 * torch.randn(4, 50, generator=seeded(1))
+    truth = torch.tensor([2, 0, 1, 1, 3, 2, 0, 0, 3, 1])
+    points = centres[truth] + 0.1 * torch.randn(10, 50, generator=seeded(2))
+    for seed in range(8):
+        group = k_means(points, 4, seeded(seed))
+        assert torch.equal(group[:, None] == group, truth[:, None] == truth)
+        assert torch.equal(group, k_means(points, 4, seeded(seed)))  # the same seed, the same numbers
+
+
+@pytest.mark.parametrize(("points", "num_groups", "expected"), [(torch.zeros(4, 3), 3, 1), (torch.eye(3), 3, 3)])
+def test_k_means_with_few_different_points(points: Tensor, num_groups: int, expected: int) -> None:
+    assert len(set(k_means(points, num_groups, seeded()).tolist())) == expected
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10**6))
+def test_no_point_is_nearer_to_another_groups_mean(n: int, num_groups: int, seed: int) -> None:
+    points = torch.randn(n, 2, generator=seeded(seed))
+    group = k_means(points, min(num_groups, n), seeded(seed))
+    means = {g: points.double()[group == g].mean(dim=0) for g in set(group.tolist())}
+    for point, g in zip(points.double(), group.tolist(), strict=True):
+        own = float((point - means[g]).square().sum())
+        assert all(own <= float((point - mean).square().sum()) + 1e-9 for mean in means.values())
+
+
+def test_consolidate_is_its_definition() -> None:
+    tau = 0.02 * torch.randn(5, 3, 2, 2, generator=seeded(3))
+    group = torch.tensor([1, 0, 1, 3, 1])
+    rest, shared, member = consolidate(tau, group, 0.02)
+    assert rest.shape == tau.shape
+    assert member.tolist() == [[True], [False], [True], [False], [True]]  # groups of one share nothing
+    assert torch.equal(rest[[1, 3]], tau[[1, 3]])
+    num_moved = 0
+    for place in product(range(3), range(2), range(2)):
+        values = [float(tau[(i, *place)]) for i in (0, 2, 4)]
+        agreed = max(values) - min(values) <= 0.02
+        num_moved += agreed
+        middle = (max(values) + min(values)) / 2 if agreed else 0.0
+        assert float(shared[(0, *place)]) == pytest.approx(middle, abs=1e-9)
+        for i, value in zip((0, 2, 4), values, strict=True):
+            assert float(rest[(i, *place)]) == (0.0 if agreed else value)
+    assert 0 < num_moved < 12
+
+
+@given(st.integers(0, 10**6), st.floats(0, 0.05))
+def test_consolidation_moves_nothing_further_than_half_the_threshold(seed: int, threshold: float) -> None:
+    tau = 0.02 * torch.randn(6, 4, 3, generator=seeded(seed))
+    group = torch.randint(0, 3, (6,), generator=seeded(seed))
+    rest, shared, member = consolidate(tau, group, threshold)
+    local = torch.einsum("ng,gij->nij", member.float(), shared)
+    after = local + rest
+    assert float((after - tau).abs().max()) <= threshold / 2 + 1e-8
+    assert torch.equal(after[rest != 0], tau[rest != 0])
+    assert not bool(((local != 0) & (rest != 0)).any())  # each number is in one place only
+
+
+def test_tasks_that_are_equal_share_everything_to_the_bit() -> None:
+    one = torch.randn(3, 2, generator=seeded())
+    rest, shared, _ = consolidate(torch.stack([one, one, one]), torch.zeros(3, dtype=torch.int64), 0.0)
+    assert torch.equal(shared, one[None])
+    assert not rest.any()
+
+
+def test_groups_with_nothing_in_common_take_no_room() -> None:
+    tau = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [3.0, 0.0]])
+    rest, shared, member = consolidate(tau, torch.tensor([0, 0, 1]), 0.1)
+    assert torch.equal(rest, tau)
+    assert (shared.shape, member.shape) == ((0, 2), (3, 0))

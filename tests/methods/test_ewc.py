@@ -8,23 +8,18 @@ from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError
-from lasem.learner import Learner
-from lasem.methods import EWC, Setup
+from lasem.methods import EWC, Model, Setup
 from lasem.methods.plain import initial_head, initial_layers, run
 from lasem.nets import Net
 from lasem.training import TrainingConfig
-
-CPU = torch.device("cpu")
-NETS = [tiny_net(depth=2), tiny_net(depth=1, linear=(4,)), tiny_net(depth=0, linear=(5, 3))]
-every_net = pytest.mark.parametrize("net", NETS, ids=["convolutions", "both", "linear"])
+from methods.fixture import NETS, batch_of, every_net, learner_of, seeded, setup_of
 
 
 def start(
     net: Net, num_classes: int = 3, num_train: int = 7
 ) -> tuple[Task, Setup, dict[str, Tensor], dict[str, Tensor]]:
     task = tiny_task(num_classes=num_classes, num_train=num_train)
-    setup = Setup(net, TrainingConfig(), CPU, seed=5, index=0)
+    setup = setup_of(net, seed=5)
     return task, setup, initial_layers(setup), initial_head(setup, num_classes)
 
 
@@ -103,7 +98,7 @@ def test_sampled_importances_are_unbiased() -> None:
     assert (sampled - exact.mean(dim=0)).norm() < 0.2 * exact.mean(dim=0).norm()
     empirical = flat(EWC(fisher="empirical").importances(layers, head, often, setup), layers)
     assert ((empirical - exact.mean(dim=0)).abs() > 5 * standard_error + 1e-6).any()  # the test can fail
-    other = Setup(net, TrainingConfig(), CPU, seed=6, index=0)
+    other = setup_of(net, seed=6)
     assert torch.equal(sampled, flat(EWC(fisher="sampled").importances(layers, head, often, setup), layers))
     assert not torch.equal(sampled, flat(EWC(fisher="sampled").importances(layers, head, often, other), layers))
 
@@ -122,7 +117,7 @@ def test_chunks_do_not_change_importances(fisher: str, monkeypatch: pytest.Monke
 
 def test_importances_are_computed_without_dropout_and_from_as_many_images_as_asked() -> None:
     task, setup, layers, head = start(NETS[0], num_train=9)
-    without = Setup(tiny_net(depth=2, dropout=0.0), TrainingConfig(), CPU, seed=5, index=0)
+    without = setup_of(tiny_net(depth=2, dropout=0.0), seed=5)
     everything = flat(EWC().importances(layers, head, task, setup), layers)
     assert torch.equal(everything, flat(EWC().importances(layers, head, task, without), layers))
     assert torch.equal(everything, flat(EWC(num_samples=100).importances(layers, head, task, setup), layers))
@@ -194,63 +189,41 @@ def test_the_online_form_forgets_importances_and_stays_near_the_latest_weights()
     assert float(method.guard(memory).penalty(tasks[2][1])) == 0
 
 
-def train(method: EWC, num_tasks: int = 3) -> Learner:
+def model_of(method: EWC, num_tasks: int) -> Model:
     training = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
-    learner = Learner(tiny_net(), method, training=training, seed=2)
-    for k in range(num_tasks):
-        learner.learn(tiny_task(f"t{k}", 2 + k, seed=k))
-    return learner
+    return learner_of(method, NETS[0], num_tasks, training=training, seed=2).model
 
 
 def test_the_loss_of_a_later_task_is_cross_entropy_and_penalty() -> None:
     method = EWC(strength=70.0)
-    learner = train(method, 1)
-    task = tiny_task("t1", 3, seed=1)
-    plan = method.plan(learner.model, task, Setup(learner.net, learner.training, CPU, seed=2, index=1))
-    phase = next(plan)
+    model = model_of(method, 1)
+    phase = next(method.plan(model, tiny_task("t1", 3, seed=1), setup_of(NETS[0], 1)))
     weights = {name: value + 0.1 for name, value in phase.initial().items()}
-    batch = next(phase.batches(CPU, torch.Generator().manual_seed(0)))
-    loss = phase.loss(weights, batch, torch.Generator().manual_seed(3))
-    answer = run(learner.net, weights, batch.x, dropout=torch.Generator().manual_seed(3))
-    expected = float(torch.nn.functional.cross_entropy(answer, batch.labels))
-    for name, value in learner.model.shared.items():
-        importance = learner.model.memory[f"importance.{name}"]
-        expected += float(70.0 / 2 * (importance * (weights[name] - value) ** 2).sum())
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert expected > float(torch.nn.functional.cross_entropy(answer, batch.labels)) + 0.01
+    batch = batch_of(phase)
+    answer = run(NETS[0], weights, batch.x, dropout=seeded(3))
+    cross_entropy = float(torch.nn.functional.cross_entropy(answer, batch.labels))
+    penalty = sum(
+        float(70.0 / 2 * (model.memory[f"importance.{name}"] * (weights[name] - value) ** 2).sum())
+        for name, value in model.shared.items()
+    )
+    assert float(phase.loss(weights, batch, seeded(3))) == pytest.approx(cross_entropy + penalty, rel=1e-5)
+    assert penalty > 0.01
 
 
 def test_a_stronger_penalty_moves_important_weights_less() -> None:
     moved = []
     for strength in (0.0, 100.0, 1000.0):
-        one, two = train(EWC(strength=strength), 1), train(EWC(strength=strength), 2)
-        importances = {name: one.model.memory[f"importance.{name}"] for name in one.model.shared}
-        moved.append(
-            sum(
-                float((value * (two.model.shared[name] - one.model.shared[name]) ** 2).sum())
-                for name, value in importances.items()
-            )
-        )
+        one, two = (model_of(EWC(strength=strength), num_tasks) for num_tasks in (1, 2))
+        distances = [
+            float((one.memory[f"importance.{name}"] * (two.shared[name] - value) ** 2).sum())
+            for name, value in one.shared.items()
+        ]
+        moved.append(sum(distances))
     assert moved[0] > 2 * moved[1] > 4 * moved[2]
 
 
 def test_what_is_kept_does_not_grow_with_tasks() -> None:
-    one, three = train(EWC(), 1).model.memory, train(EWC(), 3).model.memory
+    one, three = (model_of(EWC(), num_tasks).memory for num_tasks in (1, 3))
     assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in three.items()}
     assert not any("head" in name for name in one)
     assert float(one["constant"]) == 0 < float(three["constant"])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"strength": -1.0}, "strength must be at least 0"),
-        ({"fisher": "batched"}, "fisher must be one of exact, sampled, empirical"),
-        ({"form": "on-line"}, "Did you mean 'online'"),
-        ({"decay": 1.5}, "decay must be at least 0 and at most 1"),
-        ({"num_samples": -1}, "num_samples must be at least 0"),
-    ],
-)
-def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        EWC(**settings)  # type: ignore[arg-type]

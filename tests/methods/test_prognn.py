@@ -1,24 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from learner.fixture import GREY, tiny_net, tiny_task
+from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.errors import ConfigError
-from lasem.learner import Learner
-from lasem.methods import Model, ProgNN, Setup
+from lasem.methods import Model, ProgNN
 from lasem.methods.model import count
-from lasem.methods.plain import initial_head, initial_layers, run
+from lasem.methods.plain import run
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
-from lasem.training import Batch, TrainingConfig
+from lasem.training import TrainingConfig
+from methods.fixture import batch_of, learner_of, naive_accuracy, naive_cross_entropy, plain_start, seeded, setup_of
 
-QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 DEEP = Net(
     image_shape=(2, 7, 5), channels=(3, 4), kernels=(3, 2), pools=(1, 2), strides=(2, 1), linear=(6,), hidden=(5, 3)
 )
@@ -29,43 +25,22 @@ METHODS = [
 ]
 
 
-def setup_of(net: Net, index: int = 0) -> Setup:
-    return Setup(net, QUICK, torch.device("cpu"), 3, index)
-
-
 def random_columns(method: ProgNN, net: Net, num: int) -> list[dict[str, Tensor]]:
     """Columns of a stream of tasks with 2, 3, 4, ... classes, every number of them random and none of them small."""
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded(5)
     return [
         {name: 0.7 * torch.randn(t.shape, generator=generator) for name, t in column.items()}
         for column in (method.initial(setup_of(net, k), k, k + 2) for k in range(num))
     ]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "pool"), [*product((1, 2, 3, 4, 5), (1, 2, 3), (1, 2))])
-@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
-def test_preactivation_and_activation_make_a_block(kernel: int, stride: int, pool: int, size: tuple[int, int]) -> None:
-    block = ConvBlock(3, 4, kernel, stride, pool)
-    weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
-    x = torch.randn(2, 3, *size)
-    assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))
-
-
-def test_preactivation_and_activation_make_a_fully_connected_block() -> None:
-    block = LinearBlock(12, 4)
-    weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
-    x = torch.randn(2, 3, 2, 2)
-    assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))
-
-
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("net", [DEEP, tiny_net(DEEP.image_shape, depth=1)], ids=["deep", "flat"])
 def test_the_first_column_is_the_plain_network(method: ProgNN, net: Net) -> None:
-    setup = setup_of(net)
-    weights, x = method.initial(setup, 0, 4), torch.randn(3, *net.image_shape)
-    assert weights.keys() == {**initial_layers(setup), **initial_head(setup, 4)}.keys()
+    weights, x = method.initial(setup_of(net), 0, 4), torch.randn(3, *net.image_shape)
+    assert weights.keys() == plain_start(net, 4).keys()
     assert torch.equal(method.answer(net, [], weights, x), run(net, weights, x))
-    first, second = (torch.Generator().manual_seed(1) for _ in range(2))
+    first, second = (seeded(1) for _ in range(2))
     assert torch.equal(method.answer(net, [], weights, x, first), run(net, weights, x, dropout=second))
 
 
@@ -73,46 +48,45 @@ def test_the_first_column_is_the_plain_network(method: ProgNN, net: Net) -> None
 @pytest.mark.parametrize("with_dropout", [False, True])
 def test_a_column_is_what_the_equation_says(method: ProgNN, with_dropout: bool) -> None:
     columns = random_columns(method, DEEP, 3)
-    x = torch.randn(2, *DEEP.image_shape, generator=torch.Generator().manual_seed(1))
-    masks = [np.ones((2, 6))] * 3
-    dropout = None
+    x = torch.randn(2, *DEEP.image_shape, generator=seeded(1))
+    masks, dropout = [torch.ones(2, 6)] * 3, None
     if with_dropout:  # the column's own mask is drawn first, then those of the columns before it, if they are looked at
-        source, dropout = torch.Generator().manual_seed(8), torch.Generator().manual_seed(8)
+        source, dropout = seeded(8), seeded(8)
         num_drawn = 1 if method.head_adapters == "none" else 3
-        drawn = [((torch.rand(2, 6, generator=source) >= 0.5) / 0.5).numpy() for _ in range(num_drawn)]
+        drawn = [(torch.rand(2, 6, generator=source) >= 0.5) / 0.5 for _ in range(num_drawn)]
         masks = [*drawn[1:], drawn[0]] if num_drawn == 3 else [*masks[:2], drawn[0]]
     given = method.answer(DEEP, columns[:2], columns[2], x, dropout)
     assert given.shape == (2, 4)
     for n in range(2):
-        expected = Naive(method, DEEP, columns, x[n].double().numpy(), [mask[n] for mask in masks]).inputs(2, 6)
-        np.testing.assert_allclose(given[n].numpy(), expected, rtol=2e-4, atol=2e-4)
+        expected = Naive(method, DEEP, columns, x[n].double(), [mask[n] for mask in masks]).inputs(2, 6)
+        torch.testing.assert_close(given[n].double(), expected, rtol=2e-4, atol=2e-4)
 
 
 class Naive:
-    """Equation 2, image by image and number by number."""
+    """Equation 2, image by image, its sums over columns and over what adapters read written out."""
 
     def __init__(
-        self, method: ProgNN, net: Net, columns: Sequence[dict[str, Tensor]], x: Any, masks: Sequence[Any]
+        self, method: ProgNN, net: Net, columns: Sequence[dict[str, Tensor]], x: Tensor, masks: Sequence[Tensor]
     ) -> None:
-        self.method, self.net, self.x, self.masks = method, net, x, masks
-        self.columns = [{name: value.double().numpy() for name, value in column.items()} for column in columns]
-        self.depth, self.num_layers = net.depth, net.depth + len(net.hidden) + 1
+        self.method, self.depth, self.x, self.masks = method, net.depth, x, masks
+        self.columns = [{name: value.double() for name, value in column.items()} for column in columns]
+        self.layers = [*net.blocks, *(LinearBlock(1, 1) for _ in (*net.hidden, "logits"))]
 
-    def inputs(self, k: int, i: int) -> Any:
+    def inputs(self, k: int, i: int) -> Tensor:
         """What goes into layer i of column k, the logits for i = number of layers."""
         if i == 0:
             return self.x
-        below = self.inputs(k, i - 1)
-        z = self.linear(k, i - 1, below)
-        return z if i == self.num_layers else self.activation(i - 1, z)
+        z = self.linear(k, i - 1, self.inputs(k, i - 1))
+        return z if i == len(self.layers) else self.layers[i - 1].reduce(z.clamp(min=0))
 
-    def linear(self, k: int, i: int, below: Any) -> Any:
+    def linear(self, k: int, i: int, below: Tensor) -> Tensor:
         weights = self.columns[k]
         name = f"layer.{i}.%s" if i < self.depth else f"head.%s.{i - self.depth}"
         if i == self.depth and k == 2:
             below = below * self.masks[2]
-        z = self.product(i, weights[name % "weight"], below, weights[name % "bias"])
-        last = {"all": self.num_layers, "first": self.depth + 1, "none": self.depth}[self.method.head_adapters]
+        z = self.product(i, weights[name % "weight"], below)
+        z = z + weights[name % "bias"].view(-1, *[1] * (z.ndim - 1))
+        last = {"all": len(self.layers), "first": self.depth + 1, "none": self.depth}[self.method.head_adapters]
         if k == 0 or i == 0 or i >= last:
             assert f"adapter.{i}.alpha" not in weights
             return z
@@ -122,50 +96,25 @@ class Naive:
         seen = [alpha[j] * self.inputs(j, i) for j in range(k)]
         if i == self.depth and k == 2:
             seen = [h * self.masks[j] for j, h in enumerate(seen)]
-        if i >= self.depth or isinstance(self.net.blocks[i], LinearBlock):
-            seen = [h.reshape(-1) for h in seen]
+        if isinstance(self.layers[i], LinearBlock):
+            seen = [h.flatten() for h in seen]
         if self.method.adapters == "joined":
-            inside = np.maximum(one_by_one(V, np.concatenate(seen), b), 0)
-            return z + self.product(i, U, inside, np.zeros(len(U)))
+            return z + self.product(i, U, one_by_one(V, torch.cat(seen), b).clamp(min=0))
         width = len(V) // k
         for j in range(k):
             part = slice(j * width, (j + 1) * width)
-            inside = np.maximum(one_by_one(V[part], seen[j], b[part]), 0)
-            z = z + self.product(i, U[:, part], inside, np.zeros(len(U)))
+            z = z + self.product(i, U[:, part], one_by_one(V[part], seen[j], b[part]).clamp(min=0))
         return z
 
-    def product(self, i: int, weight: Any, x: Any, bias: Any) -> Any:
-        if i >= self.depth or isinstance(self.net.blocks[i], LinearBlock):
-            return one_by_one(weight, x.reshape(-1), bias)
-        return naive_convolution(weight, x, bias, self.net.strides[i])
-
-    def activation(self, i: int, z: Any) -> Any:
-        h = np.maximum(z, 0)
-        pool = self.net.pools[i] if i < len(self.net.pools) else 1
-        if pool == 1:
-            return h
-        rows, columns = (range(0, size, pool) for size in h.shape[1:])
-        return np.array([[[c[r : r + pool, s : s + pool].max() for s in columns] for r in rows] for c in h])
+    def product(self, i: int, weight: Tensor, x: Tensor) -> Tensor:
+        """What tests/nets/test_block.py checks against its definition."""
+        return self.layers[i].preactivate({"weight": weight}, x[None])[0]
 
 
-def one_by_one(weight: Any, x: Any, bias: Any) -> Any:
-    out = np.zeros((len(weight), *x.shape[1:]))
+def one_by_one(weight: Tensor, x: Tensor, bias: Tensor) -> Tensor:
+    out = torch.zeros(len(weight), *x.shape[1:], dtype=x.dtype)
     for o in range(len(weight)):
-        for c in range(len(x)):
-            out[o] += float(weight[o, c].squeeze()) * x[c]
-        out[o] += bias[o]
-    return out
-
-
-def naive_convolution(weight: Any, x: Any, bias: Any, stride: int) -> Any:
-    kernel = weight.shape[-1]
-    sizes = [-(-size // stride) for size in x.shape[1:]]
-    before = [max((out - 1) * stride + kernel - size, 0) // 2 for out, size in zip(sizes, x.shape[1:], strict=True)]
-    out = np.zeros((len(weight), *sizes)) + bias[:, None, None]
-    for r, s, dr, ds in product(*map(range, sizes), range(kernel), range(kernel)):
-        row, column = r * stride + dr - before[0], s * stride + ds - before[1]
-        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
-            out[:, r, s] += weight[:, :, dr, ds] @ x[:, row, column]
+        out[o] = bias[o] + sum(weight[o, c].squeeze() * x[c] for c in range(len(x)))
     return out
 
 
@@ -210,35 +159,15 @@ def test_earlier_columns_get_no_gradient_and_the_new_one_does_everywhere(method:
         assert bool((value.grad != 0).any()), name
 
 
-@pytest.mark.parametrize("method", [ProgNN(), ProgNN(adapters="each", reduction=2.0, head_adapters="none")], ids=str)
-def test_a_learned_task_stays_as_it_is_to_the_bit(method: ProgNN) -> None:
-    learner = Learner(tiny_net(linear=(6,)), method, training=QUICK, seed=1)
-    images = torch.rand(7, *GREY, generator=torch.Generator().manual_seed(0))
-    answers: dict[str, Tensor] = {}
-    owned: dict[str, dict[str, Tensor]] = {}
-    for k in range(4):
-        record = learner.learn(tiny_task(f"t{k}", num_classes=2 + k % 2, seed=k))
-        assert record.configuration == "SSS"
-        assert record.parameters_shared == 0
-        answers[f"t{k}"] = learner.logits(f"t{k}", images)
-        owned[f"t{k}"] = {name: value.clone() for name, value in learner.model.own[f"t{k}"].items()}
-        for name in answers:
-            assert torch.equal(learner.logits(name, images), answers[name])
-            assert owned[name].keys() == learner.model.own[name].keys()
-            assert all(torch.equal(learner.model.own[name][key], value) for key, value in owned[name].items())
-    start = method.initial(setup_of(tiny_net(linear=(6,)), 3), 3, 3)
-    assert start.keys() == owned["t3"].keys()
-
-
 def test_everything_of_the_new_column_is_trained_from_its_own_start() -> None:
     method, net = ProgNN(), tiny_net()
     training = TrainingConfig(epochs=6, batch_size=5, learning_rate=0.01, restore_best=False)
-    learner = Learner(net, method, training=training, seed=1)
+    model = learner_of(method, net, 3, training=training).model
+    assert model.shared == {}
     for k in range(3):
-        learner.learn(tiny_task(f"t{k}", seed=k))
-    for k in range(3):
-        start = method.initial(Setup(net, training, torch.device("cpu"), 1, k), k, 2)
-        for name, value in learner.model.own[f"t{k}"].items():
+        start = method.initial(setup_of(net, k), k, 2 + k % 2)
+        assert start.keys() == model.own[f"t{k}"].keys()
+        for name, value in model.own[f"t{k}"].items():
             assert not torch.equal(value, start[name]), name
     first, second = (method.initial(setup_of(net, k), 0, 2) for k in range(2))
     assert not torch.equal(first["layer.0.weight"], second["layer.0.weight"])
@@ -247,18 +176,13 @@ def test_everything_of_the_new_column_is_trained_from_its_own_start() -> None:
 def test_the_phase_trains_on_cross_entropy() -> None:
     method, net, task = ProgNN(), tiny_net(dropout=0.0), tiny_task("b", 3, seed=1)
     columns = random_columns(method, net, 2)
-    model = Model(own={"a": columns[0]})
-    phase = next(method.plan(model, task, setup_of(net, 1)))
-    x, labels = next(task.train.batches(4))
+    phase = next(method.plan(Model(own={"a": columns[0]}), task, setup_of(net, 1)))
     weights = {name: 0.5 * torch.randn_like(value) for name, value in phase.initial().items()}
-    logits = method.answer(net, [columns[0]], weights, x).double().numpy()
-    expected = np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)])
-    assert float(phase.loss(weights, Batch(x, labels, "b"), torch.Generator())) == pytest.approx(expected, rel=1e-5)
-    right = [
-        int(method.answer(net, [columns[0]], weights, x)[0].argmax()) == int(label)
-        for x, label in task.valid.batches(1)
-    ]
-    assert phase.accuracy(weights) == pytest.approx(np.mean(right))
+    batch = batch_of(phase)
+    expected = naive_cross_entropy(method.answer(net, [columns[0]], weights, batch.x), batch.labels)
+    assert float(phase.loss(weights, batch, torch.Generator())) == pytest.approx(expected, rel=1e-5)
+    right = naive_accuracy(lambda x: method.answer(net, [columns[0]], weights, x), task.valid)
+    assert phase.accuracy(weights) == pytest.approx(right)
 
 
 def adapter_size(method: ProgNN, block: AbstractBlock, num_columns: int) -> int:
@@ -300,17 +224,3 @@ def test_widths() -> None:
             1,
             2,
         )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"adapters": "both"}, r"ProgNN\.adapters must be one of joined, each"),
-        ({"reduction": 0.5}, r"ProgNN\.reduction must be at least 1"),
-        ({"alpha_start": 0.0}, r"ProgNN\.alpha_start must be above 0"),
-        ({"head_adapters": "last"}, r"ProgNN\.head_adapters must be one of all, first, none"),
-    ],
-)
-def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ProgNN(**settings)

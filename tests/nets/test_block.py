@@ -101,3 +101,14 @@ def test_fresh_weights_have_the_shapes_that_are_promised(block: ConvBlock | Line
     assert block.num_parameters == sum(v.numel() for v in first.values())
     assert torch.equal(first["weight"], again["weight"])
     assert not torch.equal(first["weight"], other["weight"])
+
+
+@pytest.mark.parametrize(("kernel", "stride", "pool"), [*product((1, 2, 3, 4, 5), (1, 2, 3), (1, 2))])
+@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
+def test_preactivation_activation_and_pooling_make_a_block(
+    kernel: int, stride: int, pool: int, size: tuple[int, int]
+) -> None:
+    x = torch.randn(2, 3, *size)
+    for block in (ConvBlock(3, 4, kernel, stride, pool), LinearBlock(3 * size[0] * size[1], 4)):
+        weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
+        assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))

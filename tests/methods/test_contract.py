@@ -1,0 +1,238 @@
+"""What every method must do: which epoch it keeps, what it leaves alone, which settings it refuses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from learner.fixture import GREY, assert_same_tensors, tiny_net, tiny_task
+from torch import Tensor
+
+from lasem.errors import ConfigError
+from lasem.methods import (
+    APD,
+    DEN,
+    EWC,
+    HAT,
+    METHODS,
+    WSN,
+    AbstractMethod,
+    ChannelGated,
+    LasemChannelGated,
+    Learned,
+    Model,
+    OneNetwork,
+    ProgNN,
+)
+from lasem.training import AbstractPhase, EpochSummary, PhaseResult, Snapshot, TrainingConfig
+from methods.fixture import drive, learner_of, noise, setup_of
+
+NET = tiny_net()
+BEST, LAST = 3, 4
+every_method = pytest.mark.parametrize(
+    "method",
+    [
+        *(kind() for kind in METHODS.values()),
+        OneNetwork(outputs="shared"),
+        ProgNN(adapters="each", reduction=2.0, head_adapters="none"),
+        APD(period=2, groups=1),
+    ],
+    ids=str,
+)
+
+
+def training_of(method: AbstractMethod, **changes: Any) -> TrainingConfig:
+    return TrainingConfig(**{**method.training, "epochs": LAST, "batch_size": 5, **changes})
+
+
+def tensors_of(model: Model) -> dict[str, Tensor]:
+    parts = {"shared": model.shared, "memory": model.memory, **model.own}
+    return {f"{part}:{name}": value for part, named in parts.items() for name, value in named.items()}
+
+
+def same(first: Model, second: Model) -> bool:
+    a, b = tensors_of(first), tensors_of(second)
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def learned_as(
+    method: AbstractMethod, *seeds: tuple[int, int], earlier: tuple[int, int] = (8, 9), restore_best: bool
+) -> tuple[Learned, int]:
+    """Two tasks learned as if the last phase of each had come to some weights in its best epoch and others at its end.
+
+    Args:
+        method: the method.
+        seeds: for each task, of the weights in the best epoch and at the end.
+        earlier: the same for the phases before the last one, of all tasks.
+        restore_best: which of them are kept.
+
+    Returns:
+        The second task's outcome, and the epochs of its phases before the last one.
+    """
+    model = Model()
+    for index, of_task in enumerate(seeds):
+
+        def train(phase: AbstractPhase, of_task: tuple[int, int] = of_task) -> PhaseResult:
+            ends = of_task if phase.title in ("", "last") else earlier
+            best, last = (noise(phase.initial(), seed) for seed in ends)
+            seen = EpochSummary("TT")
+            return PhaseResult(Snapshot(BEST, 0.75, best, seen), Snapshot(LAST, 0.25, last, seen), LAST, 1.0)
+
+        setup = setup_of(NET, index, training_of(method, restore_best=restore_best))
+        learned, phases = drive(method.plan(model, tiny_task(f"t{index}", 2 + index, seed=index), setup), train)
+        model = learned.model
+    return learned, LAST * (len(phases) - 1)
+
+
+@every_method
+def test_the_best_epoch_is_kept_where_the_settings_restore_it(method: AbstractMethod) -> None:
+    learned, before = learned_as(method, (1, 2), (3, 4), restore_best=True)
+    assert same(learned.model, learned_as(method, (1, 1), (3, 3), earlier=(8, 8), restore_best=True)[0].model)
+    assert not same(learned.model, learned_as(method, (1, 1), (4, 4), restore_best=True)[0].model)
+    assert same(learned.best, learned.model)
+    assert (learned.best_epoch, learned.valid_accuracy, learned.num_epochs) == (before + BEST, 0.75, before + LAST)
+
+
+@every_method
+def test_otherwise_the_last_one_is_kept_and_the_best_one_is_recorded(method: AbstractMethod) -> None:
+    learned, before = learned_as(method, (1, 2), (3, 4), restore_best=False)
+    assert same(learned.model, learned_as(method, (2, 2), (4, 4), earlier=(9, 9), restore_best=False)[0].model)
+    assert same(learned.best, learned_as(method, (2, 2), (3, 3), earlier=(9, 9), restore_best=False)[0].model)
+    assert not same(learned.best, learned.model)
+    assert (learned.best_epoch, learned.valid_accuracy, learned.num_epochs) == (before + BEST, 0.75, before + LAST)
+
+
+@pytest.mark.parametrize("restore_best", [False, True])
+def test_the_peak_is_the_best_epochs_whichever_is_kept(restore_best: bool) -> None:
+    training = TrainingConfig(
+        epochs=8,
+        batch_size=5,
+        learning_rate=0.05,
+        schedule="constant",
+        patience=0,
+        restore_best=restore_best,
+        tolerance=0.0,
+    )
+    task = tiny_task("t", 3, seed=10, num_train=6)
+    learner = learner_of(EWC(), NET, training=training, seed=1)
+    record = learner.learn(task)
+    assert record.best_epoch < record.num_epochs == 8
+    until = learner_of(EWC(), NET, training=replace(training, epochs=record.best_epoch), seed=1)
+    until.learn(task)
+    assert record.peak_accuracy == until.accuracy("t", task.test)
+    assert record.valid_accuracy == until.accuracy("t", task.valid)
+    assert (learner.accuracy("t", task.test) == record.peak_accuracy) == restore_best
+
+
+@every_method
+def test_a_model_is_only_read_and_what_tasks_own_stays(method: AbstractMethod) -> None:
+    learner = learner_of(method, NET, training=training_of(method))
+    for k in range(4):
+        before = learner.model
+        copies = {name: value.clone() for name, value in tensors_of(before).items()}
+        learner.learn(tiny_task(f"t{k}", 2 + k % 2, seed=k))
+        assert_same_tensors(tensors_of(before), copies)
+        assert list(learner.model.own) == [f"t{j}" for j in range(k + 1)]
+        for name, own in before.own.items():
+            if not method.rewrites:
+                assert_same_tensors(dict(learner.model.own[name]), dict(own))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        WSN(score_rate=5),
+        ProgNN(),
+        ProgNN(adapters="each", reduction=2.0, head_adapters="none"),
+        DEN(split_threshold=0, num_new_units=2, loss_threshold=0),
+    ],
+    ids=str,
+)
+def test_methods_that_forget_nothing_answer_the_same_bits(method: AbstractMethod, optimiser: Any) -> None:
+    net, images = tiny_net(linear=(5,)), torch.rand(4, *GREY)
+    training = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.005, optimiser=optimiser)
+    learner = learner_of(method, net, training=training)
+    answers: dict[str, Tensor] = {}
+    for k in range(3):
+        record = learner.learn(tiny_task(f"t{k}", 2 + k, seed=k))
+        assert record.configuration == ("SSS" if isinstance(method, ProgNN) else "TTT")
+        answers[f"t{k}"] = method.logits(net, learner.model, f"t{k}", images)
+        for name, answer in answers.items():
+            assert torch.equal(method.logits(net, learner.model, name, images), answer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (APD, {"l1": -1.0}, r"APD\.l1 must be at least 0"),
+        (APD, {"l2": math.nan}, r"APD\.l2"),
+        (APD, {"weight_decay": -1e-9}, r"APD\.weight_decay"),
+        (APD, {"period": -1}, r"APD\.period"),
+        (APD, {"groups": 0}, r"APD\.groups must be at least 1"),
+        (APD, {"threshold": -0.1}, r"APD\.threshold"),
+        (APD, {"start": "sigma"}, r"APD\.start must be one of zero, shared"),
+        (DEN, {"l1": -1.0}, r"DEN\.l1 must be at least 0"),
+        (DEN, {"l2": -1.0}, r"DEN\.l2"),
+        (DEN, {"group_lasso": -0.1}, r"DEN\.group_lasso"),
+        (DEN, {"drift_penalty": math.nan}, r"DEN\.drift_penalty"),
+        (DEN, {"loss_threshold": -1.0}, r"DEN\.loss_threshold"),
+        (DEN, {"split_threshold": -1.0}, r"DEN\.split_threshold"),
+        (DEN, {"num_new_units": 0}, r"DEN\.num_new_units must be at least 1"),
+        (DEN, {"new_deviation": 0.0}, r"DEN\.new_deviation must be above 0"),
+        (DEN, {"head_share": 0.0}, r"DEN\.head_share must be above 0"),
+        (DEN, {"head_share": 0.6}, r"head_share \+ expand_share \+ last_share must be below 1"),
+        (EWC, {"strength": -1.0}, r"EWC\.strength must be at least 0"),
+        (EWC, {"fisher": "batched"}, r"EWC\.fisher must be one of exact, sampled, empirical"),
+        (EWC, {"form": "on-line"}, r"EWC\.form .* Did you mean 'online'"),
+        (EWC, {"decay": 1.5}, r"EWC\.decay must be at least 0 and at most 1"),
+        (EWC, {"num_samples": -1}, r"EWC\.num_samples must be at least 0"),
+        (HAT, {"penalty": -1.0}, r"HAT\.penalty must be at least 0"),
+        (HAT, {"max_scale": 0.5}, r"HAT\.max_scale must be at least 1"),
+        (HAT, {"clip": 0.0}, r"HAT\.clip must be above 0"),
+        (OneNetwork, {"outputs": "shard"}, r"OneNetwork\.outputs must be one of own, shared; got 'shard'"),
+        (ProgNN, {"adapters": "both"}, r"ProgNN\.adapters must be one of joined, each"),
+        (ProgNN, {"reduction": 0.5}, r"ProgNN\.reduction must be at least 1"),
+        (ProgNN, {"alpha_start": 0.0}, r"ProgNN\.alpha_start must be above 0"),
+        (ProgNN, {"head_adapters": "last"}, r"ProgNN\.head_adapters must be one of all, first, none"),
+        (WSN, {"capacity": 0.0}, r"WSN\.capacity must be above 0 and at most 1"),
+        (WSN, {"capacity": 1.1}, r"WSN\.capacity"),
+        (WSN, {"score_rate": 0.0}, r"WSN\.score_rate must be above 0"),
+        (ChannelGated, {"sparsity": -1}, r"ChannelGated\.sparsity must be at least 0"),
+        (ChannelGated, {"dense_share": 1.1}, r"ChannelGated\.dense_share must be at least 0 and at most 1"),
+        (ChannelGated, {"threshold": -0.1}, r"ChannelGated\.threshold must be at least 0"),
+        (ChannelGated, {"opening": math.inf}, r"ChannelGated\.opening must be finite"),
+        (ChannelGated, {"gate_step": 0}, r"ChannelGated\.gate_step must be above 0"),
+        (ChannelGated, {"hidden": 0}, r"ChannelGated\.hidden must be at least 1"),
+        (ChannelGated, {"temperature": 0}, r"ChannelGated\.temperature must be above 0"),
+        (LasemChannelGated, {"sparsity": -1}, r"LasemChannelGated\.sparsity must be at least 0"),
+        (LasemChannelGated, {"hidden": 0}, r"LasemChannelGated\.hidden must be at least 1"),
+        (LasemChannelGated, {"temperature": 0}, r"LasemChannelGated\.temperature must be above 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(kind: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "message"),
+    [
+        (APD(), {"weight_decay": 0.1}, r"APD needs .*weight_decay=0; got 0\.1, .*Set APD\.weight_decay"),
+        (WSN(), {"weight_decay": 0.1}, r"WSN needs .*weight_decay=0; got 0\.1"),
+        (HAT(), {"optimiser": "sgd", "weight_decay": 0.1}, r"HAT needs .*weight_decay=0; got 0\.1"),
+        *(
+            (HAT(), {"optimiser": name}, f"HAT needs .*optimiser='sgd'; got '{name}'")
+            for name in ("adam", "adamw", "rmsprop", "rmsprop-tf")
+        ),
+    ],
+)
+def test_training_that_would_move_what_must_stay_is_refused(
+    method: AbstractMethod, training: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        learner_of(method, NET, training=TrainingConfig(**training))
+    learner_of(method, NET, training=None)  # its own settings suit it
