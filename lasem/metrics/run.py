@@ -125,7 +125,7 @@ def load_runs(run_dir: Path) -> tuple[Run, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One seed. Accuracies are fractions in [0, 1]; NaN stands where a quantity has no value."""
+    """One seed. Accuracies are fractions in [0, 1]; a quantity without a value is NaN."""
 
     seed: int
     num_tasks: int

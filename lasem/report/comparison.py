@@ -1,7 +1,7 @@
-"""The files of a comparison, read: a row for each method, mean and deviation over seeds.
+"""A comparison from its files: a row for each method, mean and deviation over seeds.
 
 ``comparison.json`` in the folder says which runs belong to it; everything else is read from the runs themselves, each
-in ``METHOD-SEED`` beside it.
+in ``METHOD-SEED`` next to it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Experiment:
     name: str
     runs: tuple[Run, ...]
     config: str | None
-    """``config.yaml`` as it stands, or None."""
+    """``config.yaml`` as it is, or None."""
     environment: dict[str, str]
     """``environment.json``, flattened: ``torch`` or ``device.name`` to text; a list as the words of a command."""
 

@@ -32,13 +32,13 @@ def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing
     names = [display_name(name, 28) for name, _ in rows]
     over_seeds = {quantity: [of[quantity] for _, of in rows] for quantity in _COMPARED}
     figure = new_figure(PAGE_WIDTH, 30 * len(rows) + 90)
-    axes, *beside = figure.subplots(1, 3, sharey=True, width_ratios=(5, 2, 2))
+    axes, *costs = figure.subplots(1, 3, sharey=True, width_ratios=(5, 2, 2))
     _draw_accuracies(axes, over_seeds["peak_accuracy"], over_seeds["final_accuracy"])
     axes.locator_params(axis="x", nbins=7)
     axes.set_xlabel("accuracy in %, mean over tasks")
     for bars, quantity, title, write in (
-        (beside[0], "parameters_total", "parameters in all", short_count),
-        (beside[1], "seconds_training", "training time", duration),
+        (costs[0], "parameters_total", "parameters in all", short_count),
+        (costs[1], "seconds_training", "training time", duration),
     ):
         draw_row_bars(bars, [value.mean for value in over_seeds[quantity]], write, title)
     label_rows(axes, names)

@@ -173,9 +173,9 @@ def _cells(
     rows = np.arange(len(names)) + 0.5
     axes.set_yticks(rows, [f"{number} · {name}" for name, number in zip(shown, numbers, strict=True)])
     axes.tick_params(axis="y", labelcolor=colour("ink"))
-    beside = axes.secondary_yaxis("right")
-    beside.set_yticks(rows, right[0], color=colour("ink"))
-    beside.spines["right"].set_visible(False)
+    edge = axes.secondary_yaxis("right")
+    edge.set_yticks(rows, right[0], color=colour("ink"))
+    edge.spines["right"].set_visible(False)
     axes.annotate(right[1], (1, 1), (8, 7), textcoords="offset points", **_CORNER)
     return figure, axes
 
