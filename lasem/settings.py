@@ -102,7 +102,8 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
         ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value is not what it must
             be.
     """
-    known = settings_of(cls)
+    known, retired = settings_of(cls), getattr(cls, "retired", {})
+    entry = {name: value for name, value in entry.items() if not (name in retired and retired[name] in (None, value))}
     for name in entry:
         if name not in known:
             raise ConfigError(

@@ -39,7 +39,7 @@ from lasem.methods.method import AbstractMethod, Setup
 from lasem.methods.model import Model, Parts, Route, StoredPart
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.methods.transfer import Transfer
-from lasem.nets import AbstractNet, rebuild
+from lasem.nets import AbstractNet, as_float32, rebuild
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
 from lasem.settings import check_plain, from_plain, to_named, to_plain
@@ -52,7 +52,6 @@ from lasem.training import (
     TrainingConfig,
     TrainingState,
     accuracy,
-    as_float32,
     autocast,
     check_precision,
     follow,

@@ -20,7 +20,7 @@ from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, SharedProtection, Snapshot, part_of, with_term
-from lasem.training.fisher import FisherKind, directions_of, squared_gradients
+from lasem.training.importance import FisherKind, directions_of, squared_gradients
 
 _MOST_IMAGES = 64
 

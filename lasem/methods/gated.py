@@ -21,11 +21,11 @@ from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
-from lasem.nets import ConvBlock, Head, Net, Weights, full_precision
+from lasem.nets import ConvBlock, Head, Net, Weights, as_float32, full_precision
 from lasem.nets.initial import initial_weight
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, part_of
 from lasem.training.phase import EVALUATION_BATCH
-from lasem.training.precision import as_float32, autocast
+from lasem.training.precision import autocast
 from lasem.tree import Path
 
 Gate = Callable[[int, Tensor], Tensor]

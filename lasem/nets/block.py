@@ -193,3 +193,8 @@ def rounds(device: torch.device) -> bool:
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Keep the precision of its operands for all arithmetic within, also inside of ``torch.autocast``."""
     return torch.autocast(device.type, enabled=False) if rounds(device) else nullcontext()
+
+
+def as_float32(x: Tensor) -> Tensor:
+    """Return the same numbers in float32 if they are bfloat16; else the tensor itself."""
+    return x.float() if x.dtype == torch.bfloat16 else x

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -50,8 +50,8 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
     """
 
     name: ClassVar[str] = "em"
-    retired: ClassVar[tuple[str, ...]] = ("prune", "full_pass_every")
-    """Settings that a file of an earlier version may hold."""
+    retired: ClassVar[dict[str, Any]] = {"prune": 0.0, "full_pass_every": None}
+    """Settings that a file of an earlier version may hold, with a value that means nothing any more; None: any."""
 
     likelihood: Likelihood = "product"
     """How the images of a mini-batch make one likelihood: ``product`` of their probabilities, as published; its

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, full_precision
+from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, as_float32, full_precision
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
-from lasem.training import LayerWeights, TaskWeights, accuracy, as_float32
+from lasem.training import LayerWeights, TaskWeights, accuracy
 
 
 @final

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ class AbstractTrials(GroupedSelection):
     Holds settings and pure logic only; what the trials have come to is given to it.
     """
 
-    retired: ClassVar[tuple[str, ...]] = ("workers",)
-    """Settings that a file of an earlier version may hold, and that change no result."""
+    retired: ClassVar[dict[str, Any]] = {"workers": None}
+    """See ``EM.retired``."""
 
     @abstractmethod
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:

@@ -122,6 +122,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         self.task, self.config, self.title, self.forgets = start.task, start.config, title, forgets
         self.start, self.search = start, search.with_prior(start.sharing.prior_start)
         self.search_state: State = map_tensors(lambda t: t.to(start.device), self.search.init(start.space.size))
+        self._num_configurations = start.space.size
         self.committed: int | None = None if start.space.size > 1 else 0
         self.commit_epoch: int | None = None
         # its own source: no other random number of the task is drawn from the seed with this spawn key
@@ -182,7 +183,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         with full_precision(batch.x.device):
             posterior = drop_negligible(posterior.to(losses))
             loss = posterior @ losses
-            for penalty in (mixture.penalty(weights, posterior), self.start.penalty(weights)):
+            protection = None if self.start.protection.quadratic is None else self.start.penalty(weights)
+            for penalty in (mixture.penalty(weights, posterior), protection):
                 loss = loss if penalty is None else loss + penalty
         return loss
 
@@ -214,7 +216,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         """Return the network under the next mini-batch's configurations, which are built anew if they change."""
         if self.committed is None:
             self.search_state = self.search.begin_batch(self.search_state, self._draws)
-            candidates = self.search.candidates(self.search_state, self.start.space.size)
+            candidates = self.search.candidates(self.search_state, self._num_configurations)
         else:
             candidates = (self.committed,)
         if candidates != self._evaluated:

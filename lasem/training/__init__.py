@@ -1,7 +1,7 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
 from lasem.training.config import TrainingConfig
-from lasem.training.fisher import FisherKind, directions_of, squared_gradients
+from lasem.training.importance import FisherKind, Quadratic, directions_of, squared_gradients, with_term
 from lasem.training.loop import Loop
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import (
@@ -16,9 +16,15 @@ from lasem.training.phase import (
     accuracy,
 )
 from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
-from lasem.training.precision import Precision, as_float32, autocast, check_precision
-from lasem.training.protection import Quadratic, SharedProtection, with_term
-from lasem.training.task_start import FreshWeights, LayerWeights, TaskStart, TaskWeights, initial_statistics
+from lasem.training.precision import Precision, autocast, check_precision
+from lasem.training.task_start import (
+    FreshWeights,
+    LayerWeights,
+    SharedProtection,
+    TaskStart,
+    TaskWeights,
+    initial_statistics,
+)
 from lasem.tree import part_of
 
 __all__ = [
@@ -45,7 +51,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingState",
     "accuracy",
-    "as_float32",
     "autocast",
     "build_optimiser",
     "check_precision",

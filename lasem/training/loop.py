@@ -51,6 +51,7 @@ class Loop(Generic[Weights]):
         scales = {path: phase.scale(path) for path in flatten(self.weights)}
         moving = [(t.requires_grad_(), scales[path]) for path, t in flatten(self.weights).items() if scales[path] > 0]
         self._optimiser = build_optimiser(moving, phase.config)
+        self._autocast = autocast(phase.config.precision, device)
         self._order = torch.Generator().manual_seed(seeds[0])
         self._dropout = torch.Generator(device).manual_seed(seeds[1])
         self.best: Snapshot[Weights] | None = None
@@ -79,7 +80,7 @@ class Loop(Generic[Weights]):
         set_learning_rate(self._optimiser, rate)
         loss = self._train(rate)
         trained = time.perf_counter()
-        with autocast(self._config.precision, self.device):
+        with self._autocast:
             accuracy = self.phase.accuracy(self.weights)
         gained, highest = accuracy > before.highest, max(accuracy, before.highest)
         summary = self.phase.summary()
@@ -116,11 +117,10 @@ class Loop(Generic[Weights]):
 
     def _train(self, rate: float) -> float:
         """Take one pass of optimiser steps and return the mean loss."""
-        total = torch.zeros((), device=self.device)
-        num_batches = 0
+        total, num_batches, number = torch.zeros((), device=self.device), self.phase.num_batches, 0
         for batch in self.phase.batches(self.device, self._order):
-            step = Step(self.num_epochs, num_batches, self.phase.num_batches, rate)
-            with autocast(self._config.precision, self.device):
+            step = Step(self.num_epochs, number, num_batches, rate)
+            with self._autocast:
                 loss = self.phase.loss(self.weights, batch, self._dropout)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -129,9 +129,9 @@ class Loop(Generic[Weights]):
             with torch.no_grad():
                 self.phase.after_step(self.weights, step)
             total += loss.detach()  # stays on the device
-            num_batches += 1
+            number += 1
         finite = torch.stack([weight.isfinite().all() for weight in flatten(self.weights).values()]).all()
-        mean = float(total) / num_batches  # the device is waited for here, once an epoch
+        mean = float(total) / number  # the device is waited for here, once an epoch
         if not (math.isfinite(mean) and bool(finite)):
             raise TrainingError(
                 f"The weights or the loss of task '{self.phase.task.name}' were not finite in epoch "

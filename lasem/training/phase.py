@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
 from typing import Any, Generic, NamedTuple, final
 
 import torch
@@ -150,7 +152,7 @@ class AbstractPhase(ABC, Generic[Weights]):
         """Yield one epoch's mini-batches."""
         config = self.config
         split = self.task.train.batches(config.batch_size, device=device, generator=order, drop_last=config.drop_last)
-        return (Batch(x, labels, self.task.name) for x, labels in split)
+        return starmap(partial(Batch, task=self.task.name), split)
 
     @property
     def num_batches(self) -> int:

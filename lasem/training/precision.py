@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from lasem.errors import DeviceError
 
@@ -28,11 +27,6 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
     # whoever asks with them, as the M-step does (pytorch#165068)
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
-
-
-def as_float32(x: Tensor) -> Tensor:
-    """The same numbers in float32 if they are bfloat16; else the tensor itself."""
-    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

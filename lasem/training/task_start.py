@@ -15,7 +15,8 @@ from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import SPECIFIC, TRANSFER
 from lasem.training.config import TrainingConfig
-from lasem.training.protection import SharedProtection
+from lasem.training.importance import Quadratic
+from lasem.training.phase import Named
 from lasem.tree import Path
 
 FreshWeights = Mapping[tuple[int, bool], Mapping[str, Tensor]]
@@ -47,6 +48,23 @@ class TaskWeights:
 
     layers: tuple[LayerWeights, ...]
     head: dict[str, Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class SharedProtection:
+    """Shared knowledge that is only read, or pulled back to where earlier tasks need it; by default neither."""
+
+    read_only: frozenset[int] = frozenset()
+    """Layers, counted from 0, whose shared knowledge does not change."""
+    quadratic: Quadratic | None = None
+    """Over names such as ``layer.0.shared.weight``."""
+    strength: float = 0.0
+    """Half of it times the quadratic is added to the loss."""
+
+    def penalty(self, weights: Named) -> Tensor | None:
+        """Return what is added to the loss, a scalar; None for nothing."""
+        return None if self.quadratic is None else self.strength / 2 * self.quadratic.value(weights)
 
 
 @final

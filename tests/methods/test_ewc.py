@@ -110,7 +110,7 @@ def test_chunks_do_not_change_importances(fisher: str, monkeypatch: pytest.Monke
     whole = flat(method.importances(layers, head, task, setup), layers)
     size = sum(value.numel() for value in layers.values())
     for most_numbers in (1, 2 * size, 7 * size):  # one gradient at a time; some labels; some images
-        monkeypatch.setattr("lasem.training.fisher._MOST_NUMBERS", most_numbers)
+        monkeypatch.setattr("lasem.training.importance._MAX_NUMBERS", most_numbers)
         parts = flat(method.importances(layers, head, task, setup), layers)
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-8)
 

@@ -165,9 +165,13 @@ def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
     assert len(set(draws)) == len(draws)
 
 
-def test_files_may_name_the_workers_of_an_earlier_version() -> None:
+def test_files_may_name_settings_of_an_earlier_version_where_they_mean_nothing() -> None:
     config = ExperimentConfig.from_plain({"search": {"name": "prefix", "workers": 2}})
     assert config.search == PrefixSearch()
+    config = ExperimentConfig.from_plain({"search": {"name": "em", "prune": 0.0, "full_pass_every": 7}})
+    assert config.search == EM()
+    with pytest.raises(ConfigError, match="no setting 'prune'"):
+        ExperimentConfig.from_plain({"search": {"name": "em", "prune": 0.1}})
 
 
 @final

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import Learner
-from lasem.nets import AbstractNet, cut, full_precision
+from lasem.nets import AbstractNet, as_float32, cut, full_precision
 from lasem.search import DARTS, EM, AbstractSelection, DARTSPhase, DeepEM, Fixed, MixturePhase
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
-from lasem.training import AbstractPhase, Batch, Loop, TrainingConfig, as_float32, autocast, check_precision
+from lasem.training import AbstractPhase, Batch, Loop, TrainingConfig, autocast, check_precision
 from lasem.tree import flatten, named, pack
 
 CPU = torch.device("cpu")
