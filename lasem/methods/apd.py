@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import (
@@ -33,6 +32,7 @@ from lasem.methods.plain import (
     prefixed,
 )
 from lasem.nets import AbstractNet, Net
+from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
 
 NUM_STARTS = 10
@@ -43,7 +43,7 @@ MAX_ROUNDS = 100
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class APD(AbstractMethod):
+class APD(Settings, AbstractMethod):
     """Kernels theta_t = sigma * sigmoid(v_t) + tau_t, one number of v_t for each output channel ([Yoon2020]_).
 
     The first task minimises CE + l1 |tau_1|_1, a later one, over sigma, v_t and tau_1 ... tau_t::
@@ -69,30 +69,24 @@ class APD(AbstractMethod):
     """Whether earlier tasks' sparse tensors (tau) are trained along, to take up what changes in the shared ones
     (sigma). False is the simple form: only how far sigma moves is penalised, l2 |sigma - sigma*|_2^2, and earlier tasks
     change as it does."""
-    l1: float = 4e-4
+    l1: Annotated[float, Range(least=0)] = 4e-4
     """Weight of the penalty that makes each task's own tensors (tau) sparse, and the size up to which their numbers are
     set to zero; not negative."""
-    l2: float = 100.0
+    l2: Annotated[float, Range(least=0)] = 100.0
     """Weight of the penalty that keeps earlier tasks' weights; not negative."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Range(least=0)] = 1e-4
     """Weight of half the squares of a new task's own tensors (tau) and masks (v), in the first task also of the shared
     ones (sigma); not negative."""
-    period: int = 5
+    period: Annotated[int, Range(least=0)] = 5
     """Tasks between consolidations, each of which groups all tasks and lets a group share what its members have in
     common; 0 never consolidates."""
-    groups: int = 2
+    groups: Annotated[int, Range(least=1)] = 2
     """Groups of tasks at the first consolidation, and how many more at each later one; at least 1."""
-    threshold: float = 1e-2
+    threshold: Annotated[float, Range(least=0)] = 1e-2
     """Largest difference within a group of numbers that the group comes to share; not negative."""
     start: Literal["zero", "shared"] = "zero"
     """Where a task's own tensors (tau) start: at ``zero``, or at the ``shared`` ones, as in the authors' program, so
     that a later task's kernels start at three times what is shared."""
-
-    def __post_init__(self) -> None:
-        for field in ("l1", "l2", "weight_decay", "period", "threshold"):
-            check_range(f"APD.{field}", getattr(self, field), least=0)
-        check_range("APD.groups", self.groups, least=1)
-        check_choice("APD.start", self.start, ("zero", "shared"))
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         super().check(net, training)

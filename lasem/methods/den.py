@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, shared_and_own
 from lasem.nets import Net
+from lasem.settings import Range, Settings
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
 
 Masks = Mapping[str, Tensor | None]
@@ -51,7 +52,7 @@ Masks = Mapping[str, Tensor | None]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DEN(AbstractMethod):
+class DEN(Settings, AbstractMethod):
     """Selective retraining, expansion, split and duplication, timestamped inference ([Yoon2018]_ Algorithms 1 to 4).
 
     What the optimiser does apart, a penalty's strength is relative to the loss. With Adam, whose steps have the size of
@@ -61,41 +62,36 @@ class DEN(AbstractMethod):
 
     name: ClassVar[str] = "den"
 
-    l1: float = 0.1
+    l1: Annotated[float, Range(least=0)] = 0.1
     """Strength of the L1 norm of the first task, of the head alone, and of a task's own weights; not negative."""
-    l2: float = 1e-4
+    l2: Annotated[float, Range(least=0)] = 1e-4
     """Strength of l2 / 2 ||W||^2 in the first task, and in later ones while selected weights are retrained; not
     negative."""
-    group_lasso: float = 0.25
+    group_lasso: Annotated[float, Range(least=0)] = 0.25
     """Strength of the norm of each new unit's incoming weights while the network is expanded; not negative."""
-    drift_penalty: float = 0.5
+    drift_penalty: Annotated[float, Range(least=0)] = 0.5
     """Strength of drift_penalty / 2 ||W - W'||^2 while selected weights are retrained, W' being those before the task;
     not negative."""
-    num_new_units: int = 16
+    num_new_units: Annotated[int, Range(least=1)] = 16
     """Units that an expansion adds to each block before useless ones are removed; at least 1."""
-    new_deviation: float = 0.005
+    new_deviation: Annotated[float, Range(above=0)] = 0.005
     """Standard deviation at which the weights of new units start; positive. It is small so that the network starts from
     what it did, and so that the group norm can bring units to 0 within the epochs of the expansion."""
-    loss_threshold: float = 0.01
+    loss_threshold: Annotated[float, Range(least=0)] = 0.01
     """The network is expanded if the retraining's mean loss in its last epoch (cross-entropy, nats) is above this; not
     negative."""
-    split_threshold: float = 0.1
+    split_threshold: Annotated[float, Range(least=0)] = 0.1
     """A unit is split if its incoming weights have moved further than this, in L2 norm; not negative."""
-    head_share: float = 0.2
+    head_share: Annotated[float, Range(above=0)] = 0.2
     """Share of the training's epochs in which a later task's head is trained alone, rounded up; above 0."""
-    expand_share: float = 0.2
+    expand_share: Annotated[float, Range(above=0)] = 0.2
     """Share of the epochs for the expansion, above 0; the last phase has it too if there is none. The retraining of
     selected weights has what the other shares leave."""
-    last_share: float = 0.2
+    last_share: Annotated[float, Range(above=0)] = 0.2
     """Share of the epochs for the last phase, in which what is the task's alone is trained once more; above 0."""
 
     def __post_init__(self) -> None:
-        for setting in ("l1", "l2", "group_lasso", "drift_penalty", "loss_threshold", "split_threshold"):
-            check_range(f"DEN.{setting}", getattr(self, setting), least=0)
-        check_range("DEN.num_new_units", self.num_new_units, least=1)
-        check_range("DEN.new_deviation", self.new_deviation, above=0)
-        for setting in ("head_share", "expand_share", "last_share"):
-            check_range(f"DEN.{setting}", getattr(self, setting), above=0)
+        super().__post_init__()
         total = self.head_share + self.expand_share + self.last_share
         check_range("DEN.head_share + expand_share + last_share", total, below=1)
 

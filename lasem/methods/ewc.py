@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_choice, check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import Net
+from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, SharedProtection, Snapshot, part_of, with_term
 from lasem.training.importance import FisherKind, directions_of, squared_gradients
 
@@ -27,7 +27,7 @@ _MOST_IMAGES = 64
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EWC(AbstractMethod):
+class EWC(Settings, AbstractMethod):
     """All layers shared, heads apart; loss CE + strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2.
 
     i goes over the earlier tasks, p over the layers' weights, theta*_i are the weights after task i, and F_i is the
@@ -37,7 +37,7 @@ class EWC(AbstractMethod):
 
     name: ClassVar[str] = "ewc"
 
-    strength: float = 10000.0
+    strength: Annotated[float, Range(least=0)] = 10000.0
     """Weight of the penalty; not negative. It is not portable between ways to compute the importances: this one is for
     exact ones, a mean over images."""
     fisher: FisherKind = "exact"
@@ -47,17 +47,10 @@ class EWC(AbstractMethod):
     """``separate``: one quadratic term for each earlier task; their sum is kept as one quadratic, which is the same.
     ``online``: one term around the latest weights, whose importances are ``decay`` times those so far plus the latest
     task's ([Schwarz2018]_)."""
-    decay: float = 1.0
+    decay: Annotated[float, Range(least=0, most=1)] = 1.0
     """What the ``online`` form keeps of the importances with every task; in [0, 1]."""
-    num_samples: int = 0
+    num_samples: Annotated[int, Range(least=0)] = 0
     """Training images that importances are computed from, drawn at random; 0 takes all."""
-
-    def __post_init__(self) -> None:
-        check_range("EWC.strength", self.strength, least=0)
-        check_choice("EWC.fisher", self.fisher, ("exact", "sampled", "empirical"))
-        check_choice("EWC.form", self.form, ("separate", "online"))
-        check_range("EWC.decay", self.decay, least=0, most=1)
-        check_range("EWC.num_samples", self.num_samples, least=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = {**(model.shared or initial_layers(setup)), **initial_head(setup, task.num_classes)}

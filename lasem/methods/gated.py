@@ -10,19 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split, Task
-from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
 from lasem.nets import ConvBlock, Head, Net, Weights, as_float32, full_precision
 from lasem.nets.initial import initial_weight
+from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, part_of
 from lasem.training.phase import EVALUATION_BATCH
 from lasem.training.precision import autocast
@@ -38,7 +38,7 @@ _EPSILON = 1e-5
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ChannelGated(AbstractMethod):
+class ChannelGated(Settings, AbstractMethod):
     """Every task has a gate at each layer that opens and closes channels, and a head ([Abati2020]_, task-incremental).
 
     A layer answers with g(x) * h(x), h its own output and g in {0, 1} by channel. The loss is CE + sparsity / L sum_l
@@ -54,35 +54,26 @@ class ChannelGated(AbstractMethod):
 
     name: ClassVar[str] = "gated"
 
-    sparsity: float = 8.0
+    sparsity: Annotated[float, Range(least=0)] = 8.0
     """Weight of the share of open gates in the loss; not negative. Too little, and the first task freezes every
     channel; too much, and all gates close. The right weight grows as tasks get fewer steps: 0.5 and less is usual for
     thousands of images a class."""
-    dense_share: float = 0.3
+    dense_share: Annotated[float, Range(least=0, most=1)] = 0.3
     """Share of a task's epochs before the sparsity term sets in, so that gates do not close before features are
     learned; in [0, 1]."""
-    threshold: float = 0.0
+    threshold: Annotated[float, Range(least=0, most=1)] = 0.0
     """A channel is frozen if its gate is open on more than this share of the validation images; in [0, 1]. 0 as in the
     paper: whatever was open once is kept. More forgets, and leaves more channels to later tasks."""
-    opening: float = 3.0
+    opening: Annotated[float, Range()] = 3.0
     """Bias with which gates start; positive: rather open. At 0 they are the toss of a coin in training, which a few
     hundred images do not overcome. The paper does not say how gates start."""
-    gate_step: float = 10.0
+    gate_step: Annotated[float, Range(above=0)] = 10.0
     """Step size of gates, relative to other weights'; positive. 1 as published; a few hundred steps of 5e-4, all that
     tasks with some hundred images have, close no gate whatever the sparsity."""
-    hidden: int = 16
+    hidden: Annotated[int, Range(least=1)] = 16
     """Units of a gate's hidden layer; at least 1."""
-    temperature: float = 2 / 3
+    temperature: Annotated[float, Range(above=0)] = 2 / 3
     """Of the sigmoid whose gradient stands in for that of a gate's step from closed to open; positive."""
-
-    def __post_init__(self) -> None:
-        check_range("ChannelGated.sparsity", self.sparsity, least=0)
-        check_range("ChannelGated.dense_share", self.dense_share, least=0, most=1)
-        check_range("ChannelGated.threshold", self.threshold, least=0, most=1)
-        check_range("ChannelGated.opening", self.opening)
-        check_range("ChannelGated.gate_step", self.gate_step, above=0)
-        check_range("ChannelGated.hidden", self.hidden, least=1)
-        check_range("ChannelGated.temperature", self.temperature, above=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         frozen = part_of(model.memory, "frozen")
@@ -133,7 +124,7 @@ class ChannelGated(AbstractMethod):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LasemChannelGated(AbstractMethod):
+class LasemChannelGated(Settings, AbstractMethod):
     """What the authors of LASEM compared with under the name of channel-gated networks.
 
     It differs from [Abati2020]_ in all that keeps tasks apart: g is a softmax over the channels, so that they share 1;
@@ -143,17 +134,12 @@ class LasemChannelGated(AbstractMethod):
 
     name: ClassVar[str] = "gated_lasem_compat"
 
-    sparsity: float = 100.0
+    sparsity: Annotated[float, Range(least=0)] = 100.0
     """Weight of the mean size of the gates' factors in the loss, which no gradient changes; not negative."""
-    hidden: int = 256
+    hidden: Annotated[int, Range(least=1)] = 256
     """Units of a gate's hidden layer, which reads the layer's whole input; at least 1."""
-    temperature: float = 0.1
+    temperature: Annotated[float, Range(above=0)] = 0.1
     """Of the softmax over a layer's channels that is its gate; positive."""
-
-    def __post_init__(self) -> None:
-        check_range("LasemChannelGated.sparsity", self.sparsity, least=0)
-        check_range("LasemChannelGated.hidden", self.hidden, least=1)
-        check_range("LasemChannelGated.temperature", self.temperature, above=0)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         layers = model.shared or initial_layers(setup)

@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError, check_range
+from lasem.errors import ConfigError
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import (
@@ -36,6 +36,7 @@ from lasem.methods.plain import (
     shared_and_own,
 )
 from lasem.nets import AbstractNet, Net
+from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
 
 EMBEDDING_BOUND = 6.0
@@ -46,25 +47,20 @@ COSH_BOUND = 50.0
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class HAT(AbstractMethod):
+class HAT(Settings, AbstractMethod):
     """All layers shared, heads apart; gates choose the units of each task and protect them ([Serra2018]_)."""
 
     name: ClassVar[str] = "hat"
     training: ClassVar[Mapping[str, Any]] = {"optimiser": "sgd", "learning_rate": 0.05, "momentum": 0.0}
 
-    penalty: float = 0.75
+    penalty: Annotated[float, Range(least=0)] = 0.75
     """Weight of the share of unprotected units that the task uses, the paper's c; not negative. The higher, the more
     units remain for later tasks."""
-    max_scale: float = 400.0
+    max_scale: Annotated[float, Range(least=1)] = 400.0
     """How steep gates are at the end of each epoch and wherever the task answers, the paper's s_max: the higher, the
     nearer to 0 or 1 they are; at least 1."""
-    clip: float = 10000.0
+    clip: Annotated[float, Range(above=0)] = 10000.0
     """Largest norm of a step's gradient, as the authors' code sets it; positive."""
-
-    def __post_init__(self) -> None:
-        check_range("HAT.penalty", self.penalty, least=0)
-        check_range("HAT.max_scale", self.max_scale, least=1)
-        check_range("HAT.clip", self.clip, above=0)
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         super().check(net, training)

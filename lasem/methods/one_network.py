@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_choice
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run
 from lasem.nets import Net
+from lasem.settings import Settings
 from lasem.training import PhaseResult, Plan, Snapshot
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class OneNetwork(AbstractMethod):
+class OneNetwork(Settings, AbstractMethod):
     """All layers and the head's hidden layers shared; each task goes on from the weights that the one before left.
 
     With hidden layers in the head it shares more than hard parameter sharing of all layers, where heads are apart.
@@ -31,9 +31,6 @@ class OneNetwork(AbstractMethod):
     outputs: Literal["own", "shared"] = "own"
     """``own``: every task has an output layer of its own, which later tasks leave as it is. ``shared``: output k serves
     class k of every task, as in the code of LASEM's authors; there are as many as the largest task has classes."""
-
-    def __post_init__(self) -> None:
-        check_choice("OneNetwork.outputs", self.outputs, ("own", "shared"))
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         # the head's last layer, the only one whose shape depends on the task

@@ -9,25 +9,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import TaskError, check_choice, check_range
+from lasem.errors import TaskError
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
+from lasem.settings import Range, Settings
 from lasem.training import EpochSummary, Named, PhaseResult, Plan, part_of
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ProgNN(AbstractMethod):
+class ProgNN(Settings, AbstractMethod):
     """Columns with lateral adapters; earlier columns never change ([Rusu2016]_ Eq. 2).
 
     Layer i of column k gives f(W h_k + U relu(V [alpha_1 h_1, ..., alpha_{k-1} h_{k-1}] + b)), h_j being the input that
@@ -44,22 +45,16 @@ class ProgNN(AbstractMethod):
     adapters: Literal["joined", "each"] = "joined"
     """``joined``: one adapter on all earlier columns together, as in the paper. ``each``: one for each of them,
     narrower the more there are, and their outputs added up, as in the code of LASEM's authors."""
-    reduction: float = 1.0
+    reduction: Annotated[float, Range(least=1)] = 1.0
     """How many times fewer channels an adapter has inside than go into the layer (into a fully-connected layer, or out
     of it if that is fewer); with ``adapters`` each, the number of columns divides them as well. At least 1; LASEM's
     authors take 2."""
-    alpha_start: float = 0.05
+    alpha_start: Annotated[float, Range(above=0)] = 0.05
     """Deviation at the start of the factors on what earlier columns give, the paper's alphas: normal, cut at twice
     that; above 0."""
     head_adapters: Literal["all", "first", "none"] = "all"
     """Which layers of the head see earlier columns: ``all`` with the output layer, as in the paper; the ``first``; or
     ``none``, as in the code of LASEM's authors."""
-
-    def __post_init__(self) -> None:
-        check_choice("ProgNN.adapters", self.adapters, ("joined", "each"))
-        check_range("ProgNN.reduction", self.reduction, least=1)
-        check_range("ProgNN.alpha_start", self.alpha_start, above=0)
-        check_choice("ProgNN.head_adapters", self.head_adapters, ("all", "first", "none"))
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         columns = tuple(model.own.values())

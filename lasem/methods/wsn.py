@@ -17,36 +17,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_range
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, check_no_weight_decay, initial_head, initial_layers
 from lasem.nets import AbstractNet, Net
+from lasem.settings import Range, Settings
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig, part_of
 from lasem.tree import Path
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class WSN(AbstractMethod):
+class WSN(Settings, AbstractMethod):
     """Every layer's weights shared through binary masks; masks, biases and heads are a task's own ([Kang2022]_)."""
 
     name: ClassVar[str] = "wsn"
 
-    capacity: float = 0.5
+    capacity: Annotated[float, Range(above=0, most=1)] = 0.5
     """Share c of each layer's weights that a task uses; above 0, at most 1."""
-    score_rate: float = 1.0
+    score_rate: Annotated[float, Range(above=0)] = 1.0
     """Step size of the scores by which weights are chosen, relative to the weights'; positive."""
-
-    def __post_init__(self) -> None:
-        check_range("WSN.capacity", self.capacity, above=0, most=1)
-        check_range("WSN.score_rate", self.score_rate, above=0)
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         super().check(net, training)
