@@ -11,7 +11,7 @@ from torch import Tensor
 
 import lasem
 from lasem.search import AbstractSearch
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 
 
 @final
@@ -26,7 +26,7 @@ class MovingState:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class MovingPrior(Settings, AbstractSearch[MovingState]):
+class MovingPrior(AbstractSearch[MovingState]):
     """The prior follows the posterior as a moving mean; the search ends when its leader has led for long."""
 
     name: ClassVar[str] = "moving-prior"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import get_annotations
 from pathlib import Path, PurePath
@@ -51,7 +52,9 @@ class Settings:
         Raises:
             ConfigError: if a value is out of its range, or none of the choices.
         """
-        for name, annotation in settings_of(type(self)).items():
+        with suppress(NameError):  # a user's annotation may name what is imported for type checkers only
+            settings_of(type(self))
+        for name, annotation in _KNOWN.get(type(self), {}).items():
             check_value(f"{type(self).__name__}.{name}", getattr(self, name), annotation)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
-from lasem.errors import ConfigError, check_range
+from lasem.errors import ConfigError
+from lasem.settings import Range, Settings
 from lasem.space import Configuration, Pattern, Space, grouped, listed
 from lasem.training import PhaseResult, Plan, Snapshot, TaskStart, TaskWeights
 
@@ -40,7 +41,7 @@ class Selected:
     commit_epoch: int | None
 
 
-class AbstractSelection(ABC):
+class AbstractSelection(Settings, ABC):
     """Any way to choose a task's configuration. Holds settings only."""
 
     name: ClassVar[str]
@@ -65,7 +66,7 @@ class AbstractSelection(ABC):
 class GroupedSelection(AbstractSelection):
     """Chooses from the configurations of groups of layers, but not for a first task, which has nothing to transfer."""
 
-    groups: tuple[int, ...] = ()
+    groups: tuple[Annotated[int, Range(least=1)], ...] = ()
     """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
     first_task: str = "all"
     """Configuration of a learner's first task, which has nothing to transfer: all, none, letters such as STTS, ...;
@@ -73,8 +74,7 @@ class GroupedSelection(AbstractSelection):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
-        for size in self.groups:
-            check_range(f"{type(self).__name__}.groups", size, least=1)
+        super().__post_init__()
         if self.first_task != "search":
             Pattern(self.first_task)
 

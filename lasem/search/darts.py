@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError
 from lasem.nets import Value, full_precision
 from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.fixed import Fixed
 from lasem.search.mixture import configuration_accuracy
 from lasem.search.weighing import MixturePhase
+from lasem.settings import Range
 from lasem.space import Configuration
 from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights
 from lasem.tree import Path, flatten, map_tensors, with_tensors
@@ -54,27 +55,16 @@ class DARTS(GroupedSelection):
     mini-batch that the weights are about to be trained on, which favours whichever branch fits faster."""
     alpha_optimiser: Literal["adam", "rmsprop-tf"] = "adam"
     """``adam`` with betas of .5 and .999 as in [Liu2019]_, or RMSProp as TensorFlow defines it."""
-    alpha_learning_rate: float | None = 1e-2
+    alpha_learning_rate: Annotated[float, Range(above=0)] | None = 1e-2
     """Step size of alpha, the same in all epochs; None: the one of the weights, with its schedule. [Liu2019]_ has 3e-4,
     for some 20 000 steps; a task here often has 500, in which Adam moves a number by at most 500 of these."""
-    alpha_weight_decay: float = 1e-3
+    alpha_weight_decay: Annotated[float, Range(least=0)] = 1e-3
     """L2 penalty on alpha; not negative."""
-    xi: float | None = None
+    xi: Annotated[float, Range(above=0)] | None = None
     """With ``order`` second: size of the training step that alpha looks ahead; None: the step size of the weights."""
     retrain: bool = False
     """Train the chosen configuration once more from the task's start, with all its epochs: the searched weights are
     fitted to the mixture, of which only one branch a layer is kept."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("DARTS.order", self.order, ("first", "second"))
-        check_choice("DARTS.alpha_split", self.alpha_split, ("valid", "train"))
-        check_choice("DARTS.alpha_optimiser", self.alpha_optimiser, ("adam", "rmsprop-tf"))
-        if self.alpha_learning_rate is not None:
-            check_range("DARTS.alpha_learning_rate", self.alpha_learning_rate, above=0)
-        check_range("DARTS.alpha_weight_decay", self.alpha_weight_decay, least=0)
-        if self.xi is not None:
-            check_range("DARTS.xi", self.xi, above=0)
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if len(start.space) == 1:

@@ -29,15 +29,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, TrainingError, check_choice, check_range
+from lasem.errors import ConfigError, TrainingError
 from lasem.search.abstract import GroupedSelection
 from lasem.search.em import Likelihood, batch_log_likelihood, check_prior_start, of_choices, straight_line
 from lasem.search.weighing import AbstractSearch
+from lasem.settings import Range
 from lasem.space import Space, bits_of, factorised
 from lasem.tree import map_tensors
 
@@ -80,7 +81,7 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
 
     name: ClassVar[str] = "deep-em"
 
-    num_samples: int = 4
+    num_samples: Annotated[int, Range(least=2)] = 4
     """Configurations drawn for a mini-batch; equal ones are evaluated once. At least 2."""
     likelihood: Likelihood = "product"
     """How the images of a mini-batch make one likelihood: ``product`` of their probabilities, as published; its
@@ -93,26 +94,19 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     """How probable it is that the first and that the last layer (or group) transfers, before the first mini-batch;
     between them in a straight line. Each in (0, 1); none: 1/3 for ``average``, and 1/2 for ``count``, where equal
     evidence counts for less transfer already."""
-    prior_weight: float = 12.0
+    prior_weight: Annotated[float, Range(above=0)] = 12.0
     """How many mini-batches that counts for; if few, a layer whose samples agree by chance is soon decided."""
-    draw_every: int = 1
+    draw_every: Annotated[int, Range(least=1)] = 1
     """Mini-batches that the same configurations are evaluated for; a GPU is waited for at each draw."""
-    commit_probability: float = 0.95
+    commit_probability: Annotated[float, Range(above=0)] = 0.95
     """The search ends when in every layer one of the choices has this probability; above 1: never."""
-    commit_share: float = 0.25
+    commit_share: Annotated[float, Range(above=0, most=1)] = 0.25
     """The search ends when this share of the task's epochs is spent; 1: never. A layer then transfers if its
     probability is above one half."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("DeepEM.num_samples", self.num_samples, least=2)
-        check_choice("DeepEM.likelihood", self.likelihood, ("mean", "geometric", "product"))
-        check_choice("DeepEM.prior_form", self.prior_form, ("count", "average"))
         object.__setattr__(self, "prior_start", check_prior_start("DeepEM.prior_start", self.prior_start))
-        check_range("DeepEM.prior_weight", self.prior_weight, above=0)
-        check_range("DeepEM.draw_every", self.draw_every, least=1)
-        check_range("DeepEM.commit_probability", self.commit_probability, above=0)
-        check_range("DeepEM.commit_share", self.commit_share, above=0, most=1)
 
     def choices(self, groups: tuple[int, ...]) -> Space:
         """Return all configurations of the groups, none of them listed."""

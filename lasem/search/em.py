@@ -15,14 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError, check_range
 from lasem.search.abstract import GroupedSelection
 from lasem.search.weighing import AbstractSearch
+from lasem.settings import Range
 from lasem.space import bits_of
 
 Likelihood = Literal["mean", "geometric", "product"]
@@ -65,20 +66,15 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
     between them in a straight line. Each in (0, 1); none: as the sharing mechanism has it, which is 0.8,0.1 for ``tf``,
     and 0.6,0.2 where it has nothing; 0.5,0.5: all configurations alike, as published. ``count`` begins with 2^G times
     the product over layers, where the published one begins with one for each of 2^G configurations."""
-    commit_probability: float = 0.95
+    commit_probability: Annotated[float, Range(above=0)] = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
-    commit_share: float | None = None
+    commit_share: Annotated[float, Range(above=0, most=1)] | None = None
     """The search ends when this share of the task's epochs is spent; 1: never; none: 0.05, or after two epochs if that
     is sooner."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("EM.likelihood", self.likelihood, ("mean", "geometric", "product"))
-        check_choice("EM.prior_form", self.prior_form, ("count", "average"))
         object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
-        check_range("EM.commit_probability", self.commit_probability, above=0)
-        if self.commit_share is not None:
-            check_range("EM.commit_share", self.commit_share, above=0, most=1)
 
     def with_prior(self, prior_start: tuple[float, float] | None) -> EM:
         """Return the same with the mechanism's ``prior_start`` where the settings have none."""

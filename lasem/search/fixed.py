@@ -9,14 +9,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from lasem.errors import check_range
 from lasem.search.abstract import GroupedSelection
 from lasem.search.weighing import AbstractSearch
+from lasem.settings import Range
 from lasem.space import Pattern, Space, grouped, listed
 
 
@@ -58,16 +58,14 @@ class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
 
     configuration: str = "all"
     """The configuration that is probable: all, none, alternating, top-K, bottom-K, or letters such as STTS."""
-    probability: float = 0.9
+    probability: Annotated[float, Range(above=0, most=1)] = 0.9
     """Its probability; in (0, 1]."""
-    commit_share: float = 1.0
+    commit_share: Annotated[float, Range(above=0, most=1)] = 1.0
     """The others are left out when this share of the task's epochs is spent; 1: never."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         Pattern(self.configuration)
-        check_range("FixedProbability.probability", self.probability, above=0, most=1)
-        check_range("FixedProbability.commit_share", self.commit_share, above=0, most=1)
 
     def choices(self, groups: tuple[int, ...]) -> Space:
         """Return all configurations of the groups, the probable one first."""

@@ -13,15 +13,16 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
 import torch
 
-from lasem.errors import ConfigError, check_range
+from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.fixed import Fixed
 from lasem.search.weighing import MixturePhase
+from lasem.settings import Range
 from lasem.space import Space, bottom, listed
 from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights
 
@@ -137,13 +138,9 @@ class RandomSearch(AbstractTrials):
 
     name: ClassVar[str] = "random"
 
-    num_candidates: int = 5
+    num_candidates: Annotated[int, Range(least=1)] = 5
     """Different configurations to train for each task, if there are as many; at least 1. The default is what
     ``prefix`` takes for four layers."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("RandomSearch.num_candidates", self.num_candidates, least=1)
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
         if tried:

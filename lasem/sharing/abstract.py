@@ -14,11 +14,12 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
+from lasem.settings import Settings
 
 Value = TypeVar("Value")
 
 
-class AbstractSharing(ABC):
+class AbstractSharing(Settings, ABC):
     """Parameters that all tasks share, parameters that one task owns, and a pure function from both to weights.
 
     A layer that is not transferred has plain weights of its own (``AbstractBlock.initial``), whatever the mechanism.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, Weights
 from lasem.nets.initial import glorot_uniform
+from lasem.settings import Range
 from lasem.sharing.abstract import AbstractKernelSharing, Kernel, kernels_of
 
 _IN_BOTH = {
@@ -54,7 +55,7 @@ class Deconvolution(AbstractKernelSharing):
     sizes: Literal["cifar", "stl-10"] = "cifar"
     """The paper's table of the channels of the knowledge base and of Z, for layer sizes that both have; other layers
     follow a rule."""
-    filter_size: int = 3
+    filter_size: Annotated[int, Range(least=1)] = 3
     """Side of the transposed convolution's filter; odd."""
     start: Literal["identity", "scaled", "glorot"] = "identity"
     """``identity``: a transferred layer starts as a plain one, and a step of U, the task's matrix, is a plain layer's
@@ -63,16 +64,12 @@ class Deconvolution(AbstractKernelSharing):
     factors_start: Literal["fresh", "latest"] = "latest"
     """A new task's part of a transferred layer starts as ``start`` says, or from the latest task that transferred
     it."""
-    step_scale: float = 0.1
+    step_scale: Annotated[float, Range(above=0)] = 0.1
     """Step size of the knowledge base and of the task's filter and its bias, relative to plain weights'; positive. The
     task's matrix and the layer's bias move as plain weights do."""
 
     def __post_init__(self) -> None:
-        check_choice("Deconvolution.factors_start", self.factors_start, ("fresh", "latest"))
-        check_range("Deconvolution.step_scale", self.step_scale, above=0)
-        check_choice("Deconvolution.sizes", self.sizes, tuple(_TABLES))
-        check_choice("Deconvolution.start", self.start, ("identity", "scaled", "glorot"))
-        check_range("Deconvolution.filter_size", self.filter_size, least=1)
+        super().__post_init__()
         if self.filter_size % 2 == 0:
             raise ConfigError(f"Deconvolution.filter_size must be odd; got {self.filter_size}.")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from lasem.errors import check_choice, check_range
 from lasem.nets import Weights
+from lasem.settings import Range
 from lasem.sharing.abstract import AbstractKernelSharing, Kernel
 
 _DOWN, _UP = "change.down", "change.up"
@@ -32,20 +32,15 @@ class LowRank(AbstractKernelSharing):
     name: ClassVar[str] = "low-rank"
     shares_rest: ClassVar[bool] = True
 
-    rank: int = 4
+    rank: Annotated[int, Range(least=1)] = 4
     """Rank of a task's change of a kernel's matrix, at most its smaller side; at least 1."""
-    scale: float = 1.0
+    scale: Annotated[float, Range(above=0)] = 1.0
     """Factor on the change, alpha / r in [Hu2022]_; positive."""
     train_shared: bool = True
     """Whether shared weights are trained with every task that transfers them. If not, they always stay a pretrained
     module's, as in [Hu2022]_, and nothing that a task transfers can be forgotten."""
     factors_start: Literal["fresh", "latest"] = "fresh"
     """A new task's change starts at zero, or from the latest task that transferred the layer."""
-
-    def __post_init__(self) -> None:
-        check_range("LowRank.rank", self.rank, least=1)
-        check_range("LowRank.scale", self.scale, above=0)
-        check_choice("LowRank.factors_start", self.factors_start, ("fresh", "latest"))
 
     def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
         return {"weight": kernel.shape}

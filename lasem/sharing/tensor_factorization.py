@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from lasem.errors import ShapeError, check_choice, check_range
+from lasem.errors import ShapeError
 from lasem.nets import Weights
 from lasem.nets.initial import glorot_uniform
+from lasem.settings import Range
 from lasem.sharing.abstract import AbstractKernelSharing, Kernel
 
 _PENALTY_EPSILON = 1e-12
@@ -61,9 +62,9 @@ class TensorFactorization(AbstractKernelSharing):
     """Of four layers the first two are likelier to transfer than not: tasks whose factors adapt a core to them gain by
     sharing the second one, too, and forget less of it than where they share the weights themselves."""
 
-    penalty_weight: float = 0.1
+    penalty_weight: Annotated[float, Range(least=0)] = 0.1
     """Weight of sum ||U'U - I||_F over the task's factor matrices U, which keeps them near orthogonal; not negative."""
-    max_rank: int = 256
+    max_rank: Annotated[int, Range(least=1)] = 256
     """Longest side of the shared core; where a kernel has a longer one, as in the last stage of the paper's ResNet, its
     factor is not square."""
     start: Literal["identity", "glorot"] = "identity"
@@ -71,15 +72,8 @@ class TensorFactorization(AbstractKernelSharing):
     at random. ``glorot``: random factors, as the paper has them."""
     factors_start: Literal["fresh", "latest"] = "latest"
     """A new task's factors and bias start as ``start`` says, or from the latest task that transferred the layer."""
-    step_scale: float = 1.0
+    step_scale: Annotated[float, Range(above=0)] = 1.0
     """Step size of the core, the factors and the bias, relative to plain weights'; positive."""
-
-    def __post_init__(self) -> None:
-        check_choice("TensorFactorization.factors_start", self.factors_start, ("fresh", "latest"))
-        check_range("TensorFactorization.step_scale", self.step_scale, above=0)
-        check_range("TensorFactorization.penalty_weight", self.penalty_weight, least=0)
-        check_range("TensorFactorization.max_rank", self.max_rank, least=1)
-        check_choice("TensorFactorization.start", self.start, ("identity", "glorot"))
 
     def shared_kernel_shapes(self, kernel: Kernel) -> dict[str, tuple[int, ...]]:
         return {"core": self._ranks(kernel)}
