@@ -194,20 +194,6 @@ def test_commitment_when_the_share_of_epochs_is_spent_and_never() -> None:
     assert not EM(commit_probability=1.01, commit_share=1).commits(led_by(search, 1, 300), 999, 1000)
 
 
-def test_spaces() -> None:
-    assert EM().space(4, 1) == full(4)
-    assert EM(groups=(2, 2)).space(4, 1) == grouped((2, 2))
-    assert [str(c) for c in EM().space(3, 0)] == ["TTT"]
-    assert [str(c) for c in EM(first_task="alternating", groups=(2, 1)).space(3, 0)] == ["STS"]
-    assert EM(first_task="search").space(3, 0) == full(3)
-    with pytest.raises(
-        ConfigError, match="add up to the network's 4 layers that can be transferred; got 3, 2, which is 5"
-    ):
-        EM(groups=(3, 2)).space(4, 1)
-    with pytest.raises(ConfigError, match="'top-4' asks for 4 layers; the network has 3"):
-        EM(first_task="top-4").space(3, 0)
-
-
 def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_does_not() -> None:
     search = EM(prior_start=(0.9, 0.1))
     state = search.init(16)
@@ -224,21 +210,3 @@ def test_a_prior_that_falls_from_the_input_to_the_output_decides_where_evidence_
     assert str(full(4)[search.best(after)]) == "SSTT"
     with pytest.raises(ConfigError, match=r"all 2\^G configurations of G groups of layers; got 6. Set it to 0.5,0.5"):
         search.init(6)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prior_start": (0.9,)}, r"EM\.prior_start is two probabilities of transfer, .*; got 0\.9\."),
-        ({"prior_start": (1.0, 0.5)}, r"EM\.prior_start must be above 0 and below 1; got 1"),
-        ({"likelihood": "meen"}, "likelihood must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
-        ({"prior_form": "counts"}, "Did you mean 'count'"),
-        ({"commit_probability": 0}, r"EM\.commit_probability must be above 0; got 0"),
-        ({"commit_share": 1.5}, r"EM\.commit_share must be above 0 and at most 1; got 1\.5"),
-        ({"groups": (2, 0)}, r"EM\.groups must be at least 1; got 0"),
-        ({"first_task": "searched"}, "Expected a configuration: all, none"),
-    ],
-)
-def test_settings_are_checked(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        EM(**change)

@@ -50,10 +50,3 @@ def test_a_task_gets_what_was_given() -> None:
     records = [learner.learn(tiny_task(name, seed=seed)) for seed, name in enumerate(("one", "two", "three"))]
     assert [record.configuration for record in records] == ["TT", "TS", "TS"]
     assert [record.commit_epoch for record in records[1:]] == [3, 3]
-
-
-def test_settings_that_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="Expected a configuration"):
-        FixedProbability(configuration="most")
-    with pytest.raises(ConfigError, match="probability"):
-        FixedProbability(probability=0)

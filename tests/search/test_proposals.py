@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
@@ -37,13 +36,6 @@ def test_groups_are_tried_together() -> None:
 
 
 @every_kind
-def test_the_first_task_is_searched_only_if_asked_for(kind: type[AbstractTrials]) -> None:
-    assert [str(c) for c in kind().space(3, 0)] == ["TTT"]
-    assert [str(c) for c in kind(first_task="top-1").space(3, 0)] == ["SST"]
-    assert kind(first_task="search").space(3, 0) == kind().space(3, 1) == kind().space(3, 7)
-
-
-@every_kind
 def test_one_configuration_is_tried_as_it_is(kind: type[AbstractTrials]) -> None:
     space = kind().space(3, 0)
     assert kind().propose(space, {}, torch.Generator()) == (0,)
@@ -74,25 +66,6 @@ def test_ties_by_hand() -> None:
     assert Exhaustive().best(space, {2: 0.5, 1: 0.5}) == 1
     assert Exhaustive().best(space, {0: 0.5, 3: 0.5, 1: 0.4}) == 3
     assert Exhaustive().best(space, {0: 0.6, 3: 0.5}) == 0
-
-
-@every_kind
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"groups": (2, 0)}, r"\.groups must be at least 1; got 0"),
-        ({"first_task": "al"}, "Did you mean 'all'"),
-    ],
-)
-def test_settings_out_of_range_are_refused(kind: type[AbstractTrials], settings: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        kind(**settings)
-
-
-@every_kind
-def test_a_space_that_does_not_fit_the_network_is_refused(kind: type[AbstractTrials]) -> None:
-    with pytest.raises(ConfigError, match=rf"^{kind.__name__}\.groups .* network's 3 layers .* got 2, 2, which is 4"):
-        kind(groups=(2, 2)).space(3, 1)
 
 
 def test_more_configurations_than_can_be_listed_are_refused() -> None:
@@ -130,11 +103,6 @@ def test_every_configuration_is_equally_probable() -> None:
 
 def test_groups_are_drawn_together() -> None:
     assert set(proposed(RandomSearch(num_candidates=9, groups=(1, 2)), 3)) == {"SSS", "STT", "TSS", "TTT"}
-
-
-def test_at_least_one() -> None:
-    with pytest.raises(ConfigError, match=r"RandomSearch\.num_candidates must be at least 1; got 0"):
-        RandomSearch(num_candidates=0)
 
 
 def test_the_first_layers_transfer_and_their_number_is_tried_out() -> None:

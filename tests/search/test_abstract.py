@@ -1,0 +1,77 @@
+"""What searches over groups of layers have in common, and the ranges of every search's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lasem.errors import ConfigError
+from lasem.search import (
+    DARTS,
+    EM,
+    DeepEM,
+    Exhaustive,
+    FixedProbability,
+    GroupedSelection,
+    PrefixSearch,
+    RandomSearch,
+)
+from lasem.space import full, grouped
+
+GROUPED: list[type[GroupedSelection]] = [EM, DeepEM, DARTS, Exhaustive, RandomSearch, PrefixSearch, FixedProbability]
+
+
+@pytest.mark.parametrize("kind", GROUPED, ids=lambda k: k.name)
+def test_a_first_task_and_groups(kind: type[GroupedSelection]) -> None:
+    assert [str(c) for c in kind().space(3, 0)] == ["TTT"]
+    assert [str(c) for c in kind(first_task="alternating", groups=(2, 1)).space(3, 0)] == ["STS"]
+    assert kind(first_task="search").space(3, 0) == kind().space(3, 1) == kind().space(3, 7)
+    with pytest.raises(ConfigError, match=rf"^{kind.__name__}\.groups .* network's 4 layers .* got 3, 2, which is 5"):
+        kind(groups=(3, 2)).space(4, 1)
+    with pytest.raises(ConfigError, match="'top-4' asks for 4 layers; the network has 3"):
+        kind(first_task="top-4").space(3, 0)
+    with pytest.raises(ConfigError, match=r"\.groups must be at least 1; got 0"):
+        kind(groups=(2, 0))
+    with pytest.raises(ConfigError, match="Expected a configuration: all, none"):
+        kind(first_task="searched")
+
+
+@pytest.mark.parametrize("kind", [EM, DARTS, Exhaustive], ids=lambda k: k.name)
+def test_all_configurations_are_chosen_from(kind: type[GroupedSelection]) -> None:
+    assert kind().space(4, 1) == full(4)
+    assert kind(groups=(2, 2)).space(4, 1) == grouped((2, 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        *(
+            (kind, change, message)
+            for kind in (EM, DeepEM)
+            for change, message in (
+                ({"prior_start": (0.9,)}, r"prior_start is two probabilities of transfer, .*; got 0\.9\."),
+                ({"prior_start": (1.0, 0.5)}, r"prior_start must be above 0 and below 1; got 1"),
+                ({"likelihood": "meen"}, "must be one of mean, geometric, product; got 'meen'. Did you mean 'mean'"),
+                ({"prior_form": "counts"}, "Did you mean 'count'"),
+                ({"commit_probability": 0}, r"commit_probability must be above 0; got 0"),
+                ({"commit_share": 1.5}, r"commit_share must be above 0 and at most 1; got 1\.5"),
+            )
+        ),
+        (DeepEM, {"num_samples": 1}, "num_samples must be at least 2; got 1"),
+        (DeepEM, {"prior_weight": 0}, "prior_weight must be above 0"),
+        (DeepEM, {"draw_every": 0}, "draw_every must be at least 1"),
+        (DARTS, {"order": "secnd"}, "order must be one of first, second; got 'secnd'. Did you mean 'second'"),
+        (DARTS, {"alpha_split": "test"}, "alpha_split must be one of valid, train"),
+        (DARTS, {"alpha_optimiser": "rmsprop"}, "Did you mean 'rmsprop-tf'"),
+        (DARTS, {"alpha_learning_rate": 0}, "alpha_learning_rate must be above 0; got 0"),
+        (DARTS, {"alpha_weight_decay": -1}, "alpha_weight_decay must be at least 0; got -1"),
+        (DARTS, {"xi": 0}, "xi must be above 0; got 0"),
+        (FixedProbability, {"configuration": "most"}, "Expected a configuration"),
+        (FixedProbability, {"probability": 0}, "probability must be above 0"),
+        (RandomSearch, {"num_candidates": 0}, "num_candidates must be at least 1; got 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(kind: type[GroupedSelection], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**change)
