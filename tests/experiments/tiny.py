@@ -38,6 +38,12 @@ def records_of(directory: Path, seed: int = 0) -> bytes:
     return (directory / "seeds" / str(seed) / "records.jsonl").read_bytes()
 
 
+def table_of(directory: Path) -> list[list[str]]:
+    """The table of a comparison without times."""
+    lines = (directory / "comparison.md").read_text().splitlines()
+    return [[cell for cell in line.split("|") if " s " not in cell] for line in lines if "|" in line]
+
+
 class Fake(AbstractExecutor):
     """Makes runs in this process, without reports, or only lists what it is given."""
 
