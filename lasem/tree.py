@@ -43,11 +43,6 @@ def named(tree: Any) -> dict[str, Tensor]:
     return {".".join(map(str, path)): tensor for path, tensor in flatten(tree).items()}
 
 
-def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with ``prefix`` and a dot, by the rest of their names."""
-    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
-
-
 def pack(tree: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:
     """Take a tree apart for files: its tensors by dotted name, and all else for JSON. Keys of dicts are strings."""
     if isinstance(tree, Tensor):

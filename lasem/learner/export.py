@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, check_choice
 from lasem.files import write_file
 from lasem.learner.learner import Learner
@@ -83,6 +84,7 @@ def export(
             network has an operation that the format has not.
     """
     check_choice("format", format, get_args(Format))
+    check_task_name(name)  # it names a file, and a model's folder may come from a stranger
     file = _file(str(out), f"{name}{SUFFIXES[format]}")
     beside = file.with_name(f"{file.name}.json")
     if model is not None and file.resolve().is_relative_to(model.resolve()):

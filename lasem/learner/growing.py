@@ -17,7 +17,7 @@ from lasem.data.images import in_chunks
 from lasem.data.sources import Source, task_from
 from lasem.data.split import Part
 from lasem.data.task import check_task_name
-from lasem.errors import ConfigError, StorageError, TaskError, check_range
+from lasem.errors import ConfigError, StorageError, TaskError
 from lasem.learner import export as exporting
 from lasem.learner.answers import Evaluation, Prediction, Skip, channels_and_side, evaluate, predict
 from lasem.learner.index import KNOWN, settings_of
@@ -182,7 +182,8 @@ class GrowingModel:
             DataError: if an image is not there or cannot be decoded.
             StorageError: if there is no model, or it is damaged.
         """
-        check_range("top", top, least=1)
+        if top < 1:
+            raise ConfigError(f"top must be at least 1; got {top}.")
         answers = predict(self._reader(name), name, images, top, skip)
 
         def computed() -> Iterator[Prediction]:
@@ -316,9 +317,9 @@ class GrowingModel:
     def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
         return self._net if self._net is None or isinstance(self._net, AbstractNet) else self._net(image_shape)
 
-    def _load(self, index: Mapping[str, Any], *, to_learn: bool) -> Learner:
+    def _load(self, index: Mapping[str, Any]) -> Learner:
         net = self._net_for(tuple(index["net"]["image_shape"]))
-        return Learner.load(self.directory, net=net, device=self._device, lazy=True, to_learn=to_learn, **self._parts)
+        return Learner.load(self.directory, net=net, device=self._device, lazy=True, **self._parts)
 
     def _grower(self) -> Learner | None:
         """The model as it is, to be changed; None if there is none yet."""
@@ -326,14 +327,14 @@ class GrowingModel:
         if stored is None:
             return None
         self._check_made_with(stored)
-        return self._load(stored, to_learn=True)
+        return self._load(stored)
 
     def _reader(self, name: str | None = None) -> Learner:
         """The model as it is, to be asked; of a task that is named, all is read now."""
 
         def read(data: bytes) -> Learner:
             if self._opened is None or self._opened[0] != data:
-                self._opened = data, self._load(_settings_in(self._folder.parse(data)), to_learn=False)
+                self._opened = data, self._load(_settings_in(self._folder.parse(data)))
             learner = self._opened[1]
             if name is not None:
                 learner.read(name)

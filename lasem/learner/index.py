@@ -9,7 +9,6 @@ from typing import Any, final
 
 import torch
 
-from lasem.data.task import check_task_name
 from lasem.errors import StorageError
 from lasem.learner.model_folder import ModelFolder
 from lasem.methods import METHODS
@@ -21,7 +20,6 @@ from lasem.nets import AbstractNet
 from lasem.search import SEARCHES
 from lasem.settings import from_plain
 from lasem.sharing import SHARINGS
-from lasem.space import Configuration
 from lasem.training import Named
 
 KNOWN: dict[str, Mapping[str, type[Any]]] = {
@@ -85,23 +83,25 @@ def check_sizes(net: AbstractNet) -> None:
         )
 
 
-def stored_method(index: Mapping[str, Any], given: Mapping[str, Any], *, to_learn: bool) -> AbstractMethod:
+def stored_method(index: Mapping[str, Any], given: Mapping[str, Any]) -> AbstractMethod:
     """Return the method that a model was saved with; what is given replaces what an index says.
+
+    Unless it is given, a search is None: a model answers without it.
 
     Raises:
         StorageError: if the index names a user's own part that is not given.
     """
     if "method" in index:
-        found: AbstractMethod = given["method"] or _stored_choice(index["method"], "method")
+        found: AbstractMethod = given["method"] or stored_choice(index["method"], "method")
         return found
     parts = {part: given[part] for part in ("sharing", "search", "protect")}
     for part, value in parts.items():
-        if value is None and (part != "search" or to_learn):
-            parts[part] = _stored_choice(index[part], part)
+        if value is None and part != "search":
+            parts[part] = stored_choice(index[part], part)
     return Transfer(**parts)
 
 
-def _stored_choice(entry: Mapping[str, Any], what: str) -> Any:
+def stored_choice(entry: Mapping[str, Any], what: str) -> Any:
     """Of lasem's own parts the one that an index names, with its settings; StorageError if it is a user's own."""
     name, known = entry["name"], KNOWN[what]
     if name not in known:
@@ -125,12 +125,13 @@ def stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
         valid_accuracy=float(entry["valid_accuracy"]),
         peak_accuracy=float(entry["peak_accuracy"]),
         num_images=tuple(int(number) for number in entry["num_images"]),
-        configuration=str(Configuration.parse(entry["configuration"])),
+        configuration=str(entry["configuration"]),
         versions=tuple(int(number) for number in entry["versions"]),
     )
-    check_task_name(info.name)
-    if len(info.configuration) != net.depth:
-        raise StorageError(f"Task '{info.name}' has {len(info.configuration)} layers; the network has {net.depth}.")
+    if not set(info.configuration) <= {"S", "T"} or len(info.configuration) != net.depth:
+        raise StorageError(
+            f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
+        )
     channels = net.image_shape[0]
     if not len(info.mean) == len(info.std) == channels:
         raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, final, overload
 
@@ -24,6 +25,7 @@ from lasem.learner.index import (
     natural,
     read_part,
     settings_of,
+    stored_choice,
     stored_method,
     stored_task,
 )
@@ -44,7 +46,6 @@ from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
 from lasem.settings import check_plain, from_plain, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.space import Configuration
 from lasem.training import (
     EVALUATION_BATCH,
     Named,
@@ -112,10 +113,14 @@ class Learner:
         self.device = find_device(device)
         check_precision(self.training.precision, self.device)
         method.check(net, self.training)
+        self._begin()
+
+    def _begin(self) -> None:
         self._model = Model()
         self._tasks: dict[str, TaskInfo] = {}
         self._num_learned = 0
         self._forgotten: frozenset[str] = frozenset()
+        self._stored_search: Mapping[str, Any] | None = None  # of a model that was read and has learned nothing since
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -183,6 +188,7 @@ class Learner:
             StorageError: if ``resume_from`` belongs to something else.
         """
         self.check_new(task)
+        self._find_search()
         task = task_on(task, self.device, self.training.images_share)
         index = self._num_learned
         learned = follow(
@@ -195,7 +201,7 @@ class Learner:
         )
         peak = self._accuracy(learned.best, task.name, task.test)
         route = learned.model.routes.get(task.name)
-        configuration = str(route.configuration) if route else self.method.transferred(self.net)
+        configuration = route.configuration if route else self.method.transferred(self.net)
         # from here on nothing can fail: the learner is what it was, or has learned the task
         self._model = learned.model
         self._num_learned += 1
@@ -318,11 +324,13 @@ class Learner:
         own = Parts.of(model.own)
         tasks, versions = ({key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions))
         flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
+        settings = settings_of(self.method)
         index = {
             "seed": self.seed,
             "num_learned": self._num_learned,
             "net": self.net.description(),
-            **{part: to_named(value, KNOWN[part]) for part, value in settings_of(self.method).items()},
+            **{part: to_named(value, KNOWN[part]) for part, value in settings.items() if value is not None},
+            **({} if self._stored_search is None else {"search": self._stored_search}),
             "training": to_plain(self.training),
             **{part: part_to_plain(stored) for part, stored in flat.items()},
             "versions": {key: part_to_plain(stored) for key, stored in versions.items()},
@@ -347,9 +355,8 @@ class Learner:
         net: AbstractNet | None = None,
         device: str = "cpu",
         lazy: bool = False,
-        to_learn: bool = True,
     ) -> Learner:
-        """Read what ``save`` wrote. What is given replaces what was saved.
+        """Read what ``save`` wrote. What is given replaces what was saved; the search is made when a task is learned.
 
         Args:
             directory: the model's folder.
@@ -361,7 +368,6 @@ class Learner:
             net: the network that the model was saved with, if it was cut from a module, whose code is never saved.
             device: where to compute.
             lazy: read what a task owns when it is first asked for, not all now; damage to it is then found as late.
-            to_learn: if False, the learner only answers, and needs no search.
 
         Raises:
             StorageError: if the folder holds no model, a damaged one, one of another format or of another network.
@@ -374,10 +380,16 @@ class Learner:
             with as_storage_error(f"{folder.directory} holds no model that can be read"):
                 network = rebuild(index["net"], net)
                 check_sizes(network)
-                found = stored_method(index, given, to_learn=to_learn)
-                fitted = training or from_plain(TrainingConfig, index["training"], "training")
-                seed = natural(index, "seed")
-                learner = cls(network, found, training=fitted, seed=seed, device=device)
+                found = stored_method(index, given)
+                learner = object.__new__(cls)
+                learner.net, learner.method, learner.seed = network, found, natural(index, "seed")
+                learner.training = training or from_plain(TrainingConfig, index["training"], "training")
+                learner.device = place
+                learner._begin()
+                if learner.training.precision != "float32":
+                    check_precision(learner.training.precision, place)
+                if isinstance(found, Transfer) and found.search is None:
+                    learner._stored_search = index["search"]
                 learner._take(folder, index, place)
                 if not (lazy and isinstance(found, Transfer)):
                     for parts in (learner._model.own, learner._model.versions):
@@ -399,7 +411,7 @@ class Learner:
         if self._num_learned < len(infos):
             raise StorageError(f"Expected at least {len(infos)} learned tasks; got {self._num_learned}.")
         chosen = infos if isinstance(self.method, Transfer) else []
-        routes = {info.name: Route(Configuration.parse(info.configuration), info.versions) for info in chosen}
+        routes = {info.name: Route(info.configuration, info.versions) for info in chosen}
         bare = Model(routes=routes)
 
         def own(name: str, part: StoredPart) -> Named:
@@ -417,6 +429,14 @@ class Learner:
         self._model = Model(
             own=Parts(None, weights, own), versions=Parts(None, versions, version), routes=routes, **flat
         )
+
+    def _find_search(self) -> None:
+        """Make the search that a model was saved with, now that it is needed."""
+        if self._stored_search is not None and isinstance(self.method, Transfer):
+            search = stored_choice(self._stored_search, "search")
+            method = replace(self.method, search=search)
+            method.check(self.net, self.training)
+            self.method, self._stored_search = method, None
 
     def _put(self, folder: ModelFolder, parts: Parts, key: str) -> StoredPart:
         stored = parts.stored(key)

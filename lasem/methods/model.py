@@ -9,7 +9,6 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.space import Configuration
 from lasem.training import Named
 
 
@@ -106,9 +105,21 @@ class Parts(Mapping[str, Named]):
 class Route:
     """Which layers a task transfers, and from which version of what tasks share."""
 
-    configuration: Configuration
+    configuration: str
+    """One letter a layer, input side first: T transfers it, S is the task's own."""
     versions: tuple[int, ...]
     """For each layer the version of the shared knowledge that the task uses; 0 where it transfers nothing."""
+
+    @property
+    def transfers(self) -> tuple[bool, ...]:
+        """For each layer whether the task transfers it."""
+        return tuple(letter == "T" for letter in self.configuration)
+
+    @property
+    def keys(self) -> list[str]:
+        """The versions that the task uses, as ``Model.versions`` names them."""
+        pairs = zip(self.transfers, self.versions, strict=True)
+        return [f"{layer}@{version}" for layer, (transferred, version) in enumerate(pairs) if transferred]
 
 
 @final

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.nets import Head, Net, start_generator
+from lasem.nets import AbstractNet, Head, start_generator
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, TrainingConfig, accuracy, part_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ Between = Callable[[int, Tensor, Tensor], Tensor]
 
 
 def run(
-    net: Net, weights: Named, x: Tensor, *, dropout: torch.Generator | None = None, between: Between | None = None
+    net: AbstractNet,
+    weights: Named,
+    x: Tensor,
+    *,
+    dropout: torch.Generator | None = None,
+    between: Between | None = None,
 ) -> Tensor:
     """Return the network's logits (B, num_classes).
 

@@ -17,12 +17,12 @@ from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
 from lasem.methods.model import Model, Parts, Route
+from lasem.methods.plain import run
 from lasem.methods.protection import AbstractProtection, Unprotected, importances, shared_of
-from lasem.nets import AbstractBlock, AbstractNet, start_generator
-from lasem.search import EM, AbstractSelection, Choice, Mixture, evaluate
+from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
+from lasem.search import EM, AbstractSelection, Choice
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Space
-from lasem.space.configuration import TRANSFER
 from lasem.training import (
     FreshWeights,
     LayerWeights,
@@ -33,7 +33,6 @@ from lasem.training import (
     TaskWeights,
     TrainingConfig,
     initial_statistics,
-    part_of,
     with_term,
 )
 
@@ -54,7 +53,7 @@ class Transfer(AbstractMethod):
     sharing: AbstractSharing = field(default_factory=HardSharing)
     """How shared knowledge becomes a layer's weights."""
     search: AbstractSelection | None = field(default_factory=EM)
-    """Which configuration a task gets; None: of a model that only answers."""
+    """Which configuration a task gets; None: of a model that was read and has learned nothing since."""
     protect: AbstractProtection = field(default_factory=Unprotected)
     """What holds shared knowledge that earlier tasks use."""
 
@@ -107,41 +106,26 @@ class Transfer(AbstractMethod):
         )
 
     def logits(self, net: AbstractNet, model: Model, name: str, x: Tensor) -> Tensor:
-        mixture = Mixture.of(net, self.sharing, (model.routes[name].configuration,))
-        return evaluate(mixture, self.weights(net, model, name), x)[0]
+        return run(net, self.plain_weights(net, model, name), x)
 
-    def weights(self, net: AbstractNet, model: Model, name: str) -> TaskWeights:
-        """Return what a learned task answers with."""
+    def plain_weights(self, net: AbstractNet, model: Model, name: str) -> dict[str, Tensor]:
         route, own = model.routes[name], model.own[name]
-        layers = []
-        for i, block in enumerate(net.blocks):
-            prefix, mine = str(route.configuration)[: i + 1], part_of(own, f"layer.{i}")
-            statistics = {prefix: {key: mine.pop(key) for key in block.statistics}} if block.statistics else {}
-            transferred = prefix.endswith(TRANSFER)
-            layers.append(
-                LayerWeights(
-                    shared=dict(model.versions[_key(i, route.versions[i])]) if transferred else {},
-                    factors=mine if transferred else {},
-                    specific={} if transferred else mine,
-                    statistics=statistics,
-                )
-            )
-        return TaskWeights(tuple(layers), part_of(own, "head"))
+        found = {key: value for key, value in own.items() if key.startswith("head.")}
+        for i, (block, transferred) in enumerate(zip(net.blocks, route.transfers, strict=True)):
+            mine = part_of(own, f"layer.{i}")
+            if transferred:
+                statistics = {key: mine.pop(key) for key in block.statistics}
+                with full_precision(next(iter(own.values())).device):
+                    made = self.sharing.weights(block, model.versions[_key(i, route.versions[i])], mine)
+                mine = made | statistics
+            found |= {f"layer.{i}.{key}": value for key, value in mine.items()}
+        return found
 
     def answers_with(self, model: Model, name: str) -> Model:
         route = model.routes[name]
-        used = {_key(i, route.versions[i]) for i, transferred in enumerate(route.configuration) if transferred}
+        used = set(route.keys)
         versions = model.versions.only(lambda key: key in used)
         return Model(own={name: model.own[name]}, versions=versions, routes={name: route})
-
-    def plain_weights(self, net: AbstractNet, model: Model, name: str) -> dict[str, Tensor]:
-        configuration, weights = model.routes[name].configuration, self.weights(net, model, name)
-        found = {f"head.{key}": value for key, value in weights.head.items()}
-        for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
-            made = self.sharing.weights(block, own.shared, own.factors) if configuration[i] else own.specific
-            statistics = own.statistics_of(str(configuration)[: i + 1])
-            found |= {f"layer.{i}.{key}": value for key, value in {**made, **statistics}.items()}
-        return found
 
     def forget(self, net: AbstractNet, model: Model, name: str) -> Model:
         """Give up a task, and the shared knowledge that no other task transfers.
@@ -149,7 +133,8 @@ class Transfer(AbstractMethod):
         What a penalty held for it goes on being held, as long as the layer is shared.
         """
         routes = {other: route for other, route in model.routes.items() if other != name}
-        versions = _used_by(model.versions, routes)
+        used = {key for route in routes.values() for key in route.keys}
+        versions = model.versions.only(lambda key: key in used)
         own = Parts.of(model.own).only(lambda other: other != name)
         shared = {_numbers(key)[0] for key in versions}
         memory = dict(model.memory)
@@ -160,7 +145,7 @@ class Transfer(AbstractMethod):
 
     def shapes(self, net: AbstractNet, model: Model, name: str, num_classes: int) -> Shapes:
         found = {f"head.{key}": shape for key, shape in net.head.shapes(num_classes).items()}
-        for i, (block, transferred) in enumerate(zip(net.blocks, model.routes[name].configuration, strict=True)):
+        for i, (block, transferred) in enumerate(zip(net.blocks, model.routes[name].transfers, strict=True)):
             own = self.sharing.task_shapes(block) if transferred else block.shapes
             found |= {f"layer.{i}.{key}": shape for key, shape in (own | block.statistics).items()}
         return found
@@ -184,8 +169,7 @@ class Transfer(AbstractMethod):
             for what, length in (("layers", len(route.configuration)), ("versions", len(route.versions))):
                 if length != net.depth:
                     raise StorageError(f"Task '{name}' has {length} {what}; the network has {net.depth} layers.")
-            used = [_key(i, v) for i, v in enumerate(route.versions) if route.configuration[i]]
-            missing = [key for key in used if key not in model.versions]
+            missing = [key for key in route.keys if key not in model.versions]
             if missing:
                 raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
         if model.memory:
@@ -194,7 +178,7 @@ class Transfer(AbstractMethod):
     @property
     def _learning_search(self) -> AbstractSelection:
         if self.search is None:
-            raise ConfigError("This model was loaded to answer only; load it with a search to learn another task.")
+            raise ConfigError("A model needs a search to learn another task; pass search=... to load.")
         return self.search
 
     def _with_task(self, model: Model, task: Task, setup: Setup, choice: Choice) -> Model:
@@ -216,7 +200,7 @@ class Transfer(AbstractMethod):
             own=Parts.of(model.own).with_part(task.name, own),
             memory=model.memory,
             versions=versions,
-            routes={**model.routes, task.name: Route(configuration, tuple(used))},
+            routes={**model.routes, task.name: Route(str(configuration), tuple(used))},
         )
 
     def _memory(self, model: Model, task: Task, setup: Setup, kept: Choice) -> Named:
@@ -279,7 +263,7 @@ class Transfer(AbstractMethod):
         """The latest transferring task's part of a layer, if the mechanism goes on from it."""
         if self.sharing.factors_start == "latest":
             for name, route in reversed(list(model.routes.items())):
-                if route.configuration[layer]:
+                if route.transfers[layer]:
                     return _own_weights(net, model, name, layer)
         return {}
 
@@ -291,7 +275,7 @@ class Transfer(AbstractMethod):
         if begin == "fresh" or not model.routes:
             return {}
         latest = list(model.routes)[-1]
-        if begin == "latest" and not model.routes[latest].configuration[layer]:
+        if begin == "latest" and not model.routes[latest].transfers[layer]:
             return _own_weights(setup.net, model, latest, layer)
         return self.sharing.weights(setup.net.blocks[layer], shared, factors)
 
@@ -326,18 +310,7 @@ def _latest(versions: Parts, layer: int) -> int:
 def _in_use(model: Model, layer: int) -> bool:
     """Whether a task transfers the latest version of a layer."""
     latest = _latest(model.versions, layer)
-    return any(route.configuration[layer] and route.versions[layer] == latest for route in model.routes.values())
-
-
-def _used_by(versions: Parts, routes: Mapping[str, Route]) -> Parts:
-    """Only those versions that some task uses."""
-    used = {
-        _key(i, route.versions[i])
-        for route in routes.values()
-        for i, transferred in enumerate(route.configuration)
-        if transferred
-    }
-    return versions.only(lambda key: key in used)
+    return any(route.transfers[layer] and route.versions[layer] == latest for route in model.routes.values())
 
 
 def _check_needed(memory: Named, shapes: list[dict[str, tuple[int, ...]]]) -> None:

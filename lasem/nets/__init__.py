@@ -1,7 +1,7 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
 from lasem.nets.abstract import AbstractNet, Head
-from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights, as_float32, full_precision
+from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights, as_float32, full_precision, part_of
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.initial import InitialWeights, start_generator
@@ -37,6 +37,7 @@ __all__ = [
     "from_transformers",
     "full_precision",
     "office_home",
+    "part_of",
     "rebuild",
     "resnet",
     "start_generator",

@@ -23,6 +23,11 @@ Value = Any
 something passes by the next block, as a skip connection does."""
 
 
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix`` and a dot, by the rest of their names."""
+    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
 class AbstractBlock(ABC):
     """One transferable layer, or several that always go together, as a pure function of its weights."""
 

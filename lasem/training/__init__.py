@@ -1,5 +1,6 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
+from lasem.nets.block import part_of
 from lasem.training.config import TrainingConfig
 from lasem.training.importance import FisherKind, Quadratic, directions_of, squared_gradients, with_term
 from lasem.training.loop import Loop
@@ -25,7 +26,6 @@ from lasem.training.task_start import (
     TaskWeights,
     initial_statistics,
 )
-from lasem.tree import part_of
 
 __all__ = [
     "EVALUATION_BATCH",

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lasem.nets.block import part_of
 from lasem.training.phase import Named
-from lasem.tree import named, part_of
+from lasem.tree import named
 
 FisherKind = Literal["exact", "sampled", "empirical"]
 """How the squared derivatives of log p(y | x) are weighed over the labels y, for every image by itself

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from learner.fixture import GREY, SHARINGS, MovingPrior, files_in, tensors_in, tiny_net, tiny_task
 from safetensors.torch import load, save
 
-from lasem.errors import ShapeError, StorageError, TaskError
+from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
+from lasem.learner.model_folder import sealed
 from lasem.methods import APD, EWC, METHODS, AbstractMethod, OneNetwork, ProgNN
 from lasem.methods.model import count
 from lasem.records import EpochRecord, TimingRecord
@@ -332,9 +333,6 @@ def test_damage_is_an_error_of_storage_and_nothing_else(
         (("sharing", "name"), "unheard-of"),
         (("sharing", "name"), None),
         (("sharing", "name"), ["hps"]),
-        (("search", "name"), "unheard-of"),
-        (("search", "groups"), [5, 5]),
-        (("search", "first_task"), "top-9"),
         (("training", "epochs"), 0),
         (("training", "epochs"), None),
         (("training",), None),
@@ -358,19 +356,35 @@ def test_settings_that_no_model_has_are_an_error_of_storage(
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    del config["checksum"]  # as whoever wants to deceive would compute it
-    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    del config["checksum"]  # it is computed again, as one who wants to deceive would
+    (tmp_path / "model" / "config.json").write_text(sealed(config))
     with pytest.raises(StorageError):
         factory.load(tmp_path / "model")
 
 
-def test_a_users_own_parts_are_named_if_they_are_not_passed(tmp_path: Path) -> None:
+def test_a_search_of_the_users_own_is_needed_to_learn_and_not_to_answer(tmp_path: Path) -> None:
     learner = Learner(tiny_net(), search=MovingPrior(), training=QUICK)
     learner.learn(tiny_task("a"))
     learner.save(tmp_path)
+    again, images = Learner.load(tmp_path), torch.rand(2, *GREY)
+    assert torch.equal(again.logits("a", images), learner.logits("a", images))
     with pytest.raises(StorageError, match=r"saved with the search 'moving-prior', .* pass search=\.\.\. to load"):
-        Learner.load(tmp_path)
-    assert Learner.load(tmp_path, search=MovingPrior()).task_names == ("a",)
+        again.learn(tiny_task("b"))
+    again.save(tmp_path / "copy")  # which keeps what it says of the search
+    for place in (tmp_path, tmp_path / "copy"):
+        assert Learner.load(place, search=MovingPrior()).learn(tiny_task("b")).index == 1
+
+
+@pytest.mark.parametrize(("setting", "value"), [("name", "unheard-of"), ("groups", [5, 5]), ("first_task", "top-9")])
+def test_a_search_that_no_model_has_is_an_error_when_a_task_is_learned(
+    setting: str, value: Any, tmp_path: Path
+) -> None:
+    FACTORIES[0].make(GREY).save(tmp_path)
+    index = {k: v for k, v in json.loads((tmp_path / "config.json").read_text()).items() if k != "checksum"}
+    index["search"][setting] = value
+    (tmp_path / "config.json").write_text(sealed(index))
+    with pytest.raises(LasemError, match=r"unheard-of|add up to|top-9"):
+        Learner.load(tmp_path).learn(tiny_task("a"))
 
 
 @every_learner

@@ -202,7 +202,7 @@ def change(path: tuple[Any, ...], value: Any) -> Change:
         change(("net", "linear"), [10**15]),
         change(("seed",), -1),
         change(("num_learned",), 1),
-        change(("tasks", 0, "name"), "../a"),
+        change(("tasks", 0, "name"), 3),
         change(("tasks", 0, "configuration"), "T" * 10**6),
         change(("tasks", 0, "weights", "checksum"), "../../../../../etc/passwd"),
         change(("tasks", 0, "weights", "checksum"), "0" * 64),
@@ -214,7 +214,7 @@ def change(path: tuple[Any, ...], value: Any) -> Change:
         change(("versions", "0@-1"), {"checksum": "0" * 64, "bytes": 1, "numbers": 1}),
         change(("memory", "checksum"), "0" * 64),
         lambda index: index["method" if "method" in index else "sharing"].update(name="os.system"),
-        lambda index: index.pop("method", None) or index.pop("search"),
+        lambda index: index.pop("method", None) or index.pop("sharing"),
     ],
     ids=range(22),
 )

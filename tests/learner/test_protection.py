@@ -10,12 +10,13 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.learner import GrowingModel, Learner
-from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Transfer, Unprotected
+from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
 from lasem.methods.protection import importances, shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.training import FisherKind, TaskWeights, TrainingConfig
+from lasem.space import Configuration
+from lasem.training import FisherKind, LayerWeights, TaskWeights, TrainingConfig, part_of
 from lasem.tree import named
 from learner.fixture import (
     GREY,
@@ -146,7 +147,7 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
         learner.learn(task)
         learner.save(tmp_path / "model")
     loaded = Learner.load(tmp_path / "model")
-    assert loaded.method == learner.method
+    assert (loaded.method.sharing, loaded.method.protect) == (sharing, protect)
     assert all(torch.equal(a, b) for a, b in zip(now(learner, TASKS[:3]), now(loaded, TASKS[:3]), strict=True))
     assert loaded.num_parameters() == learner.num_parameters()
     held = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
@@ -160,13 +161,16 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
 
 
 def weights_of(learner: Learner, name: str) -> TaskWeights:
-    assert isinstance(learner.method, Transfer)
-    return learner.method.weights(learner.net, learner.model, name)
+    route, own, layers = learner.model.routes[name], learner.model.own[name], []
+    for i, transferred in enumerate(route.transfers):
+        mine, shared = part_of(own, f"layer.{i}"), dict(learner.model.versions.get(f"{i}@{route.versions[i]}", {}))
+        layers.append(LayerWeights(shared, mine, {}) if transferred else LayerWeights({}, {}, mine))
+    return TaskWeights(tuple(layers), part_of(own, "head"))
 
 
 def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
-    configuration = learner.model.routes[task.name].configuration
+    configuration = Configuration.parse(learner.model.routes[task.name].configuration)
     weights = copied(weights_of(learner, task.name))
     leaves = shared_of(weights, configuration)
     expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
@@ -193,7 +197,7 @@ def test_importances_are_those_of_the_definition(sharing: AbstractSharing, monke
     learner = learner_with(Unprotected(), sharing, Fixed("TS"))
     task = TASKS[1]
     learner.learn(task)
-    configuration = learner.model.routes[task.name].configuration
+    configuration = Configuration.parse(learner.model.routes[task.name].configuration)
     draws = torch.Generator().manual_seed(0)
     weights = weights_of(learner, task.name)
     found = importances(learner.net, sharing, configuration, weights, task, kind="exact", draws=draws)
