@@ -61,17 +61,19 @@ rules: st.SearchStrategy[InitialWeights] = st.sampled_from(("he", "paper"))
 
 
 @every_sharing
-@given(blocks, rules)
-def test_shapes_and_counts_are_those_of_the_tensors(
-    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
+@given(blocks, rules, st.integers(0, 5))
+def test_shapes_and_counts_are_those_of_the_tensors_and_a_fresh_layer_is_alive(
+    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int
 ) -> None:
-    plain, shared, own, made = start(sharing, block, rule)
+    plain, shared, own, made = start(sharing, block, rule, seed)
     assert shapes_of(shared) == sharing.shared_shapes(block)
     assert shapes_of(own) == sharing.task_shapes(block)
     assert shapes_of(made) == shapes_of(plain) == block.shapes
     assert sharing.num_shared(block) == sum(t.numel() for t in shared.values())
     assert sharing.num_owned(block, transferred=True) == sum(t.numel() for t in own.values())
     assert sharing.num_owned(block, transferred=False) == block.num_parameters == sum(t.numel() for t in plain.values())
+    assert bool(made["weight"].isfinite().all())
+    assert 0 < float(made["weight"].abs().max()) < 20
 
 
 @every_sharing
@@ -110,14 +112,3 @@ def test_weights_and_penalty_are_differentiable(sharing: AbstractSharing, block:
         gradients = torch.autograd.grad(penalty, arguments, allow_unused=True)
         assert all(g is None for g in gradients[: len(shared)])  # shared knowledge is not penalised for one task
         assert all(bool(g.isfinite().all()) for g in gradients if g is not None)
-
-
-@every_sharing
-@given(blocks, rules, st.integers(0, 5))
-def test_a_fresh_layer_is_alive(
-    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int
-) -> None:
-    weight = start(sharing, block, rule, seed).made["weight"]
-    assert bool(weight.isfinite().all())
-    assert bool((weight != 0).any())
-    assert float(weight.abs().max()) < 20

@@ -14,6 +14,8 @@ from lasem.learner import Learner
 from lasem.nets import AbstractNet
 from lasem.training import TrainingConfig
 
+SHAPE = (1, 6, 6)
+
 
 class Residual(nn.Module):
     """Two normalised convolutions and what passes by them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from nets.modules import generator
 from torch import Tensor
 
 from lasem.nets import AbstractBlock
@@ -18,10 +19,6 @@ class Start(NamedTuple):
     made: dict[str, Tensor]
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def start(sharing: AbstractSharing, block: AbstractBlock, rule: Any = "he", seed: int = 0) -> Start:
     """A layer's plain weights, what is shared and what a first task owns of it, and the weights of both."""
     plain = block.initial(generator(seed), rule)
@@ -30,12 +27,8 @@ def start(sharing: AbstractSharing, block: AbstractBlock, rule: Any = "he", seed
     return Start(plain, shared, own, sharing.weights(block, shared, own))
 
 
-def random(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    return {k: torch.randn(s, dtype=dtype, generator=generator(n)) for n, (k, s) in enumerate(shapes.items())}
-
-
-def moved(tensors: dict[str, Tensor], by: float, seed: int = 3) -> dict[str, Tensor]:
-    return {k: v + by * torch.randn(v.shape, generator=generator(seed)) for k, v in tensors.items()}
+def random(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float64, seed: int = 0) -> dict[str, Tensor]:
+    return {k: torch.randn(s, dtype=dtype, generator=generator(seed + n)) for n, (k, s) in enumerate(shapes.items())}
 
 
 def shapes_of(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

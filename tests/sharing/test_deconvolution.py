@@ -7,49 +7,41 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nets.modules import SHAPE, SmallResNet, generator, seeded
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, office_home, stl10
+from lasem.errors import ConfigError
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net, cifar, cut, office_home, stl10
 from lasem.sharing import Deconvolution, Kernel
 
-from .fixture import generator, moved, random, start
+from .fixture import random, start
 
 
-def naive_kernel(knowledge: Tensor, filter_: Tensor, bias: Tensor, combine: Tensor, sides: tuple[int, int]) -> Tensor:
+def naive_kernel(knowledge: Tensor, own: dict[str, Tensor], sides: tuple[int, int]) -> Tensor:
     """SAME with stride 2: entry i of the knowledge spreads the filter around position 2i; then Z . U."""
-    (_, height, width), f = knowledge.shape, filter_.shape[-1]
-    made = torch.zeros(filter_.shape[1], *sides, dtype=knowledge.dtype) + bias[:, None, None]
-    for i, j, a, b in product(range(height), range(width), range(f), range(f)):
-        row, column = 2 * i + a - f // 2, 2 * j + b - f // 2
+    filter_ = own["filter"]
+    made = own["filter_bias"][:, None, None].repeat(1, *sides)
+    for i, j, a, b in product(*map(range, (*knowledge.shape[1:], *filter_.shape[2:]))):
+        row, column = 2 * i + a - len(filter_[0, 0]) // 2, 2 * j + b - len(filter_[0, 0]) // 2
         if 0 <= row < sides[0] and 0 <= column < sides[1]:
-            for c, o in product(range(filter_.shape[0]), range(filter_.shape[1])):
-                made[o, row, column] += knowledge[c, i, j] * filter_[c, o, a, b]
-    weight = torch.zeros(combine.shape[1], combine.shape[2], *sides, dtype=knowledge.dtype)
-    for t in range(filter_.shape[1]):
-        weight += combine[t][:, :, None, None] * made[t][None, None]
-    return weight
+            made[:, row, column] += knowledge[:, i, j] @ filter_[:, :, a, b]
+    return sum(u[:, :, None, None] * z for u, z in zip(own["combine"], made, strict=True))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("filter_size", [1, 3, 5])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 11])
-def test_the_kernel_is_its_definition(kernel: int, filter_size: int) -> None:
-    sharing, block = Deconvolution(filter_size=filter_size), ConvBlock(2, 3, kernel)
-    shared, task = random(sharing.shared_shapes(block)), random(sharing.task_shapes(block))
-    assert shared["knowledge"].shape[1:] == (math.ceil((kernel + 1) / 2),) * 2
-    made = sharing.weights(block, shared, task)
-    expected = naive_kernel(shared["knowledge"], task["filter"], task["filter_bias"], task["combine"], (kernel, kernel))
-    torch.testing.assert_close(made["weight"], expected)
-    assert torch.equal(made["bias"], task["bias"])
+@pytest.mark.parametrize("block", [*(ConvBlock(2, 3, kernel) for kernel in (1, 2, 3, 4, 5, 11)), LinearBlock(6, 3)])
+def test_the_kernel_is_its_definition(block: AbstractBlock, filter_size: int) -> None:
+    """A linear layer is one kernel between one channel and one."""
+    sharing = Deconvolution(filter_size=filter_size)
+    shared, own = random(sharing.shared_shapes(block)), random(sharing.task_shapes(block))
+    shape = block.shapes["weight"]
+    sides = (shape[-2], shape[-1])
+    assert shared["knowledge"].shape[1:] == tuple(math.ceil((side + 1) / 2) for side in sides)
+    assert own["combine"].shape[1:] == (shape[:2] if len(shape) == 4 else (1, 1))
+    made = sharing.weights(block, shared, own)
+    torch.testing.assert_close(made["weight"], naive_kernel(shared["knowledge"], own, sides).reshape(shape))
+    assert torch.equal(made["bias"], own["bias"])
     assert set(made) == {"weight", "bias"}
-
-
-def test_a_linear_layer_is_one_kernel_between_one_channel_and_one() -> None:
-    sharing, block = Deconvolution(), LinearBlock(6, 3)
-    shared, task = random(sharing.shared_shapes(block)), random(sharing.task_shapes(block))
-    assert sharing.shared_shapes(block) == {"knowledge": (4, 2, 4)}
-    assert task["combine"].shape == (8, 1, 1)
-    expected = naive_kernel(shared["knowledge"], task["filter"], task["filter_bias"], task["combine"], (3, 6))
-    torch.testing.assert_close(sharing.weights(block, shared, task)["weight"], expected[0, 0])
 
 
 CIFAR6 = [(2, 16, 3, 24), (2, 24, 3, 48), (2, 32, 3, 64), (2, 36, 3, 72), (2, 64, 3, 128), (2, 72, 3, 144)]
@@ -79,12 +71,7 @@ def test_the_papers_sizes(net: Net, sizes: str, table: list[tuple[int, int, int,
             "combine": (task_channels, block.out_channels, block.in_channels),
             "bias": (block.out_channels,),
         }
-        assert sharing.num_shared(block) == h * h * knowledge_channels
-
-
-def test_the_knowledge_is_smaller_than_the_layers_that_the_paper_shares() -> None:
-    for block in cifar().blocks[1:]:
-        assert Deconvolution().num_shared(block) < block.num_parameters
+        assert sharing.num_shared(block) == h * h * knowledge_channels < block.num_parameters
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.sampled_from(("he", "paper")), st.integers(0, 9))
@@ -150,18 +137,28 @@ def test_kernels_with_more_pixels_than_channels_start_scaled() -> None:
     assert all(torch.equal(identity.own[name], scaled.own[name]) for name in identity.own)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
-def test_what_was_taken_over_is_renewed_in_the_kernel(keep: float) -> None:
-    sharing = Deconvolution()
-    for block in cifar().blocks:
-        _, shared, own, _ = start(sharing, block)
-        own, fresh = moved(own, 0.01), block.initial(generator(2), "paper")
-        blended = sharing.blend_with_fresh(block, shared, own, fresh, keep)
-        before, after = (sharing.weights(block, shared, part) for part in (own, blended))
-        assert not blended["filter_bias"].any()
-        for name, value in before.items():
-            expected = keep * value + math.sqrt(1 - keep**2) * fresh[name]
-            torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=1e-4)
+PRETRAINED = cut(seeded(SmallResNet), image_shape=SHAPE).blocks[1]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("block", [*cifar().blocks, PRETRAINED], ids=lambda block: f"pretrained-{block.pretrained}")
+def test_what_was_taken_over_is_renewed_in_the_kernel(block: AbstractBlock, keep: float) -> None:
+    """Towards random weights so that the deviation stays, towards pretrained ones on a straight line."""
+    sharing, share = Deconvolution(), 1 - keep if block.pretrained else math.sqrt(1 - keep**2)
+    _, shared, own, _ = start(sharing, block)
+    own = {name: value + 0.1 * torch.randn(value.shape, generator=generator(3)) for name, value in own.items()}
+    fresh = block.initial(generator(2), "paper")
+    blended = sharing.blend_with_fresh(block, shared, own, fresh, keep)
+    before, after = (sharing.weights(block, shared, part) for part in (own, blended))
+    assert not any(value.any() for name, value in blended.items() if name.endswith("filter_bias"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], keep * value + share * fresh[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_pretrained_matrix_is_refused() -> None:
+    kernel = Kernel((24, 8), pretrained=True)
+    with pytest.raises(ConfigError, match=r"at a pretrained kernel of shape \(24, 8\): it makes 192 pixels"):
+        Deconvolution().initial_task_kernel(kernel, {}, torch.randn(24, 8), generator())
 
 
 def test_only_what_makes_z_takes_steps_of_its_own_size() -> None:

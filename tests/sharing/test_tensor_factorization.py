@@ -7,25 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from nets.modules import SHAPE, SmallResNet, generator, seeded
 
 from lasem.errors import ShapeError
-from lasem.nets import AbstractBlock, ConvBlock, LinearBlock
-from lasem.sharing import TensorFactorization, tucker_weight
+from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, cut
+from lasem.sharing import Kernel, TensorFactorization, tucker_weight
 
-from .fixture import generator, random, start
-
-
-def test_tucker_weight_is_the_sum_in_its_definition() -> None:
-    core, rows, columns = torch.randn(2, 3), torch.randn(4, 2), torch.randn(5, 3)
-    expected = torch.zeros(4, 5)
-    for i, j, a, b in product(range(4), range(5), range(2), range(3)):
-        expected[i, j] += core[a, b] * rows[i, a] * columns[j, b]
-    torch.testing.assert_close(tucker_weight(core, [rows, columns]), expected)
+from .fixture import random, start
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=4))
-def test_tucker_weight_of_any_number_of_modes(sizes: list[tuple[int, int]]) -> None:
+def test_tucker_weight_is_the_sum_in_its_definition(sizes: list[tuple[int, int]]) -> None:
     core = torch.randn([rank for _, rank in sizes], dtype=torch.float64, generator=generator())
     factors = [torch.randn(size, rank, dtype=torch.float64, generator=generator(1)) for size, rank in sizes]
     expected = torch.zeros([size for size, _ in sizes], dtype=torch.float64)
@@ -48,8 +40,6 @@ def test_the_papers_shapes(block: AbstractBlock) -> None:
     assert sharing.shared_shapes(block) == {"core": kernel}
     owned = {f"factor.{n}": (size, size) for n, size in enumerate(kernel)}
     assert sharing.task_shapes(block) == owned | {"bias": (kernel[0],)}
-    assert sharing.num_shared(block) == math.prod(kernel)
-    assert sharing.num_owned(block, transferred=True) == sum(size**2 for size in kernel) + kernel[0]
 
 
 @pytest.mark.parametrize("rule", ["he", "paper"])
@@ -73,27 +63,50 @@ def test_of_a_rank_below_the_size_every_output_starts_alive(block: AbstractBlock
     assert penalty.item() < 1e-5  # U'U = I
 
 
-def naive_penalty(sharing: TensorFactorization, task: dict[str, Tensor]) -> float:
-    total = 0.0
-    for name, factor in task.items():
-        if name.startswith("factor."):
-            squares = 0.0
-            for a, b in product(range(factor.shape[1]), repeat=2):
-                dot = sum(float(factor[i, a]) * float(factor[i, b]) for i in range(factor.shape[0]))
-                squares += (dot - (a == b)) ** 2
-            total += math.sqrt(squares)
-    return sharing.penalty_weight * total
+def test_beyond_the_largest_rank_little_of_a_pretrained_kernel_is_lost() -> None:
+    """Within it nothing; and the truncated decomposition is nearer than a corner of the kernel could be."""
+    kernel = Kernel((6, 5, 3, 3), pretrained=True)
+    low = torch.einsum("or,ri->oi", torch.randn(6, 2, generator=generator()), torch.randn(2, 5, generator=generator(1)))
+    weight = low[:, :, None, None] * torch.randn(3, 3, generator=generator(2))
+    for rank, error in ((6, 1e-6), (3, 1e-5), (1, 0.9)):
+        sharing = TensorFactorization(max_rank=rank)
+        shared = sharing.initial_shared_kernel(kernel, weight, generator())
+        own = sharing.initial_task_kernel(kernel, shared, weight, generator())
+        made = sharing.kernel(kernel, shared, own)
+        assert float((made - weight).norm() / weight.norm()) < error
+        penalty = sharing.kernel_penalty(kernel, own)
+        assert penalty is not None
+        assert float(penalty) < 1e-5  # the factors' columns are orthonormal
+    assert float(made.norm()) > 0
+
+
+@pytest.mark.parametrize("rank", [4, 6, 9])
+def test_a_tall_pretrained_matrix_needs_no_square_of_its_height(rank: int) -> None:
+    """A table of words has many more rows than columns."""
+    kernel, sharing = Kernel((50, 6), pretrained=True), TensorFactorization(max_rank=rank)
+    plain = torch.randn(50, 6, generator=generator())
+    shared = sharing.initial_shared_kernel(kernel, plain, generator())
+    own = sharing.initial_task_kernel(kernel, shared, plain, generator())
+    basis = own["factor.0"]
+    assert basis.shape == (50, rank)
+    torch.testing.assert_close(basis.T @ basis, torch.eye(rank), rtol=0, atol=1e-5)
+    left, values, right = torch.linalg.svd(plain, full_matrices=False)
+    values[rank:] = 0
+    best = left @ values.diag() @ right  # of that rank none is nearer
+    torch.testing.assert_close(sharing.kernel(kernel, shared, own), best, rtol=1e-4, atol=1e-5)
+
+
+RESIDUAL = cut(seeded(SmallResNet), image_shape=SHAPE).blocks[1]
 
 
 @pytest.mark.parametrize("weight", [0.1, 2.5])
-@pytest.mark.parametrize("block", [ConvBlock(3, 2, 3), LinearBlock(4, 3)])
-def test_the_penalty_is_the_norm_and_not_its_square(block: AbstractBlock, weight: float) -> None:
+@pytest.mark.parametrize("block", [ConvBlock(3, 2, 3), LinearBlock(4, 3), RESIDUAL], ids=["conv", "linear", "several"])
+def test_the_penalty_is_the_sum_of_norms_and_not_of_their_squares(block: AbstractBlock, weight: float) -> None:
     sharing = TensorFactorization(penalty_weight=weight, max_rank=2)
     task = random(sharing.task_shapes(block))
-    penalty = sharing.penalty(block, task)
-    assert penalty is not None
-    assert penalty.shape == ()
-    assert math.isclose(float(penalty), naive_penalty(sharing, task), rel_tol=1e-9)
+    factors = [value for name, value in task.items() if "factor." in name]
+    naive = sum((value.T @ value - torch.eye(value.shape[1])).square().sum().sqrt() for value in factors)
+    torch.testing.assert_close(sharing.penalty(block, task), weight * naive, rtol=1e-9, atol=0)
 
 
 def test_the_penalty_vanishes_at_orthogonal_factors_with_a_finite_gradient() -> None:
@@ -115,9 +128,6 @@ def test_the_order_in_which_factors_are_read_changes_no_bit() -> None:
     """safetensors gives the tensors of a file in any order, and a sum of floats depends on it."""
     sharing, block = TensorFactorization(), ConvBlock(5, 7, 3)
     for seed in range(5):
-        task = {
-            k: torch.randn(shape, generator=generator(seed + n))
-            for n, (k, shape) in enumerate(sharing.task_shapes(block).items())
-        }
+        task = random(sharing.task_shapes(block), torch.float32, seed)
         penalties = [sharing.penalty(block, {k: task[k] for k in order}) for order in permutations(task)]
         assert len({p.item() for p in penalties if p is not None}) == 1

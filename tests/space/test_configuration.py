@@ -49,46 +49,28 @@ def test_task_specific_comes_before_transferred() -> None:
     assert [str(c) for c in sorted(map(Configuration.parse, reversed(texts)))] == texts
 
 
-@pytest.mark.parametrize(
-    ("pattern", "text", "at_four"),
-    [
-        (transfer_all(), "all", "TTTT"),
-        (transfer_none(), "none", "SSSS"),
-        (alternating(), "alternating", "STST"),
-        (top(0), "top-0", "SSSS"),
-        (top(1), "top-1", "SSST"),
-        (top(4), "top-4", "TTTT"),
-        (bottom(0), "bottom-0", "SSSS"),
-        (bottom(2), "bottom-2", "TTSS"),
-        (Pattern("STTS"), "STTS", "STTS"),
-    ],
-)
-def test_patterns_at_four_layers(pattern: Pattern, text: str, at_four: str) -> None:
-    assert pattern == Pattern(text) == text
-    assert str(pattern.of(4)) == at_four
-
-
 @given(st.integers(1, 17), st.data())
 def test_patterns_at_any_depth(depth: int, data: st.DataObject) -> None:
-    k = data.draw(st.integers(0, depth))
-    assert [bit for bit in top(k).of(depth)] == [layer >= depth - k for layer in range(depth)]
-    assert [bit for bit in bottom(k).of(depth)] == [layer < k for layer in range(depth)]
-    assert [bit for bit in alternating().of(depth)] == [layer % 2 == 1 for layer in range(depth)]
-    letters = "".join(data.draw(st.lists(st.sampled_from("ST"), min_size=depth, max_size=depth)))
-    assert str(Pattern(letters).of(depth)) == letters
-
-
-@pytest.mark.parametrize(
-    "text", ["", "al", "top", "top-", "top--1", "top-1.5", "top-one", "middle-1", "SXT", "st", "all-1"]
-)
-def test_other_patterns_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=f"Expected a configuration: all, none, .*; got '{text}'"):
-        Pattern(text)
+    k, letters = data.draw(st.integers(0, depth)), "".join(data.draw(st.sampled_from("ST")) for _ in range(depth))
+    for pattern, text, expected in (
+        (transfer_all(), "all", "T" * depth),
+        (transfer_none(), "none", "S" * depth),
+        (alternating(), "alternating", ("ST" * depth)[:depth]),
+        (top(k), f"top-{k}", "S" * (depth - k) + "T" * k),
+        (bottom(k), f"bottom-{k}", "T" * k + "S" * (depth - k)),
+        (Pattern(letters), letters, letters),
+    ):
+        assert pattern == Pattern(text) == text
+        assert str(pattern.of(depth)) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        *(
+            (text, f"Expected a configuration: all, none, .*; got '{text}'")
+            for text in ("", "al", "top", "top-", "top--1", "top-1.5", "top-one", "middle-1", "SXT", "st", "all-1")
+        ),
         ("alternate", "Did you mean 'alternating'"),
         ("botom-1", "Did you mean 'bottom-1'"),
         ("top-5", "'top-5' asks for 5 layers; the network has 4"),

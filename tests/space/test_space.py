@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -28,35 +29,28 @@ def test_groups_decide_together(sizes: list[int]) -> None:
         assert str(wide) == "".join(letter * size for letter, size in zip(str(narrow), sizes, strict=True))
 
 
-@pytest.mark.parametrize("sizes", [(5, 4, 4, 4), (5, 4, 4, 2, 2), (5, 4, 2, 2, 2, 2), (5,) + (2,) * 6, (3,) + (2,) * 7])
-def test_the_papers_groups_of_17_convolutions(sizes: tuple[int, ...]) -> None:
-    assert grouped(sizes).depth == 17
-    assert len(grouped(sizes)) == 2 ** len(sizes)
-
-
 def test_listed_keeps_the_order_given() -> None:
     space = listed(["TS", Configuration((False, False)), "ST"])
     assert [str(c) for c in space] == ["TS", "SS", "ST"]
 
 
-def test_what_is_no_space() -> None:
-    with pytest.raises(ConfigError, match="at least one configuration; got none"):
-        listed([])
-    with pytest.raises(ConfigError, match=r"same number of layers; got \[1, 2\]"):
-        listed(["S", "ST"])
-    with pytest.raises(ConfigError, match="must differ from each other; got one twice"):
-        listed(["S", "T", "S"])
-    with pytest.raises(ConfigError, match=r"at least one layer; got group sizes \[2, 0\]"):
-        grouped((2, 0))
-    for empty in (lambda: full(0), lambda: grouped(())):
-        with pytest.raises(ConfigError, match="at least one layer"):
-            empty()
-    with pytest.raises(ConfigError, match=r"17 groups have 2\^17 configurations, more than 65536"):
-        full(17)
-    with pytest.raises(ConfigError, match="Configuration 'TT' is not one of this space's 2"):
-        listed(["SS", "ST"]).index(Configuration.parse("TT"))
-    with pytest.raises(ConfigError, match=f"not one of this space's {2**70}"):
-        factorised((1,) * 70).index(Configuration.parse("TT"))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: listed([]), "at least one configuration; got none"),
+        (lambda: listed(["S", "ST"]), r"same number of layers; got \[1, 2\]"),
+        (lambda: listed(["S", "T", "S"]), "must differ from each other; got one twice"),
+        (lambda: grouped((2, 0)), r"at least one layer; got group sizes \[2, 0\]"),
+        (lambda: full(0), "at least one layer"),
+        (lambda: grouped(()), "at least one layer"),
+        (lambda: full(17), r"17 groups have 2\^17 configurations, more than 65536"),
+        (lambda: listed(["SS", "ST"]).index(Configuration.parse("TT")), "'TT' is not one of this space's 2"),
+        (lambda: factorised((1,) * 70).index(Configuration.parse("TT")), f"not one of this space's {2**70}"),
+    ],
+)
+def test_what_is_no_space(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
 
 
 def test_it_is_immutable() -> None:
