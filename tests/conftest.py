@@ -1,7 +1,13 @@
-"""For every test: one thread, because tests run side by side, and no waiting for a busy machine or its disk."""
+"""For every test: one thread, because tests run side by side, and no waiting for a busy machine or its disk.
+
+Where torchvision stands beside a torch of another build, it does not import, and timm and transformers do not with it:
+two operators of its own are missing, which no test needs. They are declared here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import shutil
 from collections.abc import Iterator
 
@@ -12,6 +18,13 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("lasem", deadline=None, max_examples=30)
 settings.load_profile("lasem")
+if importlib.util.find_spec("torchvision") is not None:
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError):
+        with contextlib.suppress(RuntimeError):  # it fails for another reason, if they are there
+            torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -48,8 +48,9 @@ def test_a_stranger_has_nothing_of_lasem_loaded_and_sees_what_went_wrong(tmp_pat
 
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_in_a_document_runs(code: str, tmp_path: Path) -> None:
-    if "from transformers" in code:
-        pytest.importorskip("transformers", exc_type=ImportError)
+    uses = [line for line in code.splitlines() if line.startswith("from transformers")]
+    if uses and Forked("-c", uses[0], folder=tmp_path).ended().returncode:  # also where torchvision does not fit torch
+        pytest.skip("transformers does not import here")
     run_python(["-c", code], tmp_path)
 
 
