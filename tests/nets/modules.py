@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from learner.fixture import assert_same_tensors, tensors_in, tiny_task
 from torch import Tensor, nn
 
-from lasem.learner import Learner
-from lasem.nets import AbstractNet
+from lasem.errors import StorageError
+from lasem.learner import Learner, plain_network
+from lasem.nets import AbstractNet, Weights
 from lasem.training import TrainingConfig
 
 SHAPE = (1, 6, 6)
@@ -125,43 +127,93 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def features_of(module: nn.Module, x: Tensor) -> Tensor:
-    """What the last linear layer gets, without dropout."""
+def features_of(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """What the last linear layer gets, without dropout, with the module's own weights or some that are given."""
     seen: list[Tensor] = []
     last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
     for layer in module.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
     handle = last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    module(x)
+    torch.func.functional_call(module, dict(weights or {}), (x,))
     handle.remove()
     return seen[0]
 
 
-def features(net: AbstractNet, x: Any) -> Tensor:
-    """What a network's head gets, with the weights that it starts from."""
-    for block in net.blocks:
-        x = block.apply({**block.initial(generator(), net.initial), **block.initial_statistics()}, x)
+def features(net: AbstractNet, x: Any, weights: Sequence[Weights] | None = None, measured: Any = None) -> Tensor:
+    """What a network's head gets, with given weights or those that it starts from.
+
+    Args:
+        net: the network.
+        x: a batch.
+        weights: of each block.
+        measured: a dict for the statistics of a mini-batch of training; None: evaluate.
+    """
+    for i, block in enumerate(net.blocks):
+        own = block.initial(generator(), net.initial) if weights is None else weights[i]
+        given = {**own, **as_precise(block.initial_statistics(), own)}
+        if measured is None:
+            x = block.apply(given, x)
+        else:
+            x, after = block.measure(given, x)
+            measured |= after
     return x  # type: ignore[no-any-return]
+
+
+def as_precise(tensors: dict[str, Tensor], others: Weights) -> dict[str, Tensor]:
+    dtype = next(iter(others.values())).dtype
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def leaves(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().double().requires_grad_() for name, value in tensors.items()}
+
+
+def assert_same_with_gradients(
+    found: Tensor, expected: Tensor, of_found: Sequence[Tensor], of_expected: Sequence[Tensor]
+) -> None:
+    """Two results, and the gradients of both along one direction."""
+    found = found.reshape(expected.shape)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    direction = torch.randn(expected.shape, dtype=expected.dtype, generator=generator(2))
+    gradients, wanted = (
+        torch.autograd.grad((result * direction).sum(), list(tensors))
+        for result, tensors in ((found, of_found), (expected, of_expected))
+    )
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def assert_goes_on_after_loading(
     build: Callable[[], AbstractNet], folder: Path, *, give: bool = True, **settings: Any
 ) -> Learner:
-    """Three tasks one after another, and the third one after saving and loading, to the same bits."""
-    net, training = build(), TrainingConfig(epochs=2, batch_size=5)
+    """Three tasks one after another, and the third one after saving and loading, to the same bits.
 
-    def learned(learner: Learner, names: str) -> Learner:
+    Args:
+        build: makes the network.
+        folder: for models.
+        give: whether a model can be loaded only with its network, because it holds no code.
+        settings: of the learner.
+    """
+    training, shape = TrainingConfig(epochs=2, batch_size=5), build().image_shape
+    tasks = {name: tiny_task(name, shape=shape, seed=ord(name)) for name in "abc"}
+    whole, half = (Learner(build(), training=training, **settings) for _ in range(2))
+    for learner, names in ((whole, "abc"), (half, "ab")):
         for name in names:
-            learner.learn(tiny_task(name, shape=net.image_shape, seed=ord(name)))
-        return learner
-
-    whole = learned(Learner(net, training=training, **settings), "abc")
-    learned(Learner(build(), training=training, **settings), "ab").save(folder / "half")
-    loaded = learned(Learner.load(folder / "half", net=build() if give else None), "c")
+            learner.learn(tasks[name])
+    half.save(folder / "half")
+    loaded = Learner.load(folder / "half", net=build() if give else None)
+    loaded.learn(tasks["c"])
     whole.save(folder / "whole")
     loaded.save(folder / "loaded")
-    assert_same_tensors(tensors_in(folder / "whole"), tensors_in(folder / "loaded"))
-    images = tiny_task("c", shape=net.image_shape).test.images.take(torch.arange(6))
+    tensors = tensors_in(folder / "whole")
+    assert_same_tensors(tensors, tensors_in(folder / "loaded"))
+    images = tasks["c"].test.images.take(torch.arange(6))
     assert torch.equal(whole.logits("a", images), loaded.logits("a", images))
+    plain = plain_network(whole, "c")
+    torch.testing.assert_close(plain(images.float() / 255), whole.logits("c", images), rtol=1e-4, atol=1e-5)
+    assert not any(path.suffix in (".py", ".pt", ".pkl") for path in (folder / "whole").rglob("*"))
+    if give:
+        with pytest.raises(StorageError, match="whose code is not saved"):
+            Learner.load(folder / "half")
     return whole

@@ -72,12 +72,3 @@ def test_glorot_is_uniform_between_its_bounds() -> None:
     values = glorot_uniform((300, 300), 20, 30, generator())
     assert float(values.abs().max()) <= math.sqrt(6 / 50)
     assert math.isclose(float(values.var()), 2 / 50, rel_tol=0.02)
-
-
-@pytest.mark.parametrize("rule", ["he", "paper"])
-def test_the_generator_decides_and_nothing_else(rule: str) -> None:
-    state = torch.random.get_rng_state()
-    first = initial_weight((4, 3), generator(7), rule)  # type: ignore[arg-type]
-    assert torch.equal(state, torch.random.get_rng_state())
-    torch.rand(1)
-    assert torch.equal(first, initial_weight((4, 3), generator(7), rule))  # type: ignore[arg-type]

@@ -1,20 +1,23 @@
+"""Plain blocks by their definitions, and what every block must do."""
+
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from learner.fixture import assert_same_tensors, copied
+from sharing.fixture import random, shapes_of
+from torch import Tensor, nn
 
-from lasem.nets import ConvBlock, LinearBlock
+from lasem.nets import AbstractBlock, ClosingBlock, ConvBlock, InitialWeights, LinearBlock, OpeningBlock, cut
 
-
-def random_weights(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {k: torch.randn(shape, dtype=torch.float64, generator=generator) for k, shape in shapes.items()}
+from .modules import SHAPE, SmallResNet, SmallViT, generator, normalised, seeded
 
 
 def naive_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -47,13 +50,13 @@ def naive_pooling(x: Tensor, window: int) -> Tensor:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 def test_convolution_relu_and_pooling_are_their_definitions(kernel: int, stride: int) -> None:
-    for pool, (height, width) in ((1, (5, 4)), (2, (5, 7))):
+    for pool, (height, width) in ((1, (5, 4)), (2, (5, 7)), (2, (6, 6))):
         block = ConvBlock(2, 3, kernel, stride, pool)
-        weights, x = random_weights(block.shapes), random_weights({"x": (2, 2, height, width)}, 1)["x"]
-        before = x.clone()
+        weights, x = random(block.shapes), random({"x": (2, 2, height, width)}, seed=1)["x"]
+        out = block.apply(weights, x)
         expected = naive_convolution(x, weights["weight"], weights["bias"], stride).clamp_min(0)
-        torch.testing.assert_close(block.apply(weights, x), naive_pooling(expected, pool))
-        assert torch.equal(x, before)
+        torch.testing.assert_close(out, naive_pooling(expected, pool))
+        assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), out)
 
 
 @given(
@@ -77,38 +80,62 @@ def test_no_image_is_too_small(size: tuple[int, int], kernel: int, stride: int, 
 
 def test_a_linear_block_flattens_and_rectifies() -> None:
     block = LinearBlock(12, 5)
-    weights, x = random_weights(block.shapes), random_weights({"x": (4, 3, 2, 2)}, 1)["x"]
+    weights, x = random(block.shapes), random({"x": (4, 3, 2, 2)}, seed=1)["x"]
     for given_x in (x, x.contiguous(memory_format=torch.channels_last)):
         out = block.apply(weights, given_x)
         for n, o in product(range(4), range(5)):
             total = weights["bias"][o] + sum(x[n].reshape(-1)[i] * weights["weight"][o, i] for i in range(12))
             torch.testing.assert_close(out[n, o], total.clamp_min(0))
+        assert torch.equal(torch.relu(block.preactivate(weights, given_x)), out)
 
 
-@pytest.mark.parametrize("block", [ConvBlock(3, 5, 4, 2, 2), LinearBlock(7, 4)])
-def test_entries_of_a_batch_do_not_meet(block: ConvBlock | LinearBlock) -> None:
-    weights = random_weights(block.shapes)
-    x = random_weights({"x": (3, 3, 6, 6) if isinstance(block, ConvBlock) else (3, 7)})["x"]
-    together = block.apply(weights, x)
-    for n in range(3):
-        torch.testing.assert_close(together[n : n + 1], block.apply(weights, x[n : n + 1]), rtol=1e-12, atol=1e-12)
+def first_of(build: Callable[[], nn.Module], **settings: Any) -> AbstractBlock:
+    return cut(seeded(build), image_shape=SHAPE, **settings).blocks[0]
 
 
-@pytest.mark.parametrize("block", [ConvBlock(3, 5, 4), LinearBlock(7, 4)])
-def test_fresh_weights_have_the_shapes_that_are_promised(block: ConvBlock | LinearBlock) -> None:
-    first, again, other = (block.initial(torch.Generator().manual_seed(seed), "he") for seed in (0, 0, 1))
-    assert {k: tuple(v.shape) for k, v in first.items()} == block.shapes
-    assert block.num_parameters == sum(v.numel() for v in first.values())
-    assert torch.equal(first["weight"], again["weight"])
-    assert not torch.equal(first["weight"], other["weight"])
+EVERY_BLOCK: dict[str, tuple[AbstractBlock, list[tuple[int, ...]]]] = {
+    "convolution": (ConvBlock(3, 5, 4, 2, 2), [(3, 6, 6)]),
+    "linear": (LinearBlock(7, 4), [(7,)]),
+    "opening": (OpeningBlock(ConvBlock(3, 4, 3)), [(3, 6, 6)]),
+    "closing": (ClosingBlock(ConvBlock(4, 4, 3, pool=2), 0.5), [(4, 5, 6), (3, 5, 6)]),
+    **{
+        f"{build.__name__}-{kind}": (first_of(build, **settings), [SHAPE])
+        for build in (normalised, SmallResNet, SmallViT)
+        for kind, settings in (("pretrained", {}), ("fresh", {"pretrained": False}), ("changed", {"rank": 2}))
+    },
+}
+every_block = pytest.mark.parametrize(("block", "shapes"), EVERY_BLOCK.values(), ids=EVERY_BLOCK)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "pool"), [*product((1, 2, 3, 4, 5), (1, 2, 3), (1, 2))])
-@pytest.mark.parametrize("size", [(6, 6), (7, 5)])
-def test_preactivation_activation_and_pooling_make_a_block(
-    kernel: int, stride: int, pool: int, size: tuple[int, int]
-) -> None:
-    x = torch.randn(2, 3, *size)
-    for block in (ConvBlock(3, 4, kernel, stride, pool), LinearBlock(3 * size[0] * size[1], 4)):
-        weights = {name: torch.randn(shape) for name, shape in block.shapes.items()}
-        assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), block.apply(weights, x))
+@every_block
+@pytest.mark.parametrize("rule", ["he", "paper"])
+def test_its_start_comes_from_the_generator_alone(block: AbstractBlock, shapes: Any, rule: InitialWeights) -> None:
+    state = torch.random.get_rng_state()
+    first, again, other = (block.initial(generator(seed), rule) for seed in (0, 0, 1))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert shapes_of(first) == block.shapes
+    assert block.num_parameters == sum(value.numel() for value in first.values())
+    assert_same_tensors(first, again)
+    always_the_same = block.fresh_share(0.25) == 0.75
+    for name, value in first.items():
+        constant = bool((value == value.flatten()[0]).all())
+        assert torch.equal(value, other[name]) == (always_the_same or constant), name
+    assert shapes_of(block.initial_statistics()) == block.statistics
+
+
+@every_block
+def test_it_reads_its_arguments_and_draws_nothing(block: AbstractBlock, shapes: list[tuple[int, ...]]) -> None:
+    """And entries of a batch do not meet."""
+    given = {**block.initial(generator(), "he"), **block.initial_statistics()}
+    parts = tuple(torch.randn(3, *shape) for shape in shapes)
+    before, state = copied((given, parts)), torch.random.get_rng_state()
+
+    def apply(*parts: Tensor) -> list[Tensor]:
+        out = block.apply(given, parts if len(parts) > 1 else parts[0])
+        return list(out) if isinstance(out, tuple) else [out]
+
+    block.measure(given, parts if len(parts) > 1 else parts[0])
+    for whole, *each in zip(apply(*parts), *(apply(*(part[[n]] for part in parts)) for n in range(3)), strict=True):
+        torch.testing.assert_close(whole, torch.cat(each), rtol=1e-5, atol=1e-6)
+    assert_same_tensors((given, parts), before)
+    assert torch.equal(state, torch.random.get_rng_state())

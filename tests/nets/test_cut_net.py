@@ -15,9 +15,22 @@ from torch import Tensor, nn
 from lasem.errors import ConfigError, StorageError
 from lasem.nets import CutNet, cut, rebuild
 
-from .modules import Residual, SmallResNet, SmallViT, Tied, Twice, features_of, normalised, seeded
+from .modules import (
+    SHAPE,
+    Residual,
+    SmallResNet,
+    SmallViT,
+    Tied,
+    Twice,
+    assert_same_with_gradients,
+    features,
+    features_of,
+    generator,
+    leaves,
+    normalised,
+    seeded,
+)
 
-SHAPE = (1, 6, 6)
 STEM = ("conv1", "bn1")
 CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
     "resnet-auto": (SmallResNet, "auto", ["conv1", "layer1.0.conv1", "layer2.0.conv1", "layer2.1.conv1"]),
@@ -33,10 +46,6 @@ CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
 every_cut = pytest.mark.parametrize(("build", "blocks", "names"), CUTS.values(), ids=CUTS)
 
 
-def doubled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
-
-
 @every_cut
 @pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
 def test_the_blocks_are_the_module_forward_and_backward(
@@ -47,49 +56,18 @@ def test_the_blocks_are_the_module_forward_and_backward(
     net = cut(module, blocks, image_shape=SHAPE)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [block.name for block in net.blocks if hasattr(block, "name")] == names
-    weights = [
-        {k: v.requires_grad_() for k, v in doubled(block.initial(torch.Generator(), "he")).items()}
-        for block in net.blocks
-    ]
-    statistics = [doubled(block.initial_statistics()) for block in net.blocks]
-    x = torch.randn(4, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    value, measured = x, {}
-    for block, own, known in zip(net.blocks, weights, statistics, strict=True):
-        if training:
-            value, after = block.measure({**own, **known}, value)
-            measured |= after
-        else:
-            value = block.apply({**own, **known}, value)
+    weights = [leaves(block.initial(generator(), "he")) for block in net.blocks]
+    x = torch.randn(4, *SHAPE, dtype=torch.float64, generator=generator(1))
+    measured: dict[str, Tensor] = {}
+    value = features(net, x, weights, measured if training else None)
     module = module.double().train(training)
     expected = features_of(module, x)
-    torch.testing.assert_close(value.flatten(1), expected.flatten(1), rtol=0, atol=1e-10)
     assert net.head.in_features == expected[0].numel()
-    state = module.state_dict()
+    state, parameters = module.state_dict(), dict(module.named_parameters())
     for name, tensor in measured.items():
         torch.testing.assert_close(tensor, state[name], rtol=0, atol=1e-10, msg=name)
-    direction = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    (expected * direction).sum().backward()
-    (value * direction.reshape(value.shape)).sum().backward()
-    parameters = dict(module.named_parameters())
-    for own in weights:
-        for name, tensor in own.items():
-            torch.testing.assert_close(tensor.grad, parameters[name].grad, rtol=0, atol=1e-9, msg=name)
-
-
-@every_cut
-def test_a_block_reads_its_arguments_and_draws_nothing(
-    build: Callable[[], nn.Module], blocks: Any, names: list[str]
-) -> None:
-    block = cut(seeded(build), blocks, image_shape=SHAPE).blocks[0]
-    given = {**block.initial(torch.Generator(), "he"), **block.initial_statistics()}
-    before = {name: value.clone() for name, value in given.items()}
-    x, state = torch.randn(3, *SHAPE), torch.random.get_rng_state()
-    image = x.clone()
-    block.measure(given, x)
-    block.apply(given, x)
-    assert torch.equal(x, image)
-    assert all(torch.equal(value, before[name]) for name, value in given.items())
-    assert torch.equal(state, torch.random.get_rng_state())
+    own = {name: tensor for part in weights for name, tensor in part.items()}
+    assert_same_with_gradients(value, expected, list(own.values()), [parameters[name] for name in own])
 
 
 def test_what_belongs_to_whom() -> None:
@@ -110,50 +88,17 @@ def test_what_belongs_to_whom() -> None:
 def test_a_block_keeps_no_weights_that_it_was_given() -> None:
     """And so it can be copied, whatever they were made of."""
     (block,) = cut(seeded(lambda: nn.Sequential(Twice(), nn.Flatten())), ["0"], image_shape=SHAPE).blocks
-    weights = {name: 2 * value.requires_grad_() for name, value in block.initial(torch.Generator(), "he").items()}
-    block.apply(weights, torch.randn(2, *SHAPE))
+    block.apply(
+        {name: 2 * value for name, value in leaves(block.initial(generator(), "he")).items()},
+        torch.ones(2, *SHAPE).double(),
+    )
     copy.deepcopy(block)
-
-
-class Moved(nn.Module):
-    """Holds a tensor that is no buffer, and takes it along where it goes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.scale = nn.Conv2d(1, 1, 3), torch.ones(1)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
-        self.scale = fn(self.scale)
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.conv(x)  # type: ignore[no-any-return]
-
-
-def test_a_block_that_holds_more_than_it_can_be_given_is_refused() -> None:
-    module = nn.Sequential(Moved(), nn.Flatten(), nn.Linear(16, 2))
-    with pytest.raises(ConfigError, match=r"Block '0' cannot be run with weights that are given.*Register them"):
-        cut(module, ["0"], image_shape=SHAPE)
 
 
 def test_frozen_parameters_belong_to_the_network() -> None:
     module = seeded(SmallResNet)
     module.bn1.weight.requires_grad_(False)  # type: ignore[union-attr]
     assert "bn1.weight" not in cut(module, image_shape=SHAPE).blocks[0].shapes
-
-
-def test_fresh_weights_come_from_the_generator_alone() -> None:
-    net = cut(seeded(SmallViT), image_shape=SHAPE, pretrained=False)
-    state = torch.random.get_rng_state()
-    for block in net.blocks:
-        first, again, other = (block.initial(torch.Generator().manual_seed(seed), "he") for seed in (3, 3, 4))
-        assert {name: tuple(value.shape) for name, value in first.items()} == block.shapes
-        assert all(torch.equal(value, again[name]) for name, value in first.items())
-        assert all(torch.equal(first[name], other[name]) == (first[name].std() == 0) for name in first)
-    assert torch.equal(state, torch.random.get_rng_state())
-    pretrained = cut(seeded(SmallViT), image_shape=SHAPE)
-    assert all(b.fresh_share(0.25) == 0.75 for b in pretrained.blocks)
-    assert not any(b.fresh_share(0.25) == 0.75 for b in net.blocks)
 
 
 def test_a_network_that_is_not_pretrained_measures_from_the_start() -> None:
@@ -163,9 +108,7 @@ def test_a_network_that_is_not_pretrained_measures_from_the_start() -> None:
             value.fill_(5.0)
     for pretrained, mean, variance in ((True, 5.0, 5.0), (False, 0.0, 1.0)):
         for block in cut(module, image_shape=SHAPE, pretrained=pretrained).blocks:
-            start = block.initial_statistics()
-            assert start.keys() == block.statistics.keys()
-            for name, value in start.items():
+            for name, value in block.initial_statistics().items():
                 expected = mean if name.endswith("mean") else variance if name.endswith("var") else 0
                 assert bool((value == expected).all()), name
 
@@ -174,8 +117,7 @@ def test_a_network_can_be_pickled() -> None:
     net = cut(seeded(SmallViT), image_shape=SHAPE)
     again: CutNet = pickle.loads(pickle.dumps(net))
     x = torch.randn(2, *SHAPE)
-    weights = net.blocks[0].initial(torch.Generator(), "he")
-    assert torch.equal(net.blocks[0].apply(weights, x), again.blocks[0].apply(weights, x))
+    assert torch.equal(features(net, x), features(again, x))
     assert net.description() == again.description()
 
 
@@ -197,6 +139,21 @@ def test_a_description_holds_no_code_and_asks_for_the_same_network() -> None:
             rebuild(net.description(), other)
     random = cut(seeded(SmallResNet), image_shape=SHAPE, pretrained=False)
     assert rebuild(random.description(), cut(seeded(SmallResNet, seed=1), image_shape=SHAPE, pretrained=False))
+
+
+class Moved(nn.Module):
+    """Holds a tensor that is no buffer, and takes it along where it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(2, 2, 3, padding=1), torch.ones(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
+        self.scale = fn(self.scale)
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.conv(x)  # type: ignore[no-any-return]
 
 
 class Branching(nn.Module):
@@ -250,6 +207,16 @@ CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
     (FunctionalDropout, "auto", r"'module' does in training differs .*\('dropout'\)"),
     (sequential(nn.BatchNorm2d(2, track_running_stats=False)), "auto", "depends on the other images of the batch"),
     (Branching, "auto", "cannot be traced.*Name the submodules that do so as whole blocks"),
+    (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3))),
+        ["0", "1"],
+        r"'1' changes its input in place.*Set inplace=False",
+    ),
+    (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), Moved()),
+        ["0", "1"],
+        r"Block '1' cannot be run with weights that are given.*Register them",
+    ),
     (Tied, "auto", r"used in two blocks, 'one' and 'two'\. Group them"),
     (TwoAnswers, "auto", "gives a dict; expected one tensor"),
     (lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), "auto", "has no weights that require gradients"),
@@ -261,12 +228,6 @@ CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
 def test_what_cannot_be_cut_is_named(build: Callable[[], nn.Module], blocks: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cut(seeded(build), blocks, image_shape=SHAPE)
-
-
-def test_a_first_step_that_changes_its_input_is_refused() -> None:
-    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3)))
-    with pytest.raises(ConfigError, match=r"'1' changes its input in place.*Set inplace=False"):
-        cut(module, ["0", "1"], image_shape=SHAPE)
 
 
 def test_layers_that_only_a_classifier_needs_are_replaced_or_kept() -> None:

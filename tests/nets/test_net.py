@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lasem.errors import ConfigError
 from lasem.nets import NETS, AbstractNet, ConvBlock, LinearBlock, Net, cifar, digits, for_images, office_home, stl10
 
-from .modules import generator
+from .modules import features, generator
 
 
 @st.composite
@@ -35,10 +35,8 @@ def nets(draw: st.DrawFn) -> Net:
 
 
 def check_blocks_and_head_fit_each_other(net: AbstractNet, num_classes: int = 2) -> None:
-    x: Any = torch.randn(2, *net.image_shape)
+    x = features(net, torch.randn(2, *net.image_shape))
     assert net.depth == len(net.blocks) >= 1
-    for block in net.blocks:
-        x = block.apply(block.initial(generator(), net.initial), x)
     logits = net.head.apply(net.head.initial(num_classes, generator(), net.initial), x)
     assert logits.shape == (2, num_classes)
     assert bool(logits.isfinite().all())

@@ -52,29 +52,26 @@ def test_the_blocks_are_the_model(name: str, depth: int) -> None:
 
 
 @with_timm
-def test_it_is_built_again_by_name(tmp_path: Path) -> None:
-    assert_goes_on_after_loading(
-        lambda: from_timm("test_resnet", image_shape=SHAPE, hidden=(4,)), tmp_path, give=False, search=Fixed("top-2")
-    )
-
-
-@with_timm
-def test_a_change_of_it_is_built_again_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"hidden": (4,)}, {"pretrained": True, "rank": 2}],
+    ids=["whole", "change"],
+)
+def test_it_is_built_again_by_name(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetched(timm: Any, name: str, pretrained: bool, image_shape: Any) -> Any:
         """In place of a download: the same weights every time."""
-        assert pretrained
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return timm.create_model(name, num_classes=0, in_chans=1)
 
-    monkeypatch.setattr(sys.modules["lasem.nets.pretrained"], "_created", fetched)
-    assert_goes_on_after_loading(
-        lambda: from_timm("test_resnet", pretrained=True, image_shape=SHAPE, rank=2),
-        tmp_path,
-        give=False,
-        sharing=HardSharing(train_shared=False),
-        search=Fixed("top-2"),
-    )
+    sharing = HardSharing(train_shared="rank" not in settings)
+    if "rank" in settings:
+        monkeypatch.setattr(sys.modules["lasem.nets.pretrained"], "_created", fetched)
+
+    def net() -> AbstractNet:
+        return from_timm("test_resnet", image_shape=SHAPE, **settings)
+
+    assert_goes_on_after_loading(net, tmp_path, give=False, sharing=sharing, search=Fixed("top-2"))
 
 
 @with_timm

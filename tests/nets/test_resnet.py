@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, copied, start_of, tiny_task
+from learner.fixture import SHARINGS, start_of, tiny_task
+from sharing.fixture import random
 from torch import Tensor
-from training.fixture import random_weights
 
 from lasem.errors import ConfigError
 from lasem.experiments.parts import NetChoice
@@ -19,10 +19,10 @@ from lasem.learner import Learner
 from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
 from lasem.search import EM, Fixed, Mixture
 from lasem.sharing import AbstractSharing, Deconvolution
-from lasem.space import full, grouped
+from lasem.space import grouped
 from lasem.training import TaskWeights
 
-from .modules import assert_goes_on_after_loading
+from .modules import assert_goes_on_after_loading, assert_same_with_gradients, features, generator
 
 SMALL = ResNet(image_shape=(2, 9, 7), channels=(3, 4), stem_kernel=5, hidden=(6,), dropout=0.0)
 GROUPS = {
@@ -66,46 +66,16 @@ def test_it_has_the_papers_17_convolutions() -> None:
 
 @pytest.mark.parametrize("net", [SMALL, replace(SMALL, channels=(2, 2, 5), blocks_per_stage=1)], ids=["two", "three"])
 def test_it_is_the_network_written_down_forward_and_backward(net: ResNet) -> None:
-    generator = torch.Generator().manual_seed(0)
     weights = [
-        {
-            k: torch.randn(s, dtype=torch.float64, generator=generator).mul_(0.4).requires_grad_()
-            for k, s in b.shapes.items()
-        }
-        for b in net.blocks
+        {k: (0.4 * v).requires_grad_() for k, v in random(b.shapes, seed=7 * i).items()}
+        for i, b in enumerate(net.blocks)
     ]
-    x = torch.randn(3, *net.image_shape, dtype=torch.float64, generator=generator)
-    value: Any = x
-    for block, own in zip(net.blocks, weights, strict=True):
-        value = block.apply(own, value)
-    expected = naive(net, [(own["weight"], own["bias"]) for own in weights], x)
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-11)
-    assert value.flatten(1).shape[1] == net.head.in_features
+    x = torch.randn(3, *net.image_shape, dtype=torch.float64, generator=generator())
+    value = features(net, x, weights)
+    expected = naive(net, [(own["weight"], own["bias"]) for own in weights], x).flatten(1)
+    assert expected.shape[1] == net.head.in_features
     leaves = [tensor for own in weights for tensor in own.values()]
-    direction = torch.randn(value.shape, dtype=torch.float64, generator=generator)
-    for got, wanted in zip(
-        torch.autograd.grad((value * direction).sum(), leaves),
-        torch.autograd.grad((expected * direction).sum(), leaves),
-        strict=True,
-    ):
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
-def test_every_configuration_in_the_tree_is_that_configuration_alone(sharing: AbstractSharing) -> None:
-    net = replace(SMALL, blocks_per_stage=1)  # 5 convolutions: configurations also change inside residual blocks
-    space = full(net.depth)
-    weights = copied(random_weights(net, sharing, tuple(space), 3, torch.float64), requires_grad=True)
-    x = torch.randn(2, *net.image_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    mixture = Mixture.of(net, sharing, tuple(space))
-    together = mixture.tree.in_order(mixture.features(weights, x).unflatten(0, (len(space), -1)))
-    for features, configuration in zip(together, space, strict=True):
-        made = [
-            sharing.weights(block, own.shared, own.factors) if transferred else own.specific
-            for block, own, transferred in zip(net.blocks, weights.layers, configuration, strict=True)
-        ]
-        alone = naive(net, [(own["weight"], own["bias"]) for own in made], x)
-        torch.testing.assert_close(features, alone, rtol=0, atol=1e-11)
+    assert_same_with_gradients(value, expected, leaves, leaves)
 
 
 @pytest.mark.parametrize("sizes", GROUPS.values(), ids=GROUPS)
@@ -120,7 +90,6 @@ def test_the_papers_groups_fit_and_end_between_residual_blocks(sizes: tuple[int,
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
 def test_it_is_learned_saved_and_learned_on(sharing: AbstractSharing, tmp_path: Any) -> None:
     net = ResNet(image_shape=(1, 6, 6), channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
-
     whole = assert_goes_on_after_loading(lambda: net, tmp_path, give=False, sharing=sharing, search=EM(groups=(3, 2)))
     assert str(whole.learn(tiny_task("d")).configuration) in ("SSSSS", "SSSTT", "TTTSS", "TTTTT")
 
@@ -131,8 +100,8 @@ def test_a_deep_networks_outputs_keep_their_size_at_the_start() -> None:
     weights: TaskWeights = start_of(learner, task).weights
     x, _ = next(iter(task.train.batches(10, device=torch.device("cpu"))))
     space = tuple(learner.method.search.space(17, 0))
-    features = Mixture.of(learner.net, learner.method.sharing, space).features(weights, x)
-    assert 0.3 < float(features.square().mean().sqrt()) < 5
+    found = Mixture.of(learner.net, learner.method.sharing, space).features(weights, x)
+    assert 0.3 < float(found.square().mean().sqrt()) < 5
 
 
 def test_deconvolution_keeps_a_tasks_part_of_wide_layers_within_bounds() -> None:
