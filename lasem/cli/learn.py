@@ -10,6 +10,7 @@ from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
 from lasem.cli.main import FailedRunError
 from lasem.cli.model import percent, printable
+from lasem.errors import ConfigError
 from lasem.settings import Range
 
 
@@ -76,6 +77,11 @@ def learn(
     for part in set(MODEL.parts) & set(config.parts):
         if held is None or part in typed_parts or ("preset" in above and part != "net"):
             given[part] = config.build_net if part == "net" else getattr(config, part)
+    if held and "method" in held and "name" in above.get("method", {}) and config.method is None:
+        raise ConfigError(
+            f"The model in {model} was made with method = {held['method']['name']}; got {above['method']['name']}. "
+            f"Leave method out, or begin another model."
+        )
     growing = GrowingModel(model, **given, device=config.device)
     columns = {"image_column": image_column, "label_column": label_column}
     again = shlex.join(word for word in typed if word != "--restart")

@@ -234,10 +234,15 @@ def _print_overview(overview: ModelOverview) -> None:
     channels, height, width = overview.image_shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     count = len(overview.tasks)
-    names = [printable(str(overview.settings[part]["name"])) for part in ("sharing", "search", "protect")]
+    made = {
+        part: printable(str(value["name"]))
+        for part, value in overview.settings.items()
+        if part in ("method", "sharing", "search", "protect")
+    }
+    method = "method {method}" if "method" in made else "{sharing}, {search}, protect {protect}"
     layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
     print("Accuracies in %: valid and test when the task was learned, now on the same test images.")
-    print(f"\n{layers}, images {height}x{width} {colour}; {names[0]}, {names[1]}, protect {names[2]}")
+    print(f"\n{layers}, images {height}x{width} {colour}; {method.format(**made)}")
     print(
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"

@@ -28,7 +28,7 @@ from lasem.learner.unfinished import Unfinished, about_images
 from lasem.methods.method import AbstractMethod
 from lasem.methods.model import Parts
 from lasem.methods.protection import AbstractProtection, Branch
-from lasem.methods.transfer import num_kept
+from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
@@ -346,7 +346,7 @@ class GrowingModel:
         """Raise ConfigError if something was given that the model was not made with."""
         shape = tuple(stored["net"]["image_shape"])
         held = {key: value for part in stored for key, value in _called(part, stored[part]).items()}
-        held |= {"image_size": shape[1], "channels": shape[0]}
+        held |= {"image_size": shape[1], "channels": shape[0]} | ({} if "method" in held else {"method": Transfer.name})
         net = self._net_for(shape)
         given = {} if net is None else _called("net", net.description())
         for part, value in self._parts.items():

@@ -104,10 +104,8 @@ class AbstractMethod(ABC):
     rewrites: ClassVar[bool] = False
     """Whether what a task owns may change when a later one is learned."""
 
-    @property
-    def keeps(self) -> bool:
-        """Whether earlier tasks always answer the same, to the bit."""
-        return False
+    keeps: ClassVar[bool] = False
+    """Whether earlier tasks always answer the same, to the bit."""
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         """Raise ConfigError if the method cannot learn with such a network or such training."""

@@ -41,6 +41,7 @@ class ProgNN(Settings, AbstractMethod):
     """
 
     name: ClassVar[str] = "prognn"
+    keeps: ClassVar[bool] = True
 
     adapters: Literal["joined", "each"] = "joined"
     """``joined``: one adapter on all earlier columns together, as in the paper. ``each``: one for each of them,

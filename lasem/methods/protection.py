@@ -39,7 +39,7 @@ class AbstractProtection(ABC):
     name: ClassVar[str]
     """How the command line and saved files call it."""
     keeps: ClassVar[bool] = False
-    """Whether earlier tasks answer the same to the bit for ever."""
+    """Whether earlier tasks always answer the same, to the bit."""
     branches: ClassVar[bool] = False
     """Whether a layer that a new task changes becomes a new version, and earlier tasks keep the one they know."""
 
@@ -69,7 +69,7 @@ class Unprotected(AbstractProtection):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Freeze(AbstractProtection):
-    """Shared knowledge that somebody uses is only read: earlier tasks answer the same to the bit for ever.
+    """Shared knowledge that somebody uses is only read: earlier tasks always answer the same, to the bit.
 
     A new task takes it as it is, with a part of its own where the mechanism has one, or learns the layer for itself.
     """
@@ -115,7 +115,7 @@ class Penalty(AbstractProtection):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Branch(AbstractProtection):
-    """A layer that a new task changes becomes a new version: earlier tasks answer the same to the bit for ever.
+    """A layer that a new task changes becomes a new version: earlier tasks always answer the same, to the bit.
 
     A new task goes on from the latest version of each layer. A version is kept as long as a task uses it.
     """

@@ -58,7 +58,7 @@ class Transfer(AbstractMethod):
     """What holds shared knowledge that earlier tasks use."""
 
     @property
-    def keeps(self) -> bool:
+    def keeps(self) -> bool:  # type: ignore[override]
         return self.protect.keeps
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
