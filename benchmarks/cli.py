@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from lasem.cli.main import FAILURE
-from lasem.errors import ConfigError, StorageError, check_choice
-from lasem.settings import Range
+from lasem.errors import ConfigError, StorageError
+from lasem.settings import Range, check_choice
 
 if TYPE_CHECKING:
     from benchmarks.measure import Row

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import steps, tasks
 from benchmarks.measure import Row, Scale
-from lasem.errors import check_choice
 from lasem.nets import Net, cifar
+from lasem.settings import check_choice
 
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "correct": steps.correct,

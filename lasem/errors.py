@@ -42,37 +42,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def check_choice(setting: str, value: str, choices: Iterable[str]) -> None:
-    """Raise ConfigError unless ``value`` is one of ``choices``; the message names the nearest one."""
-    known = tuple(choices)
-    if value not in known:
-        raise ConfigError(f"{setting} must be one of {', '.join(known)}; got '{value}'.{nearest(value, known)}")
-
-
-def check_range(
-    setting: str,
-    value: float,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Raise ConfigError unless ``value`` is finite and inside the given bounds."""
-    inside = (
-        value == value
-        and abs(value) != float("inf")
-        and (least is None or value >= least)
-        and (above is None or value > above)
-        and (most is None or value <= most)
-        and (below is None or value < below)
-    )
-    if not inside:
-        bounds = [
-            f"{word} {bound}"
-            for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))
-            if bound is not None
-        ]
-        raise ConfigError(f"{setting} must be {' and '.join(bounds) or 'finite'}; got {value}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import get_annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, final, get_args, get
 
 import numpy as np
 
-from lasem.errors import ConfigError, check_choice, check_range, nearest
+from lasem.errors import ConfigError, nearest
 
 _S = TypeVar("_S")
 _KNOWN: dict[type[Any], dict[str, Any]] = {}
@@ -82,6 +82,40 @@ def check_value(where: str, value: Any, annotation: Any) -> None:
     elif get_origin(annotation) is tuple:
         for member in value:
             check_value(where, member, get_args(annotation)[0])
+
+
+def check_choice(setting: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``choices``; the message names the nearest one."""
+    known = tuple(choices)
+    if value not in known:
+        raise ConfigError(f"{setting} must be one of {', '.join(known)}; got '{value}'.{nearest(value, known)}")
+
+
+def check_range(
+    setting: str,
+    value: float,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise ConfigError unless ``value`` is finite and inside the given bounds."""
+    inside = (
+        value == value
+        and abs(value) != float("inf")
+        and (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and (below is None or value < below)
+    )
+    if not inside:
+        bounds = [
+            f"{word} {bound}"
+            for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))
+            if bound is not None
+        ]
+        raise ConfigError(f"{setting} must be {' and '.join(bounds) or 'finite'}; got {value}.")
 
 
 def settings_of(cls: type[Any]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, final
 
 import yaml
 
-from lasem.errors import ConfigError, check_choice
+from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.experiments.parts import with_name
+from lasem.settings import check_choice
 
 ScaleName = Literal["smoke", "small", "paper"]
 SCALES: Final[tuple[ScaleName, ...]] = ("smoke", "small", "paper")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Literal
 
 import pytest
@@ -11,7 +12,7 @@ from lasem.errors import ConfigError
 from lasem.methods import Freeze
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
-from lasem.settings import flat, from_plain, metavar, read_value, to_plain
+from lasem.settings import check_choice, check_range, flat, from_plain, metavar, read_value, to_plain
 from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
@@ -158,3 +159,39 @@ def test_kinds() -> None:
         "{1,3}",
         "N,N,...",
     ]
+
+
+def test_a_choice_outside_names_all_and_the_nearest() -> None:
+    check_choice("colour", "red", ("red", "blue"))
+    with pytest.raises(ConfigError, match=r"^colour must be one of red, blue; got 'bleu'\. Did you mean 'blue'\?$"):
+        check_choice("colour", "bleu", iter(("red", "blue")))
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        (0, {"least": 1}, r"^size must be at least 1; got 0\.$"),
+        (0, {"above": 0}, r"^size must be above 0; got 0\.$"),
+        (1.5, {"least": 0, "most": 1}, r"^size must be at least 0 and at most 1; got 1\.5\.$"),
+        (1, {"least": 0, "below": 1}, r"^size must be at least 0 and below 1; got 1\.$"),
+        (math.nan, {}, r"^size must be finite; got nan\.$"),
+        (-math.inf, {"most": 3}, r"^size must be at most 3; got -inf\.$"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_bounds(value: float, bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_range("size", value, **bounds)
+
+
+@given(st.floats(), st.floats(-5, 5), st.floats(-5, 5))
+def test_the_range_is_the_one_of_the_comparisons(value: float, low: float, high: float) -> None:
+    cases = [
+        ({"least": low, "most": high}, low <= value <= high),
+        ({"above": low, "below": high}, low < value < high),
+    ]
+    for bounds, inside in cases:
+        if inside:
+            check_range("x", value, **bounds)
+        else:
+            with pytest.raises(ConfigError, match="x must be"):
+                check_range("x", value, **bounds)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from lasem.data.images import AbstractImages, in_chunks, moved
-from lasem.errors import ConfigError, DataError, ShapeError, check_choice
+from lasem.errors import ConfigError, DataError, ShapeError
+from lasem.settings import check_choice
 
 Standardise = Literal["train", "split", "none"]
 STANDARDISE: tuple[Standardise, ...] = ("train", "split", "none")

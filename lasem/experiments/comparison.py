@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from lasem.errors import ConfigError, check_range, nearest
+from lasem.errors import ConfigError, nearest
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
@@ -23,6 +23,7 @@ from lasem.files import write_file
 from lasem.learner.learner import find_device
 from lasem.report.comparison import INDEX, is_finished, read_index
 from lasem.report.experiment import load_experiment
+from lasem.settings import check_range
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _METHOD_KEYS = ("name", "label", "method", "sharing", "search", "protect", "net", "training")

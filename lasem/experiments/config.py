@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from lasem.data import AbstractReader, DigitsReader
-from lasem.errors import ConfigError, check_choice, nearest
+from lasem.errors import ConfigError, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import AnyNet, NetChoice, build_net, build_part, check_part, is_readable, part_to_plain
 from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.search import EM, AbstractSelection
-from lasem.settings import Range, Settings, flat, read_value, settings_of, to_plain
+from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import TrainingConfig
 

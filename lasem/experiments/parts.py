@@ -17,11 +17,21 @@ from typing import Annotated, Any, final
 from torch import nn
 
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader, TaskStream
-from lasem.errors import ConfigError, check_choice, nearest
+from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
 from lasem.search import SEARCHES, AbstractSelection
-from lasem.settings import Range, Settings, check_plain, from_plain, full_name, read_value, settings_of, to_plain
+from lasem.settings import (
+    Range,
+    Settings,
+    check_choice,
+    check_plain,
+    from_plain,
+    full_name,
+    read_value,
+    settings_of,
+    to_plain,
+)
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.training import TrainingConfig
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from lasem.data.task import check_task_name
-from lasem.errors import ConfigError, StorageError, check_choice
+from lasem.errors import ConfigError, StorageError
 from lasem.files import write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
@@ -33,6 +33,7 @@ from lasem.learner.plain_network import (
     operations,
 )
 from lasem.nets import AbstractNet
+from lasem.settings import check_choice
 
 Format = Literal["onnx", "torch", "safetensors"]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}

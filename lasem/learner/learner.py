@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasem.data import Split, Task, Vocabulary, standardise, task_on
 from lasem.data.images import in_chunks, moved
-from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError, TaskError, check_range, nearest
+from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.files import checksum
 from lasem.learner.index import (
     KNOWN,
@@ -44,7 +44,7 @@ from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
-from lasem.settings import check_plain, from_plain, to_named, to_plain
+from lasem.settings import check_plain, check_range, from_plain, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import (
     EVALUATION_BATCH,

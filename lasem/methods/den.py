@@ -37,13 +37,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_range
 from lasem.methods import den_units as units
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, shared_and_own
 from lasem.nets import Net
-from lasem.settings import Range, Settings
+from lasem.settings import Range, Settings, check_range
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
 
 Masks = Mapping[str, Tensor | None]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import check_choice, check_range
 from lasem.nets import AbstractNet
+from lasem.settings import Range, Settings
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration
 from lasem.training import (
@@ -84,7 +84,7 @@ class Freeze(AbstractProtection):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Penalty(AbstractProtection):
+class Penalty(AbstractProtection, Settings):
     """A quadratic penalty pulls shared weights back to where earlier tasks need them ([Kirkpatrick2017]_, equation 3).
 
     Each task's importances are the diagonal of the Fisher information of its answers, for the layers it transfers.
@@ -92,15 +92,11 @@ class Penalty(AbstractProtection):
 
     name: ClassVar[str] = "penalty"
 
-    strength: float = 10000.0
+    strength: Annotated[float, Range(least=0)] = 10000.0
     """Half of it times the sum of the tasks' quadratic terms is added to the loss; not negative."""
     fisher: FisherKind = "exact"
     """How importances are measured: over all labels by their probability, which is the definition (exact); for one
     label drawn from them (sampled); for the true label (empirical)."""
-
-    def __post_init__(self) -> None:
-        check_range("Penalty.strength", self.strength, least=0)
-        check_choice("Penalty.fisher", self.fisher, ("exact", "sampled", "empirical"))
 
     @property
     def measures(self) -> FisherKind:

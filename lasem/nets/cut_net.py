@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from lasem.data import Vocabulary
-from lasem.errors import ConfigError, check_range, nearest
+from lasem.errors import ConfigError, nearest
 from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.initial import InitialWeights
 from lasem.nets.probing import agree, features_of, make_blocks
 from lasem.nets.tracing import Flow, automatic_borders, borders
+from lasem.settings import check_range
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
 

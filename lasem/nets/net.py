@@ -4,48 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError
 from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.initial import InitialWeights
-from lasem.settings import to_plain
+from lasem.settings import Range, Settings, check_choice, to_plain
 
+Size = Annotated[int, Range(least=1)]
 ImageShape = tuple[int, int, int]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Net(AbstractNet):
+class Net(AbstractNet, Settings):
     """A convolutional network as settings: a saved model holds them and builds the network again.
 
     Raises:
         ConfigError: if the sizes do not fit each other or are out of range.
     """
 
-    image_shape: ImageShape
+    image_shape: tuple[Size, Size, Size]
     """Channels, height and width of the images."""
-    channels: tuple[int, ...]
+    channels: tuple[Size, ...]
     """Output channels of each convolution, input side first."""
-    kernels: tuple[int, ...]
+    kernels: tuple[Size, ...]
     """Side of each convolution's kernel."""
-    pools: tuple[int, ...]
+    pools: tuple[Size, ...]
     """Window and stride of the max-pooling after each convolution; 1 for none."""
-    strides: tuple[int, ...] = ()
+    strides: tuple[Size, ...] = ()
     """Stride of each convolution; empty for 1 everywhere."""
-    linear: tuple[int, ...] = ()
+    linear: tuple[Size, ...] = ()
     """Fully-connected layers that may be transferred, between the convolutions and the head."""
-    hidden: tuple[int, ...] = (64,)
+    hidden: tuple[Size, ...] = (64,)
     """Hidden layers of the head, which belong to the task."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.5
     """Share of the features that training drops, once, where the head begins."""
     initial: InitialWeights = "he"
     """How plain weights start."""
 
     def __post_init__(self) -> None:
-        sizes = ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden")
-        for field in sizes:
+        for field in ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "strides", self.strides or (1,) * len(self.channels))
         check_image_shape("Net.image_shape", self.image_shape)
@@ -56,11 +56,7 @@ class Net(AbstractNet):
             )
         if not self.channels and not self.linear:
             raise ConfigError("Net needs at least one layer that can be transferred; got none.")
-        for field in sizes:
-            for value in getattr(self, field):
-                check_range(f"Net.{field}", value, least=1)
-        check_range("Net.dropout", self.dropout, least=0, below=1)
-        check_choice("Net.initial", self.initial, ("he", "paper"))
+        super().__post_init__()
 
     @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:

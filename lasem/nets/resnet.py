@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_choice, check_range
+from lasem.errors import ConfigError
 from lasem.nets.abstract import AbstractNet, Head, check_image_shape
 from lasem.nets.block import AbstractBlock, ConvBlock, Value, Weights
 from lasem.nets.initial import InitialWeights
-from lasem.settings import to_plain
+from lasem.nets.net import Size
+from lasem.settings import Range, Settings, to_plain
 
 
 @final
@@ -79,7 +80,7 @@ class ClosingBlock(AbstractBlock):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ResNet(AbstractNet):
+class ResNet(AbstractNet, Settings):
     """A stem, then stages of residual blocks of two 3x3 convolutions each; 17 convolutions as it stands.
 
     As in the paper's other networks, convolutions have biases and stride 1 and nothing is normalised; sides are halved
@@ -91,24 +92,23 @@ class ResNet(AbstractNet):
         ConfigError: if a setting is out of range.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[Size, Size, Size]
     """Channels, height and width of the images."""
-    channels: tuple[int, ...] = (64, 128, 256, 512)
+    channels: tuple[Size, ...] = (64, 128, 256, 512)
     """Of each stage, never fewer than of the one before; the stem has as many as the first stage."""
-    blocks_per_stage: int = 2
+    blocks_per_stage: Size = 2
     """Residual blocks in each stage; at least 1."""
-    stem_kernel: int = 7
+    stem_kernel: Size = 7
     """Side of the stem's kernel."""
-    hidden: tuple[int, ...] = (1000,)
+    hidden: tuple[Size, ...] = (1000,)
     """Hidden layers of the head, which belong to the task."""
-    dropout: float = 0.5
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.5
     """Share of the features that training drops, once, where the head begins."""
     initial: InitialWeights = "he"
     """How plain weights start."""
 
     def __post_init__(self) -> None:
-        sizes = ("image_shape", "channels", "hidden")
-        for name in sizes:
+        for name in ("image_shape", "channels", "hidden"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_image_shape("ResNet.image_shape", self.image_shape)
         if not self.channels or list(self.channels) != sorted(self.channels):
@@ -116,13 +116,7 @@ class ResNet(AbstractNet):
                 f"ResNet.channels needs one number for each stage, none smaller than the one before; got "
                 f"{list(self.channels)}."
             )
-        for name in sizes:
-            for value in getattr(self, name):
-                check_range(f"ResNet.{name}", value, least=1)
-        check_range("ResNet.blocks_per_stage", self.blocks_per_stage, least=1)
-        check_range("ResNet.stem_kernel", self.stem_kernel, least=1)
-        check_range("ResNet.dropout", self.dropout, least=0, below=1)
-        check_choice("ResNet.initial", self.initial, ("he", "paper"))
+        super().__post_init__()
 
     @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:

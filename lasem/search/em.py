@@ -20,10 +20,10 @@ from typing import Annotated, Any, ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from lasem.errors import ConfigError, check_range
+from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection
 from lasem.search.weighing import AbstractSearch
-from lasem.settings import Range
+from lasem.settings import Range, check_range
 from lasem.space import bits_of
 
 Likelihood = Literal["mean", "geometric", "product"]

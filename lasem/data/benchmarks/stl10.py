@@ -22,8 +22,8 @@ from lasem.data.images import TensorImages
 from lasem.data.split import Part
 from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
-from lasem.errors import DataError, check_range
-from lasem.settings import Range
+from lasem.errors import DataError
+from lasem.settings import Range, check_range
 
 NUM_CLASSES: Final = 10
 SHAPE: Final = (3, 96, 96)
