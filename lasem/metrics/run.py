@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from lasem.errors import StorageError
-from lasem.metrics.accuracy import Matrix, average_incremental_accuracy, mean_final_accuracy, mean_peak_accuracy
-from lasem.metrics.cost import parameters_of_separate_models, seconds_evaluating, seconds_training
-from lasem.metrics.forgetting import (
+from lasem.metrics.measures import (
+    Matrix,
+    average_incremental_accuracy,
+    backward_transfer,
     forgetting_chaudhry,
     forgetting_ratio_of_means,
     forgetting_ratios,
+    fraction_layers_shared,
+    mean_final_accuracy,
     mean_of_forgetting_ratios,
+    mean_peak_accuracy,
 )
-from lasem.metrics.transfer import backward_transfer, fraction_layers_shared
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, TimingRecord, of_kind, read_records
 
 
@@ -94,18 +97,15 @@ def load_run(folder: Path) -> Run:
         StorageError: if the folder is not named by a seed, or its records are missing or damaged.
     """
     folder = Path(folder)
-    try:
-        seed = int(folder.name)
-    except ValueError as error:
+    if not folder.name.isdecimal():
         raise StorageError(
             f"Expected a seed's folder, named by its number as in RUN/seeds/0; got {folder}. "
             "Use load_runs for the folder of a whole run."
-        ) from error
+        )
     timings = folder / "timings.jsonl"
-    timed: dict[tuple[str, int | None], TimingRecord] = {}
-    for record in of_kind(read_records(timings) if timings.exists() else [], TimingRecord):
-        timed[record.task, record.epoch] = record  # an epoch repeated after a restart counts once
-    return Run(seed, tuple(read_records(folder / "records.jsonl")), tuple(timed.values()))
+    found = of_kind(read_records(timings) if timings.exists() else [], TimingRecord)
+    timed = {(record.task, record.epoch): record for record in found}  # an epoch repeated after a restart counts once
+    return Run(int(folder.name), tuple(read_records(folder / "records.jsonl")), tuple(timed.values()))
 
 
 def load_runs(run_dir: Path) -> tuple[Run, ...]:
@@ -121,6 +121,32 @@ def load_runs(run_dir: Path) -> tuple[Run, ...]:
             "Pass the folder that a run wrote to."
         )
     return tuple(load_run(folder) for folder in sorted(folders, key=lambda f: int(f.name)))
+
+
+def parameters_of_separate_models(tasks: Sequence[TaskRecord]) -> int:
+    """``T * total after the first task``: what as many models would hold, each the size of this one with one task.
+
+    Exact if the heads are equally large. After its first task a model with hard sharing is one plain network.
+    """
+    return len(tasks) * tasks[0].parameters_total if tasks else 0
+
+
+def seconds_training(timings: Iterable[TimingRecord], task: str | None = None) -> float:
+    """Seconds of optimisation steps, evaluation not included, of one task or of all; NaN if nothing was timed.
+
+    The authors' ``training_time`` is another quantity: it includes evaluating every task on three splits every epoch.
+    """
+    return _sum(t.seconds_training for t in timings if task in (None, t.task))
+
+
+def seconds_evaluating(timings: Iterable[TimingRecord], task: str | None = None) -> float:
+    """Seconds spent on validation and test accuracies, of one task or of all; NaN if nothing was timed."""
+    return _sum(t.seconds_evaluating for t in timings if task in (None, t.task))
+
+
+def _sum(seconds: Iterable[float]) -> float:
+    values = list(seconds)
+    return sum(values) if values else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from lasem.metrics.accuracy import Matrix
+from lasem.metrics.measures import Matrix
 from lasem.metrics.run import Run
 
 _MAX_EXACT = 14

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from lasem.errors import StorageError
-from lasem.metrics import QUANTITIES, Run, aggregate, load_run, load_runs, statistic, summarise
+from lasem.metrics import (
+    QUANTITIES,
+    Run,
+    aggregate,
+    load_run,
+    load_runs,
+    parameters_of_separate_models,
+    seconds_evaluating,
+    seconds_training,
+    statistic,
+    summarise,
+)
 from lasem.records import EvaluationRecord, Record, TimingRecord, to_json
 
 from .fixture import MATRIX, PEAK
@@ -67,9 +78,6 @@ def test_a_seed_is_read_from_its_folder(tmp_path: Path) -> None:
     fast = TimingRecord(task="a", epoch=1, seconds_training=2.0, seconds_evaluating=1.0)
     run = load_run(write(tmp_path / "seeds" / "3", RECORDS, (slow, fast)))
     assert (run.seed, run.records, run.timings) == (3, RECORDS, (fast,))
-
-
-def test_timings_may_be_missing(tmp_path: Path) -> None:
     assert load_run(write(tmp_path / "0", RECORDS)).timings == ()
 
 
@@ -150,3 +158,20 @@ def test_a_run_that_has_only_begun() -> None:
     assert math.isnan(summary.peak_accuracy)
     assert math.isnan(summary.seconds_training)
     assert summary.parameters_total == 0
+
+
+def test_separate_models_are_as_large_as_this_one_after_its_first_task() -> None:
+    assert parameters_of_separate_models([task_record("a", 0), task_record("b", 1)]) == 2 * 110
+    assert parameters_of_separate_models([]) == 0
+
+
+def test_seconds_of_training_are_apart_from_those_of_evaluation() -> None:
+    timings = [
+        TimingRecord(task="a", epoch=1, seconds_training=2.0, seconds_evaluating=0.5),
+        TimingRecord(task="a", epoch=None, seconds_training=0.0, seconds_evaluating=1.0),
+        TimingRecord(task="b", epoch=1, seconds_training=4.0, seconds_evaluating=0.25),
+    ]
+    assert (seconds_training(timings), seconds_evaluating(timings)) == (6.0, 1.75)
+    assert (seconds_training(timings, "a"), seconds_evaluating(timings, "a")) == (2.0, 1.5)
+    assert math.isnan(seconds_training(timings, "c"))
+    assert math.isnan(seconds_evaluating([]))
