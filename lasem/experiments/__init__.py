@@ -3,8 +3,7 @@
 from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare, compared_methods
 from lasem.experiments.config import PRESETS, ExperimentConfig
 from lasem.experiments.parts import READERS, NetChoice
-from lasem.experiments.runner import run
-from lasem.experiments.seed_run import Observer
+from lasem.experiments.runner import Observer, run
 
 __all__ = [
     "PRESETS",

@@ -17,11 +17,12 @@ from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProc
 from lasem.experiments.methods import LASEM
 from lasem.experiments.parts import with_name
 from lasem.experiments.process_pool import ProcessPool
-from lasem.experiments.runner import check, check_same, describe_environment
+from lasem.experiments.runner import check, check_same
 from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
 from lasem.learner.learner import find_device
-from lasem.report.comparison import INDEX, is_finished, read_index
+from lasem.report import is_finished, write_comparison
+from lasem.report.comparison import INDEX, read_index
 from lasem.report.experiment import load_experiment
 from lasem.settings import check_range
 
@@ -242,20 +243,14 @@ def compare_all(
     return ComparisonResult(root, failures, len(jobs))
 
 
-def write_comparison(directory: Path) -> Path:
-    """Draw a comparison from the files of its runs."""
-    from lasem.report import write_comparison  # matplotlib takes its time, and only the end needs it
-
-    return write_comparison(directory)
-
-
 def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, command: Sequence[str]) -> dict[str, Any]:
     """Meet every error that a run would meet at its start, and return the environment."""
     _check_labels(methods)
     first, configs = methods[0].config, []
     for method in methods:
         config = method.config
-        if config.seeds != first.seeds or not (config.stream is first.stream or _stream(config) == _stream(first)):
+        one_stream = config.stream is first.stream or config.to_plain()["stream"] == first.to_plain()["stream"]
+        if config.seeds != first.seeds or not one_stream:  # tensors that a reader may hold do not compare
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
         if not config.own_parts:
             try:
@@ -264,13 +259,7 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
                 raise ConfigError(f"{method.label}: {error}") from error
             config = replace(config, device=local_device(config.device, executor))
         configs.append(config)
-    return describe_environment(find_device(configs[0].device), command, check(configs).num_tasks)
-
-
-def _stream(config: ExperimentConfig) -> dict[str, Any]:
-    """Return the stream's settings: tensors that a reader may hold do not compare."""
-    plain: dict[str, Any] = config.to_plain()["stream"]
-    return plain
+    return folder.describe_environment(find_device(configs[0].device), command, check(configs).num_tasks)
 
 
 def _jobs(methods: Sequence[ComparedMethod], path: Path, prefix: str, command: Sequence[str]) -> list[Job]:

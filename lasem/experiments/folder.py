@@ -1,22 +1,42 @@
-"""The folder of a run: made once, and held by one process at a time."""
+"""What the folder of a run holds: a lock, the environment, and the records of each seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, final
 
+import numpy
+import torch
 from filelock import FileLock, Timeout
 
 from lasem.errors import StorageError
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.parts import DEFAULT_NAMES, folder_name
+from lasem.files import append, write_file
+from lasem.records import (
+    EpochRecord,
+    EvaluationRecord,
+    TaskRecord,
+    TimingRecord,
+    from_json,
+    of_kind,
+    read_records,
+    to_json,
+)
 
 CONFIG = "config.yaml"
 """A folder that holds this file holds a run."""
 
 _LOCK = ".lock"
+_SAME = ("python", "torch", "numpy", "lasem", "platform", "device_name", "threads")
+"""What the last bits of a run may depend on, of its environment."""
 
 
 @contextmanager
@@ -96,8 +116,9 @@ def next_free(parent: Path, config: ExperimentConfig) -> Path:
     if names.get("protect") == DEFAULT_NAMES["protect"]:
         del names["protect"]
     stem = "-".join(names.values())
-    number = 1
+    number = 0
     while True:
+        number += 1
         directory = parent / f"{stem}-{number:03d}"
         try:
             directory.mkdir(parents=True)  # fails where another process was quicker
@@ -105,6 +126,108 @@ def next_free(parent: Path, config: ExperimentConfig) -> Path:
         except FileExistsError:
             if not parent.is_dir():
                 raise StorageError(f"Expected a folder for runs; {parent} is a file. Choose another.") from None
-            number += 1
         except OSError as error:
             raise StorageError(f"Cannot make {directory}: {error.strerror}. Choose another folder.") from error
+
+
+def describe_environment(device: torch.device, command: Sequence[str], num_tasks: int | None) -> dict[str, Any]:
+    """Return plain values for ``environment.json``; paths are only those that a person typed in ``command``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": list(command),
+        "num_tasks": num_tasks,
+        "lasem": version("lasem"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": name,
+    }
+
+
+def keep_environment(path: Path, about: dict[str, Any]) -> list[str]:
+    """Write it to a run's folder once, and return what of it has changed since."""
+    place = path / "environment.json"
+    try:
+        before = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        write_file(place, json.dumps(about, indent=1) + "\n")
+        return []
+    return [f"{key} was {before.get(key)} and is {about[key]}" for key in _SAME if before.get(key) != about[key]]
+
+
+@final
+class Journal:
+    """A seed's records and timings on disk: appended, and after a kill cut back to where the run goes on.
+
+    The lines themselves say where they belong: a task's end is its EvaluationRecord (a timing without an epoch), so no
+    position needs to be stored.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.records = directory / "records.jsonl"  # results only: the same seed gives the same bytes
+        self.timings = directory / "timings.jsonl"  # wall-clock times
+
+    def add_epoch(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """Append an epoch. A process that is killed keeps it, as the checkpoint that is saved next needs."""
+        append(self.timings, to_json(timing) + "\n")
+        append(self.records, to_json(record) + "\n")
+
+    def add_task(self, record: TaskRecord, evaluation: EvaluationRecord, timing: TimingRecord) -> None:
+        """Append a task's end, and wait for the disk: the model that is saved next relies on it."""
+        append(self.timings, to_json(timing) + "\n", durable=True)
+        append(self.records, f"{to_json(record)}\n{to_json(evaluation)}\n", durable=True)
+
+    def cut_back(self, num_learned: int, num_epochs: int) -> bool:
+        """Drop everything after some tasks and some epochs of the next one.
+
+        Returns:
+            Whether the records reach that far. If they do not, nothing is dropped.
+
+        Raises:
+            StorageError: if a file is damaged or cannot be written.
+        """
+        ends = [(path, _end(path, num_learned, num_epochs)) for path in (self.records, self.timings)]
+        if any(end is None for _, end in ends):
+            return False
+        for path, end in ends:
+            if path.exists():
+                try:
+                    os.truncate(path, end or 0)
+                except OSError as error:
+                    raise StorageError(f"Cannot write {path}: {error.strerror}.") from error
+        return True
+
+    def seconds(self, task: str) -> float:
+        """Return the time spent on a task so far, before and after any interruption."""
+        timings = of_kind(read_records(self.timings), TimingRecord)
+        return sum(t.seconds_training + t.seconds_evaluating for t in timings if t.task == task)
+
+
+def _end(path: Path, num_learned: int, num_epochs: int) -> int | None:
+    """Return the position after the last line to keep; None if there are fewer lines."""
+    end = 0
+    if num_learned == num_epochs == 0:
+        return end
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return None
+    for line in lines:
+        if not line.endswith(b"\n"):
+            break  # a killed process left a part of a line
+        record = from_json(line.decode(errors="replace"))
+        ends_task = isinstance(record, EvaluationRecord) or (isinstance(record, TimingRecord) and record.epoch is None)
+        end += len(line)
+        if num_learned > 0:
+            num_learned -= ends_task
+        elif isinstance(record, EpochRecord | TimingRecord) and not ends_task:
+            num_epochs -= 1
+        else:
+            return None
+        if num_learned == num_epochs == 0:
+            return end
+    return None

@@ -13,8 +13,7 @@ from typing import ClassVar, final
 from lasem.errors import LasemError
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.runner import run
-from lasem.experiments.seed_run import Observer
+from lasem.experiments.runner import Observer, run
 from lasem.records import TaskRecord
 
 

@@ -1,29 +1,74 @@
-"""A whole run: every seed of an experiment, on disk, and its report."""
+"""A run on disk: every seed learns the whole stream, task by task, each step kept before the next one begins.
+
+After a kill at any moment the run goes on to the same records. The model says how many tasks are finished, the
+checkpoint how many epochs of the next one, and the records are cut back to just that. The order of writing makes it so:
+
+* an epoch's records, then its checkpoint: records without a checkpoint are dropped, and the epoch is trained again;
+* a task's end: its records, then the model. Records without the model are dropped, and the last epoch's checkpoint
+  leads to the same end; with the model the task is finished, and its checkpoint is passed over.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-import numpy
 import torch
 
-from lasem.data import TaskStream
+from lasem.data import Split, Task, TaskStream
 from lasem.errors import DataError, StorageError
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig, stored_differences
-from lasem.experiments.seed_run import Observer, SeedRun, new_learner
+from lasem.experiments.parts import NetChoice
 from lasem.files import write_file
+from lasem.learner import Learner
 from lasem.learner.learner import find_device
+from lasem.learner.model_folder import ModelFolder
+from lasem.nets import AbstractNet
+from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
+from lasem.report import write_accuracy_matrix, write_report
+from lasem.training import TrainingState, checkpoint
+from lasem.training.checkpoint import Checkpoint
 
-_SAME = ("python", "torch", "numpy", "lasem", "platform", "device_name", "threads")
-"""What the last bits of a run may depend on, of its environment."""
+
+class Observer:
+    """Is notified of a run's steps and does nothing; override what is of interest. Results do not depend on it."""
+
+    def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
+        """Everything that can be checked before training has been checked; the folder is this process's own."""
+
+    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
+        """One run of the stream begins or goes on.
+
+        Args:
+            seed: its seed.
+            num_tasks: of the stream; None: not known.
+            num_learned: tasks that were learned before the run was stopped.
+        """
+
+    def task_starts(self, task: str, num_epochs: int) -> None:
+        """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        """An epoch has been trained and can no longer be lost."""
+
+    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
+        """A task has been learned and can no longer be lost.
+
+        Args:
+            record: of the task.
+            final_accuracies: test accuracy on every task so far.
+            seconds: spent on training and evaluating the task.
+        """
+
+    def seed_ends(self, seed: int) -> None:
+        """The stream has been learned to its end."""
+
+    def note(self, message: str) -> None:
+        """Something that a person should know."""
 
 
 def run(
@@ -57,7 +102,7 @@ def run(
     with cpu_threads(config.threads):
         opened = [check([config])]  # taken out where it is learned, so that no seed's images wait longer than that
         settings = "" if resume else config.to_yaml()  # before a folder is made: some things cannot be written down
-        about = describe_environment(find_device(config.device), command, opened[0].num_tasks)
+        about = folder.describe_environment(find_device(config.device), command, opened[0].num_tasks)
         if resume and directory is None:
             raise StorageError("Expected the folder of the run to resume; got none. Give directory.")
         path = folder.next_free(Path("runs"), config) if directory is None else Path(directory)
@@ -68,20 +113,15 @@ def run(
                 check_same(config, path, "Resume it with those, or start a new run in another folder.")
             else:
                 write_file(path / folder.CONFIG, settings)  # first: from now on it is a run
-            _keep_environment(path, about, observer)
+            changed = folder.keep_environment(path, about)
+            if changed:
+                observer.note(f"The last digits may differ from a run that was never stopped: {'; '.join(changed)}.")
             observer.run_starts(config, path)
             for seed in config.seeds:
-                seed_run = SeedRun(config, seed, path / "seeds" / str(seed), observer)
+                seed_run = _SeedRun(config, seed, path / "seeds" / str(seed), observer)
                 seed_run.finish(opened.pop() if opened else config.stream.open(seed))
             write_report(path)
     return path
-
-
-def write_report(directory: Path) -> Path:
-    """Draw the report of a run from its files."""
-    from lasem.report import write_report  # matplotlib takes its time, and only the end needs it
-
-    return write_report(directory)
 
 
 def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
@@ -106,7 +146,7 @@ def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
     if first is None:
         raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
     for config in configs:
-        new_learner(config, first, seed)
+        _new_learner(config, first, seed)
     for later in later_seeds:
         configs[0].stream.open(later)
     return stream
@@ -119,37 +159,6 @@ def check_same(config: ExperimentConfig, path: Path, advice: str) -> None:
         different = "; ".join(f"{name} = {there} there, {here} here" for name, there, here in found[:3])
         more = "; ..." if len(found) > 3 else ""
         raise StorageError(f"{path} holds a run with other settings: {different}{more}. {advice}")
-
-
-def describe_environment(device: torch.device, command: Sequence[str], num_tasks: int | None) -> dict[str, Any]:
-    """Return plain values for ``environment.json``; paths are only those that a person typed in ``command``."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "command": list(command),
-        "num_tasks": num_tasks,
-        "lasem": version("lasem"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "device_name": name,
-    }
-
-
-def _keep_environment(path: Path, about: dict[str, object], observer: Observer) -> None:
-    """Write it once; a run that goes on elsewhere says what has changed."""
-    place = path / "environment.json"
-    try:
-        before = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        write_file(place, json.dumps(about, indent=1) + "\n")
-        return
-    changed = [f"{key} was {before.get(key)} and is {about[key]}" for key in _SAME if before.get(key) != about[key]]
-    if changed:
-        observer.note(f"The last digits may differ from a run that was never stopped: {'; '.join(changed)}.")
 
 
 def read_config(path: Path) -> str:
@@ -174,3 +183,111 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@final
+class _SeedRun:
+    """Learns a stream with one seed, from its start or from where a killed process left it."""
+
+    def __init__(self, config: ExperimentConfig, seed: int, directory: Path, observer: Observer) -> None:
+        """Find out from the folder how far the run has come.
+
+        Raises:
+            StorageError: if what is there is damaged.
+        """
+        self._config, self._seed, self._observer = config, seed, observer
+        self._model, self._checkpoints, self._matrix = (
+            directory / name for name in ("model", "checkpoint", "accuracy_matrix.csv")
+        )
+        self._journal = folder.Journal(directory)
+        self._learner: Learner | None = self._load_learner() if (self._model / "config.json").exists() else None
+        self._num_learned = len(self._learner.task_names) if self._learner else 0
+        self._checkpoint = checkpoint.load(self._checkpoints)
+        if self._checkpoint and self._checkpoint.num_learned != self._num_learned:
+            self._checkpoint = None  # of a task that was finished after it
+        self._cut_back(directory)
+
+    def finish(self, stream: TaskStream) -> None:
+        """Learn every task that is not learned yet."""
+        self._observer.seed_starts(self._seed, stream.num_tasks, self._num_learned)
+        tests: dict[str, Split] = {}
+        for index, task in enumerate(stream if self._num_learned != stream.num_tasks else ()):
+            tests[task.name] = task.test
+            if index >= self._num_learned:
+                self._learn(task, tests)
+        if self._num_learned:
+            write_accuracy_matrix(read_records(self._journal.records), self._matrix)
+        checkpoint.remove(self._checkpoints)
+        self._observer.seed_ends(self._seed)
+
+    def _learn(self, task: Task, tests: dict[str, Split]) -> None:
+        """Train one task, evaluate all so far, and keep what came out."""
+        if self._learner is None:
+            self._learner = _new_learner(self._config, task, self._seed)
+        before, self._checkpoint = self._checkpoint, None
+        self._observer.task_starts(task.name, before.num_epochs if before else 0)
+        record = self._learner.learn(task, on_epoch=self._keep_epoch, resume_from=before.state if before else None)
+        started = time.perf_counter()
+        accuracies = {name: self._learner.accuracy(name, test) for name, test in tests.items()}
+        seconds = time.perf_counter() - started
+        self._journal.add_task(
+            record,
+            EvaluationRecord(after_task=task.name, accuracies=accuracies),
+            TimingRecord(task=task.name, epoch=None, seconds_training=0.0, seconds_evaluating=seconds),
+        )
+        self._learner.save(self._model)
+        self._num_learned += 1
+        write_accuracy_matrix(read_records(self._journal.records), self._matrix)
+        self._observer.task_ends(record, accuracies, self._journal.seconds(task.name))
+
+    def _keep_epoch(self, record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
+        self._journal.add_epoch(record, timing)
+        checkpoint.save(self._checkpoints, Checkpoint(self._num_learned, record.epoch, state()))
+        self._observer.epoch_ends(record, timing)
+
+    def _load_learner(self) -> Learner:
+        return Learner.load(self._model, **_learner_settings(self._config), net=self._own_net())
+
+    def _own_net(self) -> AbstractNet | None:
+        """The network that the model was saved with, unless it is one that a file can bring back."""
+        if isinstance(self._config.net, NetChoice):
+            return None
+        if isinstance(self._config.net, AbstractNet):
+            return self._config.net
+        shape = (ModelFolder(self._model).index() or {"net": {}})["net"].get("image_shape", ())
+        if len(shape) != 3:
+            raise StorageError(
+                f"Expected the image_shape in what {self._model / 'config.json'} says of the network, which a function "
+                f"makes; got none. Let its description() hold it, or give the network itself as net."
+            )
+        return self._config.build_net((shape[0], shape[1], shape[2]))
+
+    def _cut_back(self, directory: Path) -> None:
+        if self._checkpoint and self._journal.cut_back(self._num_learned, self._checkpoint.num_epochs):
+            return
+        self._checkpoint = None
+        if not self._journal.cut_back(self._num_learned, 0):
+            raise StorageError(
+                f"Expected the records of {self._num_learned} learned tasks in {directory}, as many as its model has; "
+                f"there are fewer, so they are damaged. Start a new run."
+            )
+
+
+def _new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner:
+    """Return a learner without tasks, its network fitted to the first task's images.
+
+    Raises:
+        ConfigError: if the search or the method does not fit the network or the training.
+        DeviceError: if the device is not there.
+        ShapeError: if the network is for other images.
+    """
+    learner = Learner(config.build_net(first_task.image_shape), seed=seed, **_learner_settings(config))
+    learner.check_new(first_task)
+    return learner
+
+
+def _learner_settings(config: ExperimentConfig) -> dict[str, Any]:
+    method = {"sharing": config.sharing, "search": config.search, "protect": config.protect}
+    if config.method is not None:
+        method = {"method": config.method}
+    return {**method, "training": config.training, "device": config.device}
