@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from lasem.data import Vocabulary
 from lasem.errors import ConfigError
 from lasem.nets.block import AbstractBlock, Weights
 from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+from lasem.settings import Range, Settings
+
+Size = Annotated[int, Range(least=1)]
 
 
 @final
@@ -42,24 +45,19 @@ class Head:
         }
 
     def apply(self, weights: Weights, x: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
-        """Compute logits of shape (batch, num_classes).
+        """Compute logits of shape (batch, num_classes) for features of shape (batch, ...).
 
-        Args:
-            weights: from ``initial``, or later values of it.
-            x: features of shape (batch, ...).
-            dropout_from: source of the dropout mask, on the device of ``x``; None switches dropout off.
+        ``dropout_from`` is the source of the dropout mask, on the device of ``x``; None switches dropout off.
         """
         x = x.flatten(1)
         if dropout_from is not None and self.dropout > 0:
             # half the time of bernoulli_
             kept = torch.rand(x.shape, generator=dropout_from, device=x.device) >= self.dropout
             x = x * (kept.to(x.dtype) / (1 - self.dropout))
-        num_layers = len(self.hidden) + 1
-        for i in range(num_layers):
-            x = F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"])
-            if i < num_layers - 1:
-                x = F.relu(x)
-        return x
+        last = len(self.hidden)
+        for i in range(last):
+            x = F.relu(F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"]))
+        return F.linear(x, weights[f"weight.{last}"], weights[f"bias.{last}"])
 
 
 class AbstractNet(ABC):
@@ -90,6 +88,31 @@ class AbstractNet(ABC):
     @abstractmethod
     def description(self) -> dict[str, Any]:
         """Describe the network for a saved model, in values that JSON has; ``lasem.nets.rebuild`` reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedNet(AbstractNet, Settings):
+    """A network as settings: a saved model holds them and builds the network again.
+
+    Raises:
+        ConfigError: if the sizes do not fit each other or are out of range.
+    """
+
+    image_shape: tuple[Size, Size, Size]
+    """Channels, height and width of the images."""
+    hidden: tuple[Size, ...]
+    """Hidden layers of the head, which belong to the task."""
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.5
+    """Share of the features that training drops, once, where the head begins."""
+    initial: InitialWeights = "he"
+    """How plain weights start."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, name, tuple(value))
+        check_image_shape(f"{type(self).__name__}.image_shape", self.image_shape)
+        super().__post_init__()
 
 
 def check_image_shape(setting: str, shape: tuple[int, ...]) -> None:

@@ -81,23 +81,16 @@ class AbstractBlock(ABC):
         return x
 
     def apply(self, weights: Weights, x: Value) -> Value:
-        """Run the block on ``x`` of shape ``(batch, ...)``; every entry of the batch by itself.
+        """Run the block on ``x`` of shape ``(batch, ...)``, every entry of the batch by itself.
 
-        Args:
-            weights: shaped as ``shapes`` says, and the statistics, if the block has any.
-            x: output of the block before.
+        ``weights`` are shaped as ``shapes`` says, with the statistics, if the block has any.
         """
         return self.reduce(self.activate(weights, x))
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
         """Run the block on one mini-batch of training, normalised by the mini-batch itself where it has statistics.
 
-        Args:
-            weights: as in ``apply``; they are only read.
-            x: output of the block before for one mini-batch.
-
-        Returns:
-            The output, and the statistics after the mini-batch.
+        ``weights`` are as in ``apply`` and only read. Returned are the output and the statistics after the mini-batch.
         """
         return self.apply(weights, x), {}
 

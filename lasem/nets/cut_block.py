@@ -25,14 +25,7 @@ class CutBlock(AbstractWholeBlock):
     """
 
     def __init__(self, module: nn.Module, name: str, *, statistics: frozenset[str], pretrained: bool) -> None:
-        """Take a module apart.
-
-        Args:
-            module: from one value to one; it is copied.
-            name: for messages.
-            statistics: names of the buffers that training changes.
-            pretrained: whether every task's weights start from the module's, or only its structure counts.
-        """
+        """Copy a module from one value to one, whose ``statistics`` are the buffers that training changes."""
         tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         held = {key: value.detach().cpu().clone() for key, value in tensors.items()}
         self.name, self.pretrained = name, pretrained
@@ -96,11 +89,6 @@ class CutBlock(AbstractWholeBlock):
         return self._run(self._evaluating, weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
-        """Run the module in training.
-
-        Raises:
-            TrainingError: if the mini-batch is too small to be normalised.
-        """
         measured = {key: weights[key].clone() for key in self._measured}
         try:
             out = self._run(self._training, {**weights, **measured}, x)
@@ -136,11 +124,6 @@ class ChangedBlock(AbstractWholeBlock):
     pretrained = True
 
     def __init__(self, block: CutBlock, rank: int) -> None:
-        """Let a pretrained block change by a rank.
-
-        Raises:
-            ConfigError: if it has no kernels.
-        """
         self.name, self._block = block.name, block
         if not block.kernels:
             raise ConfigError(
@@ -203,7 +186,6 @@ class Constants:
     """Tensors that never change, on any device and in any precision that a block computes in."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
-        """Take them, on the CPU."""
         self.tensors = tensors
         self._placed: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
@@ -231,7 +213,7 @@ def _aliases(module: nn.Module) -> dict[str, str]:
 
 
 def _fresh_statistics(module: nn.Module) -> dict[str, Tensor]:
-    """Return the first statistics of layers that can begin anew; on the CPU."""
+    """Return the first statistics of layers that can begin anew, on the CPU."""
     fresh: dict[str, Tensor] = {}
     for prefix, layer in copy.deepcopy(module).named_modules():
         reset = getattr(layer, "reset_running_stats", None)

@@ -40,15 +40,7 @@ class CutNet(AbstractNet):
         source: dict[str, Any] | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
-        """Take the parts.
-
-        Args:
-            blocks: input side first.
-            head: after the last of them.
-            image_shape: of the images.
-            source: how the network is built again, if it can be without its module.
-            vocabulary: see AbstractNet.
-        """
+        """Take the parts, and the ``source`` from which the network is built again, if it can be without its module."""
         self._blocks, self._head, self.image_shape, self.vocabulary = blocks, head, image_shape, vocabulary
         self._source = source or {"kind": "cut"}
 
@@ -147,8 +139,17 @@ def cut(
     module = copy.deepcopy(module).float().cpu()
     given = () if isinstance(blocks, str) else blocks
     groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in given]
-    _check_names(module, blocks, groups)
     names = [name for group in groups for name in group]
+    if isinstance(blocks, str) and blocks != "auto":
+        raise ConfigError(f"blocks must be 'auto' or a sequence of submodules' names; got '{blocks}'.")
+    if blocks != "auto" and (not groups or not all(groups)):
+        raise ConfigError("blocks needs at least one submodule in each block; got none.")
+    known = [name for name, _ in module.named_modules() if name]
+    for name in (name for name in names if name not in known):
+        direct = ", ".join(name for name, _ in module.named_children()) or "none"
+        raise ConfigError(
+            f"{type(module).__name__} has no submodule '{name}' (there are: {direct}).{nearest(name, known)}"
+        )
     flow = Flow(module, names)
     replaced = flow.cut_before_classifier(classifier, names)
     if not flow.steps:
@@ -168,19 +169,3 @@ def cut(
     head = Head(math.prod(features.shape[1:]), tuple(hidden), dropout)
     changed = cut_blocks if rank is None else tuple(ChangedBlock(block, rank) for block in cut_blocks)
     return CutNet(changed, head, (image_shape[0], image_shape[1], image_shape[2]))
-
-
-def _check_names(module: nn.Module, blocks: Blocks, groups: list[tuple[str, ...]]) -> None:
-    if isinstance(blocks, str):
-        if blocks != "auto":
-            raise ConfigError(f"blocks must be 'auto' or a sequence of submodules' names; got '{blocks}'.")
-        return
-    known = [name for name, _ in module.named_modules() if name]
-    if not groups or not all(groups):
-        raise ConfigError("blocks needs at least one submodule in each block; got none.")
-    for name in (name for group in groups for name in group):
-        if name not in known:
-            direct = ", ".join(name for name, _ in module.named_children()) or "none"
-            raise ConfigError(
-                f"{type(module).__name__} has no submodule '{name}' (there are: {direct}).{nearest(name, known)}"
-            )

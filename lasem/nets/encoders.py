@@ -74,11 +74,7 @@ class ImageEncoder(_Encoder):
     """From images to vectors (batch, width)."""
 
     def __init__(self, model: Any, parts: Parts, pooling: Pooling, image_shape: tuple[int, int, int]) -> None:
-        """Take the parts of a model; they are not copied.
-
-        Raises:
-            ConfigError: if the model does more than these parts one after another.
-        """
+        """Take the parts of a model, uncopied; ConfigError if it does more than these parts one after another."""
         layers: list[nn.Module] = [_ImageLayer(layer) for layer in parts.layers]
         super().__init__(_ImageLayer(model.embeddings), parts.before, layers, parts.norm, pooling)
         x = torch.randn(1, *image_shape, generator=torch.Generator().manual_seed(0))
@@ -150,18 +146,7 @@ class TextEncoder(_Encoder):
     """From token ids (batch, 1, 1, length), -1 after each text's end, to vectors (batch, width) without padding."""
 
     def __init__(self, model: Any, parts: Parts, pooling: Pooling, length: int) -> None:
-        """Take the parts of a model; they are not copied.
-
-        Args:
-            model: of transformers, with ``embeddings``.
-            parts: of the model.
-            pooling: the first token, or the mean of all that are no padding.
-            length: of the texts, with padding.
-
-        Raises:
-            ConfigError: if the model cannot take such texts, does more than these parts one after another, or has
-                dropout.
-        """
+        """Take the parts of a model, uncopied; ConfigError if it cannot take texts of such a length, with padding."""
         _check_dropout(model)
         padding = model.config.pad_token_id
         padding_id = padding if isinstance(padding, int) and padding >= 0 else None

@@ -40,11 +40,7 @@ def glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, generator:
 def start_generator(seed: int, task_index: int, layer: int, part: int = 0) -> torch.Generator:
     """Make the source for the start of one layer of one task, so that methods are compared on equal starts.
 
-    Args:
-        seed: the learner's.
-        task_index: tasks learned before.
-        layer: position from the input side; the number of layers means the head.
-        part: 0 for the start of a plain network; others for further needs of a method.
+    The head is the layer after the last. Part 0 is the start of a plain network, others are a method's further needs.
     """
     state = np.random.SeedSequence([seed, task_index, layer, part]).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, final
+from itertools import pairwise
+from typing import Any, Literal, final
 
 from lasem.errors import ConfigError
-from lasem.nets.abstract import AbstractNet, Head, check_image_shape
+from lasem.nets.abstract import Head, Size, SizedNet
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
-from lasem.nets.initial import InitialWeights
-from lasem.settings import Range, Settings, check_choice, to_plain
+from lasem.settings import check_choice, to_plain
 
-Size = Annotated[int, Range(least=1)]
 ImageShape = tuple[int, int, int]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Net(AbstractNet, Settings):
-    """A convolutional network as settings: a saved model holds them and builds the network again.
+class Net(SizedNet):
+    """A plain convolutional network."""
 
-    Raises:
-        ConfigError: if the sizes do not fit each other or are out of range.
-    """
-
-    image_shape: tuple[Size, Size, Size]
-    """Channels, height and width of the images."""
     channels: tuple[Size, ...]
     """Output channels of each convolution, input side first."""
     kernels: tuple[Size, ...]
@@ -38,17 +31,10 @@ class Net(AbstractNet, Settings):
     linear: tuple[Size, ...] = ()
     """Fully-connected layers that may be transferred, between the convolutions and the head."""
     hidden: tuple[Size, ...] = (64,)
-    """Hidden layers of the head, which belong to the task."""
-    dropout: Annotated[float, Range(least=0, below=1)] = 0.5
-    """Share of the features that training drops, once, where the head begins."""
-    initial: InitialWeights = "he"
-    """How plain weights start."""
 
     def __post_init__(self) -> None:
-        for field in ("image_shape", "channels", "kernels", "pools", "strides", "linear", "hidden"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        super().__post_init__()
         object.__setattr__(self, "strides", self.strides or (1,) * len(self.channels))
-        check_image_shape("Net.image_shape", self.image_shape)
         if not len(self.channels) == len(self.kernels) == len(self.pools) == len(self.strides):
             raise ConfigError(
                 f"Net needs one kernel, one pool and one stride for each of its {len(self.channels)} convolutions; "
@@ -56,16 +42,11 @@ class Net(AbstractNet, Settings):
             )
         if not self.channels and not self.linear:
             raise ConfigError("Net needs at least one layer that can be transferred; got none.")
-        super().__post_init__()
 
     @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        blocks: list[AbstractBlock] = list(self._convolutions())
-        features = self._num_flattened()
-        for size in self.linear:
-            blocks.append(LinearBlock(features, size))
-            features = size
-        return tuple(blocks)
+        sizes = (self._num_flattened(), *self.linear)
+        return (*self._convolutions(), *(LinearBlock(*pair) for pair in pairwise(sizes)))
 
     @cached_property
     def head(self) -> Head:

@@ -61,10 +61,7 @@ def from_timm(
         name: one of ``timm.list_models()``.
         pretrained: whether its weights are the first shared knowledge; timm downloads them.
         image_shape: channels, height and width of the images; None: the shape that the model was made for.
-        blocks: as ``rank``, ``hidden`` and ``dropout`` see ``cut``.
-        rank: see ``cut``.
-        hidden: see ``cut``.
-        dropout: see ``cut``.
+        blocks, rank, hidden, dropout: see ``cut``.
 
     Raises:
         ConfigError: if timm cannot be imported, knows no such model, or the model cannot be cut.
@@ -74,17 +71,9 @@ def from_timm(
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
     model = _created(timm, name, pretrained, image_shape)
-    shape = image_shape or tuple(int(size) for size in model.pretrained_cfg["input_size"])
-    net = cut(
-        model,
-        blocks,
-        image_shape=(shape[0], shape[1], shape[2]),
-        pretrained=pretrained,
-        rank=rank,
-        classifier=None,
-        hidden=hidden,
-        dropout=dropout,
-    )
+    shape: Any = image_shape or tuple(int(size) for size in model.pretrained_cfg["input_size"])
+    settings: dict[str, Any] = {"pretrained": pretrained, "rank": rank, "hidden": hidden, "dropout": dropout}
+    net = cut(model, blocks, image_shape=shape, classifier=None, **settings)
     groups = blocks if isinstance(blocks, str) else [[b] if isinstance(b, str) else list(b) for b in blocks]
     return net.built_from({"kind": "timm", "name": name, "cut": groups, "rank": rank})
 
@@ -102,17 +91,13 @@ def _created(timm: Any, name: str, pretrained: bool, image_shape: tuple[int, int
 
 
 def timm_from_description(description: Mapping[str, Any]) -> CutNet:
-    """Build the network of ``from_timm`` that a saved model describes.
-
-    Raises:
-        StorageError: if it has pretrained weights that are neither on this machine nor can be downloaded.
-    """
-    head, shape = description["head"], [int(size) for size in description["image_shape"]]
+    """Build the network of ``from_timm`` that a saved model describes; StorageError if its weights cannot be had."""
+    head = description["head"]
     try:
         return from_timm(
             description["name"],
             pretrained=description["pretrained"] is not None,
-            image_shape=(shape[0], shape[1], shape[2]),
+            image_shape=tuple(map(int, description["image_shape"])),  # type: ignore[arg-type]
             blocks=description["cut"],
             rank=description["rank"],
             hidden=head["hidden"],
@@ -148,10 +133,7 @@ def from_transformers(
         layers_per_block: layers of attention that are transferred together; the last block may have fewer.
         pooling: the head's input: the ``first`` token, or the ``mean`` of all that are no padding; None: the first
             where a model for images has a class token, else the mean.
-        pretrained: as ``rank``, ``hidden`` and ``dropout`` see ``cut``.
-        rank: see ``cut``.
-        hidden: see ``cut``.
-        dropout: see ``cut``.
+        pretrained, rank, hidden, dropout: see ``cut``.
         length: tokens of the longest text, for a model of texts; as in ``Task.from_tokens``.
 
     Raises:
@@ -190,7 +172,10 @@ def from_transformers(
         shape, blocks = (1, 1, length), _blocks(texts, layers_per_block)
         net = cut(texts, blocks, image_shape=shape, classifier=None, example=texts.example, **settings)
         source = {"kind": "cut", "texts": {"pooling": texts.pooling, "padding_id": texts.padding_id}}
-        return net.built_from(source, _vocabulary(base.config, texts.padding_id))
+        # a padding id with another meaning, too, says nothing of a text's end
+        others = [getattr(base.config, f"{kind}_token_id", None) for kind in ("bos", "eos", "sep", "cls")]
+        padding_id = None if texts.padding_id in others else texts.padding_id
+        return net.built_from(source, Vocabulary(int(base.config.vocab_size), padding_id))
     if pooling is None:
         inside = [path.rpartition(".")[2] for path, _ in base.embeddings.named_parameters()]
         pooling = "first" if any(token in inside for token in _CLASS_TOKENS) else "mean"
@@ -209,12 +194,6 @@ def _blocks(encoder: ImageEncoder | TextEncoder, layers_per_block: int) -> list[
         [part] if any(True for _ in getattr(encoder, part).parameters()) else [] for part in ("before", "norm")
     )
     return [["embeddings", *before], *groups[:-1], [*groups[-1], *last]]
-
-
-def _vocabulary(config: Any, padding_id: int | None) -> Vocabulary:
-    """Return the ids of a model. A padding id with another meaning, too, says nothing of a text's end."""
-    others = [getattr(config, f"{kind}_token_id", None) for kind in ("bos", "eos", "sep", "cls")]
-    return Vocabulary(int(config.vocab_size), None if padding_id in others else padding_id)
 
 
 def _first_of(model: nn.Module, paths: Sequence[str], default: nn.Module) -> nn.Module:

@@ -20,11 +20,7 @@ def agree(found: Tensor, expected: Tensor) -> bool:
 
 @torch.no_grad()
 def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> Tensor:
-    """Return the inputs of a module's classifier for images, in evaluation; without a classifier, the outputs.
-
-    Raises:
-        ConfigError: if the module cannot take such images, or gives no tensor for them.
-    """
+    """Return the inputs of a module's classifier for images, in evaluation; without a classifier, the outputs."""
     seen: list[Any] = []
     handle = classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0])) if classifier else None
     try:
@@ -47,17 +43,7 @@ def features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> T
 def make_blocks(
     parts: Sequence[nn.Module], names: Sequence[str], x: Tensor, *, pretrained: bool
 ) -> tuple[tuple[CutBlock, ...], Tensor]:
-    """Make blocks of the parts of a module, and return them with the output of the last.
-
-    Args:
-        parts: of a module, one after another.
-        names: for messages.
-        x: two random images.
-        pretrained: see ``CutBlock``.
-
-    Raises:
-        ConfigError: if one of them cannot be a block.
-    """
+    """Make blocks of the parts of a module, for two random images, and return them with the output of the last."""
     blocks: list[CutBlock] = []
     block_of: dict[int, str] = {}
     for part, name in zip(parts, names, strict=True):

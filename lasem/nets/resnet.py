@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.nets.abstract import AbstractNet, Head, check_image_shape
+from lasem.nets.abstract import Head, Size, SizedNet
 from lasem.nets.block import AbstractBlock, ConvBlock, Value, Weights
 from lasem.nets.initial import InitialWeights
-from lasem.nets.net import Size
-from lasem.settings import Range, Settings, to_plain
+from lasem.settings import to_plain
 
 
-@final
 @dataclass(frozen=True)
-class OpeningBlock(AbstractBlock):
-    """The first convolution of a residual block, with ReLU; its input is passed on next to its output."""
+class _ResidualBlock(AbstractBlock):
+    """A block with the weights of one convolution."""
 
     conv: ConvBlock
-    """Without pooling."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -36,6 +33,12 @@ class OpeningBlock(AbstractBlock):
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
         return self.conv.initial(generator, rule)
+
+
+@final
+@dataclass(frozen=True)
+class OpeningBlock(_ResidualBlock):
+    """The first convolution of a residual block, with ReLU, without pooling; its input goes on next to its output."""
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
         return self.conv.preactivate(weights, x)
@@ -46,26 +49,20 @@ class OpeningBlock(AbstractBlock):
 
 @final
 @dataclass(frozen=True)
-class ClosingBlock(AbstractBlock):
-    """The second convolution of a residual block; the block's input is added, then come ReLU and pooling.
+class ClosingBlock(_ResidualBlock):
+    """The second convolution of a residual block; the block's input is added, then come ReLU and its pooling.
 
     Where the convolution has more channels than the input, zeros replace the input's missing ones ([He2016]_, option
     A): every weight of the network belongs to one of its convolutions. The input is a pair of tensors (batch, ...,
     height, width): the first is convolved, the second added.
     """
 
-    conv: ConvBlock
-    """Its pooling comes after the addition."""
     scale: float = 1.0
     """Factor on the kernel of variance-keeping weights at the start, but not on the paper's; below 1, sums of many
     residuals stay small ([Zhang2019]_)."""
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return self.conv.shapes
-
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        weights = self.conv.initial(generator, rule)
+        weights = super().initial(generator, rule)
         return weights if rule == "paper" else weights | {"weight": weights["weight"] * self.scale}
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
@@ -80,20 +77,15 @@ class ClosingBlock(AbstractBlock):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ResNet(AbstractNet, Settings):
+class ResNet(SizedNet):
     """A stem, then stages of residual blocks of two 3x3 convolutions each; 17 convolutions as it stands.
 
     As in the paper's other networks, convolutions have biases and stride 1 and nothing is normalised; sides are halved
     by pooling, after the stem and between stages. In the paper groups of layers decide together: ``groups`` of a
     search are 5,4,4,4 (4G), 5,4,4,2,2 (5G), 5,4,2,2,2,2 (6G), 5,2,2,2,2,2,2 (7G) or 3,2,2,2,2,2,2,2 (8G), whose borders
     fall between residual blocks. Any other groups work: inside a residual block, its input goes along.
-
-    Raises:
-        ConfigError: if a setting is out of range.
     """
 
-    image_shape: tuple[Size, Size, Size]
-    """Channels, height and width of the images."""
     channels: tuple[Size, ...] = (64, 128, 256, 512)
     """Of each stage, never fewer than of the one before; the stem has as many as the first stage."""
     blocks_per_stage: Size = 2
@@ -101,22 +93,14 @@ class ResNet(AbstractNet, Settings):
     stem_kernel: Size = 7
     """Side of the stem's kernel."""
     hidden: tuple[Size, ...] = (1000,)
-    """Hidden layers of the head, which belong to the task."""
-    dropout: Annotated[float, Range(least=0, below=1)] = 0.5
-    """Share of the features that training drops, once, where the head begins."""
-    initial: InitialWeights = "he"
-    """How plain weights start."""
 
     def __post_init__(self) -> None:
-        for name in ("image_shape", "channels", "hidden"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_image_shape("ResNet.image_shape", self.image_shape)
+        super().__post_init__()
         if not self.channels or list(self.channels) != sorted(self.channels):
             raise ConfigError(
                 f"ResNet.channels needs one number for each stage, none smaller than the one before; got "
                 f"{list(self.channels)}."
             )
-        super().__post_init__()
 
     @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:

@@ -48,15 +48,7 @@ class Flow:
     """The steps of a module in their order, from its input to the features for a head."""
 
     def __init__(self, module: nn.Module, whole: Collection[str]) -> None:
-        """Trace the module.
-
-        Args:
-            module: takes images and gives one tensor.
-            whole: names of the submodules that are one step each.
-
-        Raises:
-            ConfigError: if it cannot be traced.
-        """
+        """Trace a module that takes images and gives one tensor; ``whole`` names submodules that are one step each."""
         self.root = _Single(module)
         try:
             with warnings.catch_warnings():
@@ -64,12 +56,23 @@ class Flow:
                 in_training = _Tracer(whole).trace(self.root.train())
                 graph = _Tracer(whole).trace(self.root.eval())
         except Exception as error:  # anything that the module's own code raises when it gets no numbers
+            reason = str(error).strip().split("\n")[0]
             raise ConfigError(
                 f"{type(module).__name__} cannot be traced: what its forward does depends on the values of tensors, or "
-                f"it is no plain Python ({_first_line(error)}). Name the submodules that do so as whole blocks: "
-                f"blocks=['stem', 'layers.0', ...]; or put the module's parts into an nn.Sequential."
+                f"it is no plain Python ({type(error).__name__}: {reason}). Name the submodules that do so as "
+                f"whole blocks: blocks=['stem', 'layers.0', ...]; or put the module's parts into an nn.Sequential."
             ) from error
-        _check_alike(graph, in_training)
+        for node, other in zip(graph.nodes, in_training.nodes, strict=False):
+            if any(
+                str(getattr(node, part)) != str(getattr(other, part)) for part in ("op", "target", "args", "kwargs")
+            ):
+                where = [name.removeprefix(_ROOT) for name in other.meta.get("nn_module_stack") or {}]
+                raise ConfigError(
+                    f"What submodule '{where[-1] if where else 'forward'}' does in training differs from what it does "
+                    f"in evaluation ('{getattr(other.target, '__name__', other.target)}'), outside of torch's own "
+                    f"layers. Random steps such as dropout must be off; for anything else name that submodule as a "
+                    f"whole block."
+                )
         self.graph = graph
         self.steps = [node for node in graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
         (output,) = (node for node in graph.nodes if node.op == "output")
@@ -110,14 +113,11 @@ class Flow:
         return names[0] if names else self.name_of(self.steps[start])
 
     def cut_before_classifier(self, classifier: str | None, named: Collection[str]) -> nn.Linear | None:
-        """End before the linear layer that serves only the module's own classes.
+        """End before the linear layer that serves only the module's own classes, and return it if there is one.
 
         Args:
             classifier: its name; ``"auto"``: find it; None: there is none.
             named: names of submodules that stay.
-
-        Returns:
-            The layer, or None if the module does not end in one.
         """
         node = self.result
         assert isinstance(node, Node)
@@ -171,37 +171,38 @@ class Flow:
 
 
 def borders(flow: Flow, groups: Sequence[Sequence[str]]) -> list[int]:
-    """Return the first step of each block, of which there is one for each group of submodules.
-
-    Raises:
-        ConfigError: if the module cannot be cut there; the message says which submodule, what was found and what to do.
-    """
+    """Return the first step of each block, of which there is one for each group of submodules."""
     group_of = {name: i for i, names in enumerate(groups) for name in names}
-    owners = [_owner(flow.name_of(step), group_of) if step.op == "call_module" else None for step in flow.steps]
+    called = [flow.name_of(step) if step.op == "call_module" else "" for step in flow.steps]
+    owners = [next((i for name, i in group_of.items() if _within(step, name)), None) for step in called]
     for name in group_of:
         outer = next((other for other in group_of if other != name and _within(name, other)), None)
         if outer is not None:
             raise ConfigError(f"Submodule '{name}' lies within '{outer}', which is named too. Name one of them.")
-        if not any(step.op == "call_module" and _within(flow.name_of(step), name) for step in flow.steps):
+        if not any(_within(step, name) for step in called):
             raise ConfigError(f"Submodule '{name}' is not used before the classifier, so that it is no block.")
     begins = [0]
     for i in range(1, len(groups)):
         first, last = owners.index(i), max(k for k, owner in enumerate(owners) if owner == i - 1)
         if first < last:
             raise ConfigError(
-                f"Submodule '{flow.name_of(flow.steps[last])}' runs after '{flow.name_of(flow.steps[first])}', which "
-                f"stands in a later block. Put them into one group, or the blocks into the order in which they run."
+                f"Submodule '{called[last]}' runs after '{called[first]}', which stands in a later block. Put them "
+                f"into one group, or the blocks into the order in which they run."
             )
         fitting = [k for k in range(first, last, -1) if len(flow.crossing(k)) == 1]
         if not fitting:
-            raise ConfigError(_used_across(flow, first, groups[i - 1], groups[i]))
-        begins.append(fitting[0])
-    for step, owner in zip(flow.steps, owners, strict=True):
-        unnamed = [name for name in flow.parameters_of(step) if step.op == "call_module"]
-        if owner is None and unnamed:
+            values = ", ".join(f"'{flow.name_of(node)}'" for node in flow.crossing(first))
+            before, after = groups[i - 1][-1], groups[i][0]
             raise ConfigError(
-                f"Submodule '{flow.name_of(step)}' has weights and stands in no block. Add it to the group of the "
-                f"submodules that run before or after it."
+                f"Between block '{before}' and block '{after}' more than one value passes (those of {values}): a skip "
+                f"connection or the like is used across them. Group them into one block: ('{before}', '{after}')."
+            )
+        begins.append(fitting[0])
+    for step, name, owner in zip(flow.steps, called, owners, strict=True):
+        if name and owner is None and flow.parameters_of(step):
+            raise ConfigError(
+                f"Submodule '{name}' has weights and stands in no block. Add it to the group of the submodules that "
+                f"run before or after it."
             )
     return begins
 
@@ -222,33 +223,5 @@ def automatic_borders(flow: Flow) -> list[int]:
     return begins
 
 
-def _check_alike(evaluating: Graph, training: Graph) -> None:
-    for one, other in zip(evaluating.nodes, training.nodes, strict=False):
-        steps = [(node.op, str(node.target), str(node.args), str(node.kwargs)) for node in (one, other)]
-        if steps[0] != steps[1]:
-            where = [name.removeprefix(_ROOT) for name in other.meta.get("nn_module_stack") or {}]
-            raise ConfigError(
-                f"What submodule '{where[-1] if where else 'forward'}' does in training differs from what it does in "
-                f"evaluation ('{getattr(other.target, '__name__', other.target)}'), outside of torch's own layers. "
-                f"Random steps such as dropout must be off; for anything else name that submodule as a whole block."
-            )
-
-
-def _used_across(flow: Flow, first: int, before: Sequence[str], after: Sequence[str]) -> str:
-    values = ", ".join(f"'{flow.name_of(node)}'" for node in flow.crossing(first))
-    return (
-        f"Between block '{before[-1]}' and block '{after[0]}' more than one value passes (those of {values}): a skip "
-        f"connection or the like is used across them. Group them into one block: ('{before[-1]}', '{after[0]}')."
-    )
-
-
-def _owner(step: str, group_of: dict[str, int]) -> int | None:
-    return next((i for name, i in group_of.items() if _within(step, name)), None)
-
-
 def _within(step: str, name: str) -> bool:
     return step == name or step.startswith(name + ".")
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -64,11 +64,8 @@ class AbstractSharing(Settings, ABC):
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
         """Make fresh shared knowledge on the CPU, shaped as ``shared_shapes`` says.
 
-        Args:
-            block: the layer.
-            plain: the layer's start if it had plain weights. A mechanism that can start there should, because methods
-                are compared on equal starts.
-            generator: source of random numbers.
+        ``plain`` is the layer's start if it had plain weights. A mechanism that can start there should, because methods
+        are compared on equal starts.
         """
 
     @abstractmethod
@@ -77,11 +74,7 @@ class AbstractSharing(Settings, ABC):
     ) -> dict[str, Tensor]:
         """Make a new task's part at its start, on the CPU, shaped as ``task_shapes`` says.
 
-        Args:
-            block: the layer.
-            shared: the knowledge that is there already, on the CPU; it is only read.
-            plain: the layer's start if it had plain weights.
-            generator: source of random numbers.
+        ``shared`` is the knowledge that is there already, on the CPU; it is only read.
         """
 
     def blend_with_fresh(
@@ -90,14 +83,7 @@ class AbstractSharing(Settings, ABC):
         """Move a task's part that was taken over from another task part of the way to a fresh one; here: leave it.
 
         Where tasks own nearly all of a layer there is the same reason for it as with plain weights, which become
-        ``keep`` w + sqrt(1 - ``keep``^2) w' (``TrainingConfig.specific_shrink``).
-
-        Args:
-            block: the layer.
-            shared: the knowledge as it is.
-            task: the part that was taken over.
-            fresh: w', fresh plain weights of the layer.
-            keep: in [0, 1].
+        ``keep`` w + sqrt(1 - ``keep``^2) w', w' being ``fresh`` (``TrainingConfig.specific_shrink``).
         """
         return dict(task)
 
@@ -187,14 +173,14 @@ class AbstractKernelSharing(AbstractSharing):
     def initial_task(
         self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        def start(source: str, kernel: Kernel) -> dict[str, Tensor]:
+            return self.initial_task_kernel(kernel, _of(kernel, shared), plain[source], generator)
+
         own: dict[str, Tensor] = {} if self.shares_rest else _rest(block, plain)
         if self.random_bias and "bias" in own:
             size = len(own["bias"])
             own["bias"] = glorot_uniform((size,), size, size, generator)
-        return own | _by_kernel(
-            block,
-            lambda source, kernel: self.initial_task_kernel(kernel, _of(kernel, shared), plain[source], generator),
-        )
+        return own | _by_kernel(block, start)
 
     def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
         kernels = {name: self.kernel(of, _of(of, shared), _of(of, task)) for name, of in kernels_of(block)}
@@ -230,7 +216,5 @@ def kernels_of(block: AbstractBlock) -> Iterator[tuple[str, Kernel]]:
 
 def _of(kernel: Kernel, tensors: Weights) -> Weights:
     """Select a block's parameters of one kernel, by their own names."""
-    if not kernel.prefix:
-        return tensors
-    size = len(kernel.prefix)
-    return {name[size:]: value for name, value in tensors.items() if name.startswith(kernel.prefix)}
+    prefix = kernel.prefix
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

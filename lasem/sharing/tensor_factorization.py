@@ -28,12 +28,7 @@ _PENALTY_EPSILON = 1e-12
 def tucker_weight(core: Tensor, factors: Sequence[Tensor]) -> Tensor:
     """Build one task's weight from the shared core (Tucker form, [Kolda2009]_ Section 4).
 
-    Args:
-        core: shared by all tasks, shape ``(R_1, ..., R_N)``.
-        factors: the task's own matrices, the n-th of shape ``(D_n, R_n)``.
-
-    Returns:
-        The weight, shape ``(D_1, ..., D_N)``, differentiable in both arguments.
+    The core has shape ``(R_1, ..., R_N)``, the n-th factor, the task's own, ``(D_n, R_n)``, the weight ``(D_1, ...)``.
 
     Raises:
         ShapeError: if there is not one factor for each mode of the core.
@@ -105,7 +100,11 @@ class TensorFactorization(AbstractKernelSharing):
         shapes = self.task_kernel_shapes(kernel)
         if self.start == "glorot":
             return {name: glorot_uniform(shape, shape[1], shape[0], generator) for name, shape in shapes.items()}
-        return {name: _orthonormal(shape, generator) for name, shape in shapes.items()}
+        # not the identity cut to R columns: D - R outputs would be 0, and stay so after a ReLU
+        return {
+            name: torch.eye(d) if d == r else torch.linalg.qr(torch.randn(d, r, generator=generator)).Q
+            for name, (d, r) in shapes.items()
+        }
 
     @property
     def random_bias(self) -> bool:
@@ -127,17 +126,6 @@ class TensorFactorization(AbstractKernelSharing):
 
     def _ranks(self, kernel: Kernel) -> tuple[int, ...]:
         return tuple(min(size, self.max_rank) for size in kernel.shape)
-
-
-def _orthonormal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw U of shape (D, R) with U'U = I; the identity if it is square.
-
-    Else not the identity cut to R columns: D - R outputs would be 0, and stay so after a ReLU.
-    """
-    if shape[0] == shape[1]:
-        return torch.eye(*shape)
-    orthonormal: Tensor = torch.linalg.qr(torch.randn(shape, generator=generator)).Q
-    return orthonormal
 
 
 def _bases(plain: Tensor, ranks: tuple[int, ...]) -> list[Tensor]:

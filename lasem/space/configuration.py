@@ -48,11 +48,7 @@ class Configuration:
 
     @classmethod
     def parse(cls, text: str) -> Configuration:
-        """Read what ``str`` writes.
-
-        Raises:
-            ConfigError: if the text has other letters than T and S, or none.
-        """
+        """Read what ``str`` writes; ConfigError if the text has other letters than T and S, or none."""
         wrong = sorted(set(text) - {TRANSFER, SPECIFIC})
         if wrong or not text:
             raise ConfigError(
@@ -87,11 +83,7 @@ class Pattern(str):
         return super().__new__(cls, text)
 
     def of(self, depth: int) -> Configuration:
-        """Return the configuration of a network with ``depth`` transferable layers.
-
-        Raises:
-            ConfigError: if it does not fit that depth.
-        """
+        """Return the configuration of a network with ``depth`` transferable layers; ConfigError if it does not fit."""
         kind, _, count = self.partition("-")
         if count and int(count) > depth:
             raise ConfigError(f"'{self}' asks for {count} layers; the network has {depth} that can be transferred.")

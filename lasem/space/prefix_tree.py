@@ -83,11 +83,7 @@ class PrefixTree:
         return bool(self.levels[layer].parents[transferred])
 
     def evaluate(self, x: Tensor, branch: Branch) -> Stack:
-        """Run every configuration on one batch.
-
-        Args:
-            x: inputs of the first layer, shape ``(batch, ...)``.
-            branch: runs one layer; must treat the entries of its batch independently, or those of each node.
+        """Run every configuration on one batch, where ``branch`` treats entries, or those of each node, independently.
 
         Returns:
             Outputs of the last layer in the order of the leaves, shape ``(num_leaves * batch, ...)``.

@@ -56,11 +56,7 @@ class Combinations:
 @final
 @dataclass(frozen=True)
 class Space:
-    """An ordered list of distinct configurations of the same depth.
-
-    Raises:
-        ConfigError: if it is empty, or the configurations are repeated or of different depths.
-    """
+    """An ordered list of configurations, at least one, which differ and have the same depth; else ConfigError."""
 
     configurations: tuple[Configuration, ...] | Combinations
 
@@ -114,11 +110,7 @@ class Space:
         return self.configurations[index]
 
     def index(self, configuration: Configuration) -> int:
-        """Return the position of a configuration.
-
-        Raises:
-            ConfigError: if it is not a member.
-        """
+        """Return the position of a configuration; ConfigError if it is not a member."""
         try:
             return self.configurations.index(configuration)
         except ValueError:
@@ -126,11 +118,7 @@ class Space:
 
 
 def full(depth: int) -> Space:
-    """List all ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest.
-
-    Raises:
-        ConfigError: if there are too many to list.
-    """
+    """List all ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest."""
     return grouped((1,) * depth)
 
 
@@ -153,11 +141,7 @@ def grouped(sizes: Sequence[int]) -> Space:
 
 
 def factorised(sizes: Sequence[int]) -> Space:
-    """Return the space of ``grouped``, in the same order, for any number of groups: members are not listed.
-
-    Raises:
-        ConfigError: if a group is empty.
-    """
+    """Return the space of ``grouped``, in the same order, for any number of groups: members are not listed."""
     _check_groups(sizes)
     return Space(Combinations(tuple(sizes)))
 
@@ -165,12 +149,7 @@ def factorised(sizes: Sequence[int]) -> Space:
 def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:
     """Return 1 where a member of ``grouped`` or ``factorised`` lets a group transfer, else 0.
 
-    Args:
-        positions: of the members.
-        num_groups: G.
-
-    Returns:
-        Shape (len(positions), G), float64, on the CPU.
+    The shape is (len(positions), num_groups), in float64, on the CPU.
     """
     rows = [[position >> (num_groups - 1 - group) & 1 for group in range(num_groups)] for position in positions]
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), num_groups)
