@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from lasem.data import PlantedReader
 from lasem.errors import ConfigError, ShapeError
 from lasem.experiments.parts import with_name
 from lasem.metrics import Statistic, statistic
 from lasem.report.numbers import percent
 from paper.figures import Point, draw_lines
+from paper.planted_stream import PlantedReader
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.runs import PanelRuns
 from paper.streams import Scale

@@ -6,7 +6,6 @@ from lasem.data.images import AbstractImages, FileImages, SelectedImages, Tensor
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.parquet import ParquetReader
 from lasem.data.placing import task_on
-from lasem.data.planted import PlantedReader
 from lasem.data.readers import FolderReader, TensorReader
 from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
 from lasem.data.stream import AbstractReader, TaskStream, child_generator
@@ -25,7 +24,6 @@ __all__ = [
     "Labelled",
     "ParquetReader",
     "Part",
-    "PlantedReader",
     "SelectedImages",
     "Split",
     "Standardise",

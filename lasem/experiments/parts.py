@@ -16,7 +16,7 @@ from typing import Annotated, Any, final
 
 from torch import nn
 
-from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, PlantedReader, TaskStream
+from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
@@ -71,9 +71,11 @@ class NetChoice(Settings):
 
 AnyNet = NetChoice | AbstractNet | Callable[[ImageShape], AbstractNet]
 
-_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS, PlantedReader)
+_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that have a name; in Python, any AbstractReader can be passed."""
+_PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}
+"""Streams outside the package, from the folder ``paper`` of lasem's repository, that have a name too."""
 
 PARTS: dict[str, dict[str, type[Any]]] = {
     "stream": READERS,
@@ -106,7 +108,7 @@ def find_class(part: str, name: str) -> Any:
     Raises:
         ConfigError: if there is no such class (the nearest name is given), or it is of another kind.
     """
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = (_PAPER_STREAMS.get(name, name) if part == "stream" else name).rpartition(".")
     if not module or name in PARTS[part]:
         check_choice(part, name, PARTS[part])
         return PARTS[part][name]
@@ -208,7 +210,8 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
         return {"name": full_name(type(value)), "description": value.description()}
     if part == "net":
         return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
-    named = {"name": full_name(type(value))}
+    name = full_name(type(value))
+    named = {"name": next((short for short, full in _PAPER_STREAMS.items() if full == name), name)}
     return named | to_plain(value) | named
 
 

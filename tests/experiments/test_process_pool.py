@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from lasem.data import PlantedReader
 from lasem.experiments import ComparisonObserver, compare, compared_methods, process_pool
 from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, ThisProcess
 from lasem.experiments.process_pool import ProcessPool, _Child
 from lasem.methods import EWC
 from lasem.search import EM
 from lasem.training import TrainingConfig
+from paper.planted_stream import PlantedReader
 
 from .tiny import light_main, records_of, table_of, tiny, without_report
 

@@ -1,11 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from data.fixture import all_pixels, assert_same_task
 
-from lasem.data import PlantedReader
-from lasem.data.planted import answers
 from lasem.errors import ConfigError
-
-from .fixture import all_pixels, assert_same_task
+from lasem.experiments import ExperimentConfig
+from paper.planted_stream import PlantedReader, answers
 
 SMALL = PlantedReader(num_tasks=4, train_per_class=5, valid_per_class=3, test_per_class=4, truth=("TSTS", "SSSS"))
 
@@ -65,12 +66,7 @@ def test_labels_are_the_teachers_answers() -> None:
 
 
 def test_more_training_images_are_the_same_and_others() -> None:
-    few, many = (
-        SMALL.open(0)[2],
-        PlantedReader(num_tasks=4, train_per_class=9, valid_per_class=3, test_per_class=4, truth=("TSTS", "SSSS")).open(
-            0
-        )[2],
-    )
+    few, many = SMALL.open(0)[2], replace(SMALL, train_per_class=9).open(0)[2]
     assert torch.equal(all_pixels(few.test), all_pixels(many.test))
     assert torch.equal(all_pixels(few.valid), all_pixels(many.valid))
     for label in range(4):
@@ -87,3 +83,10 @@ def test_the_seed_decides_everything() -> None:
 def test_truths_that_cannot_be(truth: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="configurations of one depth"):
         PlantedReader(truth=truth)
+
+
+def test_the_stream_has_a_short_name() -> None:
+    config = ExperimentConfig.from_plain({"stream": {"name": "planted", "num_tasks": 2}})
+    assert config.stream == PlantedReader(num_tasks=2)
+    assert config.to_plain()["stream"]["name"] == "planted"
+    assert ExperimentConfig.from_yaml(config.to_yaml()) == config
