@@ -20,7 +20,7 @@ from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, TaskError
 from lasem.learner import export as exporting
 from lasem.learner.answers import Evaluation, Prediction, Skip, channels_and_side, evaluate, predict
-from lasem.learner.index import KNOWN, settings_of
+from lasem.learner.index import KNOWN
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import ModelFolder
 from lasem.learner.overview import ModelOverview, TaskOverview
@@ -377,8 +377,8 @@ class GrowingModel:
         index = self._folder.index()
         about = {"task": task.name, "model": "new" if index is None else self._folder.checksum()}
         about |= _called("net", learner.net.description()) | {"seed": learner.seed}
-        for part, value in {**settings_of(learner.method), "training": learner.training}.items():
-            about |= _plain(part, value)
+        for part, plain in {**learner.settings(), "training": to_plain(learner.training)}.items():
+            about |= _called(part, plain)
         return about | about_images(task)
 
     def _overview(self, data: bytes) -> ModelOverview:

@@ -137,6 +137,11 @@ class Learner:
         """What the learning of the next task starts from."""
         return Setup(self.net, self.training, self.device, self.seed, self._num_learned)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the method's settings as plain values: of sharing, search and protect, or of the method."""
+        found = {part: to_named(v, KNOWN[part]) for part, v in settings_of(self.method).items() if v is not None}
+        return found if self._stored_search is None else {**found, "search": self._stored_search}
+
     def info(self, name: str) -> TaskInfo:
         """Return what is known of a learned task; TaskError if it was not learned."""
         if name not in self._tasks:
@@ -324,13 +329,11 @@ class Learner:
         own = Parts.of(model.own)
         tasks, versions = ({key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions))
         flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
-        settings = settings_of(self.method)
         index = {
             "seed": self.seed,
             "num_learned": self._num_learned,
             "net": self.net.description(),
-            **{part: to_named(value, KNOWN[part]) for part, value in settings.items() if value is not None},
-            **({} if self._stored_search is None else {"search": self._stored_search}),
+            **self.settings(),
             "training": to_plain(self.training),
             **{part: part_to_plain(stored) for part, stored in flat.items()},
             "versions": {key: part_to_plain(stored) for key, stored in versions.items()},

@@ -6,6 +6,8 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,17 +16,19 @@ from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load
 
+from lasem.data import Task
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
 from lasem.learner.unfinished import Unfinished
-from lasem.methods import PROTECTIONS
+from lasem.methods import PROTECTIONS, Freeze
 from lasem.nets import cifar
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed
 from lasem.sharing import TensorFactorization
 from lasem.training import TrainingConfig
 
-from .images import model_files, small_model, write_digits
+from .fixture import tiny_task
+from .images import model_files, small_model, small_net, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +50,28 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def copied(model: Path, place: Path) -> Path:
-    for name, content in model_files(model).items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
-    return place
+@pytest.fixture
+def place(model: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(model, tmp_path / "model"))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(number: int) -> Callable[[EpochRecord, TimingRecord], None]:
+    def watch(record: EpochRecord, _: TimingRecord) -> None:
+        if record.epoch == number:
+            raise StoppedError
+
+    return watch
+
+
+def stopped(model: GrowingModel, name: str, images: Path | Task, epoch: int = 2) -> None:
+    """Begin to learn a task and stop after an epoch."""
+    with pytest.raises(StoppedError):
+        model.learn(name, images, on_epoch=stop_after(epoch))
 
 
 def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
@@ -122,68 +143,59 @@ def test_a_test_split_does_not_change_what_is_learned(images: Path, tmp_path: Pa
     assert torch.equal(with_.logits("low", x), without.logits("low", x))
 
 
-class StoppedError(Exception):
-    pass
-
-
-def stop_after(number: int) -> Callable[[EpochRecord, TimingRecord], None]:
-    def watch(record: EpochRecord, _: TimingRecord) -> None:
-        if record.epoch == number:
-            raise StoppedError
-
-    return watch
-
-
+@pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_an_interrupted_task_goes_on_to_the_same_bits(
-    first: bool, epoch: int, model: Path, images: Path, tmp_path: Path
+    first: bool, epoch: int, in_memory: bool, model: Path, images: Path, tmp_path: Path
 ) -> None:
-    for name in ("whole", "stopped"):
-        if not first:
-            copied(model, tmp_path / name)
-    small_model(tmp_path / "whole").learn("high", images / "high")
-    grown, notes = small_model(tmp_path / "stopped"), list[str]()
-    with pytest.raises(StoppedError):
-        grown.learn("high", images / "high", on_epoch=stop_after(epoch))
-    before = {} if first else model_files(model)
-    assert model_files(tmp_path / "stopped") == before
-    assert Unfinished(tmp_path / "stopped").task == "high"
+    given = tiny_task("a", shape=(1, 8, 8), num_train=12) if in_memory else images / "high"
+    places = [tmp_path / name for name in ("whole", "stopped")]
+    for place in () if first else places:
+        shutil.copytree(model, place)
+    small_model(places[0]).learn("high", given)
+    grown, notes = small_model(places[1]), list[str]()
+    stopped(grown, "high", given, epoch)
+    assert model_files(places[1]) == ({} if first else model_files(model))
+    assert Unfinished(places[1]).task == "high"
     if not first:
         assert grown.show().unfinished == "high"
-    grown.learn("high", images / "high", note=notes.append)
+    grown.learn("high", given, note=notes.append)
     assert notes == [f"Task 'high' was interrupted after epoch {epoch}; going on."]
-    assert model_files(tmp_path / "stopped") == model_files(tmp_path / "whole")
-    assert not (tmp_path / "stopped/.learning").exists()
+    assert model_files(places[1]) == model_files(places[0])
+    assert not (places[1] / ".learning").exists()
 
 
-def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, images: Path, tmp_path: Path) -> None:
-    place = copied(model, tmp_path / "model")
-    grown = small_model(place)
-    with pytest.raises(StoppedError):
-        grown.learn("high", images / "high", on_epoch=stop_after(2))
-    with pytest.raises(StorageError, match=r"validation images \(2 images before, 6 images now\).* --restart"):
-        grown.learn("high", images / "high", valid=images / "high-test")
-    with pytest.raises(StorageError, match=r"classes \(digit-5, digit-6 before, digit-0, digit-1 now\)"):
-        grown.learn("high", images / "low")
-    with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished.*lasem forget .* --task high"):
-        grown.learn("other", images / "low")
+def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, place: Path, images: Path) -> None:
+    grown, high = small_model(place), images / "high"
+    stopped(grown, "high", high)
+    for name, given, more, message in (
+        ("high", high, {"valid": images / "high-test"}, r"validation images \(2 images before, 6 images.* --restart"),
+        ("high", images / "low", {}, r"classes \(digit-5, digit-6 before, digit-0, digit-1 now\)"),
+        ("high", tiny_task("a", shape=(1, 8, 8)), {}, r"training images"),
+        ("other", images / "low", {}, r"Task 'high' in .* is not finished.*lasem forget .* --task high"),
+        ("other", images / "low", {"restart": True}, r"Task 'high' in .* is not finished"),
+    ):
+        with pytest.raises(StorageError, match=message):
+            grown.learn(name, given, **more)
     with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished"):
         grown.forget("low")
+    with pytest.raises(DataError):
+        grown.learn("high", images / "nowhere", restart=True)
     assert model_files(place) == model_files(model)
-    grown.learn("high", images / "high", valid=images / "high-test", restart=True)
+    reached = Unfinished(place).reached()
+    assert reached is not None
+    assert reached.num_epochs == 2  # nothing has been thrown away
+    grown.learn("high", high, valid=images / "high-test", restart=True)
     assert grown.show().tasks[-1].num_valid == 6
-
-    with pytest.raises(StoppedError):
-        grown.learn("more", images / "high", on_epoch=stop_after(2))
+    stopped(grown, "more", high)
     grown.forget("more")
     assert grown.show().unfinished is None
     grown.learn("more", images / "low")
 
 
 def test_a_first_task_goes_on_with_the_same_settings_only(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoppedError):
-        small_model(tmp_path / "new").learn("low", images / "low", on_epoch=stop_after(1))
+    stopped(small_model(tmp_path / "new"), "low", images / "low", 1)
     other = small_model(tmp_path / "new", seed=6, training=TrainingConfig(epochs=4), sharing=TensorFactorization())
     with pytest.raises(StorageError, match=r"seed \(5 before, 6 now\).*sharing \(hps before, tf now\).*epochs \(3 bef"):
         other.learn("low", images / "low")
@@ -195,7 +207,7 @@ def test_a_first_task_goes_on_with_the_same_settings_only(images: Path, tmp_path
 
 def test_what_a_finished_task_left_behind_is_in_nobodys_way(model: Path, images: Path, tmp_path: Path) -> None:
     for number, act in enumerate((lambda m: m.learn("high", images / "high"), lambda m: m.forget("mid"))):
-        place = copied(model, tmp_path / f"model-{number}")
+        place = Path(shutil.copytree(model, tmp_path / str(number)))
         Unfinished(place).begin({"task": "low"})
         grown = small_model(place)
         assert grown.show().unfinished is None
@@ -205,19 +217,6 @@ def test_what_a_finished_task_left_behind_is_in_nobodys_way(model: Path, images:
     Unfinished(place).begin({"task": "low"})
     small_model(place).forget("low")
     assert Learner.load(place).task_names == ()
-
-
-def test_restart_throws_nothing_else_away(model: Path, images: Path, tmp_path: Path) -> None:
-    grown = small_model(copied(model, tmp_path / "model"))
-    with pytest.raises(StoppedError):
-        grown.learn("high", images / "high", on_epoch=stop_after(2))
-    with pytest.raises(StorageError, match=r"Task 'high' in .* is not finished"):
-        grown.learn("more", images / "low", restart=True)
-    with pytest.raises(DataError):
-        grown.learn("high", images / "nowhere", restart=True)
-    reached = Unfinished(tmp_path / "model").reached()
-    assert reached is not None
-    assert reached.num_epochs == 2
 
 
 def test_a_folder_of_other_things_is_not_touched(images: Path, tmp_path: Path) -> None:
@@ -230,8 +229,7 @@ def test_a_folder_of_other_things_is_not_touched(images: Path, tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, images: Path, tmp_path: Path) -> None:
-    place = copied(model, tmp_path / "model")
+def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, place: Path, images: Path) -> None:
     Unfinished(place).begin({"task": "mid"})
     notes: list[str] = []
     assert small_model(place).learn("mid", images / "mid", note=notes.append).name == "mid"
@@ -240,24 +238,37 @@ def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, images: Path, 
     assert not (place / ".learning").exists()
 
 
-def test_settings_are_those_that_the_model_was_made_with(model: Path, images: Path) -> None:
-    before = model_files(model)
-    for other, named in (
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
         ({"seed": 6}, "seed = 5; got 6"),
         ({"sharing": TensorFactorization()}, "sharing = hps; got tf"),
+        ({"protect": Freeze()}, "protect = branch; got freeze"),
         ({"search": EM()}, "search.first_task = search; got all"),
         ({"search": EM(first_task="search")}, "search.commit_share = 0.5; got none"),
         ({"training": TrainingConfig(epochs=9, batch_size=5)}, "training.epochs = 3; got 9"),
         ({"net": cifar}, "net.channels = 3,4; got 32,32,64,64"),
         ({"image_size": 9}, "image_size = 8; got 9"),
         ({"channels": 3}, "channels = 1; got 3"),
-    ):
-        with pytest.raises(ConfigError, match=named):
-            small_model(model, **other).learn("high", images / "high")
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_settings_are_those_that_the_model_was_made_with(
+    other: dict[str, Any], message: str, model: Path, images: Path
+) -> None:
+    before = model_files(model)
+    with pytest.raises(ConfigError, match=message):
+        small_model(model, **other).learn("high", images / "high")
     assert model_files(model) == before
     held = GrowingModel(model).settings()
     assert held is not None
-    assert held["training"]["epochs"] == 3
+    assert (held["training"]["epochs"], held["protect"]) == (3, {"name": "branch"})  # which nobody asked for
+
+
+def test_a_model_that_was_saved_without_protection_goes_on_without(images: Path, tmp_path: Path) -> None:
+    Learner(small_net((1, 8, 8))).save(tmp_path)
+    GrowingModel(tmp_path).learn("low", images / "low")
+    assert GrowingModel(tmp_path).show().settings["protect"] == {"name": "none"}
 
 
 def test_names_are_new_and_known(model: Path, images: Path, tmp_path: Path) -> None:
@@ -294,18 +305,17 @@ def test_where_no_model_is(images: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())  # no folder is left behind
 
 
-def test_the_second_to_change_gives_up_or_waits(model: Path, images: Path, tmp_path: Path) -> None:
-    place = copied(model, tmp_path / "model")
+def test_the_second_to_change_gives_up_or_waits(place: Path, images: Path) -> None:
     lock = FileLock(place / ".lock", thread_local=False)
     with lock:
-        for wait, words in ((0, "Another process is changing the model in .*--wait"), (0.2, "for 0.2 seconds")):
+        for wait, words in ((0, "Another process is changing the model in .*--wait"), (0.1, "for 0.1 seconds")):
             with pytest.raises(StorageError, match=words):
                 small_model(place).learn("high", images / "high", wait=wait)
             with pytest.raises(StorageError, match=words):
                 small_model(place).forget("low", wait=wait)
         assert [task.name for task in GrowingModel(place).show().tasks] == ["low", "mid"]  # readers ask for nothing
     lock.acquire()
-    threading.Timer(0.3, lock.release).start()
+    threading.Timer(0.1, lock.release).start()
     small_model(place).forget("low", wait=60)
     assert [task.name for task in GrowingModel(place).show().tasks] == ["mid"]
 
@@ -318,8 +328,7 @@ def test_a_task_called_like_a_file_that_was_left_is_no_such_file(images: Path, t
     assert not list(place.glob("parts/*"))
 
 
-def test_readers_are_never_disturbed(model: Path, images: Path, tmp_path: Path) -> None:
-    place = copied(model, tmp_path / "model")
+def test_readers_are_never_disturbed(place: Path, images: Path) -> None:
     ended, errors, num_read = threading.Event(), list[BaseException](), 0
 
     def read() -> None:
@@ -362,18 +371,12 @@ def test_images_of_any_size_and_colour_are_made_to_fit(model: Path, tmp_path: Pa
         GrowingModel(model).predict("low", [], top=0)
 
 
-@pytest.fixture
-def colour(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / "colour" / name).mkdir(parents=True)
-        for number in range(3):
-            pixels = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "colour" / name / f"{number}.png")
-    return tmp_path / "colour"
-
-
-def test_the_first_images_make_the_shape_unless_it_is_given(colour: Path, images: Path, tmp_path: Path) -> None:
+def test_the_first_images_make_the_shape_unless_it_is_given(images: Path, tmp_path: Path) -> None:
+    colour, generator = tmp_path / "colour", np.random.default_rng(0)
+    for number in range(6):
+        (colour / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(colour / "ab"[number % 2] / f"{number}.png")
     small_model(tmp_path / "found").learn("a", colour)
     assert GrowingModel(tmp_path / "found").show().image_shape == (3, 10, 10)
     small_model(tmp_path / "given", image_size=6, channels=1).learn("a", colour)
@@ -384,24 +387,14 @@ def test_the_first_images_make_the_shape_unless_it_is_given(colour: Path, images
 def test_a_question_reads_as_many_files_however_many_tasks_there_are(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index, the shared knowledge and the one task; learning reads no more of the tasks before it."""
-    quick = TrainingConfig(epochs=1, batch_size=8)
-    read: list[str] = []
-    counts = []
-
-    def counted(data: bytes) -> dict[str, torch.Tensor]:
-        read.append("")
-        return load(data)
-
-    for number in range(12):
-        model = small_model(tmp_path / "model", training=quick)
-        with monkeypatch.context() as patch:
-            patch.setattr("lasem.learner.model_folder.load_tensors", counted)
-            model.learn(f"task-{number}", images / "low")
-            num_to_learn = len(read)
-            read.clear()
-            list(model.predict("task-0", [images / "low"]))
-            counts.append((num_to_learn, len(read)))
-            read.clear()
-    # the task's own, and for each layer one version
-    assert max(count for pair in counts for count in pair) <= 1 + 2
+    """The shared knowledge and the one task; learning reads no more of the tasks before it."""
+    read = Mock(side_effect=load)
+    monkeypatch.setattr("lasem.learner.model_folder.load_tensors", read)
+    for number in range(8):
+        model = small_model(tmp_path / "model", training=TrainingConfig(epochs=1, batch_size=8))
+        model.learn(f"task-{number}", images / "low")
+        assert read.call_count <= 1 + 2  # the task's own, and for each layer one version
+        read.reset_mock()
+        list(model.predict("task-0", [images / "low"]))
+        assert read.call_count <= 1 + 2
+        read.reset_mock()

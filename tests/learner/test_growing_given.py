@@ -16,18 +16,13 @@ from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
 from lasem.methods import Branch
 from lasem.nets import CutNet, ImageShape, cut
-from lasem.records import EpochRecord, TimingRecord
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
 
 from .fixture import files_in, tiny_net, tiny_task
-from .images import model_files, small_model, write_digits
+from .images import small_model, write_digits
 
 QUICK = TrainingConfig(epochs=2, batch_size=5)
-
-
-def interrupted(record: EpochRecord, timing: TimingRecord) -> None:
-    raise KeyboardInterrupt
 
 
 def test_a_function_that_cuts_a_module_is_asked_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,21 +74,6 @@ def test_a_task_in_memory_is_learned_as_by_a_learner(tmp_path: Path) -> None:
         with pytest.raises(error, match=told):
             call()
     assert files_in(tmp_path) == before
-
-
-def test_an_interrupted_task_in_memory_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    task = tiny_task("a", num_train=12)
-    models = [small_model(tmp_path / name) for name in ("whole", "stopped")]
-    models[0].learn("named", task)
-    with pytest.raises(KeyboardInterrupt):
-        models[1].learn("named", task, on_epoch=interrupted)
-    with pytest.raises(StorageError, match="training images"):
-        models[1].learn("named", tiny_task("a", num_train=12, seed=1))
-    told: list[str] = []
-    models[1].learn("named", task, note=told.append)
-    assert told == ["Task 'named' was interrupted after epoch 1; going on."]
-    assert model_files(tmp_path / "whole") == model_files(tmp_path / "stopped")
-    assert Learner.load(tmp_path / "whole").task_names == ("named",)
 
 
 def test_12_bits_in_16_are_told_of(tmp_path: Path) -> None:
