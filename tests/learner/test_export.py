@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,37 +31,16 @@ QUICK = TrainingConfig(epochs=1, batch_size=5, learning_rate=0.01)
 IMAGES = torch.rand(7, *GREY, generator=torch.Generator().manual_seed(0))
 
 
-def learned(sharing: AbstractSharing, net: Net | None = None) -> Learner:
+def learned(net: AbstractNet, sharing: AbstractSharing, configuration: str) -> Learner:
     """Two tasks: the first task's shared layers were changed by the second one."""
-    learner = Learner(net or tiny_net(linear=(6,)), sharing=sharing, search=Fixed("TST"), training=QUICK)
+    learner = Learner(net, sharing=sharing, search=Fixed(configuration), training=QUICK)
     learner.learn(tiny_task("a", 3))
     learner.learn(tiny_task("b", 3, seed=1))
     return learner
 
 
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_the_plain_network_answers_as_the_task(sharing: AbstractSharing) -> None:
-    learner = learned(sharing)
-    for name in ("a", "b"):
-        plain = plain_network(learner, name)
-        torch.testing.assert_close(plain(IMAGES), learner.logits(name, IMAGES), rtol=0, atol=1e-4)
-        shapes = {key: tuple(value.shape) for key, value in plain.named_weights().items()}
-        for i, block in enumerate(learner.net.blocks):
-            assert {k: s for k, s in shapes.items() if k.startswith(f"layer.{i}.")} == {
-                f"layer.{i}.{k}": s for k, s in block.shapes.items()
-            }
-
-
-def test_a_torch_program_answers_for_any_number_of_images(tmp_path: Path) -> None:
-    learner = learned(SHARINGS[1])
-    file, beside = export(plain_network(learner, "a"), learner.net, "a", learner.classes("a"), "torch", tmp_path)
-    assert (file.name, beside.name) == ("a.pt2", "a.pt2.json")
-    program = torch.export.load(file).module()
-    for images in (IMAGES, IMAGES[:1], torch.cat([IMAGES] * 9)):
-        torch.testing.assert_close(program(images), learner.logits("a", images), rtol=0, atol=1e-4)
-    page = json.loads(beside.read_text())
-    assert page["classes"] == list(learner.classes("a"))
-    assert page["input"]["shape"] == ["N", *GREY]
+def write(learner: Learner, name: str, format: Any, out: str | Path, model: Path | None = None) -> tuple[Path, Path]:
+    return export(plain_network(learner, name), learner.net, name, learner.classes(name), format, out, model=model)
 
 
 def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -98,23 +78,39 @@ STRIDED = Net(
 RESIDUAL = ResNet(image_shape=GREY, channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
 
 
-@pytest.mark.parametrize("net", [STRIDED, RESIDUAL], ids=["plain", "residual"])
-def test_the_page_says_all_that_is_computed(net: AbstractNet, tmp_path: Path) -> None:
-    learner = Learner(net, search=Fixed("none"), training=QUICK)
-    learner.learn(tiny_task("a", 3))
-    file, beside = export(plain_network(learner, "a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
-    found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
-    torch.testing.assert_close(found, learner.logits("a", IMAGES), rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    ("net", "sharing", "configuration"),
+    [
+        (STRIDED, SHARINGS[0], "none"),
+        (RESIDUAL, SHARINGS[0], "none"),
+        *((tiny_net(linear=(6,)), sharing, "TST") for sharing in SHARINGS),
+    ],
+    ids=["plain", "residual", *(sharing.name for sharing in SHARINGS)],
+)
+def test_plain_weights_and_the_page_say_all_that_is_computed(
+    net: AbstractNet, sharing: AbstractSharing, configuration: str, tmp_path: Path
+) -> None:
+    learner = learned(net, sharing, configuration)
+    for name in ("a", "b"):
+        file, beside = write(learner, name, "safetensors", tmp_path)
+        page, weights = json.loads(beside.read_text()), load_file(file)
+        found = answered_by_operations(page, weights, IMAGES)
+        torch.testing.assert_close(found, learner.logits(name, IMAGES), rtol=0, atol=1e-4)
+        assert page["classes"] == list(learner.classes(name))
+        assert page["input"]["shape"] == ["N", *GREY]
+        shapes = {f"layer.{i}.{key}": shape for i, b in enumerate(net.blocks) for key, shape in b.shapes.items()}
+        assert {key: tuple(t.shape) for key, t in weights.items() if key.startswith("layer.")} == shapes
 
 
 def test_code_is_not_written_as_plain_weights(tmp_path: Path) -> None:
     net = cut(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GELU()), image_shape=GREY)
-    learner = Learner(net, search=Fixed("none"), training=QUICK)
-    learner.learn(tiny_task("a"))
+    learner = learned(net, SHARINGS[0], "none")
     with pytest.raises(ConfigError, match=r"got CutBlock.*Use the format onnx or torch"):
-        export(plain_network(learner, "a"), net, "a", learner.classes("a"), "safetensors", tmp_path)
+        write(learner, "a", "safetensors", tmp_path)
+    with pytest.raises(ConfigError, match=r"format must be one of onnx, torch, safetensors.*mean 'onnx'"):
+        write(learner, "a", "onxx", tmp_path)
     assert not list(tmp_path.iterdir())
-    file, _ = export(plain_network(learner, "a"), net, "a", learner.classes("a"), "torch", tmp_path)
+    file, _ = write(learner, "a", "torch", tmp_path)
     torch.testing.assert_close(torch.export.load(file).module()(IMAGES), learner.logits("a", IMAGES), rtol=0, atol=1e-4)
 
 
@@ -148,42 +144,20 @@ def test_the_page_says_how_files_become_pixels(tmp_path: Path) -> None:
 
 
 def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
-    learner = learned(SHARINGS[0])
-
-    def write(name: str, out: str | Path, model: Path | None = None) -> Path:
-        return export(
-            plain_network(learner, name), learner.net, name, learner.classes(name), "safetensors", out, model=model
-        )[0]
-
+    learner = learned(tiny_net(), SHARINGS[0], "TS")
+    write_plain = partial(write, learner, format="safetensors")
     for out in (f"{tmp_path}/new.1/", tmp_path / "plain", str(tmp_path / "new.1")):
-        assert write("a", out) == Path(out) / "a.safetensors"
-        assert write("b", out) == Path(out) / "b.safetensors"
-    file = write("a", tmp_path / "deep" / "net.bin")
+        for name in ("a", "b"):
+            assert write_plain(name, out=out)[0] == Path(out) / f"{name}.safetensors"
+    file, _ = write_plain("a", out=tmp_path / "deep" / "net.bin")
     before = files_in(tmp_path)
     with pytest.raises(StorageError, match=r"net\.bin is there already and belongs to the export of task 'a'.*--out"):
-        write("b", file)
+        write_plain("b", out=file)
     with pytest.raises(StorageError, match=r"outside of the model's own folder"):
-        write("a", tmp_path / "deep", model=tmp_path / "plain" / ".." / "deep")
+        write_plain("a", out=tmp_path / "deep", model=tmp_path / "plain" / ".." / "deep")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(StorageError, match=r"config\.json is there already and is no export"):
-        write("a", tmp_path / "config.json")
+        write_plain("a", out=tmp_path / "config.json")
     (tmp_path / "config.json").unlink()
-    assert write("a", file) == file  # again
+    assert write_plain("a", out=file)[0] == file  # again
     assert files_in(tmp_path) == before
-
-
-def test_plain_weights_and_the_page_are_enough(tmp_path: Path) -> None:
-    learner = learned(SHARINGS[2])
-    file, beside = export(
-        plain_network(learner, "b"), learner.net, "b", learner.classes("b"), "safetensors", tmp_path / "net.safetensors"
-    )
-    found = answered_by_operations(json.loads(beside.read_text()), load_file(file), IMAGES)
-    torch.testing.assert_close(found, learner.logits("b", IMAGES), rtol=0, atol=1e-4)
-
-
-def test_formats_and_places_that_will_not_do(tmp_path: Path) -> None:
-    learner = learned(SHARINGS[0])
-    plain: Any = (plain_network(learner, "a"), learner.net, "a", learner.classes("a"))
-    with pytest.raises(ConfigError, match=r"format must be one of onnx, torch, safetensors.*mean 'onnx'"):
-        export(*plain, "onxx", tmp_path)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from lasem.data import Task
@@ -23,7 +21,6 @@ from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFac
 from lasem.space import Configuration, full
 from lasem.training import LayerWeights, TaskWeights, TrainingConfig, TrainingState
 from lasem.training import loop as loop_module
-from lasem.training.config import OPTIMISERS
 from lasem.tree import unpack
 
 from .fixture import (
@@ -95,26 +92,6 @@ def test_what_earlier_tasks_own_and_what_is_not_transferred_keeps_every_bit(
             if name.startswith("shared:"):
                 assert record.configuration[int(name.split(".")[1])] == "T"
         before = after
-
-
-@every_sharing
-@pytest.mark.parametrize(("search", "training"), [(EM(), QUICK), (PAPER_SEARCH, PAPER)], ids=["default", "paper"])
-def test_the_same_seed_gives_the_same_bits(
-    sharing: AbstractSharing, search: AbstractSearch, training: TrainingConfig, tmp_path: Path
-) -> None:
-    runs, records = [], []
-    for number, seed in enumerate((3, 3, 4)):
-        torch.manual_seed(number)  # nobody's business
-        learner = Learner(tiny_net(), sharing=sharing, search=search, training=training, seed=seed)
-        records.append([learner.learn(tiny_task(f"t{k}", seed=k)) for k in range(2)])
-        runs.append(saved(learner, tmp_path / str(number)))
-    assert records[0] == records[1]
-    assert_same_tensors(runs[0], runs[1])
-    assert all(
-        not torch.equal(value, runs[2][name])
-        for name, value in runs[0].items()
-        if name in runs[2] and value.shape == runs[2][name].shape
-    )
 
 
 STILL = TrainingConfig(epochs=1, batch_size=10, learning_rate=1e-30, optimiser="sgd", specific_start="fresh")
@@ -241,73 +218,31 @@ def stop(*_: Any) -> None:
 
 @every_sharing
 def test_a_task_that_fails_leaves_no_trace(sharing: AbstractSharing, tmp_path: Path) -> None:
-    learner = Learner(tiny_net(), sharing=sharing, training=QUICK)
+    learner, task = Learner(tiny_net(), sharing=sharing, training=QUICK), tiny_task("b", seed=1)
     learner.learn(tiny_task("a"))
     learner.save(tmp_path / "before")
     images = torch.rand(3, *GREY)
     logits = learner.logits("a", images)
-
-    def unchanged(name: str) -> None:
-        assert learner.task_names == ("a",)
-        assert torch.equal(learner.logits("a", images), logits)
-        learner.save(tmp_path / name)
-        assert files_in(tmp_path / name) == files_in(tmp_path / "before")
-
-    with pytest.raises(StoppedError):
-        learner.learn(tiny_task("b", seed=1), on_epoch=stop)
-    unchanged("stopped")
-    with pytest.raises(TaskError):
-        learner.learn(tiny_task("a"))
-    with pytest.raises(ShapeError):
-        learner.learn(tiny_task("b", shape=(1, 7, 6)))
-    unchanged("refused")
-    learner.training = TrainingConfig(
+    diverges = TrainingConfig(
         epochs=8, batch_size=5, optimiser="sgd", learning_rate=1e6, weight_decay=1, schedule="constant"
     )
-    with pytest.raises(TrainingError):
-        learner.learn(tiny_task("b", seed=1))
-    learner.training = QUICK
-    unchanged("diverged")
-    after_failures = learner.learn(tiny_task("b", seed=1))
+    for error, wrong, training in (
+        (StoppedError, task, QUICK),
+        (TaskError, tiny_task("a"), QUICK),
+        (ShapeError, tiny_task("b", shape=(1, 7, 6)), QUICK),
+        (TrainingError, task, diverges),
+    ):
+        learner.training = training
+        with pytest.raises(error):
+            learner.learn(wrong, on_epoch=stop if error is StoppedError else None)
+        learner.training = QUICK
+        assert learner.task_names == ("a",)
+        assert torch.equal(learner.logits("a", images), logits)
+        learner.save(tmp_path / error.__name__)
+        assert files_in(tmp_path / error.__name__) == files_in(tmp_path / "before")
     fresh = Learner.load(tmp_path / "before")
-    assert after_failures == fresh.learn(tiny_task("b", seed=1))
+    assert learner.learn(task) == fresh.learn(task)
     assert_same_tensors(saved(learner, tmp_path / "x"), saved(fresh, tmp_path / "y"))
-
-
-def through_disk(state: TrainingState) -> TrainingState:
-    return TrainingState(load(save(dict(state.tensors))), json.loads(json.dumps(state.plain)))
-
-
-@pytest.mark.parametrize(
-    ("sharing", "optimiser"),
-    [*((HardSharing(), name) for name in OPTIMISERS), *((sharing, "adam") for sharing in SHARINGS[1:])],
-    ids=str,
-)
-def test_training_resumes_after_any_epoch_to_the_same_bits(
-    sharing: AbstractSharing, optimiser: Any, tmp_path: Path
-) -> None:
-    training = TrainingConfig(epochs=4, batch_size=4, optimiser=optimiser, learning_rate=0.005, patience=3)
-    search = EM(commit_probability=2, commit_share=0.5, prior_form="average")  # commits half-way
-    learner = Learner(tiny_net(), sharing=sharing, search=search, training=training)
-    learner.learn(tiny_task("a"))
-    learner.save(tmp_path / "a")
-    states: list[TrainingState] = []
-    epochs: list[EpochRecord] = []
-
-    def keep(epoch: EpochRecord, _: TimingRecord, state: Any) -> None:
-        epochs.append(epoch)
-        states.append(through_disk(state()))
-
-    task = tiny_task("b", num_classes=3, seed=1)
-    whole = learner.learn(task, on_epoch=keep)
-    expected = saved(learner, tmp_path / "whole")
-    assert len(states) >= 3
-    for k, state in enumerate(states, start=1):
-        other, later = Learner.load(tmp_path / "a"), []
-        record = other.learn(task, resume_from=state, on_epoch=lambda epoch, *_, later=later: later.append(epoch))
-        assert later == epochs[k:]
-        assert record == whole
-        assert_same_tensors(saved(other, tmp_path / f"resumed-{k}"), expected)
 
 
 def test_steps_and_epochs_are_counted_as_they_should(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,14 +300,17 @@ def test_linear_layers_and_groups_in_a_learner(tmp_path: Path) -> None:
         assert configurations_in(tmp_path / sharing.name)["b"] == record.configuration
 
 
-def test_arguments_are_checked_at_the_start() -> None:
-    with pytest.raises(ConfigError, match="A seed must be at least 0; got -1"):
-        Learner(tiny_net(), seed=-1)
-    with pytest.raises(DeviceError, match=r"Expected a device that is there \(cpu.*\); got 'cuda:99'"):
-        Learner(tiny_net(), device="cuda:99")
-    with pytest.raises(DeviceError, match="got 'gpu'"):
-        Learner(tiny_net(), device="gpu")
-    with pytest.raises(ConfigError, match="'top-3' asks for 3 layers; the network has 2"):
-        Learner(tiny_net(), search=Fixed("top-3"))
-    with pytest.raises(ConfigError, match="add up to the network's 2 layers"):
-        Learner(tiny_net(), search=EM(groups=(3,)))
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"seed": -1}, ConfigError, "A seed must be at least 0; got -1"),
+        ({"device": "cuda:99"}, DeviceError, r"Expected a device that is there \(cpu.*\); got 'cuda:99'"),
+        ({"device": "gpu"}, DeviceError, "got 'gpu'"),
+        ({"search": Fixed("top-3")}, ConfigError, "'top-3' asks for 3 layers; the network has 2"),
+        ({"search": EM(groups=(3,))}, ConfigError, "add up to the network's 2 layers"),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_at_the_start(given: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Learner(tiny_net(), **given)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,9 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
-from lasem.learner import GrowingModel, Learner
-from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
-from lasem.methods.protection import importances, shared_of
+from lasem.learner import Learner
+from lasem.methods import AbstractProtection, Branch, Freeze, Penalty, Unprotected
+from lasem.methods.protection import shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
@@ -19,13 +18,11 @@ from lasem.space import Configuration
 from lasem.training import FisherKind, LayerWeights, TaskWeights, TrainingConfig, part_of
 from lasem.tree import named
 from learner.fixture import (
-    GREY,
     SHARINGS,
     assert_same_tensors,
     copied,
     searching,
     start_of,
-    tensors_in,
     tiny_net,
     tiny_task,
 )
@@ -137,29 +134,6 @@ def test_what_nobody_uses_is_not_frozen() -> None:
     learner.learn(TASKS[2])
 
 
-@pytest.mark.parametrize("protect", [cls() for cls in PROTECTIONS.values()], ids=lambda p: p.name)
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_a_loaded_model_goes_on_to_the_same_bits(
-    protect: AbstractProtection, sharing: AbstractSharing, tmp_path: Path
-) -> None:
-    learner = learner_with(protect, sharing)
-    for task in TASKS[:3]:
-        learner.learn(task)
-        learner.save(tmp_path / "model")
-    loaded = Learner.load(tmp_path / "model")
-    assert (loaded.method.sharing, loaded.method.protect) == (sharing, protect)
-    assert all(torch.equal(a, b) for a, b in zip(now(learner, TASKS[:3]), now(loaded, TASKS[:3]), strict=True))
-    assert loaded.num_parameters() == learner.num_parameters()
-    held = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
-    assert learner.num_parameters() == sum(t.numel() for t in held.values())
-    for each in (learner, loaded):
-        each.learn(TASKS[3])
-    assert all(torch.equal(a, b) for a, b in zip(now(learner), now(loaded), strict=True))
-    loaded.save(tmp_path / "model")
-    learner.save(tmp_path / "other")
-    assert_same_tensors(tensors_in(tmp_path / "model"), tensors_in(tmp_path / "other"))
-
-
 def weights_of(learner: Learner, name: str) -> TaskWeights:
     route, own, layers = learner.model.routes[name], learner.model.own[name], []
     for i, transferred in enumerate(route.transfers):
@@ -192,34 +166,26 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_importances_are_those_of_the_definition(sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.methods.protection._MAX_IMAGES", 4)  # three parts, the last one incomplete
-    learner = learner_with(Unprotected(), sharing, Fixed("TS"))
-    task = TASKS[1]
-    learner.learn(task)
-    configuration = Configuration.parse(learner.model.routes[task.name].configuration)
-    draws = torch.Generator().manual_seed(0)
-    weights = weights_of(learner, task.name)
-    found = importances(learner.net, sharing, configuration, weights, task, kind="exact", draws=draws)
-    expected, _ = naive_importances(learner, task, "exact")
-    assert found.keys() == expected.keys()
-    assert {name.split(".")[1] for name in found} == {"0"}
-    for name, value in found.items():
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-7)
-
-
 @pytest.mark.parametrize("kind", ["exact", "empirical"])
-def test_what_is_held_is_the_sum_of_every_tasks_term(kind: FisherKind) -> None:
-    learner = learner_with(Penalty(fisher=kind))
+def test_what_is_held_is_the_sum_of_every_tasks_term(
+    kind: FisherKind, sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lasem.methods.protection._MAX_IMAGES", 4)  # three parts, the last one incomplete
+    learner = learner_with(Penalty(fisher=kind), sharing, Fixed("TS"))
     generator, elsewhere = torch.Generator().manual_seed(0), dict[str, Tensor]()
-    terms = []
+    fishers, terms = [], []
     for task in TASKS[:2]:
         learner.learn(task)
         fisher, anchor = naive_importances(learner, task, kind)
         elsewhere = elsewhere or {name: torch.randn(value.shape, generator=generator) for name, value in anchor.items()}
         terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
+        fishers.append(fisher)
     needed = start_of(learner, TASKS[2]).protection.quadratic
     assert needed is not None
+    assert needed.importance.keys() == fishers[0].keys() == fishers[1].keys()
+    for name, value in needed.importance.items():
+        assert name.startswith("layer.0.")
+        torch.testing.assert_close(value, fishers[0][name] + fishers[1][name], rtol=1e-4, atol=1e-7)
     assert float(needed.value(elsewhere)) == pytest.approx(sum(terms), rel=1e-4)
     assert min(terms) > 0.01 * sum(terms)  # neither is lost in the other
 
@@ -274,16 +240,7 @@ def test_a_stronger_penalty_keeps_more() -> None:
     assert moved[0] > moved[1] > moved[2]
 
 
-def test_a_growing_model_branches_if_nothing_is_said_and_an_old_one_does_not(tmp_path: Path) -> None:
-    learner_with(Unprotected()).save(tmp_path / "old")
-    assert GrowingModel(tmp_path / "old").settings()["protect"] == {"name": "none"}
-    assert GrowingModel(tmp_path / "new")._fresh(GREY).method.protect == Branch()
-    with pytest.raises(ConfigError, match=r"made with protect = none; got freeze"):
-        GrowingModel(tmp_path / "old", protect=Freeze())._grower()
-
-
-def test_settings_out_of_range_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"Penalty.strength"):
-        Penalty(strength=-1)
-    with pytest.raises(ConfigError, match=r"Penalty.fisher"):
-        Penalty(fisher="guessed")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("setting", "value"), [("strength", -1), ("fisher", "guessed")])
+def test_settings_out_of_range_are_named(setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Penalty.{setting}"):
+        Penalty(**{setting: value})
