@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -33,7 +32,9 @@ class CutBlock(AbstractWholeBlock):
         """The module's own weights."""
         fresh = _fresh_statistics(module) if statistics and not pretrained else {}
         self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
-        self._constants = Constants({k: v for k, v in held.items() if k not in self.start and k not in self._measured})
+        self.constants = {k: v for k, v in held.items() if k not in self.start and k not in self._measured}
+        """Tensors that never change."""
+        self._constants = Constants(self.constants)
         self._kernels = tuple(key for key in self.start if is_kernel(module, key))
         self._aliases = _aliases(module)
         structure = copy.deepcopy(module).to("meta")
@@ -50,11 +51,6 @@ class CutBlock(AbstractWholeBlock):
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in self._measured.items()}
-
-    @property
-    def constants(self) -> Mapping[str, Tensor]:
-        """Tensors that never change."""
-        return self._constants.tensors
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """Return the module's if it is pretrained, else those of fresh layers (``reset_running_stats``)."""
@@ -131,6 +127,8 @@ class ChangedBlock(AbstractWholeBlock):
                 f"another block."
             )
         self._held = Constants(block.start)
+        self.constants = {**block.constants, **block.start}
+        """Tensors that never change: of the module everything but the statistics."""
         self._shapes: dict[str, tuple[int, ...]] = {}
         for kernel in block.kernels:
             out, inputs = block.start[kernel].shape[0], math.prod(block.start[kernel].shape[1:])
@@ -144,11 +142,6 @@ class ChangedBlock(AbstractWholeBlock):
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
         return self._block.statistics
-
-    @property
-    def constants(self) -> Mapping[str, Tensor]:
-        """Tensors that never change: of the module everything but the statistics."""
-        return {**self._block.constants, **self._held.tensors}
 
     def initial_statistics(self) -> dict[str, Tensor]:
         return self._block.initial_statistics()

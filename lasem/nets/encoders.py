@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lasem.errors import ConfigError, TrainingError
-from lasem.nets.probing import agree
+from lasem.nets.cut_net import agree
 
 Pooling = Literal["first", "mean"]
 
@@ -116,7 +116,10 @@ class _TextLayer(nn.Module):
         self.layer = layer
         self.mask = next((name for name in _MASKS if name in inspect.signature(layer.forward).parameters), _MASKS[0])
         self.window: Tensor | None
-        self.register_buffer("window", _seen(inputs.pop(self.mask, None)), persistent=False)
+        hidden = inputs.pop(self.mask, None)  # of a text without padding: 0 or True where a token is seen
+        seen = hidden if hidden is None or hidden.dtype == torch.bool else hidden == 0
+        limited = seen is not None and seen.ndim == 4 and not bool(seen.all())
+        self.register_buffer("window", seen if limited else None, persistent=False)
         self.fixed = {name: value for name, value in inputs.items() if not _tensors(value)}
         self.tables: dict[str, list[str] | str] = {}
         for name, value in inputs.items():
@@ -147,10 +150,23 @@ class TextEncoder(_Encoder):
 
     def __init__(self, model: Any, parts: Parts, pooling: Pooling, length: int) -> None:
         """Take the parts of a model, uncopied; ConfigError if it cannot take texts of such a length, with padding."""
-        _check_dropout(model)
+        rates = {key: rate for key, rate in vars(model.config).items() if "drop" in key and isinstance(rate, float)}
+        rates = {name: rate for name, rate in rates.items() if rate > 0 and "classif" not in name}
+        if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
+            raise ConfigError(
+                f"{type(model).__name__} draws random numbers in training "
+                f"({', '.join(f'{name} = {rate}' for name, rate in rates.items())}); blocks must be functions of "
+                f"weights and inputs. Make it without: from_pretrained(..., "
+                f"{', '.join(f'{name}=0' for name in rates)}). The head has from_transformers' dropout=..."
+            )
         padding = model.config.pad_token_id
         padding_id = padding if isinstance(padding, int) and padding >= 0 else None
-        texts = _two_texts(length, int(model.config.vocab_size), padding_id)
+        num_words = int(model.config.vocab_size)
+        ids = torch.arange(2 * length).remainder(max(1, num_words - 1)).view(2, 1, 1, length)
+        if padding_id is not None:
+            ids = ids + (ids >= padding_id)  # any id but that
+        texts = ids.clamp(max=num_words - 1).float()
+        texts[1, ..., (length + 1) // 2 :] = -1  # the second text has padding after it if there is room
         inputs, expected = _observed(model, parts.layers, texts)
         layers: list[nn.Module] = [_TextLayer(layer, of) for layer, of in zip(parts.layers, inputs, strict=True)]
         embeddings = _TextEmbeddings(model.embeddings, parts.before, padding_id or 0)
@@ -169,29 +185,6 @@ class TextEncoder(_Encoder):
         tokens: Tensor = self.norm(x[..., :-1])
         there = x[..., -1:].detach()
         return tokens[:, 0] if self.pooling == "first" else (tokens * there).sum(dim=1) / there.sum(dim=1)
-
-
-def _two_texts(length: int, num_words: int, padding_id: int | None) -> Tensor:
-    """Make two texts, the second one with padding after it if there is room."""
-    ids = torch.arange(2 * length).remainder(max(1, num_words - 1)).view(2, 1, 1, length)
-    if padding_id is not None:
-        ids = ids + (ids >= padding_id)  # any id but that
-    ids = ids.clamp(max=num_words - 1).float()
-    ids[1, ..., (length + 1) // 2 :] = -1
-    return ids
-
-
-def _check_dropout(model: Any) -> None:
-    """Raise ConfigError if the model drops anything in training; the message names the settings."""
-    if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
-        rates = {key: rate for key, rate in vars(model.config).items() if "drop" in key and isinstance(rate, float)}
-        rates = {name: rate for name, rate in rates.items() if rate > 0 and "classif" not in name}
-        raise ConfigError(
-            f"{type(model).__name__} draws random numbers in training "
-            f"({', '.join(f'{name} = {rate}' for name, rate in rates.items())}); blocks must be functions of weights "
-            f"and inputs. Make it without: from_pretrained(..., {', '.join(f'{name}=0' for name in rates)}). The head "
-            f"has from_transformers' dropout=..."
-        )
 
 
 def _observed(model: Any, layers: Sequence[nn.Module], texts: Tensor) -> tuple[list[dict[str, Any]], Tensor]:
@@ -228,14 +221,6 @@ def _tensors(value: Any) -> list[Tensor]:
     """Return the tensors of one input of a layer."""
     parts = value if isinstance(value, tuple | list) else (value,)
     return list(parts) if all(isinstance(part, Tensor) for part in parts) else []
-
-
-def _seen(hidden: Tensor | None) -> Tensor | None:
-    """Return which tokens see which, (1, 1, length, length), by the mask of a text without padding; None: all do."""
-    if hidden is None or hidden.ndim != 4:
-        return None
-    seen = hidden if hidden.dtype == torch.bool else hidden == 0
-    return None if bool(seen.all()) else seen
 
 
 def _does_more(model: Any, *, padding: bool = False) -> str:

@@ -109,8 +109,7 @@ class Flow:
 
     def title(self, start: int, end: int) -> str:
         """Return a name of a stretch of steps for messages: its first submodule with weights."""
-        names = [self.name_of(step) for step in self.steps[start:end] if self.parameters_of(step)]
-        return names[0] if names else self.name_of(self.steps[start])
+        return self.name_of(next(filter(self.parameters_of, self.steps[start:end]), self.steps[start]))
 
     def cut_before_classifier(self, classifier: str | None, named: Collection[str]) -> nn.Linear | None:
         """End before the linear layer that serves only the module's own classes, and return it if there is one.

@@ -56,9 +56,8 @@ class LowRank(AbstractKernelSharing):
     def initial_task_kernel(
         self, kernel: Kernel, shared: Weights, plain: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        shapes = self.task_kernel_shapes(kernel)
-        down = torch.randn(shapes[_DOWN], generator=generator) / math.sqrt(shapes[_DOWN][1])
-        return {_DOWN: down, _UP: torch.zeros(shapes[_UP])}
+        down, up = self.task_kernel_shapes(kernel).values()
+        return {_DOWN: torch.randn(down, generator=generator) / math.sqrt(down[1]), _UP: torch.zeros(up)}
 
     def kernel(self, kernel: Kernel, shared: Weights, task: Weights) -> Tensor:
         return shared["weight"] + self.scale * (task[_UP] @ task[_DOWN]).reshape(kernel.shape)
