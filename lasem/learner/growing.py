@@ -260,6 +260,7 @@ class GrowingModel:
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None,
         notify: Callable[[str], None],
     ) -> None:
+        learner.find_search()
         about = self._about(learner, task)
         before = None
         if unfinished.task == task.name:

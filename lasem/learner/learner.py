@@ -193,7 +193,7 @@ class Learner:
             StorageError: if ``resume_from`` belongs to something else.
         """
         self.check_new(task)
-        self._find_search()
+        self.find_search()
         task = task_on(task, self.device, self.training.images_share)
         index = self._num_learned
         learned = follow(
@@ -433,7 +433,7 @@ class Learner:
             own=Parts(None, weights, own), versions=Parts(None, versions, version), routes=routes, **flat
         )
 
-    def _find_search(self) -> None:
+    def find_search(self) -> None:
         """Make the search that a model was saved with, now that it is needed."""
         if self._stored_search is not None and isinstance(self.method, Transfer):
             search = stored_choice(self._stored_search, "search")
