@@ -37,7 +37,6 @@ def bench(
         smoke: take seconds instead of minutes, only to see that it works.
         json: write the results there, too.
         threads: threads of the CPU; 0: as many as torch chooses.
-        device: where to compute.
 
     Examples:
         lasem bench --only correct,tree

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lasem.cli.choices import COMPARISON, layered, nested
 from lasem.cli.command import Typed
-from lasem.cli.grid import explained, find_workers, make_comparison_observer, print_failures
+from lasem.cli.grid import find_workers, print_failures, shown_runs
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.settings import Range, read_value
@@ -45,18 +45,14 @@ def reproduce(
     the recipes' own.
 
     Args:
-        typed: what was typed.
         recipe: a recipe, or all.
         scale: made-up data and small networks, for minutes; the paper's streams with this project's settings, for a
             night; what the authors ran.
         out: folder of runs and pages (default: runs/reproduce-SCALE).
         data: folder of the data sets, each in a folder of its stream's name (default: ~/.cache/lasem).
         download: fetch the data sets that are not there.
-        workers: runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for).
         ray: make the runs on the Ray cluster with its head at this address, auto or local; see lasem compare.
         print_config: write each recipe's methods with all settings; run nothing.
-        quiet: show no progress.
-        settings: of all runs.
 
     Examples:
         lasem reproduce all --scale smoke --workers 2      every table and figure, from digits, in minutes
@@ -87,8 +83,7 @@ def reproduce(
     directory = out or Path("runs") / f"reproduce-{scale}"
     # a recipe's runs have one thread unless something else is said
     num_workers, executor = find_workers(workers, ray, 1)
-    observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
-    with explained(observer, directory, typed):
+    with shown_runs(directory, typed, num_workers=num_workers, quiet=quiet) as observer:
         drawn, compared = make_pages(
             chosen,
             sized,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -14,24 +14,11 @@ from lasem.settings import metavar, settings_of
 Rows = list[tuple[str, str]]
 """Options and their texts in a help page."""
 
-_TITLES = {
-    "stream": "what is learned",
-    "net": "which layers there are",
-    "method": "how tasks are learned",
-    "sharing": "how shared knowledge becomes a layer's weights",
-    "search": "which configuration a task gets: which layers transfer",
-    "protect": "how shared knowledge that earlier tasks use is protected",
-    "training": "how a task is trained",
-}
-_PLAIN = {
-    "seeds": ("N,N,...", "one run of the stream for each"),
-    "device": ("NAME", "where to compute: cpu, cuda, cuda:1, ..."),
-    "threads": ("N", "threads of the CPU; 0: as many as torch chooses"),
-    "preset": ("NAME", "what settings start from: default, or paper for those of LASEM's authors"),
-}
+_PARTS = ("stream", "net", "method", "sharing", "search", "protect", "training")
+_PLAIN = ("seeds", "device", "threads", "preset")
 """Settings that belong to no part."""
-_SHORT = {
-    "method": ("NAME", "lasem, all (transfer-all), none (single-task), ewc ..."),
+_TEXTS = {
+    "method": ("NAME", "how tasks are learned: lasem, all (transfer-all), none (single-task), ewc ..."),
     "sharing": ("NAME", "how layers are shared: hps, tf, dfcnn, low-rank"),
     "search": ("NAME", "which layers transfer: em, darts, ... or mine.Class"),
     "protect": ("NAME", "what earlier tasks know: branch, freeze, penalty, none"),
@@ -41,7 +28,9 @@ _SHORT = {
     "batch-size": ("N", "images in a mini-batch (default: 10)"),
     "lr": ("NUMBER", "step size of the optimiser (default: 5e-4)"),
     "seeds": ("N,N,...", "one run of the stream for each (default: 0)"),
-    "device": ("NAME", "where to compute: cpu, cuda, ... (default: cpu)"),
+    "device": ("NAME", "where to compute: cpu, cuda, cuda:1, ... (default: cpu)"),
+    "threads": ("N", "threads of the CPU; 0: as many as torch chooses"),
+    "preset": ("NAME", "what settings start from: default, or paper for those of LASEM's authors"),
 }
 """What most people need; written here, because the classes that have it need seconds to import."""
 
@@ -65,7 +54,7 @@ class Choosable:
     @property
     def rows(self) -> Rows:
         """The options of a short help page."""
-        return [(f"--{name} {_SHORT[name][0]}", _SHORT[name][1]) for name in self.shown]
+        return _rows(self.shown)
 
     @property
     def options(self) -> list[str]:
@@ -79,7 +68,7 @@ class Choosable:
         part, dot, _ = name.partition(".")
         if name in self.plain or (part in self.parts and (dot or part != "training")):
             return name
-        if part in _TITLES and self.elsewhere:
+        if part in _PARTS and self.elsewhere:
             raise ConfigError(f"{option} is an option of lasem run; {self.elsewhere}")
         field = "learning_rate" if name == "lr" else name.replace("-", "_")
         return f"training.{field}" if field in _training() else None
@@ -91,26 +80,33 @@ class Choosable:
 
         entry = layered({}, nested(given))
         method = chosen("method", entry["method"])[1] if "method" in entry else None
-        groups = [("settings of the run", [_row(name, *_PLAIN[name]) for name in self.plain])]
+        groups = [("settings of the run", _rows(self.plain))]
         for part in self.parts:
-            names = methods_in_words() if part == "method" else ", ".join(PARTS.get(part, {}))
-            rows = [_row(part, "NAME", names if part == "method" else f"{names}, or module.Class of your own")]
-            name = "lasem"
+            names = (
+                _method_names()
+                if part == "method"
+                else f"{', '.join(PARTS.get(part, {}))}, or module.Class of your own"
+            )
+            rows = [] if part == "training" else [(f"--{part} NAME", names)]
+            title = f"{part} lasem"
             if part in parts_used(method is not None):
                 name, cls, settings = chosen(part, entry.get(part))
+                title = "how a task is trained" if part == "training" else f"{part} {name}"
                 start = starting_values(part, entry.get("preset", "default"), method) | settings
                 unused = method.unused if method and part == "training" else ()
-                rows += [row for field, row in _settings(part, cls, start).items() if field not in unused]
+                rows += _settings(part, cls, start, unused)
             elif part != "method":
                 continue
-            groups.append((f"{part} {name}: {_TITLES[part]}".replace("training training", "training"), rows))
+            if part in _TEXTS:
+                title += ": " + _TEXTS[part][1].partition(":")[0]
+            groups.append((title, rows))
         return groups
 
 
-RUN = Choosable(tuple(_TITLES), tuple(_PLAIN), tuple(name for name in _SHORT if name != "protect"))
+RUN = Choosable(_PARTS, _PLAIN, tuple(name for name in _TEXTS if name not in ("protect", "threads", "preset")))
 COMPARISON = Choosable(
     ("stream", "net", "training"),
-    tuple(_PLAIN),
+    _PLAIN,
     ("stream", "net", "epochs", "batch-size", "lr", "seeds", "device"),
     elsewhere="in a comparison each method has its own. Name it in --methods, such as lasem-tf or darts, or in a "
     "--methods-file.",
@@ -128,7 +124,7 @@ def nested(given: Mapping[str, str]) -> dict[str, Any]:
     entry: dict[str, Any] = {}
     for setting, text in given.items():
         part, _, field = setting.partition(".")
-        if part in _TITLES:
+        if part in _PARTS:
             entry.setdefault(part, {})[field or "name"] = text
         else:
             entry[part] = text
@@ -149,8 +145,8 @@ def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
         above = resolve(above)
         left_out = METHOD_PARTS if "method" in above else ("method",)
         below = {part: value for part, value in below.items() if part not in left_out}
-    entry = below | {name: value for name, value in above.items() if name not in _TITLES}
-    for part in _TITLES:
+    entry = below | {name: value for name, value in above.items() if name not in _PARTS}
+    for part in _PARTS:
         if part in above:
             before = with_name(part, below.get(part))
             same = above[part].get("name") in (None, before.get("name", DEFAULT_NAMES.get(part)))
@@ -187,15 +183,6 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"Expected a YAML file of settings at {path}; {reason}.") from error
 
 
-def methods_in_words() -> str:
-    """Return the names of methods for a help text."""
-    from lasem.experiments.methods import method_names
-    from lasem.experiments.parts import PARTS
-
-    suffixes = ", ".join(f"-{name}" for name in PARTS["sharing"])
-    return f"{', '.join(method_names())}; those before {next(iter(PARTS['method']))} may end in one of {suffixes}"
-
-
 def _training() -> Mapping[str, Any]:
     """The settings of training; imported here, not above, for a quick help page."""
     from lasem.training import TrainingConfig
@@ -203,11 +190,19 @@ def _training() -> Mapping[str, Any]:
     return settings_of(TrainingConfig)
 
 
-def _row(name: str, value: str, text: str) -> tuple[str, str]:
-    return f"--{name} {value}", text
+def _method_names() -> str:
+    from lasem.experiments.methods import method_names
+    from lasem.experiments.parts import PARTS
+
+    suffixes = ", ".join(f"-{name}" for name in PARTS["sharing"])
+    return f"{', '.join(method_names())}; those before {next(iter(PARTS['method']))} may end in one of {suffixes}"
 
 
-def _settings(part: str, cls: type[Any], start: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def _rows(names: Iterable[str]) -> Rows:
+    return [(f"--{name} {_TEXTS[name][0]}", _TEXTS[name][1]) for name in names]
+
+
+def _settings(part: str, cls: type[Any], start: Mapping[str, Any], unused: Collection[str]) -> Rows:
     """The options of a class's settings: texts are the docstrings of its fields, and of those that it inherits."""
     import docstring_parser
 
@@ -216,12 +211,13 @@ def _settings(part: str, cls: type[Any], start: Mapping[str, Any]) -> dict[str, 
         if "__annotations__" in vars(parent):
             documented = docstring_parser.parse_from_object(parent).params
             texts |= {p.arg_name: p.description or "" for p in documented}
-    rows = {}
+    rows = []
     for field, annotation in settings_of(cls).items():
         text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(field, "").replace("``", ""))  # markup: code and references
         default = start.get(field, cls.__dataclass_fields__[field].default)
         shown = "required" if default is MISSING else f"default: {_in_words(default)}"
-        rows[field] = _row(f"{part}.{field}", metavar(annotation), " ".join(f"{text} ({shown})".split()))
+        if field not in unused:
+            rows.append((f"--{part}.{field} {metavar(annotation)}", " ".join(f"{text} ({shown})".split())))
     return rows
 
 

@@ -24,6 +24,17 @@ _GENERAL: Rows = [
     ("-h, --help", "show this text"),
     ("--debug", "show the traceback of an error"),
 ]
+_COMMON = {
+    "model": "the model's folder",
+    "task": "the task's name",
+    "image_column": "of the images in parquet",
+    "label_column": "of the classes in parquet",
+    "wait": "seconds to wait for another process that changes the model (default: 0)",
+    "device": "where to compute",
+    "workers": "runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for)",
+    "quiet": "show no progress",
+}
+"""What parameters mean that several commands have."""
 
 
 class Typed(tuple[str, ...]):
@@ -128,7 +139,8 @@ class Command:
 
     @property
     def _texts(self) -> dict[str, str]:
-        return {p.arg_name: " ".join((p.description or "").split()).rstrip(".") for p in self._documentation.params}
+        own = {p.arg_name: " ".join((p.description or "").split()).rstrip(".") for p in self._documentation.params}
+        return _COMMON | own
 
     def _help(self, given: dict[str, Any] | None = None) -> str:
         """The help page, with all settings of what is chosen if ``given``."""

@@ -31,17 +31,13 @@ def compare(
     report; the comparison is one table and one figure.
 
     Args:
-        typed: what was typed.
         methods: names as of lasem run --method, such as lasem,lasem-tf,none,ewc.
         methods_file: methods with settings of their own, as YAML.
         out: the comparison's folder (default: runs/compare-STREAM).
-        workers: runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for).
         ray: make the runs on the Ray cluster with its head at this address; auto: the one that this machine belongs
             to; local: this machine as one.
         config: settings of all methods as YAML; options override them.
         print_config: write the methods with all settings, a methods file; run nothing.
-        quiet: show no progress.
-        settings: of all methods.
 
     Examples:
         lasem compare --methods lasem,all,none,ewc --seeds 0,1,2 --workers 2
@@ -50,7 +46,7 @@ def compare(
           - {name: ewc, label: ewc-strong, method: {strength: 20000}}
           - {name: lasem-tf, search: {commit_share: 0.2}, training: {learning_rate: 0.001}}
     """
-    from lasem.cli.grid import explained, find_workers, make_comparison_observer, print_failures
+    from lasem.cli.grid import find_workers, print_failures, shown_runs
     from lasem.experiments import compare as run_comparison
     from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
@@ -71,8 +67,7 @@ def compare(
         return 0
     directory = out or Path("runs") / f"compare-{compared[0].config.to_plain()['stream']['name']}"
     num_workers, executor = find_workers(workers, ray, compared[0].config.threads)
-    observer = make_comparison_observer(quiet=quiet, num_workers=num_workers)
-    with explained(observer, directory, typed):
+    with shown_runs(directory, typed, num_workers=num_workers, quiet=quiet) as observer:
         made = run_comparison(
             compared, directory, num_workers=num_workers, executor=executor, observer=observer, command=typed
         )

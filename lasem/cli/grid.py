@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
-from lasem.cli.main import FAILURE, FailedRunError
-from lasem.cli.progress import Bar, Shown, duration, make_observer
+from lasem.cli.main import FAILURE
+from lasem.cli.progress import Log, Shown, duration, make_observer
 from lasem.experiments import ComparisonObserver, ComparisonResult
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Learned, Noted, Started
 from lasem.report.numbers import method_name
@@ -20,31 +19,14 @@ from lasem.report.numbers import method_name
 class ComparisonShown(ComparisonObserver):
     """A line for each run that ends, and in a terminal one that moves."""
 
-    started = False
-    """Whether everything that can be checked before training has been checked."""
-
-    def __init__(self, shown: Shown, *, num_workers: int, moving: bool) -> None:
-        """Show it on ``shown``.
-
-        Args:
-            shown: where.
-            num_workers: runs at a time.
-            moving: whether there is a line that moves; a log gets a line a run only.
-        """
-        self._shown, self._num_workers, self._moving = shown, num_workers, moving
-
-    def __enter__(self) -> ComparisonShown:
-        self._shown.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the terminal as it was."""
-        self._shown.__exit__(kind, error, trace)
+    def __init__(self, shown: Shown, folder: Path, command: Sequence[str], *, num_workers: int) -> None:
+        """Show on ``shown`` the runs in a folder that a command makes, so many at a time."""
+        self._shown, self._folder, self._command, self._num_workers = shown, folder, command, num_workers
 
     def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
-        self.started = True
+        again = shlex.join(self._command)
+        self._shown.stopped = f"Stopped. Nothing finished is lost; go on with the same command: {again}"
+        self._shown.failed = f"What was learned before is in {self._folder}."
         self._clock = time.monotonic()
         self._waiting, self._num_runs, self._num_ended = list(waiting), len(waiting), 0
         self._running: dict[str, tuple[float, float]] = {}  # when it began, and the share of it that is done
@@ -63,7 +45,7 @@ class ComparisonShown(ComparisonObserver):
             self._shown.line(f"{method_name(event.name)}: {event.message}")
         elif isinstance(event, Ended):
             self._end(event)
-        if self._moving:
+        if not isinstance(self._shown, Log):  # which has a line for each run only
             names = ", ".join(f"{method_name(name)} {100 * share:.0f} %" for name, (_, share) in self._running.items())
             share = (self._num_ended + sum(of[1] for of in self._running.values())) / max(1, self._num_runs)
             self._shown.moment(f"{self._num_ended} of {self._num_runs} runs{self._left()}: {names}", share)
@@ -94,19 +76,16 @@ class ComparisonShown(ComparisonObserver):
         return f", about {duration(max(sum(seconds) / self._num_workers, max(seconds)))} left"
 
 
-def make_comparison_observer(*, quiet: bool, num_workers: int) -> ComparisonShown:
-    """Return what suits the place that stderr goes to."""
+@contextmanager
+def shown_runs(directory: Path, command: Sequence[str], *, num_workers: int, quiet: bool) -> Iterator[ComparisonShown]:
+    """Show the progress of the runs inside; after Ctrl-C or an error, say what is left and how to go on."""
     shown = make_observer(quiet=quiet)
-    return ComparisonShown(shown, num_workers=num_workers, moving=isinstance(shown, Bar))
+    with shown.explained():
+        yield ComparisonShown(shown, directory, command, num_workers=num_workers)
 
 
 def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractExecutor | None]:
     """Return how many runs go on at a time, and what makes them; None: processes of this machine.
-
-    Args:
-        workers: how many were asked for.
-        ray: the address of a Ray cluster.
-        threads: of each run.
 
     Raises:
         ConfigError: if ray is not installed, or there is no cluster at the address.
@@ -119,37 +98,8 @@ def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[in
     return workers or executor.max_workers(threads), executor
 
 
-@contextmanager
-def explained(observer: ComparisonShown, directory: Path, command: Sequence[str]) -> Iterator[None]:
-    """Show the progress of the runs inside; after Ctrl-C or an error, say what is left and how to go on.
-
-    Args:
-        observer: shows it.
-        directory: where the runs are.
-        command: what a person typed.
-    """
-    try:
-        with observer:
-            yield
-    except KeyboardInterrupt:
-        if not observer.started:
-            raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
-        raise KeyboardInterrupt(
-            f"Stopped. Nothing finished is lost; go on with the same command: {shlex.join(command)}"
-        ) from None
-    except Exception as error:
-        if not observer.started:
-            raise
-        raise FailedRunError(f"What was learned before is in {directory}.") from error
-
-
 def print_failures(compared: ComparisonResult, runs: Path) -> int:
-    """Print which runs failed and what to do; return the exit code.
-
-    Args:
-        compared: what was made.
-        runs: the folder in which runs are found by their names.
-    """
+    """Print which of the runs in a folder failed and what to do; return the exit code."""
     if not compared.failures:
         return 0
     print(f"lasem: {len(compared.failures)} of {compared.num_made} runs failed:", file=sys.stderr)

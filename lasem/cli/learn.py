@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
-from lasem.cli.main import FailedRunError
 from lasem.cli.model import percent, printable
 from lasem.errors import ConfigError
 from lasem.settings import Range
@@ -37,21 +36,13 @@ def learn(
     The folder holds the model before or after, also if the process is stopped at any moment: the same command goes on.
 
     Args:
-        typed: what was typed.
-        model: the model's folder.
-        task: the task's name.
         train: a folder of CLASS/*.png, or a parquet file or folder.
         valid: images to stop by (default: a share of --train).
         test: images that only measure.
-        image_column: of the images in parquet.
-        label_column: of the classes in parquet.
         image_size: side of a new model's images (default: that of the first ones).
         channels: of a new model, 1 for grey or 3 for colour (default: as the first images).
         seed: of a new model's random numbers (default: 0).
         restart: throw away what was learned of an unfinished task.
-        wait: seconds to wait for another process that changes the model.
-        quiet: show no progress.
-        settings: of the experiment.
 
     Examples:
         lasem learn model --task cats --train photos/cats    photos/cats/CLASS/*.png
@@ -83,32 +74,24 @@ def learn(
             f"Leave method out, or begin another model."
         )
     growing = GrowingModel(model, **given, device=config.device)
-    columns = {"image_column": image_column, "label_column": label_column}
-    again = shlex.join(word for word in typed if word != "--restart")
+
+    def images(path: Path) -> Source:
+        return Source(path=str(path), image_column=image_column, label_column=label_column)
+
     shown = make_observer(quiet=quiet)
-    lines = EpochLines(shown, task, held["training"]["epochs"] if held else config.training.epochs)
-    try:
-        with shown:
-            learned = growing.learn(
-                task,
-                Source(path=str(train), **columns),
-                valid=None if valid is None else Source(path=str(valid), **columns),
-                test=None if test is None else Source(path=str(test), **columns),
-                restart=restart,
-                wait=wait,
-                on_epoch=lines.epoch_ends,
-                note=shown.line,
-            )
-    except KeyboardInterrupt:
-        if not lines.began:
-            raise KeyboardInterrupt("Stopped before the end of the first epoch; the model is as before.") from None
-        raise KeyboardInterrupt(f"Stopped; the model is as before. Go on with the same command: {again}") from None
-    except Exception as error:
-        if not lines.began:
-            raise
-        raise FailedRunError(
-            f"The model in {model} is as before. When the reason is gone, the same command goes on: {again}"
-        ) from error
+    epochs = held["training"]["epochs"] if held else config.training.epochs
+    lines = EpochLines(shown, model, task, epochs, shlex.join(word for word in typed if word != "--restart"))
+    with shown.explained():
+        learned = growing.learn(
+            task,
+            images(train),
+            valid=valid and images(valid),
+            test=test and images(test),
+            restart=restart,
+            wait=wait,
+            on_epoch=lines.epoch_ends,
+            note=shown.line,
+        )
     tested = "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)}"
     print(
         f"{printable(learned.name)}: {learned.configuration}, valid {percent(learned.valid_accuracy)}{tested}, "

@@ -31,12 +31,9 @@ def predict(
     Images that cannot be read are named on stderr, and the others go on.
 
     Args:
-        model: the model's folder.
         images: files, folders, or - for a list on standard input.
-        task: the task's name.
         top: the number of likeliest classes.
         format: csv, or jsonl for JSON lines.
-        device: where to compute.
 
     Examples:
         lasem predict model --task cats new/*.png
@@ -85,13 +82,8 @@ def evaluate(
     Of data with splits, the test split counts.
 
     Args:
-        model: the model's folder.
         path: labelled images: a folder CLASS/*.png, or a parquet file or folder.
-        task: the task's name.
-        image_column: of the images in parquet.
-        label_column: of the classes in parquet.
         json: write JSON.
-        device: where to compute.
 
     Examples:
         lasem evaluate model --task cats photos/test
@@ -126,7 +118,6 @@ def show(model: str, *, json: bool = False) -> int:
     and test images when it was learned and is on the test images now, and what it costs.
 
     Args:
-        model: the model's folder.
         json: write everything as JSON.
 
     Examples:
@@ -148,11 +139,6 @@ def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0)
 
     Of a task that is not finished, remove what was learned so far. It cannot be undone.
 
-    Args:
-        model: the model's folder.
-        task: the task's name.
-        wait: seconds to wait for another process that changes the model (default: 0).
-
     Examples:
         lasem forget model --task cats
     """
@@ -170,8 +156,6 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
     standardises itself.
 
     Args:
-        model: the model's folder.
-        task: the task's name.
         format: of the file.
         out: a file, or a folder (no ending) for NAME.onnx.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from lasem.cli.main import FailedRunError
 from lasem.experiments import ExperimentConfig, Observer
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 
@@ -62,17 +65,27 @@ def duration(seconds: float) -> str:
 class Shown(Observer):
     """Puts the progress of a run into words. Shows nothing itself; subclasses do."""
 
-    directory: Path | None = None
-    """The run's folder, once everything that can be checked before training has been checked."""
     trained = False
     """Whether any task has begun."""
+    stopped = "Stopped before training; nothing was written."
+    """What a person reads after Ctrl-C."""
+    failed = ""
+    """What a person reads after an error; empty until everything that can be checked before training was checked."""
 
-    def __enter__(self) -> Shown:
-        return self
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Show what goes on inside; after Ctrl-C or an error, say what is left and how to go on."""
+        try:
+            with closing(self):
+                yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self.stopped) from None
+        except Exception as error:
+            if not self.failed:
+                raise
+            raise FailedRunError(self.failed) from error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Leave the terminal as it was."""
 
     def line(self, text: str) -> None:
@@ -87,7 +100,10 @@ class Shown(Observer):
         """
 
     def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
-        self.directory, self._config = directory, config
+        self._config = config
+        again = f"lasem run --resume {shlex.quote(str(directory))}"
+        self.stopped = f"Stopped. Nothing finished is lost; go on with: {again}"
+        self.failed = f"What was learned before is in {directory}."
         self._seeds_done = 0
         self._epochs_of_phases: int | None = None
         self._remaining = Remaining()
@@ -112,23 +128,18 @@ class Shown(Observer):
         self._clock = now
         self._in_phases = self._in_phases or bool(record.phase)
         epochs = self._epochs(record)
-        phase = f", {record.phase}" if record.phase else ""
-        place = f"task {self._num_learned + 1}/{self._num_tasks or '?'}{phase}, epoch {record.epoch}"
-        place += f"/{epochs}" if epochs else ""
-        time_left = ""
-        share = None
+        seconds = share = None
         if self._num_tasks:
             seeds = len(self._config.seeds)
             left = self._num_tasks - self._num_learned - 1 + (seeds - self._seeds_done - 1) * self._num_tasks
             seconds = self._remaining.estimate(record.epoch, epochs, left) if epochs else None
-            time_left = "" if seconds is None else f", {duration(seconds)} left"
             done = self._seeds_done * self._num_tasks + self._num_learned + (record.epoch / epochs if epochs else 0.0)
             share = done / (seeds * self._num_tasks)
-        # what may be long comes last: a narrow terminal cuts it there
-        found = f"valid {100 * record.valid_accuracy:.1f} %"
+        place = f"{self._seed_words()}task {self._num_learned + 1}/{self._num_tasks or '?'}"
+        text = _epoch_words(place, record, epochs, seconds)
         if self._config.method is None:
-            found += f", {record.configuration} (p {max(record.probabilities):.2f})"
-        self.moment(f"{self._seed_words()}{place}{time_left}: {found}", share)
+            text += f", {record.configuration} (p {max(record.probabilities):.2f})"
+        self.moment(text, share)
 
     def _epochs(self, record: EpochRecord) -> int | None:
         """Epochs that the task under way will take; None where its phases have not been seen to their end before."""
@@ -186,19 +197,14 @@ class Bar(Shown):
         )
         self._task = self._progress.add_task("", total=None, visible=False)
 
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._progress.stop()
 
     def line(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def moment(self, text: str, share: float | None) -> None:
+        self._progress.start()  # once is enough
         self._progress.update(
             self._task, description=text, total=None if share is None else 1.0, completed=share or 0.0, visible=True
         )
@@ -208,25 +214,31 @@ class Bar(Shown):
 class EpochLines:
     """The epochs of one task that a growing model learns."""
 
-    def __init__(self, shown: Shown, task: str, epochs: int) -> None:
-        """Show them on ``shown``; the task takes at most ``epochs``."""
-        self._shown, self._task, self._epochs = shown, task, epochs
+    def __init__(self, shown: Shown, model: str, task: str, epochs: int, again: str) -> None:
+        """Show them on ``shown``; the task takes at most ``epochs``, and the command ``again`` goes on with it."""
+        self._shown, self._model, self._task, self._epochs, self._again = shown, model, task, epochs, again
         self._remaining = Remaining()
-        self.began = False
+        shown.stopped = "Stopped before the end of the first epoch; the model is as before."
 
     def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
         """Show an epoch."""
-        self.began = True
+        self._shown.stopped = f"Stopped; the model is as before. Go on with the same command: {self._again}"
+        self._shown.failed = (
+            f"The model in {self._model} is as before. When the reason is gone, the same command goes on: {self._again}"
+        )
         self._remaining.add(record.epoch, timing.seconds_training + timing.seconds_evaluating)
         known = record.epoch <= self._epochs and not record.phase  # a search in phases trains more than once
         seconds = self._remaining.estimate(record.epoch, self._epochs, 0) if known else None
-        time_left = "" if seconds is None else f", {duration(seconds)} left"
-        phase = f", {record.phase}" if record.phase else ""
-        self._shown.moment(
-            f"{self._task}{phase}, epoch {record.epoch}{f'/{self._epochs}' if known else ''}{time_left}: "
-            f"valid {100 * record.valid_accuracy:.1f} %, {record.configuration}",
-            record.epoch / self._epochs if known else None,
-        )
+        text = _epoch_words(self._task, record, self._epochs if known else None, seconds)
+        self._shown.moment(f"{text}, {record.configuration}", record.epoch / self._epochs if known else None)
+
+
+def _epoch_words(place: str, record: EpochRecord, epochs: int | None, seconds: float | None) -> str:
+    """Where training is and how accurate; what may be long comes last, where a narrow terminal cuts it."""
+    phase = f", {record.phase}" if record.phase else ""
+    time_left = "" if seconds is None else f", {duration(seconds)} left"
+    epoch = f"{record.epoch}/{epochs}" if epochs else str(record.epoch)
+    return f"{place}{phase}, epoch {epoch}{time_left}: valid {100 * record.valid_accuracy:.1f} %"
 
 
 def make_observer(*, quiet: bool) -> Shown:

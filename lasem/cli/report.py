@@ -41,11 +41,7 @@ def report(run: Path) -> int:
 
 
 def print_result(directory: Path) -> None:
-    """Print the final table of a run and the path of the report.
-
-    Raises:
-        StorageError: if the folder holds no run, or a file in it is damaged.
-    """
+    """Print the final table of a run and the path of the report."""
     from lasem.report import console_table
 
     print_table(console_table(directory))
@@ -53,11 +49,7 @@ def print_result(directory: Path) -> None:
 
 
 def print_comparison(directory: Path) -> None:
-    """Print the table of a comparison and the path of its page.
-
-    Raises:
-        StorageError: if the folder holds no comparison, or a file in it is damaged.
-    """
+    """Print the table of a comparison and the path of its page."""
     from lasem.report import comparison_table
 
     print_table(comparison_table(directory))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,13 +28,10 @@ def run(
     Everything is kept in a folder: settings, records, the model, and at the end a report.
 
     Args:
-        typed: what was typed.
         out: new folder for the run (default: next one in runs/).
         resume: go on with the stopped or killed run in this folder.
         config: settings as YAML; options override them.
         print_config: write all settings as YAML, and run nothing.
-        quiet: show no progress.
-        settings: of the experiment.
 
     Examples:
         lasem run --method ewc             --help-all shows its settings, too
@@ -66,18 +62,8 @@ def run(
         print(chosen.to_yaml(), end="")
         return 0
     observer = make_observer(quiet=quiet)
-    try:
-        with observer:
-            path = run_experiment(chosen, resume or out, observer=observer, resume=resume is not None, command=typed)
-    except KeyboardInterrupt:
-        if observer.directory is None:
-            raise KeyboardInterrupt("Stopped before training; nothing was written.") from None
-        again = f"lasem run --resume {shlex.quote(str(observer.directory))}"
-        raise KeyboardInterrupt(f"Stopped. Nothing finished is lost; go on with: {again}") from None
-    except Exception as error:
-        if observer.directory is None:
-            raise
-        raise FailedRunError(f"What was learned before is in {observer.directory}.") from error
+    with observer.explained():
+        path = run_experiment(chosen, resume or out, observer=observer, resume=resume is not None, command=typed)
     if resume and not observer.trained:
         print("The run was finished already; its report has been drawn again.", file=sys.stderr)
     try:

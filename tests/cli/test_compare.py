@@ -170,7 +170,7 @@ def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.
     now = [0.0]
     monkeypatch.setattr("lasem.cli.grid.time.monotonic", lambda: now[0])
     lines = Lines()
-    shown = ComparisonShown(lines, num_workers=1, moving=True)
+    shown = ComparisonShown(lines, Path("x"), ["lasem"], num_workers=1)
     shown.comparison_starts(Path("x"), ["a-0", "b-0", "a-1", "b-1"], ["c-0"])
     shown.notify(Started("a-0"))
     shown.notify(Learned("a-0", 1, 2))
