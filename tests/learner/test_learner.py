@@ -16,7 +16,7 @@ from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, Traini
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, AbstractSearch, Fixed, configuration_accuracy
+from lasem.search import DARTS, EM, AbstractSearch, Fixed, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full
 from lasem.training import LayerWeights, TaskWeights, TrainingConfig, TrainingState
@@ -69,6 +69,7 @@ def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
         (EM(), QUICK),
         (PAPER_SEARCH, PAPER),
         (MovingPrior(), QUICK),
+        (DARTS(alpha_learning_rate=0.1), QUICK),
         *((Fixed(name), QUICK) for name in ("all", "none", "top-2", "bottom-1", "alternating")),
     ],
     ids=str,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import pytest
@@ -10,48 +9,35 @@ import torch.nn.functional as F
 from learner.fixture import SHARINGS, assert_same_tensors, copied, start_of, tiny_net, tiny_task
 from nets.test_block import naive_convolution, naive_pooling
 from torch import Tensor
-from training.fixture import random_weights
+from training.fixture import CPU, loop_over, run, start_with, train
 
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.learner import Learner
 from lasem.nets import ConvBlock, Net
-from lasem.records import EpochRecord
 from lasem.search import DARTS, DARTSPhase, Fixed, MixturePhase, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
-from lasem.space import Space, full, grouped, listed
-from lasem.training import Batch, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, follow
+from lasem.space import full, grouped, listed
+from lasem.training import Batch, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig
 from lasem.training.optimiser import learning_rate
 from lasem.training.plan import phase_seeds
 from lasem.tree import Path, flatten, map_tensors, pack, with_tensors
 
-CPU = torch.device("cpu")
 NUM_CLASSES = 3
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
 every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 
 
 def problem_of(
-    net: Net | None = None,
-    sharing: AbstractSharing | None = None,
-    config: TrainingConfig = QUICK,
-    *,
-    space: Space | None = None,
-    dtype: torch.dtype = torch.float32,
+    net: Net | None = None, sharing: AbstractSharing | None = None, config: TrainingConfig = QUICK, **others: Any
 ) -> TaskStart:
-    net, sharing = net or tiny_net(), sharing or HardSharing()
-    task = tiny_task(num_classes=NUM_CLASSES, shape=net.image_shape)
-    space = space or full(net.depth)
-    weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, dtype)
-    return TaskStart(net, sharing, config, task, space, weights, {}, CPU, (3, 1))
+    net = net or tiny_net()
+    task, space = tiny_task(num_classes=NUM_CLASSES), others.pop("space", full(net.depth))
+    return start_with(net, sharing or HardSharing(), space, config, **{"task": task, "seed": (3, 1), **others})
 
 
 def phase_of(search: DARTS | None = None, **changes: Any) -> DARTSPhase:
     return DARTSPhase(search or DARTS(), problem_of(**changes))
-
-
-def loop_of(phase: DARTSPhase) -> Loop[TaskWeights]:
-    return Loop(phase, seeds=(1, 2), device=CPU)
 
 
 def exact_batch(seed: int = 0, size: int = 5, side: int = 6) -> Batch:
@@ -95,7 +81,8 @@ def naive_logits(problem: TaskStart, weights: TaskWeights, alpha: Tensor, x: Ten
 
 @every_sharing
 def test_the_mixed_network_and_the_first_order_gradient_are_their_definitions(sharing: AbstractSharing) -> None:
-    problem = problem_of(tiny_net((1, 4, 4), linear=(4,)), sharing, dtype=torch.float64)
+    net = tiny_net((1, 4, 4), linear=(4,))
+    problem = problem_of(net, sharing, task=tiny_task(num_classes=NUM_CLASSES, shape=(1, 4, 4)), dtype=torch.float64)
     phase = with_alpha(DARTSPhase(DARTS(), problem))
     weights, batch, held = phase.initial(), exact_batch(side=4), exact_batch(1, size=2, side=4)
     alpha = phase.alpha.detach().clone().requires_grad_(True)
@@ -105,19 +92,6 @@ def test_the_mixed_network_and_the_first_order_gradient_are_their_definitions(sh
     (gradient,) = torch.autograd.grad(F.cross_entropy(expected, held.labels), alpha)
     torch.testing.assert_close(phase.alpha_gradient(weights, batch, generator()), gradient)
     assert gradient.abs().min() > 1e-8
-
-
-def test_branches_meet_before_the_pooling() -> None:
-    """Two branches whose largest entries are at different places: behind the pooling, the sum would be another."""
-    problem = problem_of(Net(image_shape=(1, 2, 2), channels=(1,), kernels=(1,), pools=(2,), hidden=(), dropout=0))
-    start = problem.weights.layers[0]
-    start.specific.update(weight=torch.ones(1, 1, 1, 1), bias=torch.zeros(1))
-    start.shared.update(weight=-torch.ones(1, 1, 1, 1), bias=torch.ones(1))
-    problem.weights.head.update({"weight.0": torch.ones(NUM_CLASSES, 1), "bias.0": torch.zeros(NUM_CLASSES)})
-    phase = DARTSPhase(DARTS(), problem)
-    x = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    logits = phase.logits(phase.initial(), phase.alpha, x)
-    assert logits.tolist() == [[0.5] * NUM_CLASSES]  # (1, 0, 0, 0) and (0, 1, 1, 1), half of each
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
@@ -278,7 +252,7 @@ def test_validation_accuracy_is_the_chosen_networks() -> None:
 
 def test_alpha_steps_on_validation_images_without_dropout_in_rounds() -> None:
     phase = phase_of()
-    loop = loop_of(phase)
+    loop = loop_over(phase)
     held: list[tuple[Tensor, Tensor | None]] = []
     inner = phase.cross_entropy
 
@@ -300,13 +274,6 @@ def test_alpha_steps_on_validation_images_without_dropout_in_rounds() -> None:
     assert len({tuple(order) for order in orders}) > 1
 
 
-def test_training_images_come_in_the_order_of_any_other_search() -> None:
-    problem = problem_of()
-    one, other = DARTSPhase(DARTS(), problem), MixturePhase(Fixed("TT"), problem.only(listed(["TT"])[0]))
-    for mine, theirs in zip(one.batches(CPU, generator()), other.batches(CPU, generator()), strict=True):
-        assert torch.equal(mine.x, theirs.x)
-
-
 def naive_rmsprop(value: Tensor, gradient: Tensor, mean_square: Tensor, rate: float) -> None:
     mean_square.copy_(0.9 * mean_square + 0.1 * gradient**2)
     value.sub_(rate * gradient / (mean_square + 1e-10).sqrt())
@@ -319,7 +286,7 @@ def test_as_the_paper_ran_it(sharing: AbstractSharing) -> None:
     search = DARTS(alpha_split="train", alpha_optimiser="rmsprop-tf", alpha_learning_rate=None, alpha_weight_decay=0.0)
     problem = problem_of(sharing=sharing, config=config)
     phase = DARTSPhase(search, problem)
-    loop = loop_of(phase)
+    loop = loop_over(phase)
     loop.run_epoch()
 
     reference = DARTSPhase(search, problem)
@@ -365,50 +332,15 @@ def test_alpha_goes_where_the_held_out_loss_falls() -> None:
         weights = TaskWeights((LayerWeights(**branches, factors={}),), trained.head)
         config = replace(QUICK, learning_rate=1e-6, epochs=20)
         phase = DARTSPhase(DARTS(alpha_learning_rate=0.03), replace(problem, weights=weights, config=config))
-        loop = loop_of(phase)
-        while not loop.finished:
-            loop.run_epoch()
+        train(loop_over(phase))
         assert str(phase.configuration) == expected
         assert max(phase.summary().probabilities) > 0.65
 
 
-SEARCHES = [
-    DARTS(),
-    DARTS(order="second"),
-    DARTS(alpha_split="train", alpha_learning_rate=None, alpha_optimiser="rmsprop-tf"),
-]
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "inverse"])
-@pytest.mark.parametrize("search", SEARCHES, ids=str)
-def test_an_interrupted_search_goes_on_to_the_same_bits(search: DARTS, schedule: Any) -> None:
-    config = replace(QUICK, epochs=3, schedule=schedule, learning_rate_decay=0.3)
-    loop = loop_of(phase_of(search, config=config))
-    states, records = [pack(loop.state())], []
-    while not loop.finished:
-        records.append(loop.run_epoch()[0])
-        states.append(pack(loop.state()))
-    for epochs, (tensors, plain) in enumerate(states):
-        phase = phase_of(search, config=config)
-        again = loop_of(phase)
-        again.load_state(tensors, plain)
-        assert [again.run_epoch()[0] for _ in range(3 - epochs)] == records[epochs:]
-        assert_same_tensors(pack(again.state())[0], states[-1][0])
-    other = phase_of(DARTS(groups=(2,), alpha_split=search.alpha_split), config=config, space=grouped((2,)))
+def test_an_alpha_of_another_shape_is_refused() -> None:
+    state = pack(loop_over(phase_of()).state())
     with pytest.raises(StorageError, match="alpha has another shape"):
-        loop_of(other).load_state(*states[1])
-
-
-def run(search: Any, problem: TaskStart) -> tuple[Any, list[EpochRecord]]:
-    records: list[EpochRecord] = []
-    found = follow(
-        search.plan(problem),
-        seeds=(3, 1),
-        epochs_before=0,
-        device=CPU,
-        on_epoch=lambda record, *_: records.append(record),
-    )
-    return found, records
+        loop_over(phase_of(DARTS(groups=(2,)), space=grouped((2,)))).load_state(*state)
 
 
 @pytest.mark.parametrize("restore_best", [True, False])
@@ -432,8 +364,7 @@ def test_retraining_is_the_training_of_the_chosen_configuration(sharing: Abstrac
     assert [r.epoch for r in records] == [1, 2, 3, 4, 5, 6]
     assert [replace(r, phase="") for r in records[:3]] == before
     loop = Loop(MixturePhase(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
-    while not loop.finished:
-        loop.run_epoch()
+    train(loop)
     fitted = loop.result()
     for choice, moment in ((found.best, fitted.best), (found.kept, fitted.kept(True))):
         assert choice.configuration == chosen
@@ -478,25 +409,3 @@ def test_branches_that_could_never_part_are_refused() -> None:
     learner.learn(task)  # the core moves otherwise than a kernel does
     learner, task, _ = second_problem(replace(QUICK, specific_start="fresh", specific_shrink=1.0), HardSharing())
     learner.learn(task)
-
-
-def test_shared_knowledge_is_rolled_back_where_a_layer_is_not_transferred() -> None:
-    learner, task, problem = second_problem(replace(QUICK, learning_rate=0.05), HardSharing())
-    record = learner.learn(task)
-    after = start_of(learner, tiny_task("third", seed=2)).weights.layers
-    moved = [
-        not torch.equal(now.shared["weight"], before.shared["weight"])
-        for before, now in zip(problem.weights.layers, after, strict=True)
-    ]
-    assert moved == [letter == "T" for letter in record.configuration]
-
-
-@pytest.mark.parametrize(("kernel", "pool"), list(product((2, 3), (1, 2))))
-def test_a_block_is_its_activation_and_then_its_reduction(kernel: int, pool: int) -> None:
-    block = ConvBlock(2, 3, kernel, pool=pool)
-    weights = block.initial(generator(), "he")
-    x = torch.randn(2, 2, 5, 5, generator=generator())
-    activated = block.activate(weights, x)
-    assert activated.shape == (2, 3, 5, 5)
-    assert torch.equal(block.apply(weights, x), block.reduce(activated))
-    torch.testing.assert_close(block.reduce(activated), naive_pooling(activated, pool))

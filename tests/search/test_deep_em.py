@@ -10,23 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, copied, start_of, tiny_net, tiny_task
+from learner.fixture import start_of, tiny_net, tiny_task
 from torch import Tensor
-from training.fixture import WeighingLoop, loop_of, random_weights
+from training.fixture import NEVER, loop_over
 
 from lasem.errors import ConfigError, TrainingError
 from lasem.learner import Learner
 from lasem.nets import Net
 from lasem.records import EpochRecord
 from lasem.search import DeepEM, DeepEMState, MixturePhase
-from lasem.sharing import AbstractSharing
 from lasem.space import factorised, full
-from lasem.training import Batch, TrainingConfig
-from lasem.tree import named
+from lasem.training import TrainingConfig
 
-from .test_mixture import NUM_CLASSES, SHAPE, batch, naive_loss
-
-NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 PROBABILITY = (0.3, 0.6, 0.85, 0.5)
 
 
@@ -61,18 +56,13 @@ def weights_of(search: DeepEM, state: DeepEMState, drawn: list[int], evidence: T
     return torch.zeros(len(evidence), dtype=torch.float64).index_copy_(0, torch.tensor(positions), weights)
 
 
-def test_the_prior_is_a_product_over_layers() -> None:
-    torch.testing.assert_close(
-        DeepEM().prior(state_of(PROBABILITY)), torch.tensor(naive_prior(PROBABILITY), dtype=torch.float64)
-    )
-
-
 @pytest.mark.parametrize("num_samples", [2, 3])
 def test_the_expected_weights_are_the_posterior_if_what_is_kept_follows_it(num_samples: int) -> None:
     """Every tuple that can be drawn, with its probability: q(c_1) pi(c_2) ... pi(c_m)."""
     probability = PROBABILITY if num_samples == 2 else PROBABILITY[:3]
     search, state = DeepEM(num_samples=num_samples), state_of(probability)
     prior = naive_prior(probability)
+    torch.testing.assert_close(search.prior(state), torch.tensor(prior, dtype=torch.float64))
     evidence = some_evidence(len(prior))
     posterior = naive_posterior(probability, evidence)
     expected, from_the_prior = (torch.zeros(len(prior), dtype=torch.float64) for _ in range(2))
@@ -253,13 +243,9 @@ def test_any_depth() -> None:
     assert best.bits == tuple((probability > 0.5).tolist())
     with pytest.raises(ConfigError, match="at most 16 groups of layers; got 200"):
         search.prior(state)
-
-
-def test_equal_samples_are_evaluated_once() -> None:
-    search = DeepEM(num_samples=6, **NEVER)
-    state = DeepEMState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64))
-    state = search.begin_batch(state, torch.Generator().manual_seed(0))
-    assert search.candidates(state, 32) == (31,)
+    certain = DeepEMState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64))
+    drawn = search.begin_batch(certain, generator)
+    assert search.candidates(drawn, 32) == (31,)  # equal samples are evaluated once
 
 
 def test_commitment_when_every_layer_is_clear() -> None:
@@ -268,53 +254,28 @@ def test_commitment_when_every_layer_is_clear() -> None:
     unclear = DeepEMState(torch.tensor([[1.0, 9.0], [7.0, 3.0]], dtype=torch.float64))
     assert [search.commits(unclear, 9, 10), search.commits(clear, 0, 10), search.commits(clear, 1, 10)] == [0, 0, 1]
     assert search.best(clear) == 2
-
-
-def test_it_needs_whole_layers() -> None:
     with pytest.raises(ConfigError, match=r"2\^G configurations of G groups"):
-        DeepEM().init(6)
-
-
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_with_all_configurations_drawn_the_gradient_is_the_exact_factorised_one(sharing: AbstractSharing) -> None:
-    net, space = tiny_net(SHAPE, 4, dropout=0), factorised((1,) * 4)
-    search = DeepEM(num_samples=16, **NEVER)
-    phase = loop_of(net, sharing, search, full(4), dtype=torch.float64).phase
-    phase.start = replace(phase.start, space=space)
-    mass = 1 + torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    phase.search_state = DeepEMState(mass)
-    prior = search.prior(phase.search_state)
-    weights = copied(random_weights(net, sharing, tuple(full(4)), NUM_CLASSES, torch.float64), requires_grad=True)
-    leaves, (x, labels) = named(weights), batch()
-    _, expected = naive_loss(net, sharing, weights, full(4), prior.tolist(), x, labels)
-    loss = phase.loss(weights, Batch(x, labels, "task"), torch.Generator().manual_seed(2))
-    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
-    naive, found = (torch.autograd.grad(value, list(leaves.values())) for value in (expected, loss))
-    for name, one, other in zip(leaves, found, naive, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=name)
+        search.init(6)
 
 
 @pytest.mark.parametrize("groups", [(), (2, 1)])
 def test_records_of_a_deep_search_hold_each_layers_probability(groups: tuple[int, ...]) -> None:
     search = DeepEM(groups=groups, num_samples=3, commit_share=0.5)
-    config = TrainingConfig(epochs=4, batch_size=4)
-    learner = Learner(tiny_net(depth=3), search=search, training=config)
+    learner = Learner(tiny_net(depth=3), search=search, training=TrainingConfig(epochs=4, batch_size=4))
     records: list[EpochRecord] = []
     for k in range(2):
-        found = learner.learn(tiny_task(f"t{k}", seed=k), on_epoch=lambda r, t, s: records.append(r))
+        found = learner.learn(tiny_task(f"t{k}", seed=k), on_epoch=lambda record, *_: records.append(record))
         assert found.configurations == (found.configuration,)
     first, second = records[:4], records[4:]
     assert all(r.transfer_probabilities is None and r.probabilities == (1.0,) for r in first)
     for record in second:
-        assert record.transfer_probabilities is not None
-        assert len(record.transfer_probabilities) == 3
-        if groups:
-            assert record.transfer_probabilities[0] == record.transfer_probabilities[1]
-        bits = [p > 0.5 for p in record.transfer_probabilities]
-        assert record.configuration == "".join("T" if bit else "S" for bit in bits)
-        assert len(record.probabilities) == 1
-        assert 0 < record.probabilities[0] <= 1
-    assert [r.num_evaluated == 1 for r in second[2:]] == [True, True]
+        by_layer = record.transfer_probabilities
+        assert by_layer is not None
+        assert not groups or by_layer[0] == by_layer[1]
+        deciding = by_layer[1:] if groups else by_layer
+        assert record.configuration == "".join("T" if p > 0.5 else "S" for p in by_layer)
+        assert record.probabilities == pytest.approx((math.prod(max(p, 1 - p) for p in deciding),))
+    assert all(r.num_evaluated == 1 for r in second[2:])
     assert found.commit_epoch == 3
 
 
@@ -323,6 +284,6 @@ def test_cost_and_memory_of_a_deep_step_grow_with_the_samples_and_not_with_2_to_
     net = Net(image_shape=(1, 6, 6), channels=(2,) * 40, kernels=(3,) * 40, pools=(1,) * 40, hidden=(4,))
     learner = Learner(net, search=search, training=TrainingConfig(epochs=1, batch_size=5))
     phase = MixturePhase(search, start_of(learner, tiny_task()))
-    WeighingLoop(phase).run_epoch()
+    loop_over(phase).run_epoch()
     assert 40 <= phase._mixture.tree.num_nodes <= 3 * 40
     assert phase.search_state.positions

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from learner.fixture import SHARINGS, copied, tiny_net
 from torch import Tensor
-from training.fixture import loop_of, random_weights
+from training.fixture import NEVER, loop_of, random_weights, start_with
 
 from lasem.nets import Net
-from lasem.search import EM, Mixture, MixturePhase, evaluate, log_likelihood
+from lasem.search import EM, DeepEM, DeepEMState, Mixture, MixturePhase, evaluate, log_likelihood
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
-from lasem.space import Configuration, Space, full, grouped, listed
+from lasem.space import Configuration, Space, factorised, full, grouped, listed
 from lasem.training import Batch, TaskWeights
 from lasem.tree import named
 
 NUM_CLASSES = 3
 SHAPE = (2, 5, 4)
+EVEN = (0.5, 0.5)
 CASES: list[tuple[Net, Space]] = [
     *((tiny_net(SHAPE, depth, dropout=0), full(depth)) for depth in range(1, 7)),
     (tiny_net(SHAPE, 2, linear=(6,), dropout=0), full(3)),
@@ -81,38 +83,50 @@ def loss_of(phase: MixturePhase[Any], weights: TaskWeights, x: Tensor, labels: T
     return phase.loss(weights, Batch(x, labels, "task"), torch.Generator().manual_seed(2))
 
 
+def exact_weights(net: Net, sharing: AbstractSharing, space: Space) -> TaskWeights:
+    return copied(random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64), requires_grad=True)
+
+
+def check_loss(phase: MixturePhase[Any], weights: TaskWeights, space: Space, prior: list[float]) -> None:
+    """The loss and its gradients against those of every configuration alone."""
+    (x, labels), leaves = batch(), named(weights)
+    _, expected = naive_loss(phase.start.net, phase.start.sharing, weights, space, prior, x, labels)
+    loss = loss_of(phase, weights, x, labels)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
+    naive, found = (torch.autograd.grad(value, list(leaves.values())) for value in (expected, loss))
+    for name, one, other in zip(leaves, found, naive, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=name)
+
+
 @every_sharing
 @every_case
 def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: AbstractSharing) -> None:
-    x, labels = batch()
-    search = EM(first_task="search", prior_start=(0.5, 0.5))
+    search, weights, (x, labels) = EM(prior_start=EVEN, **NEVER), exact_weights(net, sharing, space), batch()
     phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
-    weights = copied(random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64), requires_grad=True)
-    mass = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
-    phase.search_state = mass
+    phase.search_state = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
     prior = search.prior(phase.search_state).tolist()
+    likelihoods, _ = naive_loss(net, sharing, weights, space, prior, x, labels)
     mixture = Mixture.of(net, sharing, tuple(space))
-    likelihoods, expected = naive_loss(net, sharing, weights, space, prior, x, labels)
     torch.testing.assert_close(log_likelihood(evaluate(mixture, weights, x), labels), likelihoods, rtol=0, atol=1e-10)
+    check_loss(phase, weights, space, prior)
 
-    expected.backward()
-    naive_gradients = {name: value.grad for name, value in named(weights).items()}
-    for value in named(weights).values():
-        value.grad = None
-    loss = loss_of(phase, weights, x, labels)
-    loss.backward()
-    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
-    for name, value in named(weights).items():
-        torch.testing.assert_close(value.grad, naive_gradients[name], rtol=0, atol=1e-10, msg=name)
+
+@every_sharing
+def test_a_deep_search_that_draws_all_configurations_is_the_exact_factorised_one(sharing: AbstractSharing) -> None:
+    net, search = tiny_net(SHAPE, 4, dropout=0), DeepEM(num_samples=16, **NEVER)
+    start = start_with(net, sharing, full(4), dtype=torch.float64)
+    phase = MixturePhase(search, replace(start, space=factorised((1,) * 4)))
+    mass = 1 + torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    phase.search_state = DeepEMState(mass)
+    check_loss(phase, exact_weights(net, sharing, full(4)), full(4), search.prior(phase.search_state).tolist())
 
 
 @every_sharing
 def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
     """The gradient is that of a weighted sum, not of the marginal likelihood's weights too."""
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
-    search = EM(first_task="search", prior_start=(0.5, 0.5))
-    phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
-    weights = copied(random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64), requires_grad=True)
+    phase = loop_of(net, sharing, EM(prior_start=EVEN, **NEVER), space, dtype=torch.float64).phase
+    weights = exact_weights(net, sharing, space)
     mixture = Mixture.of(net, sharing, tuple(space))
     posterior = log_likelihood(evaluate(mixture, weights, x), labels).sum(dim=1).softmax(dim=0)
     loss_of(phase, weights, x, labels).backward()
@@ -129,7 +143,7 @@ def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0.9), full(2), batch()
     search = EM(first_task="search", prior_form="average")
     phase = loop_of(net, HardSharing(), search, space, dtype=torch.float64).phase
-    weights = copied(random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64), requires_grad=True)
+    weights = exact_weights(net, HardSharing(), space)
     mixture = Mixture.of(net, HardSharing(), tuple(space))
     evidence = log_likelihood(evaluate(mixture, weights, x), labels)
     posterior, state = search.step(phase.search_state, evidence)

@@ -7,25 +7,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
+from unittest.mock import patch
 
 import pytest
 import torch
 from learner.fixture import SHARINGS, assert_same_tensors, files_in, start_of, tensors_in, tiny_net, tiny_task
 from safetensors.torch import load, save
-from training.fixture import seconds_pass
+from training.fixture import run
 
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
-from lasem.search import EM, AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch, Selected
+from lasem.search import EM, AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import TaskStart, TrainingConfig, TrainingState, follow, loop
+from lasem.training import TrainingConfig, TrainingState, loop
 
 CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
 FRESH = replace(CONFIG, specific_start="fresh")
-CPU = torch.device("cpu")
 SECOND = tiny_task("t1", 3, seed=1)
 
 
@@ -85,19 +85,8 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     problem = replace(problem, config=replace(CONFIG, restore_best=restore_best))
     assert problem.fresh_weights
 
-    def fitted(search: Any, problem: TaskStart) -> tuple[Selected, list[EpochRecord]]:
-        records: list[EpochRecord] = []
-        found = follow(
-            search.plan(problem),
-            seeds=(3, 1),
-            epochs_before=3,
-            device=CPU,
-            on_epoch=lambda record, *_: records.append(record),
-        )
-        return found, records
-
-    found, records = fitted(Exhaustive(), problem)
-    alone = {c: fitted(Fixed(str(c)), problem.only(c)) for c in problem.space}
+    found, records = run(Exhaustive(), problem)
+    alone = {c: run(Fixed(str(c)), problem.only(c)) for c in problem.space}
     expected = [
         (str(c), e.loss, e.valid_accuracy, number * CONFIG.epochs + e.epoch)
         for number, (c, (_, epochs)) in enumerate(alone.items())
@@ -115,33 +104,15 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     assert found.commit_epoch is None
 
 
-def test_every_epoch_of_a_candidate_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds_pass(monkeypatch, in_loss=4, in_accuracy=16)
-    timings: list[TimingRecord] = []
-    learner = Learner(tiny_net(), search=Exhaustive(first_task="search"), training=CONFIG)
-    learner.learn(SECOND, on_epoch=lambda _, timing, __: timings.append(timing))
-    assert [t.epoch for t in timings] == list(range(1, 4 * CONFIG.epochs + 1))
-    assert {(t.seconds_training, t.seconds_evaluating) for t in timings} == {(2 * 4, 16)}  # two mini-batches
-
-
-def test_probability_is_with_the_best_of_those_before(tmp_path: Path) -> None:
-    again = after_one_task(tmp_path, HardSharing())
-    _, epochs, states = learned(again(Exhaustive()))
-    chosen = [state.plain["finished"] for state in states]
-    for epoch, finished in zip(epochs, chosen, strict=True):
-        tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(finished)}
+def test_the_best_of_those_before_is_probable_and_kept_in_checkpoints(tmp_path: Path) -> None:
+    _, epochs, states = learned(after_one_task(tmp_path, HardSharing())(Exhaustive()))
+    for epoch, (tensors, plain) in zip(epochs, states, strict=True):
+        tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(plain["finished"])}
+        assert len(tried) == (epoch.epoch - 1) // CONFIG.epochs
         leader = Exhaustive().best(full(2), tried) if tried else 0
         assert epoch.probabilities == tuple(float(i == leader) for i in range(4))
-
-
-def test_a_checkpoint_holds_the_best_candidate_and_the_one_under_way(tmp_path: Path) -> None:
-    again = after_one_task(tmp_path, HardSharing())
-    _, epochs, states = learned(again(Exhaustive()))
-    for epoch, (tensors, plain) in zip(epochs, states, strict=True):
         kept = {int(name.split(".")[1]) for name in tensors if name.startswith("finished.")}
-        tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(plain["finished"])}
-        assert kept == ({Exhaustive().best(full(2), tried)} if tried else set())
-        assert len(tried) == (epoch.epoch - 1) // CONFIG.epochs
+        assert kept == ({leader} if tried else set())
 
 
 def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
@@ -149,15 +120,7 @@ def test_candidates_are_drawn_anew_for_each_task_and_learner() -> None:
     problem = start_of(Learner(tiny_net(depth=3), search=search, training=replace(CONFIG, epochs=1)), SECOND)
 
     def drawn(seed: tuple[int, int]) -> tuple[str, ...]:
-        phases: list[str] = []
-        follow(
-            RandomSearch(num_candidates=4).plan(replace(problem, seed=seed)),
-            seeds=seed,
-            epochs_before=0,
-            device=CPU,
-            on_epoch=lambda record, *_: phases.append(record.phase),
-        )
-        return tuple(phases)
+        return tuple(r.phase for r in run(RandomSearch(num_candidates=4), replace(problem, seed=seed), seed)[1])
 
     seeds = ((0, 0), (0, 1), (1, 0), (1, 1))
     draws = [drawn(seed) for seed in seeds]
@@ -220,15 +183,13 @@ class Broken(AbstractTrials):
         return (1,) * self.num_times
 
 
-def test_a_search_that_proposes_nothing_or_one_twice_is_named() -> None:
-    learner = Learner(tiny_net(), search=Broken(first_task="search"), training=CONFIG)
-    with pytest.raises(ConfigError, match=r"Broken\.propose must give at least one"):
-        learner.learn(SECOND)
-    learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=2), training=CONFIG)
-    with pytest.raises(ConfigError, match=r"Broken\.propose must not give a candidate twice; got \(1, 1\)"):
-        learner.learn(SECOND)
-    learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=1), training=CONFIG)
-    with pytest.raises(ConfigError, match=r"Broken\.propose must not give a candidate twice; got \(1,\)"):
+@pytest.mark.parametrize(
+    ("num_times", "message"),
+    [(0, "at least one"), (2, r"twice; got \(1, 1\)"), (1, r"twice; got \(1,\)")],
+)
+def test_a_search_that_proposes_nothing_or_one_twice_is_named(num_times: int, message: str) -> None:
+    learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=num_times), training=CONFIG)
+    with pytest.raises(ConfigError, match=rf"Broken\.propose must .*{message}"):
         learner.learn(SECOND)
 
 
@@ -246,14 +207,6 @@ def test_schedules_count_the_epochs_of_what_was_kept_and_records_those_of_the_se
     learner = Learner(tiny_net(), search=Exhaustive(first_task="search"), training=training, seed=3)
     record = learner.learn(tiny_task("a"))
     assert record.num_epochs == 8
-    asked: list[int] = []
-    original = loop.learning_rate
-
-    def watched(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
-        asked.append(epochs_before)
-        return original(config, epoch, epochs_before)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "learning_rate", watched)
+    with patch.object(loop, "learning_rate", wraps=loop.learning_rate) as asked:
         learner.learn(tiny_task("b", seed=1))
-    assert set(asked) == {2}
+    assert {call.args[2] for call in asked.call_args_list} == {2}

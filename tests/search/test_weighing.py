@@ -1,28 +1,23 @@
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, MovingPrior, Scripted, assert_same_tensors, copied, tiny_net, tiny_task
-from training.fixture import WeighingLoop, loop_of, seconds_pass
+from learner.fixture import SHARINGS, Scripted, assert_same_tensors, copied, tiny_net, tiny_task
+from training.fixture import CPU, NEVER, loop_of, seconds_pass, stored, train
 
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.records import EpochRecord
 from lasem.search import EM, DeepEM, Fixed, configuration_accuracy
 from lasem.search.mixture import drop_negligible
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed
-from lasem.training import TrainingConfig, TrainingState
+from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
 from lasem.tree import Path, flatten
-
-NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
 
 
 def used_by(configuration: Configuration, path: Path) -> bool:
@@ -39,11 +34,10 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
     config = TrainingConfig(epochs=4, batch_size=5, optimiser=optimiser, schedule="constant", weight_decay=0.01)
     trainer = loop_of(tiny_net(), sharing, search, full(2), config)
     before = flatten(copied(trainer.weights))
-    records = [trainer.run_epoch()[0] for _ in range(2)]
+    records = train(trainer, 2)
     searched = flatten(copied(trainer.weights))
     assert all(not torch.equal(before[path], searched[path]) for path in before)
-    records += [trainer.run_epoch()[0] for _ in range(2)]
-    assert trainer.loop.finished
+    records += train(trainer)
     assert [r.num_evaluated for r in records] == [4, 4, 1, 1]
     assert trainer.phase.commit_epoch == 3
     chosen = Configuration.parse(records[-1].configuration)
@@ -66,23 +60,23 @@ def test_the_prior_begins_as_set_or_else_as_the_mechanism_has_it(search: EM) -> 
         assert start(sharing, replace(search, prior_start=(0.5, 0.5))) == [0.25] * 4
 
 
-def test_commitment_by_probability_and_never() -> None:
-    task = tiny_task()
-    by_probability = EM(first_task="search", commit_probability=0.5, commit_share=1)
-    trainer = loop_of(tiny_net(depth=1), HardSharing(), by_probability, full(1), task=task)
-    trainer.train()
-    assert trainer.phase.commit_epoch == 2
-    trainer = loop_of(tiny_net(depth=1), HardSharing(), EM(**NEVER), full(1), task=task)
-    records = trainer.train()
-    assert trainer.phase.commit_epoch is None
-    assert [r.num_evaluated for r in records] == [2] * 4
-
-
-def test_a_search_over_one_configuration_commits_to_nothing() -> None:
-    for search in (Fixed("all"), EM()):
-        trainer = loop_of(tiny_net(), HardSharing(), search, listed(["TT"]))
-        record, _ = trainer.run_epoch()
-        assert (trainer.phase.commit_epoch, record.num_evaluated, record.probabilities) == (None, 1, (1.0,))
+@pytest.mark.parametrize(
+    ("search", "letters", "commit_epoch", "num_evaluated"),
+    [
+        (EM(first_task="search", commit_probability=0.5, commit_share=1), ["S", "T"], 2, [2, 1, 1, 1]),
+        (EM(**NEVER), ["S", "T"], None, [2] * 4),
+        (EM(), ["T"], None, [1] * 4),  # nothing to choose
+        (Fixed("all"), ["T"], None, [1] * 4),
+    ],
+)
+def test_commitment_by_probability_and_never(
+    search: Any, letters: list[str], commit_epoch: int | None, num_evaluated: list[int]
+) -> None:
+    trainer = loop_of(tiny_net(depth=1), HardSharing(), search, listed(letters))
+    records = train(trainer)
+    assert trainer.phase.commit_epoch == commit_epoch
+    assert [r.num_evaluated for r in records] == num_evaluated
+    assert (max(records[-1].probabilities) == 1) == (num_evaluated[-1] == 1)
 
 
 def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +113,10 @@ def test_the_best_epoch_keeps_its_weights_and_its_configuration(tolerance: float
         task = tiny_task(seed=seed, num_classes=3)
         trainer = loop_of(tiny_net(), HardSharing(), Scripted(), full(2), config, task=task)
         history = []
-        while not trainer.loop.finished:
+        while not trainer.finished:
             record, _ = trainer.run_epoch()
             history.append((record.valid_accuracy, trainer.phase.leading, copied(trainer.weights)))
-        best = trainer.loop.best
+        best = trainer.best
         assert best is not None
         at = naive_best([value for value, _, _ in history], len(task.valid), tolerance)
         leading = str(full(2)[history[at][1]])
@@ -132,22 +126,12 @@ def test_the_best_epoch_keeps_its_weights_and_its_configuration(tolerance: float
     assert num_other > 0  # the case that matters came up
 
 
-def test_patience_counts_epochs_without_a_better_accuracy() -> None:
-    task = tiny_task()
-    config = TrainingConfig(epochs=50, batch_size=5, learning_rate=1e-12, patience=3)
-    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
-    accuracies = []
-    while not trainer.loop.finished:
-        accuracies.append(trainer.run_epoch()[0].valid_accuracy)
-    assert len(set(accuracies)) == 1  # nothing moves, so no epoch is better than the first
-    assert trainer.loop.num_epochs == 4
-
-
-def test_without_patience_every_epoch_is_trained() -> None:
-    config = TrainingConfig(epochs=6, batch_size=5, learning_rate=1e-12, patience=0)
-    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config)
-    trainer.train()
-    assert trainer.loop.num_epochs == 6
+@pytest.mark.parametrize(("patience", "num_epochs"), [(3, 4), (0, 6)])
+def test_patience_counts_epochs_without_a_better_accuracy(patience: int, num_epochs: int) -> None:
+    config = TrainingConfig(epochs=6, batch_size=5, learning_rate=1e-12, patience=patience)
+    records = train(loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config))
+    assert len({record.valid_accuracy for record in records}) == 1  # nothing moves: the first epoch is the best
+    assert len(records) == num_epochs
 
 
 @pytest.mark.parametrize(
@@ -155,36 +139,25 @@ def test_without_patience_every_epoch_is_trained() -> None:
     [(1e6, 1.0, 10), (3e38, 1e3, 5)],  # the second takes one step: its loss is finite, only the weights are not
 )
 def test_training_that_diverges_is_an_error(learning_rate: float, weight_decay: float, num_train: int) -> None:
-    config = TrainingConfig(
-        epochs=8 if num_train > 5 else 1,
-        batch_size=5,
-        optimiser="sgd",
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-    )
+    config = TrainingConfig(batch_size=5, optimiser="sgd", learning_rate=learning_rate, weight_decay=weight_decay)
     task = tiny_task(num_train=num_train)
     trainer = loop_of(tiny_net(dropout=0), HardSharing(), EM(**NEVER), full(2), config, task=task)
     with pytest.raises(TrainingError, match=r"not finite in epoch \d+ .*Try a smaller learning_rate"):
-        trained(trainer, config.epochs)
+        train(trainer, 1 if num_train == 5 else 8)
 
 
-def test_incomplete_mini_batches_are_dropped_if_asked_for() -> None:
-    task = tiny_task(num_train=7)
-    for drop_last, steps in ((True, 1), (False, 2)):
-        config = TrainingConfig(epochs=1, batch_size=5, drop_last=drop_last)
-        trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
+@pytest.mark.parametrize(
+    ("batch_size", "drop_last", "steps"), [(5, True, 1), (5, False, 2), (1, False, 7), (8, True, None)]
+)
+def test_incomplete_mini_batches_are_dropped_if_asked_for(batch_size: int, drop_last: bool, steps: int | None) -> None:
+    config = TrainingConfig(epochs=1, batch_size=batch_size, drop_last=drop_last)
+    trainer = loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2), config, task=tiny_task(num_train=7))
+    if steps is None:
+        with pytest.raises((TrainingError, ConfigError), match="batch_size"):
+            trainer.run_epoch()
+    else:
         trainer.run_epoch()
-        assert trainer.state()[0]["optimiser.head.bias.1.step"].item() == steps
-    config = TrainingConfig(epochs=1, batch_size=8, drop_last=True)
-    trainer = loop_of(tiny_net(), HardSharing(), Fixed("all"), listed(["TT"]), config, task=task)
-    with pytest.raises((TrainingError, ConfigError), match="batch_size"):
-        trainer.run_epoch()
-
-
-def test_a_mini_batch_of_one_image() -> None:
-    config = TrainingConfig(epochs=1, batch_size=1)
-    trainer = loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2), config)
-    assert trainer.run_epoch()[0].loss > 0
+        assert stored(trainer)[0]["optimiser.head.bias.1.step"].item() == steps
 
 
 @pytest.mark.parametrize("kind", [TensorFactorization, Deconvolution])
@@ -204,33 +177,26 @@ def test_what_makes_a_kernel_takes_steps_of_its_own_size(kind: type[TensorFactor
         torch.testing.assert_close(moved[1][path], scale * distance, rtol=1e-3, atol=1e-6)
 
 
-def trained(trainer: WeighingLoop, epochs: int) -> WeighingLoop:
-    for _ in range(epochs):
-        trainer.run_epoch()
-    return trainer
-
-
 def test_a_state_is_a_copy_that_training_on_does_not_change() -> None:
-    def fresh() -> WeighingLoop:
-        return loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2))
-
-    first = trained(fresh(), 1)
-    tensors, plain = first.state()
+    first, *others = (loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2)) for _ in range(3))
+    train(first, 1)
+    tensors, plain = stored(first)
     before = copied(tensors)
-    trained(first, 2)
-    for _ in range(2):
-        second = fresh()
-        second.load_state(tensors, plain)
-        trained(second, 2)
-        assert_same_tensors(second.weights, first.weights)
+    train(first)
+    for other in others:
+        other.load_state(tensors, plain)
+        train(other)
+        assert_same_tensors(other.weights, first.weights)
     assert_same_tensors(tensors, before)
 
 
 def test_a_state_of_something_else_is_refused() -> None:
-    def fresh(depth: int = 2, name: str = "task", search: Any = None) -> WeighingLoop:
+    def fresh(depth: int = 2, name: str = "task", search: Any = None) -> Any:
         return loop_of(tiny_net(depth=depth), HardSharing(), search or EM(**NEVER), full(depth), task=tiny_task(name))
 
-    tensors, plain = trained(fresh(), 1).state()
+    trainer = fresh()
+    train(trainer, 1)
+    tensors, plain = stored(trainer)
     with pytest.raises(StorageError, match=r"training state of task 'other' .* got another \(it is of task 'task'\)"):
         fresh(name="other").load_state(tensors, plain)
     with pytest.raises(StorageError, match="other names or shapes"):
@@ -296,7 +262,7 @@ def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float
     trainer = loop_of(tiny_net(), HardSharing(), search, full(2), config)
     trainer.run_epoch()
     trained = copied(trainer.weights.head)
-    trainer.phase.begin_epoch(trainer.loop.weights, 1, 0.05)
+    trainer.phase.begin_epoch(trainer.weights, 1, 0.05)
     assert trainer.phase.commit_epoch == 2
     start = trainer.phase.initial().head
     assert_same_tensors(trainer.weights.head, trained if keep == 1 else start)
@@ -310,8 +276,8 @@ def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
     weights = torch.tensor([1.0, weight], dtype=torch.float64)
     monkeypatch.setattr(Scripted, "step", lambda self, state, evidence: (weights, state))
     trainer = loop_of(tiny_net(depth=1), HardSharing(), Scripted(), full(1))
-    batch = next(iter(trainer.phase.batches(torch.device("cpu"), torch.Generator().manual_seed(0))))
-    trainer.phase.loss(trainer.loop.weights, batch, torch.Generator().manual_seed(0)).backward()
+    batch = next(iter(trainer.phase.batches(CPU, torch.Generator().manual_seed(0))))
+    trainer.phase.loss(trainer.weights, batch, torch.Generator().manual_seed(0)).backward()
     for path, value in flatten(trainer.weights).items():
         assert value.grad is not None
         size = value.grad.abs()
@@ -322,39 +288,3 @@ def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
 def test_a_weight_that_is_no_number_stays_one() -> None:
     assert drop_negligible(torch.tensor([0.5, float("nan"), 1e-20])).isnan().tolist() == [False, True, False]
     assert drop_negligible(torch.tensor([0.5, 1e-20], dtype=torch.float64)).tolist() == [0.5, 1e-20]
-
-
-@pytest.mark.parametrize(
-    "search",
-    [
-        EM(**NEVER),
-        EM(first_task="search", commit_share=0.6, commit_probability=2),
-        DeepEM(num_samples=3, **NEVER),
-        DeepEM(num_samples=2, draw_every=3, prior_form="count", first_task="search", commit_share=0.6),
-        DeepEM(num_samples=2, groups=(2, 1), first_task="search", commit_share=0.6),
-        MovingPrior(),
-    ],
-    ids=str,
-)
-def test_an_interrupted_search_goes_on_to_the_same_bits(search: Any) -> None:
-    """The state goes through JSON, as a checkpoint's does."""
-    task, net = tiny_task(num_train=20), tiny_net(depth=3)
-    config = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.02, schedule="constant")
-    learners = [Learner(net, search=search, training=config, seed=3) for _ in range(2)]
-    states: list[TrainingState] = []
-    records: list[list[EpochRecord]] = [[], []]
-
-    def keep(record: EpochRecord, _: Any, state: Any) -> None:
-        records[0].append(record)
-        tensors, plain = state()
-        states.append(TrainingState(tensors, json.loads(json.dumps(plain))))
-
-    whole = learners[0].learn(task, on_epoch=keep)
-    for epoch in (0, 1, 3):
-        records[1].clear()
-        again = Learner(net, search=search, training=config, seed=3)
-        found = again.learn(task, on_epoch=lambda r, t, s: records[1].append(r), resume_from=states[epoch])
-        assert found == whole
-        assert records[1] == records[0][epoch + 1 :]
-        x = task.test.images.take(torch.arange(4))
-        assert torch.equal(again.logits(task.name, x), learners[0].logits(task.name, x))

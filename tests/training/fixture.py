@@ -1,11 +1,11 @@
-"""A loop over LASEM's phase with weights that a test chooses."""
+"""Starts of a task with weights that a test chooses, the loop over one, and a search followed to its end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any, final
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +15,15 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.nets import Net
 from lasem.records import EpochRecord
-from lasem.search import AbstractSearch, MixturePhase
+from lasem.search import AbstractSearch, AbstractSelection, MixturePhase, Selected
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
-from lasem.training import FreshWeights, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, loop
+from lasem.training import LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, follow, loop
 from lasem.tree import pack
+
+CPU = torch.device("cpu")
+NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
+"""Settings of EM and deep EM that search for a first task too, and never commit."""
 
 
 def random_weights(
@@ -44,6 +48,61 @@ def random_weights(
     return TaskWeights(tuple(layers), fill(net.head.shapes(num_classes)))
 
 
+def start_with(
+    net: Net,
+    sharing: AbstractSharing,
+    space: Space,
+    config: TrainingConfig | None = None,
+    *,
+    task: Task | None = None,
+    dtype: torch.dtype = torch.float32,
+    **others: Any,
+) -> TaskStart:
+    """A start from random weights; ``others`` are its other fields."""
+    task = task or tiny_task(shape=net.image_shape)
+    config = config or TrainingConfig(epochs=4, batch_size=5)
+    weights = random_weights(net, sharing, tuple(space), task.num_classes, dtype)
+    return TaskStart(net, sharing, config, task, space, weights, **{"fresh_weights": {}, "device": CPU, **others})
+
+
+def loop_over(phase: Any) -> Loop[Any]:
+    return Loop(phase, seeds=(1, 2), device=CPU)
+
+
+def loop_of(
+    net: Net, sharing: AbstractSharing, search: AbstractSearch[Any], space: Space, *arguments: Any, **others: Any
+) -> Loop[Any]:
+    """Over all that a search weighs; the other arguments are those of ``start_with``."""
+    return loop_over(MixturePhase(search, start_with(net, sharing, space, *arguments, **others)))
+
+
+def train(loop: Loop[Any], epochs: int | None = None) -> list[EpochRecord]:
+    """So many epochs, or all that are left."""
+    records: list[EpochRecord] = []
+    while not loop.finished and len(records) != epochs:
+        records.append(loop.run_epoch()[0])
+    return records
+
+
+def stored(loop: Loop[Any]) -> tuple[dict[str, Tensor], Any]:
+    """The state as a checkpoint has it."""
+    tensors, plain = pack(loop.state())
+    return tensors, json.loads(json.dumps(plain))
+
+
+def run(search: AbstractSelection, start: TaskStart, seeds: tuple[int, int] = (3, 1)) -> tuple[Selected, Any]:
+    """What a search comes to, and the records of its epochs."""
+    records: list[EpochRecord] = []
+    found = follow(
+        search.plan(start),
+        seeds=seeds,
+        epochs_before=0,
+        device=CPU,
+        on_epoch=lambda record, *_: records.append(record),
+    )
+    return found, records
+
+
 def seconds_pass(patch: pytest.MonkeyPatch, *, in_loss: float, in_accuracy: float) -> None:
     """Give the loop a clock that goes on in every call of these two alone, by so many seconds."""
     now = [100.0]
@@ -58,47 +117,3 @@ def seconds_pass(patch: pytest.MonkeyPatch, *, in_loss: float, in_accuracy: floa
     patch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     patch.setattr(MixturePhase, "loss", taking(in_loss, MixturePhase.loss))
     patch.setattr(MixturePhase, "accuracy", taking(in_accuracy, MixturePhase.accuracy))
-
-
-@final
-class WeighingLoop:
-    """The phase and the loop that trains it."""
-
-    def __init__(self, phase: MixturePhase[Any]) -> None:
-        self.phase = phase
-        self.loop = Loop(phase, seeds=(1, 2), device=torch.device("cpu"))
-        self.run_epoch, self.load_state = self.loop.run_epoch, self.loop.load_state
-
-    @property
-    def weights(self) -> TaskWeights:
-        return self.loop.weights
-
-    def state(self) -> tuple[dict[str, Tensor], Any]:
-        """As a checkpoint has it."""
-        tensors, plain = pack(self.loop.state())
-        return tensors, json.loads(json.dumps(plain))
-
-    def train(self) -> list[EpochRecord]:
-        """All epochs that are left."""
-        records = []
-        while not self.loop.finished:
-            records.append(self.run_epoch()[0])
-        return records
-
-
-def loop_of(
-    net: Net,
-    sharing: AbstractSharing,
-    search: AbstractSearch[Any],
-    space: Space,
-    config: TrainingConfig | None = None,
-    *,
-    task: Task | None = None,
-    dtype: torch.dtype = torch.float32,
-    fresh_weights: FreshWeights | None = None,
-) -> WeighingLoop:
-    task = task or tiny_task(shape=net.image_shape)
-    config = config or TrainingConfig(epochs=4, batch_size=5)
-    weights = random_weights(net, sharing, tuple(space), task.num_classes, dtype)
-    start = TaskStart(net, sharing, config, task, space, weights, fresh_weights or {}, torch.device("cpu"))
-    return WeighingLoop(MixturePhase(search, start))

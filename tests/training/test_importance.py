@@ -5,26 +5,21 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, assert_same_tensors, copied, tiny_net, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, copied, tiny_net
 
 from lasem.search import DARTS, EM, DARTSPhase, MixturePhase
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import full
-from lasem.training import Loop, Quadratic, SharedProtection, TaskStart, TaskWeights, TrainingConfig, with_term
+from lasem.training import Quadratic, SharedProtection, TaskStart, TaskWeights, TrainingConfig, with_term
 from lasem.training.phase import AbstractPhase, Batch
 from lasem.tree import flatten, pack
 
-from .fixture import random_weights
-
-CPU = torch.device("cpu")
-NEVER = {"first_task": "search", "commit_probability": 1.01, "commit_share": 1.0}
+from .fixture import NEVER, loop_over, start_with, train
 
 
 def problem_of(guard: SharedProtection, sharing: AbstractSharing, **training: Any) -> TaskStart:
-    net, task, space = tiny_net(), tiny_task(), full(2)
-    weights = random_weights(net, sharing, tuple(space), task.num_classes, torch.float32)
     config = TrainingConfig(epochs=3, batch_size=5, **training)
-    return TaskStart(net, sharing, config, task, space, weights, {}, CPU, protection=guard)
+    return start_with(tiny_net(), sharing, full(2), config, protection=guard)
 
 
 def shared_of(weights: TaskWeights) -> dict[str, torch.Tensor]:
@@ -47,9 +42,8 @@ def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing
         problem_of(SharedProtection(read_only=frozenset({1})), sharing, optimiser="adamw", weight_decay=0.1)
     )[which]
     before = flatten(copied(phase.initial()))
-    loop = Loop(phase, seeds=(1, 2), device=CPU)
-    while not loop.finished:
-        loop.run_epoch()
+    loop = loop_over(phase)
+    train(loop)
     for path, value in flatten(loop.weights).items():
         held = path[:3] == ("layers", 1, "shared")
         assert torch.equal(value, before[path]) == held, path
@@ -59,13 +53,11 @@ def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing
 
 def test_a_held_loop_goes_on_to_the_same_bits() -> None:
     problem = problem_of(SharedProtection(read_only=frozenset({0})), HardSharing())
-    whole, first, second = (Loop(MixturePhase(EM(**NEVER), problem), seeds=(1, 2), device=CPU) for _ in range(3))
-    for _ in range(3):
-        whole.run_epoch()
-    first.run_epoch()
+    whole, first, second = (loop_over(MixturePhase(EM(**NEVER), problem)) for _ in range(3))
+    train(whole)
+    train(first, 1)
     second.load_state(*pack(first.state()))
-    second.run_epoch()
-    second.run_epoch()
+    train(second)
     assert_same_tensors(whole.weights, second.weights)
 
 
@@ -80,7 +72,7 @@ def test_the_penalty_is_in_the_loss(which: int) -> None:
     for name, value in shared.items():
         for f, m, w in zip(importances[name].flatten(), anchor[name].flatten(), value.flatten(), strict=True):
             expected += 1.5 * float(f) * (float(w) - float(m)) ** 2
-    x, labels = next(free.task.train.batches(5, device=CPU, generator=torch.Generator().manual_seed(0)))
+    x, labels = next(free.task.train.batches(5, generator=torch.Generator().manual_seed(0)))
     batch = Batch(x, labels, free.task.name)
     with_held, without = (
         float(phases(p)[which].loss(p.weights, batch, torch.Generator().manual_seed(1))) for p in (held, free)
@@ -97,9 +89,8 @@ def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -
     moved = []
     for held in (guard, SharedProtection()):
         problem = problem_of(held, HardSharing(), optimiser="sgd", momentum=0.0, learning_rate=0.01)
-        loop = Loop(MixturePhase(EM(**NEVER), problem), seeds=(1, 2), device=CPU)
-        while not loop.finished:
-            loop.run_epoch()
+        loop = loop_over(MixturePhase(EM(**NEVER), problem))
+        train(loop)
         moved.append((shared_of(loop.weights)[name] - start[name]).detach().flatten(1).norm(dim=1))
     assert moved[0][0] < 0.5 * moved[1][0]
     assert (moved[0][1:] > 0.7 * moved[1][1:]).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -16,12 +15,13 @@ from torch import Tensor
 from lasem.errors import ConfigError, DeviceError
 from lasem.learner import Learner
 from lasem.nets import AbstractNet, as_float32, cut, full_precision
-from lasem.search import DARTS, EM, AbstractSelection, DARTSPhase, DeepEM, Fixed, MixturePhase
-from lasem.sharing import AbstractSharing, HardSharing, LowRank
-from lasem.training import AbstractPhase, Batch, Loop, TrainingConfig, autocast, check_precision
-from lasem.tree import flatten, named, pack
+from lasem.search import DARTS, EM, AbstractSelection, DARTSPhase, DeepEM, MixturePhase
+from lasem.sharing import AbstractSharing, LowRank
+from lasem.training import AbstractPhase, Batch, TrainingConfig, autocast, check_precision
+from lasem.tree import flatten, named
 
-CPU = torch.device("cpu")
+from .fixture import CPU, loop_over, train
+
 EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
 every_sharing = pytest.mark.parametrize("sharing", EVERY_SHARING, ids=lambda sharing: sharing.name)
 SEARCHES: list[AbstractSelection] = [
@@ -86,9 +86,9 @@ def test_modules_that_were_cut_come_close(net: Any) -> None:
     torch.testing.assert_close(close[0], exact[0], rtol=0.02, atol=0)
     whole = [torch.cat([value.flatten() for value in found.values()]) for found in (exact[1], close[1])]
     assert (whole[1] - whole[0]).norm() <= 0.1 * whole[0].norm()
-    trained = [Loop(phase, seeds=(1, 2), device=CPU) for phase in phases]
+    trained = [loop_over(phase) for phase in phases]
     for loop in trained:
-        loop.run_epoch()
+        train(loop, 1)
     weights = [named(loop.weights) for loop in trained]
     statistics = [name for name in weights[0] if ".statistics." in name]
     assert bool(statistics) == (net is normalised)
@@ -111,8 +111,8 @@ def test_frozen_parts_of_a_module_are_not_rounded() -> None:
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.name)
 def test_float32_is_plain_arithmetic(search: AbstractSelection) -> None:
     """An epoch of the loop against steps without any context: the same bits."""
-    loop = Loop(phase_of(search, precision="float32"), seeds=(1, 2), device=CPU)
-    other = Loop(phase_of(search, precision="float32"), seeds=(1, 2), device=CPU)
+    loop = loop_over(phase_of(search, precision="float32"))
+    other = loop_over(phase_of(search, precision="float32"))
     loop._train(5e-4)
     for batch in other.phase.batches(CPU, other._order):
         loss = other.phase.loss(other.weights, batch, other._dropout)
@@ -120,7 +120,7 @@ def test_float32_is_plain_arithmetic(search: AbstractSelection) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         other._optimiser.step()
     assert_same_tensors(loop.weights, other.weights)
-    rounded = Loop(phase_of(search), seeds=(1, 2), device=CPU)
+    rounded = loop_over(phase_of(search))
     rounded._train(5e-4)
     assert not torch.equal(loop.weights.head["weight.0"], rounded.weights.head["weight.0"])
 
@@ -157,7 +157,7 @@ def test_what_a_search_knows_stays_float64(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(EM, "step", step)
     phase = phase_of(SEARCHES[0])
     assert isinstance(phase, MixturePhase)
-    Loop(phase, seeds=(1, 2), device=CPU)._train(5e-4)
+    loop_over(phase)._train(5e-4)
     assert set(evidence) == {(torch.float32, False)}
     for posterior in posteriors:
         assert posterior.dtype == torch.float64
@@ -209,19 +209,6 @@ def test_every_mechanism_learns(sharing: AbstractSharing) -> None:
     assert record.valid_accuracy >= 0.8
 
 
-@pytest.mark.parametrize("search", [*SEARCHES[:2], Fixed("all")], ids=lambda s: s.name)
-def test_an_interrupted_loop_goes_on_to_the_same_bits(search: AbstractSelection) -> None:
-    whole, first = (Loop(phase_of(search), seeds=(1, 2), device=CPU) for _ in range(2))
-    whole.run_epoch()
-    first.run_epoch()
-    tensors, plain = pack(first.state())
-    assert {value.dtype for name, value in tensors.items() if name.startswith("weights.")} == {torch.float32}
-    second = Loop(phase_of(search), seeds=(3, 4), device=CPU)
-    second.load_state(tensors, json.loads(json.dumps(plain)))
-    assert second.run_epoch()[0] == whole.run_epoch()[0]
-    assert_same_tensors(whole.weights, second.weights)
-
-
 def test_contexts() -> None:
     x = torch.eye(3)
     assert isinstance(autocast("float32", CPU), nullcontext)
@@ -255,11 +242,3 @@ def test_a_device_that_cannot_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
         TrainingConfig(precision="fp16")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"images_share must be at least 0 and at most 1"):
         TrainingConfig(images_share=1.5)
-
-
-def test_hard_sharing_gives_no_kernel_of_its_own() -> None:
-    """With nothing to make, the shared weights themselves go in, and the gradient comes back to them."""
-    _, found = gradients(phase_of(Fixed("all"), HardSharing()))
-    assert {name for name in found if ".shared." in name} == {
-        f"layers.{i}.shared.{name}" for i in range(2) for name in ("weight", "bias")
-    }

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from learner.fixture import tiny_net, tiny_task
+from learner.fixture import tiny_net
 
 from lasem.sharing import Deconvolution
 from lasem.space import full
-from lasem.training import SharedProtection, TaskStart, TrainingConfig
+from lasem.training import SharedProtection
 from lasem.tree import Path
 
-from .fixture import random_weights
+from .fixture import start_with
 
 
 @pytest.mark.parametrize(
@@ -25,10 +24,6 @@ from .fixture import random_weights
     ],
 )
 def test_step_sizes_go_by_the_part_that_a_weight_belongs_to(path: Path, expected: float) -> None:
-    net, sharing, space, task = tiny_net(), Deconvolution(step_scale=0.1), full(2), tiny_task()
-    weights = random_weights(net, sharing, tuple(space), 2, torch.float32)
     protection = SharedProtection(read_only=frozenset({0}))
-    start = TaskStart(
-        net, sharing, TrainingConfig(), task, space, weights, {}, torch.device("cpu"), protection=protection
-    )
+    start = start_with(tiny_net(), Deconvolution(step_scale=0.1), full(2), protection=protection)
     assert start.scale(path) == expected
