@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +62,48 @@ class Killer:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is never stopped."""
     with pytest.MonkeyPatch.context() as patch:
         without_report(patch)
-        return records_of(run(CONFIG, tmp_path_factory.mktemp("whole") / "run"))
+        return run(CONFIG, tmp_path_factory.mktemp("whole") / "run")
 
 
-def _resume(config: ExperimentConfig, directory: Path) -> Path:
-    return run(config, directory, resume=True)
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
+    without_report(monkeypatch)
+    return Killer(monkeypatch)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that is killed after the first epoch of its second task."""
+
+    class Stop(Observer):
+        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+            if (record.task, record.epoch) == ("digits-1", 1):
+                raise Killed
+
+    without_report(monkeypatch)
+    with pytest.raises(Killed):
+        run(CONFIG, tmp_path / "run", observer=Stop())
+    return tmp_path / "run"
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def assert_same(directory: Path, whole: Path) -> None:
+    """Compare records and models."""
+    assert records_of(directory) == records_of(whole)
+    assert contents(directory / "seeds/0/model") == contents(whole / "seeds/0/model")
+    assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
 @pytest.mark.parametrize("how", ["before", "within"])
-def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes, how: str) -> None:
-    without_report(monkeypatch)
-    killer = Killer(monkeypatch)
-    at = 0
-    while True:
+def test_killed_at_any_write(tmp_path: Path, killer: Killer, whole: Path, how: str) -> None:
+    for at in count():
         directory = tmp_path / str(at)
         killer.arm(at, how)
         try:
@@ -87,59 +114,31 @@ def test_killed_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ex
         killer.arm(-1, how)
         begun = (directory / "config.yaml").exists()  # before that it is no run yet, and is started once more
         run(CONFIG, directory, resume=begun)
-        assert records_of(directory) == expected, at
+        assert records_of(directory) == records_of(whole), at
         assert not list(directory.rglob("*.tmp"))
-        timings = (directory / "seeds/0/timings.jsonl").read_text().splitlines()
-        assert len(timings) == 2 * (2 + 1)
-        at += 1
+        assert len((directory / "seeds/0/timings.jsonl").read_text().splitlines()) == 2 * (2 + 1)
     assert at > 25  # 4 writes an epoch, 7 and more a task
 
 
-def test_a_baseline_killed_again_and_again_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    whole = run(BASELINE, tmp_path / "whole")
-    killer = Killer(monkeypatch)
-    kills, resume = 0, False
-    while True:
-        killer.arm(7, ("before", "within", "after")[kills % 3])
+@pytest.mark.parametrize(("config", "writes", "least"), [(CONFIG, 5, 5), (BASELINE, 7, 3)], ids=["lasem", "ewc"])
+def test_killed_again_while_it_goes_on(
+    tmp_path: Path, killer: Killer, config: ExperimentConfig, writes: int, least: int
+) -> None:
+    whole, directory = run(config, tmp_path / "whole"), tmp_path / "run"
+    for kills in count():
+        killer.arm(writes, ("before", "within", "after")[kills % 3])
         try:
-            run(BASELINE, tmp_path / "run", resume=resume)
+            run(config, directory, resume=kills > 0)
             break
         except Killed:
-            kills, resume = kills + 1, True
-    assert kills > 2
-    assert records_of(tmp_path / "run") == records_of(whole)
-    models = [
-        {p.relative_to(m): p.read_bytes() for p in m.glob("seeds/0/model/**/*") if p.is_file()}
-        for m in (whole, tmp_path / "run")
-    ]
-    assert models[0] == models[1]
-    assert Learner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
-
-
-def test_killed_again_while_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> None:
-    without_report(monkeypatch)
-    killer = Killer(monkeypatch)
-    directory = tmp_path / "run"
-    kills, resume = 0, False
-    while True:
-        killer.arm(5, ("before", "within", "after")[kills % 3])
-        try:
-            run(CONFIG, directory, resume=resume)
-            break
-        except Killed:
-            kills, resume = kills + 1, True
-    assert kills > 4
-    assert records_of(directory) == expected
+            pass
+    assert kills >= least
+    assert_same(directory, whole)
 
 
 @pytest.mark.parametrize("damage", ["checkpoint", "tensors", "index", "records"])
-def test_a_damaged_checkpoint_costs_the_task_but_not_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes, damage: str
-) -> None:
-    without_report(monkeypatch)
-    _stopped_in_epoch(tmp_path / "run", task="digits-1", epoch=1)
-    folder = tmp_path / "run/seeds/0"
+def test_a_damaged_checkpoint_costs_the_task_but_not_the_result(stopped: Path, whole: Path, damage: str) -> None:
+    folder = stopped / "seeds/0"
     (tensors,) = (folder / "checkpoint").glob("*.safetensors")
     index = folder / "checkpoint/checkpoint.json"
     if damage == "checkpoint":
@@ -151,68 +150,38 @@ def test_a_damaged_checkpoint_costs_the_task_but_not_the_result(
     else:  # the disk lost the last epoch's record, but not the checkpoint
         lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
         (folder / "records.jsonl").write_bytes(b"".join(lines[:-1]))
-    assert records_of(_resume(CONFIG, tmp_path / "run")) == expected
+    assert records_of(run(CONFIG, stopped, resume=True)) == records_of(whole)
 
 
-def test_damaged_records_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    _stopped_in_epoch(tmp_path / "run", task="digits-1", epoch=1)
-    os.truncate(tmp_path / "run/seeds/0/records.jsonl", 10)
+def test_damaged_records_are_refused(stopped: Path) -> None:
+    os.truncate(stopped / "seeds/0/records.jsonl", 10)
     with pytest.raises(StorageError, match="damaged"):
-        _resume(CONFIG, tmp_path / "run")
+        run(CONFIG, stopped, resume=True)
 
 
-def test_a_resumed_run_trains_no_epoch_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    _stopped_in_epoch(tmp_path / "run", task="digits-1", epoch=1)
+def test_a_resumed_run_trains_no_epoch_twice_and_one_at_its_end_changes_nothing(stopped: Path, whole: Path) -> None:
     epochs: list[tuple[str, int]] = []
 
     class Counter(Observer):
         def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
             epochs.append((record.task, record.epoch))
 
-    run(CONFIG, tmp_path / "run", resume=True, observer=Counter())
+    run(CONFIG, stopped, resume=True, observer=Counter())
     assert epochs == [("digits-1", 2)]
+    assert_same(stopped, whole)
+    before = contents(stopped)
+    run(CONFIG, stopped, resume=True, observer=Counter())
+    assert (len(epochs), contents(stopped)) == (1, before)
 
 
-def test_a_finished_run_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> None:
-    without_report(monkeypatch)
-    directory = run(CONFIG, tmp_path / "run")
-    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    _resume(CONFIG, directory)
-    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
-    assert records_of(directory) == expected
-
-
-def test_other_seeds_go_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
+def test_other_seeds_go_on_too(tmp_path: Path, killer: Killer) -> None:
     config = tiny(2, 2, seeds=(0, 1))
     whole = run(config, tmp_path / "whole")
-    killer = Killer(monkeypatch)
     killer.arm(45, "before")
     with pytest.raises(Killed):
         run(config, tmp_path / "run")
     killer.arm(-1, "before")
     assert (tmp_path / "run/seeds/1").exists()
-    _resume(config, tmp_path / "run")
+    run(config, tmp_path / "run", resume=True)
     for seed in (0, 1):
         assert records_of(tmp_path / "run", seed) == records_of(whole, seed)
-
-
-def test_the_model_is_that_of_a_run_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    _stopped_in_epoch(tmp_path / "run", task="digits-1", epoch=1)
-    models = [run(CONFIG, tmp_path / "whole"), _resume(CONFIG, tmp_path / "run")]
-    files = [{p.relative_to(m): p.read_bytes() for p in m.glob("seeds/0/model/**/*") if p.is_file()} for m in models]
-    assert files[0] == files[1]
-    assert Learner.load(models[1] / "seeds/0/model").task_names == ("digits-0", "digits-1")
-
-
-def _stopped_in_epoch(directory: Path, task: str, epoch: int) -> None:
-    class Stop(Observer):
-        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            if (record.task, record.epoch) == (task, epoch):
-                raise Killed
-
-    with pytest.raises(Killed):
-        run(CONFIG, directory, observer=Stop())

@@ -21,7 +21,7 @@ from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
 
-from .tiny import READER, records_of, tiny, without_report
+from .tiny import records_of, tiny, without_report
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,37 @@ class Refusing(AbstractMethod):
         raise ConfigError(f"Method 'refusing' cannot learn with {net.depth} layers.")
 
 
-def test_a_run_leaves_everything(tmp_path: Path) -> None:
-    directory = run(tiny(seeds=(0, 1)), tmp_path / "run", command=("lasem", "run"))
-    assert {p.name for p in directory.iterdir()} == {
-        ".lock",
-        "config.yaml",
-        "environment.json",
-        "figures",
-        "report.html",
-        "seeds",
-    }
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two seeds with its report."""
+    return run(tiny(seeds=(0, 1)), tmp_path_factory.mktemp("whole") / "run", command=("lasem", "run"))
+
+
+@pytest.fixture(autouse=True)
+def _light(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+
+
+def test_a_run_leaves_everything(whole: Path) -> None:
+    names = {path.name for path in whole.iterdir()}
+    assert names == {".lock", "config.yaml", "environment.json", "figures", "report.html", "seeds"}
     for seed in (0, 1):
-        names = {p.name for p in (directory / "seeds" / str(seed)).iterdir()}
+        names = {path.name for path in (whole / "seeds" / str(seed)).iterdir()}
         assert names == {"records.jsonl", "timings.jsonl", "accuracy_matrix.csv", "model"}
-    about = json.loads((directory / "environment.json").read_text())
+    assert ExperimentConfig.from_yaml((whole / "config.yaml").read_text()) == tiny(seeds=(0, 1))
+    about = json.loads((whole / "environment.json").read_text())
     assert about["command"] == ["lasem", "run"]
     assert about["torch"] == torch.__version__
-    assert str(Path.home()) not in (directory / "environment.json").read_text().replace(str(tmp_path), "")
-    assert records_of(directory, 0) != records_of(directory, 1)
-    first, _ = load_runs(directory)
-    assert first.accuracy_matrix.shape == (2, 2)
-    timings = list(of_kind(read_records(directory / "seeds/0/timings.jsonl"), TimingRecord))
+    assert str(Path.home()) not in (whole / "environment.json").read_text()
+    assert records_of(whole, 0) != records_of(whole, 1)
+    assert [seed.accuracy_matrix.shape for seed in load_runs(whole)] == [(2, 2)] * 2
+    timings = list(of_kind(read_records(whole / "seeds/0/timings.jsonl"), TimingRecord))
     assert [t.epoch for t in timings] == [1, 2, 3, None] * 2
     assert all((t.seconds_training == 0) == (t.epoch is None) and t.seconds_evaluating > 0 for t in timings)
-    assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")
+    assert Learner.load(whole / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
-def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_report(monkeypatch)
+def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(tmp_path: Path) -> None:
     training = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.01)  # enough to learn, and to forget
     config = tiny(3, search=Fixed("all"), training=training)
     directory = run(config, tmp_path / "run")
@@ -86,16 +87,12 @@ def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(
 
 
 @pytest.mark.parametrize("sharing", [TensorFactorization(), Deconvolution()], ids=lambda s: s.name)
-def test_the_same_seed_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: TensorFactorization | Deconvolution
-) -> None:
-    without_report(monkeypatch)
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, sharing: TensorFactorization | Deconvolution) -> None:
     config = tiny(epochs=2, sharing=sharing)
     assert records_of(run(config, tmp_path / "a")) == records_of(run(config, tmp_path / "b"))
 
 
 def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
     monkeypatch.chdir(tmp_path)
     config = tiny(1, 1)
     assert [str(run(config)) for _ in range(2)] == ["runs/digits-hps-em-001", "runs/digits-hps-em-002"]
@@ -111,13 +108,11 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
         run(tiny(), tmp_path / "mine.txt")
 
 
-def test_a_folder_with_a_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    run(tiny(1, 1), tmp_path / "run")
+def test_a_folder_with_a_run_is_refused(whole: Path) -> None:
     with pytest.raises(StorageError, match="--resume"):
-        run(tiny(1, 1), tmp_path / "run")
+        run(tiny(), whole)
     with pytest.raises(StorageError, match="other settings"):
-        run(tiny(1, 2), tmp_path / "run", resume=True)
+        run(tiny(), whole, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -153,7 +148,6 @@ def test_a_loss_that_diverges_keeps_what_was_learned(tmp_path: Path, monkeypatch
 
 
 def test_a_stream_of_unknown_length_is_run_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
     opened = DigitsReader.open
 
     def unknown(self: DigitsReader, seed: int) -> TaskStream:
@@ -164,54 +158,30 @@ def test_a_stream_of_unknown_length_is_run_to_its_end(tmp_path: Path, monkeypatc
     assert len(load_runs(directory)[0].tasks) == 3
 
 
-def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    before = torch.get_num_threads()
-    run(tiny(1, 1, threads=2), tmp_path / "run")
-    assert torch.get_num_threads() == before
-
-
-def test_an_observer_is_told_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    told: list[str] = []
+def test_an_observer_is_notified_in_order_and_threads_are_put_back(tmp_path: Path) -> None:
+    seen: list[str] = []
 
     class Listener(Observer):
         def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
-            told.append("run")
+            seen.append(f"run with {torch.get_num_threads()} threads")
 
         def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-            told.append(f"seed {seed}/{num_tasks}")
+            seen.append(f"seed {seed}/{num_tasks}")
 
         def task_starts(self, task: str, num_epochs: int) -> None:
-            told.append(task)
+            seen.append(task)
 
         def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            told.append(f"{record.epoch}")
+            seen.append(f"{record.epoch}")
 
         def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-            told.append(f"{record.task} {len(final_accuracies)} {seconds > 0}")
+            seen.append(f"{record.task} {len(final_accuracies)} {seconds > 0}")
 
         def seed_ends(self, seed: int) -> None:
-            told.append("end")
+            seen.append("end")
 
-    run(tiny(2, 2), tmp_path / "run", observer=Listener())
-    expected = ["run", "seed 0/2", "digits-0", "1", "2", "digits-0 1 True", "digits-1", "1", "2", "digits-1 2 True"]
-    assert told == [*expected, "end"]
-
-
-def test_settings_are_stored_as_they_were_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    config = tiny(1, 1)
-    assert config.stream == DigitsReader(num_tasks=1, **READER)
-    directory = run(config, tmp_path / "run")
-    assert ExperimentConfig.from_yaml((directory / "config.yaml").read_text()) == config
-
-
-def test_objects_of_ones_own_can_be_run_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
-    monkeypatch.setattr(TensorFactorization, "name", "mine")  # as good as a class that no file knows
-    config = tiny(1, 1, sharing=TensorFactorization())
-    directory = run(config, tmp_path / "run")
-    assert run(config, directory, resume=True) == directory
-    with pytest.raises(StorageError, match="other settings"):
-        run(tiny(1, 1, sharing=TensorFactorization(penalty_weight=0.5)), directory, resume=True)
+    before = torch.get_num_threads()
+    run(tiny(2, 2, threads=before + 1), tmp_path / "run", observer=Listener())
+    tasks = ["digits-0", "1", "2", "digits-0 1 True", "digits-1", "1", "2", "digits-1 2 True"]
+    assert seen == [f"run with {before + 1} threads", "seed 0/2", *tasks, "end"]
+    assert torch.get_num_threads() == before
