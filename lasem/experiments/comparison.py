@@ -108,9 +108,9 @@ def compared_methods(
                 raise
             raise ConfigError(f"{label}: {error}") from error
         methods.append(ComparedMethod(label, config))
-    _check_labels(methods)
     if not methods:
         raise ConfigError("Expected at least one method to compare; got none.")
+    _check_labels(methods)
     return tuple(methods)
 
 
@@ -196,15 +196,11 @@ def compare_all(
     add: bool = False,
     begin: Callable[[], None] | None = None,
 ) -> ComparisonResult:
-    """Make several comparisons as one grid of runs; see ``compare`` for what is not said here.
+    """Make several comparisons as one grid of runs; see ``compare`` for the other arguments.
 
     Args:
         comparisons: the methods and the folder of each.
         directory: for the observer and the result.
-        num_workers: runs at a time, of any comparison.
-        executor: as there.
-        observer: as there.
-        command: as there.
         add: keep the methods and seeds that a comparison's folder has already.
         begin: called when everything is checked and nothing is run yet.
     """
@@ -218,11 +214,14 @@ def compare_all(
             path = Path(place)
             locks.enter_context(folder.locked(path, folder.check_comparison))
             prefix = "" if path == root else f"{path.name}/"
-            for job in _jobs(methods, path, prefix, command):
-                if _is_finished(job):
-                    finished.append(job.name)
-                else:
-                    jobs.append(job)
+            for seed in methods[0].config.seeds:  # seed by seed, so that an early look compares equals
+                for method in methods:
+                    name, config = f"{method.label}-{seed}", replace(method.config, seeds=(seed,))
+                    job = Job(prefix + name, config, path / name, tuple(command))
+                    if _is_finished(job):
+                        finished.append(job.name)
+                    else:
+                        jobs.append(job)
             index = _index(methods, path, add) | {"environment": environment}
             write_file(path / INDEX, json.dumps(index, indent=1) + "\n")
         if begin is not None:
@@ -262,16 +261,6 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
     return folder.describe_environment(find_device(configs[0].device), command, check(configs).num_tasks)
 
 
-def _jobs(methods: Sequence[ComparedMethod], path: Path, prefix: str, command: Sequence[str]) -> list[Job]:
-    """Return all runs, seed by seed, so that an early look compares equals."""
-    jobs = []
-    for seed in methods[0].config.seeds:
-        for method in methods:
-            name = f"{method.label}-{seed}"
-            jobs.append(Job(prefix + name, replace(method.config, seeds=(seed,)), path / name, tuple(command)))
-    return jobs
-
-
 def _is_finished(job: Job) -> bool:
     """Return whether a run has come to its end; StorageError if its folder holds something else."""
     place, (seed,) = job.directory, job.config.seeds
@@ -279,7 +268,7 @@ def _is_finished(job: Job) -> bool:
         folder.check_free(place)
         return False
     check_same(job.config, place, "Choose another folder or label, or delete that run.")
-    if not (place / "report.html").exists() or not (place / "seeds" / str(seed) / "records.jsonl").exists():
+    if not all((place / name).exists() for name in ("report.html", f"seeds/{seed}/records.jsonl")):
         return False
     experiment = load_experiment(place)
     return all(is_finished(experiment, run, place) for run in experiment.runs)
@@ -290,6 +279,6 @@ def _index(methods: Sequence[ComparedMethod], path: Path, add: bool) -> dict[str
     labels, seeds = [method.label for method in methods], list(methods[0].config.seeds)
     if add and (path / INDEX).exists():
         before = read_index(path / INDEX)
-        labels = [*before[0], *(label for label in labels if label not in before[0])]
+        labels = list(dict.fromkeys([*before[0], *labels]))
         seeds = sorted({*before[1], *seeds})
     return {"methods": labels, "seeds": seeds}

@@ -39,8 +39,6 @@ _MAX_DEATHS = 3
 _SERVER_LOST = 255
 """The exit code of a process whose end multiprocessing could not see."""
 
-_ORPHANED = 143
-
 
 @final
 class ProcessPool(AbstractExecutor):
@@ -88,21 +86,11 @@ class _Child:
     """In a row without another epoch."""
 
     def __init__(self, job: Job, output: Path) -> None:
-        """Start nothing yet.
-
-        Args:
-            job: its run.
-            output: the file for what the process writes to stdout and stderr.
-        """
+        """Start nothing yet; what the process writes to stdout and stderr will go to the file ``output``."""
         self.job, self._output = job, output
 
     def start(self, num_threads: int | None, gpus: Sequence[int | None]) -> None:
-        """Start a process.
-
-        Args:
-            num_threads: of the CPU; None: as many as torch takes.
-            gpus: that the other children have.
-        """
+        """Start a process with so many threads (None: as torch takes); ``gpus`` are those of the other children."""
         self.began = self.began or time.monotonic()
         self._num_recorded = self._count_recorded()
         self.gpu = _free_gpu(gpus) if self.job.config.device == "cuda" else None
@@ -173,7 +161,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os._exit(_ORPHANED)
+    os._exit(143)
 
 
 @contextmanager

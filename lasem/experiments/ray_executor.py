@@ -68,11 +68,8 @@ class RayExecutor(AbstractExecutor):
                 while waiting and len(running) < num_workers:
                     job = waiting.pop(0)
                     notify(Started(job.name))
-                    resources = {
-                        "num_cpus": max(1, job.config.threads),
-                        "num_gpus": int(job.config.device[:4] == "cuda"),
-                    }
-                    task = self._ray.remote(_run).options(**resources, max_retries=3)
+                    num_cpus, num_gpus = max(1, job.config.threads), int(job.config.device[:4] == "cuda")
+                    task = self._ray.remote(_run).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)
                     running[task.remote(with_absolute_paths(job), events)] = job, time.monotonic()
                 done, _ = self._ray.wait(list(running), timeout=0.5)
                 for event in events.get_nowait_batch(events.qsize()):

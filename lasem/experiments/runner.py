@@ -41,13 +41,7 @@ class Observer:
         """Everything that can be checked before training has been checked; the folder is this process's own."""
 
     def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-        """One run of the stream begins or goes on.
-
-        Args:
-            seed: its seed.
-            num_tasks: of the stream; None: not known.
-            num_learned: tasks that were learned before the run was stopped.
-        """
+        """A seed begins or goes on, after ``num_learned`` tasks; ``num_tasks`` are in the stream (None: not known)."""
 
     def task_starts(self, task: str, num_epochs: int) -> None:
         """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
@@ -58,10 +52,7 @@ class Observer:
     def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
         """A task has been learned and can no longer be lost.
 
-        Args:
-            record: of the task.
-            final_accuracies: test accuracy on every task so far.
-            seconds: spent on training and evaluating the task.
+        Its ``final_accuracies`` are test accuracies on every task so far; ``seconds`` includes evaluation.
         """
 
     def seed_ends(self, seed: int) -> None:
@@ -125,18 +116,13 @@ def run(
 
 
 def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
-    """Meet every error that training would meet at its start or in a later seed.
-
-    Args:
-        configs: runs of one stream with the same seeds.
+    """Meet every error that runs of one stream with the same seeds would meet at their start or in a later seed.
 
     Returns:
         The stream of the first seed, opened.
 
     Raises:
-        ConfigError: if settings do not fit each other, the network or the method.
-        DataError: if the data do not exist or are not what they must be.
-        DeviceError: if the device does not exist.
+        ConfigError, DataError, DeviceError: as ``run``.
     """
     for config in configs:
         find_device(config.device)
@@ -193,19 +179,19 @@ class _SeedRun:
         """Find out from the folder how far the run has come.
 
         Raises:
-            StorageError: if what is there is damaged.
+            StorageError: if it is damaged.
         """
         self._config, self._seed, self._observer = config, seed, observer
-        self._model, self._checkpoints, self._matrix = (
-            directory / name for name in ("model", "checkpoint", "accuracy_matrix.csv")
-        )
+        self._directory, self._model, self._checkpoints = directory, directory / "model", directory / "checkpoint"
         self._journal = folder.Journal(directory)
-        self._learner: Learner | None = self._load_learner() if (self._model / "config.json").exists() else None
+        self._learner: Learner | None = None
+        if (self._model / "config.json").exists():
+            self._learner = Learner.load(self._model, **_learner_settings(config), net=self._own_net())
         self._num_learned = len(self._learner.task_names) if self._learner else 0
         self._checkpoint = checkpoint.load(self._checkpoints)
         if self._checkpoint and self._checkpoint.num_learned != self._num_learned:
             self._checkpoint = None  # of a task that was finished after it
-        self._cut_back(directory)
+        self._cut_back()
 
     def finish(self, stream: TaskStream) -> None:
         """Learn every task that is not learned yet."""
@@ -216,7 +202,7 @@ class _SeedRun:
             if index >= self._num_learned:
                 self._learn(task, tests)
         if self._num_learned:
-            write_accuracy_matrix(read_records(self._journal.records), self._matrix)
+            self._write_matrix()
         checkpoint.remove(self._checkpoints)
         self._observer.seed_ends(self._seed)
 
@@ -237,7 +223,7 @@ class _SeedRun:
         )
         self._learner.save(self._model)
         self._num_learned += 1
-        write_accuracy_matrix(read_records(self._journal.records), self._matrix)
+        self._write_matrix()
         self._observer.task_ends(record, accuracies, self._journal.seconds(task.name))
 
     def _keep_epoch(self, record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
@@ -245,15 +231,14 @@ class _SeedRun:
         checkpoint.save(self._checkpoints, Checkpoint(self._num_learned, record.epoch, state()))
         self._observer.epoch_ends(record, timing)
 
-    def _load_learner(self) -> Learner:
-        return Learner.load(self._model, **_learner_settings(self._config), net=self._own_net())
+    def _write_matrix(self) -> None:
+        write_accuracy_matrix(read_records(self._journal.records), self._directory / "accuracy_matrix.csv")
 
     def _own_net(self) -> AbstractNet | None:
         """The network that the model was saved with, unless it is one that a file can bring back."""
-        if isinstance(self._config.net, NetChoice):
-            return None
-        if isinstance(self._config.net, AbstractNet):
-            return self._config.net
+        net = self._config.net
+        if isinstance(net, NetChoice | AbstractNet):
+            return net if isinstance(net, AbstractNet) else None
         shape = (ModelFolder(self._model).index() or {"net": {}})["net"].get("image_shape", ())
         if len(shape) != 3:
             raise StorageError(
@@ -262,25 +247,19 @@ class _SeedRun:
             )
         return self._config.build_net((shape[0], shape[1], shape[2]))
 
-    def _cut_back(self, directory: Path) -> None:
+    def _cut_back(self) -> None:
         if self._checkpoint and self._journal.cut_back(self._num_learned, self._checkpoint.num_epochs):
             return
         self._checkpoint = None
         if not self._journal.cut_back(self._num_learned, 0):
             raise StorageError(
-                f"Expected the records of {self._num_learned} learned tasks in {directory}, as many as its model has; "
-                f"there are fewer, so they are damaged. Start a new run."
+                f"Expected the records of {self._num_learned} learned tasks in {self._directory}, as many as its "
+                f"model has; there are fewer, so they are damaged. Start a new run."
             )
 
 
 def _new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner:
-    """Return a learner without tasks, its network fitted to the first task's images.
-
-    Raises:
-        ConfigError: if the search or the method does not fit the network or the training.
-        DeviceError: if the device is not there.
-        ShapeError: if the network is for other images.
-    """
+    """Return a learner without tasks whose network is fitted to the first task's images."""
     learner = Learner(config.build_net(first_task.image_shape), seed=seed, **_learner_settings(config))
     learner.check_new(first_task)
     return learner

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from lasem.errors import ConfigError, DataError, LasemError, StorageError
+from lasem.errors import ConfigError, DataError, StorageError
 from lasem.experiments import (
     ComparisonObserver,
     ComparisonResult,
     ExperimentConfig,
-    Observer,
     compare,
     compared_methods,
     run,
@@ -24,9 +23,8 @@ from lasem.experiments.comparison import methods_to_yaml
 from lasem.experiments.config import differences
 from lasem.experiments.yaml_text import list_from_yaml
 from lasem.methods import METHODS as BASELINES
-from lasem.records import EpochRecord, TimingRecord
 
-from .tiny import READER, Fake, records_of, without_report
+from .tiny import READER, Fake, records_of, stop, without_report
 
 BASE: dict[str, Any] = {
     "stream": {"name": "digits", "num_tasks": 2, **READER},
@@ -88,18 +86,8 @@ def test_seeds_come_one_after_another_and_nothing_is_run_twice(whole: Path, tmp_
 def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    class Stop(Observer):
-        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            if (record.task, record.epoch) == ("digits-1", 1):
-                raise Killed
-
     without_report(monkeypatch)
-    config = compared_methods(BASE | {"seeds": [0]}, ["ewc"])[0].config
-    with pytest.raises(Killed):
-        run(config, tmp_path / "ewc-0", observer=Stop())
+    stop(compared_methods(BASE | {"seeds": [0]}, ["ewc"])[0].config, tmp_path / "ewc-0")
     here = Fake()
     assert not compared(tmp_path, here, seeds=[0]).failures
     assert here.names == ["none-0", "ewc-0"]
@@ -132,9 +120,7 @@ def test_settings_that_come_to_the_same_are_the_same(tmp_path: Path, monkeypatch
 def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) -> None:
     here = Fake()
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-    with pytest.raises(
-        StorageError, match=r"none-0 holds a run with other settings: training\.epochs = 2 there, 3 here"
-    ):
+    with pytest.raises(StorageError, match=r"none-0 holds .* other settings: training\.epochs = 2 there, 3 here"):
         compared(whole, here, training={"epochs": 3})
     assert here.names == []
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
@@ -142,20 +128,14 @@ def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     here = Fake()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.yaml").touch()
-    with pytest.raises(StorageError, match="holds a run, not a comparison"):
-        compared(tmp_path / "run", here)
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="is a file"):
-        compared(tmp_path / "file", here)
-    (tmp_path / "mine/ewc-1").mkdir(parents=True)
-    (tmp_path / "mine/ewc-1/thesis.txt").touch()
-    with pytest.raises(StorageError, match=r"holds thesis\.txt"):
-        compared(tmp_path / "mine", here)
-    (tmp_path / "held").mkdir()
-    with FileLock(tmp_path / "held/.lock"), pytest.raises(StorageError, match="Another process"):
-        compared(tmp_path / "held", here)
+    for place in ("run", "mine/ewc-1", "held"):
+        (tmp_path / place).mkdir(parents=True)
+    for file in ("run/config.yaml", "file", "mine/ewc-1/thesis.txt"):
+        (tmp_path / file).touch()
+    refused = {"run": "holds a run, not a comparison", "file": "is a file", "mine": r"holds thesis\.txt"}
+    for place, said in {**refused, "held": "Another process"}.items():
+        with FileLock(tmp_path / "held/.lock"), pytest.raises(StorageError, match=said):
+            compared(tmp_path / place, here)
     assert here.names == []
 
 
@@ -168,28 +148,24 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "error", "said"),
+    ("entries", "said"),
     [
-        (["ewx"], ConfigError, "ewx: There is no method 'ewx'"),
-        (["ewc", "ewc"], ConfigError, "'ewc' is there twice"),
-        ([{"name": "ewc", "label": "../up"}], ConfigError, r"got '\.\./up'"),
-        ([{"label": "x"}], ConfigError, "with a 'name'"),
-        ([["ewc"]], ConfigError, "Expected a method's name"),
-        ([{"name": "ewc", "trainig": {}}], ConfigError, "Did you mean 'training'"),
-        ([{"name": "ewc", "stream": "digits"}], ConfigError, "has no 'stream'"),
-        ([{"name": "ewc", "method": {"strenth": 1}}], ConfigError, "ewc: .*Did you mean 'strength'"),
-        ([{"name": "ewc", "method": "none"}], ConfigError, "called 'ewc' and 'none'"),
-        ([{"name": "ewc", "search": "em"}], ConfigError, "ewc: Method 'ewc' does not use search"),
-        (
-            [{"name": "ewc", "training": {"specific_start": "fresh"}}],
-            ConfigError,
-            "does not use training.specific_start",
-        ),
-        ([], ConfigError, "at least one method"),
+        (["ewx"], "ewx: There is no method 'ewx'"),
+        (["ewc", "ewc"], "'ewc' is there twice"),
+        ([{"name": "ewc", "label": "../up"}], r"got '\.\./up'"),
+        ([{"label": "x"}], "with a 'name'"),
+        ([["ewc"]], "Expected a method's name"),
+        ([{"name": "ewc", "trainig": {}}], "Did you mean 'training'"),
+        ([{"name": "ewc", "stream": "digits"}], "has no 'stream'"),
+        ([{"name": "ewc", "method": {"strenth": 1}}], "ewc: .*Did you mean 'strength'"),
+        ([{"name": "ewc", "method": "none"}], "called 'ewc' and 'none'"),
+        ([{"name": "ewc", "search": "em"}], "ewc: Method 'ewc' does not use search"),
+        ([{"name": "ewc", "training": {"specific_start": "fresh"}}], "does not use training.specific_start"),
+        ([], "at least one method"),
     ],
 )
-def test_methods_that_cannot_be_compared(entries: list[Any], error: type[LasemError], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_methods_that_cannot_be_compared(entries: list[Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
         compared_methods(BASE, (), entries)
 
 

@@ -30,6 +30,12 @@ from .tiny import light_main, records_of, table_of, tiny, without_report
 SIZE: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
 
 
+@pytest.fixture(autouse=True)
+def _light_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What draws reports is left out."""
+    monkeypatch.setattr("lasem.experiments.process_pool._PRELOAD", ["lasem.experiments.process_pool", "torch._dynamo"])
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     stream = PlantedReader(num_tasks=2, **SIZE)  # in a new process scikit-learn's digits take longer than all the rest
@@ -66,13 +72,13 @@ class Killer(ComparisonObserver):
     def notify(self, event: Event) -> None:
         if isinstance(event, Noted):
             self.notes.append(event.message)
-        if isinstance(event, Ended):
+        elif isinstance(event, Ended):
             del self._children[event.name]
         if not isinstance(event, Learned):
             return
         self._num_learned += 1
         victims = sorted(self._children.keys() - self._killed)
-        if self._num_learned == 10:
+        if self._num_learned == 6:
             self.server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
             assert self.server
             os.kill(self.server, signal.SIGKILL)
@@ -85,9 +91,9 @@ class Killer(ComparisonObserver):
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_of_twelve_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = {"stream": {"name": "planted", "num_tasks": 1, **SIZE}, "training": {"epochs": 2}, "threads": 1}
-    names = ["lasem", "all", "none", "top-2", "ewc", "alternating", "bottom-1", "top-3", "bottom-3", "lasem-tf"]
+    names = ["lasem", "none", "top-2", "ewc", "alternating", "lasem-tf"]
     methods = compared_methods({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)
     runs = [(method, seed, f"{method.label}-{seed}") for method in methods for seed in (0, 1)]
@@ -95,7 +101,7 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
     events: list[Event] = []
     ThisProcess().run(jobs, 1, events.append)
     assert events[:3] == [Started("lasem-0"), Learned("lasem-0", 0, 1), Learned("lasem-0", 1, 1)]
-    assert [event.error for event in events if isinstance(event, Ended)] == [None] * 20
+    assert [event.error for event in events if isinstance(event, Ended)] == [None] * 12
     for job in jobs:
         (job.directory / "report.html").touch()
 
@@ -111,9 +117,9 @@ def test_a_grid_of_twenty_runs_survives_kills_at_random(tmp_path: Path, monkeypa
     killer = Killer(5, children)
     made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
     assert not made.failures
-    assert made.num_made == 20
+    assert made.num_made == 12
     assert killer.server
-    assert len(killer.notes) >= 5
+    assert len(killer.notes) >= 4
     assert all("it goes on in a new one" in note for note in killer.notes)
     assert sum("killed by signal 9" in note for note in killer.notes) >= len(killer.notes) - 2
     compare(methods, tmp_path / "whole")  # nothing is left to do but the table

@@ -19,14 +19,10 @@ from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM
 
-from .tiny import records_of, tiny, without_report
+from .tiny import Killed, records_of, stop, tiny, without_report
 
 CONFIG = tiny(2, 2)
 BASELINE = tiny(2, 2, search=EM(), method=EWC())
-
-
-class Killed(BaseException):
-    """No handler of the program may see it: a killed process handles nothing."""
 
 
 class Killer:
@@ -77,16 +73,8 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
 
 @pytest.fixture
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that is killed after the first epoch of its second task."""
-
-    class Stop(Observer):
-        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            if (record.task, record.epoch) == ("digits-1", 1):
-                raise Killed
-
     without_report(monkeypatch)
-    with pytest.raises(Killed):
-        run(CONFIG, tmp_path / "run", observer=Stop())
+    stop(CONFIG, tmp_path / "run")
     return tmp_path / "run"
 
 

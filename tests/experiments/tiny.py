@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lasem.data import DigitsReader
-from lasem.experiments import ExperimentConfig, process_pool, runner
+from lasem.experiments import ExperimentConfig, Observer, process_pool, run, runner
 from lasem.experiments.grid import AbstractExecutor, Ended, Job, Notify, Started, ThisProcess
+from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM
 from lasem.training import TrainingConfig
 
@@ -32,6 +33,22 @@ def tiny(num_tasks: int = 2, epochs: int = 3, **settings: Any) -> ExperimentConf
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than the run; it has tests of its own."""
     monkeypatch.setattr("lasem.experiments.runner.write_report", lambda directory: directory)
+
+
+class Killed(BaseException):
+    """No handler of the program may see it: a killed process handles nothing."""
+
+
+class _Stop(Observer):
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        if (record.task, record.epoch) == ("digits-1", 1):
+            raise Killed
+
+
+def stop(config: ExperimentConfig, directory: Path) -> None:
+    """Begin a run that is killed after the first epoch of its second task."""
+    with pytest.raises(Killed):
+        run(config, directory, observer=_Stop())
 
 
 def records_of(directory: Path, seed: int = 0) -> bytes:
