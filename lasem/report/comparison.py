@@ -169,25 +169,23 @@ def _values(runs: Sequence[Run]) -> dict[str, Statistic]:
 
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:
     """What all agree on, as YAML, and what each has for itself."""
-    flat = {}
-    for label, config in configs.items():
-        plain = plain_settings(config)
-        flat[label] = flat_settings({part: value for part, value in plain.items() if part not in _OF_A_RUN})
-    names = list(dict.fromkeys(name for settings in flat.values() for name in settings))
+    plain = {label: plain_settings(config) for label, config in configs.items()}
+    flat = {
+        label: flat_settings({part: value for part, value in parts.items() if part not in _OF_A_RUN})
+        for label, parts in plain.items()
+    }
     same = {
-        name
-        for name in names
+        name: value
+        for name, value in next(iter(flat.values()), {}).items()
         if not name.startswith(("method.", "sharing.", "search."))
-        and all(name in of and of[name] == next(iter(flat.values()))[name] for of in flat.values())
+        and all(name in of and of[name] == value for of in flat.values())
     }
     shared: dict[str, Any] = {}
-    for name in names:
-        if name in same:
-            part, _, field = name.partition(".")
-            value = next(iter(flat.values()))[name]
-            if field:
-                shared.setdefault(part, {})[field] = value
-            else:
-                shared[part] = value
+    for name, value in same.items():
+        part, _, field = name.partition(".")
+        if field:
+            shared.setdefault(part, {})[field] = value
+        else:
+            shared[part] = value
     own = {label: {n: v for n, v in of.items() if n not in same} for label, of in flat.items()}
     return yaml.safe_dump(shared, sort_keys=False, allow_unicode=True) if shared else "", own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,18 +81,14 @@ def comparison_table(directory: Path) -> Table:
 
 def methods_frame(comparison: Comparison) -> Frame:
     """Return a row for each method of which a seed is finished."""
-    best = {name: _best([row.values[name] for row in comparison.compared], unit) for name, _, unit in _QUANTITIES}
+    every = {name: [row.values[name] for row in comparison.compared] for name in _MARKED}
+    best = {name: max((value.mean for value in of if value.num_seeds), default=nan) for name, of in every.items()}
 
     def cell(value: Statistic, name: str, unit: Unit) -> Cell:
-        strong = name in _MARKED and len(comparison.compared) > 1 and unit(value.mean) == best[name]
-        written = mean_cell(value, unit, strong=strong)
+        strong = name in _MARKED and len(comparison.compared) > 1 and unit(value.mean) == unit(best[name])
+        written = mean_cell(value, Unit(unit.write), strong=strong)  # fractions in the file
         same = unit is count and value.deviation == 0  # such as the size of a network that every seed has
-        return replace(
-            written,
-            below="" if same else written.below,
-            number=None if written.number is None else value.mean,
-            second=None if written.second is None else value.deviation,
-        )
+        return replace(written, below="") if same else written
 
     def difference(row: MethodRow) -> Cell:
         mean, p = difference_cells(row.to_best)
@@ -122,11 +119,6 @@ def methods_frame(comparison: Comparison) -> Frame:
     )
 
 
-def _best(values: list[Statistic], unit: Unit) -> str:
-    """The highest mean as it is written."""
-    return unit(max((value.mean for value in values if value.num_seeds), default=float("nan")))
-
-
 def sentence(comparison: Comparison) -> str:
     """Say what came out, in plain words."""
     rows = comparison.compared
@@ -136,17 +128,14 @@ def sentence(comparison: Comparison) -> str:
     if len(rows) == 1:
         return f"One method has learned {tasks}: {rows[0].name}, which ends at {_final(rows[0])}."
     ordered = sorted(rows, key=lambda row: -row.values["final_accuracy"].mean)
+    distance = ordered[1].to_best
+    how_surely = f", {in_words(distance)}" if distance is not None and distance.num_pairs else ""
     small = min(rows, key=lambda row: row.values["parameters_total"].mean)
     return (
         f"Of {len(rows)} methods on {tasks}, {ordered[0].name} answers best at the end, {_final(ordered[0])}; "
-        f"{ordered[1].name} follows with {_final(ordered[1])}{_how_surely(ordered[1])}. {_keeping(rows)}, and "
+        f"{ordered[1].name} follows with {_final(ordered[1])}{how_surely}. {_keeping(rows)}, and "
         f"{small.name} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
     )
-
-
-def _how_surely(row: MethodRow) -> str:
-    difference = row.to_best
-    return f", {in_words(difference)}" if difference is not None and difference.num_pairs else ""
 
 
 def _keeping(rows: tuple[MethodRow, ...]) -> str:

@@ -10,17 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasem.metrics import Matrix, Run
-from lasem.records import EpochRecord, TaskRecord
-from lasem.report.figures import (
-    PAGE_WIDTH,
-    Drawing,
-    colour,
-    figure_style,
-    new_figure,
-    new_panels,
-    ramp,
-    thin,
-)
+from lasem.records import TaskRecord
+from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_figure, new_panels, ramp, thin
 from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
@@ -126,7 +117,7 @@ def _label_ends(
 class _Search:
     """How one task was searched."""
 
-    title: str
+    number: int
     task: str
     record: TaskRecord | None
     epochs: NDArray[np.int64]
@@ -190,19 +181,21 @@ def draw_probabilities(run: Run) -> Drawing | None:
     )
 
 
-def _search(run: Run, task: str, record: TaskRecord | None, names: Sequence[str]) -> _Search:
+def _search(run: Run, task: str, record: TaskRecord | None, names: tuple[str, ...]) -> _Search:
     epochs = run.epochs(task)
     num = max([len(names), *(len(epoch.probabilities) for epoch in epochs)])
     probabilities = np.zeros((len(epochs), num))
     for row, epoch in zip(probabilities, epochs, strict=True):
-        _fill(row, epoch, names)
+        # a phase after the search trains what was chosen and knows of no other configuration
+        chosen_alone = len(epoch.probabilities) == 1 < num and epoch.configuration in names
+        row[names.index(epoch.configuration) if chosen_alone else slice(len(epoch.probabilities))] = epoch.probabilities
     if record is not None and record.configuration in names:
-        first = list(names).index(record.configuration)
+        first = names.index(record.configuration)
     else:  # not chosen yet: the one that leads
         first = int(probabilities[-1].argmax()) if probabilities.size else 0
     highest = probabilities.max(axis=0, initial=0)
     return _Search(
-        title=f"{run.tasks.index(record) + 1 if record else len(run.tasks) + 1} · ",
+        number=run.tasks.index(record) + 1 if record else len(run.tasks) + 1,
         task=task,
         record=record,
         epochs=np.array([epoch.epoch for epoch in epochs], dtype=np.int64),
@@ -212,17 +205,9 @@ def _search(run: Run, task: str, record: TaskRecord | None, names: Sequence[str]
     )
 
 
-def _fill(row: Matrix, epoch: EpochRecord, names: Sequence[str]) -> None:
-    if len(epoch.probabilities) == 1 < len(row) and epoch.configuration in names:
-        # a phase after the search, which trains what was chosen and knows of no other configuration
-        row[list(names).index(epoch.configuration)] = epoch.probabilities[0]
-    else:
-        row[: len(epoch.probabilities)] = epoch.probabilities
-
-
 def _draw_search(axes: Axes, search: _Search, width: int) -> None:
     letters = width // 7
-    axes.set_title(search.title + display_name(search.task, letters - 5), pad=20)
+    axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}", pad=20)
     if len(search.names) < 2 or not len(search.epochs):
         reason = "one configuration: nothing to choose" if len(search.names) < 2 else "no epochs recorded"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=colour("muted"), size=10)
