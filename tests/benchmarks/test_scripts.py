@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from metrics.records import task_record
 
 from benchmarks.measure import PeakMemory
-from lasem.records import TaskRecord, TimingRecord, to_json
+from lasem.records import TimingRecord, to_json
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -56,26 +57,11 @@ def test_training_time_takes_the_fastest_seed_of_each_epoch(tmp_path: Path, caps
             folder = tmp_path / f"{method}-{seed}" / "seeds" / str(seed)
             folder.mkdir(parents=True)
             task = f"drawn-{seed}"
-            learned = TaskRecord(
-                task=task,
-                index=0,
-                classes=("a", "b"),
-                configuration="S",
-                configurations=("S",),
-                best_epoch=1,
-                num_epochs=len(epochs),
-                commit_epoch=None,
-                valid_accuracy=0.5,
-                peak_accuracy=0.5,
-                parameters_added=1,
-                parameters_shared=0,
-                parameters_total=1,
-            )
             timings = [
                 TimingRecord(task=task, epoch=epoch, seconds_training=s, seconds_evaluating=9.0)
                 for epoch, s in enumerate(epochs, start=1)
             ]
-            (folder / "records.jsonl").write_text(to_json(learned) + "\n")
+            (folder / "records.jsonl").write_text(to_json(task_record(task, 0)) + "\n")
             (folder / "timings.jsonl").write_text("".join(to_json(t) + "\n" for t in timings))
     module = load("training_time")
     assert module.main([str(tmp_path)]) == {"none": 1.0, "lasem-hps": (4 + 2 + 1) / 2}

@@ -4,7 +4,10 @@ import itertools
 import json
 import math
 import random
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, TimingRecord, to_json
 from lasem.report import write_accuracy_matrix
@@ -107,6 +110,15 @@ def make_records(
         records.append(EvaluationRecord(after_task=name, accuracies=dict(learned)))
         timings.append(TimingRecord(task=name, epoch=None, seconds_training=0.0, seconds_evaluating=0.5))
     return records, timings
+
+
+def changed(records: Iterable[Record], kind: type[Record], task: str | None = None, **fields: Any) -> list[Record]:
+    """The same records, those of a kind (and task) with other fields, each a value or a function of the record."""
+
+    def change(record: Record) -> Record:
+        return replace(record, **{k: value(record) if callable(value) else value for k, value in fields.items()})
+
+    return [change(r) if isinstance(r, kind) and task in (None, r.task) else r for r in records]
 
 
 def task_names(num_tasks: int) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ def test_a_seed_with_fewer_tasks_is_unfinished(tmp_path: Path) -> None:
     experiment = load_experiment(tmp_path)
     assert [experiment.progress(run).finished for run in experiment.runs] == [True, False]
     assert [run.seed for run in experiment.comparable_runs] == [0]
+    assert experiment.means["peak_accuracy"].num_seeds == 1
 
 
 def test_the_environment_may_say_how_many_tasks_there_are(tmp_path: Path) -> None:

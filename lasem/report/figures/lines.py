@@ -188,7 +188,8 @@ def _search(run: Run, task: str, record: TaskRecord | None, names: tuple[str, ..
     for row, epoch in zip(probabilities, epochs, strict=True):
         # a phase after the search trains what was chosen and knows of no other configuration
         chosen_alone = len(epoch.probabilities) == 1 < num and epoch.configuration in names
-        row[names.index(epoch.configuration) if chosen_alone else slice(len(epoch.probabilities))] = epoch.probabilities
+        first = names.index(epoch.configuration) if chosen_alone else 0
+        row[first : first + len(epoch.probabilities)] = epoch.probabilities
     if record is not None and record.configuration in names:
         first = names.index(record.configuration)
     else:  # not chosen yet: the one that leads

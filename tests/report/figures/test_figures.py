@@ -17,9 +17,16 @@ from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probab
 from lasem.report.figures.lines import draw_accuracy_over_time, draw_probabilities
 from lasem.report.figures.tree import draw_tree
 
-from ..fake_run import make_records, task_names, write_seed
+from ..fake_run import changed, make_records, task_names, write_seed
 
-FIGURES = [draw_accuracy_matrix, draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters]
+FIGURES = [
+    draw_accuracy_matrix,
+    draw_transfer_map,
+    draw_probabilities,
+    draw_accuracy_over_time,
+    draw_parameters,
+    draw_tree,
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,7 @@ def drawn(drawing: Drawing | None) -> Drawing:
     return drawing
 
 
-@pytest.mark.parametrize("draw", [*FIGURES, draw_tree])
+@pytest.mark.parametrize("draw", FIGURES)
 def test_every_figure_is_xml_with_words(draw: type, run: Run) -> None:
     drawing = drawn(draw(run))
     ET.fromstring(drawing.svg)
@@ -46,19 +53,18 @@ def test_every_figure_is_xml_with_words(draw: type, run: Run) -> None:
     assert all(len(row) == len(drawing.columns) for row in drawing.rows)
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", [*FIGURES, draw_layer_probabilities])
 def test_nothing_is_drawn_before_the_first_epoch(draw: type) -> None:
     assert draw(Run(0, ())) is None
 
 
 @pytest.mark.parametrize("draw", FIGURES)
 def test_names_are_text_whatever_is_in_them(draw: type) -> None:
-    names = ("$x_{", "<b>&amp;</b>", "a\nb\x01\ud800", "鳥類と動物", "#ffffff")
-    drawing = drawn(draw(Run(0, tuple(make_records(0, names, num_epochs=3)[0]))))
+    names = ("first", "$x_{", "<b>&amp;</b>", "a\nb\x01\u202e\ud800", "鳥類と動物", "#ffffff", "<script>x</script>")
+    drawing = drawn(draw(Run(0, tuple(make_records(0, names, num_layers=2, num_epochs=12)[0]))))
     text = "".join(ET.fromstring(drawing.inline()).itertext())
-    assert "$x_{" in text
-    assert "#ffffff" in text or draw is draw_accuracy_over_time  # whose lines may be many
-    assert "<b>" in text
+    for name in ("$x_{", "<b>&amp;</b>", "a\ufffdb\ufffd\ufffd\ufffd", "鳥類と動物", "#ffffff", "<script>x"):
+        assert f" · {name}" in text
 
 
 def test_the_users_matplotlib_settings_stay_and_do_not_matter(run: Run) -> None:
@@ -111,7 +117,7 @@ def test_the_parameters_equal_the_records(run: Run) -> None:
 
 
 def test_many_tasks_are_drawn() -> None:
-    run = Run(0, tuple(make_records(0, task_names(22), num_layers=1, num_epochs=3)[0]))
+    run = Run(0, tuple(make_records(0, task_names(22), num_layers=1, num_epochs=8)[0]))
     for draw in FIGURES:
         drawn(draw(run))
 
@@ -160,15 +166,18 @@ def test_every_colour_of_the_style_follows_a_dark_page(run: Run) -> None:
 
 def deep_records(num_layers: int = 17, num_epochs: int = 12) -> list[Record]:
     """Records of a search over layers: the first task is not searched."""
-    found: list[Record] = []
-    for record in make_records(0, task_names(3), num_layers=2, num_epochs=num_epochs)[0]:
-        if isinstance(record, EpochRecord) and record.task != "cifar-0":
-            by_layer = tuple((layer + record.epoch) / (num_layers + num_epochs) for layer in range(num_layers))
-            record = replace(record, probabilities=(0.5,), transfer_probabilities=by_layer)
-        if isinstance(record, TaskRecord):
-            record = replace(record, configuration="T" * num_layers, configurations=("T" * num_layers,))
-        found.append(record)
-    return found
+    records = make_records(0, task_names(3), num_layers=2, num_epochs=num_epochs)[0]
+    whole = "T" * num_layers
+    records = changed(records, TaskRecord, configuration=whole, configurations=(whole,))
+    for task in ("cifar-1", "cifar-2"):
+        of_layers = {
+            "probabilities": (0.5,),
+            "transfer_probabilities": lambda r: tuple(
+                (layer + r.epoch) / (num_layers + num_epochs) for layer in range(num_layers)
+            ),
+        }
+        records = changed(records, EpochRecord, task, **of_layers)
+    return records
 
 
 def test_the_probabilities_of_layers_equal_the_records(tmp_path: Path) -> None:
@@ -193,7 +202,6 @@ def test_the_probabilities_of_layers_equal_the_records(tmp_path: Path) -> None:
 
 def test_there_are_none_for_searches_over_configurations(run: Run) -> None:
     assert draw_layer_probabilities(run) is None
-    assert draw_layer_probabilities(Run(0, ())) is None
 
 
 def test_an_epoch_of_a_task_that_is_being_learned_is_drawn() -> None:

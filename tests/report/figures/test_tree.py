@@ -1,18 +1,15 @@
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from lasem.metrics import Run
 from lasem.records import EpochRecord, Record, TaskRecord
-from lasem.report import write_report
 from lasem.report.figures import Drawing, colour
 from lasem.report.figures.tree import draw_tree
 
-from ..fake_run import make_records, task_names, write_seed
+from ..fake_run import changed, make_records, task_names
 
 NUM_EPOCHS = 12
 SVG = "{http://www.w3.org/2000/svg}"
@@ -28,18 +25,16 @@ def in_groups(records: list[Record], sizes: tuple[int, ...]) -> list[Record]:
     def wide(configuration: str) -> str:
         return "".join(choice * size for choice, size in zip(configuration, sizes, strict=True))
 
-    return [
-        replace(r, configuration=wide(r.configuration), configurations=tuple(map(wide, r.configurations)))
-        if isinstance(r, TaskRecord)
-        else r
-        for r in records
-    ]
+    return changed(
+        records,
+        TaskRecord,
+        configuration=lambda r: wide(r.configuration),
+        configurations=lambda r: tuple(map(wide, r.configurations)),
+    )
 
 
 def with_probabilities(records: list[Record], task: str, probabilities: tuple[float, ...]) -> list[Record]:
-    return [
-        replace(r, probabilities=probabilities) if isinstance(r, EpochRecord) and r.task == task else r for r in records
-    ]
+    return changed(records, EpochRecord, task, probabilities=probabilities)
 
 
 def drawn(records: list[Record]) -> Drawing:
@@ -155,20 +150,10 @@ def test_of_many_tasks_the_last_are_drawn() -> None:
     assert "Drawn are" not in drawn(fake(num_tasks=13, num_layers=1)).caption
 
 
-def without_epochs(records: list[Record]) -> list[Record]:
-    return [r for r in records if not isinstance(r, EpochRecord)]
-
-
 def of_layers(records: list[Record]) -> list[Record]:
     """As a search leaves them that lists no configurations."""
-    return [
-        replace(r, probabilities=(0.5,), transfer_probabilities=(0.5,) * 4)
-        if isinstance(r, EpochRecord)
-        else replace(r, configurations=(r.configuration,))
-        if isinstance(r, TaskRecord)
-        else r
-        for r in records
-    ]
+    records = changed(records, EpochRecord, probabilities=(0.5,), transfer_probabilities=(0.5,) * 4)
+    return changed(records, TaskRecord, configurations=lambda r: (r.configuration,))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +161,7 @@ def of_layers(records: list[Record]) -> list[Record]:
     [
         [],
         fake(num_tasks=1),
-        without_epochs(fake()),
+        [r for r in fake() if not isinstance(r, EpochRecord)],
         of_layers(fake()),
         with_probabilities(fake(num_tasks=2), "cifar-1", (0.0, 1.0) + (0.0,) * 14),  # each candidate is tried alone
         with_probabilities(fake(num_tasks=2), "cifar-1", (float("nan"),) * 16),
@@ -186,14 +171,3 @@ def of_layers(records: list[Record]) -> list[Record]:
 )
 def test_without_weighed_configurations_there_is_no_tree(records: list[Record]) -> None:
     assert draw_tree(Run(0, tuple(records))) is None
-
-
-def test_names_are_text_whatever_is_in_them(tmp_path: Path) -> None:
-    names = ("first", "$x_{", "<b>&amp;</b>", "a\nb\x01\u202e\ud800", "鳥類と動物", "#ffffff", "<script>x</script>")
-    records = make_records(0, names, num_layers=2, num_epochs=NUM_EPOCHS)[0]
-    text = "".join(ET.fromstring(drawn(records).inline()).itertext())
-    for name in ("$x_{", "<b>&amp;</b>", "a\ufffdb\ufffd\ufffd\ufffd", "鳥類と動物", "#ffffff"):
-        assert f" · {name}" in text
-    write_seed(tmp_path, 0, make_records(0, names[-2:], num_layers=2, num_epochs=NUM_EPOCHS)[0], [])
-    assert "<script>x" not in write_report(tmp_path).read_text(encoding="utf-8")
-    assert (tmp_path / "figures" / "seed-0-configuration-tree.csv").is_file()
