@@ -22,14 +22,13 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.methods.method import AbstractMethod, Learned, Setup
-from lasem.methods.model import Model
+from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import (
     NetworkPhase,
     check_no_weight_decay,
     gradient_of,
     initial_head,
     initial_layers,
-    prefixed,
 )
 from lasem.nets import AbstractNet, Net
 from lasem.settings import Range, Settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
@@ -20,9 +21,7 @@ from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run,
 from lasem.nets import Net
 from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, SharedProtection, Snapshot, part_of, with_term
-from lasem.training.importance import FisherKind, directions_of, squared_gradients
-
-_MOST_IMAGES = 64
+from lasem.training.importance import MAX_IMAGES, FisherKind, fisher_information
 
 
 @final
@@ -69,8 +68,6 @@ class EWC(Settings, AbstractMethod):
     def importances(self, layers: Named, head: Named, task: Task, setup: Setup) -> dict[str, Tensor]:
         """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants."""
         draws = setup.generator("importances", "labels")
-        total = {name: torch.zeros_like(value) for name, value in layers.items()}
-        num_images = 0
 
         def answer(layers: Named, x: Tensor) -> Tensor:
             for i, block in enumerate(setup.net.blocks):  # plain.run asks for a memory layout, which vmap does not know
@@ -78,12 +75,8 @@ class EWC(Settings, AbstractMethod):
             logits: Tensor = setup.net.head.apply(part_of(head, "head"), x)
             return logits
 
-        for x, labels in self._images(task, setup):
-            directions = directions_of(run(setup.net, {**layers, **head}, x), labels, self.fisher, draws)
-            for name, squares in squared_gradients(answer, layers, x, directions).items():
-                total[name] += squares
-            num_images += len(x)
-        return {name: value / num_images for name, value in total.items()}
+        logits = partial(run, setup.net, {**layers, **head})
+        return fisher_information(answer, layers, self._images(task, setup), self.fisher, draws, logits)
 
     def consolidate(self, memory: Named, importances: Named, weights: Named) -> dict[str, Tensor]:
         """Add a task's term, its importances around its weights, to the quadratic that holds later tasks back."""
@@ -100,7 +93,7 @@ class EWC(Settings, AbstractMethod):
     def _images(self, task: Task, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
         left = min(self.num_samples or len(task.train), len(task.train))
         order = setup.generator("importances", "images") if left < len(task.train) else None
-        for x, labels in task.train.batches(_MOST_IMAGES, device=setup.device, generator=order):
+        for x, labels in task.train.batches(MAX_IMAGES, device=setup.device, generator=order):
             yield x[:left], labels[:left]
             left -= len(x)
             if left <= 0:

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, ClassVar, final
 
@@ -18,8 +20,8 @@ from torch import Tensor
 
 from lasem.data import Split, Task
 from lasem.methods.method import AbstractMethod, Learned, Setup
-from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, run, shared_and_own
+from lasem.methods.model import Model, prefixed
+from lasem.methods.plain import Gate, NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import ConvBlock, Head, Net, Weights, as_float32, full_precision
 from lasem.nets.initial import initial_weight
 from lasem.settings import Range, Settings
@@ -28,17 +30,26 @@ from lasem.training.phase import EVALUATION_BATCH
 from lasem.training.precision import autocast
 from lasem.tree import Path
 
-Gate = Callable[[int, Tensor], Tensor]
-"""From the position of a layer and its input (B, ...) to one factor for each of its output channels, (B, out)."""
-
 _MOMENTUM = 0.1
 _EPSILON = 1e-5
 """Of batch normalisation; torch's own choices."""
 
 
+class _AbstractGated(Settings, AbstractMethod):
+    """A method whose tasks answer through gates."""
+
+    @abstractmethod
+    def gate(self, net: Net, weights: Named) -> Gate:
+        """Return the gates with which a task answers."""
+
+    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
+        weights = {**model.shared, **model.own[name]}
+        return run(net, weights, x, gate=self.gate(net, weights))
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
-class ChannelGated(Settings, AbstractMethod):
+class ChannelGated(_AbstractGated):
     """Every task has a gate at each layer that opens and closes channels, and a head ([Abati2020]_, task-incremental).
 
     A layer answers with g(x) * h(x), h its own output and g in {0, 1} by channel. The loss is CE + sparsity / L sum_l
@@ -95,9 +106,8 @@ class ChannelGated(Settings, AbstractMethod):
 
         return Learned.of(setup, fitted, model_of)
 
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        weights = {**model.shared, **model.own[name]}
-        return run_gated(net, weights, x, decided(weights))[0]
+    def gate(self, net: Net, weights: Named) -> Gate:
+        return decided(weights)
 
     def initial_gates(self, setup: Setup) -> dict[str, Tensor]:
         """Return fresh gates on the CPU: ``gate.I.`` weight.0, scale, shift, mean, variance, weight.1, bias.1.
@@ -124,7 +134,7 @@ class ChannelGated(Settings, AbstractMethod):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LasemChannelGated(Settings, AbstractMethod):
+class LasemChannelGated(_AbstractGated):
     """What the authors of LASEM compared with under the name of channel-gated networks.
 
     It differs from [Abati2020]_ in all that keeps tasks apart: g is a softmax over the channels, so that they share 1;
@@ -151,10 +161,6 @@ class LasemChannelGated(Settings, AbstractMethod):
             return model.having(shared=shared, own={**model.own, task.name: own})
 
         return Learned.of(setup, fitted, model_of)
-
-    def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
-        weights = {**model.shared, **model.own[name]}
-        return run_gated(net, weights, x, self.gate(net, weights))[0]
 
     def gate(self, net: Net, weights: Named) -> Gate:
         """Return g = softmax(MLP(flattened input) / temperature)."""
@@ -194,17 +200,14 @@ def channels(net: Net) -> list[tuple[int, int]]:
 def run_gated(
     net: Net, weights: Named, x: Tensor, gate: Gate, dropout: torch.Generator | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the logits (B, num_classes) of a network with gates, and each layer's factors (B, out).
+    """Return the logits (B, num_classes) of a network with gates, and each layer's factors (B, out)."""
+    factors: list[Tensor] = []
 
-    A factor multiplies a layer's output after ReLU and pooling; for factors of 0 and 1 it is the same before them.
-    """
-    factors = []
-
-    def gated(i: int, x: Tensor, out: Tensor) -> Tensor:
+    def kept(i: int, x: Tensor) -> Tensor:
         factors.append(gate(i, x))
-        return out * factors[i].view(out.shape[:2] + (1,) * (out.dim() - 2))
+        return factors[i]
 
-    return run(net, weights, x, dropout=dropout, between=gated), factors
+    return run(net, weights, x, dropout=dropout, gate=kept), factors
 
 
 def hidden_units(gate: Weights, x: Tensor) -> Tensor:
@@ -261,8 +264,18 @@ def frozen_numbers(layers: Named, frozen: Named) -> dict[str, Tensor]:
 
 
 @dataclass(eq=False)
-class _Phase(NetworkPhase):
-    """Layers, gates and head at once; frozen channels stay."""
+class _GatedPhase(NetworkPhase):
+    """Layers, gates and head at once."""
+
+    method: _AbstractGated
+
+    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
+        return partial(run, self.setup.net, weights, dropout=dropout, gate=self.method.gate(self.setup.net, weights))
+
+
+@dataclass(eq=False)
+class _Phase(_GatedPhase):
+    """Frozen channels stay."""
 
     method: ChannelGated
 
@@ -276,10 +289,6 @@ class _Phase(NetworkPhase):
 
     def begin_epoch(self, weights: Named, epoch: int, learning_rate: float) -> None:
         self._sparse = epoch >= self.method.dense_share * self.config.epochs
-
-    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        gate = decided(weights)
-        return lambda x: run_gated(self.setup.net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         def gate(i: int, x: Tensor) -> Tensor:
@@ -311,14 +320,8 @@ def mean_open(factors: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(eq=False)
-class _LasemPhase(NetworkPhase):
-    """Layers, gates and head at once."""
-
+class _LasemPhase(_GatedPhase):
     method: LasemChannelGated
-
-    def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
-        gate = self.method.gate(self.setup.net, weights)
-        return lambda x: run_gated(self.setup.net, weights, x, gate, dropout)[0]
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         gate = self.method.gate(self.setup.net, weights)

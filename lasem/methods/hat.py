@@ -90,26 +90,16 @@ class HAT(Settings, AbstractMethod):
 
     def logits(self, net: Net, model: Model, name: str, x: Tensor) -> Tensor:
         own = model.own[name]
-        return run_gated(net, {**model.shared, **own}, x, gates(own, net, self.max_scale))
+        opened = gates(own, net, self.max_scale)
+        return run(net, {**model.shared, **own}, x, gate=lambda i, _: opened[i])
 
 
 def gates(embeddings: Named, net: Net, scale: float) -> list[Tensor]:
-    """Return the gates a = sigmoid(s e) of every layer, e being its ``embedding.I`` ([Serra2018]_, Architecture)."""
-    return [torch.sigmoid(scale * embeddings[f"embedding.{i}"]) for i in range(net.depth)]
+    """Return the gates a = sigmoid(s e) of every layer, e being its ``embedding.I`` ([Serra2018]_, Architecture).
 
-
-def run_gated(
-    net: Net, weights: Named, x: Tensor, layer_gates: Sequence[Tensor], dropout: torch.Generator | None = None
-) -> Tensor:
-    """Return the logits (B, num_classes) of the network whose units are multiplied by their gates.
-
-    The gate comes after the block's pooling: a factor above 0 and max-pooling may change places.
+    They multiply what a block puts out after pooling: a factor above 0 and max-pooling may change places.
     """
-
-    def gated(layer: int, _: Tensor, out: Tensor) -> Tensor:
-        return out * layer_gates[layer].view(-1, *(1,) * (out.ndim - 2))
-
-    return run(net, weights, x, dropout=dropout, between=gated)
+    return [torch.sigmoid(scale * embeddings[f"embedding.{i}"]) for i in range(net.depth)]
 
 
 def annealed(batch: int, num_batches: int, max_scale: float) -> float:
@@ -178,12 +168,12 @@ class _Phase(NetworkPhase):
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:
         last = gates(weights, self.setup.net, self.method.max_scale)
-        return partial(run_gated, self.setup.net, weights, layer_gates=last, dropout=dropout)
+        return partial(run, self.setup.net, weights, dropout=dropout, gate=lambda i, _: last[i])
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         now = gates(weights, self.setup.net, self._scale(self._batch))
-        loss = F.cross_entropy(run_gated(self.setup.net, weights, batch.x, now, dropout), batch.labels)
-        return loss + self.method.penalty * use_of_free_units(now, self.used)
+        logits = run(self.setup.net, weights, batch.x, dropout=dropout, gate=lambda i, _: now[i])
+        return F.cross_entropy(logits, batch.labels) + self.method.penalty * use_of_free_units(now, self.used)
 
     @torch.no_grad()
     def change_gradients(self, weights: Named, step: Step) -> None:

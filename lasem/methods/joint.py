@@ -16,8 +16,8 @@ from lasem.data import Split, Task, TensorImages
 from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
 from lasem.methods.method import AbstractMethod, Learned, Setup
-from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed, shared_and_own
+from lasem.methods.model import Model, prefixed
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, shared_and_own
 from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, part_of
 

@@ -151,6 +151,6 @@ class Model:
         return Parts.of(self.own).num_parameters(name)
 
 
-def under(prefix: str, tensors: Named) -> dict[str, Tensor]:
-    """Return the tensors with a prefix and a dot before their names."""
+def prefixed(prefix: str, tensors: Named) -> dict[str, Tensor]:
+    """Put ``PREFIX.`` before every name; the opposite of ``part_of``."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.errors import ConfigError
+from lasem.methods.model import prefixed
 from lasem.nets import AbstractNet, Head, start_generator
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, TrainingConfig, accuracy, part_of
 
 if TYPE_CHECKING:
     from lasem.methods.method import Setup
 
-Between = Callable[[int, Tensor, Tensor], Tensor]
-"""From a layer's position, its input and its output to what the next layer gets."""
+Gate = Callable[[int, Tensor], Tensor]
+"""From a layer's position and its input (B, ...) to a factor for each of its output channels, (out,) or (B, out)."""
 
 
 def run(
@@ -32,7 +33,7 @@ def run(
     x: Tensor,
     *,
     dropout: torch.Generator | None = None,
-    between: Between | None = None,
+    gate: Gate | None = None,
 ) -> Tensor:
     """Return the network's logits (B, num_classes).
 
@@ -41,12 +42,15 @@ def run(
         weights: of every layer and of the head, by flat name.
         x: shape (B, channels, height, width).
         dropout: source of the dropout mask; None switches dropout off.
-        between: changes the layers' outputs.
+        gate: gives factors that multiply the layers' outputs, after ReLU and pooling.
     """
     x = x.contiguous(memory_format=torch.channels_last)  # 1.1 to 1.4 times faster on a CPU, and no slower elsewhere
     for i, block in enumerate(net.blocks):
         out = block.apply(part_of(weights, f"layer.{i}"), x)
-        x = out if between is None else between(i, x, out)
+        if gate is not None:
+            factors = gate(i, x)
+            out = out * factors.view(factors.shape + (1,) * (out.dim() - 2))
+        x = out
     return net.head.apply(part_of(weights, "head"), x, dropout)
 
 
@@ -68,11 +72,6 @@ def initial_head(
     """
     generator = generator or start_generator(setup.seed, setup.index, setup.net.depth)
     return prefixed("head", (head or setup.net.head).initial(num_classes, generator, setup.net.initial))
-
-
-def prefixed(prefix: str, tensors: Named) -> dict[str, Tensor]:
-    """Put ``PREFIX.`` before every name; the opposite of ``part_of``."""
-    return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
 def shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import TaskError
 from lasem.methods.method import AbstractMethod, Learned, Setup
-from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, prefixed
+from lasem.methods.model import Model, prefixed
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.nets.initial import initial_bias, initial_weight
 from lasem.settings import Range, Settings

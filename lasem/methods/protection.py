@@ -18,18 +18,15 @@ from lasem.settings import Range, Settings
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration
 from lasem.training import (
+    MAX_IMAGES,
     FisherKind,
     Named,
     Quadratic,
     SharedProtection,
     TaskWeights,
-    directions_of,
+    fisher_information,
     part_of,
-    squared_gradients,
 )
-
-_MAX_IMAGES = 64
-"""Images of which gradients are taken at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +170,5 @@ def importances(
             x = block.apply({**made, **own.statistics_of(str(configuration)[: i + 1])}, x)
         return net.head.apply(weights.head, x)
 
-    total = {name: torch.zeros_like(value) for name, value in shared.items()}
     device = next(iter(weights.head.values())).device
-    for x, labels in task.train.batches(_MAX_IMAGES, device=device):
-        with torch.no_grad():
-            directions = directions_of(answer(shared, x), labels, kind, draws)
-        for name, squares in squared_gradients(answer, shared, x, directions).items():
-            total[name] += squares
-    return {name: value / len(task.train) for name, value in total.items()}
+    return fisher_information(answer, shared, task.train.batches(MAX_IMAGES, device=device), kind, draws)

@@ -2,7 +2,7 @@
 
 from lasem.nets.block import part_of
 from lasem.training.config import TrainingConfig
-from lasem.training.importance import FisherKind, Quadratic, directions_of, squared_gradients, with_term
+from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
 from lasem.training.loop import Loop
 from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import (
@@ -29,6 +29,7 @@ from lasem.training.task_start import (
 
 __all__ = [
     "EVALUATION_BATCH",
+    "MAX_IMAGES",
     "AbstractPhase",
     "Batch",
     "EpochSummary",
@@ -54,11 +55,10 @@ __all__ = [
     "autocast",
     "build_optimiser",
     "check_precision",
-    "directions_of",
+    "fisher_information",
     "follow",
     "initial_statistics",
     "learning_rate",
     "part_of",
-    "squared_gradients",
     "with_term",
 ]

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, final
 
 import torch
@@ -24,6 +25,9 @@ FisherKind = Literal["exact", "sampled", "empirical"]
 
 Answer = Callable[[Named, Tensor], Tensor]
 """Logits (B, num_classes) of images (B, ...) with some weights, without dropout; a function that vmap can take."""
+
+MAX_IMAGES = 64
+"""Images in a mini-batch of which importances are computed."""
 
 _MAX_NUMBERS = 2**23
 """Numbers that the gradients of single images may take at a time: 32 MiB."""
@@ -76,6 +80,36 @@ def squared_gradients(answer: Answer, weights: Named, x: Tensor, directions: Ten
             for name, value in gradients(dict(weights), images, part).items():
                 total[name] += value.square_().sum(dim=(0, 1))
     return total
+
+
+def fisher_information(
+    answer: Answer,
+    weights: Named,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    kind: FisherKind,
+    draws: torch.Generator,
+    logits: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Return the diagonal of the Fisher information of a network's answers in some weights, a mean over images.
+
+    Args:
+        answer: the network.
+        weights: by name; whatever else ``answer`` computes with is constant.
+        batches: images (B, ...) and labels (B,).
+        kind: see ``FisherKind``.
+        draws: source of the labels of kind ``sampled``, on the CPU.
+        logits: the network with these weights, if that is computed otherwise than by ``answer``.
+    """
+    logits = logits or partial(answer, weights)
+    total = {name: torch.zeros_like(value) for name, value in weights.items()}
+    num_images = 0
+    for x, labels in batches:
+        with torch.no_grad():
+            directions = directions_of(logits(x), labels, kind, draws)
+        for name, squares in squared_gradients(answer, weights, x, directions).items():
+            total[name] += squares
+        num_images += len(x)
+    return {name: value / num_images for name, value in total.items()}
 
 
 @final

@@ -170,7 +170,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 def test_what_is_held_is_the_sum_of_every_tasks_term(
     kind: FisherKind, sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lasem.methods.protection._MAX_IMAGES", 4)  # three parts, the last one incomplete
+    monkeypatch.setattr("lasem.methods.protection.MAX_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Penalty(fisher=kind), sharing, Fixed("TS"))
     generator, elsewhere = torch.Generator().manual_seed(0), dict[str, Tensor]()
     fishers, terms = [], []

@@ -12,7 +12,8 @@ from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.methods import Joint, Model
 from lasem.methods.joint import remembered, to_remember
-from lasem.methods.plain import prefixed, run
+from lasem.methods.model import prefixed
+from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Batch, TrainingConfig, accuracy, part_of
 from methods.fixture import CPU, drive, learner_of, naive_cross_entropy, result_of, seeded, setup_of
 
