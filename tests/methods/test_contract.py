@@ -21,6 +21,7 @@ from lasem.methods import (
     WSN,
     AbstractMethod,
     ChannelGated,
+    Joint,
     LasemChannelGated,
     Learned,
     Model,
@@ -28,7 +29,16 @@ from lasem.methods import (
     ProgNN,
 )
 from lasem.training import AbstractPhase, EpochSummary, PhaseResult, Snapshot, TrainingConfig
-from methods.fixture import drive, learner_of, noise, setup_of
+from methods.fixture import (
+    batch_of,
+    drive,
+    learner_of,
+    naive_accuracy,
+    naive_cross_entropy,
+    noise,
+    result_of,
+    setup_of,
+)
 
 NET = tiny_net()
 BEST, LAST = 3, 4
@@ -103,6 +113,40 @@ def test_otherwise_the_last_one_is_kept_and_the_best_one_is_recorded(method: Abs
     assert same(learned.best, learned_as(method, (2, 2), (3, 3), earlier=(9, 9), restore_best=False)[0].model)
     assert not same(learned.best, learned.model)
     assert (learned.best_epoch, learned.valid_accuracy, learned.num_epochs) == (before + BEST, 0.75, before + LAST)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(kind() for kind in METHODS.values() if kind is not Joint),  # of all its tasks together
+        OneNetwork(outputs="shared"),
+        ProgNN(adapters="each", reduction=2.0),
+        APD(l1=0.3),  # which prunes
+    ],
+    ids=str,
+)
+def test_a_phase_measures_and_trains_what_the_task_answers(method: AbstractMethod) -> None:
+    """The second task has fewer classes: outputs that it lacks compete with none."""
+    net, model = tiny_net(dropout=0.0), Model()
+    for index, num_classes in enumerate((4, 3)):
+        task = tiny_task(f"t{index}", num_classes, seed=index)
+
+        def train(phase: AbstractPhase) -> PhaseResult:
+            return result_of(phase, noise(phase.initial(), 1))
+
+        setup = setup_of(net, index, training_of(method))
+        learned, phases = drive(method.plan(model, task, setup), train)
+        model = learned.model
+    phase, weights = phases[-1], noise(phases[-1].initial(), 1)
+
+    def answer(x: Tensor) -> Tensor:
+        return method.logits(net, model, task.name, x)
+
+    assert phase.accuracy(weights) == pytest.approx(naive_accuracy(answer, task.valid))  # type: ignore[attr-defined]
+    if method.name in ("one-network", "prognn", "wsn", "den"):  # no penalty in the loss
+        batch = batch_of(phase)
+        loss = float(phase.loss(weights, batch, torch.Generator()))
+        assert loss == pytest.approx(naive_cross_entropy(answer(batch.x), batch.labels), rel=1e-5)
 
 
 @pytest.mark.parametrize("restore_best", [False, True])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -44,35 +45,15 @@ def naive_layer(net: Net, weights: dict[str, Tensor], i: int, x: Tensor, factors
     return out
 
 
-def naive_pool(x: Tensor) -> list[float]:
-    """Mean of each channel of one image's features."""
-    if x.dim() == 1:
-        return [float(value) for value in x]
-    return [sum(float(value) for row in channel for value in row) / channel.numel() for channel in x]
+def naive_hidden(weights: dict[str, Tensor], i: int, x: Tensor) -> Tensor:
+    pooled = x.reshape(*x.shape[:2], -1).sum(dim=2) / x[0, 0].numel()  # one number is its own mean
+    return (pooled[:, None, :] * weights[f"gate.{i}.weight.0"]).sum(dim=2)
 
 
-def naive_hidden(weights: dict[str, Tensor], i: int, x: Tensor) -> list[list[float]]:
-    rows = weights[f"gate.{i}.weight.0"].tolist()
-    return [[sum(w * v for w, v in zip(row, naive_pool(image), strict=True)) for row in rows] for image in x]
-
-
-def naive_logits(
-    weights: dict[str, Tensor], i: int, hidden: list[list[float]], mean: list[float], variance: list[float]
-) -> list[list[float]]:
-    of = {name: weights[f"gate.{i}.{name}"].tolist() for name in ("scale", "shift", "weight.1", "bias.1")}
-    logits = []
-    for units in hidden:
-        active = [
-            max(0.0, (u - m) / math.sqrt(v + 1e-5) * scale + shift)
-            for u, m, v, scale, shift in zip(units, mean, variance, of["scale"], of["shift"], strict=True)
-        ]
-        logits.append(
-            [
-                sum(w * a for w, a in zip(row, active, strict=True)) + bias
-                for row, bias in zip(of["weight.1"], of["bias.1"], strict=True)
-            ]
-        )
-    return logits
+def naive_logits(weights: dict[str, Tensor], i: int, hidden: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    scale, shift, weight, bias = (weights[f"gate.{i}.{name}"] for name in ("scale", "shift", "weight.1", "bias.1"))
+    active = ((hidden - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
+    return (active[:, None, :] * weight).sum(dim=2) + bias
 
 
 @every_net
@@ -81,9 +62,8 @@ def test_gates_go_by_the_pooled_input_and_switch_channels(net: Net) -> None:
     x = images()
     logits, factors = run_gated(net, weights, x, decided(weights))
     for i in range(net.depth):
-        mean, variance = (weights[f"gate.{i}.{name}"].tolist() for name in ("mean", "variance"))
-        gate = naive_logits(weights, i, naive_hidden(weights, i, x), mean, variance)
-        expected = torch.tensor([[1.0 if value > 0 else 0.0 for value in row] for row in gate], dtype=torch.float64)
+        mean, variance = (weights[f"gate.{i}.{name}"] for name in ("mean", "variance"))
+        expected = (naive_logits(weights, i, naive_hidden(weights, i, x), mean, variance) > 0).double()
         assert torch.equal(factors[i], expected)
         x = naive_layer(net, weights, i, x, expected)
     torch.testing.assert_close(logits, net.head.apply(part_of(weights, "head"), x))
@@ -105,19 +85,11 @@ def test_the_loss_in_training(net: Net) -> None:
     draws, x, open_shares = seeded(3), batch.x, []
     for i in range(net.depth):
         hidden = naive_hidden(weights, i, x)
-        units = list(zip(*hidden, strict=True))
-        mean = [sum(unit) / len(unit) for unit in units]
-        variance = [sum((u - m) ** 2 for u in unit) / len(unit) for unit, m in zip(units, mean, strict=True)]
-        logits = naive_logits(weights, i, hidden, mean, variance)
-        uniform = torch.rand(len(x), len(logits[0]), generator=draws).tolist()
-        factors = torch.tensor(
-            [
-                [float(logit + math.log(u) - math.log(1 - u) > 0) for logit, u in zip(*rows, strict=True)]
-                for rows in zip(logits, uniform, strict=True)
-            ],
-            dtype=torch.float64,
-        )
-        open_shares.append(sum(float(row.sum()) for row in factors) / len(x) / factors.shape[1])
+        mean = hidden.mean(dim=0)
+        logits = naive_logits(weights, i, hidden, mean, (hidden - mean).square().mean(dim=0))
+        uniform = torch.rand(logits.shape, generator=draws).double()
+        factors = (logits + uniform.log() - (1 - uniform).log() > 0).double()
+        open_shares.append(float(factors.sum()) / factors.numel())
         x = naive_layer(net, weights, i, x, factors)
     cross_entropy = float(F.cross_entropy(net.head.apply(part_of(weights, "head"), x, draws), batch.labels))
     for epoch, sparse in ((0, False), (1, False), (2, True), (3, True)):  # half of four epochs without the term
@@ -203,6 +175,9 @@ def test_free_channels_start_afresh() -> None:
         assert torch.equal(initial[name][~mask], value[~mask])
     gates = SPARSE.initial_gates(setup)
     assert all(torch.equal(initial[name], value) for name, value in gates.items())
+    phase = next(replace(SPARSE, gate_step=7.0).plan(model, tiny_task("t1"), setup))
+    assert {phase.scale((name,)) for name in gates} == {7.0}
+    assert {phase.scale((name,)) for name in fresh} == {1.0}
     assert not torch.equal(gates["gate.0.weight.0"], SPARSE.initial_gates(setup_of(NET))["gate.0.weight.0"])
     assert frozen_numbers(fresh, {}) == {}
 
@@ -234,12 +209,6 @@ def test_gates_start_open() -> None:
         factors = run_gated(NET, plain_start(NET, 2) | gates, images(50).float(), decided(gates))[1]
         shares[opening] = float(mean_open(factors))
     assert shares[0] < 0.7 < shares[3]
-
-
-def test_gates_have_a_step_size_of_their_own() -> None:
-    phase, _ = first_phase(NET, ChannelGated(gate_step=7.0))
-    for name in phase.initial():
-        assert phase.scale((name,)) == (7.0 if name.startswith("gate.") else 1.0)
 
 
 def test_when_no_channel_is_left_gates_and_head_learn_on() -> None:
