@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data.images import TensorImages
-from lasem.data.split import Standardise
+from lasem.data.split import StandardiseSettings
 from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
 from lasem.data.task import Task, make_task
 from lasem.errors import ConfigError
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 
 _LAYER, _HEAD, _CALIBRATION, _IMAGES = range(4)  # what a child generator is for
 
@@ -31,7 +31,7 @@ _NUM_CALIBRATION = 2000
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PlantedReader(Settings, AbstractReader):
+class PlantedReader(StandardiseSettings, AbstractReader):
     """Grey images and the answers of teachers, convolutional networks of 3x3 kernels as deep as ``truth`` says.
 
     For the truth to be about the layers of the network that learns, that has to be as deep: the default fits ``--net
@@ -57,9 +57,6 @@ class PlantedReader(Settings, AbstractReader):
     """Share of all images that become data, those whose two best answers are furthest apart; in (0, 1]."""
     image_size: Annotated[int, Range(least=_GRID, most=64)] = 8
     """Height and width of the images."""
-    standardise: Standardise = "train"
-    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
-    split by its own; ``none``: not at all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "truth", tuple(self.truth))

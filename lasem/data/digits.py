@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from lasem.data.images import TensorImages
-from lasem.data.split import Part, Standardise
+from lasem.data.split import Part, StandardiseSettings
 from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
 from lasem.errors import DataError
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 
 _POOLS, _CLASSES, _STYLE, _IMAGES, _NOISE = range(5)  # what a child generator is for
 
@@ -63,7 +63,7 @@ class DigitStyle:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class DigitsReader(Settings, AbstractReader):
+class DigitsReader(StandardiseSettings, AbstractReader):
     """1797 grey images of 8x8 pixels that come with scikit-learn; needs no download.
 
     By the seed, the images of each digit are first divided into 60 % for training, 15 % for validation and 25 % for
@@ -83,9 +83,6 @@ class DigitsReader(Settings, AbstractReader):
     """Validation images of each digit; at most 26."""
     test_per_class: Count | None = None
     """Test images of each digit; None: all, 44 or more."""
-    standardise: Standardise = "train"
-    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
-    split by its own, as in the paper; ``none``: only divided by 255."""
 
     def open(self, seed: int) -> TaskStream:
         images, labels = _load()

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from lasem.data.images import AbstractImages, SelectedImages
-from lasem.data.split import Part, Standardise, check_labels
+from lasem.data.split import Part, Standardise, StandardiseSettings, check_labels
 from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, check_unique, make_task
 from lasem.errors import ConfigError, DataError, nearest
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutSettings(Settings):
+class CutSettings(StandardiseSettings):
     """How a data set is cut into tasks. Readers inherit these settings."""
 
     num_tasks: Count | None = None
@@ -39,9 +39,6 @@ class CutSettings(Settings):
     test_per_class: Count | None = None
     """Test images of each class. None: all of the test split. If the data have none, they are taken from the training
     images: 20 %, at least 1."""
-    standardise: Standardise = "train"
-    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
-    split by its own, as in the paper; ``none``: only divided by 255."""
 
 
 @final

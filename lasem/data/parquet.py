@@ -99,7 +99,7 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
         return [(place, Part.TRAIN)]
     folder = next((folder for folder in (place, place / "data") if _parquet_in(folder)), None)
     if folder is not None:
-        found = [(file, _split_of(re.split(r"[-_.]", file.stem, maxsplit=1)[0])) for file in _parquet_in(folder)]
+        found = [(file, SPLIT_NAMES.get(re.split(r"[-_.]", file.stem)[0].lower())) for file in _parquet_in(folder)]
         if all(part is None for _, part in found):
             return [(file, Part.TRAIN) for file, _ in found]
         unknown = next((file.name for file, part in found if part is None), None)
@@ -109,7 +109,11 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
                 f"some do; got '{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
             )
     else:
-        found = [(file, _split_of(inner.name)) for inner in sorted(place.iterdir()) for file in _parquet_in(inner)]
+        found = [
+            (file, SPLIT_NAMES.get(inner.name.lower()))
+            for inner in sorted(place.iterdir())
+            for file in _parquet_in(inner)
+        ]
         if all(part is None for _, part in found):
             raise DataError(f"Expected files ending in .parquet in {place} (or its data/ or train/); there are none.")
     files = [(file, part) for file, part in found if part is not None]
@@ -122,21 +126,15 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        entry for entry in folder.iterdir() if entry.suffix.lower() == ".parquet" and not entry.name.startswith(".")
-    )
-
-
-def _split_of(name: str) -> Part | None:
-    return SPLIT_NAMES.get(name.lower())
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(entry for entry in entries if entry.suffix.lower() == ".parquet" and not entry.name.startswith("."))
 
 
 def _read_labels(files: Sequence[Path], image_column: str, label_column: str) -> tuple[list[Tensor], list[str]]:
     """Read the label column of every file: numbers of classes, and the classes' names."""
-    values: list[list[Any]] = []
-    named: list[list[str] | None] = []
+    read: list[list[Any]] = []
+    kind: type | None = None
+    names: list[str] | None = None
     for file in files:
         with _opened(file) as parquet:
             _check_claims(parquet, file)
@@ -148,30 +146,37 @@ def _read_labels(files: Sequence[Path], image_column: str, label_column: str) ->
                         f"{_SET_COLUMNS}{nearest(column, schema.names)}"
                     )
             _check_image_type(schema.field(image_column).type, file, image_column)
-            values.append(parquet.read(columns=[label_column]).column(0).to_pylist())
-            named.append(_class_label_names(schema.metadata, label_column))
-        _check_values(values[-1], file, label_column)
-        if len(_types(values)) > 1:
+            values = parquet.read(columns=[label_column]).column(0).to_pylist()
+            named = _class_label_names(schema.metadata, label_column)
+        for row, value in enumerate(values):
+            if type(value) not in (int, str) or type(value) is not type(values[0]):
+                raise DataError(
+                    f"Expected integers or strings, one in every row, in column '{label_column}' of {file}; row {row} "
+                    f"holds {value!r}. Leave the row out, or take another column. {_SET_COLUMNS}"
+                )
+        kind = kind or next(map(type, values), None)
+        if values and type(values[0]) is not kind:
             raise DataError(f"Expected labels of one type in all files; column '{label_column}' of {file} has another.")
-        if named[-1] != named[0]:
+        if read and named != names:
             raise DataError(
                 f"Expected the same class names in all files; those of column '{label_column}' in {file} differ from "
                 f"{files[0]}."
             )
-    names = named[0]
-    if names is None or str in _types(values):
-        known = sorted({value for of_file in values for value in of_file})
-        number_of = {value: number for number, value in enumerate(known)}
+        read.append(values)
+        names = named
+    if names is None or kind is str:
+        known = sorted({value for values in read for value in values})
         names = [str(value) for value in known]
-        values = [[number_of[value] for value in of_file] for of_file in values]
-    for file, of_file in zip(files, values, strict=True):
-        for row, value in enumerate(of_file):
-            if not 0 <= value < len(names):
-                raise DataError(
-                    f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}; row {row} of "
-                    f"column '{label_column}' holds {value}."
-                )
-    return [torch.tensor(of_file, dtype=torch.int64) for of_file in values], names
+        number_of = {value: number for number, value in enumerate(known)}
+        read = [[number_of[value] for value in values] for values in read]
+    for file, values in zip(files, read, strict=True):
+        wrong = next((row for row, value in enumerate(values) if not 0 <= value < len(names)), None)
+        if wrong is not None:
+            raise DataError(
+                f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}; row {wrong} of column "
+                f"'{label_column}' holds {values[wrong]}."
+            )
+    return [torch.tensor(values, dtype=torch.int64) for values in read], names
 
 
 def _check_claims(parquet: Any, file: Path) -> None:
@@ -185,19 +190,6 @@ def _check_claims(parquet: Any, file: Path) -> None:
             f"Expected a parquet file of images, but {file} cannot be read: it claims {about.num_rows:,} rows and "
             f"{largest:,} bytes in a group of them, in a file of {size:,} bytes. Download it again."
         )
-
-
-def _types(values: Sequence[Sequence[Any]]) -> set[type]:
-    return {type(of_file[0]) for of_file in values if of_file}
-
-
-def _check_values(values: Sequence[Any], file: Path, column: str) -> None:
-    for row, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | str) or type(value) is not type(values[0]):
-            raise DataError(
-                f"Expected integers or strings, one in every row, in column '{column}' of {file}; row {row} holds "
-                f"{value!r}. Leave the row out, or take another column. {_SET_COLUMNS}"
-            )
 
 
 def _check_image_type(kind: Any, file: Path, column: str) -> None:

@@ -13,12 +13,21 @@ from torch import Tensor
 
 from lasem.data.images import AbstractImages, in_chunks, moved
 from lasem.errors import ConfigError, DataError, ShapeError
-from lasem.settings import check_choice
+from lasem.settings import Settings, check_choice
 
 Standardise = Literal["train", "split", "none"]
 STANDARDISE: tuple[Standardise, ...] = ("train", "split", "none")
 
 _CHUNK_BYTES = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandardiseSettings(Settings):
+    """The setting that all readers of images have in common."""
+
+    standardise: Standardise = "train"
+    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
+    split by its own, as in the paper; ``none``: only divided by 255."""
 
 
 class Part(IntEnum):

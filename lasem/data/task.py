@@ -187,15 +187,7 @@ def task_by_class(
     take: Callable[[Part, list[Item]], AbstractImages],
     standardise: Standardise,
 ) -> Task:
-    """Make a task of images that were chosen class by class.
-
-    Args:
-        name: see Task.
-        classes: see Task.
-        chosen: for each class the images of its three splits, as positions or files.
-        take: returns the images of a split at these positions, or in these files.
-        standardise: see ``make_splits``.
-    """
+    """Make a task of the images chosen for each class and split, positions or files that ``take`` reads."""
     parts = []
     for part in Part:
         of_part = [of_class[part] for of_class in chosen]

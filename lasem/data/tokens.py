@@ -72,12 +72,7 @@ class Vocabulary:
     """The id that a tokenizer pads with, if it means nothing else; None: not known."""
 
     def check(self, images: Tensor, what: str = "texts") -> None:
-        """Raise DataError unless images are texts as ``as_tokens`` makes them, of ids that are known.
-
-        Args:
-            images: of shape (N, 1, 1, length).
-            what: what messages call them.
-        """
+        """Raise DataError unless images (N, 1, 1, length) are texts as ``as_tokens`` makes them, of known ids."""
         ids = images.flatten(1)
         there = ids >= 0
         if not (ids.is_floating_point() and bool((((ids == ids.round()) & there) | (ids == PADDING)).all())):

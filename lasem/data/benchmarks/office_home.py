@@ -75,15 +75,7 @@ class OfficeHomeSettings(BenchmarkReader):
         return domains
 
     def task(self, index: int, domain: Path, classes: Sequence[str], seed: int, key: int) -> Task:
-        """Read one task's images, which then wait in memory.
-
-        Args:
-            index: of the task.
-            domain: folder that holds the classes' folders.
-            classes: of the task.
-            seed: the run's.
-            key: number of the domain; a class's images are divided the same in every task of a domain.
-        """
+        """Read one task's images into memory; all tasks of a domain, which is number ``key``, divide a class alike."""
         chosen = []
         for name in classes:
             images = sorted(entry for entry in (domain / name).iterdir() if entry.suffix.lower() in SUFFIXES)

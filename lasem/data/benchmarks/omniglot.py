@@ -14,7 +14,7 @@ import torch
 
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import FileImages
-from lasem.data.split import Standardise
+from lasem.data.split import StandardiseSettings
 from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
 from lasem.errors import ConfigError, DataError
@@ -25,7 +25,7 @@ _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class OmniglotReader(BenchmarkReader):
+class OmniglotReader(StandardiseSettings, BenchmarkReader):
     """1,623 characters of 50 alphabets, each drawn by 20 people ([Lake2015]_). A task tells apart one alphabet's.
 
     Files: ``images_background`` and ``images_evaluation``, as folders or zip files, which are unpacked there. The seed
@@ -55,9 +55,6 @@ class OmniglotReader(BenchmarkReader):
     """Test drawings of each character."""
     image_size: Count | None = 28
     """Height and width that the drawings are resized to; none: 105, as they are."""
-    standardise: Standardise = "train"
-    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
-    split by its own; ``none``: only divided by 255."""
 
     def read(self, folder: Path, seed: int) -> TaskStream:
         """Open the stream; drawings are decoded when their alphabet is reached."""

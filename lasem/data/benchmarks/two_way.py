@@ -22,7 +22,7 @@ from lasem.data.benchmarks.source import BenchmarkReader, Layout
 from lasem.data.decode import Channels
 from lasem.data.labelled import Labelled, TaskCut
 from lasem.data.parquet import ParquetReader
-from lasem.data.split import Part, Standardise
+from lasem.data.split import Part, StandardiseSettings
 from lasem.data.stream import TaskStream, child_generator
 from lasem.errors import DataError
 from lasem.settings import Range
@@ -33,7 +33,7 @@ _POOLS, _IMAGES = range(2)  # what a child generator is for
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoWayReader(BenchmarkReader):
+class TwoWayReader(StandardiseSettings, BenchmarkReader):
     """Cuts ten classes into tasks with two answers."""
 
     image_column: ClassVar[str]
@@ -49,9 +49,6 @@ class TwoWayReader(BenchmarkReader):
     """Validation images of each task, taken from the training split."""
     num_test: Annotated[int, Range(least=2)] = 2000
     """Test images of each task, at most."""
-    standardise: Standardise = "train"
-    """Whose mean and deviation standardise a task's images: ``train``: all by the training images'; ``split``: each
-    split by its own; ``none``: only divided by 255."""
 
     def read(self, folder: Path, seed: int) -> TaskStream:
         data = ParquetReader(path=str(folder), image_column=self.image_column, channels=self.channels).labelled()
