@@ -248,8 +248,9 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
     first, configs = methods[0].config, []
     for method in methods:
         config = method.config
+        # plain values, for tensors that a reader may hold do not compare
         one_stream = config.stream is first.stream or config.to_plain()["stream"] == first.to_plain()["stream"]
-        if config.seeds != first.seeds or not one_stream:  # tensors that a reader may hold do not compare
+        if config.seeds != first.seeds or not one_stream:
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
         if not config.own_parts:
             try:

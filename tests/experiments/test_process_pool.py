@@ -22,12 +22,9 @@ from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, T
 from lasem.experiments.process_pool import ProcessPool, _Child
 from lasem.methods import EWC
 from lasem.search import EM
-from lasem.training import TrainingConfig
 from paper.planted_stream import PlantedReader
 
-from .tiny import light_main, records_of, table_of, tiny, without_report
-
-SIZE: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
+from .tiny import PLANTED, light_main, records_of, table_of, tiny, without_report
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +35,7 @@ def _light_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    stream = PlantedReader(num_tasks=2, **SIZE)  # in a new process scikit-learn's digits take longer than all the rest
-    config = tiny(stream=stream, search=EM(), method=EWC(), training=TrainingConfig(epochs=2))
+    config = tiny(epochs=2, stream=PlantedReader(num_tasks=2, **PLANTED), search=EM(), method=EWC())
     return Job("ewc-0", config, tmp_path / "ewc-0")
 
 
@@ -92,7 +88,7 @@ class Killer(ComparisonObserver):
 
 
 def test_a_grid_of_twelve_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = {"stream": {"name": "planted", "num_tasks": 1, **SIZE}, "training": {"epochs": 2}, "threads": 1}
+    base = {"stream": {"name": "planted", "num_tasks": 1, **PLANTED}, "training": {"epochs": 2}, "threads": 1}
     names = ["lasem", "none", "top-2", "ewc", "alternating", "lasem-tf"]
     methods = compared_methods({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)

@@ -18,13 +18,12 @@ from lasem.experiments.config import differences
 from lasem.experiments.grid import Event, Job, Learned, Noted
 from lasem.experiments.ray_executor import RayExecutor, with_absolute_paths
 
-from .tiny import Fake, records_of, table_of
+from .tiny import PLANTED, Fake, records_of, table_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves processes and files open
 
-SIZE = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}
 BASE: dict[str, Any] = {
-    "stream": {"name": "planted", "num_tasks": 2, **SIZE},
+    "stream": {"name": "planted", "num_tasks": 2, **PLANTED},
     "training": {"epochs": 2},
     "threads": 1,
     "seeds": [0, 1],
@@ -102,8 +101,8 @@ def test_a_grid_on_ray_has_the_records_of_one_here_also_if_a_worker_is_killed(
     compare(methods, tmp_path / "here", num_workers=2)
     for method in methods:
         for seed in (0, 1):
-            one, other = (tmp_path / name / f"{method.label}-{seed}" for name in ("here", "ray"))
-            assert records_of(one, seed) == records_of(other, seed)
+            run = f"{method.label}-{seed}"
+            assert records_of(tmp_path / "here" / run, seed) == records_of(tmp_path / "ray" / run, seed)
     assert table_of(tmp_path / "here") == table_of(tmp_path / "ray")
 
 
@@ -113,7 +112,7 @@ def test_a_cluster_that_is_not_there() -> None:
         RayExecutor("127.0.0.1:1")
 
 
-def test_an_error_of_a_runs_own_is_told(cluster: RayExecutor, tmp_path: Path) -> None:
+def test_an_error_of_a_runs_own_is_passed_on(cluster: RayExecutor, tmp_path: Path) -> None:
     methods = compared_methods({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e30}}, ["none"])
     made = compare(methods, tmp_path, num_workers=1, executor=cluster)
     assert "none-0" in made.failures

@@ -18,7 +18,7 @@ from lasem.metrics import (
 )
 from lasem.metrics.measures import MatrixLike, as_matrix, mean
 
-from .fixture import FINAL, LOWER, MATRIX, PEAK
+from .records import FINAL, LOWER, MATRIX, PEAK
 
 NAN = float("nan")
 

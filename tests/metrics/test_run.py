@@ -19,8 +19,7 @@ from lasem.metrics import (
 )
 from lasem.records import EvaluationRecord, Record, TimingRecord, to_json
 
-from .fixture import MATRIX, PEAK
-from .records import epoch_record, task_record
+from .records import MATRIX, PEAK, epoch_record, task_record
 
 RECORDS: tuple[Record, ...] = (
     epoch_record("a", 1),
