@@ -75,7 +75,6 @@ def cifar(image_shape: ImageShape = (3, 32, 32), *, depth: Literal[4, 6, 8] = 4)
         channels=(32, 32, 64, 64, 128, 128, 128, 128)[:depth],
         kernels=(3,) * depth,
         pools=(1, 2) * (depth // 2),
-        hidden=(64,),
     )
 
 

@@ -28,7 +28,6 @@ _PATHS = {
     ),
 }
 """Names of ``Parts`` in models of images and of texts, of which a model has one or none."""
-_CLASS_TOKENS = ("cls_token", "class_embedding")
 
 
 @contextmanager
@@ -178,7 +177,7 @@ def from_transformers(
         return net.built_from(source, Vocabulary(int(base.config.vocab_size), padding_id))
     if pooling is None:
         inside = [path.rpartition(".")[2] for path, _ in base.embeddings.named_parameters()]
-        pooling = "first" if any(token in inside for token in _CLASS_TOKENS) else "mean"
+        pooling = "first" if "cls_token" in inside or "class_embedding" in inside else "mean"
     side = base.config.image_size
     height, width = (side, side) if isinstance(side, int) else side
     image_shape = (int(base.config.num_channels), int(height), int(width))

@@ -114,9 +114,7 @@ class Flow:
     def cut_before_classifier(self, classifier: str | None, named: Collection[str]) -> nn.Linear | None:
         """End before the linear layer that serves only the module's own classes, and return it if there is one.
 
-        Args:
-            classifier: its name; ``"auto"``: find it; None: there is none.
-            named: names of submodules that stay.
+        ``classifier`` is its name, ``"auto"`` to find it, or None for none; ``named`` are submodules that stay.
         """
         node = self.result
         assert isinstance(node, Node)

@@ -34,7 +34,6 @@ _TABLES = {
 }
 """(kernel, in, out) of the paper's layers -> (c_kb, c_ts): channels of the knowledge base and of Z."""
 
-_LINEAR_CHANNELS = (4, 8)
 _MAX_NUMBERS = 2**22
 """Of one layer's U, where the paper does not have the layer."""
 _STRIDE = 2
@@ -157,8 +156,7 @@ class Deconvolution(AbstractKernelSharing):
         channels, side = knowledge.shape[0], self.filter_size
         units = torch.eye(channels * side**2, dtype=torch.float64, device=knowledge.device)
         units = units.view(-1, channels, side, side).transpose(0, 1)
-        # (pixels, numbers of a filter)
-        answers = self._deconvolve(kernel, knowledge.double(), units, None).flatten(1).T
+        answers = self._deconvolve(kernel, knowledge.double(), units, None).flatten(1).T  # (pixels, filter's numbers)
         wanted = torch.eye(len(answers), task_channels, dtype=torch.float64, device=answers.device)
         found = torch.linalg.pinv(answers) @ wanted
         filters: Tensor = found.view(channels, side, side, task_channels).permute(0, 3, 1, 2).contiguous()
@@ -187,7 +185,7 @@ class Deconvolution(AbstractKernelSharing):
         """
         (out, inputs), (side, other) = _split(kernel)
         if len(kernel.shape) == 2:
-            return _LINEAR_CHANNELS
+            return 4, 8
         rule = out if inputs < out else out + out // 2
         if rule * out * inputs > _MAX_NUMBERS:
             rule = min(rule, side * other)

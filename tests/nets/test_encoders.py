@@ -34,6 +34,10 @@ TINY = {
     "attention_probs_dropout_prob": 0.0,
 }
 DISTIL = {"vocab_size": 40, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 20}
+OTHERWISE_NAMED: dict[str, dict[str, Any]] = {
+    "DistilBert": DISTIL | {"dropout": 0.0, "attention_dropout": 0.0},
+    "GPT2": {"n_embd": 8, "n_layer": 1, "n_head": 2},
+}
 ROTARY = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
 MODELS: dict[str, dict[str, Any]] = {
     "Bert": {},
@@ -52,8 +56,8 @@ BATCHES = ([0], [0, 2], [3, 2, 1, 0])
 
 def encoder(name: str, attention: str = "sdpa", **change: Any) -> Any:
     transformers = pytest.importorskip("transformers", exc_type=ImportError)
-    settings = (DISTIL | {"dropout": 0.0, "attention_dropout": 0.0} if name == "DistilBert" else TINY) | MODELS[name]
-    config = getattr(transformers, f"{name}Config")(**settings | change)
+    settings = OTHERWISE_NAMED.get(name, TINY) | MODELS.get(name, {}) | change
+    config = getattr(transformers, f"{name}Config")(**settings)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model: Any = getattr(transformers, f"{name}Model")(config)
@@ -216,25 +220,26 @@ def test_frozen_words_belong_to_the_network() -> None:
     torch.testing.assert_close(features(net, TEXTS), features(from_transformers(encoder("Bert"), length=LENGTH), TEXTS))
 
 
-def test_models_that_cannot_be_taken_are_named() -> None:
-    transformers = pytest.importorskip("transformers", exc_type=ImportError)
-    with pytest.raises(ConfigError, match=r"BertModel is a model for texts: give length=\.\.\."):
-        from_transformers(encoder("Bert"))
-    with pytest.raises(ConfigError, match=r"cannot take texts of 21 tokens: .* max_position_embeddings = 20"):
-        from_transformers(encoder("Bert"), length=21)
-    with pytest.raises(ConfigError, match="cannot take texts of 19 tokens"):  # its positions begin behind the padding's
-        from_transformers(encoder("Roberta"), length=19)
-    message = r"\(hidden_dropout_prob = 0.1\); .* from_pretrained\(\.\.\., hidden_dropout_prob=0\)"
+@pytest.mark.parametrize(
+    ("name", "change", "length", "message"),
+    [
+        ("Bert", {}, None, r"BertModel is a model for texts: give length=\.\.\."),
+        ("Bert", {}, 21, r"cannot take texts of 21 tokens: .* max_position_embeddings = 20"),
+        ("Roberta", {}, 19, "cannot take texts of 19 tokens"),  # its positions begin after the padding's
+        (
+            "Bert",
+            {"hidden_dropout_prob": 0.1},
+            LENGTH,
+            r"\(hidden_dropout_prob = 0.1\); .* from_pretrained\(\.\.\., hidden_dropout_prob=0\)",
+        ),
+        ("ConvBert", {}, LENGTH, "embeddings and layers one after another, or its answ"),  # convolutions read padding
+        ("MPNet", {}, LENGTH, "embeddings and layers one after another, or its answ"),  # layers share positions
+        ("GPT2", {}, LENGTH, "GPT2Model has no embeddings with a list of layers"),
+    ],
+)
+def test_a_model_that_cannot_be_taken_is_named(name: str, change: Any, length: int | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_transformers(encoder("Bert", hidden_dropout_prob=0.1), length=LENGTH)
-    for name in ("ConvBert", "MPNet"):  # its convolutions read padding; its layers share weights for positions
-        model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**TINY))
-        with pytest.raises(
-            ConfigError, match="does more than its embeddings and layers one after another, or its answ"
-        ):
-            from_transformers(model, length=LENGTH)
-    with pytest.raises(ConfigError, match="GPT2Model has no embeddings with a list of layers"):
-        from_transformers(transformers.GPT2Model(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2)), length=4)
+        from_transformers(encoder(name, **change), length=length)
 
 
 class Words(nn.Module):

@@ -13,7 +13,6 @@ from learner.fixture import SHARINGS, start_of, tiny_task
 from sharing.fixture import random
 from torch import Tensor
 
-from lasem.errors import ConfigError
 from lasem.experiments.parts import NetChoice
 from lasem.learner import Learner
 from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
@@ -117,19 +116,3 @@ def test_a_description_builds_it_again_and_a_choice_names_it() -> None:
     assert NetChoice(name="resnet", hidden=(5,), dropout=0.1).build((1, 8, 8)) == replace(
         resnet((1, 8, 8)), hidden=(5,), dropout=0.1
     )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image_shape": (4, 4)}, r"ResNet\.image_shape is \(channels, height, width\)"),
-        ({"channels": ()}, "one number for each stage"),
-        ({"channels": (4, 2)}, r"none smaller than the one before; got \[4, 2\]"),
-        ({"blocks_per_stage": 0}, r"ResNet\.blocks_per_stage must be at least 1; got 0"),
-        ({"dropout": 1.0}, r"ResNet\.dropout must be at least 0 and below 1"),
-        ({"initial": "papre"}, "Did you mean 'paper'"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        ResNet(**{"image_shape": (1, 4, 4)} | change)
