@@ -8,6 +8,7 @@ no nearest choice, and to replace them took as much code as this module.)
 from __future__ import annotations
 
 import hashlib
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -41,6 +42,20 @@ class Range:
     above: float | None = None
     most: float | None = None
     below: float | None = None
+
+    def check(self, setting: str, value: float) -> None:
+        """Raise ConfigError unless a setting's value is finite and inside the bounds."""
+        inside = (
+            abs(value) < math.inf
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+        if not inside:
+            words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+            bounds = " and ".join(f"{word} {bound}" for word, bound in words.items() if bound is not None)
+            raise ConfigError(f"{setting} must be {bounds or 'finite'}; got {value}.")
 
 
 class Settings:
@@ -76,7 +91,7 @@ def check_value(where: str, value: Any, annotation: Any) -> None:
         raise ConfigError(f"{where} must be an integer; got {value!r}.")
     for bound in bounds:
         if isinstance(bound, Range):
-            check_range(where, value, **vars(bound))
+            bound.check(where, value)
     if get_origin(annotation) is Literal:
         check_choice(where, str(value), [str(choice) for choice in get_args(annotation)])
     elif get_origin(annotation) is tuple:
@@ -89,33 +104,6 @@ def check_choice(setting: str, value: str, choices: Iterable[str]) -> None:
     known = tuple(choices)
     if value not in known:
         raise ConfigError(f"{setting} must be one of {', '.join(known)}; got '{value}'.{nearest(value, known)}")
-
-
-def check_range(
-    setting: str,
-    value: float,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-) -> None:
-    """Raise ConfigError unless ``value`` is finite and inside the given bounds."""
-    inside = (
-        value == value
-        and abs(value) != float("inf")
-        and (least is None or value >= least)
-        and (above is None or value > above)
-        and (most is None or value <= most)
-        and (below is None or value < below)
-    )
-    if not inside:
-        bounds = [
-            f"{word} {bound}"
-            for word, bound in (("at least", least), ("above", above), ("at most", most), ("below", below))
-            if bound is not None
-        ]
-        raise ConfigError(f"{setting} must be {' and '.join(bounds) or 'finite'}; got {value}.")
 
 
 def settings_of(cls: type[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lasem.errors import ConfigError
 from lasem.methods import Freeze
 from lasem.nets import Net, cifar, office_home
 from lasem.search import EM, Fixed
-from lasem.settings import check_choice, check_range, flat, from_plain, metavar, read_value, to_plain
+from lasem.settings import Range, check_choice, flat, from_plain, metavar, read_value, to_plain
 from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
@@ -180,7 +180,7 @@ def test_a_choice_outside_names_all_and_the_nearest() -> None:
 )
 def test_a_value_out_of_range_is_named_with_its_bounds(value: float, bounds: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_range("size", value, **bounds)
+        Range(**bounds).check("size", value)
 
 
 @given(st.floats(), st.floats(-5, 5), st.floats(-5, 5))
@@ -191,7 +191,7 @@ def test_the_range_is_the_one_of_the_comparisons(value: float, low: float, high:
     ]
     for bounds, inside in cases:
         if inside:
-            check_range("x", value, **bounds)
+            Range(**bounds).check("x", value)
         else:
             with pytest.raises(ConfigError, match="x must be"):
-                check_range("x", value, **bounds)
+                Range(**bounds).check("x", value)

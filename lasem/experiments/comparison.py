@@ -24,7 +24,7 @@ from lasem.learner.learner import find_device
 from lasem.report import is_finished, write_comparison
 from lasem.report.comparison import INDEX, read_index
 from lasem.report.experiment import load_experiment
-from lasem.settings import check_range
+from lasem.settings import Range
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _METHOD_KEYS = ("name", "label", "method", "sharing", "search", "protect", "net", "training")
@@ -204,7 +204,7 @@ def compare_all(
         add: keep the methods and seeds that a comparison's folder has already.
         begin: called when everything is checked and nothing is run yet.
     """
-    check_range("workers", num_workers, least=1)
+    Range(least=1).check("workers", num_workers)
     observer, executor, root = observer or ComparisonObserver(), executor or ProcessPool(), Path(directory)
     environments = [_check(methods, executor, command) for methods, _ in comparisons]
     with ExitStack() as locks:

@@ -44,7 +44,7 @@ from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
-from lasem.settings import check_plain, check_range, from_plain, to_named, to_plain
+from lasem.settings import Range, check_plain, from_plain, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import (
     EVALUATION_BATCH,
@@ -100,7 +100,7 @@ class Learner:
                 cannot be saved.
             DeviceError: if the device is not there, or cannot compute in the precision of ``training``.
         """
-        check_range("A seed", seed, least=0)
+        Range(least=0).check("A seed", seed)
         if method is None:
             method = Transfer(sharing=sharing or HardSharing(), search=search or EM(), protect=protect or Unprotected())
         elif any(part is not None for part in (sharing, search, protect)):

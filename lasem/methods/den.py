@@ -42,7 +42,7 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, shared_and_own
 from lasem.nets import Net
-from lasem.settings import Range, Settings, check_range
+from lasem.settings import Range, Settings
 from lasem.training import Named, PhaseResult, Plan, Snapshot, Step
 
 Masks = Mapping[str, Tensor | None]
@@ -92,7 +92,7 @@ class DEN(Settings, AbstractMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         total = self.head_share + self.expand_share + self.last_share
-        check_range("DEN.head_share + expand_share + last_share", total, below=1)
+        Range(below=1).check("DEN.head_share + expand_share + last_share", total)
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         return self._later(model, task, setup) if model.own else self._first(task, setup)

@@ -20,7 +20,7 @@ from lasem.nets.block import AbstractBlock
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.initial import InitialWeights
 from lasem.nets.tracing import Flow, automatic_borders, borders
-from lasem.settings import check_range
+from lasem.settings import Range
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
 
@@ -129,9 +129,9 @@ def cut(
     Raises:
         ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
     """
-    check_range("dropout", dropout, least=0, below=1)
+    Range(least=0, below=1).check("dropout", dropout)
     if rank is not None:
-        check_range("rank", rank, least=1)
+        Range(least=1).check("rank", rank)
         if not pretrained:
             raise ConfigError("With a rank the module's weights stay as they are, so pretrained must be True.")
     check_image_shape("image_shape", image_shape)

@@ -23,7 +23,7 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection
 from lasem.search.weighing import AbstractSearch
-from lasem.settings import Range, check_range
+from lasem.settings import Range
 from lasem.space import bits_of
 
 Likelihood = Literal["mean", "geometric", "product"]
@@ -141,7 +141,7 @@ def check_prior_start(setting: str, start: Sequence[float] | None) -> tuple[floa
             f"{', '.join(map(str, start))}."
         )
     for probability in start:
-        check_range(setting, probability, above=0, below=1)
+        Range(above=0, below=1).check(setting, probability)
     first, last = start
     return first, last
 

@@ -23,7 +23,7 @@ from lasem.data.split import Part
 from lasem.data.stream import Count, TaskStream, child_generator
 from lasem.data.task import Task, task_by_class
 from lasem.errors import DataError
-from lasem.settings import Range, check_range
+from lasem.settings import Range
 
 NUM_CLASSES: Final = 10
 SHAPE: Final = (3, 96, 96)
@@ -95,7 +95,7 @@ class Stl10Reader(BenchmarkReader):
     def __post_init__(self) -> None:
         super().__post_init__()
         most = comb(NUM_CLASSES, self.classes_per_task)
-        check_range("Stl10Reader.num_tasks", self.num_tasks, least=1, most=most)
+        Range(least=1, most=most).check("Stl10Reader.num_tasks", self.num_tasks)
 
     def classes(self, seed: int) -> list[tuple[int, ...]]:
         """Return the classes of every task, ascending."""
