@@ -1,12 +1,11 @@
 """Learners: learn tasks one after another, answer for all of them, save and load."""
 
 from lasem.data.sources import Source
-from lasem.learner.answers import Evaluation, Prediction
+from lasem.learner.answers import Evaluation, ModelOverview, Prediction, TaskOverview
 from lasem.learner.export import plain_network
 from lasem.learner.growing import GrowingModel
 from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Images, Learner, find_device
-from lasem.learner.overview import ModelOverview, TaskOverview
 
 __all__ = [
     "Evaluation",

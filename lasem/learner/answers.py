@@ -1,11 +1,11 @@
-"""What a growing model answers about image files."""
+"""What a growing model answers: about image files, and about itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from lasem.data.images import AbstractImages, in_chunks
 from lasem.data.readers import SUFFIXES, existing_path, images_below
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
+from lasem.methods.model import Parts
 from lasem.nets import AbstractNet
 
 Skip = Callable[[str, DataError], None]
@@ -49,6 +50,63 @@ class Evaluation:
         return self.num_right / self.num_images
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskOverview:
+    """One learned task."""
+
+    name: str
+    classes: tuple[str, ...]
+    configuration: str
+    """What it transfers (T) and what it learned for itself (S), for instance ``STTS``."""
+    num_epochs: int
+    num_train: int
+    num_valid: int
+    num_test: int
+    valid_accuracy: float
+    """When it was learned, in [0, 1]."""
+    test_accuracy: float | None
+    """When it was learned; None if there were no images to test."""
+    test_accuracy_now: float | None
+    """The same if the model keeps what earlier tasks answer; else None, for it has not been measured."""
+    num_parameters: int
+    """Numbers that the task alone owns."""
+    num_bytes: int
+    """Of its file."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ModelOverview:
+    """A model and its tasks."""
+
+    directory: str
+    image_shape: tuple[int, int, int]
+    """Channels, height and width."""
+    depth: int
+    """Layers that may be transferred."""
+    settings: dict[str, Any]
+    """What the model was made with: network, method (or sharing, search and protection), training and seed."""
+    tasks: tuple[TaskOverview, ...]
+    """In the order in which they were learned."""
+    keeps: bool
+    """Whether its protection keeps what each task answers, to the bit."""
+    num_shared_parameters: int
+    """Numbers that tasks share."""
+    num_kept_parameters: int
+    """Of these, those in versions of layers that only earlier tasks use: the price of protection by ``branch``."""
+    num_parameters: int
+    """All numbers of the model."""
+    num_bytes: int
+    """Of its files."""
+    unfinished: str | None
+    """Task whose learning was interrupted and will go on."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
 def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
     """Channels and side of a network's images; ConfigError if image files cannot be read for it."""
     channels, height, width = net.image_shape
@@ -58,6 +116,27 @@ def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
             f"(channels, height, width). Use Learner.load and give it tensors."
         )
     return (1 if channels == 1 else 3), height
+
+
+def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> TaskOverview:
+    """Return what there is of a task; ``measured_now`` says that what was measured of it is of this moment."""
+    info, stored = learner.info(name), Parts.of(learner.model.own).stored(name)
+    num_train, num_valid, num_test = info.num_images
+    tested = info.peak_accuracy if num_test else None
+    return TaskOverview(
+        name=name,
+        classes=info.classes,
+        configuration=info.configuration,
+        num_epochs=info.num_epochs,
+        num_train=num_train,
+        num_valid=num_valid,
+        num_test=num_test,
+        valid_accuracy=info.valid_accuracy,
+        test_accuracy=tested,
+        test_accuracy_now=tested if measured_now or learner.method.keeps else None,
+        num_parameters=learner.num_parameters(name),
+        num_bytes=0 if stored is None else stored.num_bytes,
+    )
 
 
 def predict(

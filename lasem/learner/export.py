@@ -24,14 +24,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.files import write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
-from lasem.learner.plain_network import (
-    MEANINGS,
-    AbstractPlainNetwork,
-    MethodNetwork,
-    Operation,
-    PlainNetwork,
-    operations,
-)
+from lasem.learner.plain_network import MEANINGS, AbstractPlainNetwork, MethodNetwork, PlainNetwork, operations
 from lasem.nets import AbstractNet
 from lasem.settings import check_choice
 
@@ -54,22 +47,13 @@ def plain_network(learner: Learner, name: str) -> AbstractPlainNetwork:
 
 
 def export(
-    network: AbstractPlainNetwork,
-    net: AbstractNet,
-    name: str,
-    classes: tuple[str, ...],
-    format: Format,
-    out: str | Path,
-    *,
-    model: Path | None = None,
+    learner: Learner, name: str, format: Format, out: str | Path, *, model: Path | None = None
 ) -> tuple[Path, Path]:
     """Write a task's network and, beside it, what its inputs and outputs are.
 
     Args:
-        network: the task's.
-        net: which layers it has.
+        learner: has learned the task.
         name: the task's.
-        classes: their names, in the order of the logits.
         format: ``onnx`` runs in onnxruntime; ``torch`` is a ``torch.export`` program, read by ``torch.export.load``;
             ``safetensors`` are the plain weights, and the page beside them says what is computed with them.
         out: the file; or a folder, made if it is not there, that gets NAME with the format's ending: what ends in a
@@ -80,40 +64,48 @@ def export(
         The file and the page. An earlier export of the same task is replaced.
 
     Raises:
+        TaskError: if the task was not learned.
         ConfigError: if there is no such format, a library that it needs, or plain weights would not be enough.
         StorageError: if the place is in the model's folder or another file's, if it cannot be written, or if the
             network has an operation that the format has not.
     """
+    network, net, classes = plain_network(learner, name), learner.net, list(learner.classes(name))
     check_choice("format", format, get_args(Format))
     check_task_name(name)  # it names a file, and a model's folder may come from a stranger
-    file = _file(str(out), f"{name}{SUFFIXES[format]}")
+    file = Path(out)
+    if str(out).endswith(("/", os.sep)) or file.is_dir() or not (file.suffix or file.is_file()):
+        file /= f"{name}{SUFFIXES[format]}"
     beside = file.with_name(f"{file.name}.json")
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
     _check_free(file, beside, name)
-    if format == "safetensors" and not (isinstance(network, PlainNetwork) and network.fits(net)):
-        raise ConfigError("The model's method answers with more than the network's weights; use onnx or torch.")
-    computed = operations(net) if format == "safetensors" else None
-    data = {"onnx": _onnx, "torch": _program, "safetensors": _weights}[format](network.eval())
+    described: dict[str, Any] = {}
+    if format == "safetensors":
+        if not (isinstance(network, PlainNetwork) and network.fits(net)):
+            raise ConfigError("The model's method answers with more than the network's weights; use onnx or torch.")
+        computed = operations(net)
+        used = {operation["operation"] for operation in computed}
+        kinds = [(type(part).__name__, asdict(part) if is_dataclass(part) else {}) for part in (*net.blocks, net.head)]  # type: ignore[arg-type]
+        described = {
+            "computes": computed,
+            "operations": {name: meaning for name, meaning in MEANINGS.items() if name in used},
+            "layers": [{"kind": kind, **settings} for kind, settings in kinds],
+        }
+        data = to_bytes(network.named_weights())
+    else:
+        data = (_onnx if format == "onnx" else _program)(network)
     page = {
         "task": name,
         "file": file.name,
         "format": format,
-        "classes": list(classes),
+        "classes": classes,
         "input": _input(net),
         "output": {"name": "logits", "dtype": "float32", "shape": ["N", len(classes)], "means": "softmax: probability"},
-        **({} if computed is None else _described(net, computed)),
+        **described,
     }
     write_file(beside, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     write_file(file, data)  # last: what a kill leaves behind is known by its page
     return file, beside
-
-
-def _file(out: str, file_name: str) -> Path:
-    """Where the file belongs."""
-    place = Path(out)
-    is_folder = out.endswith(("/", os.sep)) or place.is_dir() or not (place.suffix or place.is_file())
-    return place / file_name if is_folder else place
 
 
 def _check_free(file: Path, beside: Path, name: str) -> None:
@@ -166,16 +158,6 @@ def _preprocessing(channels: int, height: int, width: int) -> list[str]:
     ]
 
 
-def _described(net: AbstractNet, computed: list[Operation]) -> dict[str, Any]:
-    """What is computed with plain weights, and the layers that it belongs to."""
-    used = {operation["operation"] for operation in computed}
-    return {
-        "computes": computed,
-        "operations": {name: meaning for name, meaning in MEANINGS.items() if name in used},
-        "layers": _layers(net),
-    }
-
-
 def _onnx(network: AbstractPlainNetwork) -> bytes:
     try:
         import onnx  # noqa: F401
@@ -204,19 +186,6 @@ def _program(network: AbstractPlainNetwork) -> bytes:
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
         return buffer.getvalue()
-
-
-def _weights(network: AbstractPlainNetwork) -> bytes:
-    assert isinstance(network, PlainNetwork)
-    return to_bytes(network.named_weights())
-
-
-def _layers(net: AbstractNet) -> list[dict[str, Any]]:
-    """Each layer's kind and settings, input side first, and at the end the head's."""
-    return [
-        {"kind": type(part).__name__, **(asdict(part) if is_dataclass(part) else {})}  # type: ignore[arg-type]
-        for part in (*net.blocks, net.head)
-    ]
 
 
 @contextmanager

@@ -18,15 +18,24 @@ from lasem.data.sources import Source, task_from
 from lasem.data.split import Part
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError, TaskError
+from lasem.files import checksum
 from lasem.learner import export as exporting
-from lasem.learner.answers import Evaluation, Prediction, Skip, channels_and_side, evaluate, predict
+from lasem.learner.answers import (
+    Evaluation,
+    ModelOverview,
+    Prediction,
+    Skip,
+    TaskOverview,
+    channels_and_side,
+    evaluate,
+    overview_of,
+    predict,
+)
 from lasem.learner.index import KNOWN
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import ModelFolder
-from lasem.learner.overview import ModelOverview, TaskOverview
 from lasem.learner.unfinished import Unfinished, about_images
 from lasem.methods.method import AbstractMethod
-from lasem.methods.model import Parts
 from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, for_images
@@ -149,7 +158,7 @@ class GrowingModel:
             notify = note or (lambda _: None)
             if self._tidy(unfinished, learner) == name:
                 notify(f"Task '{name}' had been learned to its end before the interruption.")
-                return self._overview_of(name)
+                return overview_of(self._reader(), name, measured_now=True)
             _check_idle(unfinished, self.directory, name)
             if learner is not None:
                 if name in learner.task_names:
@@ -164,7 +173,7 @@ class GrowingModel:
             if restart:
                 unfinished.remove()
             self._learn(learner, task, unfinished, on_epoch, notify)
-            return self._overview_of(name)
+            return overview_of(self._reader(), name, measured_now=True)
 
     def predict(
         self, name: str, images: Iterable[Place], *, top: int = 1, skip: Skip | None = None
@@ -240,8 +249,7 @@ class GrowingModel:
         """
         learner = self._reader(name)
         with self._computing():
-            network = exporting.plain_network(learner, name)
-        return exporting.export(network, learner.net, name, learner.classes(name), format, out, model=self.directory)
+            return exporting.export(learner, name, format, out, model=self.directory)
 
     def settings(self) -> dict[str, Any] | None:
         """Return what the model was made with (``SETTINGS``), as plain values; None if there is none.
@@ -351,7 +359,8 @@ class GrowingModel:
         net = self._net_for(shape)
         given = {} if net is None else _called("net", net.description())
         for part, value in self._parts.items():
-            given |= {} if value is None else _plain(part, value)
+            if value is not None:
+                given |= _called(part, to_named(value, KNOWN[part]) if part in KNOWN else to_plain(value))
         given |= {name: number for name, number in self._numbers.items() if number is not None}
         for name, value in given.items():
             if held.get(name) != value:
@@ -375,8 +384,8 @@ class GrowingModel:
 
     def _about(self, learner: Learner, task: Task) -> dict[str, Any]:
         """Everything that the result of learning depends on."""
-        index = self._folder.index()
-        about = {"task": task.name, "model": "new" if index is None else self._folder.checksum()}
+        there = self._folder.index() is not None
+        about = {"task": task.name, "model": checksum(self._folder.index_bytes()) if there else "new"}
         about |= _called("net", learner.net.description()) | {"seed": learner.seed}
         for part, plain in {**learner.settings(), "training": to_plain(learner.training)}.items():
             about |= _called(part, plain)
@@ -391,7 +400,7 @@ class GrowingModel:
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
             settings=_settings_in(index),
-            tasks=tuple(_overview_of(learner, name) for name in learner.task_names),
+            tasks=tuple(overview_of(learner, name) for name in learner.task_names),
             keeps=learner.method.keeps,
             num_shared_parameters=model.num_shared(),
             num_kept_parameters=num_kept(model),
@@ -399,9 +408,6 @@ class GrowingModel:
             num_bytes=self._folder.num_bytes(),
             unfinished=None if unfinished in learner.task_names else unfinished,
         )
-
-    def _overview_of(self, name: str) -> TaskOverview:
-        return replace(_overview_of(learner := self._reader(), name), test_accuracy_now=_tested(learner, name))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -426,36 +432,6 @@ def _settings_in(index: Mapping[str, Any]) -> dict[str, Any]:
     found = {part: index[part] for part in SETTINGS if part in needed}
     found["training"] = {**to_plain(TrainingConfig()), **found["training"]}  # there may be more of them by now
     return found
-
-
-def _overview_of(learner: Learner, name: str) -> TaskOverview:
-    info, stored = learner.info(name), Parts.of(learner.model.own).stored(name)
-    num_train, num_valid, num_test = info.num_images
-    tested = _tested(learner, name)
-    return TaskOverview(
-        name=name,
-        classes=info.classes,
-        configuration=info.configuration,
-        num_epochs=info.num_epochs,
-        num_train=num_train,
-        num_valid=num_valid,
-        num_test=num_test,
-        valid_accuracy=info.valid_accuracy,
-        test_accuracy=tested,
-        test_accuracy_now=tested if learner.method.keeps else None,
-        num_parameters=learner.num_parameters(name),
-        num_bytes=0 if stored is None else stored.num_bytes,
-    )
-
-
-def _tested(learner: Learner, name: str) -> float | None:
-    info = learner.info(name)
-    return info.peak_accuracy if info.num_images[2] else None
-
-
-def _plain(part: str, value: Any) -> dict[str, Any]:
-    """A part's name and settings by what a person calls them, such as ``training.epochs``."""
-    return _called(part, to_named(value, KNOWN[part]) if part in KNOWN else to_plain(value))
 
 
 def _called(part: str, plain: Any) -> dict[str, Any]:

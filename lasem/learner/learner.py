@@ -29,14 +29,7 @@ from lasem.learner.index import (
     stored_method,
     stored_task,
 )
-from lasem.learner.model_folder import (
-    ModelFolder,
-    as_part,
-    as_storage_error,
-    part_from_plain,
-    part_to_plain,
-    to_bytes,
-)
+from lasem.learner.model_folder import ModelFolder, as_part, as_storage_error, part_from_plain, part_to_plain
 from lasem.methods.method import AbstractMethod, Setup
 from lasem.methods.model import Model, Parts, Route, StoredPart
 from lasem.methods.protection import AbstractProtection, Unprotected
@@ -462,7 +455,7 @@ class Learner:
         own = Parts.of(self._model.own)
         stored = own.stored(name)
         if stored is None and not self.method.rewrites:
-            stored = as_part(to_bytes(own[name]), own[name])
+            stored, _ = as_part(own[name])
         weights = {} if stored is None else {"weights": part_to_plain(stored)}
         return self._identity_of({**to_plain(self._tasks[name]), **weights})
 

@@ -56,10 +56,6 @@ class ModelFolder:
         """Return the index as it is in its file; StorageError if there is none."""
         return read_bytes(self.directory / _INDEX, inside=self.directory, max_bytes=MAX_INDEX_BYTES)
 
-    def checksum(self) -> str:
-        """Return what tells a state of the model from others; StorageError if there is none."""
-        return checksum(self.index_bytes())
-
     def index(self) -> dict[str, Any] | None:
         """Return the index; None where no model is yet.
 
@@ -83,11 +79,9 @@ class ModelFolder:
             raise StorageError(f"{path} is not a lasem model's. Save into a new folder.")
         version = index["format_version"]
         if version != FORMAT_VERSION:
-            advice = (
-                "Learn its tasks again with this lasem, or use the one that saved it."
-                if version in range(1, FORMAT_VERSION)
-                else "Install a newer lasem."
-            )
+            older = version in range(1, FORMAT_VERSION)
+            again = "Learn its tasks again with this lasem, or use the one that saved it."
+            advice = again if older else "Install a newer lasem."
             raise StorageError(
                 f"{self.directory} has format version {version}; this lasem reads version {FORMAT_VERSION}. {advice}"
             )
@@ -140,8 +134,7 @@ class ModelFolder:
         Raises:
             StorageError: if that fails, or would be outside the folder.
         """
-        data = to_bytes(tensors)
-        part = as_part(data, tensors)
+        part, data = as_part(tensors)
         if not self.has(part):
             check_inside(self._parts, self.directory)
             write_file(self._place(part.checksum), data)
@@ -241,9 +234,10 @@ def part_from_plain(entry: Any) -> StoredPart:
     raise StorageError(f"Expected checksum, bytes and numbers of a part; got {str(entry)[:80]}. The model is damaged.")
 
 
-def as_part(data: bytes, tensors: Mapping[str, Tensor]) -> StoredPart:
-    """Return the part that tensors are, from their bytes (``to_bytes``)."""
-    return StoredPart(checksum(data), len(data), count(tensors))
+def as_part(tensors: Mapping[str, Tensor]) -> tuple[StoredPart, bytes]:
+    """Return the part that tensors are, and its file's bytes."""
+    data = to_bytes(tensors)
+    return StoredPart(checksum(data), len(data), count(tensors)), data
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:

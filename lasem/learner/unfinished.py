@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
-from lasem.data import Split, Task
+from lasem.data import Task
 from lasem.data.images import in_chunks
 from lasem.errors import StorageError
 from lasem.files import write_file
@@ -85,19 +85,14 @@ class Unfinished:
 
 
 def about_images(task: Task) -> About:
-    """What a task's images and classes are, so short that two can be compared."""
+    """Return a task's classes and the checksums of its splits; damaged files are met here, before training."""
     about: About = {"classes": list(task.classes)}
     for part, split in (("training", task.train), ("validation", task.valid), ("test", task.test)):
-        about[f"{part} images"] = f"{len(split)} images, {_sum_of(split)}"
+        found = hashlib.sha256(split.labels.numpy().tobytes())
+        for images in in_chunks(split.images):
+            found.update(images.contiguous().numpy().tobytes())
+        about[f"{part} images"] = f"{len(split)} images, {found.hexdigest()}"
     return about
-
-
-def _sum_of(split: Split) -> str:
-    """SHA-256 of pixels and labels; damaged files are met here, before anything is trained."""
-    found = hashlib.sha256(split.labels.numpy().tobytes())
-    for images in in_chunks(split.images):
-        found.update(images.contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _difference(name: str, before: Any, now: Any) -> str:

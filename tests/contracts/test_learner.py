@@ -12,7 +12,17 @@ from typing import Any, final
 import numpy as np
 import pytest
 import torch
-from learner.fixture import GREY, SHARINGS, MovingPrior, assert_same_tensors, files_in, tensors_in, tiny_net, tiny_task
+from learner.fixture import (
+    GREY,
+    SHARINGS,
+    MovingPrior,
+    assert_same_tensors,
+    changed_index,
+    files_in,
+    tensors_in,
+    tiny_net,
+    tiny_task,
+)
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -22,7 +32,6 @@ from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.learner.index import settings_of
-from lasem.learner.model_folder import sealed
 from lasem.methods import APD, EWC, METHODS, AbstractMethod, Branch, Freeze, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
@@ -320,9 +329,8 @@ def test_a_search_that_no_model_has_is_an_error_when_a_task_is_learned(
     setting: str, value: Any, tmp_path: Path
 ) -> None:
     FACTORIES[0].make().save(tmp_path)
-    index = {k: v for k, v in json.loads((tmp_path / "config.json").read_text()).items() if k != "checksum"}
-    index["search"][setting] = value
-    (tmp_path / "config.json").write_text(sealed(index))
+    with changed_index(tmp_path) as index:
+        index["search"][setting] = value
     with pytest.raises(LasemError, match=r"unheard-of|add up to|top-9"):
         Learner.load(tmp_path).learn(tiny_task("a"))
 
@@ -356,9 +364,9 @@ def test_what_is_forgotten_changes_no_other_answer(factory: Factory, tmp_path: P
 def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory, model: Path, tmp_path: Path) -> None:
     learner = factory.load(model)
     for name in learner.task_names:
-        network, logits = plain_network(learner, name), learner.logits(name, IMAGES)
-        torch.testing.assert_close(network(IMAGES), logits, rtol=1e-4, atol=1e-5)
-    file, page = export(network, learner.net, name, learner.classes(name), "torch", f"{tmp_path}/")
+        logits = learner.logits(name, IMAGES)
+        torch.testing.assert_close(plain_network(learner, name)(IMAGES), logits, rtol=1e-4, atol=1e-5)
+    file, page = export(learner, name, "torch", f"{tmp_path}/")
     assert (file.name, page.name) == ("t2.pt2", "t2.pt2.json")
     program = torch.export.load(file).module()
     for images in (IMAGES, IMAGES[:1], torch.cat([IMAGES] * 9)):

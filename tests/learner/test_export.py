@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
-from lasem.learner import Learner, plain_network
+from lasem.learner import Learner
 from lasem.learner.export import export
 from lasem.nets import AbstractNet, Net, ResNet, cut
 from lasem.search import Fixed
@@ -37,10 +37,6 @@ def learned(net: AbstractNet, sharing: AbstractSharing, configuration: str) -> L
     learner.learn(tiny_task("a", 3))
     learner.learn(tiny_task("b", 3, seed=1))
     return learner
-
-
-def write(learner: Learner, name: str, format: Any, out: str | Path, model: Path | None = None) -> tuple[Path, Path]:
-    return export(plain_network(learner, name), learner.net, name, learner.classes(name), format, out, model=model)
 
 
 def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -92,7 +88,7 @@ def test_plain_weights_and_the_page_say_all_that_is_computed(
 ) -> None:
     learner = learned(net, sharing, configuration)
     for name in ("a", "b"):
-        file, beside = write(learner, name, "safetensors", tmp_path)
+        file, beside = export(learner, name, "safetensors", tmp_path)
         page, weights = json.loads(beside.read_text()), load_file(file)
         found = answered_by_operations(page, weights, IMAGES)
         torch.testing.assert_close(found, learner.logits(name, IMAGES), rtol=0, atol=1e-4)
@@ -106,11 +102,11 @@ def test_code_is_not_written_as_plain_weights(tmp_path: Path) -> None:
     net = cut(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.GELU()), image_shape=GREY)
     learner = learned(net, SHARINGS[0], "none")
     with pytest.raises(ConfigError, match=r"got CutBlock.*Use the format onnx or torch"):
-        write(learner, "a", "safetensors", tmp_path)
+        export(learner, "a", "safetensors", tmp_path)
     with pytest.raises(ConfigError, match=r"format must be one of onnx, torch, safetensors.*mean 'onnx'"):
-        write(learner, "a", "onxx", tmp_path)
+        export(learner, "a", "onxx", tmp_path)
     assert not list(tmp_path.iterdir())
-    file, _ = write(learner, "a", "torch", tmp_path)
+    file, _ = export(learner, "a", "torch", tmp_path)
     torch.testing.assert_close(torch.export.load(file).module()(IMAGES), learner.logits("a", IMAGES), rtol=0, atol=1e-4)
 
 
@@ -145,7 +141,7 @@ def test_the_page_says_how_files_become_pixels(tmp_path: Path) -> None:
 
 def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
     learner = learned(tiny_net(), SHARINGS[0], "TS")
-    write_plain = partial(write, learner, format="safetensors")
+    write_plain = partial(export, learner, format="safetensors")
     for out in (f"{tmp_path}/new.1/", tmp_path / "plain", str(tmp_path / "new.1")):
         for name in ("a", "b"):
             assert write_plain(name, out=out)[0] == Path(out) / f"{name}.safetensors"

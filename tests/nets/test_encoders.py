@@ -171,8 +171,8 @@ def test_texts_are_learned_and_saved(sharing: AbstractSharing, tmp_path: Path) -
 def test_a_plain_program_reads_texts(tmp_path: Path) -> None:
     learner = Learner(from_transformers(encoder("Roberta"), length=LENGTH), training=TrainingConfig(epochs=1))
     learner.learn(words_task("a", (3, 4), seed=0))
-    tokens, plain = as_tokens(TEXTS, length=LENGTH), plain_network(learner, "a")
-    file, page = export(plain, learner.net, "a", learner.classes("a"), "torch", tmp_path)
+    tokens = as_tokens(TEXTS, length=LENGTH)
+    file, page = export(learner, "a", "torch", tmp_path)
     program = torch.export.load(file).module()
     torch.testing.assert_close(program(tokens), learner.logits("a", tokens), rtol=1e-5, atol=1e-5)
     assert json.loads(page.read_text())["input"]["texts"] == "token ids, 0 to 39, and -1 behind a text's last token"
