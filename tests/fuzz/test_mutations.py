@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from learner.fixture import SHARINGS, files_in, searching, tiny_net, tiny_task
+from learner.fixture import SHARINGS, changed_index, files_in, searching, tiny_net, tiny_task
 from PIL import Image
 
 from lasem.data.decode import decode, image_size
@@ -87,14 +87,12 @@ def resealed(model: Path, name: str, data: bytes) -> None:
     if name == "config.json":
         path.write_bytes(data)
         return
-    index = json.loads((model / "config.json").read_text())
-    index.pop("checksum", None)
-    parts = [index[key] for key in ("shared", "memory") if key in index]
-    for entry in (*parts, *index["versions"].values(), *(task["weights"] for task in index["tasks"])):
-        if entry["checksum"] == path.stem:
-            entry |= {"checksum": checksum(data), "bytes": len(data)}
+    with changed_index(model) as index:
+        parts = [index[key] for key in ("shared", "memory") if key in index]
+        for entry in (*parts, *index["versions"].values(), *(task["weights"] for task in index["tasks"])):
+            if entry["checksum"] == path.stem:
+                entry |= {"checksum": checksum(data), "bytes": len(data)}
     (path.parent / f"{checksum(data)}.safetensors").write_bytes(data)
-    (model / "config.json").write_text(sealed(index))
 
 
 def test_models(folders: Path, tmp_path: Path) -> None:

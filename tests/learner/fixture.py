@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.learner import Learner
+from lasem.learner.model_folder import sealed
 from lasem.nets import Net
 from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
@@ -70,21 +71,24 @@ def start_of(learner: Learner, task: Task) -> Any:
 def tensors_in(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a saved model: ``shared:layer.0.weight``, ``tasks/NAME:head.bias.0``."""
     index = json.loads((folder / "config.json").read_text())
-    found = {}
-    for key, part in index["versions"].items():
-        layer, version = key.split("@")
-        place = f"shared:layer.{layer}" + (f"@{version}" if version != "0" else "")
-        found |= {f"{place}.{name}": value for name, value in part_in(folder, part).items()}
-    for group in ("shared", "memory"):
-        if group in index:
-            found |= {f"{group}:{name}": value for name, value in part_in(folder, index[group]).items()}
-    for task in index["tasks"]:
-        found |= {f"tasks/{task['name']}:{name}": t for name, t in part_in(folder, task["weights"]).items()}
-    return found
+    parts = {f"tasks/{task['name']}:": task["weights"] for task in index["tasks"]}
+    parts |= {f"{group}:": index[group] for group in ("shared", "memory") if group in index}
+    parts |= {f"shared:layer.{key.removesuffix('@0')}.": part for key, part in index["versions"].items()}
+    return {
+        f"{place}{name}": tensor
+        for place, part in parts.items()
+        for name, tensor in load_file(folder / "parts" / f"{part['checksum']}.safetensors").items()
+    }
 
 
-def part_in(folder: Path, part: dict[str, Any]) -> dict[str, Tensor]:
-    return load_file(folder / "parts" / f"{part['checksum']}.safetensors")
+@contextmanager
+def changed_index(folder: Path) -> Iterator[dict[str, Any]]:
+    """Let a model's index be changed, and give it the checksum that it then has, as one who wants to deceive would."""
+    path = folder / "config.json"
+    index = json.loads(path.read_text())
+    del index["checksum"]
+    yield index
+    path.write_text(sealed(index))
 
 
 def copied(tree: Any, *, requires_grad: bool = False) -> Any:
@@ -121,11 +125,6 @@ def memory_grows_by_less_than(mebibytes: int) -> Iterator[None]:
     if before is None:
         pytest.skip("only Linux forgets a process's peak of memory if it is told to")
     assert peak() - before < 1024 * mebibytes
-
-
-def configurations_in(folder: Path) -> dict[str, str]:
-    index = json.loads((folder / "config.json").read_text())
-    return {task["name"]: task["configuration"] for task in index["tasks"]}
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ import torch
 
 from lasem.errors import StorageError
 from lasem.learner import GrowingModel, Learner, plain_network
-from lasem.learner.model_folder import sealed
 from lasem.sharing import Deconvolution
 from lasem.training import TrainingConfig
 
-from .fixture import tensors_in, tiny_net, tiny_task
+from .fixture import changed_index, tensors_in, tiny_net, tiny_task
 from .images import small_model, write_digits
 
 IMAGES = torch.rand(7, 1, 6, 6, generator=torch.Generator().manual_seed(3))
@@ -54,11 +52,9 @@ def test_a_model_of_before_this_setting_is_a_float32_one(tmp_path: Path) -> None
     images = write_digits(tmp_path / "images", (0, 1))
     model = small_model(tmp_path / "model")
     model.learn("low", images)
-    index = tmp_path / "model" / "config.json"
-    config = {key: value for key, value in json.loads(index.read_text()).items() if key != "checksum"}
-    for name in ("precision", "images_share"):
-        del config["training"][name]
-    index.write_text(sealed(config))
+    with changed_index(tmp_path / "model") as index:
+        for name in ("precision", "images_share"):
+            del index["training"][name]
     stored = model.settings()
     assert stored is not None
     assert stored["training"]["precision"] == "float32"

@@ -247,7 +247,7 @@ def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, place: Path, i
         ({"search": EM()}, "search.first_task = search; got all"),
         ({"search": EM(first_task="search")}, "search.commit_share = 0.5; got none"),
         ({"training": TrainingConfig(epochs=9, batch_size=5)}, "training.epochs = 3; got 9"),
-        ({"net": cifar}, "net.channels = 3,4; got 32,32,64,64"),
+        ({"net": cifar}, "net.hidden = 6; got 64"),
         ({"image_size": 9}, "image_size = 8; got 9"),
         ({"channels": 3}, "channels = 1; got 3"),
     ],

@@ -16,12 +16,11 @@ from PIL import Image
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum
 from lasem.learner import GrowingModel, Learner
-from lasem.learner.model_folder import sealed
 from lasem.methods import EWC, Penalty
 from lasem.methods.transfer import Transfer
 from lasem.training import TrainingConfig
 
-from .fixture import files_in, memory_grows_by_less_than, tiny_net, tiny_task
+from .fixture import changed_index, files_in, memory_grows_by_less_than, tiny_net, tiny_task
 
 QUICK = TrainingConfig(epochs=1, batch_size=5)
 FILES = ["shared", "memory", "task", "config.json"]
@@ -42,12 +41,6 @@ def model(good: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(good, tmp_path / "model"))
 
 
-def index_of(model: Path) -> dict[str, Any]:
-    index: dict[str, Any] = json.loads((model / "config.json").read_text())
-    del index["checksum"]
-    return index
-
-
 def entry_of(index: dict[str, Any], part: str) -> dict[str, Any]:
     """What an index says of a part."""
     if part == "shared":
@@ -60,15 +53,15 @@ def entry_of(index: dict[str, Any], part: str) -> dict[str, Any]:
 def file_of(model: Path, part: str) -> Path:
     if part in ("config.json", "parts"):
         return model / part
-    return model / "parts" / f"{entry_of(index_of(model), part)['checksum']}.safetensors"
+    index = json.loads((model / "config.json").read_text())
+    return model / "parts" / f"{entry_of(index, part)['checksum']}.safetensors"
 
 
 def replace_part(model: Path, part: str, data: bytes) -> None:
     """Give a part other bytes, with every checksum right."""
-    index = index_of(model)
-    entry_of(index, part).update(checksum=checksum(data), bytes=len(data))
+    with changed_index(model) as index:
+        entry_of(index, part).update(checksum=checksum(data), bytes=len(data))
     (model / "parts" / f"{checksum(data)}.safetensors").write_bytes(data)
-    (model / "config.json").write_text(sealed(index))
 
 
 def header(entry: Any) -> bytes:
@@ -119,12 +112,11 @@ def test_a_file_larger_than_it_was_is_not_read(name: str, model: Path) -> None:
 @pytest.mark.parametrize("part", ["shared", "task"])
 def test_a_part_larger_than_the_network_allows_is_not_read(part: str, model: Path) -> None:
     """Even if the index says that it is as large."""
-    index = index_of(model)
+    os.truncate(file_of(model, part), 10**12)
+    with changed_index(model) as index:
+        entry_of(index, part)["bytes"] = 10**12
     if "method" in index:
         pytest.skip("only the method knows how large its tensors are")
-    entry_of(index, part)["bytes"] = 10**12
-    os.truncate(file_of(model, part), 10**12)
-    (model / "config.json").write_text(sealed(index))
     with pytest.raises(StorageError, match="the sizes of the network"):
         Learner.load(model)
 
@@ -209,13 +201,12 @@ NO_PART = {"checksum": "0" * 64, "bytes": 1, "numbers": 1}
     ids=lambda value: str(value)[:40],
 )
 def test_an_index_beyond_measure_is_refused(path: tuple[Any, ...], value: Any, model: Path) -> None:
-    index = index_of(model)
-    part: Any = index
-    keys = [("method" if "method" in index else "sharing") if key == "method or sharing" else key for key in path]
-    for key in keys[:-1]:
-        part = part[key]
-    part[keys[-1]] = value
-    (model / "config.json").write_text(sealed(index))
+    with changed_index(model) as index:
+        part: Any = index
+        keys = [("method" if "method" in index else "sharing") if key == "method or sharing" else key for key in path]
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
     with pytest.raises(StorageError):
         Learner.load(model)
 
@@ -233,7 +224,8 @@ def test_an_index_of_nested_lists_and_one_that_was_changed(model: Path) -> None:
 
 @pytest.mark.parametrize(("version", "advice"), [(4, "Install a newer lasem"), (2, "Learn its tasks again")])
 def test_another_format_is_refused_by_name(version: int, advice: str, model: Path) -> None:
-    (model / "config.json").write_text(sealed(index_of(model) | {"format_version": version}))
+    with changed_index(model) as index:
+        index["format_version"] = version
     for ask in (GrowingModel(model).show, lambda: GrowingModel(model).forget("a"), lambda: Learner.load(model)):
         with pytest.raises(StorageError, match=f"has format version {version}; this lasem reads version 3. {advice}"):
             ask()
@@ -242,9 +234,8 @@ def test_another_format_is_refused_by_name(version: int, advice: str, model: Pat
 def test_a_network_that_fits_no_image_is_an_error_of_lasem(model: Path, tmp_path: Path) -> None:
     """Its weights are as they should be, but a pool is larger than any image."""
     Image.new("L", (6, 6)).save(tmp_path / "image.png")
-    index = index_of(model)
-    index["net"]["strides"] = [1, 10**30]
-    (model / "config.json").write_text(sealed(index))
+    with changed_index(model) as index:
+        index["net"]["strides"] = [1, 10**30]
     with pytest.raises(LasemError):
         list(GrowingModel(model).predict("a", [tmp_path / "image.png"]))
     with pytest.raises(LasemError):

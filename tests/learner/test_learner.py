@@ -15,13 +15,12 @@ from lasem.data import Task
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
 from lasem.learner import Learner
 from lasem.nets import Net
-from lasem.records import EpochRecord, TimingRecord
-from lasem.search import DARTS, EM, AbstractSearch, Fixed, configuration_accuracy
+from lasem.records import EpochRecord, TaskRecord, TimingRecord
+from lasem.search import DARTS, EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
-from lasem.space import Configuration, full
-from lasem.training import LayerWeights, TaskWeights, TrainingConfig, TrainingState
+from lasem.space import full
+from lasem.training import TrainingConfig, TrainingState
 from lasem.training import loop as loop_module
-from lasem.tree import unpack
 
 from .fixture import (
     GREY,
@@ -29,7 +28,6 @@ from .fixture import (
     MovingPrior,
     Scripted,
     assert_same_tensors,
-    configurations_in,
     files_in,
     tensors_in,
     tiny_net,
@@ -168,43 +166,30 @@ def test_factors_may_start_from_the_latest_task_that_has_some(tmp_path: Path) ->
                 assert torch.equal(value, found[key.replace("tasks/b", "tasks/a")]), key
 
 
-@pytest.mark.parametrize("restore_best", [True, False])
-def test_the_kept_epoch_is_the_best_or_the_last(restore_best: bool, tmp_path: Path) -> None:
-    training = TrainingConfig(
-        epochs=6, batch_size=5, learning_rate=0.02, schedule="constant", restore_best=restore_best, tolerance=0
-    )
+def learned(task: Task, seed: int, **settings: Any) -> tuple[Learner, TaskRecord, list[EpochRecord]]:
+    constant = {"epochs": 6, "batch_size": 5, "learning_rate": 0.02, "schedule": "constant", "tolerance": 0}
+    learner = Learner(tiny_net(), search=Scripted(), training=TrainingConfig(**constant | settings), seed=seed)
+    epochs: list[EpochRecord] = []
+    return learner, learner.learn(task, on_epoch=lambda record, *_: epochs.append(record)), epochs
+
+
+def test_the_kept_epoch_is_the_best_or_the_last(tmp_path: Path) -> None:
     num_other = num_other_peaks = 0
     for seed in range(4):
-        seen: list[tuple[EpochRecord, TrainingState]] = []
-
-        def watch(epoch: EpochRecord, _: TimingRecord, state: Any, seen: Any = seen) -> None:
-            seen.append((epoch, state()))
-
         task = tiny_task("a", num_classes=3, seed=seed)
-        learner = Learner(tiny_net(), search=Scripted(), training=training, seed=seed)
-        record = learner.learn(task, on_epoch=watch)
-
-        def tested(epoch: EpochRecord, state: TrainingState, net: Net = learner.net, task: Task = task) -> float:
-            like = TaskWeights((LayerWeights({}, {}, {}),) * net.depth, {})
-            weights = unpack(state.tensors, state.plain["loop"]["weights"], like)
-            return configuration_accuracy(
-                net, HardSharing(), Configuration.parse(epoch.configuration), weights, task.test
-            )
-
-        highest = max(epoch.valid_accuracy for epoch, _ in seen)
-        best = next(k for k, (epoch, _) in enumerate(seen) if epoch.valid_accuracy == highest)
-        epoch, state = seen[best if restore_best else -1]
-        assert (record.best_epoch, record.num_epochs, record.valid_accuracy) == (best + 1, 6, highest)
-        assert record.peak_accuracy == tested(*seen[best])  # of the best epoch, whichever is kept
-        assert record.configuration == learner.configuration("a") == epoch.configuration
-        for key, value in saved(learner, tmp_path / str(seed)).items():
-            room, name = key.split(":")
-            if name.startswith("layer"):
-                layer, number, rest = name.split(".", 2)
-                name = f"{layer}s.{number}.{'shared' if room == 'shared' else 'specific'}.{rest}"
-            assert torch.equal(value, state.tensors[f"loop.weights.{name}"]), key
-        num_other += seen[-1][0].configuration != seen[best][0].configuration
-        num_other_peaks += tested(*seen[-1]) != tested(*seen[best])
+        (best, of_best, epochs), (last, of_last, _) = learned(task, seed), learned(task, seed, restore_best=False)
+        highest = max(epoch.valid_accuracy for epoch in epochs)
+        at = next(k for k, epoch in enumerate(epochs) if epoch.valid_accuracy == highest)
+        for record in (of_best, of_last):
+            assert (record.best_epoch, record.num_epochs, record.valid_accuracy) == (at + 1, 6, highest)
+            assert record.peak_accuracy == best.accuracy("a", task.test)  # of the best epoch, whichever is kept
+        for learner, record, epoch in ((best, of_best, epochs[at]), (last, of_last, epochs[-1])):
+            assert learner.accuracy("a", task.valid) == epoch.valid_accuracy
+            assert record.configuration == learner.configuration("a") == epoch.configuration
+        until, *_ = learned(task, seed, restore_best=False, epochs=at + 1)
+        assert_same_tensors(saved(best, tmp_path / f"{seed}-best"), saved(until, tmp_path / f"{seed}-until"))
+        num_other += epochs[-1].configuration != epochs[at].configuration
+        num_other_peaks += last.accuracy("a", task.test) != of_last.peak_accuracy
     assert num_other > 0
     assert num_other_peaks > 0
 
@@ -298,7 +283,7 @@ def test_linear_layers_and_groups_in_a_learner(tmp_path: Path) -> None:
         record = learner.learn(tiny_task("b", seed=1))
         assert record.configurations == ("SSS", "SST", "TTS", "TTT")
         learner.save(tmp_path / sharing.name)
-        assert configurations_in(tmp_path / sharing.name)["b"] == record.configuration
+        assert Learner.load(tmp_path / sharing.name).configuration("b") == record.configuration
 
 
 @pytest.mark.parametrize(
