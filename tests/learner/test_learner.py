@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
 from lasem.learner import Learner
+from lasem.methods import Penalty
 from lasem.nets import Net
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import DARTS, EM, AbstractSearch, Fixed
@@ -198,13 +200,12 @@ class StoppedError(Exception):
     pass
 
 
-def stop(*_: Any) -> None:
-    raise StoppedError
-
-
 @every_sharing
-def test_a_task_that_fails_leaves_no_trace(sharing: AbstractSharing, tmp_path: Path) -> None:
-    learner, task = Learner(tiny_net(), sharing=sharing, training=QUICK), tiny_task("b", seed=1)
+def test_a_task_that_fails_leaves_no_trace(
+    sharing: AbstractSharing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = Learner(tiny_net(), sharing=sharing, protect=Penalty(), training=QUICK)
+    task = tiny_task("b", seed=1)
     learner.learn(tiny_task("a"))
     learner.save(tmp_path / "before")
     images = torch.rand(3, *GREY)
@@ -217,10 +218,14 @@ def test_a_task_that_fails_leaves_no_trace(sharing: AbstractSharing, tmp_path: P
         (TaskError, tiny_task("a"), QUICK),
         (ShapeError, tiny_task("b", shape=(1, 7, 6)), QUICK),
         (TrainingError, task, diverges),
+        (MemoryError, task, QUICK),
     ):
         learner.training = training
-        with pytest.raises(error):
-            learner.learn(wrong, on_epoch=stop if error is StoppedError else None)
+        with monkeypatch.context() as patch:
+            if error is MemoryError:  # at the very end
+                patch.setattr("lasem.methods.transfer.importances", Mock(side_effect=error))
+            with pytest.raises(error):
+                learner.learn(wrong, on_epoch=Mock(side_effect=error) if error is StoppedError else None)
         learner.training = QUICK
         assert learner.task_names == ("a",)
         assert torch.equal(learner.logits("a", images), logits)

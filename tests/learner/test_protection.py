@@ -210,21 +210,6 @@ def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> No
     assert start_of(learner, TASKS[3]).protection.quadratic is None
 
 
-def test_a_learning_that_fails_at_its_very_end_leaves_the_learner(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise MemoryError
-
-    learner = learner_with(Penalty(), HardSharing(), Fixed("TT"))
-    learner.learn(TASKS[0])
-    images = TASKS[0].test.images.take(torch.arange(3))
-    before = learner.logits("task-0", images)
-    monkeypatch.setattr("lasem.methods.transfer.importances", fail)
-    with pytest.raises(MemoryError):
-        learner.learn(TASKS[1])
-    assert learner.task_names == ("task-0",)
-    assert torch.equal(learner.logits("task-0", images), before)
-
-
 def test_a_stronger_penalty_keeps_more() -> None:
     moved = []
     for strength in (0.0, 1e3, 1e6):
