@@ -102,7 +102,7 @@ class APD(Settings, AbstractMethod):
         return Learned.of(setup, fitted, model_of)
 
     def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return plain_weights(model, name, net.depth)
+        return _composed(model.shared, model.own[name], [adaptive(model, name, i) for i in range(net.depth)])
 
     def _consolidated(self, model: Model, setup: Setup) -> Model:
         """All tasks grouped anew, layer by layer, into as many groups as the number of tasks asks for."""
@@ -165,11 +165,6 @@ def adaptive(model: Model, name: str, layer: int) -> Tensor:
     local = dense(f"layer.{layer}.local", model.shared)
     # a product and a sum and no index, which a GPU would have to wait for; one member is true, so nothing is rounded
     return (local * member.reshape(-1, *(1,) * tau.dim())).sum(dim=0) + tau
-
-
-def plain_weights(model: Model, name: str, depth: int) -> dict[str, Tensor]:
-    """Return a learned task's plain network, by flat name."""
-    return _composed(model.shared, model.own[name], [adaptive(model, name, i) for i in range(depth)])
 
 
 def _composed(shared: Named, own: Named, added: list[Tensor]) -> dict[str, Tensor]:

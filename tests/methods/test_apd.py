@@ -12,7 +12,7 @@ from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.methods import APD, Model
-from lasem.methods.apd import adaptive, consolidate, dense, k_means, kernel, plain_weights, sparse
+from lasem.methods.apd import adaptive, consolidate, dense, k_means, kernel, sparse
 from lasem.methods.model import count
 from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Step, TrainingConfig
@@ -107,7 +107,7 @@ def test_a_later_tasks_objective_holds_every_earlier_task_where_it_was_before() 
     tau, mask, past = (each(weights, part) for part in ("tau", "mask", "past"))
     expected = 0.3 * sizes(*tau, *past) + 0.7 / 2 * squares(*tau, *mask)
     for k, name in enumerate(model.own):
-        before = plain_weights(model, name, DEPTH)  # theta*: what the task answered with when training started
+        before = NEVER.plain_weights(NET, model, name)  # theta*: what the task answered with when training started
         for i in range(DEPTH):
             local = adaptive(model, name, i) - dense(f"layer.{i}.tau", model.own[name])
             now = naive_kernel(
@@ -208,18 +208,18 @@ def test_a_large_penalty_keeps_earlier_tasks_though_sigma_moves() -> None:
         moved = (learner.model.shared[f"layer.{i}.sigma"] - model.shared[f"layer.{i}.sigma"]).abs()
         assert float(moved.mean()) > 1e-4  # ten times what is allowed to the kernels
     for name in model.own:
-        before = plain_weights(model, name, DEPTH)
-        for key, value in plain_weights(learner.model, name, DEPTH).items():
+        before = NEVER.plain_weights(NET, model, name)
+        for key, value in NEVER.plain_weights(NET, learner.model, name).items():
             torch.testing.assert_close(value, before[key], rtol=0, atol=1e-5)
         assert not torch.equal(adaptive(learner.model, name, 0), adaptive(model, name, 0))
 
 
 def test_without_retroactive_steps_earlier_tasks_move_with_sigma() -> None:
     learner = learner_of(APD(l2=0.0, period=0, retroactive=False), NET, 1)
-    before, model = plain_weights(learner.model, "t0", DEPTH), learner.model
+    before, model = NEVER.plain_weights(NET, learner.model, "t0"), learner.model
     learner.learn(tiny_task("next", 3, seed=8))
     assert all(torch.equal(value, learner.model.own["t0"][key]) for key, value in model.own["t0"].items())
-    now = plain_weights(learner.model, "t0", DEPTH)
+    now = NEVER.plain_weights(NET, learner.model, "t0")
     gate = torch.sigmoid(model.own["t0"]["layer.0.mask"])[:, None, None, None]
     moved = (learner.model.shared["layer.0.sigma"] - model.shared["layer.0.sigma"]) * gate
     assert moved.any()
@@ -257,7 +257,7 @@ def test_consolidation_leaves_kernels_where_they_are_within_the_threshold(num_ta
     method = APD(period=3, groups=1, threshold=0.02)
     before, after = without_consolidation(method, num_tasks)
     for i, name in product(range(DEPTH), after.own):
-        old, new = (plain_weights(model, name, DEPTH)[f"layer.{i}.weight"] for model in (before, after))
+        old, new = (NEVER.plain_weights(NET, model, name)[f"layer.{i}.weight"] for model in (before, after))
         slack = method.threshold / 2 + (method.l1 if num_tasks > 3 else 0)  # see below
         assert float((new - old).abs().max()) <= slack + 1e-7
         tau = dense(f"layer.{i}.tau", after.own[name])
@@ -370,14 +370,11 @@ def test_consolidate_is_its_definition() -> None:
     assert 0 < num_moved < 12
 
 
-def test_tasks_that_are_equal_share_everything_to_the_bit() -> None:
+def test_equal_tasks_share_everything_and_groups_with_nothing_in_common_take_no_room() -> None:
     one = torch.randn(3, 2, generator=seeded())
     rest, shared, _ = consolidate(torch.stack([one, one, one]), torch.zeros(3, dtype=torch.int64), 0.0)
     assert torch.equal(shared, one[None])
     assert not rest.any()
-
-
-def test_groups_with_nothing_in_common_take_no_room() -> None:
     tau = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [3.0, 0.0]])
     rest, shared, member = consolidate(tau, torch.tensor([0, 0, 1]), 0.1)
     assert torch.equal(rest, tau)

@@ -129,11 +129,6 @@ def test_the_gradient_of_a_hard_gate_is_the_sigmoids() -> None:
         assert gradient == pytest.approx((k + 1) * soft * (1 - soft) / (2 / 3))
 
 
-def test_the_sparsity_term_averages_layers_not_channels() -> None:
-    factors = [torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])]
-    assert float(mean_open(factors)) == pytest.approx((3 / 4 + 1 / 8) / 2)
-
-
 @pytest.mark.parametrize(
     "training", [{}, {"weight_decay": 0.1}, {"optimiser": "adamw", "weight_decay": 0.1}, {"optimiser": "sgd"}], ids=str
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.methods import HAT, Model
-from lasem.methods.hat import EMBEDDING_BOUND, annealed, compensation, free, gates, use_of_free_units
+from lasem.methods.hat import EMBEDDING_BOUND, annealed, compensation, free, gates
 from lasem.methods.plain import run
 from lasem.nets import ConvBlock, Net
 from lasem.training import AbstractPhase, Step, TrainingConfig, part_of
@@ -90,29 +90,6 @@ def naive_free(used: list[Tensor], name: str, place: tuple[int, ...]) -> float:
         (channel,) = {c for c in range(4) if place[1] in feature[c]}
         return 1 - min(out, used[1][channel].item())
     return 1 - min(out, used[layer - 1][place[1]].item())
-
-
-def test_a_weight_is_as_free_as_its_freer_end() -> None:
-    used = uniform()
-    factors = free(NET, used)
-    weights = {name: value for name, value in plain_start(NET).items() if name.startswith("layer.")}
-    assert list(factors) == list(weights)
-    for name, factor in factors.items():
-        whole = factor.expand(weights[name].shape)
-        for place in product(*map(range, whole.shape)):
-            assert whole[place].item() == pytest.approx(naive_free(used, name, place))
-    nothing = free(NET, [torch.zeros(num) for num in UNITS])
-    assert all(bool((factor == 1).all()) for factor in nothing.values())
-
-
-def test_the_penalty_is_the_share_of_free_units_in_use() -> None:
-    opened, used = uniform(1), uniform(2)
-    above = sum(
-        a.item() * (1 - u.item()) for g, old in zip(opened, used, strict=True) for a, u in zip(g, old, strict=True)
-    )
-    below = sum(1 - u.item() for old in used for u in old)
-    assert use_of_free_units(opened, used).item() == pytest.approx(above / below)
-    assert use_of_free_units(opened, [torch.ones(num) for num in UNITS]).item() == 0
 
 
 def model_of(task: str, embeddings: list[Tensor]) -> Model:
