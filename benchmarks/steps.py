@@ -151,8 +151,8 @@ def correct(scale: Scale) -> list[Row]:
         loop.run_epoch()
         weights = loop.weights
         x = next(iter(task.train.batches(batch, device=scale.device)))[0]
-        together = evaluate(Mixture.of(scale.net, sharing, tuple(full(scale.net.depth))), weights, x)
-        alone = torch.cat([evaluate(Mixture.of(scale.net, sharing, (c,)), weights, x) for c in full(scale.net.depth)])
+        together = evaluate(Mixture(scale.net, sharing, tuple(full(scale.net.depth))), weights, x)
+        alone = torch.cat([evaluate(Mixture(scale.net, sharing, (c,)), weights, x) for c in full(scale.net.depth)])
         gap = _gap(together, alone)
         _check(gap, f"{name}: the tree's logits and those of each configuration alone")
         rows.append(Row("correct", name, "largest relative gap, tree / each configuration alone", gap))

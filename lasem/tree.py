@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ def flatten(tree: Any) -> dict[Path, Tensor]:
     """Return every tensor of a tree by its path, in the tree's order."""
     if isinstance(tree, Tensor):
         return {(): tree}
-    return {(key, *path): leaf for key, child in _children(tree) for path, leaf in flatten(child).items()}
+    return {(key, *path): leaf for key, child in _children(tree).items() for path, leaf in flatten(child).items()}
 
 
 def with_tensors(tree: Tree, tensors: Mapping[Path, Tensor]) -> Tree:
@@ -27,7 +27,7 @@ def with_tensors(tree: Tree, tensors: Mapping[Path, Tensor]) -> Tree:
     def at(path: Path, tree: Any) -> Any:
         if isinstance(tree, Tensor):
             return tensors.get(path, tree)
-        return _like(tree, {key: at((*path, key), child) for key, child in _children(tree)})
+        return _like(tree, {key: at((*path, key), child) for key, child in _children(tree).items()})
 
     result: Tree = at((), tree)
     return result
@@ -49,24 +49,19 @@ def pack(tree: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:
         return {name: tree}, {"tensor": name}
     if not _is_inner(tree):
         return {}, tree
-    parts = {key: pack(child, f"{name}.{key}" if name else str(key)) for key, child in _children(tree)}
+    parts = {key: pack(child, f"{name}.{key}" if name else str(key)) for key, child in _children(tree).items()}
     tensors = {leaf: tensor for part, _ in parts.values() for leaf, tensor in part.items()}
     plain = {key: entry for key, (_, entry) in parts.items()}
     return tensors, list(plain.values()) if isinstance(tree, (tuple, list)) else plain
 
 
 def unpack(tensors: Mapping[str, Tensor], plain: Any, like: Any) -> Any:
-    """Put together what ``pack`` took apart.
-
-    Args:
-        tensors: the tensors, which are copied.
-        plain: all else.
-        like: a tree with the same dataclasses, and with tensors on the devices where they are wanted.
+    """Put together copies of what ``pack`` took apart, tensors where those of a tree of the same dataclasses are.
 
     Raises:
         KeyError, TypeError, ValueError: if the parts are not of such a tree.
     """
-    known = dict(_children(like))
+    known = _children(like)
     if is_dataclass(like) and plain is not None and plain.keys() != known.keys():
         raise ValueError(f"it has {', '.join(sorted(plain))} where {', '.join(sorted(known))} are expected")
     if isinstance(plain, dict) and plain.keys() == {"tensor"}:
@@ -85,12 +80,12 @@ def _is_inner(tree: Any) -> bool:
     return isinstance(tree, (Mapping, tuple, list)) or (is_dataclass(tree) and not isinstance(tree, type))
 
 
-def _children(tree: Any) -> Iterable[tuple[Any, Any]]:
+def _children(tree: Any) -> dict[Any, Any]:
     if isinstance(tree, Mapping):
-        return tree.items()
+        return dict(tree)
     if isinstance(tree, (tuple, list)):
-        return enumerate(tree)
-    return ((field.name, getattr(tree, field.name)) for field in fields(tree)) if _is_inner(tree) else ()
+        return dict(enumerate(tree))
+    return {field.name: getattr(tree, field.name) for field in fields(tree)} if _is_inner(tree) else {}
 
 
 def _like(tree: Any, children: Mapping[Any, Any]) -> Any:

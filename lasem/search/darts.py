@@ -103,10 +103,6 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
     def __init__(self, search: DARTS, start: TaskStart) -> None:
         """Start before the first epoch, with alpha at 0.
 
-        Args:
-            search: the settings.
-            start: the task and where its weights start; its space is ``search``'s for more than one configuration.
-
         Raises:
             ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart, or if the
                 network has running statistics.

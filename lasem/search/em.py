@@ -113,16 +113,7 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
 
 
 def batch_log_likelihood(log_likelihood: Tensor, kind: Likelihood) -> Tensor:
-    """Return one number for each configuration and mini-batch, the logarithm of P(y | X, c).
-
-    Args:
-        log_likelihood: log p(y_n | x_n, c), shape (C, batch).
-        kind: ``product`` of the probabilities as published, their ``geometric`` mean, or their arithmetic ``mean`` as
-            the authors' code has it.
-
-    Returns:
-        Shape (C,).
-    """
+    """Return log P(y | X, c), shape (C,), of one mini-batch from log p(y_n | x_n, c), shape (C, batch)."""
     batch = log_likelihood.shape[1]
     if kind == "product":
         return log_likelihood.sum(dim=1)
@@ -147,25 +138,18 @@ def check_prior_start(setting: str, start: Sequence[float] | None) -> tuple[floa
 
 
 def straight_line(start: tuple[float, float], num_groups: int) -> Tensor:
-    """Return the probability of transfer of each group of layers, first to last; of a single one their mean.
-
-    Returns:
-        Shape (num_groups,), float64, on the CPU.
-    """
+    """Return the probability of transfer of each group, first to last, float64; of a single one their mean."""
     if num_groups == 1:
         return torch.tensor([sum(start) / 2], dtype=torch.float64)
     return torch.linspace(*start, num_groups, dtype=torch.float64)
 
 
 def of_choices(bits: Tensor, probability: Tensor) -> Tensor:
-    """Return how probable each group's own choice is: ``probability`` where it transfers, else what remains to 1.
+    """Return how probable each group's own choice is, shape (n, G); a row's product is its configuration's prior.
 
     Args:
-        bits: of n configurations, 1 where a group transfers, shape (n, num_groups).
-        probability: of transfer, shape (num_groups,).
-
-    Returns:
-        Shape (n, num_groups); a configuration's prior is the product of its row.
+        bits: 1 where a group transfers, shape (n, G).
+        probability: of transfer, shape (G,).
     """
     return torch.where(bits > 0, probability, 1 - probability)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.nets import AbstractBlock, AbstractNet, Head, Value, Weights, as_float32, full_precision
+from lasem.nets import AbstractBlock, AbstractNet, Value, Weights, as_float32, full_precision
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, positions, stacked, unstacked
 from lasem.training import LayerWeights, TaskWeights, accuracy
@@ -22,23 +22,20 @@ from lasem.training import LayerWeights, TaskWeights, accuracy
 class Mixture:
     """A network under C configurations of one sharing mechanism, evaluated as a prefix tree."""
 
-    blocks: tuple[AbstractBlock, ...]
-    head: Head
+    net: AbstractNet
     sharing: AbstractSharing
     configurations: tuple[Configuration, ...]
-    tree: PrefixTree
 
-    @classmethod
-    def of(cls, net: AbstractNet, sharing: AbstractSharing, configurations: tuple[Configuration, ...]) -> Mixture:
-        """Put the tree over the configurations."""
-        return cls(net.blocks, net.head, sharing, configurations, PrefixTree.of(configurations))
+    @cached_property
+    def tree(self) -> PrefixTree:
+        """The configurations' prefixes, each of which is evaluated once."""
+        return PrefixTree.of(self.configurations)
 
     @cached_property
     def transferring(self) -> tuple[tuple[int, ...], ...]:
         """For each layer the positions of the configurations that transfer it."""
-        return tuple(
-            tuple(i for i, c in enumerate(self.configurations) if c[layer]) for layer in range(len(self.blocks))
-        )
+        layers = range(self.net.depth)
+        return tuple(tuple(i for i, c in enumerate(self.configurations) if c[layer]) for layer in layers)
 
     def features(self, weights: TaskWeights, x: Tensor, *, training: bool = False) -> Tensor:
         """Outputs of the last block in the order of the tree's leaves, shape ``(C * batch, ...)``.
@@ -49,11 +46,10 @@ class Mixture:
             training: whether ``x`` is a mini-batch to train on: running statistics are then measured, and changed in
                 place. Every node of the tree does so with what reaches it alone, as its configurations would.
         """
-
         device = x.device
 
         def branch(layer: int, transferred: bool, x: Value) -> Value:
-            block, own = self.blocks[layer], weights.layers[layer]
+            block, own = self.net.blocks[layer], weights.layers[layer]
             made = own.specific
             if transferred:
                 with full_precision(device):  # products of small tensors, that they are rounded once and not one by one
@@ -70,22 +66,14 @@ class Mixture:
         return features
 
     def logits(self, weights: TaskWeights, features: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
-        """The head on every configuration's features, in the configurations' order: ``(C, batch, num_classes)``.
-
-        In float32 also where the network computes in bfloat16.
-        """
-        logits = as_float32(self.head.apply(weights.head, features, dropout_from))
+        """The head on every configuration's features, in their order: float32, ``(C, batch, num_classes)``."""
+        logits = as_float32(self.net.head.apply(weights.head, features, dropout_from))
         return self.tree.in_order(logits.reshape(len(self.configurations), -1, logits.shape[-1]))
 
     def penalty(self, weights: TaskWeights, probability: Tensor) -> Tensor | None:
-        """Sum over configurations of their probability times the penalties of the layers that they transfer.
-
-        Args:
-            weights: of the task that is learned.
-            probability: of each configuration, shape (C,).
-        """
+        """Sum over configurations of their probability (C,) times the penalties of the layers that they transfer."""
         total: Tensor | None = None
-        for layer, (block, own) in enumerate(zip(self.blocks, weights.layers, strict=True)):
+        for layer, (block, own) in enumerate(zip(self.net.blocks, weights.layers, strict=True)):
             if not own.factors or not self.tree.needs(layer, transferred=True):
                 continue
             penalty = self.sharing.penalty(block, own.factors)
@@ -132,6 +120,6 @@ def configuration_accuracy(
     net: AbstractNet, sharing: AbstractSharing, configuration: Configuration, weights: TaskWeights, split: Split
 ) -> float:
     """Share of a split's images that one configuration labels rightly, in [0, 1]."""
-    mixture = Mixture.of(net, sharing, (configuration,))
+    mixture = Mixture(net, sharing, (configuration,))
     device = next(iter(weights.head.values())).device
     return accuracy(lambda x: evaluate(mixture, weights, x)[0], split, device)

@@ -90,22 +90,12 @@ class AbstractTrials(GroupedSelection):
 
 @final
 class Trial(MixturePhase[None]):
-    """Training of one candidate: what ``Fixed`` does with it, from the start that all candidates have.
-
-    A subclass, for a wrapper would hand on a dozen methods to say one thing of its own.
-    """
+    """Training of one candidate: what ``Fixed`` does with it, from the start that all candidates have."""
 
     seeds_of = 0  # the same order of images and the same dropout for every candidate, and for Fixed
 
     def __init__(self, start: TaskStart, position: int, *, leader: int, forgets: tuple[int, ...] = ()) -> None:
-        """Start before the first epoch.
-
-        Args:
-            start: the task, and the start of all candidates.
-            position: of the candidate in the start's space.
-            leader: position of the best candidate of those before it; its own if it is the first.
-            forgets: see ``AbstractPhase``.
-        """
+        """Start before the first epoch; the candidate and the leader of those before it are positions in the space."""
         configuration = start.space[position]
         title = str(configuration) if len(start.space) > 1 else ""
         super().__init__(Fixed(str(configuration)), start.only(configuration), title=title, forgets=forgets)

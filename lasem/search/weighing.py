@@ -53,13 +53,7 @@ class AbstractSearch(AbstractSelection, Generic[State]):
         return self
 
     def commits(self, state: State, epoch: int, num_epochs: int) -> bool:
-        """Return whether the search ends before an epoch: from there on, the leading configuration alone is trained.
-
-        Args:
-            state: what is known so far.
-            epoch: epochs that the task has been trained for, from 0.
-            num_epochs: epochs that it may be trained for.
-        """
+        """Return whether the leading configuration alone is trained from this epoch on, counted from 0."""
         return False
 
     def prior(self, state: State) -> Tensor | None:
@@ -74,12 +68,7 @@ class AbstractSearch(AbstractSelection, Generic[State]):
         return None
 
     def begin_batch(self, state: State, generator: torch.Generator) -> State:
-        """Return the state for the next mini-batch, for which candidates may be drawn.
-
-        Args:
-            state: what is known so far.
-            generator: the task's source of random numbers, on the CPU; goes on from one call to the next.
-        """
+        """Return the state for the next mini-batch, for which the task's generator (on the CPU) may draw candidates."""
         return state
 
     def candidates(self, state: State, num_configurations: int) -> tuple[int, ...]:
@@ -111,18 +100,10 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
     def __init__(
         self, search: AbstractSearch[State], start: TaskStart, *, title: str = "", forgets: tuple[int, ...] = ()
     ) -> None:
-        """Start before the first epoch.
-
-        Args:
-            search: weighs the configurations.
-            start: the task, the configurations to choose from, and where their weights start.
-            title: of the phase.
-            forgets: see ``AbstractPhase``.
-        """
+        """Start before the first epoch; ``title`` and ``forgets`` as in ``AbstractPhase``."""
         self.task, self.config, self.title, self.forgets = start.task, start.config, title, forgets
         self.start, self.search = start, search.with_prior(start.sharing.prior_start)
         self.search_state: State = map_tensors(lambda t: t.to(start.device), self.search.init(start.space.size))
-        self._num_configurations = start.space.size
         self.committed: int | None = None if start.space.size > 1 else 0
         self.commit_epoch: int | None = None
         # its own source: no other random number of the task is drawn from the seed with this spawn key
@@ -183,8 +164,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         with full_precision(batch.x.device):
             posterior = drop_negligible(posterior.to(losses))
             loss = posterior @ losses
-            protection = None if self.start.protection.quadratic is None else self.start.penalty(weights)
-            for penalty in (mixture.penalty(weights, posterior), protection):
+            for penalty in (mixture.penalty(weights, posterior), self.start.penalty(weights)):
                 loss = loss if penalty is None else loss + penalty
         return loss
 
@@ -216,12 +196,12 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         """Return the network under the next mini-batch's configurations, which are built anew if they change."""
         if self.committed is None:
             self.search_state = self.search.begin_batch(self.search_state, self._draws)
-            candidates = self.search.candidates(self.search_state, self._num_configurations)
+            candidates = self.search.candidates(self.search_state, self.start.space.size)
         else:
             candidates = (self.committed,)
         if candidates != self._evaluated:
             configurations = tuple(self.start.space[c] for c in candidates)
-            self._mixture = Mixture.of(self.start.net, self.start.sharing, configurations)
+            self._mixture = Mixture(self.start.net, self.start.sharing, configurations)
             self._evaluated = candidates
         self._num_evaluated, self._num_batches = self._num_evaluated + len(candidates), self._num_batches + 1
         return self._mixture

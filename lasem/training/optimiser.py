@@ -49,12 +49,7 @@ class RMSpropTF(Optimizer):
 
 
 def build_optimiser(weights: Sequence[tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:
-    """Return the optimiser that the settings name, with fresh state.
-
-    Args:
-        weights: what is trained, and its step size relative to plain weights'.
-        config: the settings.
-    """
+    """Return the optimiser that the settings name, for weights with step sizes relative to plain weights'."""
     lr, decay = config.learning_rate, config.weight_decay
     parameters: list[dict[str, Any]] = [
         {"params": [tensor for tensor, own in weights if own == scale], "scale": scale}
@@ -96,13 +91,7 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
 
 
 def learning_rate(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
-    """Step size of one epoch.
-
-    Args:
-        config: the schedule.
-        epoch: epochs of this task already trained.
-        epochs_before: epochs that earlier tasks were trained for.
-    """
+    """Return the step size after some epochs of this task and of earlier tasks."""
     if config.schedule == "cosine":
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     if config.schedule == "inverse":

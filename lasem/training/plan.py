@@ -69,7 +69,8 @@ def follow(
         while True:
             index = len(finished)
             for old in phase.forgets:
-                finished[old] = _forgotten(finished[old])
+                best, last = (replace(s, weights=None) for s in (finished[old].best, finished[old].last))
+                finished[old] = replace(finished[old], best=best, last=last)
             if resume_from is not None and index < len(stored):
                 result = _finished(resume_from.tensors, stored[index], phase, device)
             else:
@@ -99,10 +100,6 @@ def phase_seeds(seeds: tuple[int, ...], index: int) -> tuple[int, int]:
     """Seeds of the order of images and of dropout, for the phase at a position of its task."""
     order, dropout = np.random.SeedSequence([*seeds, index] if index else [*seeds]).generate_state(2)
     return int(order), int(dropout)
-
-
-def _forgotten(result: PhaseResult[Any]) -> PhaseResult[Any]:
-    return replace(result, best=replace(result.best, weights=None), last=replace(result.last, weights=None))
 
 
 def _state(loop: Loop[Any], finished: list[PhaseResult[Any]]) -> TrainingState:

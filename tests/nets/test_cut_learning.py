@@ -70,7 +70,7 @@ def test_training_is_plain_torch_training_statistics_and_all() -> None:
     assert state["1.num_batches_tracked"] > 3  # and so they moved
     module.eval()
     x, _ = next(task.test.batches(6, device=torch.device("cpu")))
-    mixture = Mixture.of(net, learner.method.sharing, (Configuration.parse("TTT"),))
+    mixture = Mixture(net, learner.method.sharing, (Configuration.parse("TTT"),))
     torch.testing.assert_close(evaluate(mixture, loop.weights, x)[0], module(x), rtol=1e-4, atol=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
         layers.append(LayerWeights(shared, own, specific, initial_statistics(block, i, space)))
     weights = TaskWeights(tuple(layers), net.head.initial(3, source, "he"))
     weights = map_tensors(lambda t: t.double() if t.is_floating_point() else t, weights)
-    together, mixture = copied(weights), Mixture.of(net, sharing, tuple(space))
+    together, mixture = copied(weights), Mixture(net, sharing, tuple(space))
     batches = [torch.randn(4, *SHAPE, dtype=torch.float64, generator=source) for _ in range(3)]
     stacks = [
         mixture.tree.in_order(mixture.features(together, x, training=True).unflatten(0, (len(space), -1)))
@@ -109,7 +109,7 @@ def test_every_path_measures_what_it_would_measure_alone(sharing: AbstractSharin
     ]
     answers = evaluate(mixture, together, batches[0])
     for c, configuration in enumerate(space):
-        alone, single = copied(weights), Mixture.of(net, sharing, (configuration,))
+        alone, single = copied(weights), Mixture(net, sharing, (configuration,))
         for x, stack in zip(batches, stacks, strict=True):
             torch.testing.assert_close(single.features(alone, x, training=True), stack[c], rtol=0, atol=1e-11)
         for i in range(net.depth):

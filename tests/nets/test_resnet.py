@@ -99,7 +99,7 @@ def test_a_deep_networks_outputs_keep_their_size_at_the_start() -> None:
     weights: TaskWeights = start_of(learner, task).weights
     x, _ = next(iter(task.train.batches(10, device=torch.device("cpu"))))
     space = tuple(learner.method.search.space(17, 0))
-    found = Mixture.of(learner.net, learner.method.sharing, space).features(weights, x)
+    found = Mixture(learner.net, learner.method.sharing, space).features(weights, x)
     assert 0.3 < float(found.square().mean().sqrt()) < 5
 
 

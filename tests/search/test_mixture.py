@@ -106,7 +106,7 @@ def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: 
     phase.search_state = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
     prior = search.prior(phase.search_state).tolist()
     likelihoods, _ = naive_loss(net, sharing, weights, space, prior, x, labels)
-    mixture = Mixture.of(net, sharing, tuple(space))
+    mixture = Mixture(net, sharing, tuple(space))
     torch.testing.assert_close(log_likelihood(evaluate(mixture, weights, x), labels), likelihoods, rtol=0, atol=1e-10)
     check_loss(phase, weights, space, prior)
 
@@ -127,7 +127,7 @@ def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
     phase = loop_of(net, sharing, EM(prior_start=EVEN, **NEVER), space, dtype=torch.float64).phase
     weights = exact_weights(net, sharing, space)
-    mixture = Mixture.of(net, sharing, tuple(space))
+    mixture = Mixture(net, sharing, tuple(space))
     posterior = log_likelihood(evaluate(mixture, weights, x), labels).sum(dim=1).softmax(dim=0)
     loss_of(phase, weights, x, labels).backward()
     bias = weights.head["bias.1"]
@@ -144,7 +144,7 @@ def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
     search = EM(first_task="search", prior_form="average")
     phase = loop_of(net, HardSharing(), search, space, dtype=torch.float64).phase
     weights = exact_weights(net, HardSharing(), space)
-    mixture = Mixture.of(net, HardSharing(), tuple(space))
+    mixture = Mixture(net, HardSharing(), tuple(space))
     evidence = log_likelihood(evaluate(mixture, weights, x), labels)
     posterior, state = search.step(phase.search_state, evidence)
     loss = loss_of(phase, weights, x, labels)
@@ -157,18 +157,18 @@ def test_dropout_does_not_depend_on_the_order_of_configurations_for_logits() -> 
     net, x = tiny_net(SHAPE, 3, dropout=0), batch()[0]
     space = full(3)
     weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64)
-    straight = evaluate(Mixture.of(net, HardSharing(), tuple(space)), weights, x)
-    backwards = evaluate(Mixture.of(net, HardSharing(), tuple(space)[::-1]), weights, x)
+    straight = evaluate(Mixture(net, HardSharing(), tuple(space)), weights, x)
+    backwards = evaluate(Mixture(net, HardSharing(), tuple(space)[::-1]), weights, x)
     torch.testing.assert_close(backwards.flip(0), straight, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("depth", range(1, 7))
 def test_the_mixture_evaluates_each_prefix_once(depth: int) -> None:
-    assert Mixture.of(tiny_net(SHAPE, depth), HardSharing(), tuple(full(depth))).tree.num_nodes == 2 ** (depth + 1) - 2
+    assert Mixture(tiny_net(SHAPE, depth), HardSharing(), tuple(full(depth))).tree.num_nodes == 2 ** (depth + 1) - 2
 
 
 def test_a_weight_of_zero_adds_no_penalty() -> None:
     net, space = tiny_net(SHAPE, 2), full(2)
     for sharing in (HardSharing(), Deconvolution(), TensorFactorization(penalty_weight=0)):
         weights = random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64)
-        assert Mixture.of(net, sharing, tuple(space)).penalty(weights, torch.full((4,), 0.25)) is None
+        assert Mixture(net, sharing, tuple(space)).penalty(weights, torch.full((4,), 0.25)) is None
