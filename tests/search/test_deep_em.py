@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -44,16 +45,13 @@ def some_evidence(num: int) -> Tensor:
     return 1.5 * torch.randn(num, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
 
 
-def weights_of(search: DeepEM, state: DeepEMState, drawn: list[int], evidence: Tensor) -> Tensor:
-    """The weights of all 2^G configurations after these were drawn."""
-    times = Counter(drawn)
+def drawn(search: DeepEM, state: DeepEMState, times: Mapping[int, int]) -> DeepEMState:
+    """The state in which each of these configurations was drawn so many times."""
     positions = tuple(sorted(times))
     bits = torch.tensor([full(len(state.mass))[i].bits for i in positions], dtype=torch.float64)
-    prior = search.prior(state)[list(positions)]
-    factor = torch.tensor([times[i] for i in positions], dtype=torch.float64).log() - prior.log()
-    state = DeepEMState(state.mass, positions, bits, factor, torch.zeros(len(positions)).double())
-    weights, _ = search.step(state, evidence[list(positions)][:, None])
-    return torch.zeros(len(evidence), dtype=torch.float64).index_copy_(0, torch.tensor(positions), weights)
+    counts = torch.tensor([times[i] for i in positions], dtype=torch.float64)
+    factor = counts.log() - search.prior(state)[list(positions)].log()
+    return DeepEMState(state.mass, positions, bits, factor, torch.zeros(len(positions)).double())
 
 
 @pytest.mark.parametrize("num_samples", [2, 3])
@@ -66,11 +64,13 @@ def test_the_expected_weights_are_the_posterior_if_what_is_kept_follows_it(num_s
     evidence = some_evidence(len(prior))
     posterior = naive_posterior(probability, evidence)
     expected, from_the_prior = (torch.zeros(len(prior), dtype=torch.float64) for _ in range(2))
-    for drawn in product(range(len(prior)), repeat=num_samples):
-        weights = weights_of(search, state, list(drawn), evidence)
-        others = math.prod(prior[c] for c in drawn[1:])
-        expected += posterior[drawn[0]] * others * weights
-        from_the_prior += prior[drawn[0]] * others * weights
+    for those in product(range(len(prior)), repeat=num_samples):
+        now = drawn(search, state, Counter(those))
+        rows = torch.tensor(now.positions)
+        weights, _ = search.step(now, evidence[rows][:, None])
+        others = math.prod(prior[c] for c in those[1:])
+        expected[rows] += posterior[those[0]] * others * weights
+        from_the_prior[rows] += prior[those[0]] * others * weights
     torch.testing.assert_close(expected, posterior, rtol=0, atol=1e-12)
     assert float((from_the_prior - posterior).abs().max()) > 0.01  # samples of the prior alone would be off
 
@@ -136,25 +136,22 @@ def test_what_is_counted_is_the_most_probable_configuration_however_often_it_was
     probability: float, evidence: tuple[float, float]
 ) -> None:
     search, state = DeepEM(prior_form="count", **NEVER), state_of((probability,) * 3)
-    bits = torch.tensor([[1, 1, 1], [0, 0, 0]], dtype=torch.float64)
-    prior = search.prior(state)[[7, 0]]
-    times = torch.tensor([1, 3], dtype=torch.float64)
-    drawn = DeepEMState(state.mass, (7, 0), bits, times.log() - prior.log(), torch.zeros(2).double())
-    weights, after = search.step(drawn, torch.tensor(evidence, dtype=torch.float64)[:, None])
+    now = drawn(search, state, {0: 3, 7: 1})
+    weights, after = search.step(now, torch.tensor(evidence[::-1], dtype=torch.float64)[:, None])
     once, thrice = math.exp(evidence[0]), 3 * math.exp(evidence[1])
-    assert weights.tolist() == pytest.approx([once / (once + thrice), thrice / (once + thrice)])
-    assert weights.argmax() == 1
+    assert weights.tolist() == pytest.approx([thrice / (once + thrice), once / (once + thrice)])
+    assert weights.argmax() == 0
     torch.testing.assert_close(after.mass, state.mass + torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=0, atol=0)
 
 
 def test_samples_that_stay_are_weighed_by_the_prior_that_has_moved() -> None:
     search = DeepEM(num_samples=3, draw_every=4, **NEVER)
     state = search.begin_batch(search.init(2**5), torch.Generator().manual_seed(1))
-    drawn = state
-    start = search.prior(state)[list(drawn.positions)]
-    evidence = torch.linspace(0, 1, len(drawn.positions), dtype=torch.float64)
+    rows = list(state.positions)
+    start = search.prior(state)[rows]
+    evidence = torch.linspace(0, 1, len(rows), dtype=torch.float64)
     for number in range(4):
-        now = search.prior(state)[list(drawn.positions)]
+        now = search.prior(state)[rows]
         expected = torch.softmax((now / start).log() + evidence, dim=0)
         weights, state = search.step(state, evidence[:, None])
         torch.testing.assert_close(weights, expected)
@@ -164,9 +161,8 @@ def test_samples_that_stay_are_weighed_by_the_prior_that_has_moved() -> None:
 
 def test_what_is_kept_for_the_next_draw_is_drawn_by_the_weights() -> None:
     search = DeepEM(num_samples=2, **NEVER)
-    bits = torch.tensor([full(4)[i].bits for i in (2, 5)], dtype=torch.float64)
-    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
-    state = DeepEMState(state_of(PROBABILITY).mass, (2, 5), bits, torch.zeros(2).double(), weights, num_batches=1)
+    state = drawn(search, state_of(PROBABILITY), {2: 1, 5: 1})
+    state = replace(state, weights=torch.tensor([0.25, 0.75], dtype=torch.float64), num_batches=1)
     generator, fresh = torch.Generator().manual_seed(0), Counter[int]()
     prior = naive_prior(PROBABILITY)
     for _ in range(800):
@@ -244,8 +240,7 @@ def test_any_depth() -> None:
     with pytest.raises(ConfigError, match="at most 16 groups of layers; got 200"):
         search.prior(state)
     certain = DeepEMState(torch.tensor([[1.0, 1e9]] * 5, dtype=torch.float64))
-    drawn = search.begin_batch(certain, generator)
-    assert search.candidates(drawn, 32) == (31,)  # equal samples are evaluated once
+    assert search.candidates(search.begin_batch(certain, generator), 32) == (31,)  # equal samples are evaluated once
 
 
 def test_commitment_when_every_layer_is_clear() -> None:

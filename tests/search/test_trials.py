@@ -15,7 +15,7 @@ from learner.fixture import SHARINGS, assert_same_tensors, files_in, start_of, t
 from safetensors.torch import load, save
 from training.fixture import run
 
-from lasem.errors import ConfigError, StorageError
+from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
@@ -191,15 +191,6 @@ def test_a_search_that_proposes_nothing_or_one_twice_is_named(num_times: int, me
     learner = Learner(tiny_net(), search=Broken(first_task="search", num_times=num_times), training=CONFIG)
     with pytest.raises(ConfigError, match=rf"Broken\.propose must .*{message}"):
         learner.learn(SECOND)
-
-
-def test_the_state_of_something_else_is_refused(tmp_path: Path) -> None:
-    again = after_one_task(tmp_path, HardSharing())
-    _, _, states = learned(again(Exhaustive()))
-    tensors, plain = states[-1]
-    for name in plain:
-        with pytest.raises(StorageError, match=name):
-            learned(again(Exhaustive()), TrainingState(tensors, {k: v for k, v in plain.items() if k != name}))
 
 
 def test_schedules_count_the_epochs_of_what_was_kept_and_records_those_of_the_search() -> None:

@@ -107,6 +107,8 @@ def test_schedules_are_their_formulas(epochs: int, before: int, lr: float, decay
         ({"patience": -1}, r"patience must be at least 0"),
         ({"specific_start": "share"}, "Did you mean 'shared'"),
         ({"specific_start": "last"}, "Did you mean 'latest'"),
+        ({"precision": "fp16"}, r"TrainingConfig\.precision must be one of float32, bf16; got 'fp16'"),
+        ({"images_share": 1.5}, r"images_share must be at least 0 and at most 1"),
     ],
 )
 def test_settings_out_of_range_are_named(change: dict[str, object], message: str) -> None:

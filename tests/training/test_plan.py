@@ -27,6 +27,7 @@ from lasem.training import (
 )
 
 CONFIG = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.05)
+START = torch.zeros(36, 2)
 
 
 class Line(AbstractPhase[dict[str, Tensor]]):
@@ -61,12 +62,23 @@ class Line(AbstractPhase[dict[str, Tensor]]):
 
 def three_phases(seen: list[PhaseResult[Any]] | None = None) -> Plan[dict[str, Tensor]]:
     """Two from the same start; the third goes on from the second and no longer needs the first."""
-    first = yield Line(torch.zeros(36, 2), "first")
-    second = yield Line(torch.zeros(36, 2), "second")
+    first = yield Line(START, "first")
+    second = yield Line(START, "second")
     third = yield Line(second.best.weights["w"] * 2, "third", replace(CONFIG, epochs=3), forgets=(0,))
     if seen is not None:
         seen += [first, second, third]
     return third.last.weights
+
+
+def in_turn(*phases: Line) -> Plan[list[PhaseResult[Any]]]:
+    results = []
+    for phase in phases:
+        results.append((yield phase))
+    return results
+
+
+def follow_quietly(plan: Plan[Any], epochs_before: int = 0) -> Any:
+    return follow(plan, seeds=(3, 0), epochs_before=epochs_before, device=torch.device("cpu"))
 
 
 def followed(**options: Any) -> tuple[dict[str, Tensor], list[EpochRecord], list[TrainingState]]:
@@ -82,15 +94,14 @@ def followed(**options: Any) -> tuple[dict[str, Tensor], list[EpochRecord], list
     return result, records, states
 
 
-def test_epochs_are_counted_over_all_phases_and_named_by_them() -> None:
-    _, records, _ = followed()
-    assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6, 7]
-    assert [record.phase for record in records] == ["first"] * 2 + ["second"] * 2 + ["third"] * 3
-
-
 def test_a_plan_goes_on_after_any_epoch_to_the_same_bits() -> None:
     whole, records, states = followed()
+    assert [record.epoch for record in records] == [1, 2, 3, 4, 5, 6, 7]  # counted over all phases
+    assert [record.phase for record in records] == ["first"] * 2 + ["second"] * 2 + ["third"] * 3
     for at, state in enumerate(states):
+        # what a phase forgets is not kept
+        kept = {name.split(".")[1] for name in state.tensors if name.startswith("finished.")}
+        assert kept == (set(), {"0"}, {"1"})[min(at // 2, 2)]
         result, rest, later = followed(resume_from=state)
         assert_same_tensors(result, whole)
         assert rest == records[at + 1 :]
@@ -99,24 +110,13 @@ def test_a_plan_goes_on_after_any_epoch_to_the_same_bits() -> None:
             assert_same_tensors(dict(again.tensors), dict(before.tensors))
 
 
-def test_what_a_phase_forgets_is_not_kept() -> None:
-    _, _, states = followed()
-    assert any(name.startswith("finished.0.") for name in states[3].tensors)
-    assert not any(name.startswith("finished.0.") for name in states[4].tensors)
-    assert any(name.startswith("finished.1.") for name in states[4].tensors)
-
-
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_schedule_over_all_tasks_goes_on_with_a_phase_that_says_so(goes_on: bool) -> None:
     config = replace(CONFIG, schedule="inverse", learning_rate_decay=0.5)
-    phases = [Line(torch.zeros(36, 2), title, config) for title in "ab"]
-
-    def plan() -> Plan[None]:
-        for phase in phases:
-            phase.goes_on = goes_on
-            yield phase
-
-    follow(plan(), seeds=(0, 1), epochs_before=3, device=torch.device("cpu"))
+    phases = [Line(START, title, config) for title in "ab"]
+    for phase in phases:
+        phase.goes_on = goes_on
+    follow_quietly(in_turn(*phases), epochs_before=3)
     rates = [list(dict.fromkeys(step.learning_rate for step in phase.asked)) for phase in phases]
     expected = [[0.05 / (1 + 0.5 * epoch) for epoch in epochs] for epochs in ((3, 4), (5, 6) if goes_on else (3, 4))]
     assert rates == [pytest.approx(of_phase) for of_phase in expected]
@@ -124,29 +124,19 @@ def test_a_schedule_over_all_tasks_goes_on_with_a_phase_that_says_so(goes_on: bo
 
 def test_phases_draw_from_their_own_sources() -> None:
     """The same phase twice in one plan: other orders of images, so other weights."""
-
-    def twice() -> Plan[tuple[Tensor, Tensor]]:
-        one = yield Line(torch.zeros(36, 2), "a")
-        two = yield Line(torch.zeros(36, 2), "b")
-        return one.last.weights["w"], two.last.weights["w"]
-
-    one, two = follow(twice(), seeds=(1,), epochs_before=0, device=torch.device("cpu"))
+    one, two = (result.last.weights["w"] for result in follow_quietly(in_turn(Line(START, "a"), Line(START, "b"))))
     assert not torch.equal(one, two)
 
 
 def test_a_step_says_where_training_stands() -> None:
-    phase = Line(torch.zeros(36, 2), "only", replace(CONFIG, schedule="constant"))
-
-    def plan() -> Plan[None]:
-        yield phase
-
-    follow(plan(), seeds=(1,), epochs_before=0, device=torch.device("cpu"))
+    phase = Line(START, "only", replace(CONFIG, schedule="constant"))
+    follow_quietly(in_turn(phase))
     assert phase.asked == [Step(epoch, batch, 3, 0.05) for epoch in range(2) for batch in range(3)]
 
 
 def test_a_snapshot_holds_what_the_phase_said_then() -> None:
     seen: list[PhaseResult[Any]] = []
-    follow(three_phases(seen), seeds=(3, 0), epochs_before=0, device=torch.device("cpu"))
+    follow_quietly(three_phases(seen))
     for fitted in seen:
         assert fitted.last.summary.probabilities == (3 * fitted.num_epochs,)
         assert fitted.best.summary.probabilities == (3 * fitted.best.epoch,)
@@ -155,7 +145,7 @@ def test_a_snapshot_holds_what_the_phase_said_then() -> None:
 
 
 def test_a_state_of_something_else_is_refused() -> None:
-    _, _, states = followed()
-    for broken in (TrainingState({}, {}), TrainingState(states[4].tensors, {**states[4].plain, "finished": [{}, {}]})):
+    tensors, plain = followed()[2][4]
+    for broken in ({}, {**plain, "finished": [{}, {}]}, *({k: plain[k] for k in plain if k != name} for name in plain)):
         with pytest.raises(StorageError, match="state of an interrupted training"):
-            followed(resume_from=broken)
+            followed(resume_from=TrainingState(tensors, broken))
