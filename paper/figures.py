@@ -82,16 +82,16 @@ def draw_dots(name: str, dots: Sequence[Dot], *, axis: str, caption: str, unit: 
     several = len(series) > 1
     return Drawing.of(
         figure,
-        name=name,
+        name,
+        ("row", "series", "mean", "deviation", "published", "least", "most"),
+        tuple(
+            (d.row, d.series, d.mean, d.deviation if d.deviation == d.deviation else None, d.published, d.least, d.most)
+            for d in known
+        ),
         caption=caption,
         description=f"{axis}: "
         + "; ".join(f"{dot.row}{f', {dot.series}' if several else ''}: {unit(dot.mean)}" for dot in known)
         + ".",
-        columns=("row", "series", "mean", "deviation", "published", "least", "most"),
-        rows=tuple(
-            (d.row, d.series, d.mean, d.deviation if d.deviation == d.deviation else None, d.published, d.least, d.most)
-            for d in known
-        ),
     )
 
 
@@ -161,11 +161,11 @@ def draw_lines(
     add_legend(figure, max(map(len, series)), 820)
     return Drawing.of(
         figure,
-        name=name,
+        name,
+        ("series", "x", "mean", "deviation"),
+        tuple((p.series, p.x, p.mean, p.deviation if p.deviation == p.deviation else None) for p in known),
         caption=caption,
         description=f"{y_axis} by {x_axis}. "
         + "; ".join(f"{point.series}, {point.x}: {scale * point.mean:.1f}" for point in known)
         + ".",
-        columns=("series", "x", "mean", "deviation"),
-        rows=tuple((p.series, p.x, p.mean, p.deviation if p.deviation == p.deviation else None) for p in known),
     )

@@ -70,12 +70,12 @@ class Drawing:
     def of(
         cls,
         figure: Figure,
-        *,
         name: str,
-        caption: str,
-        description: str,
         columns: tuple[str, ...],
         rows: Iterable[tuple[object, ...]],
+        *,
+        caption: str,
+        description: str,
     ) -> Drawing:
         """Save a figure as SVG, without a date: the same bytes every time."""
         buffer, width = io.StringIO(), round(figure.get_figwidth() * 72)

@@ -1,19 +1,14 @@
-"""Bars: how the model grows with each task, and one number for each row of another figure."""
+"""Bars: how the model grows with each task."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lasem.metrics import Run
 from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_figure, ramp
 from lasem.report.numbers import display_name, short_count
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 @figure_style()
@@ -27,7 +22,6 @@ def draw_parameters(run: Run) -> Drawing | None:
     shared, totals = (np.array([getattr(task, f"parameters_{of}") for task in tasks]) for of in ("shared", "total"))
     added = np.cumsum([0, *(task.parameters_added for task in tasks)])
     separate = [number * tasks[0].parameters_total for number in range(1, num + 1)]
-    name = f"seed-{run.seed}-parameters"
     figure = new_figure(PAGE_WIDTH, 350)
     axes = figure.subplots()
     edges: dict[str, Any] = {"edgecolor": colour("paper"), "linewidth": 0.6 if num <= 20 else 0.3, "width": 0.72}
@@ -54,18 +48,9 @@ def draw_parameters(run: Run) -> Drawing | None:
     figure.legend(handles=key[::-1], loc="outside right upper")
     return Drawing.of(
         figure,
-        name=name,
-        caption=(
-            "Each bar is everything the model holds after a task: the shared knowledge (grey) and, above it, what "
-            "each task so far keeps for itself, its head included. The dashed line is a separate model for each "
-            "task, each as large as this one after its first."
-        ),
-        description=(
-            f"Stacked bars of parameters after each of {num} tasks; at the end {tasks[-1].parameters_total:,} in all, "
-            f"{tasks[-1].parameters_shared:,} of them shared."
-        ),
-        columns=("after_task", "part", "parameters"),
-        rows=tuple(
+        f"seed-{run.seed}-parameters",
+        ("after_task", "part", "parameters"),
+        tuple(
             row
             for position, after in enumerate(tasks)
             for row in (
@@ -75,16 +60,13 @@ def draw_parameters(run: Run) -> Drawing | None:
                 (after.task, "separate models", separate[position]),
             )
         ),
+        caption=(
+            "Each bar is everything the model holds after a task: the shared knowledge (grey) and, above it, what "
+            "each task so far keeps for itself, its head included. The dashed line is a separate model for each "
+            "task, each as large as this one after its first."
+        ),
+        description=(
+            f"Stacked bars of parameters after each of {num} tasks; at the end {tasks[-1].parameters_total:,} in all, "
+            f"{tasks[-1].parameters_shared:,} of them shared."
+        ),
     )
-
-
-def draw_row_bars(axes: Axes, values: Sequence[float], write: Callable[[float], str], title: str) -> None:
-    """Draw a horizontal bar for each row, its number to the right; NaN has none."""
-    lengths = [value if math.isfinite(value) else 0.0 for value in values]
-    bars = axes.barh(range(len(values)), lengths, 0.5, color=colour("rest"))
-    axes.bar_label(bars, [write(value) for value in values], padding=6, size=10)
-    axes.set_xlim(0, max(lengths) * 1.6 or 1)  # with space for the numbers
-    axes.set_xticks([])
-    axes.spines["bottom"].set_visible(False)
-    axes.tick_params(labelleft=False)
-    axes.set_xlabel(title)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lasem.metrics import Statistic
 from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_figure
-from lasem.report.figures.bars import draw_row_bars
 from lasem.report.numbers import display_name, duration, percent, short_count
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing
         (costs[0], "parameters_total", "parameters in all", short_count),
         (costs[1], "seconds_training", "training time", duration),
     ):
-        draw_row_bars(bars, [value.mean for value in over_seeds[quantity]], write, title)
+        _draw_row_bars(bars, [value.mean for value in over_seeds[quantity]], write, title)
     label_rows(axes, names)
     add_legend(figure, 6, PAGE_WIDTH)
     several = any(value.num_seeds > 1 for value in over_seeds["final_accuracy"])
@@ -49,18 +49,18 @@ def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing
     words = [f"{n}: peak {p} %, final {f} %" for n, p, f in zip(names, peaks, finals, strict=True)]
     return Drawing.of(
         figure,
-        name="figure",
+        "figure",
+        ("method", *(f"{quantity}_{what}" for quantity in _COMPARED for what in ("mean", "deviation"))),
+        tuple(
+            (name, *(n if n == n else None for q in _COMPARED for n in (of[q].mean, of[q].deviation)))
+            for name, (_, of) in zip(names, rows, strict=True)
+        ),
         caption=(
             "Mean over tasks of the test accuracy. Ring: peak, when each task had just been learned. Dot: final, after "
             "the last task; the grey line between the two is what was forgotten, or gained where the dot is to the "
             f"right. The method with the best final accuracy is at the top.{spread}"
         ),
         description=f"Peak and final accuracy, parameters and training time. {'; '.join(words)}.",
-        columns=("method", *(f"{quantity}_{what}" for quantity in _COMPARED for what in ("mean", "deviation"))),
-        rows=tuple(
-            (name, *(n if n == n else None for q in _COMPARED for n in (of[q].mean, of[q].deviation)))
-            for name, (_, of) in zip(names, rows, strict=True)
-        ),
     )
 
 
@@ -86,6 +86,18 @@ def _draw_accuracies(axes: Axes, peak: Sequence[Statistic], final: Sequence[Stat
             elinewidth=1.5,
             zorder=4,
         )
+
+
+def _draw_row_bars(axes: Axes, values: Sequence[float], write: Callable[[float], str], title: str) -> None:
+    """Draw a horizontal bar for each row, its number to the right; NaN has none."""
+    lengths = [value if math.isfinite(value) else 0.0 for value in values]
+    bars = axes.barh(range(len(values)), lengths, 0.5, color=colour("rest"))
+    axes.bar_label(bars, [write(value) for value in values], padding=6, size=10)
+    axes.set_xlim(0, max(lengths) * 1.6 or 1)  # with space for the numbers
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(labelleft=False)
+    axes.set_xlabel(title)
 
 
 def label_rows(axes: Axes, rows: Sequence[str]) -> None:

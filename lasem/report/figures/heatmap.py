@@ -29,7 +29,6 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
     known = [(int(i), int(j), float(matrix[i, j])) for i, j in zip(*np.nonzero(~np.isnan(matrix)), strict=True)]
     seen = [row[: i + 1][~np.isnan(row[: i + 1])] for i, row in enumerate(matrix)]
     means = [percent(float(row.mean())) if row.size else "" for row in seen]
-    name = f"seed-{run.seed}-accuracy-matrix"
     figure, axes = _cells(tasks, range(1, num + 1), cell, (means, "mean"), num)
     axes.set_xlabel("accuracy in % on task", labelpad=8)
     axes.annotate("after learning", (0, 1), (-8, 7), textcoords="offset points", ha="right", **_CORNER)
@@ -49,7 +48,9 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
         )
     return Drawing.of(
         figure,
-        name=name,
+        f"seed-{run.seed}-accuracy-matrix",
+        ("after_task", "on_task", "accuracy"),
+        tuple((tasks[i], tasks[j], accuracy) for i, j, accuracy in known),
         caption=(
             "Read a column downwards to see what becomes of a task while later ones are learned. The diagonal, in "
             f"bold, is each task just after its own training. Lighter is better, from {percent(least)} % (darkest) "
@@ -59,8 +60,6 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
             f"Heat map of test accuracies: a row after each of {num} tasks, a column for each task tested, "
             f"from {percent(least)} to {percent(most)} percent."
         ),
-        columns=("after_task", "on_task", "accuracy"),
-        rows=tuple((tasks[i], tasks[j], accuracy) for i, j, accuracy in known),
     )
 
 
@@ -77,7 +76,6 @@ def draw_transfer_map(run: Run) -> Drawing | None:
         values[row, : len(configuration)] = [choice == "T" for choice in configuration]
     cell = (46 if depth <= 10 else 32, 30 if len(tasks) <= 20 else 22)
     shared = [f"{percent.scale * c.count('T') / len(c):.0f} %" for c in configurations]
-    name = f"seed-{run.seed}-transfer-map"
     from matplotlib.colors import ListedColormap
 
     numbers = [task.index + 1 for task in tasks]
@@ -96,15 +94,15 @@ def draw_transfer_map(run: Run) -> Drawing | None:
     words = "; ".join(f"{display_name(task.task, 40)}: {task.configuration}" for task in tasks[:40])
     return Drawing.of(
         figure,
-        name=name,
+        f"seed-{run.seed}-transfer-map",
+        ("task", "layer", "choice"),
+        tuple((t.task, layer, choice) for t in tasks for layer, choice in enumerate(t.configuration, start=1)),
         caption=(
             "T, filled: the layer transfers, it uses the weights or factors shared with other tasks. S, empty: "
             "the task has its own. Columns that are filled for most tasks hold knowledge that is useful in "
             "general."
         ),
         description=f"Map of tasks by layers. {words}.",
-        columns=("task", "layer", "choice"),
-        rows=tuple((t.task, layer, choice) for t in tasks for layer, choice in enumerate(t.configuration, start=1)),
     )
 
 
@@ -127,7 +125,7 @@ def draw_layer_probabilities(run: Run) -> Drawing | None:
     depth = max(len(epoch.transfer_probabilities or ()) for epochs in searched.values() for epoch in epochs)
     num_columns = min(len(searched), 3)
     heights = [min(400, max(96, 9 * depth)) + 66] * -(-len(searched) // num_columns)
-    name, width = f"seed-{run.seed}-layer-probabilities", 30 + 290 * num_columns
+    width = 30 + 290 * num_columns
     numbers = {task: number for number, task in enumerate(commits, start=1)}
     figure, panels = new_panels(len(searched), num_columns, width, heights)
     for axes, (task, epochs) in zip(panels, searched.items(), strict=True):
@@ -136,20 +134,20 @@ def draw_layer_probabilities(run: Run) -> Drawing | None:
     words = "; ".join(_in_words(task, epochs[-1], commits[task]) for task, epochs in list(searched.items())[:40])
     return Drawing.of(
         figure,
-        name=name,
+        f"seed-{run.seed}-layer-probabilities",
+        ("task", "epoch", "layer", "probability"),
+        tuple(
+            (task, epochs[at].epoch, layer + 1, float(_table(epochs)[layer, at]))
+            for task, epochs in searched.items()
+            for layer in range(len(_table(epochs)))
+            for at in thin(len(epochs))
+        ),
         caption=(
             "A panel for each task that was searched, a row for each layer, the input at the top, a column for each "
             "epoch. Blue: the layer transfers with high probability; pale: it learns its own weights. The dashed line "
             "marks the epoch at which the search had committed."
         ),
         description=f"Probability that each layer transfers over the epochs of each task. {words}.",
-        columns=("task", "epoch", "layer", "probability"),
-        rows=tuple(
-            (task, epochs[at].epoch, layer + 1, float(_table(epochs)[layer, at]))
-            for task, epochs in searched.items()
-            for layer in range(len(_table(epochs)))
-            for at in thin(len(epochs))
-        ),
     )
 
 

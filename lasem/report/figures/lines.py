@@ -41,7 +41,6 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
             if earlier in starts:
                 test[earlier][starts[name] + recorded[name]] = accuracy
     end = max(1, *(epoch for curves in (validation, test) for curve in curves.values() for epoch in curve))
-    stem = f"seed-{run.seed}-accuracy-over-time"
     figure = new_figure(PAGE_WIDTH, 400)
     axes = figure.subplots()
     for position, name in enumerate(names):
@@ -68,7 +67,14 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
     _label_ends(axes, [(name, position) for position, name in enumerate(names) if test[name]], test, len(names))
     return Drawing.of(
         figure,
-        name=stem,
+        f"seed-{run.seed}-accuracy-over-time",
+        ("split", "task", "cumulative_epoch", "accuracy"),
+        tuple(
+            (split, name, epoch, accuracy)
+            for split, curves in (("validation", validation), ("test", test))
+            for name in names
+            for epoch, accuracy in curves[name].items()
+        ),
         caption=(
             "Thin lines: validation accuracy of the task being learned, epoch by epoch. Thick lines with dots: "
             "test accuracy of each task, from the end of its own training on; a line that falls is a task being "
@@ -76,13 +82,6 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
             "colours run from the first task (darkest on a light page) to the last."
         ),
         description=f"Line chart of accuracy over {end:.0f} epochs and {len(names)} tasks.",
-        columns=("split", "task", "cumulative_epoch", "accuracy"),
-        rows=tuple(
-            (split, name, epoch, accuracy)
-            for split, curves in (("validation", validation), ("test", test))
-            for name in names
-            for epoch, accuracy in curves[name].items()
-        ),
     )
 
 
@@ -155,13 +154,20 @@ def draw_probabilities(run: Run) -> Drawing | None:
         return None
     num_columns = min(len(searches), 3 if len(searches) <= 12 else 4)
     rows = -(-len(searches) // num_columns)
-    stem, width = f"seed-{run.seed}-configuration-probabilities", round(PAGE_WIDTH * num_columns / max(3, num_columns))
+    width = round(PAGE_WIDTH * num_columns / max(3, num_columns))
     figure, panels = new_panels(len(searches), num_columns, width, [200 if num_columns < 4 else 160] * rows)
     for axes, search in zip(panels, searches, strict=True):
         _draw_search(axes, search, width // num_columns - 40)
     return Drawing.of(
         figure,
-        name=stem,
+        f"seed-{run.seed}-configuration-probabilities",
+        ("task", "epoch", "configuration", "probability"),
+        tuple(
+            (search.task, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
+            for search in searches
+            for c in search.order[:_MAX_LINES]
+            for at in search.drawn
+        ),
         caption=(
             "A panel for each task. The thick blue line is the configuration that the task got, the dashed orange "
             "and green ones came closest, grey are all others (a grey band reaches up to the highest of those not "
@@ -171,13 +177,6 @@ def draw_probabilities(run: Run) -> Drawing | None:
         description="Probability of each configuration over the epochs of each task. "
         + "; ".join(search.words for search in searches[:40])
         + ".",
-        columns=("task", "epoch", "configuration", "probability"),
-        rows=tuple(
-            (search.task, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
-            for search in searches
-            for c in search.order[:_MAX_LINES]
-            for at in search.drawn
-        ),
     )
 
 

@@ -98,17 +98,17 @@ def draw_tree(run: Run) -> Drawing | None:
         max(sum(tree.heights.values()) for tree in trees[at : at + num_columns]) + _TITLE
         for at in range(0, len(trees), num_columns)
     ]
-    width, name = num_columns * panel_width + 10, f"seed-{run.seed}-configuration-tree"
+    width = num_columns * panel_width + 10
     figure, panels = new_panels(len(trees), num_columns, width, heights)
     for position, (axes, tree) in enumerate(zip(panels, trees, strict=True)):
         _draw_tree(axes, tree, heights[position // num_columns] - _TITLE, panel_width)
     return Drawing.of(
         figure,
-        name=name,
+        f"seed-{run.seed}-configuration-tree",
+        ("task", "prefix", "probability"),
+        tuple((tree.task, prefix, p) for tree in trees for prefix, p in tree.branches.items()),
         caption=_caption(trees, len(every)),
         description="Tree of configurations for each task. " + "; ".join(_in_words(tree) for tree in trees) + ".",
-        columns=("task", "prefix", "probability"),
-        rows=tuple((tree.task, prefix, p) for tree in trees for prefix, p in tree.branches.items()),
     )
 
 
