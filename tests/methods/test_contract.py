@@ -210,6 +210,29 @@ def test_methods_that_forget_nothing_answer_the_same_bits(method: AbstractMethod
 
 
 @pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (HAT(), {"head"}),
+        (ChannelGated(sparsity=0.0), {"head", "gate"}),
+        (WSN(capacity=1.0), {"head", "layer", "score"}),  # biases are a task's own
+    ],
+    ids=str,
+)
+def test_where_everything_is_used_only_what_is_a_tasks_own_moves(method: AbstractMethod, expected: set[str]) -> None:
+    learner, task = learner_of(method, NET, 1, training=training_of(method)), tiny_task("t1", seed=1)
+    if not isinstance(method, WSN):
+        full = {name: torch.ones_like(used) for name, used in learner.model.memory.items()}
+        learner._model = learner.model.having(memory=full)
+    before = learner.model
+    start = next(method.plan(before, task, setup_of(NET, 1, training_of(method)))).initial()
+    learner.learn(task)
+    assert_same_tensors(dict(learner.model.shared), dict(before.shared))
+    kept = {**learner.model.memory, **learner.model.own["t1"]}
+    moved = {name for name, value in kept.items() if name in start and not torch.equal(value, start[name])}
+    assert {name.split(".")[0] for name in moved} >= expected
+
+
+@pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
         (APD, {"l1": -1.0}, r"APD\.l1 must be at least 0"),

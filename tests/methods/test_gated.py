@@ -206,19 +206,6 @@ def test_gates_start_open() -> None:
     assert shares[0] < 0.7 < shares[3]
 
 
-def test_when_no_channel_is_left_gates_and_head_learn_on() -> None:
-    method = ChannelGated(sparsity=0.0)
-    learner = learner_of(method, NET, 1, training=TRAINING)
-    full = {name: torch.ones_like(mask) for name, mask in learner.model.memory.items()}
-    learner._model = learner.model.having(memory=full)
-    before = learner.model.shared
-    learner.learn(tiny_task("t1", seed=1))
-    assert all(torch.equal(value, before[name]) for name, value in learner.model.shared.items())
-    start = plain_start(NET, 2, index=1) | method.initial_gates(setup_of(NET, 1))
-    assert all(not torch.equal(value, start[name]) for name, value in learner.model.own["t1"].items())
-    assert all(mask.all() for mask in learner.model.memory.values())
-
-
 @every_net
 def test_lasems_variant_weighs_channels_by_a_softmax(net: Net) -> None:
     method = LasemChannelGated(hidden=7)

@@ -207,16 +207,6 @@ def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum:
         torch.testing.assert_close(later.memory[f"used.{i}"], torch.maximum(old, torch.maximum(*own)))
 
 
-def test_where_everything_is_used_only_the_tasks_own_parts_move() -> None:
-    model = model_of("first", [torch.full((num,), 2.0) for num in UNITS])
-    learner = learner_of(HAT(), NET, training=SGD, seed=0)
-    learner._model = model
-    learner.learn(tiny_task("second"))
-    assert all(torch.equal(value, model.shared[name]) for name, value in learner.model.shared.items())
-    fresh, own = plain_start(NET, 2, index=1), learner.model.own["second"]
-    assert any(not torch.equal(value, fresh[name]) for name, value in own.items() if name.startswith("head."))
-
-
 def test_gates_close_as_the_penalty_asks_and_embeddings_stay_in_bounds() -> None:
     task = tiny_task("a", num_train=20)
     share = {}

@@ -90,16 +90,6 @@ def test_frozen_weights_are_those_of_any_earlier_task_and_never_move() -> None:
     assert grown > 0
 
 
-def test_only_scores_and_own_parts_move_when_all_weights_are_frozen() -> None:
-    learner = learner_of(WSN(capacity=1.0), NET, 1, training=QUICK)
-    first = learner.model
-    learner.learn(tiny_task("b", seed=1))
-    for name in KERNELS:
-        assert torch.equal(learner.model.shared[name], first.shared[name])
-        assert not torch.equal(learner.model.memory[f"score.{name}"], first.memory[f"score.{name}"])
-    assert not torch.equal(learner.model.own["b"]["layer.0.bias"], first.own["t0"]["layer.0.bias"])
-
-
 def test_a_new_task_begins_with_the_last_ones_scores_and_fresh_biases() -> None:
     method = WSN(score_rate=7)
     model = learner_of(method, NET, 1, training=QUICK).model
