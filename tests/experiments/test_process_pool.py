@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import active_children, forkserver
 from pathlib import Path
@@ -19,12 +18,12 @@ from filelock import FileLock
 
 from lasem.experiments import ComparisonObserver, compare, compared_methods, process_pool
 from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, ThisProcess
-from lasem.experiments.process_pool import ProcessPool, _Child
+from lasem.experiments.process_pool import ProcessPool
 from lasem.methods import EWC
 from lasem.search import EM
 from paper.planted_stream import PlantedReader
 
-from .tiny import PLANTED, light_main, records_of, table_of, tiny, without_report
+from .tiny import PLANTED, kill, light_main, records_of, table_of, tiny, without_report
 
 
 @pytest.fixture(autouse=True)
@@ -58,33 +57,29 @@ def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, mo
 class Killer(ComparisonObserver):
     """Kills runs at random, each at most once, when any of them has learned something; and once their server."""
 
-    def __init__(self, seed: int, children: dict[str, _Child]) -> None:
+    def __init__(self, directory: Path) -> None:
         self.notes: list[str] = []
         self.server: int | None = None
         self._num_learned = 0
-        self._killed: set[str] = set()
-        self._children, self._random = children, random.Random(seed)
+        self._directory, self._random, self._spared = directory, random.Random(5), set[str]()
 
     def notify(self, event: Event) -> None:
         if isinstance(event, Noted):
             self.notes.append(event.message)
+        elif isinstance(event, Started):
+            self._spared.add(event.name)
         elif isinstance(event, Ended):
-            del self._children[event.name]
-        if not isinstance(event, Learned):
-            return
-        self._num_learned += 1
-        victims = sorted(self._children.keys() - self._killed)
-        if self._num_learned == 6:
-            self.server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-            assert self.server
-            os.kill(self.server, signal.SIGKILL)
-        elif victims and self._random.random() < 0.5:
-            name = self._random.choice(victims)
-            self._killed.add(name)
-            pid = self._children[name].process.pid
-            assert pid
-            with suppress(ProcessLookupError):  # it was just about to end by itself
-                os.kill(pid, signal.SIGKILL)
+            self._spared.discard(event.name)
+        elif isinstance(event, Learned):
+            self._num_learned += 1
+            if self._num_learned == 6:
+                self.server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+                assert self.server
+                os.kill(self.server, signal.SIGKILL)
+            elif self._spared and self._random.random() < 0.7:
+                name = self._random.choice(sorted(self._spared))
+                if kill(self._directory / name):
+                    self._spared.remove(name)
 
 
 def test_a_grid_of_twelve_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,15 +97,7 @@ def test_a_grid_of_twelve_runs_survives_kills_at_random(tmp_path: Path, monkeypa
         (job.directory / "report.html").touch()
 
     monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
-    children: dict[str, _Child] = {}
-    start = _Child.start
-
-    def watched(self: _Child, *arguments: Any) -> None:
-        start(self, *arguments)
-        children[self.job.name] = self
-
-    monkeypatch.setattr(_Child, "start", watched)
-    killer = Killer(5, children)
+    killer = Killer(tmp_path / "killed")
     made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
     assert not made.failures
     assert made.num_made == 12

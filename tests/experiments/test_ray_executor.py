@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from lasem.experiments.config import differences
 from lasem.experiments.grid import Event, Job, Learned, Noted
 from lasem.experiments.ray_executor import RayExecutor, with_absolute_paths
 
-from .tiny import PLANTED, Fake, records_of, table_of
+from .tiny import PLANTED, Fake, kill, records_of, table_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # ray leaves processes and files open
 
@@ -66,34 +64,22 @@ def cluster() -> Iterator[RayExecutor]:
 class Killer(ComparisonObserver):
     """Kills the process of one run, once, when it has learned a task."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
         self.notes: list[str] = []
-        self._killed = False
+        self._directory, self._killed = directory, False
 
     def notify(self, event: Event) -> None:
         if isinstance(event, Noted):
             self.notes.append(event.message)
         if isinstance(event, Learned) and event.num_learned == 1 and not self._killed:
-            self._killed = True
-            os.kill(_process_of(event.name), signal.SIGKILL)
-
-
-def _process_of(name: str) -> int:
-    """The process that has a run's folder locked."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(f"/{name}/.lock" in os.readlink(handle) for handle in (folder / "fd").iterdir()):
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError(f"{name} has no process")
+            self._killed = kill(self._directory / event.name)
 
 
 def test_a_grid_on_ray_has_the_records_of_one_here_also_if_a_worker_is_killed(
     cluster: RayExecutor, tmp_path: Path
 ) -> None:
     methods = compared_methods(BASE, ["lasem", "ewc"])
-    killer = Killer()
+    killer = Killer(tmp_path / "ray")
     made = compare(methods, tmp_path / "ray", num_workers=2, executor=cluster, observer=killer)
     assert not made.failures
     assert made.num_made == 4

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,16 @@ def table_of(directory: Path) -> list[list[str]]:
     """The table of a comparison without times."""
     lines = (directory / "comparison.md").read_text().splitlines()
     return [[cell for cell in line.split("|") if " s " not in cell] for line in lines if "|" in line]
+
+
+def kill(directory: Path) -> bool:
+    """Kill the process that has a run's folder locked, and return whether there was one."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(handle) == str(directory / ".lock") for handle in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGKILL)
+                return True
+    return False
 
 
 class Fake(AbstractExecutor):
