@@ -84,9 +84,10 @@ def test_options_override_the_file_and_the_preset_in_any_order(
         assert "epochs: 7" in lines
         assert "optimiser: rmsprop-tf" in lines
     file = tmp_path / "my.yaml"
-    file.write_text("sharing: {name: dfcnn, sizes: stl-10}\ntraining: {epochs: 5}\nseeds: [1, 2]\n")
+    file.write_text("sharing: {name: dfcnn, sizes: stl-10}\ntraining: {epochs: 5, precision: bf16}\nseeds: [1, 2]\n")
     lines = _printed(capsys, "--config", str(file), "--sharing.filter_size", "5", "--seeds", "3")
-    assert {"sizes: stl-10", "filter_size: 5", "epochs: 5", "seeds: [3]"} <= set(lines)
+    assert {"sizes: stl-10", "filter_size: 5", "epochs: 5", "precision: bf16", "seeds: [3]"} <= set(lines)
+    assert "precision: float32" in _printed(capsys, "--config", str(file), "--precision", "float32")
     assert "sizes: stl-10" not in _printed(capsys, "--config", str(file), "--sharing", "hps")
 
 
@@ -183,6 +184,24 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("report", "got none"),
         ("report nowhere", "nowhere"),
         ("report --quite", "There is no option --quite"),
+        ("compare", "--methods or --methods-file"),
+        ("compare --methods lasem,ewx", "Did you mean 'ewc'"),
+        ("compare --methods lasem,lasem", "is there twice"),
+        ("compare --methods lasem --sharing tf", "--sharing is an option of lasem run"),
+        ("compare --methods lasem --search.commit_share=0.5", "--search.commit_share is an option of lasem run"),
+        ("compare --methods ewc --method.strength 3", "--methods-file"),
+        ("compare --methods ewc --training.specific_start fresh", "'ewc' does not use training.specific_start"),
+        ("compare --methods ewc --training.epoch 3", "Did you mean 'epochs'"),
+        ("compare --methods ewc --workers 0", "workers must be at least 1"),
+        ("compare --methods ewc --workers x", "--workers must be a whole number"),
+        ("compare --methods ewc --seeds 0 1", "0,1,2"),
+        ("compare --methods ewc,top-9", "top-9"),
+        ("compare --methods-file nowhere.yaml", "nowhere.yaml"),
+        ("compare --methods ewc --stream parquet --stream.path nowhere", "nowhere"),
+        ("report --resume", "--resume"),
+        ("comapre", "Did you mean 'compare'"),
+        ("run --precison bf16", "Did you mean '--precision'?"),
+        ("run --precision fp16", "training.precision must be one of float32, bf16; got 'fp16'"),
     ],
 )
 def test_a_mistake_is_answered(
@@ -321,7 +340,10 @@ def test_the_defaults_that_short_help_repeats() -> None:
         ("--learning-rate=0.5", "learning_rate: 0.5"),
         ("--weight-decay=0.5", "weight_decay: 0.5"),
         ("--precision=bf16", "precision: bf16"),
+        ("--training.precision=bf16", "precision: bf16"),
+        ("--method=ewc --precision=bf16", "precision: bf16"),
+        ("--method=ewc --training.precision=bf16", "precision: bf16"),
     ],
 )
 def test_settings_of_training_have_plain_names(short: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert setting in _printed(capsys, short)
+    assert setting in _printed(capsys, *short.split())

@@ -12,10 +12,9 @@ from forks import Forked
 
 from lasem.cli import main
 from lasem.cli.grid import ComparisonShown
-from lasem.cli.progress import Shown
 from lasem.experiments.grid import Ended, Learned, Noted, Started
 
-from .tiny import STREAM
+from .tiny import STREAM, Lines
 
 OPTIONS = [*STREAM, "--training.epochs=2"]
 
@@ -81,38 +80,6 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (out / "none-0").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("compare", "--methods or --methods-file"),
-        ("compare --methods lasem,ewx", "Did you mean 'ewc'"),
-        ("compare --methods lasem,lasem", "is there twice"),
-        ("compare --methods lasem --sharing tf", "--sharing is an option of lasem run"),
-        ("compare --methods lasem --search.commit_share=0.5", "--search.commit_share is an option of lasem run"),
-        ("compare --methods ewc --method.strength 3", "--methods-file"),
-        ("compare --methods ewc --training.specific_start fresh", "'ewc' does not use training.specific_start"),
-        ("compare --methods ewc --training.epoch 3", "Did you mean 'epochs'"),
-        ("compare --methods ewc --workers 0", "workers must be at least 1"),
-        ("compare --methods ewc --workers x", "--workers must be a whole number"),
-        ("compare --methods ewc --seeds 0 1", "0,1,2"),
-        ("compare --methods ewc,top-9", "top-9"),
-        ("compare --methods-file nowhere.yaml", "nowhere.yaml"),
-        ("compare --methods ewc --stream parquet --stream.path nowhere", "nowhere"),
-        ("report --resume", "--resume"),
-        ("comapre", "Did you mean 'compare'"),
-    ],
-)
-def test_a_mistake_is_answered(
-    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
-    shown = capsys.readouterr()
-    assert said in shown.err
-    assert shown.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_files_of_methods_and_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,18 +119,6 @@ def test_help_shows_the_settings_that_all_methods_have(capsys: pytest.CaptureFix
     assert "--stream.num_tasks" in shown
     assert "--sharing" not in shown
     assert "--search" not in shown
-
-
-class Lines(Shown):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.moments: list[tuple[str, float | None]] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-    def moment(self, text: str, share: float | None) -> None:
-        self.moments.append((text, share))
 
 
 def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.MonkeyPatch) -> None:

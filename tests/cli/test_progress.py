@@ -6,25 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from lasem.cli.progress import Shown
+from lasem.cli.progress import Remaining, duration
 from lasem.experiments import ExperimentConfig
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.training import TrainingConfig
 
+from .tiny import Lines
 
-class Moments(Shown):
+
+class Moments(Lines):
     def __init__(self, config: ExperimentConfig) -> None:
-        self.lines: list[str] = []
-        self.moments: list[tuple[str, float | None]] = []
+        super().__init__()
         self.run_starts(config, Path("x"))
         self.seed_starts(0, 2, 0)
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-    def moment(self, text: str, share: float | None) -> None:
-        self.moments.append((text, share))
 
     def learn(self, task: str, phases: list[tuple[str, int]]) -> list[str]:
         """The moments of one task, whose phases have a title and a number of epochs."""
@@ -84,3 +79,26 @@ def test_phases_are_named_and_their_epochs_known_once_a_task_had_them(baseline: 
     assert last.startswith("task 2/2, retraining, epoch 5/5, 0 s left")
     assert "epoch 6:" in baseline.moments[-1][0]  # more than the task before had
     assert baseline.moments[4][1] == 0.0  # how far the first task is, nobody knows
+
+
+def test_nothing_is_known_before_the_second_epoch() -> None:
+    remaining = Remaining()
+    assert remaining.estimate(0, 10, 0) is None
+    remaining.add(1, 100.0)  # warming up
+    assert remaining.estimate(1, 10, 0) is None
+
+
+def test_epochs_that_search_take_longer_in_later_tasks_too() -> None:
+    remaining = Remaining()
+    remaining.add(1, 100.0)
+    for epoch, seconds in ((1, 8.0), (2, 8.0), (3, 1.0)):
+        remaining.add(epoch, seconds)
+    assert remaining.estimate(3, 4, 0) == 1
+    assert remaining.estimate(3, 4, 2) == 1 + 2 * (8 + 8 + 1 + 1)
+    remaining.add(4, 2.0)
+    assert remaining.estimate(4, 4, 0) == 0
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1:00 min"), (125, "2:05 min"), (12000, "3:20 h")])
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

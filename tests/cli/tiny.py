@@ -1,4 +1,8 @@
-"""A run that takes a second, as options; the same settings in Python are in tests/experiments/tiny.py."""
+"""A run that takes a second, as options (in Python: tests/experiments/tiny.py), and what it shows as lists."""
+
+from __future__ import annotations
+
+from lasem.cli.progress import Shown
 
 STREAM = [
     "--stream.num_tasks=2",
@@ -9,3 +13,15 @@ STREAM = [
     "--threads=1",
 ]
 OPTIONS = [*STREAM, "--training.epochs=3", "--search.first_task=search", "--search.commit_share=0.7"]
+
+
+class Lines(Shown):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.moments: list[tuple[str, float | None]] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def moment(self, text: str, share: float | None) -> None:
+        self.moments.append((text, share))

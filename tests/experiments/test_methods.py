@@ -50,10 +50,15 @@ def test_a_shorthand_is_stored_as_sharing_and_search(name: str, suffix: str) -> 
     assert ExperimentConfig.from_yaml(config.to_yaml()) == config
 
 
+def test_names_alone_have_the_defaults() -> None:
+    assert ExperimentConfig.from_yaml("method: ewc") == ExperimentConfig(method=EWC())
+    assert ExperimentConfig.from_yaml("method: lasem") == ExperimentConfig()
+    assert ExperimentConfig.from_yaml("sharing: tf\nsearch: em").method is None
+
+
 def test_lasem_leaves_what_is_set() -> None:
     config = ExperimentConfig.from_yaml("method: lasem\nsharing: tf\nsearch: {name: em, commit_share: 0.5}")
     assert (config.sharing, config.search) == (TensorFactorization(), EM(commit_share=0.5))
-    assert ExperimentConfig.from_yaml("method: lasem") == ExperimentConfig()
 
 
 def test_a_shorthand_leaves_what_it_does_not_speak_of() -> None:
@@ -71,14 +76,6 @@ def test_a_baseline_survives_yaml_without_what_it_does_not_use() -> None:
     assert not {"sharing", "search"} & set(plain)
     assert not EWC.unused & set(plain["training"])
     assert ExperimentConfig.from_yaml(config.to_yaml()) == config
-
-
-def test_the_name_alone_is_a_baseline_with_its_defaults() -> None:
-    assert ExperimentConfig.from_yaml("method: ewc") == ExperimentConfig(method=EWC())
-
-
-def test_older_files_have_no_method() -> None:
-    assert ExperimentConfig.from_yaml("sharing: tf\nsearch: em").method is None
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
