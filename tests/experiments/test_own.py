@@ -1,4 +1,4 @@
-"""Experiments with classes, networks and readers of a person's own."""
+"""Experiments with classes, networks, readers and tensors of a person's own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from learner.fixture import MovingPrior
 from torch import Tensor, nn
 
 from lasem.cli import main
-from lasem.data import AbstractReader, DigitsReader, TaskStream
+from lasem.data import AbstractReader, DigitsReader, TaskStream, TensorReader
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
 from lasem.experiments import ComparedMethod, ComparisonObserver, ExperimentConfig, NetChoice, Observer, compare, run
 from lasem.experiments import compared_methods as named
 from lasem.experiments.grid import Ended, Event, Learned, Started
 from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod, OneNetwork
+from lasem.metrics import load_run
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import EM, Fixed
@@ -30,6 +32,9 @@ from .tiny import READER, Fake, records_of, tiny, without_report
 
 STREAM = {"name": "digits", "num_tasks": 2, **READER}
 SHAPE = (1, 8, 8)
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES = torch.randint(0, 256, (60, 8, 8), dtype=torch.uint8, generator=GENERATOR)
+LABELS = torch.arange(60) % 4
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ def small(image_shape: ImageShape) -> AbstractNet:
 
 def other(image_shape: ImageShape) -> AbstractNet:
     return cut(module(4), image_shape=image_shape, pretrained=False)
+
+
+def reader(images: object = IMAGES) -> TensorReader:
+    return TensorReader(images=images, labels=LABELS, num_tasks=2, classes_per_task=2)
 
 
 class Stop(Observer, ComparisonObserver):
@@ -274,7 +283,7 @@ def test_a_learner_refuses_what_it_could_not_save() -> None:
 def test_a_saved_model_is_not_read_with_another_class_of_the_same_name(tmp_path: Path) -> None:
     Learner(for_images(SHAPE), search=OwnEM()).save(tmp_path / "model")
     with pytest.raises(StorageError, match=r"search 'experiments\.test_own\.OwnEM', which is not lasem's own: pass"):
-        Learner.load(tmp_path / "model")
+        Learner.load(tmp_path / "model").find_search()  # which learning needs, and answers do not
     assert Learner.load(tmp_path / "model", search=OwnEM()).method.search == OwnEM()
     Learner(for_images(SHAPE), OwnNetwork()).save(tmp_path / "baseline")
     with pytest.raises(StorageError, match=r"method 'experiments\.test_own\.OwnNetwork', which is not lasem's own"):
@@ -286,3 +295,33 @@ def test_labels_of_methods(tmp_path: Path) -> None:
         ComparedMethod("../up", tiny())
     with pytest.raises(ConfigError, match="'mine' is there twice"):
         compare([ComparedMethod("Mine", tiny()), ComparedMethod("mine", tiny())], tmp_path / "comparison")
+
+
+def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path) -> None:
+    folder = run(tiny(stream=reader()), tmp_path / "run")
+    assert "images: uint8 (60, 8, 8), sha256 " in (folder / "config.yaml").read_text()
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert [task.task for task in load_run(folder / "seeds/0").tasks] == ["tensors-0", "tensors-1"]
+    before = records_of(folder)
+    run(tiny(stream=reader(IMAGES.numpy())), folder, resume=True)  # the same numbers as an array
+    assert records_of(folder) == before
+    other = np.ascontiguousarray(IMAGES.numpy())
+    other[0, 0, 0] += 1
+    with pytest.raises(StorageError, match="other settings"):
+        run(tiny(stream=reader(other)), folder, resume=True)
+
+
+def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+    # each method's reader is an object of its own, on the same numbers
+    methods = [
+        ComparedMethod(search.configuration, tiny(stream=reader(), search=search))
+        for search in (Fixed("none"), Fixed("all"))
+    ]
+    made = compare(methods, tmp_path)
+    assert (made.failures, made.num_made) == ({}, 2)
+    assert [path.name for path in sorted(tmp_path.glob("*-0"))] == ["all-0", "none-0"]
+    assert "| single-task |" in (tmp_path / "comparison.md").read_text()
+    other = ComparedMethod("other", tiny(stream=reader(IMAGES[:50]), search=Fixed("all")))
+    with pytest.raises(ConfigError, match="one stream with the same seeds; other has others"):
+        compare([*methods, other], tmp_path)
