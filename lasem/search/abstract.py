@@ -98,11 +98,7 @@ def selected(
 ) -> Selected:
     """Return the outcome of a plan whose last phase trains ``TaskWeights``.
 
-    Args:
-        start: of the task.
-        result: of the phase.
-        epochs_before: epochs of earlier phases.
-        num_epochs: of all phases; those of this one if not given.
+    ``epochs_before`` are those of earlier phases, ``num_epochs`` those of all; by default there is this phase alone.
     """
 
     def choice(snapshot: Snapshot[TaskWeights]) -> Choice:

@@ -76,14 +76,8 @@ class AbstractTrials(GroupedSelection):
     def best(self, space: Space, tried: Mapping[int, float]) -> int:
         """Return the candidate that the task gets: by accuracy, then by the most layers that transfer, then the first.
 
-        A candidate that is not the best one of those tried so far is forgotten and can never be chosen.
-
-        Args:
-            space: the configurations of the task.
-            tried: the validation accuracy of each candidate at its best epoch, by its position in the space.
-
-        Returns:
-            A position in the space.
+        ``tried`` has their validation accuracies by position in the space. A candidate that is not the best one of
+        those tried so far is forgotten and can never be chosen.
         """
         return max(tried, key=lambda position: (tried[position], space[position].num_transferred, -position))
 

@@ -36,11 +36,7 @@ _MAX_NUMBERS = 2**23
 def directions_of(logits: Tensor, labels: Tensor, kind: FisherKind, draws: torch.Generator | None = None) -> Tensor:
     """Return factors (B, K, C) of log p(y | x): the squared gradients of the K sums add up to an image's importances.
 
-    Args:
-        logits: shape (B, C).
-        labels: shape (B,); ``empirical`` asks for them.
-        kind: see ``FisherKind``.
-        draws: source of the labels that ``sampled`` draws.
+    Logits are of shape (B, C), labels (B,), which only ``empirical`` asks for; ``sampled`` draws others from ``draws``.
     """
     probabilities = torch.softmax(logits, dim=1)
     if kind == "exact":  # (sqrt(p) dlog p)^2 = p (dlog p)^2

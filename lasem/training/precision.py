@@ -17,7 +17,6 @@ import torch
 from lasem.errors import DeviceError
 
 Precision = Literal["float32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
