@@ -177,19 +177,6 @@ def test_what_makes_a_kernel_takes_steps_of_its_own_size(kind: type[TensorFactor
         torch.testing.assert_close(moved[1][path], scale * distance, rtol=1e-3, atol=1e-6)
 
 
-def test_a_state_is_a_copy_that_training_on_does_not_change() -> None:
-    first, *others = (loop_of(tiny_net(), HardSharing(), EM(**NEVER), full(2)) for _ in range(3))
-    train(first, 1)
-    tensors, plain = stored(first)
-    before = copied(tensors)
-    train(first)
-    for other in others:
-        other.load_state(tensors, plain)
-        train(other)
-        assert_same_tensors(other.weights, first.weights)
-    assert_same_tensors(tensors, before)
-
-
 def test_a_state_of_something_else_is_refused() -> None:
     def fresh(depth: int = 2, name: str = "task", search: Any = None) -> Any:
         return loop_of(tiny_net(depth=depth), HardSharing(), search or EM(**NEVER), full(depth), task=tiny_task(name))
