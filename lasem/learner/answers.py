@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -144,19 +145,22 @@ def predict(
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
     channels, size = channels_and_side(learner.net)
-    waiting: list[tuple[str, Tensor]] = []
-    for path in image_files(places, skip):
-        try:
-            waiting.append((path, decode(Path(path), path, channels=channels, size=size)))
-        except DataError as error:
-            if skip is None:
-                raise
-            skip(path, error)
-        if len(waiting) == _IMAGES_AT_ONCE:
-            yield from _answers(learner, name, waiting, top)
-            waiting = []
-    if waiting:
-        yield from _answers(learner, name, waiting, top)
+
+    def decoded() -> Iterator[tuple[str, Tensor]]:
+        for path in image_files(places, skip):
+            try:
+                yield path, decode(Path(path), path, channels=channels, size=size)
+            except DataError as error:
+                if skip is None:
+                    raise
+                skip(path, error)
+
+    images, classes = decoded(), learner.classes(name)
+    while part := list(islice(images, _IMAGES_AT_ONCE)):
+        found = learner.predict(name, torch.stack([pixels for _, pixels in part]), probabilities=True)
+        best = found.sort(dim=1, descending=True, stable=True)
+        for (image, _), values, numbers in zip(part, best.values[:, :top], best.indices[:, :top], strict=True):
+            yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
 
 
 def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
@@ -192,11 +196,3 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if skip is None:
                 raise found from error
             skip(str(given), found)
-
-
-def _answers(learner: Learner, name: str, waiting: list[tuple[str, Tensor]], top: int) -> Iterator[Prediction]:
-    classes = learner.classes(name)
-    found = learner.predict(name, torch.stack([pixels for _, pixels in waiting]), probabilities=True)
-    best = found.sort(dim=1, descending=True, stable=True)
-    for (image, _), values, numbers in zip(waiting, best.values[:, :top], best.indices[:, :top], strict=True):
-        yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, final
 
 import torch
 
@@ -146,7 +146,8 @@ class GrowingModel:
         check_task_name(name)
         if isinstance(train, Task) and (valid is not None or test is not None):
             raise ConfigError("A task in memory has its own splits; leave valid and test out.")
-        make = partial(self._task, name=name, train=train, valid=_source(valid), test=_source(test))
+        given = [None if path is None else _source(path) for path in (valid, test)]
+        make = partial(self._task, name=name, train=train, valid=given[0], test=given[1])
         early: Task | None = None
         if not self.directory.exists():
             early = make(None)  # what is wrong with the images is said before a folder is made
@@ -445,12 +446,8 @@ def _words(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-@overload
-def _source(path: Place | Source) -> Source: ...
-@overload
-def _source(path: Place | Source | None) -> Source | None: ...
-def _source(path: Place | Source | None) -> Source | None:
-    return Source(path=str(path)) if isinstance(path, str | Path) else path
+def _source(path: Place | Source) -> Source:
+    return path if isinstance(path, Source) else Source(path=str(path))
 
 
 def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:

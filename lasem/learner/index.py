@@ -94,11 +94,8 @@ def stored_method(index: Mapping[str, Any], given: Mapping[str, Any]) -> Abstrac
     if "method" in index:
         found: AbstractMethod = given["method"] or stored_choice(index["method"], "method")
         return found
-    parts = {part: given[part] for part in ("sharing", "search", "protect")}
-    for part, value in parts.items():
-        if value is None and part != "search":
-            parts[part] = stored_choice(index[part], part)
-    return Transfer(**parts)
+    sharing, protect = (given[part] or stored_choice(index[part], part) for part in ("sharing", "protect"))
+    return Transfer(sharing=sharing, search=given["search"], protect=protect)
 
 
 def stored_choice(entry: Mapping[str, Any], what: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -34,7 +35,12 @@ class Unfinished:
         """Look into the folder of a model."""
         self._folder = directory / FOLDER
         check_inside(self._folder, directory)
-        self._about = self._read()
+        self._about: About | None = None
+        path = self._folder / _ABOUT
+        if path.exists():
+            with suppress(StorageError):  # it did not reach the disk whole: as good as not begun
+                about = parse_json(path, read_bytes(path, inside=self._folder, max_bytes=MAX_INDEX_BYTES))
+                self._about = about if isinstance(about.get("task"), str) else None
 
     @property
     def task(self) -> str | None:
@@ -72,16 +78,6 @@ class Unfinished:
                 f"Task '{about['task']}' was begun before and is not finished, but what it is learned from has changed "
                 f"since: {listed}. Go on with what it was begun with, or throw it away with --restart (restart=True)."
             )
-
-    def _read(self) -> About | None:
-        path = self._folder / _ABOUT
-        if not path.exists():
-            return None
-        try:
-            about = parse_json(path, read_bytes(path, inside=self._folder, max_bytes=MAX_INDEX_BYTES))
-        except StorageError:  # it did not reach the disk whole: as good as not begun
-            return None
-        return about if isinstance(about.get("task"), str) else None
 
 
 def about_images(task: Task) -> About:
