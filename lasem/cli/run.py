@@ -51,9 +51,9 @@ def run(
         if out or config:
             other = "--out" if out else "--config"
             raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {other} as well.")
-        stored = ExperimentConfig.from_yaml(read_config(resume), str(resume / "config.yaml"))
-        chosen = ExperimentConfig.from_plain(layered(stored.to_plain(), above))
-        for name, old, new in differences(stored, chosen):
+        stored = ExperimentConfig.from_yaml(read_config(resume), str(resume / "config.yaml")).to_plain()
+        chosen = ExperimentConfig.from_plain(layered(stored, above))
+        for name, old, new in differences(stored, chosen.to_plain()):
             raise ConfigError(
                 f"A run goes on with the settings that it was started with; {resume} has {name} = {old}, got {new}. "
                 f"Leave --{name.removesuffix('.name')} out, or start a new run."

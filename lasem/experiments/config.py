@@ -201,14 +201,6 @@ def starting_values(part: str, preset: str, method: AbstractMethod | type[Abstra
     return values
 
 
-def differences(one: ExperimentConfig, other: ExperimentConfig) -> list[tuple[str, Any, Any]]:
-    """The settings in which two configurations differ: (name, value in the one, value in the other).
-
-    Settings that come to the same do not: one folder by two paths, and whether data were to be fetched that are there.
-    """
-    return _different(one.to_plain(), other.to_plain())
-
-
 def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """The settings in which a run's file differs from a configuration: (name, value there, value here).
 
@@ -223,10 +215,14 @@ def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[
     there = from_yaml(text, where)
     with suppress(ConfigError):
         there = ExperimentConfig.from_plain(there).to_plain()  # with the defaults of what it leaves out
-    return _different(there, config.to_plain())
+    return differences(there, config.to_plain())
 
 
-def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The plain settings in which two configurations differ: (name, value in the one, value in the other).
+
+    Settings that come to the same do not: one folder by two paths, and whether data were to be fetched that are there.
+    """
     ours, theirs = flat(one), flat(other)
     return [(name, ours.get(name), theirs.get(name)) for name in ours | theirs if not _same(name, ours, theirs)]
 
