@@ -81,9 +81,9 @@ def check_value(where: str, value: Any, annotation: Any) -> None:
         value: of the annotated type.
         annotation: as in ``read_value``.
     """
-    annotation = _not_none(annotation)
-    if value is None:
+    if value is None and _not_none(annotation) is not annotation:
         return
+    annotation = _not_none(annotation)
     bounds: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
         bounds, annotation = annotation.__metadata__, annotation.__origin__
@@ -91,6 +91,8 @@ def check_value(where: str, value: Any, annotation: Any) -> None:
         raise ConfigError(f"{where} must be an integer; got {value!r}.")
     for bound in bounds:
         if isinstance(bound, Range):
+            if not isinstance(value, int | float):
+                raise ConfigError(f"{where} must be a number; got {value!r}.")
             bound.check(where, value)
     if get_origin(annotation) is Literal:
         check_choice(where, str(value), [str(choice) for choice in get_args(annotation)])
