@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lasem.tree import flatten, map_tensors, named, pack, part_of, unpack, with_tensors
+from lasem.nets import part_of
+from lasem.tree import flatten, map_tensors, named, pack, unpack, with_tensors
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         # its own source: no other random number of the task is drawn from the seed with this spawn key
         own = np.random.SeedSequence(start.seed, spawn_key=(2,)).generate_state(1)
         self._draws = torch.Generator().manual_seed(int(own[0]))
+        self._num_configurations, self._is_protected = start.space.size, start.protection.quadratic is not None
         self._num_evaluated, self._num_batches = 0, 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()
         self._mixture: Mixture
@@ -164,7 +165,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         with full_precision(batch.x.device):
             posterior = drop_negligible(posterior.to(losses))
             loss = posterior @ losses
-            for penalty in (mixture.penalty(weights, posterior), self.start.penalty(weights)):
+            held = self.start.penalty(weights) if self._is_protected else None
+            for penalty in (mixture.penalty(weights, posterior), held):
                 loss = loss if penalty is None else loss + penalty
         return loss
 
@@ -196,7 +198,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         """Return the network under the next mini-batch's configurations, which are built anew if they change."""
         if self.committed is None:
             self.search_state = self.search.begin_batch(self.search_state, self._draws)
-            candidates = self.search.candidates(self.search_state, self.start.space.size)
+            candidates = self.search.candidates(self.search_state, self._num_configurations)
         else:
             candidates = (self.committed,)
         if candidates != self._evaluated:

@@ -107,8 +107,8 @@ def test_a_method_can_be_added(whole: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_settings_that_come_to_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def config(**stream: Any) -> ExperimentConfig:
-        return ExperimentConfig.from_plain({"stream": {"name": "mnist", **stream}})
+    def config(**stream: Any) -> dict[str, Any]:
+        return ExperimentConfig.from_plain({"stream": {"name": "mnist", **stream}}).to_plain()
 
     here = config(path="DATA")
     assert differences(here, config(path=str(tmp_path / "DATA/"))) == []

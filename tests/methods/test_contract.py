@@ -216,7 +216,7 @@ def test_methods_that_forget_nothing_answer_the_same_bits(method: AbstractMethod
         (ChannelGated(sparsity=0.0), {"head", "gate"}),
         (WSN(capacity=1.0), {"head", "layer", "score"}),  # biases are a task's own
     ],
-    ids=str,
+    ids=["hat", "gated", "wsn"],
 )
 def test_where_everything_is_used_only_what_is_a_tasks_own_moves(method: AbstractMethod, expected: set[str]) -> None:
     learner, task = learner_of(method, NET, 1, training=training_of(method)), tiny_task("t1", seed=1)

@@ -129,7 +129,7 @@ def test_what_a_recipe_would_run_can_be_seen_before(
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "selection", *TINY, "--net.dropout", "0.5", "--print-config"]) == 0
     shown = capsys.readouterr().out
-    assert ", 3 methods, seeds 0\n# stream: num_tasks 2, " in shown
+    assert ", 3 methods, seeds 0\n# stream: standardise train, num_tasks 2, " in shown
     entries = list_from_yaml(shown, "shown")
     assert [entry["label"] for entry in entries] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
     assert {entry["net"]["dropout"] for entry in entries} == {0.5}
