@@ -110,9 +110,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             results[name] = run(options, Path(folder) / "run")
         if found.what == "check":
-            told = difference(before[name], results[name]) if name in before else "not in the file"
-            differing += told is not None
-            print(f"{name}: {told or 'equal'}", flush=True)
+            found_difference = difference(before[name], results[name]) if name in before else "not in the file"
+            differing += found_difference is not None
+            print(f"{name}: {found_difference or 'equal'}", flush=True)
     if found.what == "make":
         found.file.write_text(json.dumps(results))
         print(f"{len(results)} cases in {found.file}")

@@ -206,7 +206,7 @@ def _class_folders(place: Path) -> Iterator[tuple[Part, Path]]:
             )
         by_part[part] = folder
     if Part.TRAIN not in by_part:
-        raise DataError(f"Expected a folder 'train' beside '{split_folders[0].name}' in {place}, but there is none.")
+        raise DataError(f"Expected a folder 'train' next to '{split_folders[0].name}' in {place}, but there is none.")
     train_classes = [folder.name for folder in _folders_in(by_part[Part.TRAIN])]
     for part, folder in sorted(by_part.items()):
         for class_folder in _folders_in(folder):

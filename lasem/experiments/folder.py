@@ -1,4 +1,4 @@
-"""What the folder of a run holds: a lock, the environment, and the records of each seed."""
+"""The folder of a run: a lock, the environment, and the records of each seed."""
 
 from __future__ import annotations
 

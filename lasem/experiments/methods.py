@@ -1,7 +1,7 @@
 """The names of methods: a baseline, or a shorthand for a search and a sharing mechanism together.
 
 ``lasem`` decides nothing: sharing and search are as set. ``all``, ``none``, ``alternating``, ``top-K`` and ``bottom-K``
-fix the configuration, the name of a search lets it choose; ``-hps``, ``-tf``, ``-dfcnn`` or ``-low-rank`` behind any
+fix the configuration, the name of a search lets it choose; ``-hps``, ``-tf``, ``-dfcnn`` or ``-low-rank`` after any
 of these chooses the mechanism. A shorthand is taken apart when settings are read, so that what a run stores says all of
 it.
 """

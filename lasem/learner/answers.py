@@ -1,4 +1,4 @@
-"""What a growing model answers: about image files, and about itself."""
+"""A growing model's answers: about image files, and about itself."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
     """Files as they are; for a folder, the images in it and in the folders below, in the order of their names.
 
     Raises:
-        DataError: for a place where nothing is, or a folder without images, unless ``skip`` is told.
+        DataError: for a place where nothing is, or a folder without images, unless there is a ``skip``.
     """
     for given in places:
         try:

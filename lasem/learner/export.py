@@ -49,13 +49,13 @@ def plain_network(learner: Learner, name: str) -> AbstractPlainNetwork:
 def export(
     learner: Learner, name: str, format: Format, out: str | Path, *, model: Path | None = None
 ) -> tuple[Path, Path]:
-    """Write a task's network and, beside it, what its inputs and outputs are.
+    """Write a task's network and, next to it, what its inputs and outputs are.
 
     Args:
         learner: has learned the task.
         name: the task's.
         format: ``onnx`` runs in onnxruntime; ``torch`` is a ``torch.export`` program, read by ``torch.export.load``;
-            ``safetensors`` are the plain weights, and the page beside them says what is computed with them.
+            ``safetensors`` are the plain weights, and the page next to them says what is computed with them.
         out: the file; or a folder, made if it is not there, that gets NAME with the format's ending: what ends in a
             slash, is a folder already, or has no ending.
         model: the model's folder, into which nothing is exported.
@@ -75,10 +75,10 @@ def export(
     file = Path(out)
     if str(out).endswith(("/", os.sep)) or file.is_dir() or not (file.suffix or file.is_file()):
         file /= f"{name}{SUFFIXES[format]}"
-    beside = file.with_name(f"{file.name}.json")
+    page_file = file.with_name(f"{file.name}.json")
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
-    _check_free(file, beside, name)
+    _check_free(file, page_file, name)
     described: dict[str, Any] = {}
     if format == "safetensors":
         if not (isinstance(network, PlainNetwork) and network.fits(net)):
@@ -103,19 +103,19 @@ def export(
         "output": {"name": "logits", "dtype": "float32", "shape": ["N", len(classes)], "means": "softmax: probability"},
         **described,
     }
-    write_file(beside, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_file(page_file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     write_file(file, data)  # last: what a kill leaves behind is known by its page
-    return file, beside
+    return file, page_file
 
 
-def _check_free(file: Path, beside: Path, name: str) -> None:
+def _check_free(file: Path, page_file: Path, name: str) -> None:
     """Raise StorageError if there is anything that is no export of the task."""
-    there = next((path for path in (file, beside) if path.exists() or path.is_symlink()), None)
+    there = next((path for path in (file, page_file) if path.exists() or path.is_symlink()), None)
     if there is None:
         return
     held = None
     with suppress(OSError, ValueError, RecursionError):  # whatever else it is, it is no page of ours
-        held = json.loads(beside.read_bytes())
+        held = json.loads(page_file.read_bytes())
     held = held.get("task") if isinstance(held, dict) and held.get("file") == file.name else None
     if held != name:
         what = "is no export of a task" if held is None else f"belongs to the export of task '{held}'"
@@ -129,7 +129,7 @@ def _input(net: AbstractNet) -> dict[str, Any]:
     channels, height, width = net.image_shape
     found = {"name": "images", "dtype": "float32", "shape": ["N", channels, height, width]}
     if net.vocabulary is not None:
-        return {**found, "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 behind a text's last token"}
+        return {**found, "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 after a text's last token"}
     return {
         **found,
         "channels": {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, channels),
@@ -190,7 +190,7 @@ def _program(network: AbstractPlainNetwork) -> bytes:
 
 @contextmanager
 def _explained(format: str) -> Iterator[None]:
-    """Exporters warn of their own affairs and print; what they fail at is told in one line."""
+    """Exporters warn of their own affairs and print; what they fail at is said in one line."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What a model's index says of its settings and tasks, read from a file that may come from a stranger."""
+"""A model's index: its settings and tasks, read from a file that may come from a stranger."""
 
 from __future__ import annotations
 

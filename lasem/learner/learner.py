@@ -460,7 +460,7 @@ class Learner:
         return self._identity_of({**to_plain(self._tasks[name]), **weights})
 
     def _identity_of(self, entry: Mapping[str, Any]) -> str:
-        """Return what tells a task from others: all that an index says of it, but for weights that may change."""
+        """Return what distinguishes a task: all that an index says of it, but for weights that may change."""
         fixed = {key: value for key, value in entry.items() if key != "weights" or not self.method.rewrites}
         return checksum(json.dumps(fixed, sort_keys=True).encode())
 

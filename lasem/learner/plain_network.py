@@ -108,8 +108,8 @@ MEANINGS = {
     "relu": "max(x, 0)",
     "max_pool2d": "the largest of each window, side and stride equal, no padding; at the right and the bottom, windows "
     "that x does not fill are kept (ceil_mode)",
-    "keep": "remember x beside itself, until add",
-    "add": "x + what was kept, which first gets channels of zeros behind its own",
+    "keep": "remember x as it is, until add",
+    "add": "x + what was kept, which first gets channels of zeros after its own",
     "flatten": "(N, channels, height, width) to (N, channels * height * width), the width running fastest",
     "linear": "x @ weight.T + bias, weight (out, in)",
 }
@@ -129,7 +129,7 @@ def operations(net: AbstractNet) -> list[Operation]:
     )
     if strange is not None:
         raise ConfigError(
-            f"Expected layers that can be written down beside plain weights; got {type(strange).__name__}, which "
+            f"Expected layers that can be written down next to plain weights; got {type(strange).__name__}, which "
             f"computes code of its own. Use the format onnx or torch: those hold what is computed too."
         )
     found: list[Operation] = [{"operation": "standardise", "mean": "mean", "std": "std"}]

@@ -1,6 +1,6 @@
 """A task that a growing model has begun to learn: kept in a hidden folder of the model until it is learned.
 
-``learning.json`` says what is learned from what, the checkpoint beside it how far it has come. Neither belongs to the
+``learning.json`` says what is learned from what, the checkpoint next to it how far it has come. Neither belongs to the
 model; both are removed once the model has the task.
 """
 

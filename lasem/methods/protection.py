@@ -1,4 +1,4 @@
-"""What becomes of earlier tasks when a new one changes the shared knowledge that they use.
+"""Protection of earlier tasks when a new one changes the shared knowledge that they use.
 
 .. [Kirkpatrick2017] J. Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 114(13), 2017.
 """
@@ -121,7 +121,7 @@ class Branch(AbstractProtection):
 PROTECTIONS: dict[str, type[AbstractProtection]] = {
     protection.name: protection for protection in (Unprotected, Freeze, Penalty, Branch)
 }
-"""What a name on the command line can mean."""
+"""The protections that a file or a command line can name."""
 
 
 def shared_of(weights: TaskWeights, configuration: Configuration) -> dict[str, Tensor]:

@@ -259,7 +259,7 @@ def _evaluated(part: nn.Module, x: Tensor, name: str) -> Tensor:
         what = f"a tensor of shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise ConfigError(
             f"Block '{name}' gives {what} for {len(x)} images; expected one tensor of shape ({len(x)}, ...). Group it "
-            f"with the block behind it."
+            f"with the block after it."
         )
     if not torch.equal(given, x):
         raise ConfigError(

@@ -156,7 +156,7 @@ def from_transformers(
     )
     if not hasattr(base, "embeddings") or not parts.layers:
         raise ConfigError(
-            f"{name} has no embeddings with a list of layers behind them (it has: "
+            f"{name} has no embeddings with a list of layers after them (it has: "
             f"{', '.join(path for path, _ in base.named_children())}). Wrap it in a module of your own and cut that."
         )
     if (base.main_input_name == "input_ids") != (length is not None):

@@ -109,7 +109,7 @@ def evaluate(mixture: Mixture, weights: TaskWeights, x: Tensor) -> Tensor:
 
 
 def drop_negligible(weights: Tensor) -> Tensor:
-    """The M-step's weights, 0 where no sum beside a weight of 1 could feel them: below the square of the last bit.
+    """The M-step's weights, 0 where no sum with a weight of 1 could feel them: below the square of the last bit.
 
     Gradients of such a size are made of subnormal numbers, which a CPU multiplies many times more slowly than others.
     """

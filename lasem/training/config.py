@@ -1,4 +1,4 @@
-"""How one task is trained."""
+"""Settings of the training of one task."""
 
 from __future__ import annotations
 

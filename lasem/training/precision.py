@@ -1,4 +1,4 @@
-"""How many bits the network's arithmetic has: 32, or 16 where a device is faster with them.
+"""The precision of the network's arithmetic: 32 bits, or 16 where a device is faster with them.
 
 With ``bf16`` (8 bits of exponent, as float32 has, and 8 of mantissa) convolutions and matrix products read and give
 bfloat16. Weights, their gradients, the optimiser, running statistics, losses and likelihoods stay in float32, and what
@@ -24,7 +24,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if precision == "float32":
         return nullcontext()
     # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
-    # whoever asks with them, as the M-step does (pytorch#165068)
+    # code that asks with them, as the M-step does (pytorch#165068)
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 

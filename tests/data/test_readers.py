@@ -137,7 +137,7 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "test", CLASSES, 6)
-    with pytest.raises(DataError, match="Expected a folder 'train' beside 'test'"):
+    with pytest.raises(DataError, match="Expected a folder 'train' next to 'test'"):
         read(tmp_path).open(0)
     write_class_folders(tmp_path / "train", CLASSES[:4], 6)
     with pytest.raises(DataError, match=r"classes that have training images.*got .*test/emu"):

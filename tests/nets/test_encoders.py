@@ -175,7 +175,7 @@ def test_a_plain_program_reads_texts(tmp_path: Path) -> None:
     file, page = export(learner, "a", "torch", tmp_path)
     program = torch.export.load(file).module()
     torch.testing.assert_close(program(tokens), learner.logits("a", tokens), rtol=1e-5, atol=1e-5)
-    assert json.loads(page.read_text())["input"]["texts"] == "token ids, 0 to 39, and -1 behind a text's last token"
+    assert json.loads(page.read_text())["input"]["texts"] == "token ids, 0 to 39, and -1 after a text's last token"
 
 
 def test_texts_that_the_model_does_not_know_are_refused() -> None:
