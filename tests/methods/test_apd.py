@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.methods import APD, Model
-from lasem.methods.apd import adaptive, consolidate, dense, k_means, kernel, sparse
+from lasem.methods.apd import adaptive, consolidate, dense, k_means, kernel, prune, sparse
 from lasem.methods.model import count
 from lasem.methods.plain import run
 from lasem.training import AbstractPhase, Step, TrainingConfig
@@ -80,6 +82,11 @@ def test_sparse_tensors_come_back_and_are_counted_as_numbers_and_bits(tensor: Te
     stored = sparse("a.tau", tensor)
     assert torch.equal(dense("a.tau", stored), tensor)
     assert count(stored) == int((tensor != 0).sum()) + math.ceil(tensor.numel() / 32)
+
+
+def test_numbers_up_to_l1_are_pruned() -> None:
+    tau = torch.tensor([0.5, -0.5, 0.51, -0.51, 0.0, 0.1])
+    assert prune(tau, 0.5).tolist() == pytest.approx([0, 0, 0.51, -0.51, 0, 0])
 
 
 @pytest.mark.parametrize("num_tasks", [0, 2])
@@ -185,6 +192,12 @@ def test_zeros_are_exact_under_adam() -> None:
     for i, part in product(range(DEPTH), ("tau", "past")):
         assert not weights[f"layer.{i}.{part}"].any()
     assert all(weights[f"layer.{i}.sigma"].all() for i in range(DEPTH))
+
+
+def test_numbers_at_zero_may_leave_it() -> None:
+    model = learned(replace(NEVER, l1=0.0), 1)
+    for i in range(DEPTH):
+        assert adaptive(model, "t0", i).any()
 
 
 def test_a_weight_that_is_not_finite_is_left_to_be_noticed() -> None:
@@ -351,6 +364,16 @@ def test_k_means_with_few_different_points(points: Tensor, num_groups: int, expe
     assert len(set(k_means(points, num_groups, seeded()).tolist())) == expected
 
 
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 10**6))
+def test_no_point_is_nearer_to_another_groups_mean(n: int, num_groups: int, seed: int) -> None:
+    points = torch.randn(n, 2, generator=seeded(seed))
+    group = k_means(points, min(num_groups, n), seeded(seed))
+    means = {g: points.double()[group == g].mean(dim=0) for g in set(group.tolist())}
+    for point, g in zip(points.double(), group.tolist(), strict=True):
+        own = float((point - means[g]).square().sum())
+        assert all(own <= float((point - mean).square().sum()) + 1e-9 for mean in means.values())
+
+
 def test_consolidate_is_its_definition() -> None:
     tau = 0.02 * torch.randn(5, 3, 2, 2, generator=seeded(3))
     group = torch.tensor([1, 0, 1, 3, 1])
@@ -368,6 +391,18 @@ def test_consolidate_is_its_definition() -> None:
         for i, value in zip((0, 2, 4), values, strict=True):
             assert float(rest[(i, *place)]) == (0.0 if agreed else value)
     assert 0 < num_moved < 12
+
+
+@given(st.integers(0, 10**6), st.floats(0, 0.05))
+def test_consolidation_moves_nothing_further_than_half_the_threshold(seed: int, threshold: float) -> None:
+    tau = 0.02 * torch.randn(6, 4, 3, generator=seeded(seed))
+    group = torch.randint(0, 3, (6,), generator=seeded(seed))
+    rest, shared, member = consolidate(tau, group, threshold)
+    local = torch.einsum("ng,gij->nij", member.float(), shared)
+    after = local + rest
+    assert float((after - tau).abs().max()) <= threshold / 2 + 1e-8
+    assert torch.equal(after[rest != 0], tau[rest != 0])
+    assert not bool(((local != 0) & (rest != 0)).any())  # each number is in one place only
 
 
 def test_equal_tasks_share_everything_and_groups_with_nothing_in_common_take_no_room() -> None:

@@ -135,6 +135,19 @@ def test_selected_is_what_a_path_of_edges_joins_to_an_output(net: Net, sparsity:
         assert torch.equal(found, wanted)
 
 
+@every_net
+def test_units_that_are_not_selected_do_not_matter(net: Net) -> None:
+    weights = sparse_weights(net, 0.8)
+    chosen = units.select(net, weights)
+    assert not all(bool(mask.all()) for mask in chosen)
+    other = noise(weights, 4)
+    for i, part in product(range(net.depth), ("weight", "bias")):
+        name = f"layer.{i}.{part}"
+        other[name] = torch.where(broadcast(chosen[i], weights[name]), weights[name], other[name])
+    other |= {name: t for name, t in weights.items() if name.startswith("head.")}
+    torch.testing.assert_close(run(net, other, images(net)), run(net, weights, images(net)))
+
+
 # proximal steps
 
 
@@ -230,6 +243,21 @@ def test_a_task_sees_the_units_with_stamps_up_to_its_own(net: Net) -> None:
         last = units.edges_of(net, thrice)["head.weight.0"][:, : num_before[-1] + extra]
         own = {**head, "head.weight.0": last.flatten(1)}
         torch.testing.assert_close(run(net, {**seen, **own}, images(net)), run(net, {**silent, **head}, images(net)))
+
+
+@every_net
+def test_answers_stay_the_same_to_the_bit_whatever_is_appended(net: Net) -> None:
+    weights = random_weights(net)
+    grown = units.expand(net, weights, 13)
+    (shared, head), later = shared_and_own(weights), layers_of(grown)
+    for i, num in enumerate(units.num_units(net, weights)):
+        touched = units.added(net, grown, units.num_units(net, weights))[f"layer.{i}.weight"]
+        later[f"layer.{i}.weight"] = torch.where(touched, torch.randn(touched.shape), later[f"layer.{i}.weight"])
+        shared[f"stamp.{i}"], later[f"stamp.{i}"] = torch.zeros(num), torch.arange(num + 13).ge(num).long()
+    old, new = (Model(s, {"a": head}, {"position.a": torch.tensor(0)}) for s in (shared, later))
+    for num_images in (1, 7):
+        x = images(net, num_images)
+        assert torch.equal(DEN().logits(net, old, "a", x), DEN().logits(net, new, "a", x))
 
 
 # split and duplication

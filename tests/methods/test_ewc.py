@@ -103,6 +103,9 @@ def test_chunks_do_not_change_importances(fisher: str, monkeypatch: pytest.Monke
         monkeypatch.setattr("lasem.training.importance._MAX_NUMBERS", most_numbers)
         parts = flat(method.importances(layers, head, task, setup), layers)
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-8)
+    monkeypatch.setattr("lasem.methods.ewc.MAX_IMAGES", 4)  # three mini-batches, the last one incomplete
+    batched = flat(method.importances(layers, head, task, setup), layers)
+    torch.testing.assert_close(batched, whole, rtol=1e-5, atol=1e-8)
 
 
 def test_importances_are_computed_without_dropout_and_from_as_many_images_as_asked() -> None:
@@ -119,6 +122,18 @@ def test_importances_are_computed_without_dropout_and_from_as_many_images_as_ask
         for chosen in torch.combinations(torch.arange(9), 3).tolist()
     ]
     assert sum(matches) == 1
+
+
+def test_a_dead_unit_has_no_importance_and_does_no_harm() -> None:
+    task, setup, layers, head = start(NETS[0])
+    layers["layer.0.bias"][1] = -100.0
+    importances = EWC().importances(layers, head, task, setup)
+    assert (importances["layer.0.weight"][1] == 0).all()
+    assert importances["layer.0.bias"][1] == 0
+    assert (importances["layer.0.weight"][0] > 0).any()
+    memory = EWC().consolidate({}, importances, layers)
+    memory = EWC().consolidate(memory, importances, {name: value + 1 for name, value in layers.items()})
+    assert all(value.isfinite().all() for value in memory.values())
 
 
 @pytest.mark.parametrize("form", ["separate", "online"])
@@ -169,6 +184,18 @@ def test_the_loss_of_a_later_task_is_cross_entropy_and_penalty() -> None:
     )
     assert float(phase.loss(weights, batch, seeded(3))) == pytest.approx(cross_entropy + penalty, rel=1e-5)
     assert penalty > 0.01
+
+
+def test_a_stronger_penalty_moves_important_weights_less() -> None:
+    moved = []
+    for strength in (0.0, 100.0, 1000.0):
+        one, two = (model_of(EWC(strength=strength), num_tasks) for num_tasks in (1, 2))
+        distances = [
+            float((one.memory[f"importance.{name}"] * (two.shared[name] - value) ** 2).sum())
+            for name, value in one.shared.items()
+        ]
+        moved.append(sum(distances))
+    assert moved[0] > 2 * moved[1] > 4 * moved[2]
 
 
 def test_what_is_kept_does_not_grow_with_tasks() -> None:
