@@ -104,6 +104,32 @@ def test_the_first_configuration_transfers_least(space: Space) -> None:
         assert further, (first, second)  # what comes later transfers a layer that what comes before does not
 
 
+def test_one_mini_batch_in_numbers() -> None:
+    """Two images, two configurations: p = .3, .3 against .2, .4."""
+    log_likelihood = torch.tensor([[0.3, 0.3], [0.2, 0.4]], dtype=torch.float64).log()
+    expected = {"mean": 0.3 / (0.3 + 0.3), "product": 0.09 / (0.09 + 0.08), "geometric": 0.3 / (0.3 + 0.08**0.5)}
+    for kind, value in expected.items():
+        search = EM(likelihood=kind, prior_start=EVEN)  # type: ignore[arg-type]
+        weights, state = search.step(search.init(2), log_likelihood)
+        assert weights.tolist() == pytest.approx([value, 1 - value], rel=1e-12)
+        if kind != "mean":
+            assert search.prior(state).tolist() == [2 / 3, 1 / 3]
+            second, _ = search.step(state, log_likelihood)
+            assert second[0].item() == pytest.approx(2 * value / (2 * value + 1 - value), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("form", "prior"), [("count", [1 / 5, 2 / 5, 1 / 5, 1 / 5]), ("average", [0.1, 0.4, 0.1, 0.4])]
+)
+def test_a_tie_counts_for_the_first_in_numbers(form: Any, prior: list[float]) -> None:
+    """One image, four configurations: p = .1, .4, .1, .4."""
+    search = EM(prior_form=form, prior_start=EVEN)
+    weights, state = search.step(search.init(4), torch.tensor([[0.1], [0.4], [0.1], [0.4]], dtype=torch.float64).log())
+    assert weights.tolist() == pytest.approx([0.1, 0.4, 0.1, 0.4])
+    assert search.prior(state).tolist() == pytest.approx(prior)
+    assert search.best(state) == 1
+
+
 def test_at_batch_10_the_mean_is_flat_and_the_product_is_not() -> None:
     """The ratios that the reference gives for p = .30 against .25."""
     log_likelihood = torch.tensor([[0.30] * 10, [0.25] * 10], dtype=torch.float64).log()

@@ -197,6 +197,18 @@ def test_the_finite_difference_of_darts_is_not_rounded() -> None:
     assert torch.equal(*found)
 
 
+@every_sharing
+def test_every_mechanism_learns(sharing: AbstractSharing) -> None:
+    training = TrainingConfig(epochs=8, batch_size=5, learning_rate=0.02, precision="bf16", patience=0, tolerance=0)
+    learner = Learner(tiny_net(dropout=0.0), sharing=sharing, search=EM(first_task="search"), training=training)
+    losses: list[float] = []
+    task = tiny_task(num_train=30)
+    record = learner.learn(task, on_epoch=lambda epoch, *_: losses.append(epoch.loss))
+    assert losses[-1] < 0.5 * losses[0]
+    assert learner.accuracy(task.name, task.train) >= 0.9
+    assert record.valid_accuracy >= 0.8
+
+
 def test_contexts() -> None:
     x = torch.eye(3)
     assert isinstance(autocast("float32", CPU), nullcontext)
