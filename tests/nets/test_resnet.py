@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, start_of, tiny_task
+from learner.fixture import SHARINGS, copied, start_of, tiny_task
 from sharing.fixture import random
 from torch import Tensor
+from training.fixture import random_weights
 
 from lasem.experiments.parts import NetChoice
 from lasem.learner import Learner
 from lasem.nets import ClosingBlock, ConvBlock, OpeningBlock, ResNet, rebuild, resnet
 from lasem.search import EM, Fixed, Mixture
 from lasem.sharing import AbstractSharing, Deconvolution
-from lasem.space import grouped
+from lasem.space import full, grouped
 from lasem.training import TaskWeights
 
 from .modules import assert_goes_on_after_loading, assert_same_with_gradients, features, generator
@@ -75,6 +76,23 @@ def test_it_is_the_network_written_down_forward_and_backward(net: ResNet) -> Non
     assert expected.shape[1] == net.head.in_features
     leaves = [tensor for own in weights for tensor in own.values()]
     assert_same_with_gradients(value, expected, leaves, leaves)
+
+
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
+def test_every_configuration_in_the_tree_is_that_configuration_alone(sharing: AbstractSharing) -> None:
+    net = replace(SMALL, blocks_per_stage=1)  # 5 convolutions: configurations also change inside residual blocks
+    space = full(net.depth)
+    weights = copied(random_weights(net, sharing, tuple(space), 3, torch.float64), requires_grad=True)
+    x = torch.randn(2, *net.image_shape, dtype=torch.float64, generator=generator(1))
+    mixture = Mixture(net, sharing, tuple(space))
+    together = mixture.tree.in_order(mixture.features(weights, x).unflatten(0, (len(space), -1)))
+    for value, configuration in zip(together, space, strict=True):
+        made = [
+            sharing.weights(block, own.shared, own.factors) if transferred else own.specific
+            for block, own, transferred in zip(net.blocks, weights.layers, configuration, strict=True)
+        ]
+        alone = naive(net, [(own["weight"], own["bias"]) for own in made], x)
+        torch.testing.assert_close(value, alone, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("sizes", GROUPS.values(), ids=GROUPS)

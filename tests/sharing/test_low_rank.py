@@ -22,6 +22,7 @@ def test_a_kernel_is_the_shared_one_and_a_sum_of_outer_products() -> None:
     change = torch.stack([torch.outer(own["change.up"][:, r], own["change.down"][r]) for r in range(3)]).sum(dim=0)
     torch.testing.assert_close(made["weight"], shared["weight"] + 0.5 * change.reshape(5, 2, 3, 3))
     assert made["bias"] is shared["bias"]
+    assert int(torch.linalg.matrix_rank((made["weight"] - shared["weight"]).flatten(1))) == 3
 
 
 def test_the_rank_is_at_most_the_smaller_side() -> None:
