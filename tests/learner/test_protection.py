@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.learner import Learner
-from lasem.methods import AbstractProtection, Branch, Freeze, Penalty, Unprotected
+from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
 from lasem.methods.protection import shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
@@ -21,6 +22,7 @@ from learner.fixture import (
     SHARINGS,
     assert_same_tensors,
     copied,
+    files_in,
     searching,
     start_of,
     tiny_net,
@@ -69,6 +71,22 @@ def test_without_it_they_do_not(protect: AbstractProtection, sharing: AbstractSh
     learner = learner_with(protect, sharing)
     _, answers = learn(learner)
     assert not any(torch.equal(then, after) for then, after in zip(answers[:-1], now(learner)[:-1], strict=True))
+
+
+@pytest.mark.parametrize("protect", [cls() for cls in PROTECTIONS.values()], ids=lambda p: p.name)
+@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+def test_a_loaded_model_goes_on_to_the_same_bits(
+    protect: AbstractProtection, sharing: AbstractSharing, tmp_path: Path
+) -> None:
+    learner = learner_with(protect, sharing)
+    learn(learner, TASKS[:3])
+    learner.save(tmp_path / "before")
+    loaded = Learner.load(tmp_path / "before")
+    assert (loaded.method.sharing, loaded.method.protect) == (sharing, protect)
+    for number, each in enumerate((learner, loaded)):
+        each.learn(TASKS[3])
+        each.save(tmp_path / str(number))
+    assert files_in(tmp_path / "0") == files_in(tmp_path / "1")
 
 
 @pytest.mark.parametrize("search", [Fixed("all"), EM()], ids=lambda s: s.name)
