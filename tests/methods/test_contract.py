@@ -229,6 +229,7 @@ def test_where_everything_is_used_only_what_is_a_tasks_own_moves(method: Abstrac
     assert_same_tensors(dict(learner.model.shared), dict(before.shared))
     kept = {**learner.model.memory, **learner.model.own["t1"]}
     moved = {name for name, value in kept.items() if name in start and not torch.equal(value, start[name])}
+    assert moved >= {name for name in start if name.split(".")[0] in expected and name in kept}
     assert {name.split(".")[0] for name in moved} >= expected
 
 

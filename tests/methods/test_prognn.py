@@ -118,6 +118,16 @@ def one_by_one(weight: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+@pytest.mark.parametrize("method", METHODS[:4:3], ids=str)
+def test_alphas_of_zero_cut_a_column_off(method: ProgNN) -> None:
+    columns = random_columns(method, DEEP, 2)
+    fresh = method.initial(setup_of(DEEP, 2), 2, 3)
+    cut_off = {name: torch.zeros_like(t) if name.endswith("alpha") else t for name, t in fresh.items()}
+    x = torch.randn(4, *DEEP.image_shape)
+    torch.testing.assert_close(method.answer(DEEP, columns, cut_off, x), run(DEEP, cut_off, x))
+    assert not torch.allclose(method.answer(DEEP, columns, fresh, x), run(DEEP, fresh, x))
+
+
 def test_alphas_start_small_random_and_cut() -> None:
     method = ProgNN(alpha_start=0.05)
     alphas = [
