@@ -61,8 +61,7 @@ def write_page(
         ],
         method_name=method_name,
         config=None,
-        environment={key: value for key, value in environment.items() if key != "command"},
-        command=environment.get("command"),
+        environment=environment,
     )
     return write_text(directory / f"{recipe.name}.html", text)
 

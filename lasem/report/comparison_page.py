@@ -63,8 +63,7 @@ def write_comparison(directory: Path) -> Path:
         frame=frame,
         drawing=drawing,
         config=comparison.common,
-        environment={k: v for k, v in comparison.environment.items() if k != "command"},
-        command=comparison.environment.get("command"),
+        environment=comparison.environment,
     )
     return write_text(directory / "comparison.html", page)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -166,11 +166,12 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def render(template: str, *, package: str = "lasem.report", **values: Any) -> str:
+def render(template: str, *, environment: Mapping[str, str], package: str = "lasem.report", **values: Any) -> str:
     """Fill a template; everything in ``values`` is text unless the template says that it is safe.
 
     Args:
         template: the name of the file.
+        environment: what the runs were made with; ``command`` is what a person typed.
         package: where the template is; those that it extends or imports may also be lasem's.
         values: of the template's variables.
     """
@@ -181,7 +182,7 @@ def render(template: str, *, package: str = "lasem.report", **values: Any) -> st
     room = files("lasem.report")
     folders = (files(package), room)
     # autoescape: names of tasks and classes, settings and paths come from other people's files
-    environment = Environment(
+    templates = Environment(
         loader=FunctionLoader(
             lambda name: next((folder / name).read_text("utf-8") for folder in folders if (folder / name).is_file())
         ),
@@ -190,9 +191,11 @@ def render(template: str, *, package: str = "lasem.report", **values: Any) -> st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["name"] = display_name
+    templates.filters["name"] = display_name
     style = (room / "page.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(style=style, colours=COLOURS, **values)
+    made_with = {key: value for key, value in environment.items() if key != "command"}
+    values |= {"environment": made_with, "command": environment.get("command"), "style": style, "colours": COLOURS}
+    return templates.get_template(template).render(values)
 
 
 def keep_together(text: str) -> str:

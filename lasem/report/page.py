@@ -72,8 +72,7 @@ def write_report(run_dir: Path) -> Path:
         tasks={run.seed: tasks_frame(experiment, [run]) for run in experiment.runs},
         sections=sections,
         config=experiment.config,
-        environment={key: value for key, value in experiment.environment.items() if key != "command"},
-        command=experiment.environment.get("command"),
+        environment=experiment.environment,
     )
     return write_text(run_dir / "report.html", page)
 
