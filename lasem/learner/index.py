@@ -89,8 +89,13 @@ def stored_method(index: Mapping[str, Any], given: Mapping[str, Any]) -> Abstrac
     Unless it is given, a search is None: a model answers without it.
 
     Raises:
-        StorageError: if the index names a user's own part that is not given.
+        StorageError: if the index names a user's own part that is not given, or what is given is no part of its method.
     """
+    strange = ("sharing", "search", "protect") if "method" in index else ("method",)
+    wrong = next((part for part in strange if given[part] is not None), None)
+    if wrong is not None:
+        made = index["method"]["name"] if "method" in index else Transfer.name
+        raise StorageError(f"The model was saved with method '{made}'; got {wrong} as well. Leave {wrong} out.")
     if "method" in index:
         found: AbstractMethod = given["method"] or stored_choice(index["method"], "method")
         return found

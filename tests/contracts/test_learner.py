@@ -324,6 +324,17 @@ def test_a_search_of_the_users_own_is_needed_to_learn_and_not_to_answer(tmp_path
         assert Learner.load(place, search=MovingPrior()).learn(tiny_task("b")).index == 1
 
 
+@pytest.mark.parametrize(
+    ("own", "other"), [({"method": EWC()}, {"protect": Branch()}), ({}, {"method": EWC()})], ids=["ewc", "lasem"]
+)
+def test_a_model_is_not_read_with_parts_of_another_method(
+    own: dict[str, Any], other: dict[str, Any], tmp_path: Path
+) -> None:
+    Learner(tiny_net(), training=QUICK, **own).save(tmp_path)
+    with pytest.raises(StorageError, match=rf"saved with method '\w+'; got {next(iter(other))} as well"):
+        Learner.load(tmp_path, **other)
+
+
 @pytest.mark.parametrize(("setting", "value"), [("name", "unheard-of"), ("groups", [5, 5]), ("first_task", "top-9")])
 def test_a_search_that_no_model_has_is_an_error_when_a_task_is_learned(
     setting: str, value: Any, tmp_path: Path
