@@ -1,6 +1,6 @@
 """For every test: one thread, because tests run side by side, and no waiting for a busy machine or its disk.
 
-Where torchvision stands beside a torch of another build, it does not import, and timm and transformers do not with it:
+Where torchvision and torch are of different builds, torchvision does not import, nor do timm and transformers:
 two operators of its own are missing, which no test needs. They are declared here.
 """
 

@@ -35,7 +35,7 @@ class CutSettings(StandardiseSettings):
     """Training images of each class; None: all that are left."""
     valid_per_class: Count | None = None
     """Validation images of each class. None: all of the validation split. If the data have none, they are taken from
-    the training images: 15 % of those for training and validation together (3 beside 17), at least 1."""
+    the training images: 15 % of those for training and validation together (3 of 20), at least 1."""
     test_per_class: Count | None = None
     """Test images of each class. None: all of the test split. If the data have none, they are taken from the training
     images: 20 %, at least 1."""

@@ -38,7 +38,7 @@ class Unfinished:
         self._about: About | None = None
         path = self._folder / _ABOUT
         if path.exists():
-            with suppress(StorageError):  # it did not reach the disk whole: as good as not begun
+            with suppress(StorageError):  # it did not reach the disk whole: then it counts as not begun
                 about = parse_json(path, read_bytes(path, inside=self._folder, max_bytes=MAX_INDEX_BYTES))
                 self._about = about if isinstance(about.get("task"), str) else None
 
