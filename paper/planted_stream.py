@@ -17,8 +17,7 @@ from torch import Tensor
 
 from lasem.data.images import TensorImages
 from lasem.data.split import StandardiseSettings
-from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
-from lasem.data.task import Task, make_task
+from lasem.data.task import AbstractReader, Count, Task, TaskStream, child_generator, make_task
 from lasem.errors import ConfigError
 from lasem.settings import Range
 

@@ -8,8 +8,7 @@ from lasem.data.parquet import ParquetReader
 from lasem.data.placing import task_on
 from lasem.data.readers import FolderReader, TensorReader
 from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
-from lasem.data.stream import AbstractReader, TaskStream, child_generator
-from lasem.data.task import Task
+from lasem.data.task import AbstractReader, Task, TaskStream, child_generator
 from lasem.data.tokens import Vocabulary, as_tokens
 
 __all__ = [

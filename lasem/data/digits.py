@@ -17,9 +17,7 @@ from torch import Tensor
 
 from lasem.data.images import TensorImages
 from lasem.data.split import Part, StandardiseSettings
-from lasem.data.stream import AbstractReader, Count, TaskStream, child_generator
-from lasem.data.task import Task, task_by_class
-from lasem.errors import DataError
+from lasem.data.task import AbstractReader, Count, Task, TaskStream, child_generator, task_by_class
 from lasem.settings import Range
 
 _POOLS, _CLASSES, _STYLE, _IMAGES, _NOISE = range(5)  # what a child generator is for
@@ -77,12 +75,12 @@ class DigitsReader(StandardiseSettings, AbstractReader):
     """Number of tasks; any number, for tasks may have digits in common."""
     classes_per_task: Annotated[int, Range(least=2, most=10)] = 5
     """Digits that each task tells apart; from 2 to 10."""
-    train_per_class: Count = 20
+    train_per_class: Annotated[int, Range(least=1, most=104)] = 20
     """Training images of each digit; at most 104."""
-    valid_per_class: Count = 10
+    valid_per_class: Annotated[int, Range(least=1, most=26)] = 10
     """Validation images of each digit; at most 26."""
-    test_per_class: Count | None = None
-    """Test images of each digit; None: all, 44 or more."""
+    test_per_class: Annotated[int, Range(least=1, most=44)] | None = None
+    """Test images of each digit, at most 44; None: all, 44 or more."""
 
     def open(self, seed: int) -> TaskStream:
         images, labels = _load()
@@ -118,13 +116,6 @@ class DigitsReader(StandardiseSettings, AbstractReader):
             shuffled = positions[torch.randperm(len(positions), generator=child_generator(seed, _POOLS, digit))]
             num_train, num_valid = (round(share * len(positions)) for share in _POOL_SHARES[:2])
             pools.append(torch.split(shuffled, [num_train, num_valid, len(positions) - num_train - num_valid]))
-            for part in Part:
-                count = getattr(self, f"{part.word}_per_class")
-                if count is not None and count > len(pools[-1][part]):
-                    raise DataError(
-                        f"Class '{digit}' has too few images: {len(pools[-1][part])} for the {part.word} split; "
-                        f"DigitsReader.{part.word}_per_class asks for {count}. Ask for fewer."
-                    )
         return pools
 
 

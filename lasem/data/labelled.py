@@ -15,8 +15,7 @@ from torch import Tensor
 
 from lasem.data.images import AbstractImages, SelectedImages
 from lasem.data.split import Part, Standardise, StandardiseSettings, check_labels
-from lasem.data.stream import Count, TaskStream, child_generator
-from lasem.data.task import Task, check_unique, make_task
+from lasem.data.task import Count, Task, TaskStream, check_unique, child_generator, make_task
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range
 
@@ -126,7 +125,6 @@ def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]
         DataError: if a class that is drawn has too few images, or there are labels without a class.
         ConfigError: if there are too few classes for the tasks.
     """
-    _check_classes(data)
     present = torch.unique(data.labels)
     most = len(present) // settings.classes_per_task
     if most == 0:
@@ -152,7 +150,8 @@ def cut_classes(
 
     A class has the same images in every task that it is in.
     """
-    _check_classes(data)
+    check_unique(data.class_names, "class")
+    check_labels(data.labels, len(data.class_names))
     groups = data.labels * len(Part) + data.parts
     sizes = groups.bincount(minlength=len(data.class_names) * len(Part)).tolist()
     by_group = torch.split(groups.argsort(stable=True), sizes)
@@ -173,12 +172,6 @@ def cut_classes(
         labels = tuple(torch.searchsorted(torch.tensor(numbers), data.labels[of_part]) for of_part in positions)
         tasks.append(TaskCut(tuple(data.class_names[number] for number in numbers), positions, labels))
     return tuple(tasks)
-
-
-def _check_classes(data: Labelled) -> None:
-    """Raise DataError for a label without a class, or a class name that comes twice."""
-    check_unique(data.class_names, "class")
-    check_labels(data.labels, len(data.class_names))
 
 
 def _cut_class(settings: CutSettings, name: str, images: Sequence[Tensor], present: set[Part]) -> tuple[Tensor, ...]:

@@ -17,8 +17,7 @@ from lasem.data.decode import Channels
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.split import Part
-from lasem.data.stream import AbstractReader, TaskStream
-from lasem.data.task import pair
+from lasem.data.task import AbstractReader, TaskStream, pair
 from lasem.errors import DataError, nearest
 from lasem.settings import Range
 

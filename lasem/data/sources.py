@@ -13,8 +13,7 @@ from lasem.data.labelled import Labelled
 from lasem.data.parquet import ParquetReader
 from lasem.data.readers import FolderReader, existing_path
 from lasem.data.split import Part
-from lasem.data.stream import child_generator
-from lasem.data.task import Task, make_task
+from lasem.data.task import Task, child_generator, make_task
 from lasem.errors import DataError
 
 VALID_SHARE = 0.15

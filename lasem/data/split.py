@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from lasem.errors import ConfigError, DataError, ShapeError
 from lasem.settings import Settings, check_choice
 
 Standardise = Literal["train", "split", "none"]
-STANDARDISE: tuple[Standardise, ...] = ("train", "split", "none")
 
 _CHUNK_BYTES = 2**24
 
@@ -183,7 +182,7 @@ def make_splits(parts: Sequence[tuple[AbstractImages, Tensor]], standardise: Sta
         standardise: ``"train"``: all three by the training images' mean and deviation (what a deployed model has);
             ``"split"``: each by its own, as in the paper; ``"none"``: pixels / 255, or float values as they are.
     """
-    check_choice("standardise", standardise, STANDARDISE)
+    check_choice("standardise", standardise, get_args(Standardise))
     if standardise == "split":
         moments = [channel_statistics(images) for images, _ in parts]
     elif standardise == "train":

@@ -47,7 +47,16 @@ def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "t
     else:
         rows = _rows(texts, what)
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    _check_lengths(lengths, length, truncate, what)
+    if len(lengths) and lengths.min() == 0:
+        raise DataError(
+            f"Expected at least one token in each text; {what} have none in text {int(lengths.argmin())}. Leave it out."
+        )
+    if len(lengths) and lengths.max() > length and not truncate:
+        raise DataError(
+            f"Expected at most {length} tokens in each text; {what} have up to {lengths.max()} (text "
+            f"{int(lengths.argmax())}; {int((lengths > length).sum())} are too long). Let the tokenizer shorten them "
+            f"(truncation=True, max_length={length}), give a greater length, or set truncate=True."
+        )
     found = np.full((len(rows), length), PADDING, dtype=np.float32)
     if len(rows):
         ids = np.concatenate([row[:length] for row in rows])
@@ -121,18 +130,15 @@ def _rows(texts: Any, what: str, kinds: str = "iu") -> list[NDArray[np.int64]]:
         except (TypeError, ValueError) as error:
             raise DataError(f"Expected {what} as token ids; text {i} is a {type(text).__name__}.") from error
         if row.ndim != 1:
+            shape = f"of shape {row.shape}" if row.ndim else "a single number"
             raise DataError(
-                f"Expected {what} as a list of token ids for each text; text {i} is {_shape(row)}. One text alone is a "
-                f"list with one list in it."
+                f"Expected {what} as a list of token ids for each text; text {i} is {shape}. One text alone is a list "
+                f"with one list in it."
             )
         if row.size and row.dtype.kind not in kinds:
             raise DataError(f"Expected {what} as token ids, whole numbers; text {i} has {row.dtype}.")
         rows.append(row.astype(np.int64))
     return rows
-
-
-def _shape(row: NDArray[Any]) -> str:
-    return "a single number" if row.ndim == 0 else f"of shape {row.shape}"
 
 
 def _without_padding(rows: list[NDArray[np.int64]], masks: Any, what: str) -> list[NDArray[np.int64]]:
@@ -153,16 +159,3 @@ def _without_padding(rows: list[NDArray[np.int64]], masks: Any, what: str) -> li
             )
         kept.append(row[there])
     return kept
-
-
-def _check_lengths(lengths: NDArray[np.int64], length: int, truncate: bool, what: str) -> None:
-    if len(lengths) and lengths.min() == 0:
-        raise DataError(
-            f"Expected at least one token in each text; {what} have none in text {int(lengths.argmin())}. Leave it out."
-        )
-    if len(lengths) and lengths.max() > length and not truncate:
-        raise DataError(
-            f"Expected at most {length} tokens in each text; {what} have up to {lengths.max()} (text "
-            f"{int(lengths.argmax())}; {int((lengths > length).sum())} are too long). Let the tokenizer shorten them "
-            f"(truncation=True, max_length={length}), give a greater length, or set truncate=True."
-        )

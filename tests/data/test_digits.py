@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from lasem.data import DigitsReader, DigitStyle, Split
-from lasem.errors import ConfigError, DataError
+from lasem.errors import ConfigError
 
 from .fixture import all_pixels, assert_same_task, random_images
 
@@ -95,5 +95,6 @@ def test_settings_out_of_range_are_refused(more: dict[str, Any], message: str) -
 
 def test_more_images_than_there_are_cannot_be_asked_for() -> None:
     DigitsReader(train_per_class=104, valid_per_class=26, test_per_class=44).open(0)
-    with pytest.raises(DataError, match=r"Class '8' has too few images: 104 for the train split.*asks for 105"):
-        DigitsReader(train_per_class=105).open(0)
+    for setting, most in (("train_per_class", 104), ("valid_per_class", 26), ("test_per_class", 44)):
+        with pytest.raises(ConfigError, match=f"DigitsReader.{setting} must be at least 1 and at most {most}"):
+            DigitsReader(**{setting: most + 1})

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final, Literal, final
 from lasem.data.benchmarks.source import BenchmarkReader, Layout
 from lasem.data.labelled import CutSettings, cut_classes
 from lasem.data.parquet import ParquetReader
-from lasem.data.stream import Count, TaskStream
+from lasem.data.task import Count, TaskStream
 from lasem.errors import ConfigError
 from lasem.settings import Range
 

@@ -16,8 +16,7 @@ import torch
 from lasem.data.benchmarks.source import BenchmarkReader, Layout, choose
 from lasem.data.images import FileImages
 from lasem.data.readers import SUFFIXES
-from lasem.data.stream import TaskStream, child_generator
-from lasem.data.task import Task, task_by_class
+from lasem.data.task import Task, TaskStream, child_generator, task_by_class
 from lasem.errors import DataError
 from lasem.settings import Range
 

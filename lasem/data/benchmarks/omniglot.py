@@ -15,8 +15,7 @@ import torch
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import FileImages
 from lasem.data.split import StandardiseSettings
-from lasem.data.stream import Count, TaskStream, child_generator
-from lasem.data.task import Task, task_by_class
+from lasem.data.task import Count, Task, TaskStream, child_generator, task_by_class
 from lasem.errors import ConfigError, DataError
 
 _ORDER, _IMAGES = range(2)  # what a child generator is for

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, final
 
 from filelock import FileLock
 
-from lasem.data.stream import AbstractReader, TaskStream
+from lasem.data.task import AbstractReader, TaskStream
 from lasem.errors import DataError
 from lasem.settings import Settings
 

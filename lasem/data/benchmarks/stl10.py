@@ -20,8 +20,7 @@ from torch import Tensor
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import TensorImages
 from lasem.data.split import Part
-from lasem.data.stream import Count, TaskStream, child_generator
-from lasem.data.task import Task, task_by_class
+from lasem.data.task import Count, Task, TaskStream, child_generator, task_by_class
 from lasem.errors import DataError
 from lasem.settings import Range
 

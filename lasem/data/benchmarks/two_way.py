@@ -23,7 +23,7 @@ from lasem.data.decode import Channels
 from lasem.data.labelled import Labelled, TaskCut
 from lasem.data.parquet import ParquetReader
 from lasem.data.split import Part, StandardiseSettings
-from lasem.data.stream import TaskStream, child_generator
+from lasem.data.task import TaskStream, child_generator
 from lasem.errors import DataError
 from lasem.settings import Range
 
