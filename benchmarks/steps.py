@@ -33,6 +33,7 @@ from benchmarks.measure import (
 )
 from lasem.nets import Net
 from lasem.search import EM, DeepEM, Fixed, Mixture, MixturePhase, evaluate
+from lasem.search.em import of_choices
 from lasem.sharing import SHARINGS
 from lasem.space import full
 from lasem.training import Loop
@@ -165,8 +166,9 @@ def _deep_gap() -> float:
     state = search.begin_batch(search.init(16), torch.Generator())
     evidence = -torch.rand(16, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights, after = search.step(state, evidence)
-    expected = torch.softmax(search.prior(state).log() + evidence.sum(dim=1), dim=0)
     bits = torch.tensor([c.bits for c in full(4)], dtype=torch.float64)
+    prior = of_choices(bits, search.transfer_probability(state)).prod(dim=1)
+    expected = torch.softmax(prior.log() + evidence.sum(dim=1), dim=0)
     gap = max(_gap(weights, expected), _gap(after.mass[:, 1] - state.mass[:, 1], expected @ bits))
     _check(gap, "deep EM with all configurations and the whole sum")
     return gap

@@ -4,10 +4,9 @@ from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, S
 from lasem.search.darts import DARTS, DARTSPhase
 from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
-from lasem.search.fixed import Fixed, FixedProbability
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
-from lasem.search.weighing import AbstractSearch, MixturePhase, MixtureState
+from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls for cls in (EM, DeepEM, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -20,9 +20,8 @@ from torch.optim import Optimizer
 from lasem.errors import ConfigError
 from lasem.nets import Value, full_precision
 from lasem.search.abstract import GroupedSelection, Selected, selected
-from lasem.search.fixed import Fixed
 from lasem.search.mixture import configuration_accuracy
-from lasem.search.weighing import MixturePhase
+from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Configuration
 from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights
@@ -82,21 +81,6 @@ class DARTS(GroupedSelection):
 
 
 @final
-@dataclass(frozen=True)
-class DARTSState:
-    """Alpha and what its next step depends on."""
-
-    alpha: Tensor
-    """Shape (groups, 2)."""
-    moments: dict[str, Tensor]
-    """The state of its optimiser."""
-    round: Tensor
-    """State of the source of random numbers when the round over the validation images began."""
-    taken: int
-    """Mini-batches since then."""
-
-
-@final
 class DARTSPhase(AbstractPhase[TaskWeights]):
     """Alpha and the weights take turns: alpha steps when a mini-batch comes, then the weights are trained on it."""
 
@@ -130,21 +114,22 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
         return Configuration(tuple(transferred[group] for group in self._group_of))
 
     @property
-    def state(self) -> DARTSState:
+    def state(self) -> dict[str, Any]:
         """Alpha, its optimiser, and the position in the rounds over the validation images."""
         moments = self._optimiser.state_dict()["state"].get(0, {})
         tensors = {name: torch.as_tensor(value) for name, value in moments.items()}
-        return DARTSState(self.alpha.detach(), tensors, self._held_out.began, self._held_out.taken)
+        rounds = {"round": self._held_out.began, "taken": self._held_out.taken}
+        return {"alpha": self.alpha.detach(), "moments": tensors, **rounds}
 
     @state.setter
-    def state(self, state: DARTSState) -> None:
-        if state.alpha.shape != self.alpha.shape:
+    def state(self, state: dict[str, Any]) -> None:
+        if state["alpha"].shape != self.alpha.shape:
             raise ValueError("its alpha has another shape")
         with torch.no_grad():
-            self.alpha.copy_(state.alpha)
-        entries = {0: dict(state.moments)} if state.moments else {}
+            self.alpha.copy_(state["alpha"])
+        entries = {0: state["moments"]} if state["moments"] else {}
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": entries})
-        self._held_out.go_to(state.round, state.taken)
+        self._held_out.go_to(state["round"], state["taken"])
 
     def initial(self) -> TaskWeights:
         return self._initial
@@ -281,30 +266,24 @@ class _Rounds:
         # a source of its own: the training images keep their order
         seed = np.random.SeedSequence(start.seed, spawn_key=(1,)).generate_state(1)
         self._generator = torch.Generator().manual_seed(int(seed[0]))
-        self._begin()
+        self.go_to(self._generator.get_state())
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         batch = next(self._batches, None)
         if batch is None:
-            self._begin()
+            self.go_to(self._generator.get_state())
             batch = next(self._batches)
         self.taken += 1
         return batch
 
-    def go_to(self, began: Tensor, taken: int) -> None:
-        """Take up the round that ``began`` belongs to, after its first ``taken`` batches."""
-        self._generator.set_state(began.cpu())
-        self._begin()
+    def go_to(self, began: Tensor, taken: int = 0) -> None:
+        """Take up the round that begins with this state of the generator, after its first ``taken`` batches."""
+        start, self.began, self.taken = self._start, began.cpu(), 0
+        self._generator.set_state(self.began)
+        batches = start.task.valid.batches(start.config.batch_size, device=start.device, generator=self._generator)
+        self._batches = batches
         for _ in range(taken):
             next(self)
-
-    def _begin(self) -> None:
-        self.began = self._generator.get_state()
-        start = self._start
-        self._batches = start.task.valid.batches(
-            start.config.batch_size, device=start.device, generator=self._generator
-        )
-        self.taken = 0
 
 
 def _optimiser_of(search: DARTS, alpha: Tensor) -> Optimizer:

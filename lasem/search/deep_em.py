@@ -42,9 +42,6 @@ from lasem.settings import Range
 from lasem.space import Space, bits_of, factorised
 from lasem.tree import map_tensors
 
-_MAX_TABLE = 16
-"""Groups for which the prior of every configuration is listed."""
-
 
 def _no_numbers() -> Tensor:
     return torch.zeros(0, dtype=torch.float64)
@@ -123,17 +120,6 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
 
     def transfer_probability(self, state: DeepEMState) -> Tensor:
         return state.mass[:, 1] / state.mass.sum(dim=1)
-
-    def prior(self, state: DeepEMState) -> Tensor:
-        """Return it in the order of ``lasem.space.factorised``; ConfigError for more than 16 groups."""
-        num_groups = len(state.mass)
-        if num_groups > _MAX_TABLE:
-            raise ConfigError(
-                f"The prior of each configuration is listed for at most {_MAX_TABLE} groups of layers; got "
-                f"{num_groups}. Ask for transfer_probability instead."
-            )
-        every = bits_of(range(2**num_groups), num_groups).to(state.mass)
-        return _log_prior(every, self.transfer_probability(state)).exp()
 
     def begin_batch(self, state: DeepEMState, generator: torch.Generator) -> DeepEMState:
         """Draw configurations, ``draw_every`` mini-batches after the last draw."""

@@ -20,8 +20,7 @@ import torch
 
 from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection, Selected, selected
-from lasem.search.fixed import Fixed
-from lasem.search.weighing import MixturePhase
+from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Space, bottom, listed
 from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights

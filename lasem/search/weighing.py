@@ -1,19 +1,26 @@
-"""Searches that weigh configurations, and the phase in which all that are still weighed are trained at once."""
+"""Searches that weigh configurations, and the phase in which all that are still weighed are trained at once.
+
+Two of them have their answer given: ``Fixed`` one configuration for every task, ``FixedProbability`` probabilities.
+
+.. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
+   Transfer. ICML 2021.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar, final
+from typing import Annotated, ClassVar, Generic, TypeVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lasem.nets import full_precision
-from lasem.search.abstract import AbstractSelection, Selected, selected
+from lasem.search.abstract import AbstractSelection, GroupedSelection, Selected, selected
 from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, log_likelihood
-from lasem.space import Configuration
+from lasem.settings import Range
+from lasem.space import Configuration, Pattern, Space, grouped, listed
 from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, TaskStart, TaskWeights
 from lasem.tree import Path, map_tensors
 
@@ -230,3 +237,75 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             else:
                 for name, value in fresh.items():
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
+
+
+@final
+@dataclass(frozen=True)
+class Fixed(AbstractSearch[None]):
+    """No search: ``Fixed("all")`` is hard parameter sharing, ``Fixed("none")`` single-task learning."""
+
+    name: ClassVar[str] = "fixed"
+
+    configuration: str = "all"
+    """all, none, alternating, top-K, bottom-K, or one letter a layer such as STTS."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "configuration", str(Pattern(str(self.configuration))))
+
+    def space(self, depth: int, task_index: int) -> Space:
+        return listed([Pattern(self.configuration).of(depth)])
+
+    def init(self, num_configurations: int) -> None:
+        return None
+
+    def step(self, state: None, log_likelihood: Tensor) -> tuple[Tensor, None]:
+        return torch.ones(1, device=log_likelihood.device), None
+
+    def best(self, state: None) -> int:
+        return 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
+    """One configuration has a high probability all along, the others share the rest evenly, as in [Lee2021]_'s code.
+
+    The weights are trained as the mixture, and the task gets the configuration that was given.
+    """
+
+    name: ClassVar[str] = "fixed-probability"
+
+    configuration: str = "all"
+    """The configuration that is probable: all, none, alternating, top-K, bottom-K, or letters such as STTS."""
+    probability: Annotated[float, Range(above=0, most=1)] = 0.9
+    """Its probability; in (0, 1]."""
+    commit_share: Annotated[float, Range(above=0, most=1)] = 1.0
+    """The others are left out when this share of the task's epochs is spent; 1: never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Pattern(self.configuration)
+
+    def choices(self, groups: tuple[int, ...]) -> Space:
+        """Return all configurations of the groups, the probable one first."""
+        chosen = Pattern(self.configuration).of(sum(groups))
+        return listed([chosen, *(other for other in grouped(groups) if other != chosen)])
+
+    def init(self, num_configurations: int) -> Tensor:
+        """Return the probabilities, which stay as they are."""
+        rest = (1 - self.probability) / max(1, num_configurations - 1)
+        prior = torch.full((num_configurations,), rest, dtype=torch.float64)
+        prior[0] = self.probability if num_configurations > 1 else 1.0
+        return prior
+
+    def prior(self, state: Tensor) -> Tensor:
+        return state
+
+    def step(self, state: Tensor, log_likelihood: Tensor) -> tuple[Tensor, Tensor]:
+        return state, state
+
+    def commits(self, state: Tensor, epoch: int, num_epochs: int) -> bool:
+        return epoch / num_epochs >= self.commit_share
+
+    def best(self, state: Tensor) -> int:
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -118,7 +119,9 @@ def test_a_deep_search_that_draws_all_configurations_is_the_exact_factorised_one
     phase = MixturePhase(search, replace(start, space=factorised((1,) * 4)))
     mass = 1 + torch.rand(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     phase.search_state = DeepEMState(mass)
-    check_loss(phase, exact_weights(net, sharing, full(4)), full(4), search.prior(phase.search_state).tolist())
+    transfers = (mass[:, 1] / mass.sum(dim=1)).tolist()
+    prior = [math.prod(p if bit else 1 - p for p, bit in zip(transfers, c.bits, strict=True)) for c in full(4)]
+    check_loss(phase, exact_weights(net, sharing, full(4)), full(4), prior)
 
 
 @every_sharing
