@@ -10,6 +10,7 @@ checkpoint how many epochs of the next one, and the records are cut back to just
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,7 @@ from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report import write_accuracy_matrix, write_report
-from lasem.training import TrainingState, checkpoint
-from lasem.training.checkpoint import Checkpoint
+from lasem.training import Checkpoint, TrainingState
 
 
 class Observer:
@@ -188,7 +188,7 @@ class _SeedRun:
         if (self._model / "config.json").exists():
             self._learner = Learner.load(self._model, **_learner_settings(config), net=self._own_net())
         self._num_learned = len(self._learner.task_names) if self._learner else 0
-        self._checkpoint = checkpoint.load(self._checkpoints)
+        self._checkpoint = Checkpoint.load(self._checkpoints)
         if self._checkpoint and self._checkpoint.num_learned != self._num_learned:
             self._checkpoint = None  # of a task that was finished after it
         self._cut_back()
@@ -203,7 +203,7 @@ class _SeedRun:
                 self._learn(task, tests)
         if self._num_learned:
             self._write_matrix()
-        checkpoint.remove(self._checkpoints)
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
         self._observer.seed_ends(self._seed)
 
     def _learn(self, task: Task, tests: dict[str, Split]) -> None:
@@ -228,7 +228,7 @@ class _SeedRun:
 
     def _keep_epoch(self, record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
         self._journal.add_epoch(record, timing)
-        checkpoint.save(self._checkpoints, Checkpoint(self._num_learned, record.epoch, state()))
+        Checkpoint(self._num_learned, record.epoch, state()).save(self._checkpoints)
         self._observer.epoch_ends(record, timing)
 
     def _write_matrix(self) -> None:

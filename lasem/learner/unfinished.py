@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
@@ -17,8 +18,7 @@ from lasem.data.images import in_chunks
 from lasem.errors import StorageError
 from lasem.files import write_file
 from lasem.learner.model_folder import MAX_INDEX_BYTES, check_inside, parse_json, read_bytes
-from lasem.training import TrainingState, checkpoint
-from lasem.training.checkpoint import Checkpoint
+from lasem.training import Checkpoint, TrainingState
 
 FOLDER = ".learning"
 _ABOUT = "learning.json"
@@ -55,15 +55,15 @@ class Unfinished:
 
     def keep(self, num_epochs: int, state: TrainingState) -> None:
         """Keep what the epochs still to come depend on; StorageError if it cannot be written."""
-        checkpoint.save(self._folder, Checkpoint(0, num_epochs, state))
+        Checkpoint(0, num_epochs, state).save(self._folder)
 
     def reached(self) -> Checkpoint | None:
         """Where it goes on; None if that is the start."""
-        return checkpoint.load(self._folder)
+        return Checkpoint.load(self._folder)
 
     def remove(self) -> None:
         """Throw it away."""
-        checkpoint.remove(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._about = None
 
     def check_same(self, about: About) -> None:

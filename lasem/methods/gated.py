@@ -23,11 +23,9 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import Gate, NetworkPhase, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import ConvBlock, Head, Net, Weights, as_float32, full_precision
-from lasem.nets.initial import initial_weight
+from lasem.nets.block import initial_weight
 from lasem.settings import Range, Settings
-from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, part_of
-from lasem.training.phase import EVALUATION_BATCH
-from lasem.training.precision import autocast
+from lasem.training import EVALUATION_BATCH, Batch, Named, PhaseResult, Plan, Snapshot, Step, autocast, part_of
 from lasem.tree import Path
 
 _MOMENTUM = 0.1

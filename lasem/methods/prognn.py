@@ -21,7 +21,7 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
-from lasem.nets.initial import initial_bias, initial_weight
+from lasem.nets.block import initial_bias, initial_weight
 from lasem.settings import Range, Settings
 from lasem.training import EpochSummary, Named, PhaseResult, Plan, part_of
 

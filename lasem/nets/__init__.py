@@ -1,12 +1,21 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
 from lasem.nets.abstract import AbstractNet, Head
-from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock, Value, Weights, as_float32, full_precision, part_of
+from lasem.nets.block import (
+    AbstractBlock,
+    ConvBlock,
+    InitialWeights,
+    LinearBlock,
+    Value,
+    Weights,
+    as_float32,
+    full_precision,
+    part_of,
+    start_generator,
+)
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import CutNet, cut
-from lasem.nets.initial import InitialWeights, start_generator
-from lasem.nets.lookup import NETS, for_images, rebuild
-from lasem.nets.net import ImageShape, Net, cifar, digits, office_home, stl10
+from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
 from lasem.nets.pretrained import from_timm, from_transformers
 from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, resnet
 

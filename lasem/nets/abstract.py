@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lasem.data import Vocabulary
 from lasem.errors import ConfigError
-from lasem.nets.block import AbstractBlock, Weights
-from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+from lasem.nets.block import AbstractBlock, InitialWeights, Weights, initial_bias, initial_weight
 from lasem.settings import Range, Settings
 
 Size = Annotated[int, Range(least=1)]

@@ -7,13 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.nets.initial import InitialWeights, initial_bias, initial_weight
+InitialWeights = Literal["he", "paper"]
+"""``he``: normal, variance 2 / fan-in, biases 0. ``paper``: normal, deviation .05, cut at twice that, biases .2."""
+
+_PAPER_DEVIATION = 0.05
+_PAPER_BIAS = 0.2
 
 Weights = Mapping[str, Tensor]
 """A block's weights by name."""
@@ -196,3 +201,33 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 def as_float32(x: Tensor) -> Tensor:
     """Return the same numbers in float32 if they are bfloat16; else the tensor itself."""
     return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def initial_weight(shape: tuple[int, ...], generator: torch.Generator, rule: InitialWeights) -> Tensor:
+    """Draw a weight of shape ``(out, in, ...)``, on the CPU."""
+    if rule == "paper":
+        bound = 2 * _PAPER_DEVIATION
+        return torch.nn.init.trunc_normal_(
+            torch.empty(shape), std=_PAPER_DEVIATION, a=-bound, b=bound, generator=generator
+        )
+    return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
+
+
+def initial_bias(size: int, rule: InitialWeights) -> Tensor:
+    """Return a bias of shape ``(size,)``."""
+    return torch.full((size,), _PAPER_BIAS if rule == "paper" else 0.0)
+
+
+def glorot_uniform(shape: tuple[int, ...], fan_in: int, fan_out: int, generator: torch.Generator) -> Tensor:
+    """Draw uniform numbers with variance 2 / (fan_in + fan_out), as the paper starts the factors of TF and DF-CNN."""
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return (torch.rand(shape, generator=generator) * 2 - 1) * bound
+
+
+def start_generator(seed: int, task_index: int, layer: int, part: int = 0) -> torch.Generator:
+    """Make the source for the start of one layer of one task, so that methods are compared on equal starts.
+
+    The head is the layer after the last. Part 0 is the start of a plain network, others are a method's further needs.
+    """
+    state = np.random.SeedSequence([seed, task_index, layer, part]).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))

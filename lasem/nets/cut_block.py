@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lasem.errors import ConfigError, TrainingError
-from lasem.nets.block import AbstractWholeBlock, Value, Weights, full_precision, rounds
-from lasem.nets.initial import InitialWeights
+from lasem.nets.block import AbstractWholeBlock, InitialWeights, Value, Weights, full_precision, rounds
 
 
 @final

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from lasem.data import Vocabulary
 from lasem.errors import ConfigError, nearest
 from lasem.nets.abstract import AbstractNet, Head, check_image_shape
-from lasem.nets.block import AbstractBlock
+from lasem.nets.block import AbstractBlock, InitialWeights
 from lasem.nets.cut_block import ChangedBlock, CutBlock
-from lasem.nets.initial import InitialWeights
 from lasem.nets.tracing import Flow, automatic_borders, borders
 from lasem.settings import Range
 

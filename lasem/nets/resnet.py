@@ -16,8 +16,7 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.nets.abstract import Head, Size, SizedNet
-from lasem.nets.block import AbstractBlock, ConvBlock, Value, Weights
-from lasem.nets.initial import InitialWeights
+from lasem.nets.block import AbstractBlock, ConvBlock, InitialWeights, Value, Weights
 from lasem.settings import to_plain
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.nets import AbstractBlock, Weights
-from lasem.nets.initial import glorot_uniform
+from lasem.nets.block import glorot_uniform
 from lasem.settings import Range
 from lasem.sharing.abstract import AbstractKernelSharing, Kernel, kernels_of
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lasem.errors import ShapeError
 from lasem.nets import Weights
-from lasem.nets.initial import glorot_uniform
+from lasem.nets.block import glorot_uniform
 from lasem.settings import Range
 from lasem.sharing.abstract import AbstractKernelSharing, Kernel
 

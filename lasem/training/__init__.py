@@ -1,10 +1,17 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
 from lasem.nets.block import part_of
-from lasem.training.config import TrainingConfig
+from lasem.training.config import (
+    Precision,
+    RMSpropTF,
+    TrainingConfig,
+    autocast,
+    build_optimiser,
+    check_precision,
+    learning_rate,
+)
 from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
 from lasem.training.loop import Loop
-from lasem.training.optimiser import RMSpropTF, build_optimiser, learning_rate
 from lasem.training.phase import (
     EVALUATION_BATCH,
     AbstractPhase,
@@ -16,8 +23,7 @@ from lasem.training.phase import (
     Step,
     accuracy,
 )
-from lasem.training.plan import OnEpoch, Plan, TrainingState, follow
-from lasem.training.precision import Precision, autocast, check_precision
+from lasem.training.plan import Checkpoint, OnEpoch, Plan, TrainingState, follow
 from lasem.training.task_start import (
     FreshWeights,
     LayerWeights,
@@ -32,6 +38,7 @@ __all__ = [
     "MAX_IMAGES",
     "AbstractPhase",
     "Batch",
+    "Checkpoint",
     "EpochSummary",
     "FisherKind",
     "FreshWeights",

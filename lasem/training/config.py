@@ -1,13 +1,29 @@
-"""Settings of the training of one task."""
+"""Settings of the training of one task, and what they name: precision, optimisers, step sizes.
+
+With the precision ``bf16`` (8 bits of exponent, as float32 has, and 8 of mantissa) convolutions and matrix products
+read and give bfloat16. Weights, their gradients, the optimiser, running statistics, losses and likelihoods stay in
+float32, and what a search knows in float64 ([Kalamkar2019]_ for the first); ``full_precision`` surrounds what must not
+be rounded.
+
+.. [Kalamkar2019] D. Kalamkar et al. A Study of BFLOAT16 for Deep Learning Training. arXiv 1905.12322, 2019.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lasem.errors import DeviceError
 from lasem.settings import Range, Settings
-from lasem.training.precision import Precision
 
+Precision = Literal["float32", "bf16"]
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")
 
 
@@ -63,3 +79,116 @@ class TrainingConfig(Settings):
     images_share: Annotated[float, Range(least=0, most=1)] = 0.25
     """Share of a GPU's free memory that a task's training and validation images may take: where they fit, they are
     moved there once, else a part of them whenever it is needed. Changes no result. In [0, 1]; 0: never."""
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Within it, the network's arithmetic has this precision; with ``float32`` nothing is different from without it."""
+    if precision == "float32":
+        return nullcontext()
+    # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
+    # code that asks with them, as the M-step does (pytorch#165068)
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raise DeviceError if the device cannot compute so."""
+    if precision == "float32" or _has_bf16(device):
+        return
+    raise DeviceError(
+        f"Expected a device that computes in bf16, which training.precision asks for; '{device}' does not. Set "
+        f"training.precision to float32, or choose another device (a CPU can, and NVIDIA GPUs from compute capability "
+        f"8.0)."
+    )
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.amp.is_autocast_available(device.type))
+
+
+@final
+class RMSpropTF(Optimizer):
+    """RMSProp as TensorFlow 1 defines it, which the paper's settings were chosen for.
+
+    The running mean of squared gradients starts at 1, and epsilon is inside the square root (``torch.optim.RMSprop``
+    starts at 0 and adds epsilon outside): a <- decay a + (1 - decay) g^2, w <- w - lr g / sqrt(a + epsilon).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        decay: float = 0.9,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+    ) -> None:
+        """Take settings as torch's own optimisers do."""
+        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take one step for every parameter that has a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["mean_square"] = torch.ones_like(p)
+                gradient = p.grad if group["weight_decay"] == 0 else p.grad + group["weight_decay"] * p
+                mean_square = state["mean_square"]
+                mean_square.mul_(group["decay"]).addcmul_(gradient, gradient, value=1 - group["decay"])
+                p.addcdiv_(gradient, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
+
+
+def build_optimiser(weights: Sequence[tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:
+    """Return the optimiser that the settings name, for weights with step sizes relative to plain weights'."""
+    lr, decay = config.learning_rate, config.weight_decay
+    parameters: list[dict[str, Any]] = [
+        {"params": [tensor for tensor, own in weights if own == scale], "scale": scale}
+        for scale in dict.fromkeys(own for _, own in weights)
+    ]
+    # the fused kernels take one pass over each parameter; torch has them for every device that lasem supports
+    match config.optimiser:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=True)
+        case "sgd":
+            sgd = torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum, fused=True)
+            sgd.register_step_pre_hook(_give_momentum)
+            return sgd
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
+        case "rmsprop-tf":
+            return RMSpropTF(parameters, lr=lr, weight_decay=decay)
+
+
+def _give_momentum(optimiser: Optimizer, *_: Any) -> None:
+    """Let weights join whose first gradient comes late: torch's fused step fails where only some have momentum.
+
+    From zero, momentum becomes the gradient, as in any first step.
+    """
+    for group in optimiser.param_groups:
+        moved = [p for p in group["params"] if p.grad is not None]
+        late = [p for p in moved if optimiser.state[p].get("momentum_buffer") is None]
+        if len(late) < len(moved):
+            for p in late:
+                optimiser.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
+
+
+def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
+    """Set the step size of plain weights; the others follow in proportion."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def learning_rate(config: TrainingConfig, epoch: int, epochs_before: int) -> float:
+    """Return the step size after some epochs of this task and of earlier tasks."""
+    if config.schedule == "cosine":
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    if config.schedule == "inverse":
+        return config.learning_rate / (1 + (epochs_before + epoch) * config.learning_rate_decay)
+    return config.learning_rate

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from lasem.errors import StorageError, TrainingError
 from lasem.records import EpochRecord, TimingRecord
-from lasem.training.optimiser import build_optimiser, learning_rate, set_learning_rate
+from lasem.training.config import autocast, build_optimiser, learning_rate, set_learning_rate
 from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot, Step, Weights
-from lasem.training.precision import autocast
 from lasem.tree import flatten, map_tensors, named, unpack
 
 

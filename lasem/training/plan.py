@@ -1,24 +1,39 @@
-"""Plans: the phases that learning one task takes, one after another, and how an interrupted one goes on."""
+"""Plans: the phases that learning one task takes, one after another, and how an interrupted one goes on.
+
+A checkpoint is two files in a folder of their own: the tensors, and ``checkpoint.json``, which names them and is
+written last. It is not waited for the disk: a process that is killed loses nothing, and after a power cut a checkpoint
+that did not reach the disk whole is passed over, as is one of an earlier format; the task under way then starts over,
+to the same results.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from lasem.errors import StorageError
+from lasem.files import checksum, write_file
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.loop import Loop
 from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot
 from lasem.tree import map_tensors, pack, unpack
 
 Result = TypeVar("Result")
+
+_INDEX = "checkpoint.json"
+_FORMAT = 2
 
 Plan = Generator[AbstractPhase[Any], PhaseResult[Any], Result]
 """Yields phases, is sent what each has come to, and returns the result. It must be a function of what it is sent: an
@@ -30,6 +45,54 @@ class TrainingState(NamedTuple):
 
     tensors: Mapping[str, Tensor]
     plain: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of the task that is being learned, after its last finished epoch."""
+
+    num_learned: int
+    """Tasks learned before this one."""
+    num_epochs: int
+    """Epochs of this one that are finished."""
+    state: TrainingState
+
+    def save(self, folder: Path) -> None:
+        """Replace the checkpoint in a folder.
+
+        Raises:
+            StorageError: if it cannot be written; the one before is still there.
+        """
+        tensors = save_tensors({name: t.detach().cpu().contiguous() for name, t in self.state.tensors.items()})
+        name = f"state-{self.num_learned}-{self.num_epochs}.safetensors"
+        index: dict[str, Any] = {
+            "format": _FORMAT,
+            "num_learned": self.num_learned,
+            "num_epochs": self.num_epochs,
+            "tensors": {"file": name, "checksum": checksum(tensors)},
+            "state": dict(self.state.plain),
+        }
+        write_file(folder / name, tensors, durable=False)
+        write_file(folder / _INDEX, json.dumps(index) + "\n", durable=False)
+        for old in folder.glob("state-*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> Checkpoint | None:
+        """Return the checkpoint in a folder; None if there is none that is whole and of this format."""
+        try:
+            index = json.loads((folder / _INDEX).read_bytes())
+            if index["format"] != _FORMAT:
+                return None
+            data = (folder / Path(index["tensors"]["file"]).name).read_bytes()
+            if checksum(data) != index["tensors"]["checksum"]:
+                return None
+            state = TrainingState(load_tensors(data), dict(index["state"]))
+            return cls(int(index["num_learned"]), int(index["num_epochs"]), state)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
 
 
 OnEpoch = Callable[[EpochRecord, TimingRecord, Callable[[], TrainingState]], None]

@@ -255,7 +255,7 @@ def test_writing_that_fails_is_a_failure(
     assert main(["run", *OPTIONS, "--out", str(tmp_path / "run"), "--quiet"]) == 2  # nothing has begun: choose another
     assert "No space left" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr("lasem.training.checkpoint.write_file", lambda *_, **__: full())
+    monkeypatch.setattr("lasem.training.plan.write_file", lambda *_, **__: full())
     assert main(["run", *OPTIONS, "--out", str(tmp_path / "other"), "--quiet"]) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lasem.nets import Head
-from lasem.nets.initial import glorot_uniform, initial_bias, initial_weight
+from lasem.nets.block import glorot_uniform, initial_bias, initial_weight
 
 from .modules import generator
 

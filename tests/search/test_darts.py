@@ -19,7 +19,7 @@ from lasem.search import DARTS, DARTSPhase, Fixed, MixturePhase, configuration_a
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import full, grouped, listed
 from lasem.training import Batch, LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig
-from lasem.training.optimiser import learning_rate
+from lasem.training.config import learning_rate
 from lasem.training.plan import phase_seeds
 from lasem.tree import Path, flatten, map_tensors, pack, with_tensors
 
