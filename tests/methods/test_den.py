@@ -11,7 +11,7 @@ from learner.fixture import assert_same_tensors, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.methods import DEN, Model
-from lasem.methods import den_units as units
+from lasem.methods import den as units
 from lasem.methods.method import Learned
 from lasem.methods.plain import run, shared_and_own
 from lasem.nets import Net
