@@ -83,6 +83,7 @@ class Split:
         device: torch.device | str = "cpu",
         generator: torch.Generator | None = None,
         drop_last: bool = False,
+        training: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate once over the split: standardised float32 images (B, channels, height, width) and labels (B,).
 
@@ -91,6 +92,7 @@ class Split:
             device: where the batches are wanted; pixels move there as they are stored, some batches at a time.
             generator: shuffles, by one ``randperm`` drawn when this is called; None keeps the order.
             drop_last: leave out a last batch that is not full.
+            training: see ``num_batches``.
 
         Raises:
             ConfigError: if ``batch_size`` is below 1, or ``drop_last`` would leave no batch at all.
@@ -102,21 +104,39 @@ class Split:
                 f"batch_size must be at most the {len(self)} images of the split if drop_last is set, for no batch "
                 f"would be full; got {batch_size}."
             )
+        num = self.num_batches(batch_size, drop_last=drop_last, training=training)
         order = torch.arange(len(self))
         if generator is not None:
             order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
-        return self._batches(order[: len(self) // batch_size * batch_size] if drop_last else order, batch_size, device)
+        total = num * batch_size if drop_last else len(self)
+        sizes = [batch_size] * (num - 1) + [total - batch_size * (num - 1)]
+        return self._batches(order[:total], sizes, device)
 
-    def _batches(self, order: Tensor, batch_size: int, device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+    def num_batches(self, batch_size: int, *, drop_last: bool = False, training: bool = False) -> int:
+        """Count the batches of ``batches``, the last of which may hold fewer images.
+
+        Args:
+            batch_size: images in a batch.
+            drop_last: leave out a last batch that is not full.
+            training: put a last image that would be alone into the batch before: what layers that normalise by the
+                batch make of a single image is nothing, or an error.
+        """
+        full, rest = divmod(len(self), batch_size)
+        alone = training and full > 0 and rest == 1
+        return full + (rest > 0 and not drop_last and not alone)
+
+    def _batches(self, order: Tensor, sizes: list[int], device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
         # Many small batches are taken, moved and standardised together: at 10 images a batch the calls cost more than
         # the arithmetic. Every operation is element by element, so this changes no bit.
-        batch_bytes = 4 * int(np.prod(self.images.shape)) * batch_size
+        batch_bytes = 4 * int(np.prod(self.images.shape)) * sizes[0]
+        together = max(1, _CHUNK_BYTES // batch_bytes)
+        chunks = [sizes[i : i + together] for i in range(0, len(sizes), together)]
         mean, std = moved(self.mean, device), moved(self.std, device)
         order = moved(order, self.images.device)
-        for chunk in torch.split(order, max(1, _CHUNK_BYTES // batch_bytes) * batch_size):
+        for chunk, within in zip(torch.split(order, [sum(chunk) for chunk in chunks]), chunks, strict=True):
             images = standardise(moved(self.images.take(chunk), device), mean, std)
             labels = moved(self.labels[chunk], device)
-            yield from zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+            yield from zip(torch.split(images, within), torch.split(labels, within), strict=True)
 
 
 def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class _Phase(NetworkPhase):
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
         size, drop_last, names = self.config.batch_size, self.config.drop_last, list(self.splits)
         trains = [
-            train.batches(size, device=device, generator=order, drop_last=drop_last)
+            train.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
             for train, _ in self.splits.values()
         ]
         turns = torch.tensor([k for k, num in enumerate(self._nums_batches()) for _ in range(num)])
@@ -125,8 +125,8 @@ class _Phase(NetworkPhase):
         return {**shared_and_own(weights)[0], **part_of(weights, f"task.{k}")}
 
     def _nums_batches(self) -> list[int]:
-        size, totals = self.config.batch_size, [len(train) for train, _ in self.splits.values()]
-        return [total // size if self.config.drop_last else -(-total // size) for total in totals]
+        size, drop_last = self.config.batch_size, self.config.drop_last
+        return [train.num_batches(size, drop_last=drop_last, training=True) for train, _ in self.splits.values()]
 
 
 def to_remember(task: Task, k: int, device: torch.device) -> dict[str, Tensor]:

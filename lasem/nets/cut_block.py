@@ -89,8 +89,8 @@ class CutBlock(AbstractWholeBlock):
             out = self._run(self._training, {**weights, **measured}, x)
         except ValueError as error:
             raise TrainingError(
-                f"Block '{self.name}' cannot be trained on a mini-batch of {len(x)} ({error}) Set "
-                f"TrainingConfig.drop_last=True, or a batch_size that leaves no rest of one image."
+                f"Block '{self.name}' normalises by the mini-batch, so that it cannot be trained on {len(x)} image "
+                f"({error}). Give it at least two images, and set TrainingConfig.batch_size to 2 or more."
             ) from error
         return out, measured
 

@@ -39,7 +39,7 @@ class TrainingConfig(Settings):
     epochs: Annotated[int, Range(least=1)] = 30
     """Passes over a task's training images; at least 1."""
     batch_size: Annotated[int, Range(least=1)] = 10
-    """Images in a mini-batch; at least 1."""
+    """Images in a mini-batch; at least 1. A single image that is left over at the end goes into the last one."""
     drop_last: bool = False
     """Whether an incomplete last mini-batch is passed over, as in the paper."""
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"

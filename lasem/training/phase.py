@@ -150,15 +150,14 @@ class AbstractPhase(ABC, Generic[Weights]):
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
         """Yield one epoch's mini-batches."""
-        config = self.config
-        split = self.task.train.batches(config.batch_size, device=device, generator=order, drop_last=config.drop_last)
+        size, drop_last = self.config.batch_size, self.config.drop_last
+        split = self.task.train.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
         return starmap(partial(Batch, task=self.task.name), split)
 
     @property
     def num_batches(self) -> int:
         """Mini-batches in an epoch."""
-        size, total = self.config.batch_size, len(self.task.train)
-        return max(1, total // size) if self.config.drop_last else -(-total // size)
+        return self.task.train.num_batches(self.config.batch_size, drop_last=self.config.drop_last, training=True)
 
     def begin_epoch(self, weights: Weights, epoch: int, learning_rate: float) -> None:
         """Prepare an epoch, counted from 0, with its step size; may change ``weights`` in place."""

@@ -73,18 +73,28 @@ def test_train_statistics_serve_all_splits_or_each_its_own() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(num=st.integers(1, 30), batch_size=st.integers(1, 12), chunk=st.integers(1, 5000), shuffle=st.booleans())
+@given(
+    num=st.integers(1, 30),
+    batch_size=st.integers(1, 12),
+    chunk=st.integers(1, 5000),
+    shuffle=st.booleans(),
+    training=st.booleans(),
+)
 def test_batches_hold_every_image_once_whatever_the_chunks(
-    num: int, batch_size: int, chunk: int, shuffle: bool
+    num: int, batch_size: int, chunk: int, shuffle: bool, training: bool
 ) -> None:
     images = random_images(num)
     split = Split(TensorImages(images), torch.arange(num), torch.full((3,), 0.4), torch.full((3,), 0.3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK_BYTES", chunk)
         generator = torch.Generator().manual_seed(1) if shuffle else None
-        batches = list(split.batches(batch_size, generator=generator))
+        batches = list(split.batches(batch_size, generator=generator, training=training))
     order = torch.randperm(num, generator=torch.Generator().manual_seed(1)) if shuffle else torch.arange(num)
-    assert [len(labels) for _, labels in batches] == [len(part) for part in order.split(batch_size)]
+    sizes = [len(part) for part in order.split(batch_size)]
+    if training and batch_size > 1 and len(sizes) > 1 and sizes[-1] == 1:  # nobody trains on one image alone
+        sizes[-2:] = [batch_size + 1]
+    assert [len(labels) for _, labels in batches] == sizes
+    assert split.num_batches(batch_size, training=training) == len(sizes)
     assert torch.equal(torch.cat([labels for _, labels in batches]), order)
     one_by_one = torch.stack([standardise(images[index], split.mean, split.std) for index in order])
     assert torch.equal(torch.cat([batch for batch, _ in batches]), one_by_one)

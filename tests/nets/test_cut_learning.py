@@ -24,7 +24,7 @@ from lasem.space import Configuration, full, listed
 from lasem.training import Batch, LayerWeights, Loop, TaskWeights, TrainingConfig, initial_statistics
 from lasem.tree import map_tensors, named
 
-from .modules import SHAPE, SmallResNet, SmallViT, Tied, assert_goes_on_after_loading, generator, normalised, seeded
+from .modules import SHAPE, SmallViT, Tied, assert_goes_on_after_loading, generator, normalised, seeded
 
 EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
 
@@ -217,14 +217,13 @@ def test_what_was_taken_over_goes_back_towards_pretrained_weights_not_past_them(
             torch.testing.assert_close(after.specific[name], 0.25 * value + 0.75 * state[name])
 
 
-def test_a_rest_of_one_image_cannot_be_normalised() -> None:
-    task, net = tiny_task(num_train=11), cut(seeded(lambda: SmallResNet()), image_shape=SHAPE)
-    shrunk = nn.Sequential(nn.Conv2d(1, 2, 6), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
-    learner_of(Fixed("all"), net).learn(task)  # several pixels are enough
-    learner = learner_of(Fixed("all"), cut(shrunk, image_shape=SHAPE))
-    with pytest.raises(TrainingError, match=r"mini-batch of 1 .*drop_last=True"):
-        learner.learn(task)
-    learner_of(Fixed("all"), cut(shrunk, image_shape=SHAPE), training={"drop_last": True}).learn(task)
+@pytest.mark.parametrize("search", [EM(first_task="search"), Fixed("all")])
+def test_a_rest_of_one_image_is_normalised_with_the_mini_batch_before_it(search: AbstractSelection) -> None:
+    shrunk = nn.Sequential(nn.Conv2d(1, 2, 6), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2))
+    net = cut(seeded(lambda: shrunk), image_shape=SHAPE)
+    learner_of(search, net).learn(tiny_task(num_train=11))
+    with pytest.raises(TrainingError, match=r"cannot be trained on 1 image .*batch_size to 2 or more"):
+        learner_of(search, net).learn(tiny_task(num_train=1))
 
 
 def test_what_does_not_go_together_is_refused() -> None:
