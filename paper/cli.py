@@ -11,7 +11,8 @@ from rich.console import Console
 
 from lasem.cli.choices import COMPARISON, layered, nested
 from lasem.cli.command import Typed
-from lasem.cli.grid import find_workers, print_failures, shown_runs
+from lasem.cli.compare import find_workers, print_failures
+from lasem.cli.progress import shown_runs
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.settings import Range, read_value

@@ -160,7 +160,7 @@ def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: if it cannot be read, or the command line names another preset than the file.
     """
-    from lasem.experiments.yaml_text import from_yaml
+    from lasem.experiments.config import from_yaml
 
     if path is None:
         return {}

@@ -1,15 +1,22 @@
-"""``lasem compare``: several methods on one stream, side by side."""
+"""``lasem compare``: several methods on one stream, side by side; and what every command of many runs does."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from lasem.cli.choices import COMPARISON, layered, nested, read_file, read_text
 from lasem.cli.command import Typed
-from lasem.cli.report import print_comparison
+from lasem.cli.main import FAILURE
+from lasem.cli.run import print_comparison
 from lasem.errors import ConfigError
 from lasem.settings import Range
+
+if TYPE_CHECKING:
+    from lasem.experiments import ComparisonResult
+    from lasem.experiments.grid import AbstractExecutor
 
 
 def compare(
@@ -46,12 +53,12 @@ def compare(
           - {name: ewc, label: ewc-strong, method: {strength: 20000}}
           - {name: lasem-tf, search: {commit_share: 0.2}, training: {learning_rate: 0.001}}
     """
-    from lasem.cli.grid import find_workers, print_failures, shown_runs
+    from lasem.cli.progress import shown_runs
     from lasem.experiments import compare as run_comparison
     from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
+    from lasem.experiments.config import from_yaml
     from lasem.experiments.methods import METHOD_PARTS
-    from lasem.experiments.yaml_text import list_from_yaml
 
     above = nested(settings)
     stored = read_file(config, above)
@@ -60,7 +67,7 @@ def compare(
             raise ConfigError(f"{config} sets {part}; {COMPARISON.elsewhere}")
     if not (methods or methods_file):
         raise ConfigError("Expected --methods or --methods-file; got neither. See lasem compare --help.")
-    entries = list_from_yaml(read_text(methods_file), str(methods_file)) if methods_file else []
+    entries = from_yaml(read_text(methods_file), str(methods_file), of_list=True) if methods_file else []
     compared = compared_methods(layered(stored, above), methods, entries)
     if print_config:
         print(methods_to_yaml(compared), end="")
@@ -73,3 +80,33 @@ def compare(
         )
     print_comparison(made.directory)
     return print_failures(made, made.directory)
+
+
+def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractExecutor | None]:
+    """Return how many runs go on at a time, and what makes them; None: processes of this machine.
+
+    Raises:
+        ConfigError: if ray is not installed, or there is no cluster at the address.
+    """
+    if ray is None:
+        return workers or 1, None
+    from lasem.experiments.ray_executor import RayExecutor
+
+    executor = RayExecutor(ray)
+    return workers or executor.max_workers(threads), executor
+
+
+def print_failures(compared: ComparisonResult, runs: Path) -> int:
+    """Print which of the runs in a folder failed and what to do; return the exit code."""
+    if not compared.failures:
+        return 0
+    print(f"lasem: {len(compared.failures)} of {compared.num_made} runs failed:", file=sys.stderr)
+    for name, ended in compared.failures.items():
+        print(f"  {name}: {ended.error}", file=sys.stderr)
+    one = shlex.quote(str(runs / next(iter(compared.failures))))
+    print(
+        f"The same command tries them again and leaves what is finished as it is; to see more of one: "
+        f"lasem run --resume {one} --debug",
+        file=sys.stderr,
+    )
+    return FAILURE

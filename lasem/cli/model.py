@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lasem.cli.main import FAILURE
-from lasem.cli.report import print_table
+from lasem.cli.run import print_table
 from lasem.errors import DataError
 from lasem.settings import Range
 

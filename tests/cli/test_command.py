@@ -236,7 +236,7 @@ def test_an_unexpected_error_is_a_failure_without_traceback(
     def broken(run: Path) -> int:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("lasem.cli.report.report", broken)
+    monkeypatch.setattr("lasem.cli.run.report", broken)
     assert main(["report", "x"]) == 1
     shown = capsys.readouterr().err
     assert "unexpected ZeroDivisionError" in shown

@@ -11,7 +11,7 @@ from filelock import FileLock
 from forks import Forked
 
 from lasem.cli import main
-from lasem.cli.grid import ComparisonShown
+from lasem.cli.progress import ComparisonShown
 from lasem.experiments.grid import Ended, Learned, Noted, Started
 
 from .tiny import STREAM, Lines
@@ -123,7 +123,7 @@ def test_help_shows_the_settings_that_all_methods_have(capsys: pytest.CaptureFix
 
 def test_the_rest_is_estimated_from_runs_of_the_same_method(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("lasem.cli.grid.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lasem.cli.progress.time.monotonic", lambda: now[0])
     lines = Lines()
     shown = ComparisonShown(lines, Path("x"), ["lasem"], num_workers=1)
     shown.comparison_starts(Path("x"), ["a-0", "b-0", "a-1", "b-1"], ["c-0"])
