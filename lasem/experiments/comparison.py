@@ -12,13 +12,12 @@ from typing import Any, final
 
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import folder
-from lasem.experiments.config import ExperimentConfig
+from lasem.experiments.config import ExperimentConfig, to_yaml
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
 from lasem.experiments.methods import LASEM
 from lasem.experiments.parts import with_name
 from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same
-from lasem.experiments.yaml_text import to_yaml
 from lasem.files import write_file
 from lasem.learner.learner import find_device
 from lasem.report import is_finished, write_comparison

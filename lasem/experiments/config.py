@@ -1,4 +1,4 @@
-"""Everything that decides a run's results, as one frozen object."""
+"""Everything that decides a run's results, as one frozen object, and settings as YAML."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import yaml
+
 from lasem.data import AbstractReader, DigitsReader
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import AnyNet, NetChoice, build_net, build_part, check_part, is_readable, part_to_plain
-from lasem.experiments.yaml_text import from_yaml, to_yaml
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.search import EM, AbstractSelection
@@ -232,3 +233,62 @@ def _same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool
     if name == "stream.path" and isinstance(one, str) and isinstance(other, str):
         return os.path.abspath(one) == os.path.abspath(other)
     return name == "stream.download" or bool(one == other)
+
+
+def to_yaml(entry: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """Write nested dictionaries in their order, lists on one line; a list of dictionaries one below the other."""
+    if isinstance(entry, list):
+        lines = [to_yaml(item).splitlines() for item in entry]
+        return "".join(f"- {first}\n" + "".join(f"  {line}\n" for line in rest) for first, *rest in lines)
+    return yaml.dump(entry, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str, where: str, *, of_list: bool = False) -> Any:
+    """Read a mapping of names to plain values, or a list. No tag can make anything else.
+
+    Raises:
+        ConfigError: if it is no YAML, has tags of other things or aliases, names a key twice, or is neither.
+    """
+    try:
+        entry = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    except Exception as error:  # some values make the library fail with other errors than its own
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"Expected settings as YAML in {where}{place}; {problem}.") from error
+    if of_list and not isinstance(entry, list):
+        raise ConfigError(f"Expected a list, each line beginning with '- ', in {where}; got {str(entry)[:60]!r}.")
+    entry = {} if entry is None else entry
+    if not of_list and not (isinstance(entry, dict) and all(isinstance(key, str) for key in entry)):
+        raise ConfigError(f"Expected 'setting: value' in every line of {where}; got {str(entry)[:60]!r}.")
+    return entry
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line, no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that comes twice is refused, for the first value would be lost; and aliases, which can grow without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias (*) is not read", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a setting is given twice", node.start_mark)
+        return mapping
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)  # no setting is a date

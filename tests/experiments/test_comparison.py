@@ -20,8 +20,7 @@ from lasem.experiments import (
     run,
 )
 from lasem.experiments.comparison import methods_to_yaml
-from lasem.experiments.config import differences
-from lasem.experiments.yaml_text import list_from_yaml
+from lasem.experiments.config import differences, from_yaml
 from lasem.methods import METHODS as BASELINES
 
 from .tiny import READER, Fake, records_of, stop, without_report
@@ -193,7 +192,7 @@ def test_what_training_would_refuse_is_refused_before(tmp_path: Path) -> None:
 def test_methods_survive_yaml() -> None:
     entries = [{"name": "ewc", "label": "odd-1", "method": {"strength": 1 / 3}}]
     found = compared_methods(BASE, ["lasem-tf", "top-2", *BASELINES], entries)
-    again = compared_methods(BASE, (), list_from_yaml(methods_to_yaml(found), "text"))
+    again = compared_methods(BASE, (), from_yaml(methods_to_yaml(found), "text", of_list=True))
     assert again == found
 
 

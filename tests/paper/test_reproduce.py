@@ -14,8 +14,8 @@ from experiments.tiny import Fake, without_report
 from lasem.cli import main
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig, grid
+from lasem.experiments.config import from_yaml
 from lasem.experiments.grid import Job, Notify
-from lasem.experiments.yaml_text import list_from_yaml
 from paper.recipe import Recipe
 from paper.reproduce import RECIPES
 from paper.streams import Scale
@@ -130,7 +130,7 @@ def test_what_a_recipe_would_run_can_be_seen_before(
     assert main(["reproduce", "selection", *TINY, "--net.dropout", "0.5", "--print-config"]) == 0
     shown = capsys.readouterr().out
     assert ", 3 methods, seeds 0\n# stream: standardise train, num_tasks 2, " in shown
-    entries = list_from_yaml(shown, "shown")
+    entries = from_yaml(shown, "shown", of_list=True)
     assert [entry["label"] for entry in entries] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
     assert {entry["net"]["dropout"] for entry in entries} == {0.5}
     assert not list(tmp_path.iterdir())
