@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -45,16 +46,11 @@ class Range:
 
     def check(self, setting: str, value: float) -> None:
         """Raise ConfigError unless a setting's value is finite and inside the bounds."""
-        inside = (
-            abs(value) < math.inf
-            and (self.least is None or value >= self.least)
-            and (self.above is None or value > self.above)
-            and (self.most is None or value <= self.most)
-            and (self.below is None or value < self.below)
-        )
-        if not inside:
-            words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-            bounds = " and ".join(f"{word} {bound}" for word, bound in words.items() if bound is not None)
+        words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        holds = {"at least": operator.ge, "above": operator.gt, "at most": operator.le, "below": operator.lt}
+        given = {word: bound for word, bound in words.items() if bound is not None}
+        if not (abs(value) < math.inf and all(holds[word](value, bound) for word, bound in given.items())):
+            bounds = " and ".join(f"{word} {bound}" for word, bound in given.items())
             raise ConfigError(f"{setting} must be {bounds or 'finite'}; got {value}.")
 
 
@@ -205,12 +201,15 @@ def full_name(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def to_named(value: Any, known: Mapping[str, type[Any]]) -> dict[str, Any]:
-    """Return the name and settings of an object; its full name, if a known class of that name is another one."""
+def to_named(value: Any, known: Mapping[str, type[Any]], *, importable: bool = False) -> dict[str, Any]:
+    """Return the name and settings of an object.
+
+    A class that is not known has its full name if that is to import it, or if a known class has its own name.
+    """
     name = getattr(value, "name", None)
-    taken = isinstance(name, str) and known.get(name, type(value)) is not type(value)
-    named = {"name": full_name(type(value)) if taken else name}
-    return named | to_plain(value) | named
+    if known.get(str(name), None if importable else type(value)) is not type(value):
+        name = full_name(type(value))
+    return {"name": name} | to_plain(value) | {"name": name}
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lasem.errors import ConfigError, StorageError
-from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare_all
+from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare
 from lasem.experiments.folder import describe_environment
 from lasem.experiments.grid import AbstractExecutor, local_device
 from lasem.files import write_file
@@ -77,8 +77,8 @@ def reproduce(
     merged = merge_methods([panel for of in panels.values() for panel in of])
     first = next(iter(merged.values()))[0].config
     about = describe_environment(find_device(local_device(first.device, executor)), command, None)
-    compared = compare_all(
-        [(methods, path / RUNS / key) for key, methods in merged.items()],
+    compared = compare(
+        {f"{RUNS}/{key}": methods for key, methods in merged.items()},
         path,
         num_workers=num_workers,
         executor=executor,

@@ -164,7 +164,7 @@ def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
 
     if path is None:
         return {}
-    stored = from_yaml(read_text(path), str(path))
+    stored: dict[str, Any] = from_yaml(read_text(path), str(path))
     preset = typed.get("preset")
     if preset and stored.get("preset", preset) != preset:
         raise ConfigError(

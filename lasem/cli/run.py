@@ -43,8 +43,7 @@ def run(
     from lasem.cli.progress import make_observer
     from lasem.experiments import ExperimentConfig
     from lasem.experiments import run as run_experiment
-    from lasem.experiments.config import differences
-    from lasem.experiments.runner import read_config
+    from lasem.experiments.runner import check_same, read_config
 
     above = nested(settings)
     if resume is None:
@@ -55,11 +54,7 @@ def run(
             raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {other} as well.")
         stored = ExperimentConfig.from_yaml(read_config(resume), str(resume / "config.yaml")).to_plain()
         chosen = ExperimentConfig.from_plain(layered(stored, above))
-        for name, old, new in differences(stored, chosen.to_plain()):
-            raise ConfigError(
-                f"A run goes on with the settings that it was started with; {resume} has {name} = {old}, got {new}. "
-                f"Leave --{name.removesuffix('.name')} out, or start a new run."
-            )
+        check_same(chosen, resume, "A run goes on with its own settings: leave those options out, or start a new run.")
     if print_config:
         print(chosen.to_yaml(), end="")
         return 0

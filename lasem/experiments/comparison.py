@@ -89,6 +89,7 @@ def compared_methods(
     Raises:
         ConfigError: if a method is not known, cannot use a setting, or two have the same label.
     """
+    ExperimentConfig.from_plain(base)  # a mistake in what all have is not that of the first method
     methods: list[ComparedMethod] = []
     for entry in (*entries, *names):
         settings = {"name": entry} if isinstance(entry, str) else _checked(entry)
@@ -103,8 +104,6 @@ def compared_methods(
         try:
             config = ExperimentConfig.from_plain({**base, **own, "method": method})
         except ConfigError as error:
-            if _concerns_all(base, error):
-                raise
             raise ConfigError(f"{label}: {error}") from error
         methods.append(ComparedMethod(label, config))
     if not methods:
@@ -123,15 +122,6 @@ def _checked(entry: Any) -> dict[str, Any]:
                 f"{nearest(str(key), _METHOD_KEYS)}"
             )
     return dict(entry)
-
-
-def _concerns_all(base: Mapping[str, Any], error: ConfigError) -> bool:
-    """Return whether what all methods have is wrong, so that the method where it was found is not to blame."""
-    try:
-        ExperimentConfig.from_plain(base)
-    except ConfigError as common:
-        return str(common) == str(error)
-    return False
 
 
 def _check_labels(methods: Sequence[ComparedMethod]) -> None:
@@ -153,39 +143,7 @@ def methods_to_yaml(methods: Sequence[ComparedMethod]) -> str:
 
 
 def compare(
-    methods: Sequence[ComparedMethod],
-    directory: str | Path,
-    *,
-    num_workers: int = 1,
-    executor: AbstractExecutor | None = None,
-    observer: ComparisonObserver | None = None,
-    command: Sequence[str] = (),
-) -> ComparisonResult:
-    """Make the runs that are missing, resume those that were stopped, and draw the comparison.
-
-    Every run is an ordinary one, in ``directory/LABEL-SEED``. A run that fails does not stop the others. Runs of own
-    classes, networks and readers, which no file can name, are made first, in this process.
-
-    Args:
-        methods: with the same stream and seeds.
-        directory: the comparison's folder; finished runs with the same settings are not made again.
-        num_workers: runs at a time, each in a process of its own; not of those that are made in this one.
-        executor: what makes these runs; processes of this machine if there is none.
-        observer: is notified of how it goes.
-        command: what a person typed, for the files.
-
-    Raises:
-        ConfigError: if a method does not fit the network or its settings each other.
-        DataError: if the data do not exist or are not what they must be.
-        DeviceError: if the device does not exist.
-        StorageError: if the folder cannot be used, or a run in it has other settings.
-    """
-    grid = [(methods, directory)]
-    return compare_all(grid, directory, num_workers=num_workers, executor=executor, observer=observer, command=command)
-
-
-def compare_all(
-    comparisons: Sequence[tuple[Sequence[ComparedMethod], str | Path]],
+    methods: Sequence[ComparedMethod] | Mapping[str, Sequence[ComparedMethod]],
     directory: str | Path,
     *,
     num_workers: int = 1,
@@ -195,33 +153,47 @@ def compare_all(
     add: bool = False,
     begin: Callable[[], None] | None = None,
 ) -> ComparisonResult:
-    """Make several comparisons as one grid of runs; see ``compare`` for the other arguments.
+    """Make the runs that are missing, resume those that were stopped, and draw the comparison.
+
+    Every run is an ordinary one, in ``directory/LABEL-SEED``. A run that fails does not stop the others. Runs of own
+    classes, networks and readers, which no file can name, are made first, in this process.
 
     Args:
-        comparisons: the methods and the folder of each.
-        directory: for the observer and the result.
+        methods: with the same stream and seeds; of several comparisons, by the folder of each in ``directory``.
+        directory: the comparison's folder; finished runs with the same settings are not made again.
+        num_workers: runs at a time, each in a process of its own; not of those that are made in this one.
+        executor: what makes these runs; processes of this machine if there is none.
+        observer: is notified of how it goes.
+        command: what a person typed, for the files.
         add: keep the methods and seeds that a comparison's folder has already.
         begin: called when everything is checked and nothing is run yet.
+
+    Raises:
+        ConfigError: if a method does not fit the network or its settings each other.
+        DataError: if the data do not exist or are not what they must be.
+        DeviceError: if the device does not exist.
+        StorageError: if the folder cannot be used, or a run in it has other settings.
     """
     Range(least=1).check("workers", num_workers)
     observer, executor, root = observer or ComparisonObserver(), executor or ProcessPool(), Path(directory)
-    environments = [_check(methods, executor, command) for methods, _ in comparisons]
+    by_place = methods if isinstance(methods, Mapping) else {"": methods}
+    comparisons = {root / place: of for place, of in by_place.items()}
+    environments = [_check(of, executor, command) for of in comparisons.values()]
     with ExitStack() as locks:
         jobs: list[Job] = []
         finished: list[str] = []
-        for (methods, place), environment in zip(comparisons, environments, strict=True):
-            path = Path(place)
+        for (path, of), environment in zip(comparisons.items(), environments, strict=True):
             locks.enter_context(folder.locked(path, folder.check_comparison))
             prefix = "" if path == root else f"{path.name}/"
-            for seed in methods[0].config.seeds:  # seed by seed, so that an early look compares equals
-                for method in methods:
+            for seed in of[0].config.seeds:  # seed by seed, so that an early look compares equals
+                for method in of:
                     name, config = f"{method.label}-{seed}", replace(method.config, seeds=(seed,))
                     job = Job(prefix + name, config, path / name, tuple(command))
                     if _is_finished(job):
                         finished.append(job.name)
                     else:
                         jobs.append(job)
-            index = _index(methods, path, add) | {"environment": environment}
+            index = _index(of, path, add) | {"environment": environment}
             write_file(path / INDEX, json.dumps(index, indent=1) + "\n")
         if begin is not None:
             begin()
@@ -236,8 +208,8 @@ def compare_all(
         # own classes first: what is new fails most often
         ThisProcess().run([job for job in jobs if job.config.own_parts], 1, notify)
         executor.run([job for job in jobs if not job.config.own_parts], num_workers, notify)
-        for _, place in comparisons:
-            write_comparison(Path(place))
+        for path in comparisons:
+            write_comparison(path)
     return ComparisonResult(root, failures, len(jobs))
 
 

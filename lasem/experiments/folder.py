@@ -51,6 +51,8 @@ def locked(directory: Path, check: Callable[[Path], None]) -> Iterator[None]:
     Raises:
         StorageError: as ``check``, or if another process holds the folder, or it cannot be made.
     """
+    if directory.exists() and not directory.is_dir():
+        raise StorageError(f"Expected a folder; {directory} is a file. Choose another one.")
     if not (directory / _LOCK).exists():
         check(directory)  # a folder of something else gets no lock file
     try:
@@ -100,8 +102,6 @@ def check_run(directory: Path) -> None:
 
 def check_comparison(directory: Path) -> None:
     """Raise StorageError if a folder cannot be that of a comparison, new or begun before."""
-    if directory.exists() and not directory.is_dir():
-        raise StorageError(f"Expected a folder for the comparison; {directory} is a file. Choose another.")
     if (directory / CONFIG).exists():
         raise StorageError(f"{directory} holds a run, not a comparison of runs. Choose another folder.")
 

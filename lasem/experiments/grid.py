@@ -28,39 +28,36 @@ class Job:
     command: tuple[str, ...] = ()
 
 
-@final
 @dataclass(frozen=True)
-class Started:
-    """A job has begun."""
+class Event:
+    """Something that has happened to a job."""
 
     name: str
 
 
-@final
-@dataclass(frozen=True)
-class Learned:
-    """A job has learned so many tasks."""
+class Started(Event):
+    """It has begun."""
 
-    name: str
+
+@dataclass(frozen=True)
+class Learned(Event):
+    """It has learned so many tasks."""
+
     num_learned: int
     num_tasks: int | None
 
 
-@final
 @dataclass(frozen=True)
-class Noted:
-    """Something about a job that a person should know."""
+class Noted(Event):
+    """A person should know something about it."""
 
-    name: str
     message: str
 
 
-@final
 @dataclass(frozen=True)
-class Ended:
-    """A job has come to its end."""
+class Ended(Event):
+    """It has come to its end."""
 
-    name: str
     seconds: float
     error: str | None
     """Why it failed; None if it did not."""
@@ -68,7 +65,6 @@ class Ended:
     """The traceback, or what a killed process wrote to stderr."""
 
 
-Event = Started | Learned | Noted | Ended
 Notify = Callable[[Event], None]
 
 
@@ -114,10 +110,9 @@ def run_job(job: Job, notify: Notify) -> None:
             resume=(job.directory / folder.CONFIG).exists(),
             command=job.command,
         )
-    except LasemError as failure:
-        error, details = str(failure), traceback.format_exc()
     except Exception as failure:
-        error, details = f"unexpected {type(failure).__name__}: {failure}", traceback.format_exc()
+        kind = "" if isinstance(failure, LasemError) else f"unexpected {type(failure).__name__}: "
+        error, details = f"{kind}{failure}", traceback.format_exc()
     notify(Ended(job.name, time.monotonic() - started, error, details))
 
 

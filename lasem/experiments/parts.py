@@ -30,6 +30,7 @@ from lasem.settings import (
     full_name,
     read_value,
     settings_of,
+    to_named,
     to_plain,
 )
 from lasem.sharing import SHARINGS, AbstractSharing
@@ -204,15 +205,13 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
     """
     if part == "training":
         return to_plain(value)
-    if PARTS[part].get(getattr(value, "name", "")) is type(value):
-        return {"name": value.name, **to_plain(value)}
     if isinstance(value, AbstractNet):
         return {"name": full_name(type(value)), "description": value.description()}
-    if part == "net":
+    if part == "net" and not isinstance(value, NetChoice):
         return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
-    name = full_name(type(value))
-    named = {"name": next((short for short, full in _PAPER_STREAMS.items() if full == name), name)}
-    return named | to_plain(value) | named
+    plain = to_named(value, PARTS[part], importable=True)
+    short = {full: short for short, full in _PAPER_STREAMS.items()}
+    return plain | {"name": short.get(plain["name"], plain["name"])}
 
 
 def is_readable(part: str, value: Any) -> bool:
