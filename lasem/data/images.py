@@ -61,16 +61,27 @@ class TensorImages(AbstractImages):
                 )
         self.tensor = images.detach().cpu()
 
+    @classmethod
+    def placed(cls, tensor: Tensor) -> TensorImages:
+        """Return images that were checked before, and stay on the device that they are on."""
+        images = cls.__new__(cls)
+        images.tensor = tensor
+        return images
+
     @property
     def shape(self) -> tuple[int, int, int]:
         channels, height, width = self.tensor.shape[1:]
         return channels, height, width
 
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
     def __len__(self) -> int:
         return len(self.tensor)
 
     def take(self, indices: Tensor) -> Tensor:
-        return self.tensor[indices]
+        return self.tensor[moved(indices, self.device)]
 
 
 @final

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.images import AbstractImages, in_chunks, moved
+from lasem.data.images import AbstractImages, TensorImages, in_chunks, moved
 from lasem.errors import ConfigError, DataError, ShapeError
 from lasem.settings import Settings, check_choice
 
 Standardise = Literal["train", "split", "none"]
 
 _CHUNK_BYTES = 2**24
+"""Pixels that are taken at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,23 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the images and labels take, as they are stored."""
+        first = self.images.take(torch.arange(min(1, len(self))))
+        return len(self) * (first[0].nbytes + self.labels.element_size()) if len(first) else 0
+
+    def on(self, device: torch.device) -> Split:
+        """Return a copy in the memory of a device, moved there some images at a time."""
+        first = self.images.take(torch.arange(1))
+        tensor = torch.empty((len(self), *self.images.shape), dtype=first.dtype, device=device)
+        start = 0
+        for indices in torch.split(torch.arange(len(self)), max(1, _CHUNK_BYTES // first.nbytes)):
+            tensor[start : start + len(indices)] = moved(self.images.take(indices), device)
+            start += len(indices)
+        moments = self.mean.to(device), self.std.to(device)
+        return Split(TensorImages.placed(tensor), self.labels.to(device), *moments)
 
     def batches(
         self,

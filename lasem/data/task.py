@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated, Any, ClassVar, TypeVar, final
 
@@ -309,6 +309,46 @@ def task_by_class(
         labels = torch.arange(len(of_part)).repeat_interleave(torch.tensor([len(items) for items in of_part]))
         parts.append((take(part, [item for items in of_part for item in items]), labels))
     return make_task(name, classes, parts, standardise)
+
+
+def dealt(items: Sequence[Item], counts: Sequence[int], generator: torch.Generator) -> list[list[Item]]:
+    """Shuffle items, and deal so many to each split."""
+    order = torch.randperm(len(items), generator=generator)[: sum(counts)]
+    return [[items[position] for position in part.tolist()] for part in torch.split(order, list(counts))]
+
+
+def task_on(task: Task, device: torch.device, share: float) -> Task:
+    """Return the task with its training and validation images on the device, as far as they fit there.
+
+    Pixels stay as they are stored, uint8 as uint8, and are standardised in every epoch as before, so that no result
+    changes. The memory is the returned task's: it is free again when that is gone. On a CPU, and where it is not known
+    what is free, it is the task itself.
+
+    Args:
+        task: as it was read.
+        device: where it is learned.
+        share: of the device's free memory that images may take, in [0, 1].
+    """
+    free = free_bytes(device)
+    if free is None:
+        return task
+    left = share * free
+    on_device: dict[int, Split] = {}  # two splits of a task may be one object
+    for split in (task.train, task.valid):
+        if id(split) not in on_device and split.num_bytes <= left:
+            on_device[id(split)] = split.on(device)
+            left -= split.num_bytes
+    train, valid, test = (on_device.get(id(split), split) for split in (task.train, task.valid, task.test))
+    return replace(task, train=train, valid=valid, test=test) if on_device else task
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory that tensors may still take on a GPU; None for a CPU, which holds images already."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    # what torch has taken from the device and does not use at present
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def check_task_name(name: str) -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split, Task, TensorImages
-from lasem.data.placing import PlacedImages
 from lasem.errors import ConfigError
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
@@ -144,8 +143,6 @@ def remembered(memory: Named, k: int) -> tuple[Split, Split]:
 
     def split(part: str) -> Split:
         of = part_of(memory, f"{k}.{part}")
-        pixels = of["images"]
-        images = TensorImages(pixels) if pixels.device.type == "cpu" else PlacedImages(pixels)
-        return Split(images, of["labels"], of["mean"], of["std"])
+        return Split(TensorImages.placed(of["images"]), of["labels"], of["mean"], of["std"])
 
     return split("train"), split("valid")

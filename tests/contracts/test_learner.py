@@ -26,8 +26,8 @@ from learner.fixture import (
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lasem.data import placing
-from lasem.data.placing import PlacedImages
+from lasem.data import Split, TensorImages
+from lasem.data import task as task_module
 from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
@@ -439,19 +439,21 @@ def test_methods_start_from_the_same_weights() -> None:
 def test_images_on_the_device_change_no_bit(factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is taken for a device with memory of its own."""
     placed: list[weakref.ref[Tensor]] = []
-    plain = PlacedImages.__init__
+    plain = Split.on
 
-    def init(images: PlacedImages, tensor: Tensor) -> None:
-        placed.append(weakref.ref(tensor))
-        plain(images, tensor)
+    def on(split: Split, device: torch.device) -> Split:
+        copied = plain(split, device)
+        assert isinstance(copied.images, TensorImages)
+        placed.append(weakref.ref(copied.images.tensor))
+        return copied
 
     records = []
     for number in range(2):
         learner = factory.make()
         with monkeypatch.context() as patch:
             if number:
-                patch.setattr(placing, "free_bytes", lambda device: 10**9)
-                patch.setattr(PlacedImages, "__init__", init)
+                patch.setattr(task_module, "free_bytes", lambda device: 10**9)
+                patch.setattr(Split, "on", on)
             records.append([learner.learn(tiny_task(f"t{k}", seed=k)) for k in range(2)])
         learner.save(tmp_path / str(number))
         assert len(placed) == 4 * number  # training and validation of two tasks, each once

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from lasem.data.benchmarks.cifar100 import Cifar100Reader
+from lasem.data.benchmarks.hub import Cifar10Reader, Cifar100Reader, MnistReader
 from lasem.data.benchmarks.office_home import OfficeHomeIncrementalReader, OfficeHomeReader
 from lasem.data.benchmarks.omniglot import OmniglotReader
 from lasem.data.benchmarks.stl10 import Stl10Reader
-from lasem.data.benchmarks.two_way import Cifar10Reader, MnistReader
 
 BENCHMARKS: tuple[type[Any], ...] = (
     Cifar100Reader,

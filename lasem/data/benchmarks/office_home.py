@@ -16,7 +16,7 @@ import torch
 from lasem.data.benchmarks.source import BenchmarkReader, Layout, choose
 from lasem.data.images import FileImages
 from lasem.data.readers import SUFFIXES
-from lasem.data.task import Task, TaskStream, child_generator, task_by_class
+from lasem.data.task import Task, TaskStream, child_generator, dealt, task_by_class
 from lasem.errors import DataError
 from lasem.settings import Range
 
@@ -53,6 +53,10 @@ def _layout(*domains: str) -> Layout:
 class OfficeHomeSettings(BenchmarkReader):
     """Settings that both streams of Office-Home have, and how a class's images are divided."""
 
+    tasks: ClassVar[tuple[tuple[int, Sequence[str]], ...]]
+    """Of each task the number of its domain, as in ``layout.files``, and its classes."""
+
+    num_tasks: int
     image_size: Annotated[int, Range(least=1, most=8192)] = 128
     """Height and width that every image is resized to; 128 in the paper."""
     images_per_class: Annotated[int, Range(least=10)] | None = None
@@ -61,40 +65,44 @@ class OfficeHomeSettings(BenchmarkReader):
     """``unit``: pixels divided by 255 and nothing else, as in the paper; ``train`` and ``split``: standardised by the
     mean and deviation of the training images, or of each split's own."""
 
-    def domains(self, folder: Path, classes: Sequence[str]) -> list[Path]:
-        """Find the folders of the domains; DataError if one of the classes has no folder there."""
+    def read(self, folder: Path, seed: int) -> TaskStream:
+        """Open the stream; images are decoded when their task is reached."""
         domains = [choose(folder, names) for names in self.layout.files]
-        for domain in domains:
-            missing = [name for name in classes if not (domain / name).is_dir()]
-            if missing:
-                raise DataError(
-                    f"Expected a folder for each class of Office-Home in {domain}; there is none for "
-                    f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}. Get it from {_PAGE} again."
-                )
-        return domains
+        needed = {domains[key] / name: None for key, classes in self.tasks for name in classes}
+        missing = sorted(place for place in needed if not place.is_dir())
+        if missing:
+            raise DataError(
+                f"Expected a folder for each class of Office-Home in {missing[0].parent}; there is none for "
+                f"{', '.join(place.name for place in missing[:5])}{', ...' if len(missing) > 5 else ''}. Get it from "
+                f"{_PAGE} again."
+            )
 
-    def task(self, index: int, domain: Path, classes: Sequence[str], seed: int, key: int) -> Task:
-        """Read one task's images into memory; all tasks of a domain, which is number ``key``, divide a class alike."""
-        chosen = []
-        for name in classes:
-            images = sorted(entry for entry in (domain / name).iterdir() if entry.suffix.lower() in SUFFIXES)
-            generator = child_generator(seed, key, CLASSES.index(name))
-            order = torch.randperm(len(images), generator=generator)[: self.images_per_class]
-            counts = [int(len(order) * share) for share in _SHARES]
-            if 0 in counts:
-                raise DataError(
-                    f"Class '{name}' has too few images: {len(order)} in {domain / name}, of which 60, 10 and 30 % "
-                    f"are to be used; expected at least 10."
-                )
-            parts = torch.split(order[: sum(counts)], counts)
-            chosen.append([[images[position] for position in part.tolist()] for part in parts])
-        return task_by_class(
-            f"{self.name}-{index}",
-            classes,
-            chosen,
-            lambda _, files: FileImages(files, channels=3, size=self.image_size).in_memory(),
-            "none" if self.scaling == "unit" else self.scaling,
-        )
+        def task_at(index: int) -> Task:
+            key, classes = self.tasks[index]
+            return task_by_class(
+                f"{self.name}-{index}",
+                classes,
+                [
+                    self._divided(domains[key] / name, child_generator(seed, key, CLASSES.index(name)))
+                    for name in classes
+                ],
+                lambda _, files: FileImages(files, channels=3, size=self.image_size).in_memory(),
+                "none" if self.scaling == "unit" else self.scaling,
+            )
+
+        return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
+
+    def _divided(self, folder: Path, generator: torch.Generator) -> list[list[Path]]:
+        """Divide a class's images, the same for all tasks of a domain."""
+        images = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
+        used = min(len(images), self.images_per_class or len(images))
+        counts = [int(used * share) for share in _SHARES]
+        if 0 in counts:
+            raise DataError(
+                f"Class '{folder.name}' has too few images: {used} in {folder}, of which 60, 10 and 30 % are to be "
+                f"used; expected at least 10."
+            )
+        return dealt(images, counts, generator)
 
 
 @final
@@ -108,20 +116,10 @@ class OfficeHomeReader(OfficeHomeSettings):
 
     name: ClassVar[str] = "office-home"
     layout: ClassVar[Layout] = _layout("Product", "Real World|RealWorld|Real_World")
+    tasks = tuple((key, tuple(CLASSES[k] for k in numbers)) for key in range(2) for numbers in TASK_CLASSES)
 
     num_tasks: Annotated[int, Range(least=1, most=10)] = 10
     """Number of tasks, the first of the paper's ten."""
-
-    def read(self, folder: Path, seed: int) -> TaskStream:
-        """Open the stream; images are decoded when their task is reached."""
-        domains = self.domains(folder, CLASSES)
-
-        def task_at(index: int) -> Task:
-            key, number = divmod(index, len(TASK_CLASSES))
-            classes = [CLASSES[position] for position in TASK_CLASSES[number]]
-            return self.task(index, domains[key], classes, seed, key)
-
-        return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
 
 
 @final
@@ -135,12 +133,7 @@ class OfficeHomeIncrementalReader(OfficeHomeSettings):
 
     name: ClassVar[str] = "office-home-incremental"
     layout: ClassVar[Layout] = _layout("Product")
+    tasks = tuple((0, INCREMENTAL_CLASSES[: 3 + index]) for index in range(6))
 
-    def read(self, folder: Path, seed: int) -> TaskStream:
-        """Open the stream; images are decoded when their task is reached."""
-        (domain,) = self.domains(folder, INCREMENTAL_CLASSES)
-
-        def task_at(index: int) -> Task:
-            return self.task(index, domain, INCREMENTAL_CLASSES[: 3 + index], seed, 0)
-
-        return TaskStream.made_by(task_at, name=self.name, num_tasks=len(INCREMENTAL_CLASSES) - 2)
+    num_tasks: Annotated[int, Range(least=1, most=6)] = 6
+    """Number of tasks, the first of the six."""

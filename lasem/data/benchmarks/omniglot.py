@@ -15,7 +15,7 @@ import torch
 from lasem.data.benchmarks.source import BenchmarkReader, Download, Layout
 from lasem.data.images import FileImages
 from lasem.data.split import StandardiseSettings
-from lasem.data.task import Count, Task, TaskStream, child_generator, task_by_class
+from lasem.data.task import Count, Task, TaskStream, child_generator, dealt, task_by_class
 from lasem.errors import ConfigError, DataError
 
 _ORDER, _IMAGES = range(2)  # what a child generator is for
@@ -71,28 +71,24 @@ class OmniglotReader(StandardiseSettings, BenchmarkReader):
         order = torch.randperm(len(alphabets), generator=child_generator(seed, _ORDER)).tolist()
 
         def task_at(index: int) -> Task:
-            return self._task(f"{self.name}-{index}", alphabets[order[index]], seed, order[index])
+            number = order[index]
+            characters = sorted(place for place in alphabets[number].iterdir() if place.is_dir())
+            return task_by_class(
+                f"{self.name}-{index}",
+                [character.name for character in characters],
+                [self._divided(place, child_generator(seed, _IMAGES, number, k)) for k, place in enumerate(characters)],
+                lambda _, files: FileImages(files, channels=1, size=self.image_size).in_memory(),
+                self.standardise,
+            )
 
         return TaskStream.made_by(task_at, name=self.name, num_tasks=num_tasks)
 
-    def _task(self, name: str, alphabet: Path, seed: int, number: int) -> Task:
+    def _divided(self, character: Path, generator: torch.Generator) -> list[list[Path]]:
         sizes = [self.train_per_class, self.valid_per_class, self.test_per_class]
-        characters = sorted(place for place in alphabet.iterdir() if place.is_dir())
-        chosen = []
-        for label, character in enumerate(characters):
-            drawings = sorted(character.glob("*.png"))
-            if len(drawings) < sum(sizes):
-                raise DataError(
-                    f"Class '{character.name}' has too few images: {len(drawings)} drawings, {sum(sizes)} are asked "
-                    f"for. Ask for fewer of each class."
-                )
-            order = torch.randperm(len(drawings), generator=child_generator(seed, _IMAGES, number, label))
-            parts = torch.split(order[: sum(sizes)], sizes)
-            chosen.append([[drawings[position] for position in part.tolist()] for part in parts])
-        return task_by_class(
-            name,
-            [character.name for character in characters],
-            chosen,
-            lambda _, files: FileImages(files, channels=1, size=self.image_size).in_memory(),
-            self.standardise,
-        )
+        drawings = sorted(character.glob("*.png"))
+        if len(drawings) < sum(sizes):
+            raise DataError(
+                f"Class '{character.name}' has too few images: {len(drawings)} drawings, {sum(sizes)} are asked for. "
+                f"Ask for fewer of each class."
+            )
+        return dealt(drawings, sizes, generator)

@@ -115,50 +115,38 @@ class Stl10Reader(BenchmarkReader):
         if len(names) != NUM_CLASSES:
             raise DataError(f"Expected {NUM_CLASSES} names in {folder / 'class_names.txt'}; got {len(names)}.")
         classes = self.classes(seed)
+        standardise = "none" if self.scaling == "centred" else self.scaling
 
         def task_at(index: int) -> Task:
-            return self._task(index, classes[index], names, train, test, seed)
+            style = self.style(seed, index)
+
+            def divided(number: int) -> list[list[int]]:
+                of_class = torch.nonzero(train[1] == number).flatten()
+                order = torch.randperm(len(of_class), generator=child_generator(seed, _IMAGES, index, number))
+                used = of_class[order][: int(len(of_class) * self.train_share)].tolist()
+                num_valid = ceil(len(used) * self.valid_share)  # up, as in the authors' code
+                if num_valid >= len(used):
+                    raise DataError(
+                        f"Class '{names[number]}' has too few images: {len(used)} of {len(of_class)} are used, "
+                        f"{num_valid} of them to validate. Raise train_share."
+                    )
+                tested = torch.nonzero(test[1] == number).flatten()[: self.test_per_class].tolist()
+                return [used[num_valid:], used[:num_valid], tested]
+
+            def take(part: Part, positions: list[int]) -> TensorImages:
+                pixels = (test if part == Part.TEST else train)[0][positions]
+                upright = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)))  # files go by columns
+                return TensorImages(style.apply(upright, child_generator(seed, _NOISE, index, part)))
+
+            chosen, its_names = map(divided, classes[index]), [names[number] for number in classes[index]]
+            task = task_by_class(f"{self.name}-{index}", its_names, list(chosen), take, standardise)
+            if self.scaling == "centred":
+                moments = {"mean": torch.full((3,), 0.5), "std": torch.ones(3)}
+                splits = {p.word: replace(getattr(task, p.word), **moments) for p in Part}
+                task = replace(task, **splits)
+            return task
 
         return TaskStream.made_by(task_at, name=self.name, num_tasks=self.num_tasks)
-
-    def _task(
-        self,
-        index: int,
-        classes: tuple[int, ...],
-        names: list[str],
-        train: tuple[NDArray[np.uint8], Tensor],
-        test: tuple[NDArray[np.uint8], Tensor],
-        seed: int,
-    ) -> Task:
-        chosen = []
-        for number in classes:
-            of_class = torch.nonzero(train[1] == number).flatten()
-            order = torch.randperm(len(of_class), generator=child_generator(seed, _IMAGES, index, number))
-            used = of_class[order][: int(len(of_class) * self.train_share)].tolist()
-            num_valid = ceil(len(used) * self.valid_share)  # up, as in the authors' code
-            if num_valid >= len(used):
-                raise DataError(
-                    f"Class '{names[number]}' has too few images: {len(used)} of {len(of_class)} are used, {num_valid} "
-                    f"of them to validate. Raise train_share."
-                )
-            tested = torch.nonzero(test[1] == number).flatten()[: self.test_per_class].tolist()
-            chosen.append([used[num_valid:], used[:num_valid], tested])
-        style = self.style(seed, index)
-
-        def take(part: Part, positions: list[int]) -> TensorImages:
-            pixels = (test if part == Part.TEST else train)[0][positions]
-            upright = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)))  # files go column by column
-            return TensorImages(style.apply(upright, child_generator(seed, _NOISE, index, part)))
-
-        standardise = "none" if self.scaling == "centred" else self.scaling
-        task = task_by_class(f"{self.name}-{index}", [names[number] for number in classes], chosen, take, standardise)
-        if self.scaling == "centred":
-            half, one = torch.full((3,), 0.5), torch.ones(3)
-            train_split, valid, test_split = (
-                replace(split, mean=half, std=one) for split in (task.train, task.valid, task.test)
-            )
-            task = replace(task, train=train_split, valid=valid, test=test_split)
-        return task
 
     def _tasks_seed(self, seed: int) -> int:
         return seed if self.tasks_seed is None else self.tasks_seed
