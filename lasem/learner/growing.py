@@ -171,6 +171,8 @@ class GrowingModel:
             learner = learner or self._fresh(task.image_shape)
             learner.check_new(task)
             _notify_if_dark(task, notify)
+            if remark := learner.method.remark(learner.net):
+                notify(remark)
             if restart:
                 unfinished.remove()
             self._learn(learner, task, unfinished, on_epoch, notify)

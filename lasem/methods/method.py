@@ -115,6 +115,10 @@ class AbstractMethod(ABC):
                 f"{type(net).__name__}. Choose such a network, or another method: sharing and search take any network."
             )
 
+    def remark(self, net: AbstractNet) -> str:
+        """Return what a person should know of learning with such a network; empty for nothing."""
+        return ""
+
     @abstractmethod
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """Return the phases of learning one more task.

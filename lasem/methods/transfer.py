@@ -68,6 +68,9 @@ class Transfer(AbstractMethod):
         for block in net.blocks:
             self.sharing.check(block)
 
+    def remark(self, net: AbstractNet) -> str:
+        return self.search.remark(net.depth) if self.search is not None else ""
+
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = self.start(model, task, setup)
         found = yield from self._learning_search.plan(start)

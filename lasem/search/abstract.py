@@ -57,6 +57,10 @@ class AbstractSelection(Settings, ABC):
         """
         return grouped((1,) * depth) if task_index else listed([Pattern("all").of(depth)])
 
+    def remark(self, depth: int) -> str:
+        """Return what a person should know of the search with a network of ``depth`` layers; empty for nothing."""
+        return ""
+
     @abstractmethod
     def plan(self, start: TaskStart) -> Plan[Selected]:
         """Yield the phases that the search takes for one task, and return what it comes to."""
@@ -67,10 +71,14 @@ class GroupedSelection(AbstractSelection):
     """Chooses from the configurations of groups of layers, but not for a first task, which has nothing to transfer."""
 
     groups: tuple[Annotated[int, Range(least=1)], ...] = ()
-    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself."""
+    """Layers that decide together, input side first, such as 5,4,4,4; empty: each layer for itself, or four groups of a
+    network with too many layers for that."""
     first_task: str = "all"
     """Configuration of a learner's first task, which has nothing to transfer: all, none, letters such as STTS, ...;
     ``search``: it is searched for as any other's."""
+
+    most_groups: ClassVar[int | None] = 16
+    """Groups with which the search can work, so that 2^16 configurations can be listed; None: any number."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -86,7 +94,22 @@ class GroupedSelection(AbstractSelection):
                 f"{type(self).__name__}.groups must add up to the network's {depth} layers that can be transferred; "
                 f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
             )
-        return self.choices(self.groups or (1,) * depth)
+        return self.choices(self.sizes(depth))
+
+    def sizes(self, depth: int) -> tuple[int, ...]:
+        """Return how many layers decide together in each group, for a network of ``depth`` layers."""
+        if self.groups or self.most_groups is None or depth <= self.most_groups:
+            return self.groups or (1,) * depth
+        return tuple(depth // 4 + (group < depth % 4) for group in range(4))
+
+    def remark(self, depth: int) -> str:
+        sizes = self.sizes(depth)
+        if self.groups or len(sizes) == depth:
+            return ""
+        return (
+            f"The network's {depth} layers are too many to decide one by one with search '{self.name}': they decide in "
+            f"groups of {', '.join(map(str, sizes))} (search.groups sets others; search 'deep-em' needs none)."
+        )
 
     def choices(self, groups: tuple[int, ...]) -> Space:
         """Return the configurations of a task that is searched, for groups of layers of these sizes."""

@@ -99,7 +99,7 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
         self.task, self.config, self.title = start.task, start.config, "search" if search.retrain else ""
         self._search, self._start, self._initial = search, start, _blended(start)
         _check_different(self._initial)
-        sizes = search.groups or (1,) * start.net.depth
+        sizes = search.sizes(start.net.depth)
         self._group_of = tuple(group for group, size in enumerate(sizes) for _ in range(size))
         dtype = next(iter(self._initial.head.values())).dtype
         self.alpha = torch.zeros(len(sizes), 2, dtype=dtype, device=start.device, requires_grad=True)

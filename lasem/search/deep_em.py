@@ -77,6 +77,7 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     """
 
     name: ClassVar[str] = "deep-em"
+    most_groups: ClassVar[int | None] = None
 
     num_samples: Annotated[int, Range(least=2)] = 4
     """Configurations drawn for a mini-batch; equal ones are evaluated once. At least 2."""

@@ -53,6 +53,7 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
     name: ClassVar[str] = "em"
     retired: ClassVar[dict[str, Any]] = {"prune": 0.0, "full_pass_every": None}
     """Settings that a file of an earlier version may hold, with a value that means nothing any more; None: any."""
+    most_groups: ClassVar[int | None] = 10  # all configurations are trained at once
 
     likelihood: Likelihood = "product"
     """How the images of a mini-batch make one likelihood: ``product`` of their probabilities, as published; its

@@ -144,6 +144,7 @@ class PrefixSearch(AbstractTrials):
     """
 
     name: ClassVar[str] = "prefix"
+    most_groups: ClassVar[int | None] = None
 
     def choices(self, groups: tuple[int, ...]) -> Space:
         """Return the prefixes from none to all, a group longer each time."""

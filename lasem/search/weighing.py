@@ -274,6 +274,7 @@ class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
     """
 
     name: ClassVar[str] = "fixed-probability"
+    most_groups: ClassVar[int | None] = 10
 
     configuration: str = "all"
     """The configuration that is probable: all, none, alternating, top-K, bottom-K, or letters such as STTS."""

@@ -136,6 +136,18 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_it_is_said_that_layers_decide_in_groups(tmp_path: Path) -> None:
+    class Notes(Observer):
+        notes: ClassVar[list[str]] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    net = Net(image_shape=(1, 8, 8), channels=(2,) * 17, kernels=(1,) * 17, pools=(1,) * 17, hidden=())
+    run(tiny(net=net, search=EM()), tmp_path / "run", observer=Notes())
+    assert ["groups of 5, 4, 4, 4" in note for note in Notes.notes] == [True]
+
+
 def test_a_loss_that_diverges_keeps_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Last(Observer):
         def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from learner.fixture import tiny_task
 
 from lasem.errors import ConfigError
+from lasem.learner import Learner
+from lasem.nets import Net
 from lasem.search import (
     DARTS,
     EM,
@@ -18,6 +21,7 @@ from lasem.search import (
     RandomSearch,
 )
 from lasem.space import full, grouped
+from lasem.training import TrainingConfig
 
 GROUPED: list[type[GroupedSelection]] = [EM, DeepEM, DARTS, Exhaustive, RandomSearch, PrefixSearch, FixedProbability]
 
@@ -41,6 +45,26 @@ def test_a_first_task_and_groups(kind: type[GroupedSelection]) -> None:
 def test_all_configurations_are_chosen_from(kind: type[GroupedSelection]) -> None:
     assert kind().space(4, 1) == full(4)
     assert kind(groups=(2, 2)).space(4, 1) == grouped((2, 2))
+
+
+@pytest.mark.parametrize("kind", GROUPED, ids=lambda k: k.name)
+def test_layers_that_are_too_many_decide_in_four_groups_and_a_person_is_shown(kind: type[GroupedSelection]) -> None:
+    most = {EM: 10, FixedProbability: 10, DeepEM: None, PrefixSearch: None}.get(kind, 16)
+    assert kind().sizes(10) == (1,) * 10
+    assert kind().remark(10) == kind(groups=(20, 20)).remark(40) == ""
+    for depth, sizes in ((17, (5, 4, 4, 4)), (200, (50,) * 4)):
+        assert kind().sizes(depth) == (sizes if most else (1,) * depth)
+        assert ("groups of " + ", ".join(map(str, sizes)) in kind().remark(depth)) == bool(most)
+        assert kind().space(depth, 1).depth == depth
+    assert len(kind().sizes(11)) == (4 if most == 10 else 11)
+
+
+@pytest.mark.parametrize("kind", [EM, DARTS, RandomSearch], ids=lambda k: k.name)
+def test_a_deep_network_is_learned_with_default_settings(kind: type[GroupedSelection]) -> None:
+    net = Net(image_shape=(1, 6, 6), channels=(2,) * 17, kernels=(1,) * 17, pools=(1,) * 17, hidden=())
+    learner = Learner(net, search=kind(), training=TrainingConfig(epochs=1, batch_size=20))
+    chosen = [learner.learn(tiny_task(name)).configuration for name in ("one", "two")][1]
+    assert all(len(set(chosen[start:end])) == 1 for start, end in ((0, 5), (5, 9), (9, 13), (13, 17)))
 
 
 @pytest.mark.parametrize(
