@@ -1,7 +1,5 @@
 """Pages of the report as headless Chromium shows them."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -4,8 +4,6 @@ Where torchvision and torch are of different builds, torchvision does not import
 two operators of its own are missing, which no test needs. They are declared here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import shutil

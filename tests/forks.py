@@ -3,8 +3,6 @@
 What a program imports of lasem it imports itself.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import signal

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from lasem import errors
 from lasem.errors import LasemError, nearest
 

@@ -1,7 +1,5 @@
 """The order of the rooms: a room imports only those before it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

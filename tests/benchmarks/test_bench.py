@@ -1,7 +1,5 @@
 """``lasem bench`` on its small setting: that it runs, what it writes, and that a wrong result fails it."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

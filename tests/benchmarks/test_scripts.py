@@ -1,7 +1,5 @@
 """That the benchmarks run; what they measure is looked at by people, on idle machines."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

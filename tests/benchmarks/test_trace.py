@@ -1,7 +1,5 @@
 """How many files of lasem a reader passes who follows one call."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

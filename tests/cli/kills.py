@@ -4,8 +4,6 @@ Arguments: ``learn`` or ``run``, a folder of images, an empty folder, the number
 of this one, which has loaded everything: a kill costs no start. Prints what was found as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

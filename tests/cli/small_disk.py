@@ -4,8 +4,6 @@ Arguments: a folder of images, an empty folder to mount a file system on, and an
 model learned with room. Prints what was found as JSON.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The real command, in processes of its own where the process matters."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

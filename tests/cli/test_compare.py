@@ -1,7 +1,5 @@
 """``lasem compare`` as a person types it; what it decides is tested in tests/experiments/test_comparison.py."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An engineer's year with one model in a folder, by the real command; and what may go wrong in it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

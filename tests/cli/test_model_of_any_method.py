@@ -1,7 +1,5 @@
 """Every command of a growing model, for methods that are not LASEM's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

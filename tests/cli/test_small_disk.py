@@ -1,7 +1,5 @@
 """A real file system that is full, mounted where the system lets an ordinary process do so."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

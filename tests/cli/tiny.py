@@ -1,7 +1,5 @@
 """A run that takes a second, as options (in Python: tests/experiments/tiny.py), and what it shows as lists."""
 
-from __future__ import annotations
-
 from lasem.cli.progress import Shown
 
 STREAM = [

@@ -1,7 +1,5 @@
 """What every learner must do. A new one joins by a factory in the list."""
 
-from __future__ import annotations
-
 import gc
 import json
 import weakref

@@ -1,7 +1,5 @@
 """What every search must do. A new one joins by standing in the list."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

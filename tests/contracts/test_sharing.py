@@ -1,7 +1,5 @@
 """What every sharing mechanism must do. A new one joins by standing in the list."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, final
 

@@ -1,7 +1,5 @@
 """Small data sets that the tests of this room write to disk or hold in memory."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """A task from folders and parquet files: which images train, validate and test, and how they are made to fit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Token ids of texts as tensors, against loops; and what is refused."""
 
-from __future__ import annotations
-
 import re
 from collections import UserDict
 from typing import Any

@@ -1,7 +1,5 @@
 """Comparisons whose runs happen in this process; in processes of their own they are in test_process_pool.py."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

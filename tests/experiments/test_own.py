@@ -1,7 +1,5 @@
 """Experiments with classes, networks, readers and tensors of a person's own."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Runs in processes of their own; their end by Ctrl-C is in tests/cli/test_compare.py."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """Runs on a Ray cluster of this machine alone; skipped where ray is not installed."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

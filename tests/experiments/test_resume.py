@@ -1,7 +1,5 @@
 """A run that is stopped anywhere goes on to the records of one that was never stopped."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Classes of a user's own in one file, by name: the examples, killed and resumed, and what is refused in one line."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

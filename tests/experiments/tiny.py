@@ -1,7 +1,5 @@
 """A run that takes a second: digits, few images, few epochs."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Sequence

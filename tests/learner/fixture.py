@@ -1,7 +1,5 @@
 """Small tasks, networks and learners for the tests of training, learners and contracts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Image folders made of scikit-learn's digits, and a growing model that learns them in a moment."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

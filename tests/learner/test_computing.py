@@ -1,7 +1,5 @@
 """How precisely a learner computes, which its folder remembers; what every learner must do is in the contract."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """An exported task answers as the model does, with no trace of lasem in it."""
 
-from __future__ import annotations
-
 import io
 import json
 from functools import partial

@@ -1,7 +1,5 @@
 """Forgetting a task frees what only it used and changes nothing else, in memory and on disk."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A model in a folder: learned into, asked, forgotten from; stopped and gone on with."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A growing model of what only Python can give it: a network that is code, tasks that are in memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A model's folder from a stranger: nothing leads out of it, and nothing takes memory that is not there to take."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

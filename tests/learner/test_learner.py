@@ -1,7 +1,5 @@
 """What only this learner promises: protected knowledge, equal starts, restored epochs, exact resume."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median

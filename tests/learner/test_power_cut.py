@@ -1,7 +1,5 @@
 """A model's folder after a failure, a kill or a power cut at every single step of a save."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -105,7 +103,7 @@ class Writing:
     def __init__(self, file: Any, disk: Disk) -> None:
         self._file, self._disk = file, disk
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> "Writing":
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -1,7 +1,5 @@
 """Networks, learners and phases for the tests of methods."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every method must do: which epoch it keeps, what it leaves alone, which settings it refuses."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

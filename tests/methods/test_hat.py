@@ -1,7 +1,5 @@
 """HAT against its equations, written with loops in float64, and what it promises of earlier tasks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import pairwise, product

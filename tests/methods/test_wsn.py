@@ -1,7 +1,5 @@
 """WSN's masks and gradients against naive ones."""
 
-from __future__ import annotations
-
 import math
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Small torch modules to cut, and what every network of them must do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

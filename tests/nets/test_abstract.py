@@ -1,7 +1,5 @@
 """Heads, and the weights that all networks start from."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

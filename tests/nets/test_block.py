@@ -1,7 +1,5 @@
 """Plain blocks by their definitions, and what every block must do."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from itertools import product

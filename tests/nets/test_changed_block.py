@@ -1,7 +1,5 @@
 """Changes of low rank: against the module with the changed kernels written into it, and learned with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Learning with networks that were cut: against plain torch, each configuration alone, and over an interruption."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

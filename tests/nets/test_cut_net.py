@@ -1,7 +1,5 @@
 """Where modules are cut, that the blocks are the module, and what is said when it cannot be cut."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from collections.abc import Callable, Sequence
@@ -148,7 +146,7 @@ class Moved(nn.Module):
         super().__init__()
         self.conv, self.scale = nn.Conv2d(2, 2, 3, padding=1), torch.ones(1)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Moved":
         self.scale = fn(self.scale)
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -1,7 +1,5 @@
 """Small text encoders with random weights; nothing is downloaded. Without transformers, one of torch alone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

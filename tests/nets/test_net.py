@@ -1,7 +1,5 @@
 """Plain networks of any sizes, and those of the paper, whose table is written down once more by hand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

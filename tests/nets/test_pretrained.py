@@ -3,8 +3,6 @@
 Where one of the packages does not import, only the error is tested.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

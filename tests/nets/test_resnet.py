@@ -1,7 +1,5 @@
 """The residual network against the same one written as torch modules, and against each configuration alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """Recipes: their grids, and their pages drawn from made-up records."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

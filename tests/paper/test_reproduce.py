@@ -1,7 +1,5 @@
 """``lasem reproduce``, its runs made in this process; workers are in tests/experiments/test_process_pool.py."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What searches over groups of layers have in common, and the ranges of every search's settings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Deep EM's samples against the whole sum of the factorised prior, written naively."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The tree against evaluating each configuration alone: the paper's equations, written as plain loops."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

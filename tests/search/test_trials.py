@@ -1,7 +1,5 @@
 """Searches by trials: what each candidate comes to, which one is kept, and what an interruption costs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

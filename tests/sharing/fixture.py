@@ -1,7 +1,5 @@
 """Starts of layers, for the tests of sharing mechanisms."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

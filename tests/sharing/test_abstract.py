@@ -1,7 +1,5 @@
 """Mechanisms on blocks of several kernels, from pretrained kernels, and with settings that do not fit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

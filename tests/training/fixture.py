@@ -1,7 +1,5 @@
 """Starts of a task with weights that a test chooses, the loop over one, and a search followed to its end."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace

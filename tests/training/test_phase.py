@@ -1,7 +1,5 @@
 """Splits larger than what is looked at at a time: the parts together give what the whole does, or each image alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from learner.fixture import tiny_net, tiny_task

@@ -1,7 +1,5 @@
 """``TrainingConfig.precision``: what is computed in bfloat16, and what never is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any

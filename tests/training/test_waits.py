@@ -4,8 +4,6 @@ There is no GPU here. Torch's device ``meta`` knows of every tensor where it is 
 asks for one fails, and what meets a tensor of the CPU is found by looking at every operation.
 """
 
-from __future__ import annotations
-
 from typing import Any, final
 
 import pytest

@@ -1,7 +1,5 @@
 """Made-up files in the layouts of the benchmarks: images of classes that can be told apart, the same every time."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fetching, from a server of this process that can break off; needs pooch."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile
