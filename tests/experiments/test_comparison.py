@@ -198,7 +198,6 @@ def test_settings_of_a_method_stand_above_those_of_all() -> None:
     entries = [{"name": "ewc", "label": "slow", "method": {"strength": 3}, "training": {"learning_rate": 0.01}}]
     slow, plain = compared_methods(BASE, ["ewc"], entries)
     assert (slow.label, plain.label) == ("slow", "ewc")
-    assert slow.config.method is not None
     assert slow.config.to_plain()["method"]["strength"] == 3
     assert (slow.config.training.learning_rate, slow.config.training.epochs) == (0.01, 2)
     assert plain.config.training.learning_rate != 0.01

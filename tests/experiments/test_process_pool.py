@@ -133,12 +133,10 @@ def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
     monkeypatch.setattr("lasem.experiments.process_pool._main", dying_main)
     ProcessPool().run([job], 1, events.append)
     assert [type(event) for event in events] == [Started, Noted, Noted, Ended]
-    assert isinstance(events[-1], Ended)
     assert events[-1].error == "its process was killed by signal 9: last words"
     assert events[-1].details == "many words\nlast words\n"
     monkeypatch.setattr("lasem.experiments.process_pool._main", leaving_main)
     ProcessPool().run([job], 1, events.append)
-    assert isinstance(events[-1], Ended)
     assert (len(events), events[-1].error) == (6, "its process ended with exit code 3")
 
 

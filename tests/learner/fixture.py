@@ -9,20 +9,23 @@ from typing import Any, ClassVar, final
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from lasem.data import Task
 from lasem.learner import Learner
 from lasem.learner.model_folder import sealed
 from lasem.nets import Net
+from lasem.records import EpochRecord, TaskRecord
 from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Space, full
+from lasem.training import TrainingState
 from lasem.tree import map_tensors, named
 
 SHARINGS: list[AbstractSharing] = [HardSharing(), TensorFactorization(), Deconvolution()]
 GREY = (1, 6, 6)
+every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 
 
 def tiny_task(
@@ -64,6 +67,21 @@ def searching(learner: Learner, search: AbstractSelection) -> None:
 def start_of(learner: Learner, task: Task) -> Any:
     """What a search of the next task starts from."""
     return learner.method.start(learner.model, task, learner.setup)  # type: ignore[attr-defined]
+
+
+def followed(
+    learner: Learner, task: Task, resume_from: TrainingState | None = None
+) -> tuple[TaskRecord, list[EpochRecord], list[TrainingState]]:
+    """Learn a task; its record, its epochs, and the states after each of them, through the disk's form."""
+    epochs, states = [], []
+
+    def keep(epoch: EpochRecord, timing: Any, state: Any) -> None:
+        assert (timing.task, timing.epoch, timing.seconds_training > 0) == (epoch.task, epoch.epoch, True)
+        tensors, plain = state()
+        epochs.append(epoch)
+        states.append(TrainingState(load(save(dict(tensors))), json.loads(json.dumps(plain))))
+
+    return learner.learn(task, on_epoch=keep, resume_from=resume_from), epochs, states
 
 
 def tensors_in(folder: Path) -> dict[str, Tensor]:

@@ -54,7 +54,6 @@ def test_a_model_of_before_this_setting_is_a_float32_one(tmp_path: Path) -> None
         for name in ("precision", "images_share"):
             del index["training"][name]
     stored = model.settings()
-    assert stored is not None
     assert stored["training"]["precision"] == "float32"
     small_model(tmp_path / "model").learn("again", images)  # with settings that say so explicitly
     assert Learner.load(tmp_path / "model").training.precision == "float32"

@@ -182,7 +182,6 @@ def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, place: Path,
         grown.learn("high", images / "nowhere", restart=True)
     assert model_files(place) == model_files(model)
     reached = Unfinished(place).reached()
-    assert reached is not None
     assert reached.num_epochs == 2  # nothing has been thrown away
     grown.learn("high", high, valid=images / "high-test", restart=True)
     assert grown.show().tasks[-1].num_valid == 6
@@ -259,7 +258,6 @@ def test_settings_are_those_that_the_model_was_made_with(
         small_model(model, **other).learn("high", images / "high")
     assert model_files(model) == before
     held = GrowingModel(model).settings()
-    assert held is not None
     assert (held["training"]["epochs"], held["protect"]) == (3, {"name": "branch"})  # which nobody asked for
 
 

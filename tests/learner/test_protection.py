@@ -197,7 +197,6 @@ def test_what_is_held_is_the_sum_of_every_tasks_term(
         terms.append(sum(float((fisher[n] * (elsewhere[n] - anchor[n]) ** 2).sum()) for n in anchor))
         fishers.append(fisher)
     needed = start_of(learner, TASKS[2]).protection.quadratic
-    assert needed is not None
     assert needed.importance.keys() == fishers[0].keys() == fishers[1].keys()
     for name, value in needed.importance.items():
         assert name.startswith("layer.0.")
@@ -211,14 +210,12 @@ def test_what_was_held_of_a_layer_goes_with_the_last_task_that_shares_it() -> No
     problem = start_of(learner, TASKS[2])
     weights = copied(problem.weights, requires_grad=True)
     penalty = problem.penalty(weights)
-    assert penalty is not None
     leaves = named(weights)
     pulls = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
     pulled = {name for name, pull in zip(leaves, pulls, strict=True) if pull is not None}
     assert pulled == {"layers.1.shared.weight", "layers.1.shared.bias"}  # layer 0 is fresh: nobody needs it anywhere
     learner.learn(TASKS[2])
     needed = start_of(learner, TASKS[3]).protection.quadratic
-    assert needed is not None
     for name, value in learner.model.versions["0@0"].items():
         assert torch.equal(needed.anchor[f"layer.0.shared.{name}"], value)
     for name in ("task-1", "task-2"):

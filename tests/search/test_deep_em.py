@@ -264,7 +264,6 @@ def test_records_of_a_deep_search_hold_each_layers_probability(groups: tuple[int
     assert all(r.transfer_probabilities is None and r.probabilities == (1.0,) for r in first)
     for record in second:
         by_layer = record.transfer_probabilities
-        assert by_layer is not None
         assert not groups or by_layer[0] == by_layer[1]
         deciding = by_layer[1:] if groups else by_layer
         assert record.configuration == "".join("T" if p > 0.5 else "S" for p in by_layer)

@@ -57,7 +57,6 @@ def test_of_a_rank_below_the_size_every_output_starts_alive(block: AbstractBlock
     assert float(weight.flatten(1).norm(dim=1).min()) > 0.2 * float(plain["weight"].flatten(1).norm(dim=1).mean())
     assert 0.8 < float(weight.std() / plain["weight"].std()) < 1.25
     penalty = sharing.penalty(block, own)
-    assert penalty is not None
     assert penalty.item() < 1e-5  # U'U = I
 
 
@@ -73,7 +72,6 @@ def test_beyond_the_largest_rank_little_of_a_pretrained_kernel_is_lost() -> None
         made = sharing.kernel(kernel, shared, own)
         assert float((made - weight).norm() / weight.norm()) < error
         penalty = sharing.kernel_penalty(kernel, own)
-        assert penalty is not None
         assert float(penalty) < 1e-5  # the factors' columns are orthonormal
     assert float(made.norm()) > 0
 
@@ -111,7 +109,6 @@ def test_the_penalty_vanishes_at_orthogonal_factors_with_a_finite_gradient() -> 
     block = ConvBlock(3, 2, 3)
     task = {k: v.double().requires_grad_() for k, v in start(TensorFactorization(), block).own.items()}
     penalty = TensorFactorization().penalty(block, task)
-    assert penalty is not None
     assert 0 <= penalty.item() < 1e-6
     penalty.backward()
     for name, factor in task.items():
