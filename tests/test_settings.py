@@ -1,17 +1,20 @@
 import json
 import math
+import re
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lasem.data import CutSettings
 from lasem.errors import ConfigError
-from lasem.methods import Freeze
-from lasem.nets import Net, cifar, office_home
-from lasem.search import EM, Fixed
-from lasem.settings import Range, check_choice, flat, from_plain, metavar, read_value, to_plain
-from lasem.sharing import Deconvolution, HardSharing, TensorFactorization
+from lasem.experiments import READERS
+from lasem.methods import DEN, METHODS, PROTECTIONS, Freeze
+from lasem.nets import Net, ResNet, cifar, office_home
+from lasem.search import EM, SEARCHES, DeepEM, Fixed, FixedProbability
+from lasem.settings import Range, check_choice, flat, from_plain, metavar, read_value, settings_of, to_plain
+from lasem.sharing import SHARINGS, Deconvolution, HardSharing, TensorFactorization
 from lasem.training import TrainingConfig
 
 EVERY = [
@@ -193,3 +196,117 @@ def test_the_range_is_the_one_of_the_comparisons(value: float, low: float, high:
         else:
             with pytest.raises(ConfigError, match="x must be"):
                 Range(**bounds).check("x", value)
+
+
+PER_CLASS = "standardise=train|split|none num_tasks>=1 train_per_class>=1 valid_per_class>=1 test_per_class>=1"
+CUT = f"{PER_CLASS} classes_per_task>=2"
+FILES = f"{CUT} image_size>=1<=8192 channels=1|3"
+TWO_WAY = "standardise=train|split|none num_tasks=5|10 num_train>=2 num_valid>=2 num_test>=2"
+OFFICE_HOME = "image_size>=1<=8192 images_per_class>=10 scaling=unit|train|split"
+SIZED = "image_shape>=1 hidden>=1 dropout>=0<1 initial=he|paper channels>=1"
+COUNTED = "likelihood=mean|geometric|product prior_form=count|average commit_probability>0 commit_share>0<=1"
+SETTINGS: dict[str, str] = {
+    "CutSettings": CUT,
+    "DigitsReader": f"{CUT}<=10",
+    "FolderReader": f"{FILES} memory_limit_mb>=0",
+    "ParquetReader": FILES,
+    "Cifar100Reader": f"{CUT} classes=paper|drawn",
+    "OmniglotReader": f"{PER_CLASS} image_size>=1",
+    "Cifar10Reader": TWO_WAY,
+    "MnistReader": TWO_WAY,
+    "OfficeHomeReader": f"{OFFICE_HOME} num_tasks>=1<=10",
+    "OfficeHomeIncrementalReader": OFFICE_HOME,
+    "Stl10Reader": "num_tasks>=1 classes_per_task>=2<=10 tasks_seed>=0 train_share>0<=1 valid_share>0<1"
+    " test_per_class>=1 scaling=centred|train|split",
+    "Net": f"{SIZED} kernels>=1 pools>=1 strides>=1 linear>=1",
+    "ResNet": f"{SIZED} blocks_per_stage>=1 stem_kernel>=1",
+    "TrainingConfig": "epochs>=1 batch_size>=1 optimiser=adam|adamw|sgd|rmsprop|rmsprop-tf learning_rate>0"
+    " schedule=constant|cosine|inverse learning_rate_decay>=0 momentum>=0<1 weight_decay>=0 patience>=0 tolerance>=0"
+    " specific_start=fresh|shared|latest specific_shrink>=0<=1 precision=float32|bf16 images_share>=0<=1",
+    "TensorFactorization": "penalty_weight>=0 max_rank>=1 start=identity|glorot step_scale>0"
+    " factors_start=fresh|latest",
+    "Deconvolution": "sizes=cifar|stl-10 filter_size>=1 start=identity|scaled|glorot step_scale>0"
+    " factors_start=fresh|latest",
+    "LowRank": "rank>=1 scale>0 factors_start=fresh|latest",
+    "EM": f"groups>=1 {COUNTED}",
+    "DeepEM": f"groups>=1 {COUNTED} num_samples>=2 prior_weight>0 draw_every>=1",
+    "DARTS": "groups>=1 order=first|second alpha_split=valid|train alpha_optimiser=adam|rmsprop-tf"
+    " alpha_learning_rate>0 alpha_weight_decay>=0 xi>0",
+    "Exhaustive": "groups>=1",
+    "PrefixSearch": "groups>=1",
+    "RandomSearch": "groups>=1 num_candidates>=1",
+    "FixedProbability": "groups>=1 probability>0<=1 commit_share>0<=1",
+    "Penalty": "strength>=0 fisher=exact|sampled|empirical",
+    "APD": "l1>=0 l2>=0 weight_decay>=0 period>=0 groups>=1 threshold>=0 start=zero|shared",
+    "DEN": "l1>=0 l2>=0 group_lasso>=0 drift_penalty>=0 num_new_units>=1 new_deviation>0 loss_threshold>=0"
+    " split_threshold>=0 head_share>0 expand_share>0 last_share>0",
+    "EWC": "strength>=0 fisher=exact|sampled|empirical form=separate|online decay>=0<=1 num_samples>=0",
+    "HAT": "penalty>=0 max_scale>=1 clip>0",
+    "OneNetwork": "outputs=own|shared",
+    "ProgNN": "adapters=joined|each reduction>=1 alpha_start>0 head_adapters=all|first|none",
+    "WSN": "capacity>0<=1 score_rate>0",
+    "ChannelGated": "sparsity>=0 dense_share>=0<=1 threshold>=0<=1 opening gate_step>0 hidden>=1 temperature>0",
+    "LasemChannelGated": "sparsity>=0 hidden>=1 temperature>0",
+}
+"""What every setting may hold that has a range or choices."""
+CLASSES = [CutSettings, Net, ResNet, TrainingConfig]
+for named in (READERS, SHARINGS, SEARCHES, PROTECTIONS, METHODS):
+    CLASSES += named.values()
+NEEDED: dict[str, dict[str, Any]] = {
+    "Net": {"image_shape": (1, 4, 4), "channels": (2, 2), "kernels": (3, 3), "pools": (1, 1)},
+    "ResNet": {"image_shape": (1, 4, 4)},
+    "FolderReader": {"path": "data"},
+    "ParquetReader": {"path": "data"},
+}
+SIGNS = {">=": ("at least", -1), ">": ("above", 0), "<=": ("at most", 1), "<": ("below", 0)}
+"""How a bound is said, and how far from it a value is the nearest whole one that is out of range."""
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_range_and_choice_is_kept_and_named(cls: type[Any]) -> None:
+    described = re.findall(r"([a-z_0-9]+)(?:=([a-z0-9|-]+)|((?:[<>]=?\d+)*))(?: |$)", SETTINGS.get(cls.__name__, ""))
+    annotated = {name: str(a) for name, a in settings_of(cls).items() if "Range" in str(a) or "Literal" in str(a)}
+    assert sorted(name for name, *_ in described) == sorted(annotated)
+    needed = NEEDED.get(cls.__name__, {})
+    for name, choices, bounds in described:
+        limits = [(*SIGNS[sign], int(number)) for sign, number in re.findall(r"([<>]=?)(\d+)", bounds)]
+        said = " and ".join(f"{word} {number}" for word, _, number in limits) or "finite"
+        kind = "an integer" if "[int," in annotated[name] else "a number"
+        wrong: list[Any] = [(number + step, said) for _, step, number in limits]
+        wrong += [(math.nan, said if kind == "a number" else kind)]
+        wrong += [] if "Optional" in annotated[name] else [(None, kind)]
+        if choices:
+            first = choices.split("|")[0]
+            wrong = [(f"{first}x", rf"one of {choices.replace('|', ', ')}; got '{first}x'\. Did you mean '{first}'")]
+        for value, message in wrong:
+            given = (*needed.get(name, (1, 1))[1:], value) if "tuple" in annotated[name] else value
+            with pytest.raises(ConfigError, match=rf"^{cls.__name__}\.{name} must be {message}"):
+                cls(**needed | {name: given})
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "message"),
+    [
+        (Net, {"image_shape": (4, 4)}, r"Net\.image_shape is \(channels, height, width\); got \(4, 4\)"),
+        (Net, {"kernels": (3,)}, "each of its 2 convolutions; got 1 kernels, 2 pools, 2 strides"),
+        (Net, {"strides": (2,)}, "got 2 kernels, 2 pools, 1 strides"),
+        (Net, {"channels": (), "kernels": (), "pools": ()}, "at least one layer that can be transferred; got none"),
+        (ResNet, {"image_shape": (4, 4)}, r"ResNet\.image_shape is \(channels, height, width\)"),
+        (ResNet, {"channels": ()}, "one number for each stage"),
+        (ResNet, {"channels": (4, 2)}, r"none smaller than the one before; got \[4, 2\]"),
+        (Deconvolution, {"filter_size": 4}, "filter_size must be odd; got 4"),
+        *(
+            (kind, {"prior_start": start}, message)
+            for kind in (EM, DeepEM)
+            for start, message in (
+                ((0.9,), r"prior_start is two probabilities of transfer, .*; got 0\.9\."),
+                ((1.0, 0.5), r"prior_start must be above 0 and below 1; got 1"),
+            )
+        ),
+        (FixedProbability, {"configuration": "most"}, "Expected a configuration"),
+        (DEN, {"head_share": 0.6}, r"head_share \+ expand_share \+ last_share must be below 1"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(cls: type[Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        cls(**NEEDED.get(cls.__name__, {}) | change)

@@ -17,12 +17,13 @@ from learner.fixture import (
     assert_same_tensors,
     changed_index,
     files_in,
+    followed,
     tensors_in,
     tiny_net,
     tiny_task,
 )
-from safetensors.torch import load, save
 from torch import Tensor
+from training.fixture import NEVER
 
 from lasem.data import Split, TensorImages
 from lasem.data import task as task_module
@@ -33,9 +34,8 @@ from lasem.learner.index import settings_of
 from lasem.methods import APD, EWC, METHODS, AbstractMethod, Branch, Freeze, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
-from lasem.records import EpochRecord
-from lasem.search import DARTS, EM, SEARCHES, DeepEM, Exhaustive, Fixed, PrefixSearch, RandomSearch
-from lasem.training import TrainingConfig, TrainingState
+from lasem.search import DARTS, EM, SEARCHES, DeepEM, Exhaustive, Fixed, FixedProbability, PrefixSearch, RandomSearch
+from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
 
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
@@ -49,11 +49,12 @@ class Factory:
     method: AbstractMethod
     label: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    depth: int = 2
 
     def make(self, shape: tuple[int, int, int] = GREY, *, seed: int = 7, **training: Any) -> Learner:
         quick = {"learning_rate": 0.01, **self.method.training, "epochs": 2, "batch_size": 5}
         config = TrainingConfig(**(quick | self.training | training))
-        return Learner(tiny_net(shape), self.method, training=config, seed=seed)
+        return Learner(tiny_net(shape, self.depth), self.method, training=config, seed=seed)
 
     def load(self, folder: Path, *, lazy: bool = False) -> Learner:
         if isinstance(self.method, Transfer) and type(self.method.search) not in SEARCHES.values():
@@ -97,6 +98,26 @@ AS_IN_THE_PAPER = Factory(
 )
 FACTORIES = [*map(Factory, TRANSFERS), AS_IN_THE_PAPER, *PROTECTED, *BASELINES]
 COMMITS_HALF_WAY = Transfer(search=EM(commit_probability=2.0, commit_share=0.5, prior_form="average"))
+SEARCHED: list[tuple[Any, str]] = [
+    (EM(**NEVER), "constant"),
+    (EM(first_task="search", commit_share=0.6, commit_probability=2), "constant"),
+    (DeepEM(num_samples=3, **NEVER), "constant"),
+    (DeepEM(num_samples=2, draw_every=2, prior_form="count", first_task="search", commit_share=0.6), "constant"),
+    (DeepEM(num_samples=2, groups=(2, 1), first_task="search", commit_share=0.6), "cosine"),
+    (EM(likelihood="mean", prior_form="average", prior_start=(0.8, 0.3), **NEVER), "constant"),
+    (FixedProbability(first_task="search"), "constant"),
+    (MovingPrior(), "constant"),
+    *(
+        (DARTS(first_task="search", **settings), schedule)
+        for schedule in ("cosine", "inverse")
+        for settings in (
+            {},
+            {"order": "second"},
+            {"alpha_split": "train", "alpha_learning_rate": None, "alpha_optimiser": "rmsprop-tf"},
+        )
+    ),
+]
+DEEP = {"epochs": 5, "batch_size": 4, "learning_rate": 0.02, "learning_rate_decay": 0.3}
 RESUMED = [
     *(
         Factory(COMMITS_HALF_WAY, f"hps-em-{name}", {"epochs": 4, "batch_size": 4, "patience": 3, "optimiser": name})
@@ -106,6 +127,7 @@ RESUMED = [
         Factory(method, f"{method.name}-bf16", {"precision": "bf16", "epochs": 3})
         for method in (Transfer(sharing=DFCNN), METHODS["gated"](), METHODS["hat"]())
     ),
+    *(Factory(Transfer(search=s), f"{s}-{schedule}", DEEP | {"schedule": schedule}, 3) for s, schedule in SEARCHED),
 ]
 CLASSES = (2, 4, 3)
 IMAGES = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(0))
@@ -113,8 +135,7 @@ IMAGES = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module", params=FACTORIES, ids=str)
 def factory(request: pytest.FixtureRequest) -> Factory:
-    found: Factory = request.param
-    return found
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -134,57 +155,45 @@ def some(*factories: Factory) -> pytest.MarkDecorator:
 def learn_three(learner: Learner, shape: tuple[int, int, int] = GREY) -> None:
     for k, num_classes in enumerate(CLASSES):
         task = tiny_task(f"t{k}", num_classes, shape, seed=k)
-        record = learner.learn(task)
-        assert (record.task, record.index) == (f"t{k}", k)
-        assert record.classes == learner.classes(f"t{k}")
+        record, name = learner.learn(task), task.name
+        told = (record.task, record.index, record.classes, record.parameters_total, record.parameters_added)
+        assert told == (name, k, learner.classes(name), learner.num_parameters(), learner.num_parameters(name))
         assert record.configuration in record.configurations
-        assert record.parameters_total == learner.num_parameters()
-        assert record.parameters_added == learner.num_parameters(f"t{k}")
-        assert record.peak_accuracy == learner.accuracy(task.name, task.test)  # the best epoch is kept
-        assert 1 <= record.best_epoch <= record.num_epochs
-        assert record.num_epochs >= QUICK.epochs
+        assert record.peak_accuracy == learner.accuracy(name, task.test)  # the best epoch is kept
+        assert 1 <= record.best_epoch <= record.num_epochs >= QUICK.epochs
 
 
 @pytest.mark.parametrize("shape", [GREY, (3, 7, 6)])
-def test_three_tasks_are_learned_answered_saved_and_read(
-    factory: Factory, shape: tuple[int, int, int], tmp_path: Path
-) -> None:
+def test_tasks_are_learned_answered_saved_and_read(factory: Factory, shape: Any, tmp_path: Path) -> None:
     learner = factory.make(shape)
     assert learner.task_names == ()
     learn_three(learner, shape)
-    assert learner.task_names == ("t0", "t1", "t2")
     images = torch.randint(0, 256, (5, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     learner.save(tmp_path / "model")
     again = factory.load(tmp_path / "model")
-    assert again.task_names == learner.task_names
+    assert again.task_names == learner.task_names == ("t0", "t1", "t2")
     assert settings_of(again.method) | {"search": None} == settings_of(learner.method) | {"search": None}
+    tensors = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
+    assert learner.num_parameters() == again.num_parameters() == count(tensors)
     for name, num_classes in zip(learner.task_names, CLASSES, strict=True):
         names, probabilities = learner.predict(name, images), learner.predict(name, images, probabilities=True)
-        assert probabilities.shape == (5, num_classes)
-        assert probabilities.dtype == torch.float32
+        assert (probabilities.shape, probabilities.dtype) == ((5, num_classes), torch.float32)
         torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5))
         assert names == [learner.classes(name)[k] for k in probabilities.argmax(dim=1).tolist()]
         assert torch.equal(again.predict(name, images, probabilities=True), probabilities)
-        assert again.predict(name, images.numpy()) == names
-        assert again.predict(name, images[:0]) == []
+        assert (again.predict(name, images.numpy()), again.predict(name, images[:0])) == (names, [])
         assert again.predict(name, images[:0], probabilities=True).shape == (0, num_classes)
-        assert again.classes(name) == learner.classes(name)
         test = tiny_task(name, num_classes, shape, seed=int(name[1])).test
-        assert again.accuracy(name, test) == learner.accuracy(name, test)
         answers = learner.predict(name, test.images.take(torch.arange(len(test))))
         right = [answer == learner.classes(name)[k] for answer, k in zip(answers, test.labels.tolist(), strict=True)]
-        assert sum(right) / len(right) == pytest.approx(learner.accuracy(name, test))
+        assert again.accuracy(name, test) == learner.accuracy(name, test) == pytest.approx(sum(right) / len(right))
         assert torch.equal(again.logits(name, images), learner.logits(name, images))
-    tensors = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
-    assert learner.num_parameters() == again.num_parameters() == count(tensors)
-    for name in learner.task_names:
         owned = count({key: t for key, t in tensors.items() if key.startswith(f"tasks/{name}:")})
         assert learner.num_parameters(name) == again.num_parameters(name) == owned
+        assert again.classes(name) == learner.classes(name)
 
 
-def test_a_model_that_was_read_learns_on_as_if_it_had_never_been_away(
-    factory: Factory, model: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_was_read_learns_on_to_the_same_bits(factory: Factory, model: Path, tmp_path: Path) -> None:
     stayed, task = factory.make(), tiny_task("t3", seed=3)
     learn_three(stayed)
     record = stayed.learn(task)
@@ -295,9 +304,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(factory: Factory, tmp_
 
 @some(FACTORIES[0], FACTORIES[-1])
 @pytest.mark.parametrize("name", ["...", ".a.tmp", "-"])
-def test_a_first_save_that_was_killed_before_its_index_is_made_again(
-    factory: Factory, name: str, tmp_path: Path
-) -> None:
+def test_a_first_save_that_was_killed_before_its_index_is_repeated(factory: Factory, name: str, tmp_path: Path) -> None:
     """By whatever name a task may have."""
     learner = factory.make()
     learner.learn(tiny_task(name))
@@ -325,18 +332,14 @@ def test_a_search_of_the_users_own_is_needed_to_learn_and_not_to_answer(tmp_path
 @pytest.mark.parametrize(
     ("own", "other"), [({"method": EWC()}, {"protect": Branch()}), ({}, {"method": EWC()})], ids=["ewc", "lasem"]
 )
-def test_a_model_is_not_read_with_parts_of_another_method(
-    own: dict[str, Any], other: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_model_is_not_read_with_parts_of_another_method(own: Any, other: dict[str, Any], tmp_path: Path) -> None:
     Learner(tiny_net(), training=QUICK, **own).save(tmp_path)
     with pytest.raises(StorageError, match=rf"saved with method '\w+'; got {next(iter(other))} as well"):
         Learner.load(tmp_path, **other)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("name", "unheard-of"), ("groups", [5, 5]), ("first_task", "top-9")])
-def test_a_search_that_no_model_has_is_an_error_when_a_task_is_learned(
-    setting: str, value: Any, tmp_path: Path
-) -> None:
+def test_a_search_that_no_model_has_is_an_error_of_learning(setting: str, value: Any, tmp_path: Path) -> None:
     FACTORIES[0].make().save(tmp_path)
     with changed_index(tmp_path) as index:
         index["search"][setting] = value
@@ -385,47 +388,25 @@ def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory,
 @some(*FACTORIES, *RESUMED)
 def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path: Path) -> None:
     """From every epoch of a second task, through the disk."""
-    learner = factory.make()
+    learner, task = factory.make(), tiny_task("t1", 3, seed=1)
     learner.learn(tiny_task("t0"))
     learner.save(tmp_path / "before")
-    states: list[TrainingState] = []
-    epochs: list[EpochRecord] = []
-
-    def keep(epoch: EpochRecord, _: Any, state: Any) -> None:
-        epochs.append(epoch)
-        tensors, plain = state()
-        states.append(TrainingState(load(save(dict(tensors))), json.loads(json.dumps(plain))))
-
-    task = tiny_task("t1", 3, seed=1)
-    record = learner.learn(task, on_epoch=keep)
-    assert [epoch.epoch for epoch in epochs] == list(range(1, len(epochs) + 1))
-    assert record.num_epochs == len(epochs)
+    record, epochs, states = followed(learner, task)
+    assert [epoch.epoch for epoch in epochs] == list(range(1, record.num_epochs + 1))
     learner.save(tmp_path / "whole")
-    for at, state in enumerate(states):
+    for at, state in [(0, states[0]), *enumerate(states)]:  # twice from the first: going on does not change a state
         again = factory.load(tmp_path / "before")
-        rest: list[EpochRecord] = []
-        done = again.learn(task, on_epoch=lambda e, *_, rest=rest: rest.append(e), resume_from=state)
-        assert done == record
-        assert rest == epochs[at + 1 :]
-        again.save(tmp_path / str(at))
-        assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")
-
-
-def first_epoch(learner: Learner) -> float:
-    losses: list[float] = []
-    learner.learn(tiny_task("t0", 3), on_epoch=lambda epoch, *_: losses.append(epoch.loss))
-    return losses[0]
+        assert followed(again, task, state)[:2] == (record, epochs[at + 1 :])
+        again.save(tmp_path / f"{at}")
+        assert files_in(tmp_path / f"{at}") == files_in(tmp_path / "whole")
 
 
 def test_methods_start_from_the_same_weights() -> None:
     """A first task has nothing to transfer: where a method is plain training then, it is the same training."""
-    alone, *others = (
-        first_epoch(Learner(tiny_net(), method, training=QUICK, seed=7))
-        for method in (
-            *(Transfer(search=search) for search in (Fixed("none"), Fixed("all"), EM(), Exhaustive())),
-            *(EWC(), ProgNN(), OneNetwork()),
-        )
-    )
+    searches = (Fixed("none"), Fixed("all"), EM(), Exhaustive())
+    methods = [*(Transfer(search=search) for search in searches), EWC(), ProgNN(), OneNetwork()]
+    learners = [Learner(tiny_net(), method, training=QUICK, seed=7) for method in methods]
+    alone, *others = (followed(learner, tiny_task("t0", 3))[1][0].loss for learner in learners)
     assert others == pytest.approx([alone] * len(others), rel=1e-5)
 
 

@@ -1,17 +1,12 @@
 """What every search must do. A new one joins by standing in the list."""
 
-import json
 from typing import Any
 
 import pytest
 import torch
-from learner.fixture import MovingPrior, tiny_net, tiny_task
-from training.fixture import NEVER
+from learner.fixture import MovingPrior
 
-from lasem.learner import Learner
-from lasem.records import EpochRecord, TaskRecord
-from lasem.search import DARTS, EM, AbstractSearch, AbstractSelection, DeepEM, Fixed, FixedProbability
-from lasem.training import TrainingConfig, TrainingState
+from lasem.search import EM, AbstractSearch, DeepEM, Fixed, FixedProbability
 from lasem.tree import named
 
 SEARCHES: list[AbstractSearch[Any]] = [
@@ -99,51 +94,3 @@ def test_it_finds_a_configuration_that_explains_everything(search: AbstractSearc
     for _ in range(100 if isinstance(search, DeepEM) else 30):  # which has to draw it first
         _, state = stepped(search, state, evidence, generator)
     assert search.best(state) == right
-
-
-RESUMED: list[tuple[AbstractSelection, str]] = [
-    (EM(**NEVER), "constant"),
-    (EM(first_task="search", commit_share=0.6, commit_probability=2), "constant"),
-    (DeepEM(num_samples=3, **NEVER), "constant"),
-    (DeepEM(num_samples=2, draw_every=3, prior_form="count", first_task="search", commit_share=0.6), "constant"),
-    (DeepEM(num_samples=2, groups=(2, 1), first_task="search", commit_share=0.6), "cosine"),
-    (EM(likelihood="mean", prior_form="average", prior_start=(0.8, 0.3), **NEVER), "constant"),
-    (FixedProbability(first_task="search"), "constant"),
-    (MovingPrior(), "constant"),
-    *(
-        (DARTS(first_task="search", **settings), schedule)
-        for schedule in ("cosine", "inverse")
-        for settings in (
-            {},
-            {"order": "second"},
-            {"alpha_split": "train", "alpha_learning_rate": None, "alpha_optimiser": "rmsprop-tf"},
-        )
-    ),
-]
-
-
-@pytest.mark.parametrize(("search", "schedule"), RESUMED, ids=str)
-def test_an_interrupted_search_goes_on_to_the_same_bits(search: AbstractSelection, schedule: Any) -> None:
-    """The state goes through JSON, as a checkpoint's does."""
-    task = tiny_task(num_train=20)
-    config = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.02, schedule=schedule, learning_rate_decay=0.3)
-    states: list[TrainingState] = []
-
-    def learned(resume_from: TrainingState | None = None) -> tuple[TaskRecord, list[EpochRecord], torch.Tensor]:
-        epochs: list[EpochRecord] = []
-
-        def keep(epoch: EpochRecord, _: Any, state: Any) -> None:
-            epochs.append(epoch)
-            if resume_from is None:
-                tensors, plain = state()
-                states.append(TrainingState(tensors, json.loads(json.dumps(plain))))
-
-        learner = Learner(tiny_net(depth=3), search=search, training=config, seed=3)
-        record = learner.learn(task, on_epoch=keep, resume_from=resume_from)
-        return record, epochs, learner.logits(task.name, task.test.images.take(torch.arange(4)))
-
-    record, epochs, logits = learned()
-    for epoch in (0, 0, 1, 3):  # the first one twice: nothing that goes on from a state changes it
-        again = learned(states[epoch])
-        assert again[:2] == (record, epochs[epoch + 1 :])
-        assert torch.equal(again[2], logits)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lasem.data import FileImages, FolderReader, TensorReader
-from lasem.errors import ConfigError, DataError
+from lasem.errors import DataError
 
 from .fixture import all_pixels, assert_same_task, named_pixels, png, random_images, write_class_folders
 
@@ -146,20 +146,6 @@ def test_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "vaild").rename(tmp_path / "Training")
     with pytest.raises(DataError, match=r"one folder for each split.*got Training and train"):
         read(tmp_path).open(0)
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"image_size": 0}, "FolderReader.image_size must be at least 1"),
-        ({"channels": 2}, "channels must be one of 1, 3; got '2'"),
-        ({"memory_limit_mb": -1}, "memory_limit_mb must be at least 0"),
-        ({"classes_per_task": 1}, "FolderReader.classes_per_task must be at least 2"),
-    ],
-)
-def test_settings_out_of_range_are_refused(more: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read(Path(), **more)
 
 
 def test_a_stream_larger_than_memory_stays_in_its_files(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from lasem.nets import (
     ConvBlock,
     LinearBlock,
     Net,
-    ResNet,
     cifar,
     digits,
     for_images,
@@ -73,33 +72,6 @@ def test_lists_become_tuples_and_strides_ones() -> None:
     net = Net(image_shape=[1, 4, 4], channels=[2], kernels=[3], pools=[1])  # type: ignore[arg-type]
     assert (net.image_shape, net.channels, net.strides) == ((1, 4, 4), (2,), (1,))
     assert hash(net) == hash(Net(image_shape=(1, 4, 4), channels=(2,), kernels=(3,), pools=(1,)))
-
-
-GOOD: dict[str, Any] = {"image_shape": (1, 4, 4), "channels": (2, 2), "kernels": (3, 3), "pools": (1, 1)}
-
-
-@pytest.mark.parametrize(
-    ("cls", "change", "message"),
-    [
-        (Net, {"image_shape": (4, 4)}, r"Net\.image_shape is \(channels, height, width\); got \(4, 4\)"),
-        (Net, {"kernels": (3,)}, "each of its 2 convolutions; got 1 kernels, 2 pools, 2 strides"),
-        (Net, {"strides": (2,)}, "got 2 kernels, 2 pools, 1 strides"),
-        (Net, {"channels": (), "kernels": (), "pools": ()}, "at least one layer that can be transferred; got none"),
-        (Net, {"channels": (2, 0)}, r"Net\.channels must be at least 1; got 0"),
-        (Net, {"hidden": (0,)}, r"Net\.hidden must be at least 1; got 0"),
-        (Net, {"dropout": 1.0}, r"Net\.dropout must be at least 0 and below 1; got 1\.0"),
-        (Net, {"initial": "papre"}, r"Net\.initial must be one of he, paper; got 'papre'\. Did you mean 'paper'\?"),
-        (ResNet, {"image_shape": (4, 4)}, r"ResNet\.image_shape is \(channels, height, width\)"),
-        (ResNet, {"channels": ()}, "one number for each stage"),
-        (ResNet, {"channels": (4, 2)}, r"none smaller than the one before; got \[4, 2\]"),
-        (ResNet, {"blocks_per_stage": 0}, r"ResNet\.blocks_per_stage must be at least 1; got 0"),
-        (ResNet, {"dropout": 1.0}, r"ResNet\.dropout must be at least 0 and below 1"),
-        (ResNet, {"initial": "papre"}, "Did you mean 'paper'"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(cls: Any, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        cls(**(GOOD if cls is Net else {"image_shape": (1, 4, 4)}) | change)
 
 
 TABLE = [

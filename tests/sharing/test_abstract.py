@@ -1,4 +1,4 @@
-"""Mechanisms on blocks of several kernels, from pretrained kernels, and with settings that do not fit."""
+"""Mechanisms on blocks of several kernels, and from pretrained kernels."""
 
 from typing import Any
 
@@ -58,23 +58,3 @@ def test_frozen_weights_that_nobody_trained_are_refused(cls: Any) -> None:
     message = rf"{cls.__name__}\.train_shared=False keeps .* at random.*set train_shared to True"
     with pytest.raises(ConfigError, match=message):
         Learner(tiny_net(), sharing=cls(train_shared=False))
-
-
-@pytest.mark.parametrize(
-    ("cls", "change", "message"),
-    [
-        (LowRank, {"rank": 0}, r"LowRank\.rank must be at least 1; got 0"),
-        (LowRank, {"scale": 0.0}, r"LowRank\.scale must be above 0"),
-        (LowRank, {"factors_start": "last"}, r"LowRank\.factors_start must be one of fresh, latest"),
-        (TensorFactorization, {"penalty_weight": -1}, "penalty_weight must be at least 0; got -1"),
-        (TensorFactorization, {"max_rank": 0}, r"TensorFactorization\.max_rank must be at least 1; got 0"),
-        (TensorFactorization, {"start": "identiy"}, "Did you mean 'identity'"),
-        (Deconvolution, {"filter_size": 4}, "filter_size must be odd; got 4"),
-        (Deconvolution, {"filter_size": -1}, r"Deconvolution\.filter_size must be at least 1; got -1"),
-        (Deconvolution, {"sizes": "stl10"}, r"one of cifar, stl-10; got 'stl10'\. Did you mean 'stl-10'"),
-        (Deconvolution, {"start": "gloro"}, "Did you mean 'glorot'"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(cls: Any, change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        cls(**change)
