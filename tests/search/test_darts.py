@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, copied, start_of, tiny_net, tiny_task
+from learner.fixture import assert_same_tensors, copied, every_sharing, start_of, tiny_net, tiny_task
 from nets.test_block import naive_convolution, naive_pooling
 from torch import Tensor
 from training.fixture import CPU, loop_over, run, start_with, train
@@ -23,7 +23,6 @@ from lasem.tree import Path, flatten, map_tensors, pack, with_tensors
 
 NUM_CLASSES = 3
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
-every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 
 
 def problem_of(
@@ -39,9 +38,8 @@ def phase_of(search: DARTS | None = None, **changes: Any) -> DARTSPhase:
 
 
 def exact_batch(seed: int = 0, size: int = 5, side: int = 6) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(size, 1, side, side, dtype=torch.float64, generator=generator)
-    return Batch(x, torch.randint(0, NUM_CLASSES, (size,), generator=generator), "task")
+    x = torch.randn(size, 1, side, side, dtype=torch.float64, generator=generator(seed))
+    return Batch(x, torch.randint(0, NUM_CLASSES, (size,), generator=generator(seed)), "task")
 
 
 def leaves(phase: DARTSPhase) -> tuple[TaskWeights, dict[Path, Tensor]]:
@@ -113,10 +111,8 @@ def step_ahead(
 ) -> TaskWeights:
     """w' = w - xi grad_w L_train(w, alpha)."""
     flat, train = flatten(weights), phase.training_loss(weights, alpha, batch, generator())
-    slopes = torch.autograd.grad(train, list(flat.values()), create_graph=create_graph)
-    return with_tensors(
-        weights, {n: w - xi * phase.scale(n) * g for (n, w), g in zip(flat.items(), slopes, strict=True)}
-    )
+    slopes = zip(flat, torch.autograd.grad(train, list(flat.values()), create_graph=create_graph), strict=True)
+    return with_tensors(weights, {n: flat[n] - xi * phase.scale(n) * slope for n, slope in slopes})
 
 
 def lookahead_gradient(phase: DARTSPhase, weights: TaskWeights, batch: Batch, held: Batch, xi: float) -> Tensor:
@@ -157,16 +153,14 @@ def test_the_finite_difference_goes_one_hundredth_along_all_weights_together() -
     phase._held_out = iter([held[:2]])  # type: ignore[assignment]
     found = phase.alpha_gradient(weights, batch, generator())
     ahead = copied(step_ahead(phase, weights, phase.alpha, batch, xi), requires_grad=True)
-    direct, *v = torch.autograd.grad(
-        phase.cross_entropy(ahead, phase.alpha, held, None), [phase.alpha, *flatten(ahead).values()]
-    )
+    loss = phase.cross_entropy(ahead, phase.alpha, held, None)
+    direct, *v = torch.autograd.grad(loss, [phase.alpha, *flatten(ahead).values()])
 
     def mixed(lengths: list[float], over: float) -> Tensor:
         sides = []
         for sign in (1, -1):
-            moved = {
-                n: w + sign * 0.01 / length * d for (n, w), d, length in zip(flat.items(), v, lengths, strict=True)
-            }
+            along = zip(flat.items(), v, lengths, strict=True)
+            moved = {n: w + sign * 0.01 / length * d for (n, w), d, length in along}
             train = phase.training_loss(with_tensors(weights, moved), phase.alpha, batch, generator())
             sides.append(torch.autograd.grad(train, phase.alpha)[0])
         return direct - xi * (sides[0] - sides[1]) / (2 * 0.01 / over)
@@ -225,11 +219,9 @@ def test_probabilities_are_products_over_layers_or_groups(groups: tuple[int, ...
 
 
 def test_layers_of_a_group_have_one_alpha() -> None:
-    groups = (2, 1)
-    together = with_alpha(
-        phase_of(DARTS(groups=groups), net=tiny_net(depth=3), space=grouped(groups), dtype=torch.float64)
-    )
-    apart = phase_of(net=tiny_net(depth=3), dtype=torch.float64)
+    net, groups = tiny_net(depth=3), (2, 1)
+    together = with_alpha(phase_of(DARTS(groups=groups), net=net, space=grouped(groups), dtype=torch.float64))
+    apart = phase_of(net=net, dtype=torch.float64)
     with torch.no_grad():
         apart.alpha.copy_(together.alpha[[0, 0, 1]])
     (weights, _), held = leaves(together), exact_batch()
@@ -347,8 +339,8 @@ def test_what_is_kept(restore_best: bool) -> None:
     found, records = run(DARTS(alpha_learning_rate=0.2), problem)
     best = max(range(5), key=lambda epoch: (records[epoch].valid_accuracy, -epoch))
     assert (found.best_epoch, found.num_epochs, found.commit_epoch) == (best + 1, 5, None)
-    assert str(found.best.configuration) == records[best].configuration
-    assert str(found.kept.configuration) == records[best if restore_best else 4].configuration
+    kept = records[best if restore_best else 4].configuration
+    assert (str(found.best.configuration), str(found.kept.configuration)) == (records[best].configuration, kept)
     assert {record.phase for record in records} == {""}
 
 
@@ -358,8 +350,7 @@ def test_retraining_is_the_training_of_the_chosen_configuration(sharing: Abstrac
     searched, before = run(DARTS(), problem)
     found, records = run(DARTS(retrain=True), problem)
     chosen = searched.kept.configuration
-    assert [r.phase for r in records] == ["search"] * 3 + ["retraining"] * 3
-    assert [r.epoch for r in records] == [1, 2, 3, 4, 5, 6]
+    assert [(r.phase, r.epoch) for r in records] == [("search" if e < 4 else "retraining", e) for e in range(1, 7)]
     assert [replace(r, phase="") for r in records[:3]] == before
     loop = Loop(MixturePhase(Fixed(str(chosen)), problem.only(chosen)), seeds=phase_seeds((3, 1), 1), device=CPU)
     train(loop)

@@ -109,18 +109,14 @@ def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: 
         state = search.begin_batch(state, torch.Generator())
         assert search.candidates(state, 16) == tuple(range(16))
         now = tuple(transfer / (specific + transfer) for specific, transfer in counts)
-        evidence = {
-            "product": images.sum(dim=1),
-            "geometric": images.mean(dim=1),
-            "mean": images.exp().mean(dim=1).log(),
-        }[likelihood]
-        posterior = naive_posterior(now, evidence)
+        means = {"geometric": images.mean(dim=1), "mean": images.exp().mean(dim=1).log()}
+        posterior = naive_posterior(now, means.get(likelihood, images.sum(dim=1)))
         weights, state = search.step(state, images)
         torch.testing.assert_close(weights, posterior)
+        chosen = full(4)[int(posterior.argmax())]
         for layer in range(4):
             share = sum(posterior[c].item() for c, configuration in enumerate(full(4)) if configuration[layer])
-            if form == "count":
-                share = float(full(4)[int(posterior.argmax())][layer])
+            share = float(chosen[layer]) if form == "count" else share
             counts[layer][0] += 1 - share
             counts[layer][1] += share
         torch.testing.assert_close(state.mass, torch.tensor(counts, dtype=torch.float64))
@@ -133,9 +129,7 @@ def test_with_all_configurations_given_the_step_is_exact(form: Any, likelihood: 
         (0.5, (0.5, 0.0)),  # equally probable before; the weights' largest is the other, which was drawn three times
     ],
 )
-def test_what_is_counted_is_the_most_probable_configuration_however_often_it_was_drawn(
-    probability: float, evidence: tuple[float, float]
-) -> None:
+def test_the_most_probable_is_counted_however_often_it_was_drawn(probability: float, evidence: Any) -> None:
     search, state = DeepEM(prior_form="count", **NEVER), state_of((probability,) * 3)
     now = drawn(state, {0: 3, 7: 1})
     weights, after = search.step(now, torch.tensor(evidence[::-1], dtype=torch.float64)[:, None])

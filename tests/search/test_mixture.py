@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, copied, tiny_net
+from learner.fixture import copied, every_sharing, tiny_net
 from torch import Tensor
 from training.fixture import NEVER, loop_of, random_weights, start_with
 
@@ -30,7 +30,6 @@ CASES: list[tuple[Net, Space]] = [
     (tiny_net(SHAPE, 3, dropout=0), listed(["STS"])),
 ]
 every_case = pytest.mark.parametrize(("net", "space"), CASES, ids=[f"{n.depth}-{len(s)}" for n, s in CASES])
-every_sharing = pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 
 
 def alone(net: Net, sharing: AbstractSharing, weights: TaskWeights, configuration: Configuration, x: Tensor) -> Tensor:
@@ -53,16 +52,10 @@ def penalty_alone(sharing: AbstractSharing, weights: TaskWeights, configuration:
 
 
 def naive_loss(
-    net: Net,
-    sharing: AbstractSharing,
-    weights: TaskWeights,
-    space: Space,
-    prior: list[float],
-    x: Tensor,
-    labels: Tensor,
+    phase: MixturePhase[Any], weights: TaskWeights, space: Space, prior: list[float], x: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Log-likelihoods (C, batch), and sum_c q_c (CE_c + penalty_c), q_c ~ prior_c prod_n p(y_n | x_n, c)."""
-    rows = []
+    net, sharing, rows = phase.start.net, phase.start.sharing, []
     for configuration in space:
         probabilities = alone(net, sharing, weights, configuration, x).softmax(dim=1)
         rows.append(torch.stack([probabilities[n, label] for n, label in enumerate(labels.tolist())]).log())
@@ -86,15 +79,16 @@ def exact_weights(net: Net, sharing: AbstractSharing, space: Space) -> TaskWeigh
     return copied(random_weights(net, sharing, tuple(space), NUM_CLASSES, torch.float64), requires_grad=True)
 
 
-def check_loss(phase: MixturePhase[Any], weights: TaskWeights, space: Space, prior: list[float]) -> None:
-    """The loss and its gradients against those of every configuration alone."""
+def check_loss(phase: MixturePhase[Any], weights: TaskWeights, space: Space, prior: list[float]) -> Tensor:
+    """The loss and its gradients against those of every configuration alone; the naive log-likelihoods."""
     (x, labels), leaves = batch(), named(weights)
-    _, expected = naive_loss(phase.start.net, phase.start.sharing, weights, space, prior, x, labels)
+    likelihoods, expected = naive_loss(phase, weights, space, prior, x, labels)
     loss = loss_of(phase, weights, x, labels)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
     naive, found = (torch.autograd.grad(value, list(leaves.values())) for value in (expected, loss))
     for name, one, other in zip(leaves, found, naive, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10, msg=name)
+    return likelihoods
 
 
 @every_sharing
@@ -103,11 +97,9 @@ def test_the_tree_is_every_configuration_alone(net: Net, space: Space, sharing: 
     search, weights, (x, labels) = EM(prior_start=EVEN, **NEVER), exact_weights(net, sharing, space), batch()
     phase = loop_of(net, sharing, search, space, dtype=torch.float64).phase
     phase.search_state = torch.rand(len(space), dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.5
-    prior = search.prior(phase.search_state).tolist()
-    likelihoods, _ = naive_loss(net, sharing, weights, space, prior, x, labels)
-    mixture = Mixture(net, sharing, tuple(space))
-    torch.testing.assert_close(log_likelihood(evaluate(mixture, weights, x), labels), likelihoods, rtol=0, atol=1e-10)
-    check_loss(phase, weights, space, prior)
+    found = log_likelihood(evaluate(Mixture(net, sharing, tuple(space)), weights, x), labels)
+    likelihoods = check_loss(phase, weights, space, search.prior(phase.search_state).tolist())
+    torch.testing.assert_close(found, likelihoods, rtol=0, atol=1e-10)
 
 
 @every_sharing
@@ -128,16 +120,14 @@ def test_the_posterior_is_held_constant(sharing: AbstractSharing) -> None:
     net, space, (x, labels) = tiny_net(SHAPE, 2, dropout=0), full(2), batch()
     phase = loop_of(net, sharing, EM(prior_start=EVEN, **NEVER), space, dtype=torch.float64).phase
     weights = exact_weights(net, sharing, space)
-    mixture = Mixture(net, sharing, tuple(space))
-    posterior = log_likelihood(evaluate(mixture, weights, x), labels).sum(dim=1).softmax(dim=0)
+    evidence = log_likelihood(evaluate(Mixture(net, sharing, tuple(space)), weights, x), labels)
     loss_of(phase, weights, x, labels).backward()
-    bias = weights.head["bias.1"]
     expected = torch.zeros(NUM_CLASSES, dtype=torch.float64)
-    for weight, configuration in zip(posterior, space, strict=True):
+    for weight, configuration in zip(evidence.sum(dim=1).softmax(dim=0), space, strict=True):
         logits = alone(net, sharing, weights, configuration, x).detach()
         for n, label in enumerate(labels.tolist()):
             expected += weight * (logits[n].softmax(dim=0) - torch.eye(NUM_CLASSES)[label]) / len(labels)
-    torch.testing.assert_close(bias.grad, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(weights.head["bias.1"].grad, expected, rtol=0, atol=1e-10)
 
 
 def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
@@ -145,27 +135,12 @@ def test_dropout_is_off_in_the_e_step_and_on_in_the_m_step() -> None:
     search = EM(first_task="search", prior_form="average")
     phase = loop_of(net, HardSharing(), search, space, dtype=torch.float64).phase
     weights = exact_weights(net, HardSharing(), space)
-    mixture = Mixture(net, HardSharing(), tuple(space))
-    evidence = log_likelihood(evaluate(mixture, weights, x), labels)
+    evidence = log_likelihood(evaluate(Mixture(net, HardSharing(), tuple(space)), weights, x), labels)
     posterior, state = search.step(phase.search_state, evidence)
     loss = loss_of(phase, weights, x, labels)
     torch.testing.assert_close(phase.search_state, state, rtol=0, atol=1e-12)
     without_dropout = -(posterior @ evidence.mean(dim=1))
     assert abs(loss.item() - without_dropout.item()) > 1e-3
-
-
-def test_dropout_does_not_depend_on_the_order_of_configurations_for_logits() -> None:
-    net, x = tiny_net(SHAPE, 3, dropout=0), batch()[0]
-    space = full(3)
-    weights = random_weights(net, HardSharing(), tuple(space), NUM_CLASSES, torch.float64)
-    straight = evaluate(Mixture(net, HardSharing(), tuple(space)), weights, x)
-    backwards = evaluate(Mixture(net, HardSharing(), tuple(space)[::-1]), weights, x)
-    torch.testing.assert_close(backwards.flip(0), straight, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("depth", range(1, 7))
-def test_the_mixture_evaluates_each_prefix_once(depth: int) -> None:
-    assert Mixture(tiny_net(SHAPE, depth), HardSharing(), tuple(full(depth))).tree.num_nodes == 2 ** (depth + 1) - 2
 
 
 def test_a_weight_of_zero_adds_no_penalty() -> None:

@@ -1,6 +1,6 @@
 """Searches by trials: what each candidate comes to, which one is kept, and what an interruption costs."""
 
-import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,18 +9,28 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, assert_same_tensors, files_in, start_of, tensors_in, tiny_net, tiny_task
-from safetensors.torch import load, save
+from hypothesis import given
+from hypothesis import strategies as st
+from learner.fixture import (
+    assert_same_tensors,
+    every_sharing,
+    files_in,
+    followed,
+    start_of,
+    tensors_in,
+    tiny_net,
+    tiny_task,
+)
 from training.fixture import run
 
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
-from lasem.records import EpochRecord, TaskRecord, TimingRecord
+from lasem.records import TaskRecord
 from lasem.search import EM, AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space, full, grouped
-from lasem.training import TrainingConfig, TrainingState, loop
+from lasem.training import TrainingConfig, loop
 
 CONFIG = TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01)
 FRESH = replace(CONFIG, specific_start="fresh")
@@ -35,26 +45,8 @@ def after_one_task(folder: Path, sharing: AbstractSharing, config: TrainingConfi
     return lambda search: Learner.load(folder, search=search)
 
 
-def learned(
-    learner: Learner, resume_from: TrainingState | None = None
-) -> tuple[TaskRecord, list[EpochRecord], list[TrainingState]]:
-    """The second task's record, epochs, and the states after each of them, through the disk's form."""
-    epochs, states = [], []
-
-    def keep(epoch: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
-        assert (timing.task, timing.epoch) == (epoch.task, epoch.epoch)
-        assert timing.seconds_training > 0
-        tensors, plain = state()
-        epochs.append(epoch)
-        states.append(TrainingState(load(save(dict(tensors))), json.loads(json.dumps(plain))))
-
-    return learner.learn(SECOND, on_epoch=keep, resume_from=resume_from), epochs, states
-
-
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_brute_force_is_a_plain_loop_over_learners_with_one_configuration(
-    sharing: AbstractSharing, tmp_path: Path
-) -> None:
+@every_sharing
+def test_brute_force_is_a_plain_loop_over_fixed_configurations(sharing: AbstractSharing, tmp_path: Path) -> None:
     again = after_one_task(tmp_path / "one", sharing, FRESH)
     tried: dict[str, TaskRecord] = {}
     for letters in ("SS", "ST", "TS", "TT"):
@@ -67,18 +59,15 @@ def test_brute_force_is_a_plain_loop_over_learners_with_one_configuration(
     learner = again(Exhaustive())
     record = learner.learn(SECOND)
     learner.save(tmp_path / "all")
-    assert record.configuration == expected
-    assert record.configurations == ("SS", "ST", "TS", "TT")
+    assert (record.configuration, record.configurations) == (expected, ("SS", "ST", "TS", "TT"))
     assert (record.valid_accuracy, record.peak_accuracy) == (highest, tried[expected].peak_accuracy)
     assert_same_tensors(tensors_in(tmp_path / "all"), tensors_in(tmp_path / expected))
 
 
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@every_sharing
 @pytest.mark.parametrize("restore_best", [True, False])
-def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
-    sharing: AbstractSharing, restore_best: bool, tmp_path: Path
-) -> None:
-    """Also where weights were taken over from the first task, and shrunk."""
+def test_every_candidate_is_trained_as_by_fixed(sharing: AbstractSharing, restore_best: bool, tmp_path: Path) -> None:
+    """From the same start, also where weights were taken over from the first task, and shrunk."""
     problem = start_of(after_one_task(tmp_path, sharing)(Exhaustive()), SECOND)
     problem = replace(problem, config=replace(CONFIG, restore_best=restore_best))
     assert problem.fresh_weights
@@ -86,24 +75,26 @@ def test_every_candidate_is_trained_as_fixed_would_from_the_same_start(
     found, records = run(Exhaustive(), problem)
     alone = {c: run(Fixed(str(c)), problem.only(c)) for c in problem.space}
     expected = [
-        (str(c), e.loss, e.valid_accuracy, number * CONFIG.epochs + e.epoch)
+        (str(c), str(c), e.loss, e.valid_accuracy, number * CONFIG.epochs + e.epoch, 1)
         for number, (c, (_, epochs)) in enumerate(alone.items())
         for e in epochs
     ]
-    assert [(e.phase, e.loss, e.valid_accuracy, e.epoch) for e in records] == expected
-    assert [e.configuration for e in records] == [e.phase for e in records]
-    assert {e.num_evaluated for e in records} == {1}
+    seen = [(e.phase, e.configuration, e.loss, e.valid_accuracy, e.epoch, e.num_evaluated) for e in records]
+    assert seen == expected
     chosen = alone[found.best.configuration][0]
     assert found.valid_accuracy == max(one.valid_accuracy for one, _ in alone.values()) == chosen.valid_accuracy
     assert_same_tensors(found.best.weights, chosen.best.weights)
     assert_same_tensors(found.kept.weights, chosen.kept.weights)
-    position = problem.space.index(found.kept.configuration)
-    assert (found.num_epochs, found.best_epoch) == (4 * CONFIG.epochs, position * CONFIG.epochs + chosen.best_epoch)
-    assert found.commit_epoch is None
+    before = problem.space.index(found.kept.configuration) * CONFIG.epochs
+    assert (found.num_epochs, found.best_epoch, found.commit_epoch) == (
+        4 * CONFIG.epochs,
+        before + chosen.best_epoch,
+        None,
+    )
 
 
 def test_the_best_of_those_before_is_probable_and_kept_in_checkpoints(tmp_path: Path) -> None:
-    _, epochs, states = learned(after_one_task(tmp_path, HardSharing())(Exhaustive()))
+    _, epochs, states = followed(after_one_task(tmp_path, HardSharing())(Exhaustive()), SECOND)
     for epoch, (tensors, plain) in zip(epochs, states, strict=True):
         tried = {i: fitted["best"]["valid_accuracy"] for i, fitted in enumerate(plain["finished"])}
         assert len(tried) == (epoch.epoch - 1) // CONFIG.epochs
@@ -157,13 +148,12 @@ class Climbing(AbstractTrials):
 def test_a_search_may_go_by_what_was_found_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
     again = after_one_task(tmp_path / "one", HardSharing())
     learner = again(Climbing())
-    record, epochs, states = learned(learner)
+    record, epochs, states = followed(learner, SECOND)
     learner.save(tmp_path / "whole")
     assert {e.phase for e in epochs} >= {"SS", "ST", "TS"}
     for at in range(0, len(states), 2):
         learner = again(Climbing())
-        done, rest, _ = learned(learner, states[at])
-        assert (done, rest) == (record, epochs[at + 1 :])
+        assert followed(learner, SECOND, states[at])[:2] == (record, epochs[at + 1 :])
         learner.save(tmp_path / str(at))
         assert files_in(tmp_path / str(at)) == files_in(tmp_path / "whole")
 
@@ -199,3 +189,92 @@ def test_schedules_count_the_epochs_of_what_was_kept_and_records_those_of_the_se
     with patch.object(loop, "learning_rate", wraps=loop.learning_rate) as asked:
         learner.learn(tiny_task("b", seed=1))
     assert {call.args[2] for call in asked.call_args_list} == {2}
+
+
+# what is proposed
+
+
+every_kind = pytest.mark.parametrize("kind", [Exhaustive, RandomSearch, PrefixSearch], ids=lambda k: k.name)
+
+
+def proposed(search: AbstractTrials, depth: int, seed: int = 0) -> list[str]:
+    """Everything that is tried, if every accuracy is the same."""
+    space, tried = search.space(depth, 1), dict[int, float]()
+    generator = torch.Generator().manual_seed(seed)
+    while candidates := search.propose(space, tried, generator):
+        tried |= dict.fromkeys(candidates, 0.5)
+    return [str(space[position]) for position in tried]
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (Exhaustive(), ["S", "T"]),
+        (Exhaustive(), ["SSS", "SST", "STS", "STT", "TSS", "TST", "TTS", "TTT"]),
+        (Exhaustive(groups=(2, 1)), ["SSS", "SST", "TTS", "TTT"]),
+        (PrefixSearch(), ["S", "T"]),
+        (PrefixSearch(), ["SSSS", "TSSS", "TTSS", "TTTS", "TTTT"]),
+        (PrefixSearch(groups=(2, 1, 2)), ["SSSSS", "TTSSS", "TTTSS", "TTTTT"]),
+        (PrefixSearch(), ["T" * k + "S" * (40 - k) for k in range(41)]),  # a deep network needs no groups
+    ],
+    ids=str,
+)
+def test_what_is_tried_and_in_which_order(search: AbstractTrials, expected: list[str]) -> None:
+    assert proposed(search, len(expected[0])) == expected == [str(c) for c in search.space(len(expected[0]), 1)]
+
+
+@every_kind
+def test_one_configuration_is_tried_as_it_is(kind: type[AbstractTrials]) -> None:
+    space = kind().space(3, 0)
+    assert kind().propose(space, {}, torch.Generator()) == (0,)
+    assert kind().propose(space, {0: 0.5}, torch.Generator()) == ()
+
+
+def naive_best(letters: list[str], accuracies: list[float]) -> int:
+    best = 0
+    for position in range(1, len(letters)):
+        more = letters[position].count("T") > letters[best].count("T")
+        better = accuracies[position] > accuracies[best]
+        if better or (accuracies[position] == accuracies[best] and more):
+            best = position
+    return best
+
+
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.8]), min_size=8, max_size=8), st.permutations(range(8)))
+def test_the_best_is_the_most_accurate_then_transfers_most(accuracies: list[float], order: list[int]) -> None:
+    """Then it comes first."""
+    tried = {position: accuracies[position] for position in order}
+    assert Exhaustive().best(full(3), tried) == naive_best([str(c) for c in full(3)], accuracies)
+
+
+def test_more_configurations_than_can_be_listed_are_refused() -> None:
+    with pytest.raises(ConfigError, match="put more layers into each group"):
+        Exhaustive().space(17, 1)
+    assert len(Exhaustive(groups=(5, 4, 4, 4)).space(17, 1)) == 16
+
+
+@pytest.mark.parametrize(("num", "depth", "expected"), [(5, 4, 5), (5, 2, 4), (1, 3, 1)])
+def test_as_many_different_ones_as_asked_for_or_all(num: int, depth: int, expected: int) -> None:
+    tried = proposed(RandomSearch(num_candidates=num), depth)
+    assert len(tried) == len(set(tried)) == expected
+    assert set(tried) <= {str(c) for c in full(depth)}
+
+
+def test_the_generator_alone_decides() -> None:
+    search = RandomSearch(num_candidates=3)
+    draws = [proposed(search, 4, seed) for seed in range(6)]
+    assert draws == [proposed(search, 4, seed) for seed in range(6)]
+    assert len(set(map(tuple, draws))) > 1
+
+
+def test_every_configuration_is_equally_probable() -> None:
+    """Of 16 configurations 4 are drawn, 800 times: 200 each, with a standard deviation of 12.2."""
+    generator = torch.Generator().manual_seed(0)
+    search, space = RandomSearch(num_candidates=4), full(4)
+    found = Counter(position for _ in range(800) for position in search.propose(space, {}, generator))
+    assert len(found) == 16
+    assert all(abs(count - 200) < 4.5 * 12.2 for count in found.values())
+
+
+def test_groups_are_drawn_together() -> None:
+    assert set(proposed(RandomSearch(num_candidates=9, groups=(1, 2)), 3)) == {"SSS", "STT", "TSS", "TTT"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from learner.fixture import SHARINGS, Scripted, assert_same_tensors, copied, tiny_net, tiny_task
+from learner.fixture import SHARINGS, Scripted, assert_same_tensors, copied, every_sharing, tiny_net, tiny_task
 from training.fixture import CPU, NEVER, loop_of, seconds_pass, stored, train
 
 from lasem.errors import ConfigError, StorageError, TrainingError
@@ -27,7 +27,7 @@ def used_by(configuration: Configuration, path: Path) -> bool:
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
+@every_sharing
 def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing, optimiser: Any) -> None:
     search = EM(first_task="search", commit_probability=1.01, commit_share=0.5)
     config = TrainingConfig(epochs=4, batch_size=5, optimiser=optimiser, schedule="constant", weight_decay=0.01)
@@ -37,8 +37,7 @@ def test_after_commitment_only_the_chosen_weights_move(sharing: AbstractSharing,
     searched = flatten(copied(trainer.weights))
     assert all(not torch.equal(before[path], searched[path]) for path in before)
     records += train(trainer)
-    assert [r.num_evaluated for r in records] == [4, 4, 1, 1]
-    assert trainer.phase.commit_epoch == 3
+    assert ([r.num_evaluated for r in records], trainer.phase.commit_epoch) == ([4, 4, 1, 1], 3)
     chosen = Configuration.parse(records[-1].configuration)
     assert records[-2].configuration == records[-1].configuration
     assert sorted(records[-1].probabilities) == [0, 0, 0, 1]
@@ -68,13 +67,10 @@ def test_the_prior_begins_as_set_or_else_as_the_mechanism_has_it(search: EM) -> 
         (Fixed("all"), ["T"], None, [1] * 4),
     ],
 )
-def test_commitment_by_probability_and_never(
-    search: Any, letters: list[str], commit_epoch: int | None, num_evaluated: list[int]
-) -> None:
+def test_commitment_by_probability_and_never(search: Any, letters: Any, commit_epoch: Any, num_evaluated: Any) -> None:
     trainer = loop_of(tiny_net(depth=1), HardSharing(), search, listed(letters))
     records = train(trainer)
-    assert trainer.phase.commit_epoch == commit_epoch
-    assert [r.num_evaluated for r in records] == num_evaluated
+    assert ([r.num_evaluated for r in records], trainer.phase.commit_epoch) == (num_evaluated, commit_epoch)
     assert (max(records[-1].probabilities) == 1) == (num_evaluated[-1] == 1)
 
 
@@ -88,8 +84,8 @@ def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch)
         assert (record.task, record.epoch, record.configuration) == (task.name, epoch, str(chosen))
         assert record.valid_accuracy == configuration_accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
         assert record.probabilities.index(max(record.probabilities)) == trainer.phase.leading
-        assert timing.epoch == epoch
-        assert (timing.seconds_training, timing.seconds_evaluating) == (2 * 4, 16)  # two mini-batches
+        # of two mini-batches
+        assert (timing.epoch, timing.seconds_training, timing.seconds_evaluating) == (epoch, 2 * 4, 16)
 
 
 def naive_best(accuracies: list[float], num_valid: int, tolerance: float) -> int:
@@ -255,9 +251,8 @@ def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float
 
 
 @pytest.mark.parametrize(("weight", "is_felt"), [(1e-12, True), (1e-15, False), (1e-30, False)])
-def test_weights_that_no_sum_feels_are_zero_so_that_no_gradient_is_subnormal(
-    weight: float, is_felt: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_gradient_is_subnormal(weight: float, is_felt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that no sum feels are zero."""
     weights = torch.tensor([1.0, weight], dtype=torch.float64)
     monkeypatch.setattr(Scripted, "step", lambda self, state, evidence: (weights, state))
     trainer = loop_of(tiny_net(depth=1), HardSharing(), Scripted(), full(1))

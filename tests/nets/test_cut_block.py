@@ -1,29 +1,42 @@
-"""Learning with networks that were cut: against plain torch, each configuration alone, and over an interruption."""
+"""Learning with networks that were cut and with changes of low rank: against plain torch, and over an interruption."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import SHARINGS, assert_same_tensors, copied, searching, start_of, tensors_in, tiny_task
+from learner.fixture import SHARINGS, assert_same_tensors, copied, followed, searching, start_of, tensors_in, tiny_task
+from sharing.fixture import random
 from torch import Tensor, nn
 
 from lasem.data import Task
-from lasem.errors import ConfigError, TrainingError
+from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.learner import Learner, plain_network
-from lasem.methods import EWC, Branch
+from lasem.methods import EWC, Branch, Freeze
 from lasem.methods.transfer import num_kept
 from lasem.nets import AbstractNet, ResNet, cut
-from lasem.search import DARTS, EM, AbstractSelection, Fixed, Mixture, MixturePhase, evaluate
-from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank
+from lasem.search import DARTS, EM, AbstractSelection, DeepEM, Fixed, Mixture, MixturePhase, evaluate
+from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, LowRank, TensorFactorization
 from lasem.space import Configuration, full, listed
 from lasem.training import Batch, LayerWeights, Loop, TaskWeights, TrainingConfig, initial_statistics
 from lasem.tree import map_tensors, named
 
-from .modules import SHAPE, SmallViT, Tied, assert_goes_on_after_loading, generator, normalised, seeded
+from .modules import (
+    SHAPE,
+    SmallViT,
+    Tied,
+    assert_goes_on_after_loading,
+    assert_same_with_gradients,
+    features,
+    features_of,
+    generator,
+    leaves,
+    normalised,
+    seeded,
+)
 
+FROZEN = HardSharing(train_shared=False)
 EVERY_SHARING = [*SHARINGS, LowRank(rank=2)]
 
 
@@ -177,16 +190,13 @@ def test_tied_weights_are_learned_and_saved_as_one(pretrained: bool, tmp_path: P
 
 
 def test_an_interrupted_task_goes_on_to_the_same_bits() -> None:
-    def states(learner: Learner, resume: Any = None) -> tuple[dict[str, Tensor], Any]:
-        kept: list[Any] = []
+    learners, task = [learner_of() for _ in range(2)], tiny_task("b", seed=1)
+    for learner in learners:
         learner.learn(tiny_task("a"))
-        learner.learn(tiny_task("b", seed=1), on_epoch=lambda e, t, state: kept.append(state()), resume_from=resume)
-        images = tiny_task("b", seed=1).test.images.take(torch.arange(6))
-        return {"a": learner.logits("a", images), "b": learner.logits("b", images)}, kept
-
-    whole, kept = states(learner_of())
-    resumed, _ = states(learner_of(), copy.deepcopy(kept[0]))
-    assert_same_tensors(whole, resumed)
+    _, _, states = followed(learners[0], task)
+    followed(learners[1], task, states[0])
+    for name in "ab":
+        assert torch.equal(*(each.logits(name, task.test.images.take(torch.arange(6))) for each in learners))
 
 
 def test_the_first_task_starts_from_the_pretrained_weights_and_transfers_all() -> None:
@@ -276,3 +286,82 @@ def test_a_step_uses_what_it_is_given_alone() -> None:
     again = phases[0].loss(copied(phases[0].initial()), Batch(*batch), torch.Generator())
     assert torch.equal(first[0], again)
     assert HardSharing().num_shared(net.blocks[0]) == 3 * 9 + 3 + 3 + 3
+
+
+# changes of low rank
+
+
+@pytest.mark.parametrize("build", [normalised, SmallViT])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
+def test_a_change_is_the_module_with_changed_kernels_forward_and_backward(build: Any, training: bool) -> None:
+    module, net = seeded(build).double().train(training), net_of(build, rank=2)
+    given = [leaves(random(block.shapes, torch.float64, i)) for i, block in enumerate(net.blocks)]
+    kernels = {}
+    for weights in given:
+        for name in (name.removesuffix(".up") for name in weights if name.endswith(".up")):
+            change = weights[f"{name}.up"] @ weights[f"{name}.down"]
+            assert torch.linalg.matrix_rank(change) <= 2
+            kernels[name] = module.get_parameter(name) + change.reshape(module.get_parameter(name).shape)
+    x = torch.randn(4, *SHAPE, generator=generator(9)).double()
+    found = features(net, x, given, {} if training else None)
+    every = [tensor for weights in given for tensor in weights.values()]
+    assert_same_with_gradients(found, features_of(module, x, kernels), every, every)
+
+
+def test_it_starts_as_the_module_and_is_small() -> None:
+    changed, plain = net_of(SmallViT, rank=2), net_of(SmallViT)
+    x = torch.rand(3, *SHAPE)
+    for block, whole in zip(changed.blocks, plain.blocks, strict=True):
+        assert block.num_parameters < whole.num_parameters
+        assert len(block.kernels) == len(block.shapes)
+    assert torch.equal(features(changed, x), features(plain, x))
+    assert net_of(rank=99).blocks[0].shapes == {"0.weight.down": (3, 9), "0.weight.up": (3, 3)}
+
+
+@pytest.mark.parametrize("sharing", [HardSharing(), FROZEN, TensorFactorization()], ids=["hps", "frozen", "tf"])
+def test_a_change_is_saved_and_goes_on_to_the_same_bits(sharing: AbstractSharing, tmp_path: Path) -> None:
+    assert_goes_on_after_loading(lambda: net_of(rank=2), tmp_path, sharing=sharing, search=EM())
+    with pytest.raises(StorageError, match="saved with another network"):
+        Learner.load(tmp_path / "whole", net=net_of(rank=1))
+    with pytest.raises(StorageError, match="constants"):  # a change of something else
+        Learner.load(tmp_path / "whole", net=cut(seeded(normalised, seed=1), image_shape=SHAPE, rank=2))
+
+
+def test_a_frozen_layer_is_the_modules_for_ever_and_costs_a_task_nothing() -> None:
+    learner = learner_of(Fixed("bottom-1"), net_of(rank=2), sharing=FROZEN)
+    learner.learn(tiny_task("a"))
+    images = tiny_task("a").test.images.take(torch.arange(4))
+    before = learner.logits("a", images)
+    learner.learn(tiny_task("b", seed=1))
+    assert torch.equal(learner.logits("a", images), before)
+    assert all(not value.any() for name, value in learner.model.versions["0@0"].items() if name.endswith(".up"))
+    assert learner.model.num_shared() == learner.net.blocks[0].num_parameters
+
+
+def test_a_task_that_transfers_nothing_owns_a_change_of_every_block() -> None:
+    learner = learner_of(Fixed("none"), net_of(SmallViT, rank=2), sharing=FROZEN)
+    for i, name in enumerate("ab"):
+        learner.learn(tiny_task(name, seed=i))
+    own = learner.model.own["b"]
+    head = sum(value.numel() for name, value in own.items() if name.startswith("head."))
+    changes = sum(block.num_parameters for block in learner.net.blocks)
+    assert learner.num_parameters("b") == changes + head
+    assert any(value.any() for name, value in own.items() if name.startswith("layer.0."))
+
+
+def test_the_other_search_and_protection_learn_with_it() -> None:
+    learner = learner_of(DeepEM(num_samples=2), net_of(rank=2), protect=Freeze())
+    for name in "abc":
+        learner.learn(tiny_task(name, seed=ord(name)))
+    assert learner.task_names == ("a", "b", "c")
+
+
+def test_what_cannot_be_changed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pretrained must be True"):
+        net_of(rank=2, pretrained=False)
+    with pytest.raises(ConfigError, match="rank must be at least 1; got 0"):
+        net_of(rank=0)
+    with pytest.raises(ConfigError, match="Block '1' has no matrix or convolution"):
+        net_of(rank=2, blocks=["0", "1", ("4", "5"), ("7", "8")])
+    with pytest.raises(ConfigError, match=r"HardSharing\.train_shared=False keeps .* at random"):
+        learner_of(net=net_of(pretrained=False), sharing=FROZEN)
