@@ -207,7 +207,8 @@ SIZED = "image_shape>=1 hidden>=1 dropout>=0<1 initial=he|paper channels>=1"
 COUNTED = "likelihood=mean|geometric|product prior_form=count|average commit_probability>0 commit_share>0<=1"
 SETTINGS: dict[str, str] = {
     "CutSettings": CUT,
-    "DigitsReader": f"{CUT}<=10",
+    "DigitsReader": "standardise=train|split|none num_tasks>=1 classes_per_task>=2<=10 train_per_class>=1<=104"
+    " valid_per_class>=1<=26 test_per_class>=1<=44",
     "FolderReader": f"{FILES} memory_limit_mb>=0",
     "ParquetReader": FILES,
     "Cifar100Reader": f"{CUT} classes=paper|drawn",

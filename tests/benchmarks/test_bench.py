@@ -67,9 +67,7 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["--smokey"], "There is no option --smokey. Did you mean '--smoke'?"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_measured(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_told_before_measuring(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 2
     out, err = capsys.readouterr()
     assert message in err

@@ -56,7 +56,7 @@ def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "Report: " in shown.out
 
 
-def test_the_printed_config_gives_the_same_run(
+def test_a_printed_config_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_report(monkeypatch)
@@ -74,9 +74,7 @@ def _printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_options_override_the_file_and_the_preset_in_any_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_override_file_and_preset_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--training.epochs", "7", "--preset", "paper"], ["--preset=paper", "--training.epochs=7"]):
         lines = _printed(capsys, *words)
         assert "epochs: 7" in lines

@@ -100,7 +100,7 @@ FACTORIES = [*map(Factory, TRANSFERS), AS_IN_THE_PAPER, *PROTECTED, *BASELINES]
 COMMITS_HALF_WAY = Transfer(search=EM(commit_probability=2.0, commit_share=0.5, prior_form="average"))
 SEARCHED: list[tuple[Any, str]] = [
     (EM(**NEVER), "constant"),
-    (EM(first_task="search", commit_share=0.6, commit_probability=2), "constant"),
+    (EM(first_task="search", commit_share=0.6, commit_probability=2.0), "constant"),
     (DeepEM(num_samples=3, **NEVER), "constant"),
     (DeepEM(num_samples=2, draw_every=2, prior_form="count", first_task="search", commit_share=0.6), "constant"),
     (DeepEM(num_samples=2, groups=(2, 1), first_task="search", commit_share=0.6), "cosine"),
@@ -127,7 +127,10 @@ RESUMED = [
         Factory(method, f"{method.name}-bf16", {"precision": "bf16", "epochs": 3})
         for method in (Transfer(sharing=DFCNN), METHODS["gated"](), METHODS["hat"]())
     ),
-    *(Factory(Transfer(search=s), f"{s}-{schedule}", DEEP | {"schedule": schedule}, 3) for s, schedule in SEARCHED),
+    *(
+        Factory(Transfer(search=s), f"{s.name}-{schedule}", DEEP | {"schedule": schedule}, 3)
+        for s, schedule in SEARCHED
+    ),
 ]
 CLASSES = (2, 4, 3)
 IMAGES = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(0))

@@ -76,7 +76,7 @@ def test_shapes_and_counts_are_those_of_the_tensors_and_a_fresh_layer_is_alive(
 
 @every_sharing
 @given(blocks, rules)
-def test_it_is_a_function_of_its_arguments_alone(
+def test_it_depends_on_its_arguments_alone(
     sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
 ) -> None:
     global_state = torch.random.get_rng_state()

@@ -102,9 +102,7 @@ LARGER = png(random_images(1, (3, 7, 6))[0])
         (rows(TWO, GOOD), {"train_per_class": 9}, "Class '[01]' has too few images.*holds 4"),
     ],
 )  # fmt: skip
-def test_tables_that_do_not_fit_are_refused(
-    tmp_path: Path, table: pa.Table, more: dict[str, Any], message: str
-) -> None:
+def test_tables_that_do_not_fit(tmp_path: Path, table: pa.Table, more: dict[str, Any], message: str) -> None:
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(DataError, match=message):
         read(tmp_path / "x.parquet", **more).open(0)

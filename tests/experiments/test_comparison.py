@@ -80,7 +80,7 @@ def test_seeds_come_one_after_another_and_nothing_is_run_twice(whole: Path, tmp_
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_a_run_that_was_deleted_is_made_and_one_that_was_stopped_goes_on(
+def test_a_deleted_run_is_made_and_a_stopped_one_goes_on(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_report(monkeypatch)

@@ -164,7 +164,7 @@ def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
         ExperimentConfig.from_yaml("method: {name: mine.Replay}")
 
 
-def test_with_a_cluster_runs_that_no_file_describes_are_still_made_here(
+def test_runs_that_no_file_describes_are_made_here_despite_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_report(monkeypatch)
@@ -185,7 +185,7 @@ def _as_comparison(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("net", [small, small(SHAPE)], ids=["function", "network"])
-def test_a_run_with_an_own_network_is_resumed_with_the_same_one(
+def test_a_run_with_an_own_network_needs_it_to_resume(
     net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_report(monkeypatch)

@@ -126,9 +126,7 @@ def leaving_main(*_: Any) -> None:
 main = process_pool._main
 
 
-def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_dies_again_and_again_is_given_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Event] = []
     monkeypatch.setattr("lasem.experiments.process_pool._main", dying_main)
     ProcessPool().run([job], 1, events.append)
@@ -141,7 +139,7 @@ def test_a_run_that_dies_again_and_again_without_progress_is_given_up(
 
 
 @pytest.mark.parametrize("kind", [Started, Learned, Ended])
-def test_no_process_is_left_when_the_one_who_is_notified_raises(
+def test_no_process_is_left_when_the_notified_raises(
     job: Job, monkeypatch: pytest.MonkeyPatch, kind: type[Event]
 ) -> None:
     def notify(event: Event) -> None:

@@ -73,9 +73,7 @@ class Killer(ComparisonObserver):
             self._killed = kill(self._directory / event.name)
 
 
-def test_a_grid_on_ray_has_the_records_of_one_here_also_if_a_worker_is_killed(
-    cluster: RayExecutor, tmp_path: Path
-) -> None:
+def test_a_grid_on_ray_has_the_records_of_one_here_despite_a_kill(cluster: RayExecutor, tmp_path: Path) -> None:
     methods = compared_methods(BASE, ["lasem", "ewc"])
     killer = Killer(tmp_path / "ray")
     made = compare(methods, tmp_path / "ray", num_workers=2, executor=cluster, observer=killer)

@@ -107,7 +107,7 @@ def test_killed_at_any_write(tmp_path: Path, killer: Killer, whole: Path, how: s
 
 
 @pytest.mark.parametrize(("config", "writes", "least"), [(CONFIG, 5, 5), (BASELINE, 7, 3)], ids=["lasem", "ewc"])
-def test_killed_again_while_it_goes_on(
+def test_killed_again_and_again(
     tmp_path: Path, killer: Killer, config: ExperimentConfig, writes: int, least: int
 ) -> None:
     whole, directory = run(config, tmp_path / "whole"), tmp_path / "run"

@@ -51,9 +51,7 @@ def forget_modules() -> None:
     ],
     ids=["search", "method"],
 )
-def test_a_run_that_is_killed_goes_on_to_the_same_records(
-    choice: list[str], stored: dict[str, object], folder: Path
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_records(choice: list[str], stored: dict[str, object], folder: Path) -> None:
     words = ["run", *STREAM, *choice, "--epochs=60", "--quiet", "--out"]
     killed = Forked("-m", "lasem", *words, "killed", folder=folder)
     records = folder / "killed/seeds/0/records.jsonl"

@@ -250,9 +250,7 @@ def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, place: Path, i
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
 )
-def test_settings_are_those_that_the_model_was_made_with(
-    other: dict[str, Any], message: str, model: Path, images: Path
-) -> None:
+def test_settings_are_those_of_the_first_task(other: dict[str, Any], message: str, model: Path, images: Path) -> None:
     before = model_files(model)
     with pytest.raises(ConfigError, match=message):
         small_model(model, **other).learn("high", images / "high")
@@ -380,7 +378,7 @@ def test_the_first_images_make_the_shape_unless_it_is_given(images: Path, tmp_pa
     small_model(tmp_path / "found").learn("grey", images / "low")  # other sizes and colours are made to fit
 
 
-def test_a_question_reads_as_many_files_however_many_tasks_there_are(
+def test_a_question_reads_few_files_of_however_many(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The shared knowledge and the one task; learning reads no more of the tasks before it."""

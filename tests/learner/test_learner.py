@@ -199,7 +199,7 @@ class StoppedError(Exception):
 
 
 @every_sharing
-def test_a_task_that_fails_leaves_no_trace(
+def test_a_failed_task_leaves_no_trace(
     sharing: AbstractSharing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = Learner(tiny_net(), sharing=sharing, protect=Penalty(), training=QUICK)

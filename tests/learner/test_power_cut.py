@@ -151,7 +151,7 @@ def state_of(place: Path) -> tuple[str, ...]:
 BEFORE, AFTER = ("a", "b", "2"), ("c", "a", "3")
 
 
-def test_a_power_cut_between_any_two_steps_leaves_the_model_before_or_after(
+def test_a_power_cut_at_any_step_leaves_the_model_before_or_after(
     model: Path, learner: Learner, tmp_path: Path
 ) -> None:
     place = Path(shutil.copytree(model, tmp_path / "model"))
@@ -171,7 +171,7 @@ def test_a_power_cut_between_any_two_steps_leaves_the_model_before_or_after(
     assert found[-2:] == [AFTER, AFTER]
 
 
-def test_every_failing_call_leaves_the_model_before_or_after_and_is_told(
+def test_a_failing_call_leaves_the_model_before_or_after_and_is_told(
     model: Path, learner: Learner, tmp_path: Path
 ) -> None:
     for fail_at in count():

@@ -53,7 +53,7 @@ def now(learner: Learner, tasks: list[Task] = TASKS) -> list[Tensor]:
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.name)
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("protect", KEEPING, ids=lambda p: p.name)
-def test_earlier_tasks_answer_the_same_to_the_bit(
+def test_earlier_answers_stay_the_same(
     protect: AbstractProtection, sharing: AbstractSharing, search: AbstractSelection
 ) -> None:
     learner = learner_with(protect, sharing, search)
@@ -71,9 +71,7 @@ def test_without_it_they_do_not(protect: AbstractProtection, sharing: AbstractSh
 
 @pytest.mark.parametrize("protect", [cls() for cls in PROTECTIONS.values()], ids=lambda p: p.name)
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_a_loaded_model_goes_on_to_the_same_bits(
-    protect: AbstractProtection, sharing: AbstractSharing, tmp_path: Path
-) -> None:
+def test_a_loaded_model_goes_on_the_same(protect: AbstractProtection, sharing: AbstractSharing, tmp_path: Path) -> None:
     learner = learner_with(protect, sharing)
     learn(learner, TASKS[:3])
     learner.save(tmp_path / "before")
@@ -87,9 +85,7 @@ def test_a_loaded_model_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("search", [Fixed("all"), EM()], ids=lambda s: s.name)
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
-def test_a_branched_model_learns_what_an_unprotected_one_does(
-    sharing: AbstractSharing, search: AbstractSelection
-) -> None:
+def test_a_branched_model_learns_as_an_unprotected_one(sharing: AbstractSharing, search: AbstractSelection) -> None:
     (free, free_answers), (branched, answers) = (
         learn(learner_with(protect, sharing, search)) for protect in (Unprotected(), Branch())
     )
@@ -181,7 +177,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("kind", ["exact", "empirical"])
-def test_what_is_held_is_the_sum_of_every_tasks_term(
+def test_what_is_held_is_a_sum_over_tasks(
     kind: FisherKind, sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lasem.methods.protection.MAX_IMAGES", 4)  # three parts, the last one incomplete

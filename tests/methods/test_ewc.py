@@ -50,9 +50,7 @@ def flat(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Tensor:
 
 @every_net
 @pytest.mark.parametrize("fisher", ["exact", "empirical"])
-def test_importances_are_means_over_images_and_expectations_over_labels_or_of_the_true_one(
-    net: Net, fisher: Any
-) -> None:
+def test_importances_are_means_over_images_and_expectations_over_labels(net: Net, fisher: Any) -> None:
     task, setup, layers, head = start(net)
     squares, p = naive_squares(net, layers, head, task), probabilities(net, layers, head, task)
     weight = p if fisher == "exact" else torch.nn.functional.one_hot(task.train.labels, p.shape[1])

@@ -29,9 +29,7 @@ PARTS: list[tuple[AbstractSharing, set[str], set[str]]] = [
 
 
 @pytest.mark.parametrize(("sharing", "shared", "own"), PARTS, ids=lambda value: getattr(value, "name", ""))
-def test_what_is_shared_of_a_block_and_what_is_the_tasks(
-    sharing: AbstractSharing, shared: set[str], own: set[str]
-) -> None:
+def test_what_is_shared_of_a_block_and_what_is_owned(sharing: AbstractSharing, shared: set[str], own: set[str]) -> None:
     block = cut(seeded(normalised), image_shape=SHAPE).blocks[0]
     assert (set(sharing.shared_shapes(block)), set(sharing.task_shapes(block))) == (shared, own)
 
