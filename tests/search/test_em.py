@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.search import EM
+from lasem.search import EM, batch_log_likelihood
 from lasem.space import Space, factorised, full, grouped
 
 LIKELIHOODS = ("mean", "geometric", "product")
@@ -45,6 +45,27 @@ def naive_steps(
         posteriors.append(posterior)
         priors.append(prior)
     return posteriors, priors
+
+
+def test_one_mini_batch_in_numbers() -> None:
+    """Two images, two configurations: p = .3, .3 against .2, .4."""
+    log_likelihood = torch.tensor([[0.3, 0.3], [0.2, 0.4]], dtype=torch.float64).log()
+    expected = {"mean": 0.3 / (0.3 + 0.3), "product": 0.09 / (0.09 + 0.08), "geometric": 0.3 / (0.3 + 0.08**0.5)}
+    for kind, value in expected.items():
+        search = EM(likelihood=kind, prior_start=EVEN)
+        weights, state = search.step(search.init(2), log_likelihood)
+        assert weights.tolist() == pytest.approx([value, 1 - value], rel=1e-12)
+        if kind != "mean":
+            assert search.prior(state).tolist() == [2 / 3, 1 / 3]
+            second, _ = search.step(state, log_likelihood)
+            assert second[0].item() == pytest.approx(2 * value / (2 * value + 1 - value), rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("mean", 1.2), ("geometric", 1.2), ("product", 6.19)])
+def test_at_batch_10_the_mean_is_flat_and_the_product_is_not(kind: Any, ratio: float) -> None:
+    """The ratios that the reference gives for p = .30 against .25."""
+    better, worse = batch_log_likelihood(torch.tensor([[0.30] * 10, [0.25] * 10], dtype=torch.float64).log(), kind)
+    assert (better - worse).exp().item() == pytest.approx(ratio, rel=1e-3)
 
 
 def batches_of(num: int) -> st.SearchStrategy[list[list[list[float]]]]:
