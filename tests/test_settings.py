@@ -216,7 +216,7 @@ SETTINGS: dict[str, str] = {
     "Cifar10Reader": TWO_WAY,
     "MnistReader": TWO_WAY,
     "OfficeHomeReader": f"{OFFICE_HOME} num_tasks>=1<=10",
-    "OfficeHomeIncrementalReader": OFFICE_HOME,
+    "OfficeHomeIncrementalReader": f"{OFFICE_HOME} num_tasks>=1<=6",
     "Stl10Reader": "num_tasks>=1 classes_per_task>=2<=10 tasks_seed>=0 train_share>0<=1 valid_share>0<1"
     " test_per_class>=1 scaling=centred|train|split",
     "Net": f"{SIZED} kernels>=1 pools>=1 strides>=1 linear>=1",
