@@ -7,11 +7,15 @@ two operators of its own are missing, which no test needs. They are declared her
 import contextlib
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+
+from lasem.cli import main
 
 torch.set_num_threads(1)
 settings.register_profile("lasem", deadline=None, max_examples=30)
@@ -31,6 +35,27 @@ def _no_power_cut() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lasem(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """The command with words, called here: what it printed when it has ended with ``code``."""
+
+    def call(*words: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        ended = main([*words])
+        shown = capsys.readouterr()
+        assert ended == code, shown.err
+        return shown
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,13 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from data.fixture import write_parquet
 from forks import Forked
 from learner.images import write_digits
-
-from lasem.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,38 +59,28 @@ def test_example_runs_and_prints(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_in_a_document_is_understood(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")  # what a checkout has
+def test_command_in_a_document_is_understood(command: str, here: Path, lasem: Any) -> None:
+    (here / "benchmarks").symlink_to(ROOT / "benchmarks")  # what a checkout has
     words = shlex.split(command)[1:]
     if words[0] == "reproduce":  # a recipe's methods depend on the depth of the network, and that on the images
         pixels = torch.zeros(100 * 120, 3, 4, 4, dtype=torch.uint8)
-        write_parquet(
-            tmp_path / "FOLDER_WITH_PARQUET_FILES" / "train.parquet", pixels, [n // 120 for n in range(12000)]
-        )
+        write_parquet(here / "FOLDER_WITH_PARQUET_FILES" / "train.parquet", pixels, [n // 120 for n in range(12000)])
     folder = next((word for word in words if word.startswith("runs/")), None)
     if folder is None:  # it would learn for minutes: see that its settings hold
         if "--print-config" not in words:
             words.append("--print-config")
     else:  # it needs a run to be there: make a small one
         small = "--stream.num_tasks 2 --stream.train_per_class 5 --training.epochs 2 --out"
-        assert main(["run", *small.split(), folder]) == 0
-    assert main(words) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out
+        lasem("run", *small.split(), folder)
+    assert lasem(*words).out
 
 
-def test_commands_of_a_growing_model_run_one_after_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_digits(tmp_path / "photos", (0, 1))
+def test_commands_of_a_growing_model_run_one_after_another(here: Path, lasem: Any) -> None:
+    write_digits(here / "photos", (0, 1))
     for command in DAILY:
         words = shlex.split(command)[1:]
         quick = ["--training.epochs", "2"] if words[0] == "learn" and not Path("model").exists() else []
-        assert main([*words, *quick]) == 0, capsys.readouterr().err
-        assert capsys.readouterr().out
+        assert lasem(*words, *quick).out
 
 
 def test_documents_have_examples() -> None:

@@ -1,19 +1,12 @@
 from pathlib import Path
 
 import pytest
+from metrics.records import epoch_record
 
 from lasem.errors import StorageError
 from lasem.records import EpochRecord, EvaluationRecord, TimingRecord, from_json, of_kind, read_records, to_json
 
-EPOCH = EpochRecord(
-    task="birds",
-    epoch=1,
-    loss=0.1 + 0.2,
-    valid_accuracy=1 / 3,
-    configuration="ST",
-    probabilities=(0.25, 0.75),
-    num_evaluated=2,
-)
+EPOCH = epoch_record("birds", 1, loss=0.1 + 0.2, valid_accuracy=1 / 3)
 ROW = EvaluationRecord(after_task="birds", accuracies={"birds": 2 / 3})
 
 

@@ -3,29 +3,28 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.measure import arithmetic_floor, leaf_activation_bytes, node_activation_bytes
 from benchmarks.suite import BENCHMARKS, FULL, SMOKE
-from lasem.cli import main
 from lasem.nets import cifar
 from lasem.search import DeepEM
 from lasem.space import full, listed
 
 
-def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_small_setting_runs_every_benchmark(tmp_path: Path, lasem: Any) -> None:
     threads = torch.get_num_threads()
     path = tmp_path / "out.json"
-    assert main(["bench", "--smoke", "--json", str(path)]) == 0
+    shown = lasem("bench", "--smoke", "--json", str(path)).out
     assert torch.get_num_threads() == threads
     found = json.loads(path.read_text())
     assert found["smoke"] is True
     assert list(dict.fromkeys(row["benchmark"] for row in found["rows"])) == list(BENCHMARKS)
     assert all(row["value"] >= 0 for row in found["rows"])
     assert all(row["value"] > 0 for row in found["rows"] if row["benchmark"] != "correct")
-    shown = capsys.readouterr().out
     for row in found["rows"]:
         assert row["setting"] in shown
         assert row["what"] in shown
@@ -35,16 +34,15 @@ def test_the_small_setting_runs_every_benchmark(tmp_path: Path, capsys: pytest.C
     assert tree["floor"] == pytest.approx(plain["value"] / arithmetic_floor(SMOKE.net, 10))
 
 
-def test_some_benchmarks_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--smoke", "--only", "tree,batch"]) == 0
-    shown = capsys.readouterr().out
+def test_some_benchmarks_alone(lasem: Any) -> None:
+    shown = lasem("bench", "--smoke", "--only", "tree,batch").out
     assert "committed step" in shown
     assert "images a second" in shown
     assert "brute force" not in shown
     assert "deep EM" not in shown
 
 
-def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     right = DeepEM.step
 
     def wrong(self: DeepEM, state, log_likelihood):  # type: ignore[no-untyped-def]
@@ -52,8 +50,7 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         return weights.roll(1), after
 
     monkeypatch.setattr(DeepEM, "step", wrong)
-    assert main(["bench", "--smoke", "--only", "correct"]) == 1
-    assert "wrong result: Expected the same from deep EM" in capsys.readouterr().err
+    assert "wrong result: Expected the same from deep EM" in lasem("bench", "--smoke", "--only", "correct", code=1).err
 
 
 @pytest.mark.parametrize(
@@ -67,16 +64,14 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["--smokey"], "There is no option --smokey. Did you mean '--smoke'?"),
     ],
 )
-def test_mistakes_are_told_before_measuring(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", *words]) == 2
-    out, err = capsys.readouterr()
+def test_mistakes_are_told_before_measuring(words: list[str], message: str, lasem: Any) -> None:
+    out, err = lasem("bench", *words, code=2)
     assert message in err
     assert out == ""
 
 
-def test_help_names_every_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--help"]) == 0
-    shown = capsys.readouterr().out
+def test_help_names_every_benchmark(lasem: Any) -> None:
+    shown = lasem("bench", "--help").out
     assert all(f"\n  {name} " in shown for name in BENCHMARKS)
 
 

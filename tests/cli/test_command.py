@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments.tiny import records_of, tiny, without_report
@@ -29,15 +30,13 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("lasem 0.")
+def test_version(lasem: Any) -> None:
+    assert lasem("--version").out.startswith("lasem 0.")
 
 
-def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_end_to_end(tmp_path: Path, lasem: Any) -> None:
     out = tmp_path / "run"
-    assert main(["run", *OPTIONS, "--out", str(out)]) == 0
-    shown = capsys.readouterr()
+    shown = lasem("run", *OPTIONS, "--out", str(out))
     assert shown.out.splitlines()[-1] == f"Report: {out / 'report.html'}"
     assert "digits-1" in shown.out
     assert f"Writing to {out}" in shown.err
@@ -46,67 +45,59 @@ def test_a_run_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert records_of(out) == records_of(run(tiny(), tmp_path / "python"))
 
     (out / "report.html").unlink()
-    assert main(["report", str(out)]) == 0
+    lasem("report", str(out))
     assert (out / "report.html").exists()
-    capsys.readouterr()
 
-    assert main(["run", "--resume", str(out), "--quiet"]) == 0
-    shown = capsys.readouterr()
+    shown = lasem("run", "--resume", str(out), "--quiet")
     assert "finished already" in shown.err
     assert "Report: " in shown.out
 
 
-def test_a_printed_config_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_printed_config_runs(tmp_path: Path, lasem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     options = [*OPTIONS, "--sharing", "tf", "--preset", "paper", "--search", "em", "--training.epochs", "2"]
-    assert main(["run", *options, "--print-config"]) == 0
-    (tmp_path / "my.yaml").write_text(capsys.readouterr().out)
-    assert main(["run", *options, "--out", str(tmp_path / "a"), "--quiet"]) == 0
-    assert main(["run", "--config", str(tmp_path / "my.yaml"), "--out", str(tmp_path / "b"), "--quiet"]) == 0
+    (tmp_path / "my.yaml").write_text(lasem("run", *options, "--print-config").out)
+    lasem("run", *options, "--out", str(tmp_path / "a"), "--quiet")
+    lasem("run", "--config", str(tmp_path / "my.yaml"), "--out", str(tmp_path / "b"), "--quiet")
     assert records_of(tmp_path / "a") == records_of(tmp_path / "b")
     assert (tmp_path / "a/config.yaml").read_text() == (tmp_path / "my.yaml").read_text()
 
 
-def _printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    assert main(["run", *words, "--print-config"]) == 0
-    return [line.strip() for line in capsys.readouterr().out.splitlines()]
+def _printed(lasem: Any, *words: str) -> list[str]:
+    return [line.strip() for line in lasem("run", *words, "--print-config").out.splitlines()]
 
 
-def test_options_override_file_and_preset_in_any_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_override_file_and_preset_in_any_order(tmp_path: Path, lasem: Any) -> None:
     for words in (["--training.epochs", "7", "--preset", "paper"], ["--preset=paper", "--training.epochs=7"]):
-        lines = _printed(capsys, *words)
+        lines = _printed(lasem, *words)
         assert "epochs: 7" in lines
         assert "optimiser: rmsprop-tf" in lines
     file = tmp_path / "my.yaml"
     file.write_text("sharing: {name: dfcnn, sizes: stl-10}\ntraining: {epochs: 5, precision: bf16}\nseeds: [1, 2]\n")
-    lines = _printed(capsys, "--config", str(file), "--sharing.filter_size", "5", "--seeds", "3")
+    lines = _printed(lasem, "--config", str(file), "--sharing.filter_size", "5", "--seeds", "3")
     assert {"sizes: stl-10", "filter_size: 5", "epochs: 5", "precision: bf16", "seeds: [3]"} <= set(lines)
-    assert "precision: float32" in _printed(capsys, "--config", str(file), "--precision", "float32")
-    assert "sizes: stl-10" not in _printed(capsys, "--config", str(file), "--sharing", "hps")
+    assert "precision: float32" in _printed(lasem, "--config", str(file), "--precision", "float32")
+    assert "sizes: stl-10" not in _printed(lasem, "--config", str(file), "--sharing", "hps")
 
 
-def test_a_method_overrides_what_a_file_says_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_overrides_what_a_file_says_of_others(tmp_path: Path, lasem: Any) -> None:
     file = tmp_path / "my.yaml"
     file.write_text("sharing: {name: tf, max_rank: 7}\nsearch: {name: em, commit_share: 0.3}\n")
-    assert {"max_rank: 7", "configuration: none"} <= set(_printed(capsys, "--config", str(file), "--method", "none"))
-    assert {"max_rank: 7", "commit_share: 0.3"} <= set(_printed(capsys, "--config", str(file), "--method", "lasem"))
-    lines = _printed(capsys, "--config", str(file), "--method", "ewc", "--method.strength", "3")
+    assert {"max_rank: 7", "configuration: none"} <= set(_printed(lasem, "--config", str(file), "--method", "none"))
+    assert {"max_rank: 7", "commit_share: 0.3"} <= set(_printed(lasem, "--config", str(file), "--method", "lasem"))
+    lines = _printed(lasem, "--config", str(file), "--method", "ewc", "--method.strength", "3")
     assert {"name: ewc", "strength: 3.0"} <= set(lines)
     assert "sharing:" not in lines
     file.write_text("method: {name: ewc, strength: 3}\n")
-    assert "strength: 3.0" in _printed(capsys, "--config", str(file))
-    assert "name: em" in _printed(capsys, "--config", str(file), "--method", "lasem")
-    assert main(["run", "--config", str(file), "--search", "em"]) == 2
-    assert "'ewc' does not use search" in capsys.readouterr().err
+    assert "strength: 3.0" in _printed(lasem, "--config", str(file))
+    assert "name: em" in _printed(lasem, "--config", str(file), "--method", "lasem")
+    assert "'ewc' does not use search" in lasem("run", "--config", str(file), "--search", "em", code=2).err
 
 
-def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_from_end_to_end(tmp_path: Path, lasem: Any) -> None:
     out = tmp_path / "run"
     options = [*STREAM, "--training.epochs=3", "--method", "ewc", "--method.strength", "3"]
-    assert main(["run", *options, "--out", str(out)]) == 0
-    shown = capsys.readouterr()
+    shown = lasem("run", *options, "--out", str(out))
     assert "digits-1" in shown.out
     assert "Layers" not in shown.out
     assert "TTTT" not in shown.err
@@ -116,24 +107,19 @@ def test_a_baseline_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "Layers that each task transfers" not in page
     assert "Accuracy over time" in page
     assert Learner.load(out / "seeds/0/model").task_names == ("digits-0", "digits-1")
-    assert main(["run", "--resume", str(out), "--method", "lasem"]) == 2
-    assert "leave those options out" in capsys.readouterr().err
-    assert main(["run", "--resume", str(out), "--quiet"]) == 0
-    assert "finished already" in capsys.readouterr().err
+    assert "leave those options out" in lasem("run", "--resume", str(out), "--method", "lasem", code=2).err
+    assert "finished already" in lasem("run", "--resume", str(out), "--quiet").err
 
 
-def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--help-all"]) == 0
-    shown = capsys.readouterr().out
+def test_help_shows_the_settings_of_what_is_chosen(lasem: Any) -> None:
+    shown = lasem("run", "--help-all").out
     assert "--search.commit_share" in shown
     assert "Images in a mini-batch" in shown
-    assert main(["run", "--stream", "parquet", "--search", "fixed", "--preset", "paper", "--help-all"]) == 0
-    shown = capsys.readouterr().out
+    shown = lasem("run", "--stream", "parquet", "--search", "fixed", "--preset", "paper", "--help-all").out
     assert "--stream.image_column" in shown
     assert "--search.commit_share" not in shown
     assert "default: 2000" in shown
-    assert main(["run", "--method", "ewc", "--help-all"]) == 0
-    shown = capsys.readouterr().out
+    shown = lasem("run", "--method", "ewc", "--help-all").out
     assert "--method.strength" in shown
     assert "method ewc: how" in " ".join(shown.split())
     assert "--search" not in shown.replace("lasem run --search", "")
@@ -200,26 +186,22 @@ def test_help_shows_the_settings_of_what_is_chosen(capsys: pytest.CaptureFixture
         ("run --precision fp16", "training.precision must be one of float32, bf16; got 'fp16'"),
     ],
 )
-def test_a_mistake_is_answered(
-    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
-    shown = capsys.readouterr()
+def test_a_mistake_is_answered(words: str, said: str, here: Path, lasem: Any) -> None:
+    shown = lasem(*words.split(), code=2)
     assert said in shown.err
     assert shown.err.startswith("lasem: ")
     assert shown.err.count("\n") == 1
     assert shown.out == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
-def test_a_preset_does_not_fight_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_preset_does_not_fight_a_file(tmp_path: Path, lasem: Any) -> None:
     (tmp_path / "my.yaml").write_text(tiny().to_yaml())
-    assert main(["run", "--config", str(tmp_path / "my.yaml"), "--preset", "paper"]) == 2
-    assert "names the preset 'default'" in capsys.readouterr().err
+    shown = lasem("run", "--config", str(tmp_path / "my.yaml"), "--preset", "paper", code=2).err
+    assert "names the preset 'default'" in shown
 
 
-def test_resume_takes_no_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_takes_no_other_settings(tmp_path: Path, lasem: Any) -> None:
     (tmp_path / "config.yaml").write_text(tiny().to_yaml())
     changes = {
         "--training.epochs 4": "training.epochs = 3 there, 4 here",
@@ -227,46 +209,38 @@ def test_resume_takes_no_other_settings(tmp_path: Path, capsys: pytest.CaptureFi
         "--seeds 1": "",
     }
     for words, said in changes.items():
-        assert main(["run", "--resume", str(tmp_path), *words.split()]) == 2
-        assert said in (shown := capsys.readouterr().err)
+        assert said in (shown := lasem("run", "--resume", str(tmp_path), *words.split(), code=2).err)
         assert "leave those options out" in shown
 
 
-def test_an_unexpected_error_is_a_failure_without_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unexpected_error_is_a_failure_without_traceback(monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     def broken(run: Path) -> int:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr("lasem.cli.run.report", broken)
-    assert main(["report", "x"]) == 1
-    shown = capsys.readouterr().err
+    shown = lasem("report", "x", code=1).err
     assert "unexpected ZeroDivisionError" in shown
     assert "Traceback" not in shown
-    assert main(["report", "x", "--debug"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in lasem("report", "x", "--debug", code=1).err
 
 
-def test_writing_that_fails_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_writing_that_fails_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lasem.files.os.replace", full)
-    assert main(["run", *OPTIONS, "--out", str(tmp_path / "run"), "--quiet"]) == 2  # nothing has begun: choose another
-    assert "No space left" in capsys.readouterr().err
+    words = ["run", *OPTIONS, "--quiet", "--out"]
+    assert "No space left" in lasem(*words, str(tmp_path / "run"), code=2).err  # nothing has begun: choose another
     monkeypatch.undo()
     monkeypatch.setattr("lasem.training.plan.write_file", lambda *_, **__: full())
-    assert main(["run", *OPTIONS, "--out", str(tmp_path / "other"), "--quiet"]) == 1
+    lasem(*words, str(tmp_path / "other"), code=1)
 
 
-def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, lasem: Any) -> None:
     # a step of the first task, and nothing finite in the second, whose step size no longer shrinks to 0
     out = tmp_path / "run"
     words = [*OPTIONS, "--training.optimiser", "sgd", "--training.learning_rate", "1e6", "--out", str(out), "--quiet"]
-    assert main(["run", *words]) == 1
-    shown = capsys.readouterr().err
+    shown = lasem("run", *words, code=1).err
     assert "learning_rate" in shown
     assert "Traceback" not in shown
     assert not (out / "seeds/0/model").exists()
@@ -304,12 +278,9 @@ def _size(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(("command", "package"), [("reproduce", "paper"), ("bench", "benchmarks")])
-def test_a_command_of_a_package_that_is_not_installed_says_what_to_do(
-    command: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_command_needs_is_said(command: str, package: str, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     monkeypatch.setitem(sys.modules, f"{package}.cli", None)
-    assert main([command, "--help"]) == 2
-    shown = capsys.readouterr().err
+    shown = lasem(command, "--help", code=2).err
     assert f"lasem {command} needs the package '{package}'" in shown
     assert "Clone the repository" in shown
     assert len(shown.splitlines()) == 1
@@ -347,5 +318,5 @@ def test_the_defaults_that_short_help_repeats() -> None:
         ("--method=ewc --training.precision=bf16", "precision: bf16"),
     ],
 )
-def test_settings_of_training_have_plain_names(short: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert setting in _printed(capsys, *short.split())
+def test_settings_of_training_have_plain_names(short: str, setting: str, lasem: Any) -> None:
+    assert setting in _printed(lasem, *short.split())

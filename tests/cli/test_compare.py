@@ -2,13 +2,13 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments.tiny import Fake
 from filelock import FileLock
 from forks import Forked
 
-from lasem.cli import main
 from lasem.cli.progress import ComparisonShown
 from lasem.experiments.grid import Ended, Learned, Noted, Started
 
@@ -23,11 +23,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_from_end_to_end(tmp_path: Path, lasem: Any) -> None:
     out = tmp_path / "compared"
     words = ["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(out), "--workers", "2"]
-    assert main(words) == 0
-    shown = capsys.readouterr()
+    shown = lasem(*words)
     assert shown.out.splitlines()[-1] == f"Comparison: {out / 'comparison.html'}"
     assert "single-task" in shown.out
     assert "none" not in shown.out + shown.err
@@ -36,27 +35,22 @@ def test_a_comparison_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2/2 " in shown.err
     assert "done in" in shown.err
 
-    assert main(words) == 0
-    again = capsys.readouterr()
+    again = lasem(*words)
     assert "0 runs to go, 2 finished already" in again.err
     assert again.out == shown.out
 
     (out / "comparison.html").unlink()
-    assert main(["report", str(out)]) == 0
-    assert "Comparison: " in capsys.readouterr().out
+    assert "Comparison: " in lasem("report", str(out)).out
     assert (out / "comparison.html").exists()
-    assert main(["report", str(out / "ewc-0")]) == 0
+    lasem("report", str(out / "ewc-0"))
 
-    assert main([*words, "--training.epochs=3"]) == 2
-    assert "holds a run with other settings: training.epochs = 2 there, 3 here" in capsys.readouterr().err
+    shown = lasem(*words, "--training.epochs=3", code=2).err
+    assert "holds a run with other settings: training.epochs = 2 there, 3 here" in shown
 
 
-def test_a_failed_run_is_named_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_run_is_named_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", lambda: Fake(fail=["none-0", "ewc-0"]))
-    assert main(["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(tmp_path / "x")]) == 1
-    shown = capsys.readouterr().err
+    shown = lasem("compare", "--methods", "none,ewc", *OPTIONS, "--out", str(tmp_path / "x"), code=1).err
     assert "lasem: 2 of 2 runs failed:" in shown
     assert "  ewc-0: it went wrong" in shown
 
@@ -78,9 +72,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (out / "none-0").exists()
 
 
-def test_files_of_methods_and_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_methods_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     pool = Fake(makes=False)
     monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", lambda: pool)
     (tmp_path / "methods.yaml").write_text(
@@ -88,31 +80,28 @@ def test_files_of_methods_and_settings(
     )
     (tmp_path / "base.yaml").write_text("training: {epochs: 5}\nstream: {num_tasks: 2}\nseeds: [3]\n")
     words = ["--methods-file", str(tmp_path / "methods.yaml"), "--config", str(tmp_path / "base.yaml")]
-    assert main(["compare", *words, "--methods", "none", "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    lasem("compare", *words, "--methods", "none", "--out", str(tmp_path / "out"), "--quiet")
     jobs = pool.jobs
     assert pool.names == ["lasem-tf-3", "strong-3", "none-3"]
     assert [job.config.training.epochs for job in jobs] == [5, 7, 5]
     assert jobs[0].config.sharing.name == "tf"
     assert jobs[1].config.to_plain()["method"]["strength"] == 9
-    capsys.readouterr()
 
-    assert main(["compare", *words, "--print-config"]) == 0
-    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
-    assert main(["compare", "--methods-file", str(tmp_path / "printed.yaml"), "--print-config"]) == 0
-    assert capsys.readouterr().out == (tmp_path / "printed.yaml").read_text()
+    (tmp_path / "printed.yaml").write_text(lasem("compare", *words, "--print-config").out)
+    assert (
+        lasem("compare", "--methods-file", str(tmp_path / "printed.yaml"), "--print-config").out
+        == (tmp_path / "printed.yaml").read_text()
+    )
     assert "label: strong" in (tmp_path / "printed.yaml").read_text()
 
     (tmp_path / "base.yaml").write_text("search: em\n")
-    assert main(["compare", *words]) == 2
-    assert "sets search; in a comparison each method has its own" in capsys.readouterr().err
+    assert "sets search; in a comparison each method has its own" in lasem("compare", *words, code=2).err
     (tmp_path / "methods.yaml").write_text("lasem: {}\n")
-    assert main(["compare", "--methods-file", str(tmp_path / "methods.yaml")]) == 2
-    assert "Expected a list" in capsys.readouterr().err
+    assert "Expected a list" in lasem("compare", "--methods-file", str(tmp_path / "methods.yaml"), code=2).err
 
 
-def test_help_shows_the_settings_that_all_methods_have(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--help-all"]) == 0
-    shown = capsys.readouterr().out
+def test_help_shows_the_settings_that_all_methods_have(lasem: Any) -> None:
+    shown = lasem("compare", "--help-all").out
     assert "--training.epochs" in shown
     assert "--stream.num_tasks" in shown
     assert "--sharing" not in shown

@@ -18,6 +18,7 @@ from learner.images import model_files, write_digits
 
 from lasem.cli import main
 from lasem.learner import Learner
+from lasem.methods import METHODS
 from lasem.training import Loop
 from lasem.tree import flatten
 
@@ -52,50 +53,46 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_a_year(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     """Commands are called here, which is quicker; in processes of their own they are killed below."""
-    monkeypatch.chdir(tmp_path)
 
-    def here(*words: str) -> str:
-        assert main([*words]) == 0, capsys.readouterr().err
-        return capsys.readouterr().out
+    def said(*words: str) -> str:
+        return lasem(*words).out
 
     low = ["--train", str(images / "low"), "--test", str(images / "low-test")]
-    out = here("learn", "model", "--task", "low", *low, *NEW)
+    out = said("learn", "model", "--task", "low", *low, *NEW)
     assert out.startswith("low: TTTT, valid ")
     assert "2 classes" in out
-    assert "mid: " in here("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
-    assert "high: " in here("learn", "model", "--task", "high", "--train", str(images / "high"), "--quiet")
+    assert "mid: " in said("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
+    assert "high: " in said("learn", "model", "--task", "high", "--train", str(images / "high"), "--quiet")
 
     files = sorted(str(path) for path in (images / "low-test").rglob("*.png"))
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(files).encode())))
-        rows = list(csv.DictReader(here("predict", "model", "--task", "low", "-").splitlines()))
+        rows = list(csv.DictReader(said("predict", "model", "--task", "low", "-").splitlines()))
     assert [row["image"] for row in rows] == files
     right = sum(row["class"] == Path(row["image"]).parent.name for row in rows)
     assert right >= 7
-    lines = here("predict", "model", "--task", "low", *files, "--format", "jsonl", "--top", "2").splitlines()
+    lines = said("predict", "model", "--task", "low", *files, "--format", "jsonl", "--top", "2").splitlines()
     for row, line in zip(rows, map(json.loads, lines), strict=True):
         best, second = line["predictions"]
         assert (row["class"], float(row["probability"])) == (best["class"], best["probability"])
         assert best["probability"] + second["probability"] == pytest.approx(1, abs=1e-5)
 
-    shown = json.loads(here("show", "model", "--json"))
+    shown = json.loads(said("show", "model", "--json"))
     assert [task["name"] for task in shown["tasks"]] == ["low", "mid", "high"]
-    assert shown["num_bytes"] == sum(map(len, model_files(tmp_path / "model").values()))
-    assert "TTTT" in here("show", "model")
-    measured = json.loads(here("evaluate", "model", "--task", "low", str(images / "low-test"), "--json"))
+    assert shown["num_bytes"] == sum(map(len, model_files(here / "model").values()))
+    assert "TTTT" in said("show", "model")
+    measured = json.loads(said("evaluate", "model", "--task", "low", str(images / "low-test"), "--json"))
     assert (measured["num_right"], measured["num_images"]) == (right, 10)
 
     assert (
-        here("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx") == "low.onnx\nlow.onnx.json\n"
+        said("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx") == "low.onnx\nlow.onnx.json\n"
     )
-    (tmp_path / "program").mkdir()
-    here("export", "model", "--task", "low", "--format", "torch", "--out", "program")
-    (tmp_path / "run.py").write_text(RUN_WITHOUT_LASEM)
-    ran = Forked("run.py", *files, folder=tmp_path).ended()
+    (here / "program").mkdir()
+    said("export", "model", "--task", "low", "--format", "torch", "--out", "program")
+    (here / "run.py").write_text(RUN_WITHOUT_LASEM)
+    ran = Forked("run.py", *files, folder=here).ended()
     assert ran.returncode == 0, ran.stderr
     classes, onnx, program = json.loads(ran.stdout)
     learner = Learner.load("model")
@@ -106,13 +103,29 @@ def test_a_year(
     torch.testing.assert_close(torch.tensor(onnx), logits, rtol=0, atol=1e-4)
     torch.testing.assert_close(torch.tensor(program), logits, rtol=0, atol=1e-4)
 
-    assert here("forget", "model", "--task", "mid") == "mid: forgotten\n"
+    assert said("forget", "model", "--task", "mid") == "mid: forgotten\n"
     assert torch.equal(
         Learner.load("model").logits("low", torch.ones(1, 1, 8, 8)), learner.logits("low", torch.ones(1, 1, 8, 8))
     )
-    here("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
-    assert "low" in here("show", "model")
+    said("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
+    assert "low" in said("show", "model")
     assert Learner.load("model").task_names == ("low", "high", "mid")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_of_any_method_is_grown_asked_and_exported(method: str, tmp_path: Path, lasem: Any) -> None:
+    images, model = str(write_digits(tmp_path / "images", (0, 1), count=6)), str(tmp_path / "model")
+    learn = ("learn", model, "--train", images, "--task")
+    lasem(*learn, "a", "--method", method, "--epochs", "1", "--net", "digits", "--net.hidden", "8")
+    lasem(*learn, "b")
+    assert f"method {method}" in lasem("show", model).out
+    assert len(lasem("predict", model, "--task", "a", images).out.splitlines()) == 13
+    assert "of 12 images" in lasem("evaluate", model, "--task", "b", images).out
+    lasem("export", model, "--task", "b", "--format", "torch", "--out", f"{tmp_path}/exported/")
+    assert (tmp_path / "exported/b.pt2").exists()
+    lasem("forget", model, "--task", "b")
+    assert "1 task," in lasem("show", model).out
+    assert f"made with method = {method}" in lasem(*learn, "c", "--method", "lasem", code=2).err
 
 
 @pytest.mark.parametrize("kind", ["learn", "run"])
@@ -152,7 +165,7 @@ def test_a_full_disk_leaves_the_model_as_it_was(model: Path, images: Path, capsy
 
 
 def test_a_folder_that_cannot_be_written_can_be_asked(
-    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
 ) -> None:
     def refused(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *rest: Any, **named: Any) -> Any:
@@ -173,16 +186,14 @@ def test_a_folder_that_cannot_be_written_can_be_asked(
             ["show"],
             ["export", "--task", "low", "--format", "safetensors", "--out", str(tmp_path / "low")],
         ):
-            assert main([words[0], str(model), *words[1:]]) == 0, capsys.readouterr().err
-        capsys.readouterr()
+            lasem(words[0], str(model), *words[1:])
         for words in (["learn", "--task", "mid", "--train", str(images / "mid")], ["forget", "--task", "low"]):
-            assert main([words[0], str(model), *words[1:]]) == 2
-            assert "Permission denied. Nothing was changed." in capsys.readouterr().err
+            assert "Permission denied. Nothing was changed." in lasem(words[0], str(model), *words[1:], code=2).err
     assert model_files(model) == before
 
 
 def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
-    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
 ) -> None:
     place, whole = tmp_path / "model", tmp_path / "whole"
     for copy in (place, whole):
@@ -207,15 +218,14 @@ def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
     ):
         with monkeypatch.context() as patch:
             patch.setattr(Loop, "run_epoch", broken)
-            assert main(["learn", str(place), *words]) == code
-        assert said in capsys.readouterr().err
+            assert said in lasem("learn", str(place), *words, code=code).err
         assert model_files(place) == before
     for copy in (place, whole):
-        assert main(["learn", str(copy), *words]) == 0
+        lasem("learn", str(copy), *words)
     assert model_files(place) == model_files(whole)
 
 
-def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_told_in_one_line(model: Path, images: Path, lasem: Any) -> None:
     place, train = str(model), str(images / "mid")
     learn = ["learn", place, "--task", "mid", "--train", train]
     export = ["export", place, "--task", "low", "--format", "safetensors", "--out"]
@@ -248,27 +258,22 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, capsys: pytest
         (["learn", place, "--task", "mid", "--train", __file__], "test_daily_use.py is neither"),
         (["predict", place, "--task", "mid", "x.png"], "'mid' has not been learned (learned: low). Learn it first."),
     ):
-        assert main(words) == 2, words
-        shown = capsys.readouterr()
+        shown = lasem(*words, code=2)
         assert (told in shown.err, shown.out, shown.err.count("\n")) == (True, "", 1), shown.err
 
 
 @pytest.mark.parametrize("command", ["learn", "predict", "evaluate", "show", "forget", "export"])
-def test_help_fits_a_terminal(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
-    out = capsys.readouterr().out
+def test_help_fits_a_terminal(command: str, lasem: Any) -> None:
+    out = lasem(command, "--help").out
     assert f"usage: lasem {command} MODEL" in out
     assert "examples:" in out
 
 
-def test_images_that_cannot_be_read_are_told_and_passed_over(
-    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_that_cannot_be_read_are_passed_over(model: Path, images: Path, tmp_path: Path, lasem: Any) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     good = next((images / "low-test").rglob("*.png"))
     words = ["predict", str(model), "--task", "low", str(tmp_path / "broken.png"), str(good), "nowhere.png"]
-    assert main(words) == 1
-    shown = capsys.readouterr()
+    shown = lasem(*words, code=1)
     assert [line.split(",")[0] for line in shown.out.splitlines()] == ["image", str(good)]
     assert "broken.png" in shown.err
     assert "nowhere.png" in shown.err

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from metrics.records import epoch_record, task_record
 
 from lasem.cli.progress import Remaining, duration
 from lasem.experiments import ExperimentConfig
 from lasem.methods import EWC
-from lasem.records import EpochRecord, TaskRecord, TimingRecord
+from lasem.records import TimingRecord
 from lasem.training import TrainingConfig
 
 from .tiny import Lines
@@ -25,27 +26,9 @@ class Moments(Lines):
         self.task_starts(task, 0)
         titles = [title for title, num in phases for _ in range(num)]
         for epoch, title in enumerate(titles, start=1):
-            record = EpochRecord(
-                task=task,
-                epoch=epoch,
-                loss=1.0,
-                valid_accuracy=0.5,
-                configuration="TT",
-                probabilities=(1.0,),
-                num_evaluated=1,
-                phase=title,
-            )
+            record = epoch_record(task, epoch, configuration="TT", probabilities=(1.0,), phase=title)
             self.epoch_ends(record, TimingRecord(task=task, epoch=epoch, seconds_training=1, seconds_evaluating=0))
-        numbers = {"valid_accuracy": 0.5, "peak_accuracy": 0.5, "best_epoch": 1, "num_epochs": len(titles)}
-        counts = {
-            "index": 0,
-            "parameters_added": 1,
-            "parameters_shared": 1,
-            "parameters_total": 2,
-            "commit_epoch": None,
-        }
-        choice = {"classes": ("a", "b"), "configuration": "TT", "configurations": ("TT",)}
-        self.task_ends(TaskRecord(task=task, **numbers, **counts, **choice), {}, 3.0)  # type: ignore[arg-type]
+        self.task_ends(task_record(task, 0, configuration="TT", num_epochs=len(titles)), {}, 3.0)
         return [text for text, _ in self.moments[before:]]
 
 

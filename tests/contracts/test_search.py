@@ -30,9 +30,7 @@ def some_evidence(num_batches: int, num: int, seed: int = 0) -> torch.Tensor:
     return -3 * torch.rand(num_batches, num, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def stepped(
-    search: AbstractSearch[Any], state: Any, evidence: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, Any]:
+def stepped(search: AbstractSearch[Any], state: Any, evidence: Any, generator: Any) -> tuple[torch.Tensor, Any]:
     """One mini-batch as a phase takes it, of the log-likelihoods (C, batch) of all configurations."""
     state = search.begin_batch(state, generator)
     return search.step(state, evidence[list(search.candidates(state, len(evidence)))])

@@ -1,7 +1,7 @@
 """What every sharing mechanism must do. A new one joins by standing in the list."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import pytest
 import torch
@@ -60,9 +60,7 @@ rules: st.SearchStrategy[InitialWeights] = st.sampled_from(("he", "paper"))
 
 @every_sharing
 @given(blocks, rules, st.integers(0, 5))
-def test_shapes_and_counts_are_those_of_the_tensors_and_a_fresh_layer_is_alive(
-    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights, seed: int
-) -> None:
+def test_shapes_and_counts_are_true_and_a_fresh_layer_is_alive(sharing: Any, block: Any, rule: Any, seed: int) -> None:
     plain, shared, own, made = start(sharing, block, rule, seed)
     assert shapes_of(shared) == sharing.shared_shapes(block)
     assert shapes_of(own) == sharing.task_shapes(block)
@@ -76,9 +74,7 @@ def test_shapes_and_counts_are_those_of_the_tensors_and_a_fresh_layer_is_alive(
 
 @every_sharing
 @given(blocks, rules)
-def test_it_depends_on_its_arguments_alone(
-    sharing: AbstractSharing, block: AbstractBlock, rule: InitialWeights
-) -> None:
+def test_it_depends_on_its_arguments_alone(sharing: AbstractSharing, block: AbstractBlock, rule: Any) -> None:
     global_state = torch.random.get_rng_state()
     _, shared, own, made = start(sharing, block, rule)
     before = {name: value.clone() for name, value in {**shared, **own}.items()}

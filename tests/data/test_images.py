@@ -21,26 +21,17 @@ def write(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
     return paths
 
 
-def test_tensor_images_share_storage_with_what_they_were_made_of() -> None:
-    pixels = random_images(5)
+def test_images_are_those_that_they_were_made_of(tmp_path: Path) -> None:
+    pixels, order = random_images(5), torch.tensor([2, 0])
     images = TensorImages(pixels)
-    assert images.tensor.data_ptr() == pixels.data_ptr()
-    assert (len(images), images.shape) == (5, (3, 4, 5))
-    assert torch.equal(images.take(torch.tensor([4, 0])), pixels[[4, 0]])
-
-
-def test_selected_images_are_those_at_the_indices() -> None:
-    pixels = random_images(5)
-    some = SelectedImages(TensorImages(pixels), torch.tensor([3, 1, 4]))
-    assert (len(some), some.shape) == (3, (3, 4, 5))
-    assert torch.equal(some.take(torch.tensor([2, 0])), pixels[[4, 3]])
-
-
-def test_files_give_the_pixels_that_are_in_them(tmp_path: Path) -> None:
-    images = FileImages(write(tmp_path, [(4, 5)] * 3))
-    assert (len(images), images.shape) == (3, (3, 4, 5))
-    assert torch.equal(images.take(torch.tensor([2, 0]))[1], random_images(1)[0])
-    assert images.take(torch.tensor([], dtype=torch.int64)).shape == (0, 3, 4, 5)
+    assert images.tensor.data_ptr() == pixels.data_ptr()  # not copied
+    files = FileImages(write(tmp_path, [(4, 5)] * 3))
+    some = SelectedImages(images, torch.tensor([3, 1, 4]))
+    written = torch.cat([random_images(1, seed=index) for index in range(3)])
+    for each, expected in ((images, pixels), (some, pixels[[3, 1, 4]]), (files, written)):
+        assert (len(each), each.shape) == (len(expected), (3, 4, 5))
+        assert torch.equal(each.take(order), expected[order])
+    assert files.take(torch.tensor([], dtype=torch.int64)).shape == (0, 3, 4, 5)
 
 
 def test_a_file_of_another_size_is_named_unless_files_are_resized(tmp_path: Path) -> None:

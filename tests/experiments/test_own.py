@@ -11,7 +11,6 @@ import torch
 from learner.fixture import MovingPrior
 from torch import Tensor, nn
 
-from lasem.cli import main
 from lasem.data import AbstractReader, DigitsReader, TaskStream, TensorReader
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
 from lasem.experiments import ComparedMethod, ComparisonObserver, ExperimentConfig, NetChoice, Observer, compare, run
@@ -98,6 +97,11 @@ def reader(images: object = IMAGES) -> TensorReader:
     return TensorReader(images=images, labels=LABELS, num_tasks=2, classes_per_task=2)
 
 
+@pytest.fixture(autouse=True)
+def _light(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_report(monkeypatch)
+
+
 class Stop(Observer, ComparisonObserver):
     """Stops a run in its second task."""
 
@@ -111,7 +115,6 @@ class Stop(Observer, ComparisonObserver):
 
 
 def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
     monkeypatch.setattr("lasem.experiments.comparison.write_comparison", lambda path: path)
     processes = Fake(makes=False)
     (theirs,) = named({"stream": STREAM, "training": {"epochs": 2}, "threads": 1}, ["lasem"])
@@ -141,10 +144,7 @@ def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, m
     assert [learner.configuration(name) for name in learner.task_names] == ["ST", "ST"]
 
 
-def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    without_report(monkeypatch)
+def test_a_run_of_an_own_class_goes_on_with_that_class_alone(tmp_path: Path, lasem: Any) -> None:
     config, place = tiny(search=OwnEM()), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(config, place, observer=Stop())
@@ -155,8 +155,7 @@ def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
         run(replace(config, search=OwnEM(rate=0.3)), place, resume=True)
     with pytest.raises(StorageError, match=r"other settings: search\.name = .*OwnEM there, em here"):
         compare([ComparedMethod("run", replace(config, search=EM()))], _as_comparison(place))
-    assert main(["run", "--resume", str(place)]) == 0
-    assert "finished already" not in capsys.readouterr().err
+    assert "finished already" not in lasem("run", "--resume", str(place)).err
     run(config, place, resume=True)
     with pytest.raises(StorageError, match=r"search\.name = em there, experiments\.test_own\.OwnEM here"):
         run(config, run(tiny(1, 1, search=EM()), tmp_path / "em"), resume=True)
@@ -164,10 +163,7 @@ def test_a_run_of_an_own_class_goes_on_with_that_class_alone(
         ExperimentConfig.from_yaml("method: {name: mine.Replay}")
 
 
-def test_runs_that_no_file_describes_are_made_here_despite_a_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_report(monkeypatch)
+def test_runs_that_no_file_describes_are_made_here_despite_a_cluster(tmp_path: Path) -> None:
     cluster = Fake(remote=True)
     mine = ComparedMethod("mine", tiny(1, 1, search=OwnEM(), net=small(SHAPE)))
     made = compare([mine], tmp_path, executor=cluster)
@@ -185,10 +181,7 @@ def _as_comparison(place: Path) -> Path:
 
 
 @pytest.mark.parametrize("net", [small, small(SHAPE)], ids=["function", "network"])
-def test_a_run_with_an_own_network_needs_it_to_resume(
-    net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_report(monkeypatch)
+def test_a_run_with_an_own_network_resumes_with_it(net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(2, 2, net=net)
     whole = run(config, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -206,8 +199,7 @@ def test_a_run_with_an_own_network_needs_it_to_resume(
     assert f"net:\n  name: {told}" in (whole / "config.yaml").read_text()
 
 
-def test_a_plain_network_of_ones_own_serves_baselines_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
+def test_a_plain_network_of_ones_own_serves_baselines_too(tmp_path: Path) -> None:
     config = tiny(1, 1, search=EM(), net=replace(for_images(SHAPE), hidden=(4,)), method=EWC())
     model = run(config, tmp_path / "run") / "seeds/0/model"
     assert isinstance(config.net, Net)
@@ -253,11 +245,7 @@ def test_a_network_that_does_not_fit_is_met_before_a_folder_is_made(tmp_path: Pa
     ],
     ids=str,
 )
-def test_what_a_file_can_hold_in_words_is_written_and_resumed(
-    held: object, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    without_report(monkeypatch)
+def test_what_a_file_can_hold_in_words_is_written_and_resumed(held: object, written: str, here: Path) -> None:
     config = tiny(stream=Holding(held=held), training=TrainingConfig(epochs=1), search=Fixed("none"))
     place = run(config)
     assert place == Path("runs/up-down-x-hps-fixed-001")
@@ -295,7 +283,8 @@ def test_labels_of_methods(tmp_path: Path) -> None:
         compare([ComparedMethod("Mine", tiny()), ComparedMethod("mine", tiny())], tmp_path / "comparison")
 
 
-def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path) -> None:
+def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # with its report
     folder = run(tiny(stream=reader()), tmp_path / "run")
     assert "images: uint8 (60, 8, 8), sha256 " in (folder / "config.yaml").read_text()
     assert (folder / "report.html").stat().st_size > 10_000
@@ -309,8 +298,7 @@ def test_a_run_on_tensors_is_kept_and_resumed(tmp_path: Path) -> None:
         run(tiny(stream=reader(other)), folder, resume=True)
 
 
-def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without_report(monkeypatch)
+def test_methods_are_compared_on_tensors_in_this_process(tmp_path: Path) -> None:
     # each method's reader is an object of its own, on the same numbers
     methods = [
         ComparedMethod(search.configuration, tiny(stream=reader(), search=search))

@@ -139,9 +139,7 @@ def test_a_run_that_dies_again_and_again_is_given_up(job: Job, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", [Started, Learned, Ended])
-def test_no_process_is_left_when_the_notified_raises(
-    job: Job, monkeypatch: pytest.MonkeyPatch, kind: type[Event]
-) -> None:
+def test_no_process_is_left_when_a_listener_raises(job: Job, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
     def notify(event: Event) -> None:
         if isinstance(event, kind):
             raise KeyboardInterrupt

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lasem.cli import main
 from lasem.errors import ConfigError, DeviceError
 from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, compared_methods
 from lasem.experiments.config import differences
@@ -26,20 +25,18 @@ BASE: dict[str, Any] = {
 }
 
 
-def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(["compare", "--methods", "none", "--ray", "local"]) == 2
-    assert "pip install 'lasem[ray]'" in capsys.readouterr().err
+    assert "pip install 'lasem[ray]'" in lasem("compare", "--methods", "none", "--ray", "local", code=2).err
 
 
-def test_a_process_elsewhere_is_given_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_process_elsewhere_is_given_whole_paths(here: Path) -> None:
     config = ExperimentConfig.from_plain({"stream": {"name": "mnist", "path": "DATA"}})
     there = with_absolute_paths(Job("a", config, Path("runs/a")))
-    assert there.directory == tmp_path / "runs/a"
-    assert there.config.to_plain()["stream"]["path"] == str(tmp_path / "DATA")
+    assert there.directory == here / "runs/a"
+    assert there.config.to_plain()["stream"]["path"] == str(here / "DATA")
     assert differences(there.config.to_plain(), config.to_plain()) == []  # what it writes down is the same run
-    pathless = Job("b", ExperimentConfig.from_plain(BASE), tmp_path)
+    pathless = Job("b", ExperimentConfig.from_plain(BASE), here)
     assert with_absolute_paths(pathless) == pathless
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from lasem.data import DigitsReader, TaskStream
+from lasem.data import DigitsReader, FolderReader, TaskStream
 from lasem.errors import ConfigError, DataError, DeviceError, StorageError, TrainingError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
@@ -90,8 +90,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, sharing: TensorFacto
     assert records_of(run(config, tmp_path / "a")) == records_of(run(config, tmp_path / "b"))
 
 
-def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_folders_are_numbered(here: Path) -> None:
     config = tiny(1, 1)
     assert [str(run(config)) for _ in range(2)] == ["runs/digits-hps-em-001", "runs/digits-hps-em-002"]
     assert str(run(tiny(1, 1, search=EM(), method=EWC()))) == "runs/digits-ewc-001"
@@ -126,7 +125,7 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
         (tiny(search=EM(groups=(1, 1))), ConfigError),
         (tiny(search=Fixed("top-9")), ConfigError),
         (tiny(search=EM(), method=Refusing()), ConfigError),
-        (tiny(stream=DigitsReader(train_per_class=105)), DataError),
+        (tiny(stream=FolderReader(path="nowhere")), DataError),
     ]
     for config, error in wrong:
         with pytest.raises(error):

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,9 +93,8 @@ def test_processes_of_a_comparison_import_it(folder: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("folder")
-def test_a_mistake_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", *words.split(), "--print-config"]) == 2
-    shown = capsys.readouterr().err
+def test_a_mistake_is_one_line(words: str, said: str, lasem: Any) -> None:
+    shown = lasem("run", *words.split(), "--print-config", code=2).err
     assert said in shown
     assert shown.count("\n") == 1
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.learner import Learner
 from lasem.learner.model_folder import sealed
-from lasem.nets import Net
+from lasem.nets import ImageShape, Net
 from lasem.records import EpochRecord, TaskRecord
 from lasem.search import AbstractSearch, AbstractSelection
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
@@ -44,9 +44,7 @@ def tiny_task(
     return Task.from_tensors(name, train=split(num_train), valid=split(6), test=split(6), classes=classes)
 
 
-def tiny_net(
-    shape: tuple[int, int, int] = GREY, depth: int = 2, linear: Sequence[int] = (), dropout: float = 0.5
-) -> Net:
+def tiny_net(shape: ImageShape = GREY, depth: int = 2, linear: Sequence[int] = (), dropout: float = 0.5) -> Net:
     """Convolutions, the second one pooled, and linear layers behind them."""
     return Net(
         image_shape=shape,
@@ -70,8 +68,8 @@ def start_of(learner: Learner, task: Task) -> Any:
 
 
 def followed(
-    learner: Learner, task: Task, resume_from: TrainingState | None = None
-) -> tuple[TaskRecord, list[EpochRecord], list[TrainingState]]:
+    learner: Learner, task: Task, resume_from: Any = None
+) -> tuple[TaskRecord, list[Any], list[TrainingState]]:
     """Learn a task; its record, its epochs, and the states after each of them, through the disk's form."""
     epochs, states = [], []
 

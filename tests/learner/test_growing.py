@@ -378,9 +378,7 @@ def test_the_first_images_make_the_shape_unless_it_is_given(images: Path, tmp_pa
     small_model(tmp_path / "found").learn("grey", images / "low")  # other sizes and colours are made to fit
 
 
-def test_a_question_reads_few_files_of_however_many(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_reads_few_files_of_any_number(images: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """The shared knowledge and the one task; learning reads no more of the tasks before it."""
     read = Mock(side_effect=load)
     monkeypatch.setattr("lasem.learner.model_folder.load_tensors", read)

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lasem.cli import main
 from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
 from lasem.methods import Branch
@@ -23,7 +22,7 @@ from .images import small_model, write_digits
 QUICK = TrainingConfig(epochs=2, batch_size=5)
 
 
-def test_a_function_that_cuts_a_module_is_asked_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_that_cuts_a_module_is_asked_every_time(tmp_path: Path, lasem: Any) -> None:
     images = write_digits(tmp_path / "images", (0, 1), count=4)
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.ReLU())
 
@@ -44,9 +43,7 @@ def test_a_function_that_cuts_a_module_is_asked_every_time(tmp_path: Path, capsy
         grown.export("a", "safetensors", tmp_path / "taken")
     with pytest.raises(StorageError, match="another network"):
         model(lambda shape: cut(module[:2], image_shape=shape)).show()
-    capsys.readouterr()
-    assert main(["show", str(tmp_path / "model")]) == 2
-    assert "in Python: lasem.GrowingModel(folder, net=...)" in capsys.readouterr().err
+    assert "in Python: lasem.GrowingModel(folder, net=...)" in lasem("show", str(tmp_path / "model"), code=2).err
 
 
 def test_a_task_in_memory_is_learned_as_by_a_learner(tmp_path: Path) -> None:

@@ -151,9 +151,7 @@ def state_of(place: Path) -> tuple[str, ...]:
 BEFORE, AFTER = ("a", "b", "2"), ("c", "a", "3")
 
 
-def test_a_power_cut_at_any_step_leaves_the_model_before_or_after(
-    model: Path, learner: Learner, tmp_path: Path
-) -> None:
+def test_a_power_cut_at_any_step_leaves_a_model_before_or_after(model: Path, learner: Learner, tmp_path: Path) -> None:
     place = Path(shutil.copytree(model, tmp_path / "model"))
     disk, found = Disk(place), list[tuple[str, ...]]()
 
@@ -171,9 +169,7 @@ def test_a_power_cut_at_any_step_leaves_the_model_before_or_after(
     assert found[-2:] == [AFTER, AFTER]
 
 
-def test_a_failing_call_leaves_the_model_before_or_after_and_is_told(
-    model: Path, learner: Learner, tmp_path: Path
-) -> None:
+def test_a_failing_call_is_told_and_the_model_is_before_or_after(model: Path, learner: Learner, tmp_path: Path) -> None:
     for fail_at in count():
         place = Path(shutil.copytree(model, tmp_path / str(fail_at)))
         disk = Disk(place)

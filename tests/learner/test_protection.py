@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,9 +32,7 @@ CONFIG = TrainingConfig(epochs=3, batch_size=5)
 TASKS = [tiny_task(f"task-{i}", num_classes=2 + i % 2, seed=i) for i in range(4)]
 
 
-def learner_with(
-    protect: AbstractProtection, sharing: AbstractSharing | None = None, search: AbstractSelection | None = None
-) -> Learner:
+def learner_with(protect: AbstractProtection, sharing: Any = None, search: AbstractSelection | None = None) -> Learner:
     return Learner(tiny_net(), sharing=sharing, search=search or Fixed("all"), training=CONFIG, protect=protect, seed=3)
 
 
@@ -53,9 +52,7 @@ def now(learner: Learner, tasks: list[Task] = TASKS) -> list[Tensor]:
 @pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.name)
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("protect", KEEPING, ids=lambda p: p.name)
-def test_earlier_answers_stay_the_same(
-    protect: AbstractProtection, sharing: AbstractSharing, search: AbstractSelection
-) -> None:
+def test_earlier_answers_stay_the_same(protect: AbstractProtection, sharing: Any, search: AbstractSelection) -> None:
     learner = learner_with(protect, sharing, search)
     _, answers = learn(learner)
     assert all(torch.equal(then, after) for then, after in zip(answers, now(learner), strict=True))
@@ -177,9 +174,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("kind", ["exact", "empirical"])
-def test_what_is_held_is_a_sum_over_tasks(
-    kind: FisherKind, sharing: AbstractSharing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_held_is_a_sum_over_tasks(kind: FisherKind, sharing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lasem.methods.protection.MAX_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Penalty(fisher=kind), sharing, Fixed("TS"))
     generator, elsewhere = torch.Generator().manual_seed(0), dict[str, Tensor]()

@@ -9,7 +9,7 @@ from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.learner import Learner
-from lasem.methods import AbstractMethod, Learned, Setup
+from lasem.methods import Learned, Setup
 from lasem.methods.plain import initial_head, initial_layers
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, PhaseResult, Plan, Snapshot, TrainingConfig
@@ -38,9 +38,7 @@ def plain_start(net: Net, num_classes: int = 3, index: int = 0) -> dict[str, Ten
     return {**initial_layers(setup_of(net, index)), **initial_head(setup_of(net, index), num_classes)}
 
 
-def learner_of(
-    method: AbstractMethod, net: Net, num_tasks: int = 0, *, training: TrainingConfig | None = QUICK, seed: int = 3
-) -> Learner:
+def learner_of(method: Any, net: Net, num_tasks: int = 0, *, training: Any = QUICK, seed: int = 3) -> Learner:
     """A learner that has learned tasks t0, t1 ... with 2, 3, 2, 3 ... classes."""
     learner = Learner(net, method, training=training, seed=seed)
     for k in range(num_tasks):

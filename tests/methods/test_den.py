@@ -58,14 +58,7 @@ def images(net: Net, num: int = 4) -> Tensor:
 
 
 def learn_as(
-    method: DEN,
-    model: Model,
-    net: Net,
-    num_classes: int,
-    change: Change,
-    *,
-    loss: float = 1.0,
-    training: TrainingConfig = QUICK,
+    method: DEN, model: Model, net: Net, num_classes: int, change: Change, loss: float = 1.0, training: Any = QUICK
 ) -> tuple[Learned, list[AbstractPhase]]:
     """The next task, called a, b, c ..."""
     index = len(model.own)

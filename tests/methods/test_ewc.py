@@ -15,9 +15,7 @@ from lasem.training import TrainingConfig
 from methods.fixture import NETS, batch_of, every_net, learner_of, seeded, setup_of
 
 
-def start(
-    net: Net, num_classes: int = 3, num_train: int = 7
-) -> tuple[Task, Setup, dict[str, Tensor], dict[str, Tensor]]:
+def start(net: Net, num_classes: int = 3, num_train: int = 7) -> tuple[Task, Setup, Any, Any]:
     task = tiny_task(num_classes=num_classes, num_train=num_train)
     setup = setup_of(net, seed=5)
     return task, setup, initial_layers(setup), initial_head(setup, num_classes)

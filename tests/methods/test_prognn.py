@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,9 +64,7 @@ def test_a_column_is_what_the_equation_says(method: ProgNN, with_dropout: bool) 
 class Naive:
     """Equation 2, image by image, its sums over columns and over what adapters read written out."""
 
-    def __init__(
-        self, method: ProgNN, net: Net, columns: Sequence[dict[str, Tensor]], x: Tensor, masks: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, method: ProgNN, net: Net, columns: Sequence[Any], x: Tensor, masks: Sequence[Tensor]) -> None:
         self.method, self.depth, self.x, self.masks = method, net.depth, x, masks
         self.columns = [{name: value.double() for name, value in column.items()} for column in columns]
         self.layers = [*net.blocks, *(LinearBlock(1, 1) for _ in (*net.hidden, "logits"))]

@@ -1,6 +1,6 @@
 """Small torch modules to cut, and what every network of them must do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +167,7 @@ def leaves(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().double().requires_grad_() for name, value in tensors.items()}
 
 
-def assert_same_with_gradients(
-    found: Tensor, expected: Tensor, of_found: Sequence[Tensor], of_expected: Sequence[Tensor]
-) -> None:
+def assert_same_with_gradients(found: Tensor, expected: Tensor, of_found: Any, of_expected: Any) -> None:
     """Two results, and the gradients of both along one direction."""
     found = found.reshape(expected.shape)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
@@ -182,9 +180,7 @@ def assert_same_with_gradients(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def assert_goes_on_after_loading(
-    build: Callable[[], AbstractNet], folder: Path, *, give: bool = True, **settings: Any
-) -> Learner:
+def assert_goes_on_after_loading(build: Any, folder: Path, *, give: bool = True, **settings: Any) -> Learner:
     """Three tasks one after another, and the third one after saving and loading, to the same bits.
 
     Args:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from experiments.tiny import Fake, without_report
 
-from lasem.cli import main
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig, grid
 from lasem.experiments.config import from_yaml
@@ -40,37 +39,31 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_recipes_share_runs_and_make_none_twice(
-    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 0
+def test_recipes_share_runs_and_make_none_twice(made: list[str], here: Path, lasem: Any) -> None:
+    shown = lasem("reproduce", "selection", *TINY, "--out", "out")
     assert made == [f"planted/lasem-{sharing}-0" for sharing in ("hps", "tf", "dfcnn")]
-    shown = capsys.readouterr()
     assert "Layer 4" in shown.out
     assert "Page: out/selection.html" in shown.out
-    text = (tmp_path / "out/selection.html").read_text()
+    text = (here / "out/selection.html").read_text()
     assert "lasem reproduce selection --stream planted" in text
     assert "planted (in the place of CIFAR-100, 10 tasks)" in text
 
-    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 0
+    lasem("reproduce", "selection", *TINY, "--out", "out")
     assert len(made) == 3
-    index = json.loads((tmp_path / "out/runs/planted/comparison.json").read_text())
-    assert main(["reproduce", "selection", *TINY, "--out", "again", "--workers", "2"]) == 0
+    index = json.loads((here / "out/runs/planted/comparison.json").read_text())
+    lasem("reproduce", "selection", *TINY, "--out", "again", "--workers", "2")
     assert made[3:] == made[2::-1]
     for name in ("lasem-hps-0", "lasem-dfcnn-0"):
-        records = [tmp_path / out / f"runs/planted/{name}/seeds/0/records.jsonl" for out in ("out", "again")]
+        records = [here / out / f"runs/planted/{name}/seeds/0/records.jsonl" for out in ("out", "again")]
         assert records[0].read_bytes() == records[1].read_bytes()
-    tables = [tmp_path / out / "selection/planted-layers-table.csv" for out in ("out", "again")]
+    tables = [here / out / "selection/planted-layers-table.csv" for out in ("out", "again")]
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
     before = text
-    capsys.readouterr()
-    (tmp_path / "out/selection.html").unlink()
-    assert main(["report", "out"]) == 0
-    assert "Page: out/selection.html" in capsys.readouterr().out
-    assert "Transferred: " in (tmp_path / "out/selection.html").read_text()
-    assert len((tmp_path / "out/selection.html").read_text()) == pytest.approx(len(before), abs=200)
+    (here / "out/selection.html").unlink()
+    assert "Page: out/selection.html" in lasem("report", "out").out
+    assert "Transferred: " in (here / "out/selection.html").read_text()
+    assert len((here / "out/selection.html").read_text()) == pytest.approx(len(before), abs=200)
     assert index["methods"] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
 
 
@@ -94,51 +87,37 @@ def test_recipes_share_runs_and_make_none_twice(
         (["peak", "--bogus"], "There is no option --bogus"),
     ],
 )
-def test_mistakes(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", *words]) == 2
-    shown = capsys.readouterr().err
+def test_mistakes(words: list[str], said: str, here: Path, lasem: Any) -> None:
+    shown = lasem("reproduce", *words, code=2).err
     assert re.search(said, shown), shown
     assert "Traceback" not in shown
-    assert not (tmp_path / "runs").exists()
+    assert not (here / "runs").exists()
 
 
-def test_all_recipes_on_a_stream_of_ones_own_are_those_that_it_can_serve(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_recipes_are_those_that_a_stream_can_serve(here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     chosen: list[str] = []
 
     def reproduce(recipes: Sequence[Recipe], scale: Scale, *_: object, **__: object) -> None:
         chosen.extend(recipe.name for recipe in recipes if recipe.panels(scale))
         raise ConfigError("enough")
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("paper.cli.make_pages", reproduce)
-    assert main(["reproduce", "all", "--stream", "digits", "--quiet"]) == 2
+    shown = lasem("reproduce", "all", "--stream", "digits", "--quiet", code=2).err
     assert chosen == [name for name in RECIPES if name != "planted"]
-    assert "Recipe planted is left out: no other stream can take its place." in capsys.readouterr().err
+    assert "Recipe planted is left out: no other stream can take its place." in shown
 
 
-def test_what_a_recipe_would_run_can_be_seen_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "selection", *TINY, "--net.dropout", "0.5", "--print-config"]) == 0
-    shown = capsys.readouterr().out
+def test_what_a_recipe_would_run_can_be_seen_before(here: Path, lasem: Any) -> None:
+    shown = lasem("reproduce", "selection", *TINY, "--net.dropout", "0.5", "--print-config").out
     assert ", 3 methods, seeds 0\n# stream: standardise train, num_tasks 2, " in shown
     entries = from_yaml(shown, "shown", of_list=True)
     assert [entry["label"] for entry in entries] == ["lasem-hps", "lasem-tf", "lasem-dfcnn"]
     assert {entry["net"]["dropout"] for entry in entries} == {0.5}
-    assert not list(tmp_path.iterdir())
+    assert not list(here.iterdir())
 
 
 @pytest.mark.usefixtures("made")
-def test_a_grid_that_is_stopped_has_pages_of_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_stopped_grid_has_pages_of_what_is_there(here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     whole = grid.run
 
     def stopped(config: ExperimentConfig, directory: Path, **options: Any) -> Path:
@@ -147,15 +126,14 @@ def test_a_grid_that_is_stopped_has_pages_of_what_is_there(
         return whole(config, directory, **options)
 
     monkeypatch.setattr("lasem.experiments.grid.run", stopped)
-    assert main(["reproduce", "selection", *TINY, "--out", "out"]) == 130
-    assert not (tmp_path / "out/selection.html").exists()
-    assert main(["report", "out"]) == 0
-    assert "Unfinished: planted/lasem-tf-0, planted/lasem-dfcnn-0." in (tmp_path / "out/selection.html").read_text()
+    lasem("reproduce", "selection", *TINY, "--out", "out", code=130)
+    assert not (here / "out/selection.html").exists()
+    lasem("report", "out")
+    assert "Unfinished: planted/lasem-tf-0, planted/lasem-dfcnn-0." in (here / "out/selection.html").read_text()
 
 
-def test_help_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "--help"]) == 0
-    shown = capsys.readouterr().out
+def test_help_names_every_recipe(lasem: Any) -> None:
+    shown = lasem("reproduce", "--help").out
     for name in RECIPES:
         assert f"  {name} " in shown
     assert "--data" in shown

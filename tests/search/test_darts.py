@@ -12,7 +12,7 @@ from training.fixture import CPU, loop_over, run, start_with, train
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.learner import Learner
-from lasem.nets import ConvBlock, Net
+from lasem.nets import ConvBlock
 from lasem.search import DARTS, DARTSPhase, Fixed, MixturePhase, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import full, grouped, listed
@@ -25,9 +25,7 @@ NUM_CLASSES = 3
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
 
 
-def problem_of(
-    net: Net | None = None, sharing: AbstractSharing | None = None, config: TrainingConfig = QUICK, **others: Any
-) -> TaskStart:
+def problem_of(net: Any = None, sharing: Any = None, config: TrainingConfig = QUICK, **others: Any) -> TaskStart:
     net = net or tiny_net()
     task, space = tiny_task(num_classes=NUM_CLASSES), others.pop("space", full(net.depth))
     return start_with(net, sharing or HardSharing(), space, config, **{"task": task, "seed": (3, 1), **others})

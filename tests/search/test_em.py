@@ -29,9 +29,7 @@ def naive_start(first: float, last: float, num_groups: int) -> list[float]:
     return [math.prod(p if bit else 1 - p for p, bit in zip(line, bits, strict=True)) for bits in space]
 
 
-def naive_steps(
-    batches: list[list[list[float]]], likelihood: str, prior_form: str, start: list[float]
-) -> tuple[list[list[float]], list[list[float]]]:
+def naive_steps(batches: Any, likelihood: str, prior_form: str, start: list[float]) -> tuple[list[list[float]], ...]:
     """Posterior of every step, and the prior after it."""
     num = len(batches[0])
     counts, sums, prior = [num * p for p in start], [0.0] * num, start

@@ -51,9 +51,7 @@ def penalty_alone(sharing: AbstractSharing, weights: TaskWeights, configuration:
     return total
 
 
-def naive_loss(
-    phase: MixturePhase[Any], weights: TaskWeights, space: Space, prior: list[float], x: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
+def naive_loss(phase: Any, weights: Any, space: Space, prior: Any, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-likelihoods (C, batch), and sum_c q_c (CE_c + penalty_c), q_c ~ prior_c prod_n p(y_n | x_n, c)."""
     net, sharing, rows = phase.start.net, phase.start.sharing, []
     for configuration in space:

@@ -115,10 +115,6 @@ def test_the_penalty_vanishes_at_orthogonal_factors_with_a_finite_gradient() -> 
         assert factor.grad is None if name == "bias" else bool(factor.grad.isfinite().all())
 
 
-def test_no_weight_no_penalty() -> None:
-    assert TensorFactorization(penalty_weight=0).penalty(ConvBlock(1, 1, 1), {}) is None
-
-
 def test_the_order_in_which_factors_are_read_changes_no_bit() -> None:
     """safetensors gives the tensors of a file in any order, and a sum of floats depends on it."""
     sharing, block = TensorFactorization(), ConvBlock(5, 7, 3)

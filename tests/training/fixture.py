@@ -1,7 +1,7 @@
 """Starts of a task with weights that a test chooses, the loop over one, and a search followed to its end."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +10,11 @@ import torch
 from learner.fixture import tiny_task
 from torch import Tensor
 
-from lasem.data import Task
 from lasem.nets import Net
 from lasem.records import EpochRecord
-from lasem.search import AbstractSearch, AbstractSelection, MixturePhase, Selected
+from lasem.search import AbstractSelection, MixturePhase, Selected
 from lasem.sharing import AbstractSharing
-from lasem.space import Configuration, Space
+from lasem.space import Space
 from lasem.training import LayerWeights, Loop, TaskStart, TaskWeights, TrainingConfig, follow, loop
 from lasem.tree import pack
 
@@ -24,9 +23,7 @@ NEVER: dict[str, Any] = {"first_task": "search", "commit_probability": 1.01, "co
 """Settings of EM and deep EM that search for a first task too, and never commit."""
 
 
-def random_weights(
-    net: Net, sharing: AbstractSharing, configurations: Sequence[Configuration], num_classes: int, dtype: torch.dtype
-) -> TaskWeights:
+def random_weights(net: Net, sharing: Any, configurations: Any, num_classes: int, dtype: torch.dtype) -> TaskWeights:
     """Random values of every part that a configuration uses."""
     generator = torch.Generator().manual_seed(5)
 
@@ -50,10 +47,10 @@ def start_with(
     net: Net,
     sharing: AbstractSharing,
     space: Space,
-    config: TrainingConfig | None = None,
+    config: Any = None,
     *,
-    task: Task | None = None,
-    dtype: torch.dtype = torch.float32,
+    task: Any = None,
+    dtype: Any = torch.float32,
     **others: Any,
 ) -> TaskStart:
     """A start from random weights; ``others`` are its other fields."""
@@ -67,9 +64,7 @@ def loop_over(phase: Any) -> Loop[Any]:
     return Loop(phase, seeds=(1, 2), device=CPU)
 
 
-def loop_of(
-    net: Net, sharing: AbstractSharing, search: AbstractSearch[Any], space: Space, *arguments: Any, **others: Any
-) -> Loop[Any]:
+def loop_of(net: Net, sharing: AbstractSharing, search: Any, space: Space, *arguments: Any, **others: Any) -> Loop[Any]:
     """Over all that a search weighs; the other arguments are those of ``start_with``."""
     return loop_over(MixturePhase(search, start_with(net, sharing, space, *arguments, **others)))
 

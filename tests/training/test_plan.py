@@ -31,9 +31,7 @@ START = torch.zeros(36, 2)
 class Line(AbstractPhase[dict[str, Tensor]]):
     """Logistic regression from a start; counts its steps, which is a condition of its own."""
 
-    def __init__(
-        self, start: Tensor, title: str, config: TrainingConfig = CONFIG, forgets: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, start: Tensor, title: str, config: Any = CONFIG, forgets: tuple[int, ...] = ()) -> None:
         self.task, self.config, self.title, self.forgets = tiny_task(), config, title, forgets
         self._start, self.state = start, {"steps": 0}
         self.asked: list[Step] = []

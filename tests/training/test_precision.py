@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lasem.errors import DeviceError
 from lasem.learner import Learner
-from lasem.nets import AbstractNet, as_float32, cut, full_precision
+from lasem.nets import as_float32, cut, full_precision
 from lasem.search import DARTS, EM, AbstractSelection, DeepEM
 from lasem.sharing import AbstractSharing, LowRank
 from lasem.training import AbstractPhase, Batch, TrainingConfig, autocast, check_precision
@@ -29,13 +29,7 @@ SEARCHES: list[AbstractSelection] = [
 ]
 
 
-def phase_of(
-    search: AbstractSelection,
-    sharing: AbstractSharing | None = None,
-    precision: Any = "bf16",
-    net: AbstractNet | None = None,
-    batch_size: int = 5,
-) -> AbstractPhase[Any]:
+def phase_of(search: Any, sharing: Any = None, precision: Any = "bf16", net: Any = None, batch_size: int = 5) -> Any:
     training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision)
     learner = Learner(net or tiny_net(dropout=0.0), sharing=sharing, search=search, training=training)
     return next(search.plan(start_of(learner, tiny_task(num_train=2 * batch_size))))

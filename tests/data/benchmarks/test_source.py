@@ -4,8 +4,6 @@ import pytest
 
 from lasem.data.benchmarks import BENCHMARKS, Cifar10Reader, Cifar100Reader, MnistReader, Stl10Reader
 from lasem.errors import DataError
-from lasem.experiments import ExperimentConfig
-from lasem.experiments.parts import READERS
 
 
 @pytest.mark.parametrize("reader", BENCHMARKS, ids=lambda reader: reader.name)
@@ -50,10 +48,3 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"there is no test_X\.bin, class_names\.txt, but test_y"):
         Stl10Reader(path=str(tmp_path)).open(0)
-
-
-@pytest.mark.parametrize("reader", BENCHMARKS, ids=lambda reader: reader.name)
-def test_readers_can_be_named_and_survive_a_file(reader: type) -> None:
-    assert READERS[reader.name] is reader
-    config = ExperimentConfig(stream=reader(path="somewhere"))
-    assert ExperimentConfig.from_yaml(config.to_yaml()) == config
