@@ -15,19 +15,20 @@ from lasem.metrics.measures import (
 )
 from lasem.metrics.run import (
     QUANTITIES,
+    PairedDifference,
     Run,
     Statistic,
     Summary,
     aggregate,
     load_run,
     load_runs,
-    parameters_of_separate_models,
+    paired_difference,
     seconds_evaluating,
     seconds_training,
+    sign_flip_p_value,
     statistic,
     summarise,
 )
-from lasem.metrics.significance import PairedDifference, paired_difference, sign_flip_p_value
 
 __all__ = [
     "QUANTITIES",
@@ -49,7 +50,6 @@ __all__ = [
     "mean_of_forgetting_ratios",
     "mean_peak_accuracy",
     "paired_difference",
-    "parameters_of_separate_models",
     "seconds_evaluating",
     "seconds_training",
     "sign_flip_p_value",

@@ -22,15 +22,10 @@ MatrixLike = Matrix | Sequence[Sequence[float]]
 
 
 def as_matrix(accuracies: MatrixLike) -> Matrix:
-    """Bring accuracies into a square matrix of floats.
+    """Bring accuracies into the square matrix ``a``, shape ``(T, T)``, with NaN where nothing was measured.
 
-    Args:
-        accuracies: ``accuracies[i][j]`` is the test accuracy in [0, 1] on task j after training task i, from 0. Rows
-            may end at the diagonal (what lies beyond becomes NaN) or be full, with NaN where nothing was measured.
-    Returns:
-        The matrix ``a``, shape ``(T, T)``.
     Raises:
-        ShapeError: if row i has neither ``i + 1`` nor ``T`` entries.
+        ShapeError: if row i has neither ``i + 1`` entries, up to the diagonal, nor ``T``.
     """
     num_tasks = len(accuracies)
     matrix = np.full((num_tasks, num_tasks), np.nan)
@@ -85,12 +80,8 @@ def forgetting_chaudhry(accuracies: MatrixLike) -> float:
     et al., Riemannian Walk, ECCV 2018; the same number in FACIL and continuum.
     """
     matrix = as_matrix(accuracies)
-    losses = []
-    for j in range(len(matrix) - 1):
-        before = matrix[j:-1, j]
-        measured = before[~np.isnan(before)]
-        losses.append(float(measured.max()) - matrix[-1, j] if measured.size else float("nan"))
-    return mean(losses)
+    highest = [np.fmax.reduce(matrix[j:-1, j]) for j in range(len(matrix) - 1)]  # NaN only if none was measured
+    return mean(np.array(highest) - matrix[-1, :-1] if highest else [])
 
 
 def forgetting_ratios(peak: Sequence[float] | Matrix, final: Sequence[float] | Matrix) -> Matrix:

@@ -1,4 +1,7 @@
-"""One seed of an experiment from its files, its quantities in one row, and their mean and deviation over seeds."""
+"""One seed of an experiment from its files, its quantities in one row, and statistics over seeds.
+
+The significance of a difference between methods is from pairs: the same seed and task, learned by both.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,9 @@ from lasem.metrics.measures import (
     mean_peak_accuracy,
 )
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, TimingRecord, of_kind, read_records
+
+_MAX_EXACT = 14
+_NUM_FLIPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -123,29 +130,18 @@ def load_runs(run_dir: Path) -> tuple[Run, ...]:
     return tuple(load_run(folder) for folder in sorted(folders, key=lambda f: int(f.name)))
 
 
-def parameters_of_separate_models(tasks: Sequence[TaskRecord]) -> int:
-    """``T * total after the first task``: what as many models would hold, each the size of this one with one task.
-
-    Exact if the heads are equally large. After its first task a model with hard sharing is one plain network.
-    """
-    return len(tasks) * tasks[0].parameters_total if tasks else 0
-
-
 def seconds_training(timings: Iterable[TimingRecord], task: str | None = None) -> float:
     """Seconds of optimisation steps, evaluation not included, of one task or of all; NaN if nothing was timed.
 
     The authors' ``training_time`` is another quantity: it includes evaluating every task on three splits every epoch.
     """
-    return _sum(t.seconds_training for t in timings if task in (None, t.task))
+    values = [timing.seconds_training for timing in timings if task in (None, timing.task)]
+    return sum(values) if values else float("nan")
 
 
 def seconds_evaluating(timings: Iterable[TimingRecord], task: str | None = None) -> float:
     """Seconds spent on validation and test accuracies, of one task or of all; NaN if nothing was timed."""
-    return _sum(t.seconds_evaluating for t in timings if task in (None, t.task))
-
-
-def _sum(seconds: Iterable[float]) -> float:
-    values = list(seconds)
+    values = [timing.seconds_evaluating for timing in timings if task in (None, timing.task)]
     return sum(values) if values else float("nan")
 
 
@@ -177,6 +173,10 @@ class Summary:
     parameters_added: float
     """The sum of what each task has for itself, heads included."""
     parameters_of_separate_models: float
+    """``T * total after the first task``: what as many models would hold, each the size of this one with one task.
+    Exact if the heads are equally large. After its first task a model with hard sharing is one plain network."""
+    parameters_per_task: float
+    """``(total after the last task - total after the first) / (T - 1)``: what one more task makes the model grow by."""
     seconds_training: float
     """Of everything timed, a task not learned to its end included; evaluation is apart."""
     seconds_evaluating: float
@@ -199,6 +199,7 @@ class Statistic:
 def summarise(run: Run) -> Summary:
     """Compute the quantities of one seed from its records; of an unfinished run, over the tasks learned so far."""
     tasks, matrix = run.evaluated_tasks, run.accuracy_matrix
+    totals = [task.parameters_total for task in tasks]
     ratios = forgetting_ratios(run.peak_accuracies, run.final_accuracies)
     return Summary(
         seed=run.seed,
@@ -212,10 +213,11 @@ def summarise(run: Run) -> Summary:
         forgetting=forgetting_chaudhry(matrix),
         backward_transfer=backward_transfer(matrix),
         fraction_layers_shared=fraction_layers_shared([task.configuration for task in tasks[1:]]),
-        parameters_total=tasks[-1].parameters_total if tasks else 0,
+        parameters_total=totals[-1] if totals else 0,
         parameters_shared=tasks[-1].parameters_shared if tasks else 0,
         parameters_added=sum(task.parameters_added for task in tasks),
-        parameters_of_separate_models=parameters_of_separate_models(tasks),
+        parameters_of_separate_models=len(tasks) * totals[0] if totals else 0,
+        parameters_per_task=(totals[-1] - totals[0]) / (len(tasks) - 1) if len(tasks) > 1 else float("nan"),
         seconds_training=seconds_training(run.timings),
         seconds_evaluating=seconds_evaluating(run.timings),
     )
@@ -237,3 +239,65 @@ def aggregate(summaries: Sequence[Summary]) -> dict[str, Statistic]:
     Give it finished runs of the same stream: a seed with fewer tasks is another, easier problem.
     """
     return {name: statistic([getattr(summary, name) for summary in summaries]) for name in QUANTITIES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """How far the first method is above the second."""
+
+    mean: float
+    """Of the differences; NaN without a pair."""
+    p_value: float
+    """Two-sided, of a sign-flip test over all pairs: how probable so large a mean is if neither is better. Tasks of one
+    seed share what was learned before, so that it is rather too small; NaN without a pair."""
+    num_pairs: int
+    num_seeds: int
+    num_seeds_above: int
+    """Seeds in which the mean over tasks is above zero: to be read next to the p-value."""
+
+
+def paired_difference(
+    first: Sequence[Run], second: Sequence[Run], quantity: str = "peak_accuracies"
+) -> PairedDifference:
+    """Compare two methods task by task over the seeds that both have.
+
+    Args:
+        first: runs of one stream, one for each seed.
+        second: the other method's.
+        quantity: a Run's property with a number for each task: ``peak_accuracies`` or ``final_accuracies``.
+    """
+    others = {run.seed: run for run in second}
+    by_seed = []
+    for run in first:
+        if run.seed in others:
+            mine, theirs = getattr(run, quantity), getattr(others[run.seed], quantity)
+            num = min(len(mine), len(theirs))
+            by_seed.append(np.asarray(mine[:num]) - np.asarray(theirs[:num]))
+    differences = np.concatenate(by_seed) if by_seed else np.empty(0)
+    return PairedDifference(
+        mean=float(differences.mean()) if len(differences) else float("nan"),
+        p_value=sign_flip_p_value(differences),
+        num_pairs=len(differences),
+        num_seeds=len(by_seed),
+        num_seeds_above=sum(bool(of_seed.mean() > 0) for of_seed in by_seed if len(of_seed)),
+    )
+
+
+def sign_flip_p_value(differences: Sequence[float] | Matrix) -> float:
+    """Share of all choices of signs whose mean is at least as far from zero, the observed signs among them.
+
+    All choices up to 14 differences, else 20,000 drawn ones, the same every time. NaN without a difference.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values):
+        return float("nan")
+    observed = abs(values.sum()) * (1 - 1e-12)  # sums in another order differ in their last bits
+    if len(values) <= _MAX_EXACT:
+        signs = np.array(list(product((1.0, -1.0), repeat=len(values))))
+        return float((np.abs(signs @ values) >= observed).mean())
+    generator = np.random.default_rng(0)
+    as_far = 1
+    for _ in range(_NUM_FLIPS // 1000):
+        signs = generator.choice((1.0, -1.0), (1000, len(values)))
+        as_far += int((np.abs(signs @ values) >= observed).sum())
+    return as_far / (_NUM_FLIPS + 1)

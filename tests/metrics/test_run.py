@@ -1,8 +1,10 @@
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test, ttest_1samp
 
 from lasem.errors import StorageError
 from lasem.metrics import (
@@ -11,13 +13,14 @@ from lasem.metrics import (
     aggregate,
     load_run,
     load_runs,
-    parameters_of_separate_models,
+    paired_difference,
     seconds_evaluating,
     seconds_training,
+    sign_flip_p_value,
     statistic,
     summarise,
 )
-from lasem.records import EvaluationRecord, Record, TimingRecord, to_json
+from lasem.records import EvaluationRecord, Record, TaskRecord, TimingRecord, to_json
 
 from .records import MATRIX, PEAK, epoch_record, task_record
 
@@ -101,10 +104,10 @@ TIMINGS = tuple(
 )
 
 
-def fixture_run(seed: int = 0, shift: float = 0.0) -> Run:
+def fixture_run(seed: int = 0, shift: float = 0.0, num_tasks: int = 4) -> Run:
     """The fixture's matrix as a run, every accuracy moved by ``shift``."""
     records: list[Record] = []
-    for i, row in enumerate(MATRIX):
+    for i, row in enumerate(MATRIX[:num_tasks]):
         configuration = "TT" if i == 0 else "ST"
         records.append(
             task_record(
@@ -131,7 +134,8 @@ def test_the_fixture_as_a_run() -> None:
     assert summary.parameters_total == 140
     assert summary.parameters_shared == 85  # after the last task
     assert summary.parameters_added == 46  # 10 + 11 + 12 + 13
-    assert summary.parameters_of_separate_models == 440
+    assert summary.parameters_of_separate_models == 4 * 110
+    assert summary.parameters_per_task == 10
     assert (summary.seconds_training, summary.seconds_evaluating) == (8.0, 2.0)
 
 
@@ -156,12 +160,8 @@ def test_a_run_that_has_only_begun() -> None:
     assert summary.num_tasks == 0
     assert math.isnan(summary.peak_accuracy)
     assert math.isnan(summary.seconds_training)
-    assert summary.parameters_total == 0
-
-
-def test_separate_models_are_as_large_as_this_one_after_its_first_task() -> None:
-    assert parameters_of_separate_models([task_record("a", 0), task_record("b", 1)]) == 2 * 110
-    assert parameters_of_separate_models([]) == 0
+    assert (summary.parameters_total, summary.parameters_of_separate_models) == (0, 0)
+    assert math.isnan(summarise(fixture_run(num_tasks=1)).parameters_per_task)  # growth needs two tasks
 
 
 def test_seconds_of_training_are_apart_from_those_of_evaluation() -> None:
@@ -174,3 +174,55 @@ def test_seconds_of_training_are_apart_from_those_of_evaluation() -> None:
     assert (seconds_training(timings, "a"), seconds_evaluating(timings, "a")) == (2.0, 1.5)
     assert math.isnan(seconds_training(timings, "c"))
     assert math.isnan(seconds_evaluating([]))
+
+
+def learned(seed: int, peaks: list[float], finals: list[float]) -> Run:
+    names = [f"task-{index}" for index in range(len(peaks))]
+    records: list[TaskRecord | EvaluationRecord] = []
+    for index, (name, peak) in enumerate(zip(names, peaks, strict=True)):
+        accuracies = dict(zip(names[: index + 1], finals, strict=False))
+        records += [
+            task_record(name, index, peak_accuracy=peak),
+            EvaluationRecord(after_task=name, accuracies=accuracies),
+        ]
+    return Run(seed, tuple(records), ())
+
+
+def test_difference_is_over_the_seeds_and_tasks_that_both_have() -> None:
+    first = [learned(0, [0.5, 0.7], [0.4, 0.7]), learned(1, [0.6, 0.6], [0.6, 0.6]), learned(5, [1.0, 1.0], [1.0, 1.0])]
+    second = [
+        learned(1, [0.7, 0.6], [0.1, 0.1]),
+        learned(0, [0.4, 0.4], [0.4, 0.5]),
+        learned(2, [0.0, 0.0], [0.0, 0.0]),
+    ]
+    found = paired_difference(first, second)
+    assert found.mean == pytest.approx(np.mean([0.1, 0.3, -0.1, 0.0]))
+    assert (found.num_pairs, found.num_seeds, found.num_seeds_above) == (4, 2, 1)
+    assert paired_difference(second, first).mean == -found.mean
+    assert paired_difference(second, first).p_value == found.p_value
+    finals = paired_difference(first, second, "final_accuracies")
+    assert finals.mean == pytest.approx(np.mean([0.0, 0.2, 0.5, 0.5]))
+    nothing = paired_difference(first, [])
+    assert nothing.num_pairs == 0
+    assert math.isnan(nothing.mean)
+    assert math.isnan(nothing.p_value)
+
+
+def test_few_pairs_are_counted_exactly() -> None:
+    values = [0.3, -0.1, 0.2, 0.05]
+    observed = abs(sum(values))
+    sums = [abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in product((1, -1), repeat=4)]
+    assert sign_flip_p_value(values) == sum(total >= observed - 1e-12 for total in sums) / 16
+    assert sign_flip_p_value([0.1] * 5) == 2 / 32
+    assert sign_flip_p_value([0.0, 0.0]) == 1
+
+
+def test_many_pairs_agree_with_scipy() -> None:
+    values = np.random.default_rng(3).normal(0.4, 1, 40)
+    wanted = permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).pvalue
+    found = sign_flip_p_value(values)
+    assert found == pytest.approx(wanted, abs=0.01)
+    assert found == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
+    assert found == sign_flip_p_value(values)  # the same every time
