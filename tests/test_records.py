@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,9 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_bytes(b"\xff\n")
     with pytest.raises(StorageError, match="not UTF-8"):
         read_records(tmp_path / "records.jsonl")
+
+
+def test_probabilities_of_layers_are_written_only_where_there_are_some() -> None:
+    assert "transfer_probabilities" not in to_json(EPOCH)
+    deep = replace(EPOCH, transfer_probabilities=(0.25, 0.5))
+    assert from_json(to_json(deep)) == deep
