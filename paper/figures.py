@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lasem.report.figures import Drawing, colour, figure_style, new_figure
-from lasem.report.figures.dots import add_legend, label_rows
+from lasem.report.figures.bars import add_legend, label_rows
 from lasem.report.numbers import Unit, display_name
 
 SERIES = (("blue", "o", "-"), ("orange", "s", "--"), ("green", "^", "-."), ("ink", "D", ":"), ("muted", "v", "-"))
@@ -48,8 +48,7 @@ def draw_dots(name: str, dots: Sequence[Dot], *, axis: str, caption: str, unit: 
         return None
     rows, series = list(dict.fromkeys(dot.row for dot in dots)), list(dict.fromkeys(dot.series for dot in dots))
     row_height = max(30, 13 * len(series) + 8)
-    figure = new_figure(820, row_height * len(rows) + 86)
-    axes = figure.subplots()
+    figure, axes = new_figure(820, row_height * len(rows) + 86)
     for position, one in enumerate(series):
         shade, marker, _ = SERIES[position % len(SERIES)]
         mine = [dot for dot in known if dot.series == one]
@@ -132,8 +131,7 @@ def draw_lines(
     if not known:
         return None
     series, values = list(dict.fromkeys(p.series for p in known)), list(dict.fromkeys(p.x for p in points))
-    figure = new_figure(820, 340)
-    axes = figure.subplots()
+    figure, axes = new_figure(820, 340)
     if reference is not None:
         axes.axhline(scale * reference, color=colour("muted"), linewidth=1, linestyle=":")
     for position, one in enumerate(series):

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.metrics import Run, Statistic, Summary, aggregate, statistic, summarise
-from lasem.report.comparison import finished_runs
-from lasem.report.experiment import plain_settings
+from lasem.report.experiment import finished_runs, plain_settings
 
 
 @final

@@ -20,8 +20,7 @@ from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same
 from lasem.files import write_file
 from lasem.learner.learner import find_device
-from lasem.report import is_finished, write_comparison
-from lasem.report.comparison import INDEX, read_index
+from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
 from lasem.settings import Range
 
@@ -243,7 +242,7 @@ def _is_finished(job: Job) -> bool:
     if not all((place / name).exists() for name in ("report.html", f"seeds/{seed}/records.jsonl")):
         return False
     experiment = load_experiment(place)
-    return all(is_finished(experiment, run, place) for run in experiment.runs)
+    return all(experiment.is_finished(run) for run in experiment.runs)
 
 
 def _index(methods: Sequence[ComparedMethod], path: Path, add: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A comparison from its files: a row for each method, mean and deviation over seeds.
+"""A comparison from its files: page, table and figure, a row for each method, mean and deviation over seeds.
 
 ``comparison.json`` in the folder says which runs belong to it; everything else is read from the runs themselves, each
 in ``METHOD-SEED`` next to it.
@@ -7,27 +7,51 @@ in ``METHOD-SEED`` next to it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lasem.errors import StorageError
-from lasem.metrics import PairedDifference, Run, Statistic, aggregate, paired_difference, statistic, summarise
-from lasem.records import TaskRecord
-from lasem.report.experiment import Experiment, flat_settings, load_experiment, plain_settings, read_environment
-from lasem.report.numbers import method_name
+from lasem.metrics import PairedDifference, Statistic, aggregate, paired_difference, summarise
+from lasem.report.experiment import finished_runs, flat_settings, plain_settings, read_environment
+from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
+from lasem.report.numbers import (
+    Unit,
+    count,
+    display_name,
+    duration,
+    in_words,
+    method_name,
+    percent,
+    plus_minus,
+    ratio,
+)
+from lasem.report.page import WHOLE
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 INDEX = "comparison.json"
 """A folder that holds this file holds a comparison."""
 
-SeedRuns = dict[int, tuple[Run, str | None]]
-"""By seed, each with its settings as YAML."""
-
 _OF_A_RUN = ("preset", "seeds")
 """Settings that say nothing of a method."""
+
+
+_QUANTITIES = (
+    ("peak_accuracy", "Peak %", percent),
+    ("final_accuracy", "Final %", percent),
+    ("forgetting_ratio", "Final / peak", ratio),
+    ("fraction_layers_shared", "Layers transferred %", percent),
+    ("parameters_total", "Parameters", count),
+    ("parameters_per_task", "Parameters a task", count),
+    ("seconds_training", "Training time", duration),
+)
+_MARKED = ("peak_accuracy", "final_accuracy", "forgetting_ratio")
+"""Where the highest is marked as the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +60,7 @@ class MethodRow:
 
     label: str
     values: dict[str, Statistic]
-    """By the names of a Summary's quantities, and ``parameters_per_task``; empty if no seed is finished."""
+    """By the names of a Summary's quantities; empty if no seed is finished."""
     seeds: dict[int, str]
     """The finished seeds, and where each one's folder is, from the comparison's."""
     unfinished: tuple[int, ...]
@@ -68,45 +92,6 @@ class Comparison:
         """The methods of which at least one seed is finished."""
         return tuple(row for row in self.rows if row.seeds)
 
-    @property
-    def finished(self) -> bool:
-        """Whether every seed of every method is there."""
-        return not any(row.unfinished for row in self.rows)
-
-
-def parameters_per_task(tasks: Sequence[TaskRecord]) -> float:
-    """``(total after the last task - total after the first) / (T - 1)``: what one more task makes the model grow by.
-
-    Whatever a task adds counts, its own and what it shares; NaN for one task.
-    """
-    if len(tasks) < 2:
-        return float("nan")
-    return (tasks[-1].parameters_total - tasks[0].parameters_total) / (len(tasks) - 1)
-
-
-def is_finished(experiment: Experiment, run: Run, folder: Path) -> bool:
-    """Whether a run of one seed has come to its end: all tasks, and nothing left to go on from."""
-    return experiment.progress(run).finished and not (folder / "seeds" / str(run.seed) / "checkpoint").exists()
-
-
-def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, SeedRuns]:
-    """Read the finished runs of some methods, by label.
-
-    Raises:
-        StorageError: if a file is damaged.
-    """
-    found: dict[str, SeedRuns] = {label: {} for label in labels}
-    for label in labels:
-        for seed in seeds:
-            folder = directory / f"{label}-{seed}"
-            if not (folder / "seeds" / str(seed) / "records.jsonl").exists():
-                continue
-            experiment = load_experiment(folder)
-            for run in experiment.runs:
-                if run.seed == seed and is_finished(experiment, run, folder):
-                    found[label][seed] = (run, experiment.config)
-    return found
-
 
 def load_comparison(directory: Path) -> Comparison:
     """Read the folder of a comparison, finished or not.
@@ -118,8 +103,11 @@ def load_comparison(directory: Path) -> Comparison:
     labels, seeds = read_index(directory / INDEX)
     found = finished_runs(directory, labels, seeds)
     common, own = _split_settings({label: next(iter(of.values()))[1] for label, of in found.items() if of})
-    values = {label: _values([run for run, _ in of.values()]) for label, of in found.items()}
+    runs = {label: [run for run, _ in of.values()] for label, of in found.items()}
+    values = {label: aggregate([summarise(run) for run in of]) if of else {} for label, of in runs.items()}
     best = max((label for label in labels if values[label]), key=lambda x: values[x]["final_accuracy"].mean, default="")
+    others = [label for label in labels if values[label] and label != best]
+    distances = {label: paired_difference(runs[label], runs[best], "final_accuracies") for label in others}
     rows = [
         MethodRow(
             label=label,
@@ -127,7 +115,7 @@ def load_comparison(directory: Path) -> Comparison:
             seeds={seed: f"{label}-{seed}" for seed in found[label]},
             unfinished=tuple(seed for seed in seeds if seed not in found[label]),
             settings=own.get(label, {}),
-            to_best=_to_best(found[label], found[best]) if values[label] and label != best else None,
+            to_best=distances.get(label),
         )
         for label in labels
     ]
@@ -135,7 +123,7 @@ def load_comparison(directory: Path) -> Comparison:
         name=directory.resolve().name,
         rows=tuple(rows),
         seeds=seeds,
-        num_tasks=max((len(run.tasks) for of in found.values() for run, _ in of.values()), default=0),
+        num_tasks=max((len(run.tasks) for of in runs.values() for run in of), default=0),
         common=common,
         environment=read_environment(directory / INDEX, "environment"),
     )
@@ -156,23 +144,11 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
         raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
 
 
-def _to_best(own: SeedRuns, best: SeedRuns) -> PairedDifference:
-    return paired_difference([run for run, _ in own.values()], [run for run, _ in best.values()], "final_accuracies")
-
-
-def _values(runs: Sequence[Run]) -> dict[str, Statistic]:
-    if not runs:
-        return {}
-    grown = statistic([parameters_per_task(run.evaluated_tasks) for run in runs])
-    return {**aggregate([summarise(run) for run in runs]), "parameters_per_task": grown}
-
-
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:
     """What all agree on, as YAML, and what each has for itself."""
-    plain = {label: plain_settings(config) for label, config in configs.items()}
     flat = {
-        label: flat_settings({part: value for part, value in parts.items() if part not in _OF_A_RUN})
-        for label, parts in plain.items()
+        label: flat_settings({part: of for part, of in plain_settings(config).items() if part not in _OF_A_RUN})
+        for label, config in configs.items()
     }
     same = {
         name: value
@@ -189,3 +165,144 @@ def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict
             shared[part] = value
     own = {label: {n: v for n, v in of.items() if n not in same} for label, of in flat.items()}
     return yaml.safe_dump(shared, sort_keys=False, allow_unicode=True) if shared else "", own
+
+
+def write_comparison(directory: Path) -> Path:
+    """Draw a comparison from the files of its runs, finished or not.
+
+    Args:
+        directory: the comparison's folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        StorageError: if it is no comparison's folder, or a file in it is damaged, or it cannot be written to.
+    """
+    directory = Path(directory)
+    comparison = load_comparison(directory)
+    # here, for matplotlib takes half a second to import and most commands draw nothing
+    from lasem.report.figures.bars import draw_comparison
+
+    frame, missing = methods_frame(comparison), unfinished_sentence(comparison)
+    write_text(directory / "comparison.csv", frame.csv())
+    write_text(
+        directory / "comparison.md", f"{frame.markdown()}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"
+    )
+    drawing = draw_comparison([(row.name, row.values) for row in comparison.compared])
+    if drawing is not None:
+        drawing.write(directory)
+    page = render(
+        "comparison.html.jinja",
+        name=display_name(comparison.name),
+        verdict=keep_together(sentence(comparison)),
+        progress=missing,
+        comparison=comparison,
+        frame=frame,
+        drawing=drawing,
+        config=comparison.common,
+        environment=comparison.environment,
+    )
+    return write_text(directory / "comparison.html", page)
+
+
+def comparison_table(directory: Path) -> Table:
+    """Return the table of a comparison for ``rich.print``, with a caption that names what is unfinished.
+
+    Raises:
+        StorageError: if it is no comparison's folder, or a file in it is damaged.
+    """
+    comparison = load_comparison(directory)
+    return methods_frame(comparison).console(_title(comparison), unfinished_sentence(comparison))
+
+
+def methods_frame(comparison: Comparison) -> Frame:
+    """Return a row for each method of which a seed is finished."""
+    every = {name: [row.values[name] for row in comparison.compared] for name in _MARKED}
+    best = {name: max((value.mean for value in of if value.num_seeds), default=nan) for name, of in every.items()}
+
+    def cell(value: Statistic, name: str, unit: Unit) -> Cell:
+        strong = name in _MARKED and len(comparison.compared) > 1 and unit(value.mean) == unit(best[name])
+        written = mean_cell(value, Unit(unit.write), strong=strong)  # fractions in the file
+        same = unit is count and value.deviation == 0  # such as the size of a network that every seed has
+        return replace(written, below="") if same else written
+
+    def difference(row: MethodRow) -> Cell:
+        mean, p = difference_cells(row.to_best)
+        if row.to_best is None or p.number is None:
+            return mean
+        return replace(mean, below=f"p {p.text}", number=row.to_best.mean, second=p.number)
+
+    return Frame(
+        columns=(
+            Column(heading="Method", keys=("method", "num_seeds"), numeric=False),
+            *(Column(heading=heading, keys=(f"{name}_mean", f"{name}_deviation")) for name, heading, _ in _QUANTITIES),
+            Column(heading="Final − best's", keys=("final_accuracy_minus_best", "p_value"), console=False),
+            Column(heading="Runs", numeric=False, console=False, fixed=True),
+        ),
+        rows=tuple(
+            (
+                Cell(
+                    text=row.name,
+                    below=f"{len(row.seeds)} of {len(comparison.seeds)} seeds" if row.unfinished else "",
+                    second=len(row.seeds),
+                ),
+                *(cell(row.values[name], name, unit) for name, _, unit in _QUANTITIES),
+                difference(row),
+                Cell(text="", links=tuple((str(seed), f"{at}/report.html") for seed, at in row.seeds.items())),
+            )
+            for row in comparison.compared
+        ),
+    )
+
+
+def sentence(comparison: Comparison) -> str:
+    """Say what came out, in plain words."""
+    rows = comparison.compared
+    if not rows:
+        return "No run has been finished yet, so there is nothing to compare."
+    tasks = f"{comparison.num_tasks} task{'s' if comparison.num_tasks != 1 else ''}"
+    if len(rows) == 1:
+        return f"One method has learned {tasks}: {rows[0].name}, which ends at {_final(rows[0])}."
+    ordered = sorted(rows, key=lambda row: -row.values["final_accuracy"].mean)
+    distance = ordered[1].to_best
+    how_surely = f", {in_words(distance)}" if distance is not None and distance.num_pairs else ""
+    small = min(rows, key=lambda row: row.values["parameters_total"].mean)
+    return (
+        f"Of {len(rows)} methods on {tasks}, {ordered[0].name} answers best at the end, {_final(ordered[0])}; "
+        f"{ordered[1].name} follows with {_final(ordered[1])}{how_surely}. {_keeping(rows)}, and "
+        f"{small.name} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
+    )
+
+
+def _keeping(rows: tuple[MethodRow, ...]) -> str:
+    ratios = {row.name: row.values["forgetting_ratio"].mean for row in rows}
+    kept = [row.name for row in rows if row.values["smallest_forgetting_ratio"].mean >= WHOLE]
+    if kept:
+        names = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else kept[0]
+        return f"{names} forget{'' if len(kept) > 1 else 's'} nothing"
+    known = {label: value for label, value in ratios.items() if value == value}
+    if not known:
+        return "What was forgotten is not known"
+    label = max(known, key=lambda label: known[label])
+    return f"{label} keeps most of its peak ({ratio(known[label])})"
+
+
+def unfinished_sentence(comparison: Comparison) -> str:
+    """Say which runs are missing; empty if none is."""
+    missing = [
+        f"{row.name} (seed{'s' if len(row.unfinished) > 1 else ''} {', '.join(map(str, row.unfinished))})"
+        for row in comparison.rows
+        if row.unfinished
+    ]
+    return f"Unfinished: {'; '.join(missing)}. Means are over the finished seeds." if missing else ""
+
+
+def _final(row: MethodRow) -> str:
+    return f"{plus_minus(row.values['final_accuracy'], percent)} %"
+
+
+def _title(comparison: Comparison) -> str:
+    seeds = comparison.seeds
+    over = f"mean ± deviation of {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{display_name(comparison.name)}, {over}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,34 +17,25 @@ from lasem.metrics import Run, Statistic, Summary, aggregate, load_runs, summari
 from lasem.records import Record
 from lasem.report.frame import to_csv, write_text
 
-
-@dataclass(frozen=True)
-class Progress:
-    """The state of one seed."""
-
-    num_learned: int
-    num_expected: int
-    unfinished_task: str | None
-    """The task that was being learned when the files were read."""
-    num_epochs: int
-    """Epochs of that task so far."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every task that is known of was learned and evaluated."""
-        return self.unfinished_task is None and 0 < self.num_expected <= self.num_learned
+SeedRuns = dict[int, tuple[Run, str | None]]
+"""By seed, each with its settings as YAML."""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One experiment: the run of every seed, and its settings and environment where they are known."""
 
-    name: str
+    folder: Path
     runs: tuple[Run, ...]
     config: str | None
     """``config.yaml`` as it is, or None."""
     environment: dict[str, str]
-    """``environment.json``, flattened: ``torch`` or ``device.name`` to text; a list as the words of a command."""
+    """``environment.json`` as ``read_environment`` gives it: ``torch`` or ``device.name`` to text."""
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        return self.folder.resolve().name
 
     @property
     def method(self) -> str | None:
@@ -53,16 +44,20 @@ class Experiment:
         name = method.get("name") if isinstance(method, dict) else None
         return name if isinstance(name, str) else None
 
-    def progress(self, run: Run) -> Progress:
-        """The state of a seed; expected is ``num_tasks`` of environment.json, or what the seed with most tasks has."""
+    @property
+    def num_expected(self) -> int:
+        """The tasks of a seed: ``num_tasks`` of environment.json, or as many as the seed with most tasks has."""
         stated = self.environment.get("num_tasks", "")
-        known = [len(r.tasks) + (r.unfinished_task is not None) for r in self.runs]
-        return Progress(
-            num_learned=len(run.evaluated_tasks),
-            num_expected=max(*known, int(stated) if stated.isdecimal() else 0, 0),
-            unfinished_task=run.unfinished_task,
-            num_epochs=len(run.epochs(run.unfinished_task)) if run.unfinished_task is not None else 0,
-        )
+        known = [len(run.tasks) + (run.unfinished_task is not None) for run in self.runs]
+        return max(*known, int(stated) if stated.isdecimal() and len(stated) < 10 else 0, 0)
+
+    def has_all_tasks(self, run: Run) -> bool:
+        """Whether a seed has learned and evaluated every task that is known of."""
+        return run.unfinished_task is None and 0 < self.num_expected <= len(run.evaluated_tasks)
+
+    def is_finished(self, run: Run) -> bool:
+        """Whether a seed has come to its end: all tasks, and nothing left to go on from."""
+        return self.has_all_tasks(run) and not (self.folder / "seeds" / str(run.seed) / "checkpoint").exists()
 
     @cached_property
     def summaries(self) -> dict[int, Summary]:
@@ -75,6 +70,12 @@ class Experiment:
         return aggregate([self.summaries[run.seed] for run in self.comparable_runs])
 
     @property
+    def share_of_separate_models(self) -> str:
+        """The parameters in per cent of what a model for each task would hold; empty if that is not known."""
+        separate = self.means["parameters_of_separate_models"].mean
+        return f"{100 * self.means['parameters_total'].mean / separate:.0f} %" if separate > 0 else ""
+
+    @property
     def num_tasks(self) -> int:
         """The tasks that the seed with most of them has learned and evaluated."""
         return max(summary.num_tasks for summary in self.summaries.values())
@@ -82,7 +83,7 @@ class Experiment:
     @property
     def comparable_runs(self) -> tuple[Run, ...]:
         """The runs to average over: the finished ones, or all if none is finished."""
-        return tuple(run for run in self.runs if self.progress(run).finished) or self.runs
+        return tuple(run for run in self.runs if self.has_all_tasks(run)) or self.runs
 
 
 def load_experiment(run_dir: Path) -> Experiment:
@@ -92,37 +93,49 @@ def load_experiment(run_dir: Path) -> Experiment:
         StorageError: if it is no run's folder, or a file in it is damaged.
     """
     run_dir = Path(run_dir)
-    runs = load_runs(run_dir)
-    config = _read(run_dir / "config.yaml")
-    environment = read_environment(run_dir / "environment.json")
-    return Experiment(run_dir.resolve().name, runs, config, environment)
+    config, environment = _read(run_dir / "config.yaml"), read_environment(run_dir / "environment.json")
+    return Experiment(run_dir, load_runs(run_dir), config, environment)
+
+
+def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, SeedRuns]:
+    """Read the finished runs of some methods of a comparison, by label.
+
+    Raises:
+        StorageError: if a file is damaged.
+    """
+    found: dict[str, SeedRuns] = {label: {} for label in labels}
+    for label in labels:
+        for seed in seeds:
+            folder = directory / f"{label}-{seed}"
+            if (folder / "seeds" / str(seed) / "records.jsonl").exists():
+                experiment = load_experiment(folder)
+                for run in experiment.runs:
+                    if run.seed == seed and experiment.is_finished(run):
+                        found[label][seed] = (run, experiment.config)
+    return found
 
 
 def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
-    """Read a JSON file of versions, machine and command, flattened; empty if there is none.
-
-    Args:
-        path: the file.
-        key: the entry to read; None: all of it.
+    """Read the versions, machine and command in a JSON file, or in its entry ``key``; empty if there is none.
 
     Raises:
         StorageError: if it is damaged.
     """
-    text = _read(path)
-    if text is None:
-        return {}
     try:
-        entry = json.loads(text)
-    except ValueError as error:
-        raise StorageError(f"Expected JSON in {path}; {error}. Delete the file to report without it.") from error
-    return dict(_flatten(entry if key is None else entry.get(key, {})))
+        entry = json.loads(_read(path) or "{}")
+        flat = flat_settings(entry if key is None else entry.get(key, {}))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise StorageError(f"Expected a JSON object in {path}; {error}. Delete it to report without it.") from error
+    # a list is a command, to be typed again
+    written = {name: shlex.join(map(str, value)) if isinstance(value, list) else value for name, value in flat.items()}
+    return {name: str(value) for name, value in written.items() if value is not None}
 
 
 def plain_settings(config: str | None) -> dict[str, Any]:
     """Return the settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
     try:
         found = yaml.safe_load(config or "")
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: a date that does not exist
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -136,14 +149,9 @@ def flat_settings(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_accuracy_matrix(records: Iterable[Record], path: Path) -> Path:
-    """Write the accuracy matrix of EvaluationRecords for spreadsheets, in one step.
+    """Write the accuracy matrix of EvaluationRecords for spreadsheets: fractions, empty where nothing was measured.
 
-    The columns are ``after_training_task, test_on_task_1, ..., test_on_task_T``. Tasks are numbered from 1 in the order
-    of learning; accuracies are fractions in [0, 1]; a cell is empty where nothing was measured.
-
-    Args:
-        records: everything recorded of one seed so far.
-        path: the file, for instance ``RUN/seeds/0/accuracy_matrix.csv``.
+    The columns are ``after_training_task, test_on_task_1, ..., test_on_task_T``, numbered in the order of learning.
 
     Raises:
         StorageError: if the file cannot be written.
@@ -161,13 +169,3 @@ def _read(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected text in {path}; {error}. Delete the file to report without it.") from error
-
-
-def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flatten(inner, (*path, str(key)))
-    elif isinstance(value, list):
-        yield ".".join(path), shlex.join(str(item) for item in value)  # a command, to be typed again
-    elif value is not None:
-        yield ".".join(path), str(value)

@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lasem.files import write_file
 from lasem.metrics import PairedDifference, Statistic
+from lasem.report import numbers
 from lasem.report.numbers import DASH, Unit, display_name, p_value, percent, signed
 
 if TYPE_CHECKING:
@@ -113,14 +113,14 @@ def _values(cell: Cell) -> tuple[object, object]:
     return number, cell.second if cell.second is not None else cell.below or None
 
 
-def number_cell(value: float, unit: Unit, *, deviation: float | None = None, strong: bool = False) -> Cell:
+def number_cell(value: float, unit: Unit, *, deviation: float = math.nan, strong: bool = False) -> Cell:
     """A number, and below it its deviation if there is one; for sorting and CSV in the unit."""
-    known = deviation is not None and math.isfinite(deviation)
+    known = math.isfinite(deviation)
     return Cell(
         text=unit(value),
-        below=f"± {unit(deviation)}" if known and deviation is not None else "",
+        below=f"± {unit(deviation)}" if known else "",
         number=unit.scale * value if value == value else None,
-        second=unit.scale * deviation if known and deviation is not None else None,
+        second=unit.scale * deviation if known else None,
         strong=strong,
     )
 
@@ -167,34 +167,26 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def render(template: str, *, environment: Mapping[str, str], package: str = "lasem.report", **values: Any) -> str:
-    """Fill a template; everything in ``values`` is text unless the template says that it is safe.
+    """Fill a template of ``package``, which may extend and import those here.
 
-    Args:
-        template: the name of the file.
-        environment: what the runs were made with; ``command`` is what a person typed.
-        package: where the template is; those that it extends or imports may also be lasem's.
-        values: of the template's variables.
+    Everything in ``values`` is text unless the template says that it is safe; ``environment`` is what the runs were
+    made with, its ``command`` what a person typed.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     from lasem.report.figures import COLOURS
 
-    room = files("lasem.report")
-    folders = (files(package), room)
     # autoescape: names of tasks and classes, settings and paths come from other people's files
     templates = Environment(
-        loader=FunctionLoader(
-            lambda name: next((folder / name).read_text("utf-8") for folder in folders if (folder / name).is_file())
-        ),
+        loader=ChoiceLoader([PackageLoader(place, "") for place in (package, "lasem.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["name"] = display_name
-    style = (room / "page.css").read_text(encoding="utf-8")
+    templates.filters["name"], templates.globals["numbers"] = display_name, numbers
     made_with = {key: value for key, value in environment.items() if key != "command"}
-    values |= {"environment": made_with, "command": environment.get("command"), "style": style, "colours": COLOURS}
+    values |= {"environment": made_with, "command": environment.get("command"), "colours": COLOURS}
     return templates.get_template(template).render(values)
 
 

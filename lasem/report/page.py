@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lasem.metrics import Run, Statistic, forgetting_ratios, seconds_training, statistic
+from lasem.metrics import Run, forgetting_ratios, seconds_training, statistic
 from lasem.records import TaskRecord
 from lasem.report.experiment import Experiment, load_experiment
 from lasem.report.frame import Cell, Column, Frame, keep_together, mean_cell, number_cell, render, write_text
 from lasem.report.numbers import DASH, Unit, count, display_name, duration, percent, plus_minus, ratio, short_count
-from lasem.report.verdict import progress_sentence, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lasem.report.figures import Drawing
 
-Section = tuple[str, str, "Drawing | None", str]
-"""A figure's place on the page: id, heading, the figure, and what is said if there is nothing to draw."""
+WHOLE = 0.9995
+"""A forgetting ratio that is written as 1."""
 
 _QUANTITIES = (
     ("peak_accuracy", "Peak accuracy, %", percent),
@@ -53,28 +53,93 @@ def write_report(run_dir: Path) -> Path:
     """
     run_dir = Path(run_dir)
     experiment = load_experiment(run_dir)
-    sections = {run.seed: _sections(run, experiment.method) for run in experiment.runs}
-    for of_seed in sections.values():
-        for _, _, drawing, _ in of_seed:
-            if drawing is not None:
-                drawing.write(run_dir / "figures")
+    figures = {run.seed: _figures(run, experiment.method) for run in experiment.runs}
+    for drawing in (drawing for of_seed in figures.values() for drawing in of_seed.values()):
+        if drawing is not None:
+            drawing.write(run_dir / "figures")
     page = render(
         "report.html.jinja",
         name=display_name(experiment.name),
         verdict=keep_together(verdict(experiment)),
         progress=progress_sentence(experiment),
-        tiles=_tiles(experiment),
         method=experiment.method,
         experiment=experiment,
         averaged=[run.seed for run in experiment.comparable_runs],
         quantities=_quantities(experiment),
         tasks_over_seeds=tasks_frame(experiment, experiment.comparable_runs),
         tasks={run.seed: tasks_frame(experiment, [run]) for run in experiment.runs},
-        sections=sections,
+        figures=figures,
         config=experiment.config,
         environment=experiment.environment,
     )
     return write_text(run_dir / "report.html", page)
+
+
+def _figures(run: Run, method: str | None) -> dict[str, Drawing | None]:
+    # here, for matplotlib takes half a second to import and most commands draw nothing
+    from lasem.report.figures.bars import draw_parameters
+    from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probabilities, draw_transfer_map
+    from lasem.report.figures.lines import draw_accuracy_over_time, draw_probabilities
+    from lasem.report.figures.tree import draw_tree
+
+    drawn = {
+        "matrix": draw_accuracy_matrix(run),
+        "time": draw_accuracy_over_time(run),
+        "parameters": draw_parameters(run),
+    }
+    if method is None:
+        search = draw_layer_probabilities(run) or draw_probabilities(run)
+        drawn |= {"layers": draw_transfer_map(run), "search": search, "tree": draw_tree(run)}
+    return drawn
+
+
+def verdict(experiment: Experiment) -> str:
+    """One sentence with the key numbers: peak and final accuracy, forgetting ratio, parameters, seconds."""
+    means, num_tasks, num_seeds = experiment.means, experiment.num_tasks, len(experiment.comparable_runs)
+    if not num_tasks:
+        return "No task has been learned to its end yet, so there is nothing to judge."
+    value, seconds = means["forgetting_ratio"], means["seconds_training"].mean
+    if means["smallest_forgetting_ratio"].mean >= WHOLE:
+        kept = "nothing was forgotten"
+    elif value.mean >= WHOLE:
+        kept = "what some tasks lost others gained"
+    else:
+        kept = f"{100 * value.mean:.0f} % of the peak is kept"
+    forgetting = f"{kept} (forgetting ratio {plus_minus(value, ratio)})"
+    seeds = f"Over {num_seeds} seeds, one" if num_seeds > 1 else "One"
+    sentence = (
+        f"{seeds} model learned {_tasks(num_tasks)}: each reached {plus_minus(means['peak_accuracy'], percent)} % test "
+        f"accuracy at its peak on average, and the model now answers {plus_minus(means['final_accuracy'], percent)} % "
+        f"correctly, so {forgetting if math.isfinite(value.mean) else f'a forgetting ratio does not exist ({DASH})'}; "
+        f"it holds {short_count(means['parameters_total'].mean)} parameters"
+    )
+    if num_tasks > 1 and experiment.share_of_separate_models:
+        sentence += f", {experiment.share_of_separate_models} of what {num_tasks} separate models of its kind would"
+    return sentence + (f", after {duration(seconds)} of training." if math.isfinite(seconds) else ".")
+
+
+def progress_sentence(experiment: Experiment) -> str:
+    """Say what is missing: nothing for a finished run, else how far each seed has come."""
+    missing = [run for run in experiment.runs if not experiment.has_all_tasks(run)]
+    if not missing:
+        return ""
+    several = len(experiment.runs) > 1
+    parts = [(f"seed {run.seed}: " if several else "") + _how_far(run, experiment.num_expected) for run in missing]
+    left_out = "" if len(missing) == len(experiment.runs) else " Means are over the finished seeds."
+    return f"Unfinished: {'; '.join(parts)}.{left_out}"
+
+
+def _how_far(run: Run, num_expected: int) -> str:
+    text = f"{len(run.evaluated_tasks)} of {_tasks(num_expected)} learned" if num_expected else "no task yet"
+    if run.unfinished_task is not None:
+        num_epochs = len(run.epochs(run.unfinished_task))
+        task = display_name(run.unfinished_task, 40)
+        text += f", '{task}' left after {num_epochs} epoch{'s' if num_epochs != 1 else ''}"
+    return text
+
+
+def _tasks(number: int) -> str:
+    return f"{number} task{'s' if number != 1 else ''}"
 
 
 def console_table(run_dir: Path) -> Table:
@@ -109,76 +174,63 @@ def tasks_frame(experiment: Experiment, runs: Sequence[Run]) -> Frame:
     for run in runs:
         for record in run.tasks:
             learned.setdefault(record.task, []).append((run, record))
-    rows = [_task_row(experiment, n, of_task, several=several) for n, of_task in enumerate(learned.values(), start=1)]
+    rows = [_task_row(number, of_task) for number, of_task in enumerate(learned.values(), start=1)]
     if not several and (task := runs[0].unfinished_task) is not None:
-        rows.append(_unfinished_row(experiment, runs[0], task))
-    return Frame(columns=columns, rows=tuple(rows), footer=_footer(experiment, runs) if learned else ())
+        rows.append(_unfinished_row(runs[0], task))
+
+    def line(cells: dict[str, Cell], otherwise: str) -> tuple[Cell, ...]:
+        return tuple(cells.get(column.heading, Cell(text=otherwise)) for column in columns)
+
+    footer = line(_footer(experiment, runs), "") if learned else ()
+    return Frame(columns=columns, rows=tuple(line(row, DASH) for row in rows), footer=footer)
 
 
-def _task_row(
-    experiment: Experiment, number: int, of_task: Sequence[tuple[Run, TaskRecord]], *, several: bool
-) -> tuple[Cell, ...]:
-    """One task over the seeds that learned it."""
+def _task_row(number: int, of_task: Sequence[tuple[Run, TaskRecord]]) -> dict[str, Cell]:
+    """One task over the seeds that learned it, by heading."""
     records = [record for _, record in of_task]
-    task, peaks = records[0].task, [record.peak_accuracy for record in records]
-    finals = [_final_accuracies(run).get(task, float("nan")) for run, _ in of_task]
+    task, first, peaks = records[0].task, records[0], [record.peak_accuracy for record in records]
+    finals = [[{}, *run.evaluations.values()][-1].get(task, float("nan")) for run, _ in of_task]
     chosen = tuple(record.configuration for record in records)
     different = len(set(chosen))
-    best = records[0].best_epoch
-    layers = Cell(text=(chosen[0] if different == 1 else f"{different} different") or DASH, configurations=chosen)
-    return (
-        Cell(text=str(number), number=number),
-        Cell(text=display_name(task, 48)),
-        Cell(text=str(len(records[0].classes)), number=len(records[0].classes)),
-        *([] if experiment.method else [layers]),
-        mean_cell(statistic(peaks), percent),
-        mean_cell(statistic(finals), percent),
-        mean_cell(statistic([float(each) for each in forgetting_ratios(peaks, finals)]), ratio),
-        mean_cell(statistic([record.parameters_added for record in records]), count),
-        *([] if several else [Cell(text=f"{best} / {records[0].num_epochs}", number=best)]),
-        mean_cell(statistic([seconds_training(run.timings, task) for run, _ in of_task]), duration),
-    )
+    return {
+        "#": Cell(text=str(number), number=number),
+        "Task": Cell(text=display_name(task, 48)),
+        "Classes": Cell(text=str(len(first.classes)), number=len(first.classes)),
+        "Layers": Cell(text=(chosen[0] if different == 1 else f"{different} different") or DASH, configurations=chosen),
+        "Peak %": mean_cell(statistic(peaks), percent),
+        "Final %": mean_cell(statistic(finals), percent),
+        "Final / peak": mean_cell(statistic(forgetting_ratios(peaks, finals).tolist()), ratio),
+        "Parameters added": mean_cell(statistic([record.parameters_added for record in records]), count),
+        "Best / epochs": Cell(text=f"{first.best_epoch} / {first.num_epochs}", number=first.best_epoch),
+        "Training time": mean_cell(statistic([seconds_training(run.timings, task) for run, _ in of_task]), duration),
+    }
 
 
-def _final_accuracies(run: Run) -> dict[str, float]:
-    names = [record.task for record in run.evaluated_tasks]
-    return dict(zip(names, map(float, run.final_accuracies), strict=True))
-
-
-def _unfinished_row(experiment: Experiment, run: Run, task: str) -> tuple[Cell, ...]:
-    epochs = run.epochs(task)
-    unknown = Cell(text=DASH)
+def _unfinished_row(run: Run, task: str) -> dict[str, Cell]:
+    epochs, number = run.epochs(task), len(run.tasks) + 1
     leading = epochs[-1].configuration
-    return (
-        Cell(text=str(len(run.tasks) + 1), number=len(run.tasks) + 1),
-        Cell(text=display_name(task, 48), below=f"being learned, epoch {len(epochs)}"),
-        unknown,
-        *([] if experiment.method else [Cell(text=leading or DASH, configurations=(leading,))]),
-        *[unknown] * 4,
-        Cell(text=f"{DASH} / {len(epochs)}"),
-        number_cell(seconds_training(run.timings, task), duration),
-    )
+    return {
+        "#": Cell(text=str(number), number=number),
+        "Task": Cell(text=display_name(task, 48), below=f"being learned, epoch {len(epochs)}"),
+        "Layers": Cell(text=leading or DASH, configurations=(leading,)),
+        "Best / epochs": Cell(text=f"{DASH} / {len(epochs)}"),
+        "Training time": number_cell(seconds_training(run.timings, task), duration),
+    }
 
 
-def _footer(experiment: Experiment, runs: Sequence[Run]) -> tuple[Cell, ...]:
-    summaries = [experiment.summaries[run.seed] for run in runs]
-
+def _footer(experiment: Experiment, runs: Sequence[Run]) -> dict[str, Cell]:
     def mean(quantity: str, unit: Unit) -> Cell:
-        return mean_cell(statistic([getattr(summary, quantity) for summary in summaries]), unit)
+        return mean_cell(statistic([getattr(experiment.summaries[run.seed], quantity) for run in runs]), unit)
 
-    empty, total = Cell(text=""), mean("parameters_total", count)
-    return (
-        empty,
-        Cell(text="Mean or total"),
-        empty,
-        *([] if experiment.method else [empty]),
-        mean("peak_accuracy", percent),
-        mean("final_accuracy", percent),
-        mean("forgetting_ratio", ratio),
-        Cell(text=mean("parameters_added", count).text, below=f"{total.text} in all"),
-        *([] if len(runs) > 1 else [empty]),
-        mean("seconds_training", duration),
-    )
+    added, total = mean("parameters_added", count), mean("parameters_total", count)
+    return {
+        "Task": Cell(text="Mean or total"),
+        "Peak %": mean("peak_accuracy", percent),
+        "Final %": mean("final_accuracy", percent),
+        "Final / peak": mean("forgetting_ratio", ratio),
+        "Parameters added": Cell(text=added.text, below=f"{total.text} in all"),
+        "Training time": mean("seconds_training", duration),
+    }
 
 
 def _quantities(experiment: Experiment) -> Frame:
@@ -197,53 +249,3 @@ def _quantities(experiment: Experiment) -> Frame:
             if not (experiment.method and key == "fraction_layers_shared")
         ),
     )
-
-
-def _tiles(experiment: Experiment) -> list[tuple[str, str, str, str]]:
-    """(what, how much, its deviation, what that means) for the numbers at the top of the page."""
-    means, num_tasks = experiment.means, experiment.num_tasks
-    if not num_tasks:
-        return []
-    separate = means["parameters_of_separate_models"].mean
-    share = f"{100 * means['parameters_total'].mean / (separate or 1):.0f} % of {num_tasks} separate models of its kind"
-    evaluating = means["seconds_evaluating"].mean
-    per_seed = "a seed, " if len(experiment.comparable_runs) > 1 else ""
-    without = f"{per_seed}without evaluation ({duration(evaluating)})" if evaluating == evaluating else "not recorded"
-
-    def split(value: Statistic, write: Callable[[float], str], unit: str = "") -> tuple[str, str]:
-        return write(value.mean) + unit, f"± {write(value.deviation)}" if value.num_seeds > 1 else ""
-
-    return [
-        ("Peak accuracy", *split(means["peak_accuracy"], percent, " %"), "when each task had just been learned"),
-        ("Final accuracy", *split(means["final_accuracy"], percent, " %"), "on all tasks, with the model as it is"),
-        ("Forgetting ratio", *split(means["forgetting_ratio"], ratio), "final / peak; 1 is nothing forgotten"),
-        ("Parameters", short_count(means["parameters_total"].mean), "", share if separate > 0 else ""),
-        ("Training time", duration(means["seconds_training"].mean), "", without),
-    ]
-
-
-def _sections(run: Run, method: str | None) -> list[Section]:
-    # here, for matplotlib takes half a second to import and most commands draw nothing
-    from lasem.report.figures.bars import draw_parameters
-    from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probabilities, draw_transfer_map
-    from lasem.report.figures.lines import draw_accuracy_over_time, draw_probabilities
-    from lasem.report.figures.tree import draw_tree
-
-    matrix, over_time, parameters = draw_accuracy_matrix(run), draw_accuracy_over_time(run), draw_parameters(run)
-    sections: list[Section] = [
-        ("matrix", "Accuracy on every task after each task", matrix, "No task has been evaluated yet.")
-    ]
-    if method is None:
-        search = draw_layer_probabilities(run) or draw_probabilities(run)
-        tree = draw_tree(run)
-        nothing = "No task was learned yet with a choice of layers."
-        sections += [
-            ("layers", "Layers that each task transfers", draw_transfer_map(run), nothing),
-            ("search", "How the search decided", search, "Every task had one configuration only."),
-            *([("tree", "The tree of configurations", tree, "")] if tree else []),
-        ]
-    return [
-        *sections,
-        ("time", "Accuracy over time", over_time, "Nothing has been trained yet."),
-        ("parameters", "Parameters added by each task", parameters, "No task has been learned to its end yet."),
-    ]

@@ -22,26 +22,16 @@ ENVIRONMENT = {
     "command": ["lasem", "run", "--config", "my config.yaml", "--output", "runs/cifar-em"],
 }
 CONFIG = """\
-stream:
-  name: cifar-100
-  num_tasks: 10
-  classes_per_task: 10
-learner:
-  sharing: hard
-  search: em
+stream: {name: cifar-100, num_tasks: 10}
+learner: {sharing: hard, search: em}
 training:
   learning_rate: 0.0005
-  epochs: 40
 seeds: [0, 1, 2]
 """
 
 
 def make_records(
-    seed: int,
-    names: tuple[str, ...],
-    *,
-    num_layers: int = 4,
-    num_epochs: int = 40,
+    seed: int, names: tuple[str, ...], *, num_layers: int = 4, num_epochs: int = 40
 ) -> tuple[list[Record], list[TimingRecord]]:
     """What a learner with ``2 ** num_layers`` configurations would leave behind."""
     chance = random.Random(seed)
@@ -79,11 +69,8 @@ def make_records(
                     num_evaluated=1 if epoch >= commit else len(candidates),
                 )
             )
-            timings.append(
-                TimingRecord(
-                    task=name, epoch=epoch, seconds_training=0.4 + 0.1 * chance.random(), seconds_evaluating=0.1
-                )
-            )
+            seconds = 0.4 + 0.1 * chance.random()
+            timings.append(TimingRecord(task=name, epoch=epoch, seconds_training=seconds, seconds_evaluating=0.1))
         configuration = candidates[winner]
         own = 6_500 + round(42_000 * configuration.count("S") / num_layers)
         added += own

@@ -1,5 +1,4 @@
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +7,11 @@ import pytest
 from chromium import check_page
 
 from lasem.errors import StorageError
-from lasem.metrics import load_run
+from lasem.metrics import load_run, statistic
 from lasem.report import console_table, write_report
 from lasem.report.experiment import load_experiment
 from lasem.report.frame import Cell
-from lasem.report.page import tasks_frame
+from lasem.report.page import progress_sentence, tasks_frame, verdict
 
 from .fake_run import make_records, task_names, write_run, write_seed
 from .pages import Outline, check_whole, contents, printed
@@ -23,19 +22,11 @@ def page(run_dir: Path) -> str:
 
 
 def test_the_page_of_one_seed_has_its_sections_settings_environment_and_command(one_seed: Path) -> None:
-    assert check_whole(one_seed / "report.html").headings == [
-        "cifar-em",
-        "Tasks",
-        "Accuracy on every task after each task",
-        "Layers that each task transfers",
-        "How the search decided",
-        "The tree of configurations",
-        "Accuracy over time",
-        "Parameters added by each task",
-        "Settings",
-        "Environment",
-        "Make it again",
-    ]
+    headings = (
+        "cifar-em|Tasks|Accuracy on every task after each task|Layers that each task transfers|How the search decided|"
+        "The tree of configurations|Accuracy over time|Parameters added by each task|Settings|Environment|Make it again"
+    )
+    assert "|".join(check_whole(one_seed / "report.html").headings) == headings
     text = page(one_seed)
     assert "learning_rate: 0.0005" in text
     assert "2.13.0+cpu" in text
@@ -82,10 +73,8 @@ def test_a_run_that_has_only_begun(num_records: int, tmp_path: Path) -> None:
         assert said in page(tmp_path)
 
 
-def test_without_epochs_or_configurations(tmp_path: Path) -> None:
-    """Other learners than ours may record tasks and evaluations only."""
-    records, _ = make_records(0, task_names(2), num_epochs=2)
-    write_seed(tmp_path, 0, [r for r in records if r.kind != "epoch"], [])
+def test_other_learners_than_ours_may_record_tasks_and_evaluations_only(tmp_path: Path) -> None:
+    write_seed(tmp_path, 0, [r for r in make_records(0, task_names(2), num_epochs=2)[0] if r.kind != "epoch"], [])
     check_whole(write_report(tmp_path))
 
 
@@ -116,8 +105,7 @@ def test_in_a_browser_the_first_seed_is_seen_and_tables_sort(
     assert num_tables == 2  # tasks over seeds, and the first seed's
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, tmp_path: Path) -> None:
+def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, browser: list[str], tmp_path: Path) -> None:
     probe = tmp_path / "probe.html"
     probe.write_text(
         f"""<iframe id="page" style="width: 360px; height: 900px" src="{(three_seeds / "report.html").as_uri()}">
@@ -125,12 +113,9 @@ def test_a_browser_never_scrolls_the_page_sideways(three_seeds: Path, tmp_path: 
           const root = document.getElementById("page").contentDocument.documentElement;
           document.body.append(`hidden ${{root.scrollWidth - root.clientWidth}}, seeds ` +
             root.querySelectorAll("article.seed:not(.hidden)").length);
-        }}</script>""",
-        encoding="utf-8",
+        }}</script>"""
     )
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--dump-dom", probe.as_uri()]
+    command = [*browser, "--allow-file-access-from-files", probe.as_uri()]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
     assert "hidden 0, seeds 1" in found
 
@@ -201,7 +186,7 @@ def test_a_task_of_some_seeds_only_has_a_whole_row(tmp_path: Path) -> None:
     check_whole(write_report(tmp_path))
 
 
-def test_tables_in_a_terminal(one_seed: Path, three_seeds: Path) -> None:
+def test_tables_in_a_terminal(one_seed: Path, three_seeds: Path, tmp_path: Path) -> None:
     text = printed(console_table(one_seed))
     assert "cifar-3" in text
     assert "Final / peak" in text
@@ -209,8 +194,43 @@ def test_tables_in_a_terminal(one_seed: Path, three_seeds: Path) -> None:
     text = printed(console_table(three_seeds))
     assert "mean ± deviation of 3 seeds" in text
     assert text.count("±") > 12
+    names = ("[red]bird[/red]", "[/]")
+    assert names[0] in printed(console_table(write_run(tmp_path, names=names, num_epochs=2)))
 
 
-def test_names_are_not_markup(tmp_path: Path) -> None:
-    run_dir = write_run(tmp_path, names=("[red]bird[/red]", "[/]"), num_epochs=2)
-    assert "[red]bird[/red]" in printed(console_table(run_dir))
+def test_the_key_numbers_are_in_the_sentence(one_seed: Path) -> None:
+    experiment = load_experiment(one_seed)
+    sentence, means = verdict(experiment), experiment.means
+    assert sentence.startswith("One model learned 4 tasks")
+    for quantity in ("peak_accuracy", "final_accuracy"):
+        assert f"{100 * means[quantity].mean:.1f} %" in sentence
+    assert f"forgetting ratio {means['forgetting_ratio'].mean:.3f}" in sentence
+    assert "separate models" in sentence
+    assert progress_sentence(experiment) == ""
+    for smallest, said in ((0.8, "what some tasks lost others gained"), (1.0, "nothing was forgotten")):
+        means |= {"forgetting_ratio": statistic([1.0]), "smallest_forgetting_ratio": statistic([smallest])}
+        assert f"so {said} (forgetting ratio 1.000)" in verdict(experiment)
+
+
+@pytest.mark.parametrize(
+    ("num_records", "said", "progress"),
+    [
+        (None, "1 task:", ""),
+        (1, "nothing to judge", "Unfinished: 0 of 1 task learned, 'cifar-0' left after 1 epoch."),
+    ],
+)
+def test_one_task_without_timings(num_records: int | None, said: str, progress: str, tmp_path: Path) -> None:
+    write_seed(tmp_path, 0, make_records(0, task_names(1), num_epochs=2)[0][:num_records], [])
+    experiment = load_experiment(tmp_path)
+    assert said in verdict(experiment)
+    assert not re.search(r"training\.|separate", verdict(experiment))
+    assert progress_sentence(experiment) == progress
+
+
+def test_which_seeds_are_unfinished(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, num_seeds=2, num_epochs=2)
+    path = run_dir / "seeds" / "1" / "records.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    sentence = progress_sentence(load_experiment(run_dir))
+    assert sentence.startswith("Unfinished: seed 1: 1 of 4 tasks learned, 'cifar-1' left after 1 epoch.")
+    assert sentence.endswith("Means are over the finished seeds.")

@@ -13,10 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from lasem.metrics import Run
 from lasem.report.frame import to_csv, write_text
+from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +52,8 @@ _RAMP = (
 _NUM_SHADES = 12
 COLOURS |= {f"ramp-{n}": (f"#{pair[:6]}", f"#{pair[7:]}") for n, pair in enumerate(_RAMP.split())}
 
+Row = tuple[object, ...]
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -63,24 +70,25 @@ class Drawing:
     width: int
     """Natural width in pixels."""
     columns: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
+    rows: tuple[Row, ...]
     """The data drawn: accuracies as fractions, names as recorded."""
 
     @classmethod
     def of(
-        cls,
-        figure: Figure,
-        name: str,
-        columns: tuple[str, ...],
-        rows: Iterable[tuple[object, ...]],
-        *,
-        caption: str,
-        description: str,
+        cls, figure: Figure, name: str, columns: tuple[str, ...], rows: Iterable[Row], *, caption: str, description: str
     ) -> Drawing:
         """Save a figure as SVG, without a date: the same bytes every time."""
         buffer, width = io.StringIO(), round(figure.get_figwidth() * 72)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
         return cls(name, caption, description, buffer.getvalue(), width, columns, tuple(rows))
+
+    @classmethod
+    def of_run(
+        cls, figure: Figure, run: Run, key: str, columns: tuple[str, ...], rows: Iterable[Row], about: str, **facts: str
+    ) -> Drawing:
+        """Save a seed's figure; ``key`` is the name of its caption, ``facts`` are what differs there."""
+        text = caption(key, **facts)
+        return cls.of(figure, f"seed-{run.seed}-{key}", columns, rows, caption=text, description=about)
 
     @property
     def least_width(self) -> int:
@@ -113,6 +121,20 @@ class Drawing:
         return re.sub(r"(\.\d\d)\d+", r"\1", tag)
 
 
+def caption(figure: str, **differing: str) -> str:
+    """How to read a figure, from ``captions.yaml``."""
+    written: str = yaml.safe_load(files(__name__).joinpath("captions.yaml").read_text("utf-8"))[figure]
+    return written.format(**differing)
+
+
+def in_words(tasks: Iterable[tuple[str, str, int | None]]) -> str:
+    """What was chosen for each task, and at which epoch the search had committed, for descriptions."""
+    return "; ".join(
+        f"{display_name(task, 40)}: {chosen}{f', committed at epoch {epoch}' if epoch is not None else ''}"
+        for task, chosen, epoch in [*tasks][:40]
+    )
+
+
 def colour(name: str) -> str:
     """The colour to draw with."""
     return COLOURS[name][0]
@@ -134,27 +156,21 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that many pixels."""
+def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+    """An empty figure of that many pixels, and its axes."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / 72, height / 72))
+    figure = Figure(figsize=(width / 72, height / 72))
+    return figure, figure.subplots(**grid)
 
 
 def new_panels(num: int, num_columns: int, width: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, row by row.
-
-    Args:
-        num: how many.
-        num_columns: how many side by side.
-        width: of the figure in pixels.
-        heights: of each row in pixels.
-    """
-    figure = new_figure(width, sum(heights))
-    grid = figure.subplots(len(heights), num_columns, squeeze=False, height_ratios=heights).ravel()
-    for unused in grid[num:]:
+    """A figure of ``num`` panels, row by row; ``heights`` is of each row, in pixels like ``width``."""
+    grid = {"nrows": len(heights), "ncols": num_columns, "squeeze": False, "height_ratios": heights}
+    figure, panels = new_figure(width, sum(heights), **grid)
+    for unused in panels.flat[num:]:
         unused.remove()
-    return figure, list(grid[:num])
+    return figure, list(panels.flat[:num])
 
 
 def thin(num: int, keep: Sequence[int] = (), most: int = 160) -> list[int]:

@@ -1,14 +1,22 @@
-"""Bars: how the model grows with each task."""
+"""Bars and dots: how a model grows with each task, and methods side by side."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lasem.metrics import Run
-from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_figure, ramp
-from lasem.report.numbers import display_name, short_count
+from lasem.metrics import Run, Statistic
+from lasem.report.figures import PAGE_WIDTH, Drawing, caption, colour, figure_style, new_figure, ramp
+from lasem.report.numbers import display_name, duration, percent, short_count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COMPARED = ("peak_accuracy", "final_accuracy", "parameters_total", "seconds_training")
 
 
 @figure_style()
@@ -22,8 +30,7 @@ def draw_parameters(run: Run) -> Drawing | None:
     shared, totals = (np.array([getattr(task, f"parameters_{of}") for task in tasks]) for of in ("shared", "total"))
     added = np.cumsum([0, *(task.parameters_added for task in tasks)])
     separate = [number * tasks[0].parameters_total for number in range(1, num + 1)]
-    figure = new_figure(PAGE_WIDTH, 350)
-    axes = figure.subplots()
+    figure, axes = new_figure(PAGE_WIDTH, 350)
     edges: dict[str, Any] = {"edgecolor": colour("paper"), "linewidth": 0.6 if num <= 20 else 0.3, "width": 0.72}
     layers: list[Any] = [axes.bar(numbers, shared, color=colour("rest"), label="shared", **edges)]
     for n, task in enumerate(tasks):
@@ -37,20 +44,19 @@ def draw_parameters(run: Run) -> Drawing | None:
     box = {"facecolor": colour("paper"), "linewidth": 0, "pad": 1}
     for number, total, text in zip(numbers, totals, shown, strict=True):
         axes.annotate(text, (number, total), (0, 4), textcoords="offset points", ha="center", size=9.5, bbox=box)
-    axes.set_ylim(0, 1.1 * max(1, *separate, *totals))
-    axes.set_xlim(0.4, max(num, 4) + 0.6)
+    axes.set(xlim=(0.4, max(num, 4) + 0.6), ylim=(0, 1.1 * max(1, *separate, *totals)))
+    axes.set(xlabel="after task", ylabel="parameters")
     axes.set_xticks(numbers if num <= 20 else [n for n in numbers if n % 5 == 0 or n == 1])
     axes.yaxis.set_major_formatter(lambda value, _: short_count(value))
     axes.locator_params(axis="y", nbins=5)
     axes.grid(axis="y")
-    axes.set_xlabel("after task")
-    axes.set_ylabel("parameters")
     figure.legend(handles=key[::-1], loc="outside right upper")
-    return Drawing.of(
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-parameters",
+        run,
+        "parameters",
         ("after_task", "part", "parameters"),
-        tuple(
+        (
             row
             for position, after in enumerate(tasks)
             for row in (
@@ -60,13 +66,78 @@ def draw_parameters(run: Run) -> Drawing | None:
                 (after.task, "separate models", separate[position]),
             )
         ),
-        caption=(
-            "Each bar is everything the model holds after a task: the shared knowledge (grey) and, above it, what "
-            "each task so far keeps for itself, its head included. The dashed line is a separate model for each "
-            "task, each as large as this one after its first."
-        ),
-        description=(
-            f"Stacked bars of parameters after each of {num} tasks; at the end {tasks[-1].parameters_total:,} in all, "
-            f"{tasks[-1].parameters_shared:,} of them shared."
-        ),
+        f"Stacked bars of parameters after each of {num} tasks; at the end {tasks[-1].parameters_total:,} "
+        f"in all, {tasks[-1].parameters_shared:,} of them shared.",
     )
+
+
+@figure_style()
+def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing | None:
+    """Draw methods by their final accuracy, the best above; None if there is none.
+
+    Args:
+        rows: the name of each method and its quantities over seeds, those of a Summary.
+    """
+    if not rows:
+        return None
+    rows = sorted(rows, key=lambda row: -row[1]["final_accuracy"].mean if row[1]["final_accuracy"].num_seeds else 1)
+    names = [display_name(name, 28) for name, _ in rows]
+    peak, final, total, seconds = ([of[quantity] for _, of in rows] for quantity in _COMPARED)
+    grid = {"ncols": 3, "sharey": True, "width_ratios": (5, 2, 2)}
+    figure, (axes, *costs) = new_figure(PAGE_WIDTH, 30 * len(rows) + 90, **grid)
+    y, shift = np.arange(len(rows)), 0.13  # so that neither hides the other's deviation
+    means = [[100 * value.mean for value in values] for values in (peak, final)]
+    axes.plot(means, [y - shift, y + shift], color=colour("rest"), linewidth=2.4, zorder=2)
+    for label, values, x, place, name, face in (
+        ("peak", peak, means[0], y - shift, "orange", "paper"),
+        ("final", final, means[1], y + shift, "blue", "blue"),
+    ):
+        style: dict[str, Any] = {"markersize": 8, "markeredgewidth": 2, "elinewidth": 1.5, "zorder": 4}
+        style |= {"color": colour(name), "markerfacecolor": colour(face)}
+        axes.errorbar(x, place, xerr=[100 * value.deviation for value in values], fmt="o", label=label, **style)
+    axes.locator_params(axis="x", nbins=7)
+    axes.set_xlabel("accuracy in %, mean over tasks")
+    for cost, values, write, title in (
+        (costs[0], total, short_count, "parameters in all"),
+        (costs[1], seconds, duration, "training time"),
+    ):
+        lengths = [value.mean if math.isfinite(value.mean) else 0.0 for value in values]
+        bars = cost.barh(range(len(rows)), lengths, 0.5, color=colour("rest"))
+        cost.bar_label(bars, [write(value.mean) for value in values], padding=6, size=10)
+        cost.set(xlabel=title, xlim=(0, max(lengths) * 1.6 or 1), xticks=[])  # with space for the numbers
+        cost.spines["bottom"].set_visible(False)
+        cost.tick_params(labelleft=False)
+    label_rows(axes, names)
+    add_legend(figure, 6, PAGE_WIDTH)
+    several = any(value.num_seeds > 1 for value in final)
+    spread = " Lines at a marker reach one standard deviation over seeds to each side." if several else ""
+    ends = zip(names, peak, final, strict=True)
+    words = [f"{n}: peak {percent(p.mean)} %, final {percent(f.mean)} %" for n, p, f in ends]
+    return Drawing.of(
+        figure,
+        "figure",
+        ("method", *(f"{quantity}_{what}" for quantity in _COMPARED for what in ("mean", "deviation"))),
+        (
+            (name, *(n if n == n else None for q in _COMPARED for n in (of[q].mean, of[q].deviation)))
+            for name, (_, of) in zip(names, rows, strict=True)
+        ),
+        caption=caption("comparison", spread=spread),
+        description=f"Peak and final accuracy, parameters and training time. {'; '.join(words)}.",
+    )
+
+
+def label_rows(axes: Axes, rows: Sequence[str]) -> None:
+    """Name the rows, the first one above, and draw a line through each."""
+    line: dict[str, Any] = {"color": colour("faint"), "linewidth": 1, "zorder": 1}
+    axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), **line)
+    axes.set_yticks(range(len(rows)), [display_name(row, 36) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", pad=12, labelcolor=colour("ink"))
+    axes.grid(axis="x")
+
+
+def add_legend(figure: Figure, num_letters: int, width: int) -> None:
+    """Name the series above the figure, as many side by side as fit."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    columns = min(len(labels), max(1, width // (7 * min(28, num_letters) + 45)))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lasem.metrics import Matrix, Run, transfer_frequencies
 from lasem.records import EpochRecord
-from lasem.report.figures import Drawing, colour, figure_style, new_figure, new_panels, thin
+from lasem.report.figures import Drawing, colour, figure_style, in_words, new_figure, new_panels, thin
 from lasem.report.numbers import display_name, percent
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
     known = [(int(i), int(j), float(matrix[i, j])) for i, j in zip(*np.nonzero(~np.isnan(matrix)), strict=True)]
     seen = [row[: i + 1][~np.isnan(row[: i + 1])] for i, row in enumerate(matrix)]
     means = [percent(float(row.mean())) if row.size else "" for row in seen]
-    figure, axes = _cells(tasks, range(1, num + 1), cell, (means, "mean"), num)
+    margin = 0.15 * ((most - least) or 1)  # without cividis' darkest end, which a dark page hides
+    colours = {"cmap": "cividis", "vmin": least - margin, "vmax": most + margin / 3}
+    figure, axes, mesh = _cells(tasks, range(1, num + 1), cell, (means, "mean"), matrix, **colours)
     axes.set_xlabel("accuracy in % on task", labelpad=8)
     axes.annotate("after learning", (0, 1), (-8, 7), textcoords="offset points", ha="right", **_CORNER)
-    margin = 0.15 * ((most - least) or 1)  # without cividis' darkest end, which a dark page hides
-    mesh = _draw_cells(axes, matrix, cmap="cividis", vmin=least - margin, vmax=most + margin / 3)
     for i, j, accuracy in known:
         red, green, blue, _ = mesh.to_rgba(accuracy)
         axes.text(
@@ -46,20 +46,16 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
             ha="center",
             va="center_baseline",
         )
-    return Drawing.of(
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-accuracy-matrix",
+        run,
+        "accuracy-matrix",
         ("after_task", "on_task", "accuracy"),
-        tuple((tasks[i], tasks[j], accuracy) for i, j, accuracy in known),
-        caption=(
-            "Read a column downwards to see what becomes of a task while later ones are learned. The diagonal, in "
-            f"bold, is each task just after its own training. Lighter is better, from {percent(least)} % (darkest) "
-            f"to {percent(most)} % (lightest); the mean is over the tasks learned by then."
-        ),
-        description=(
-            f"Heat map of test accuracies: a row after each of {num} tasks, a column for each task tested, "
-            f"from {percent(least)} to {percent(most)} percent."
-        ),
+        ((tasks[i], tasks[j], accuracy) for i, j, accuracy in known),
+        f"Heat map of test accuracies: a row after each of {num} tasks, a column for each task tested, "
+        f"from {percent(least)} to {percent(most)} percent.",
+        least=percent(least),
+        most=percent(most),
     )
 
 
@@ -71,17 +67,15 @@ def draw_transfer_map(run: Run) -> Drawing | None:
         return None
     configurations = [task.configuration for task in tasks]
     depth = max(map(len, configurations))
-    values = np.full((len(tasks), depth), np.nan)
-    for row, configuration in enumerate(configurations):
-        values[row, : len(configuration)] = [choice == "T" for choice in configuration]
+    values = np.array([[np.nan if c == " " else c == "T" for c in of.ljust(depth)] for of in configurations])
     cell = (46 if depth <= 10 else 32, 30 if len(tasks) <= 20 else 22)
     shared = [f"{percent.scale * c.count('T') / len(c):.0f} %" for c in configurations]
     from matplotlib.colors import ListedColormap
 
-    numbers = [task.index + 1 for task in tasks]
-    figure, axes = _cells([task.task for task in tasks], numbers, cell, (shared, "shared"), depth)
+    colours = {"cmap": ListedColormap([colour("faint"), colour("blue")]), "vmin": 0, "vmax": 1}
+    names, numbers = [task.task for task in tasks], [task.index + 1 for task in tasks]
+    figure, axes, _ = _cells(names, numbers, cell, (shared, "shared"), values, **colours)
     axes.set_xlabel("layer, from the input to the output", labelpad=8)
-    _draw_cells(axes, values, cmap=ListedColormap([colour("faint"), colour("blue")]), vmin=0, vmax=1)
     for row, configuration in enumerate(configurations):
         for layer, choice in enumerate(configuration):
             style = {"color": colour("paper"), "weight": 700} if choice == "T" else {"color": colour("muted")}
@@ -91,18 +85,13 @@ def draw_transfer_map(run: Run) -> Drawing | None:
     below.set_xticks(np.arange(depth) + 0.5, frequencies, size=10)
     below.set_xlabel("share of tasks that transfer it")
     below.spines["bottom"].set_visible(False)
-    words = "; ".join(f"{display_name(task.task, 40)}: {task.configuration}" for task in tasks[:40])
-    return Drawing.of(
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-transfer-map",
+        run,
+        "transfer-map",
         ("task", "layer", "choice"),
-        tuple((t.task, layer, choice) for t in tasks for layer, choice in enumerate(t.configuration, start=1)),
-        caption=(
-            "T, filled: the layer transfers, it uses the weights or factors shared with other tasks. S, empty: "
-            "the task has its own. Columns that are filled for most tasks hold knowledge that is useful in "
-            "general."
-        ),
-        description=f"Map of tasks by layers. {words}.",
+        ((t.task, layer, choice) for t in tasks for layer, choice in enumerate(t.configuration, start=1)),
+        f"Map of tasks by layers. {in_words((task.task, task.configuration, None) for task in tasks)}.",
     )
 
 
@@ -131,23 +120,20 @@ def draw_layer_probabilities(run: Run) -> Drawing | None:
     for axes, (task, epochs) in zip(panels, searched.items(), strict=True):
         axes.set_title(f"{numbers[task]} · {display_name(task, 30)}")
         _draw_layers(axes, epochs, commits[task])
-    words = "; ".join(_in_words(task, epochs[-1], commits[task]) for task, epochs in list(searched.items())[:40])
-    return Drawing.of(
+    last = {task: epochs[-1].transfer_probabilities or () for task, epochs in searched.items()}
+    chosen = [(task, "".join("T" if p > 0.5 else "S" for p in of), commits[task]) for task, of in last.items()]
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-layer-probabilities",
+        run,
+        "layer-probabilities",
         ("task", "epoch", "layer", "probability"),
-        tuple(
+        (
             (task, epochs[at].epoch, layer + 1, float(_table(epochs)[layer, at]))
             for task, epochs in searched.items()
             for layer in range(len(_table(epochs)))
             for at in thin(len(epochs))
         ),
-        caption=(
-            "A panel for each task that was searched, a row for each layer, the input at the top, a column for each "
-            "epoch. Blue: the layer transfers with high probability; pale: it learns its own weights. The dashed line "
-            "marks the epoch at which the search had committed."
-        ),
-        description=f"Probability that each layer transfers over the epochs of each task. {words}.",
+        f"Probability that each layer transfers over the epochs of each task. {in_words(chosen)}.",
     )
 
 
@@ -155,14 +141,18 @@ _CORNER: dict[str, Any] = {"xycoords": "axes fraction", "color": colour("muted")
 
 
 def _cells(
-    names: Sequence[str], numbers: Sequence[int], cell: tuple[int, int], right: tuple[list[str], str], num_columns: int
-) -> tuple[Figure, Axes]:
-    """A figure for cells of some pixels: rows with name and number, a text to their right, columns with numbers."""
+    names: Sequence[str],
+    numbers: Sequence[int],
+    cell: tuple[int, int],
+    right: tuple[list[str], str],
+    values: Matrix,
+    **colours: Any,
+) -> tuple[Figure, Axes, Any]:
+    """Draw cells of some pixels: rows with name and number, a text to their right, columns with numbers."""
     shown = [display_name(name, 24) for name in names]
-    letters = max(map(len, shown)) + len(right[1]) + 5
-    figure = new_figure(50 + 7 * letters + num_columns * cell[0], 90 + len(names) * cell[1])
-    axes = figure.subplots()
-    axes.set_xlim(0, num_columns)
+    letters, num_columns = max(map(len, shown)) + len(right[1]) + 5, values.shape[1]
+    figure, axes = new_figure(50 + 7 * letters + num_columns * cell[0], 90 + len(names) * cell[1])
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors=colour("paper"), linewidth=2, **colours)
     axes.set_ylim(len(names), 0)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
@@ -175,11 +165,7 @@ def _cells(
     edge.set_yticks(rows, right[0], color=colour("ink"))
     edge.spines["right"].set_visible(False)
     axes.annotate(right[1], (1, 1), (8, 7), textcoords="offset points", **_CORNER)
-    return figure, axes
-
-
-def _draw_cells(axes: Axes, values: Matrix, **colours: Any) -> Any:
-    return axes.pcolormesh(np.ma.masked_invalid(values), edgecolors=colour("paper"), linewidth=2, **colours)
+    return figure, axes, mesh
 
 
 def _table(epochs: Sequence[EpochRecord]) -> Matrix:
@@ -198,17 +184,7 @@ def _draw_layers(axes: Axes, epochs: Sequence[EpochRecord], commit_epoch: int | 
     # one colour in different strengths, so that a dark page can exchange it
     style: dict[str, Any] = {"cmap": ListedColormap([colour("blue")] * 2), "alpha": table}
     axes.pcolormesh(edges, np.arange(depth + 1) + 0.5, table, **style)
-    axes.set_facecolor(colour("faint"))
-    axes.set_ylim(depth + 0.5, 0.5)
-    axes.set_yticks(sorted({1, depth}))
-    axes.set_xticks(sorted({first, last}))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("layer")
+    axes.set(facecolor=colour("faint"), ylim=(depth + 0.5, 0.5), xlabel="epoch", ylabel="layer")
+    axes.set(xticks=sorted({first, last}), yticks=sorted({1, depth}))
     if commit_epoch is not None:
         axes.axvline(commit_epoch - 0.5, color=colour("muted"), linewidth=1, linestyle="--")
-
-
-def _in_words(task: str, last: EpochRecord, commit_epoch: int | None) -> str:
-    final = "".join("T" if p > 0.5 else "S" for p in last.transfer_probabilities or ())
-    committed = f", committed at epoch {commit_epoch}" if commit_epoch is not None else ""
-    return f"{display_name(task, 40)}: {final}{committed}"

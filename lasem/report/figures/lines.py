@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lasem.metrics import Matrix, Run
 from lasem.records import TaskRecord
-from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_figure, new_panels, ramp, thin
+from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, in_words, new_figure, new_panels, ramp, thin
 from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
             if earlier in starts:
                 test[earlier][starts[name] + recorded[name]] = accuracy
     end = max(1, *(epoch for curves in (validation, test) for curve in curves.values() for epoch in curve))
-    figure = new_figure(PAGE_WIDTH, 400)
-    axes = figure.subplots()
+    figure, axes = new_figure(PAGE_WIDTH, 400)
     for position, name in enumerate(names):
         style: dict[str, Any] = {"color": ramp(position, len(names))}
         curve = validation[name]
@@ -52,10 +51,8 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
         percents = [100 * accuracy for accuracy in test[name].values()]
         axes.plot([*test[name]], percents, zorder=3, markeredgecolor=colour("paper"), **style)
     low, high = axes.get_ylim()
-    axes.set_ylim(max(0.0, low), min(100.5, high))
-    axes.set_xlim(0, end)
-    axes.set_xlabel("epochs since the run began")
-    axes.set_ylabel("accuracy in %")
+    axes.set(xlim=(0, end), ylim=(max(0.0, low), min(100.5, high)))
+    axes.set(xlabel="epochs since the run began", ylabel="accuracy in %")
     axes.grid(axis="y")
     begins = np.array([*starts.values(), end])
     axes.vlines(begins[1:-1], 0, 1, transform=axes.get_xaxis_transform(), color=colour("line"), linewidth=0.8)
@@ -65,23 +62,18 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
     above.set_xlabel("task")
     above.spines["top"].set_visible(False)
     _label_ends(axes, [(name, position) for position, name in enumerate(names) if test[name]], test, len(names))
-    return Drawing.of(
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-accuracy-over-time",
+        run,
+        "accuracy-over-time",
         ("split", "task", "cumulative_epoch", "accuracy"),
-        tuple(
+        (
             (split, name, epoch, accuracy)
             for split, curves in (("validation", validation), ("test", test))
             for name in names
             for epoch, accuracy in curves[name].items()
         ),
-        caption=(
-            "Thin lines: validation accuracy of the task being learned, epoch by epoch. Thick lines with dots: "
-            "test accuracy of each task, from the end of its own training on; a line that falls is a task being "
-            "forgotten, one that rises is helped by later ones. Vertical lines separate the tasks, numbered above; "
-            "colours run from the first task (darkest on a light page) to the last."
-        ),
-        description=f"Line chart of accuracy over {end:.0f} epochs and {len(names)} tasks.",
+        f"Line chart of accuracy over {end:.0f} epochs and {len(names)} tasks.",
     )
 
 
@@ -118,38 +110,31 @@ class _Search:
 
     number: int
     task: str
-    record: TaskRecord | None
     epochs: NDArray[np.int64]
     probabilities: Matrix
     """Shape (epochs, configurations)."""
     names: tuple[str, ...]
     order: tuple[int, ...]
     """Configurations by their highest probability, the chosen or leading one first."""
+    commit_epoch: int | None
+    best_epoch: int | None
 
     @property
     def drawn(self) -> list[int]:
         """The epochs that are drawn, among them those that are marked."""
-        marked = [self.record.commit_epoch, self.record.best_epoch] if self.record else []
-        return thin(len(self.epochs), [int(np.searchsorted(self.epochs, at)) for at in marked if at is not None])
-
-    @property
-    def words(self) -> str:
-        """What came out."""
-        commit = self.record.commit_epoch if self.record else None
-        committed = f", committed at epoch {commit}" if commit is not None else ""
-        chosen = self.names[self.order[0]] if self.order else "no configuration"
-        return f"{display_name(self.task, 40)}: {chosen}{committed}"
+        marked = [at for at in (self.commit_epoch, self.best_epoch) if at is not None]
+        return thin(len(self.epochs), np.searchsorted(self.epochs, marked).tolist())
 
 
 @figure_style()
 def draw_probabilities(run: Run) -> Drawing | None:
     """Draw how one seed's search weighed configurations; None if no task had more than one to choose from."""
-    searches = [_search(run, task.task, task, task.configurations) for task in run.tasks]
+    searches = [_search(run, n, task.task, task.configurations, task) for n, task in enumerate(run.tasks, start=1)]
     if run.unfinished_task is not None:
         # a task's configurations are named in its last record, which this task does not have yet
         named = {len(task.configurations): task.configurations for task in run.tasks}
         num = len(run.epochs(run.unfinished_task)[-1].probabilities)
-        searches.append(_search(run, run.unfinished_task, None, named.get(num, ())))
+        searches.append(_search(run, len(run.tasks) + 1, run.unfinished_task, named.get(num, ()), None))
     if all(len(search.names) < 2 for search in searches):
         return None
     num_columns = min(len(searches), 3 if len(searches) <= 12 else 4)
@@ -158,29 +143,26 @@ def draw_probabilities(run: Run) -> Drawing | None:
     figure, panels = new_panels(len(searches), num_columns, width, [200 if num_columns < 4 else 160] * rows)
     for axes, search in zip(panels, searches, strict=True):
         _draw_search(axes, search, width // num_columns - 40)
-    return Drawing.of(
+    chosen = [
+        (search.task, search.names[search.order[0]] if search.order else "no configuration", search.commit_epoch)
+        for search in searches
+    ]
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-configuration-probabilities",
+        run,
+        "configuration-probabilities",
         ("task", "epoch", "configuration", "probability"),
-        tuple(
+        (
             (search.task, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
             for search in searches
             for c in search.order[:_MAX_LINES]
             for at in search.drawn
         ),
-        caption=(
-            "A panel for each task. The thick blue line is the configuration that the task got, the dashed orange "
-            "and green ones came closest, grey are all others (a grey band reaches up to the highest of those not "
-            "drawn one by one). The dashed vertical line marks the epoch at which the search had committed; the dot "
-            "is the epoch that the validation images chose."
-        ),
-        description="Probability of each configuration over the epochs of each task. "
-        + "; ".join(search.words for search in searches[:40])
-        + ".",
+        f"Probability of each configuration over the epochs of each task. {in_words(chosen)}.",
     )
 
 
-def _search(run: Run, task: str, record: TaskRecord | None, names: tuple[str, ...]) -> _Search:
+def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: TaskRecord | None) -> _Search:
     epochs = run.epochs(task)
     num = max([len(names), *(len(epoch.probabilities) for epoch in epochs)])
     probabilities = np.zeros((len(epochs), num))
@@ -195,13 +177,14 @@ def _search(run: Run, task: str, record: TaskRecord | None, names: tuple[str, ..
         first = int(probabilities[-1].argmax()) if probabilities.size else 0
     highest = probabilities.max(axis=0, initial=0)
     return _Search(
-        number=run.tasks.index(record) + 1 if record else len(run.tasks) + 1,
-        task=task,
-        record=record,
-        epochs=np.array([epoch.epoch for epoch in epochs], dtype=np.int64),
-        probabilities=probabilities,
+        number,
+        task,
+        np.array([epoch.epoch for epoch in epochs], dtype=np.int64),
+        probabilities,
         names=tuple(names[c] if c < len(names) else f"number {c + 1}" for c in range(num)),
         order=tuple(sorted(range(num), key=lambda c: (c != first, -highest[c], c))),
+        commit_epoch=record.commit_epoch if record else None,
+        best_epoch=record.best_epoch if record else None,
     )
 
 
@@ -223,26 +206,8 @@ def _draw_search(axes: Axes, search: _Search, width: int) -> None:
     lines = axes.plot(epochs, table[:, best], color=colour("blue"), linewidth=2.6, marker=marker, zorder=4)
     for c, (name, dashes) in zip(runners_up, _RUNNERS_UP, strict=False):
         lines += axes.plot(epochs, table[:, c], dashes, color=colour(name), linewidth=1.2, marker=marker, zorder=3)
-    _add_key(axes, lines, [display_name(search.names[c], letters - 4) for c in (best, *runners_up)], letters)
-    first, last = int(epochs[0]), int(epochs[-1])
-    ticks = {first, last}
-    if search.record is not None and (commit := search.record.commit_epoch) is not None:
-        axes.axvline(commit, color=colour("muted"), linewidth=1, linestyle="--")
-        ticks |= {commit} if 0.12 < (commit - first) / max(1, last - first) < 0.88 else set()
-    if search.record is not None and (at := search.record.best_epoch) in search.epochs:
-        height = search.probabilities[np.searchsorted(search.epochs, at), best]
-        axes.plot([at], [height], "o", color=colour("blue"), markeredgecolor=colour("paper"), clip_on=False, zorder=5)
-    margin = 0.5 if first == last else 0
-    axes.set_xlim(first - margin, last + margin)
-    axes.set_ylim(-0.02, 1.03)
-    axes.set_xticks(sorted(ticks))
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.grid(axis="y")
-    axes.set_xlabel("epoch", size=10, labelpad=0)
-
-
-def _add_key(axes: Axes, lines: Sequence[Any], names: Sequence[str], letters: int) -> None:
-    """Name the leading configurations above the panel, as many as fit."""
+    # the leading ones are named above the panel, as many as fit
+    names = [display_name(search.names[c], letters - 4) for c in (best, *runners_up)]
     num = max(1, min(len(names), letters // (len(names[0]) + 5)))
     key = axes.legend(
         lines[:num],
@@ -258,3 +223,16 @@ def _add_key(axes: Axes, lines: Sequence[Any], names: Sequence[str], letters: in
     )
     key.set_in_layout(False)
     key.get_texts()[0].set_fontweight(700)
+    first, last = int(epochs[0]), int(epochs[-1])
+    ticks = {first, last}
+    if (commit := search.commit_epoch) is not None:
+        axes.axvline(commit, color=colour("muted"), linewidth=1, linestyle="--")
+        ticks |= {commit} if 0.12 < (commit - first) / max(1, last - first) < 0.88 else set()
+    if (at := search.best_epoch) is not None and at in search.epochs:
+        height = search.probabilities[np.searchsorted(search.epochs, at), best]
+        axes.plot([at], [height], "o", color=colour("blue"), markeredgecolor=colour("paper"), clip_on=False, zorder=5)
+    margin = 0.5 if first == last else 0
+    axes.set(xlim=(first - margin, last + margin), ylim=(-0.02, 1.03), xticks=sorted(ticks))
+    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.grid(axis="y")
+    axes.set_xlabel("epoch", size=10, labelpad=0)

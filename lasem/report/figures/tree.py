@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lasem.metrics import Run
 from lasem.records import EpochRecord, TaskRecord
-from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, new_panels
+from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, in_words, new_panels
 from lasem.report.numbers import display_name
 
 if TYPE_CHECKING:
@@ -102,13 +102,20 @@ def draw_tree(run: Run) -> Drawing | None:
     figure, panels = new_panels(len(trees), num_columns, width, heights)
     for position, (axes, tree) in enumerate(zip(panels, trees, strict=True)):
         _draw_tree(axes, tree, heights[position // num_columns] - _TITLE, panel_width)
-    return Drawing.of(
+    in_groups = any(len(tree.ends) < len(tree.chosen) for tree in trees)
+    thinned = any(tree.num_configurations > _MAX_WHOLE for tree in trees)
+    chosen = [(t, display_name(t.chosen), _share(t.branches[t.chosen])) for t in trees]
+    ends = [(tree.task, f"{name}, {share} at epoch {tree.epoch}", None) for tree, name, share in chosen]
+    return Drawing.of_run(
         figure,
-        f"seed-{run.seed}-configuration-tree",
+        run,
+        "configuration-tree",
         ("task", "prefix", "probability"),
-        tuple((tree.task, prefix, p) for tree in trees for prefix, p in tree.branches.items()),
-        caption=_caption(trees, len(every)),
-        description="Tree of configurations for each task. " + "; ".join(_in_words(tree) for tree in trees) + ".",
+        ((tree.task, prefix, p) for tree in trees for prefix, p in tree.branches.items()),
+        f"Tree of configurations for each task. {in_words(ends)}.",
+        groups=" Layers that always go together are one fork and one letter." if in_groups else "",
+        least=f" Branches below {100 * _LEAST:.0f} % are left out." if thinned else "",
+        last=f" Drawn are the last {len(trees)} of {len(every)} tasks." if len(every) > len(trees) else "",
     )
 
 
@@ -150,9 +157,7 @@ def _draw_tree(axes: Axes, tree: _Tree, height: float, width: int) -> None:
     levels = [str(end) if end == start + 1 else f"{start + 1}–{end}" for start, end in pairwise((0, *tree.ends))]
     axes.xaxis.tick_top()
     axes.set_xticks(range(num_levels + 1), ["layer", *levels], size=10)
-    axes.set_xlim(-0.2, num_levels + (num_levels + 7) * 7 / 40)
-    axes.set_ylim(height, 0)
-    axes.set_yticks([])
+    axes.set(xlim=(-0.2, num_levels + (num_levels + 7) * 7 / 40), ylim=(height, 0), yticks=[])
     axes.spines[:].set_visible(False)
     for prefix, branches in tree.forks.items():
         _draw_branches(axes, tree, prefix, branches)
@@ -204,27 +209,6 @@ def _draw_branches(axes: Axes, tree: _Tree, prefix: str, branches: Sequence[str]
                 zorder=2 + p + chosen,
             )
         )
-
-
-def _caption(trees: Sequence[_Tree], num_trees: int) -> str:
-    text = (
-        "A tree for each task that was searched, at the last epoch in which the search weighed more than one "
-        "configuration. It forks at each layer, from the input on the left to the output: up transfers (T), down "
-        "learns its own weights (S). A branch is as thick as all its configurations are probable together; "
-        "blue, with its probability, is the path that the task took."
-    )
-    if any(len(tree.ends) < len(tree.chosen) for tree in trees):
-        text += " Layers that always go together are one fork and one letter."
-    if any(tree.num_configurations > _MAX_WHOLE for tree in trees):
-        text += f" Branches below {100 * _LEAST:.0f} % are left out."
-    if num_trees > len(trees):
-        text += f" Drawn are the last {len(trees)} of {num_trees} tasks."
-    return text
-
-
-def _in_words(tree: _Tree) -> str:
-    share = _share(tree.branches[tree.chosen])
-    return f"{display_name(tree.task, 40)}: {display_name(tree.chosen)}, {share} at epoch {tree.epoch}"
 
 
 def _share(probability: float) -> str:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from lasem.metrics import Run, load_run
-from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, from_json, to_json
+from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord
 from lasem.report import figures, write_report
 from lasem.report.figures import COLOURS, Drawing, thin
 from lasem.report.figures.bars import draw_parameters
@@ -58,6 +58,11 @@ def test_nothing_is_drawn_before_the_first_epoch(draw: type) -> None:
     assert draw(Run(0, ())) is None
 
 
+def test_nothing_is_drawn_where_nothing_was_searched_so(run: Run) -> None:
+    assert draw_layer_probabilities(run) is None  # a search over configurations
+    assert draw_probabilities(Run(0, tuple(make_records(0, task_names(1), num_epochs=3)[0]))) is None  # one of them
+
+
 @pytest.mark.parametrize("draw", FIGURES)
 def test_names_are_text_whatever_is_in_them(draw: type) -> None:
     names = ("first", "$x_{", "<b>&amp;</b>", "a\nb\x01\u202e\ud800", "鳥類と動物", "#ffffff", "<script>x</script>")
@@ -74,46 +79,28 @@ def test_the_users_matplotlib_settings_stay_and_do_not_matter(run: Run) -> None:
         assert mpl.rcParams["font.size"] == 30
 
 
-def test_the_matrix_equals_the_records(run: Run) -> None:
-    drawing = drawn(draw_accuracy_matrix(run))
-    expected = [
-        (record.after_task, task, accuracy)
-        for record in run.records
-        if isinstance(record, EvaluationRecord)
-        for task, accuracy in record.accuracies.items()
-    ]
-    assert list(drawing.rows) == expected
-
-
-def test_the_map_equals_the_configurations(run: Run) -> None:
-    rows = drawn(draw_transfer_map(run)).rows
+def test_figures_hold_the_records(run: Run) -> None:
+    matrix = drawn(draw_accuracy_matrix(run)).rows
+    rows = [r for r in run.records if isinstance(r, EvaluationRecord)]
+    assert matrix == tuple(
+        (row.after_task, task, accuracy) for row in rows for task, accuracy in row.accuracies.items()
+    )
+    choices = drawn(draw_transfer_map(run)).rows
+    probabilities = {row[:3]: row[3] for row in drawn(draw_probabilities(run)).rows}
     for task in run.tasks:
-        assert "".join(str(choice) for name, _, choice in rows if name == task.task) == task.configuration
-
-
-def test_the_probabilities_equal_the_records(run: Run) -> None:
-    rows = {row[:3]: row[3] for row in drawn(draw_probabilities(run)).rows}
-    for task in run.tasks:
+        assert "".join(str(choice) for name, _, choice in choices if name == task.task) == task.configuration
         for epoch in run.epochs(task.task):
             for name, probability in zip(task.configurations, epoch.probabilities, strict=True):
-                assert rows[task.task, epoch.epoch, name] == probability
-
-
-def test_accuracy_over_time_counts_epochs_from_the_start_of_the_run(run: Run) -> None:
-    rows = {row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows}
-    assert rows["validation", "cifar-1", 41] == run.epochs("cifar-1")[0].valid_accuracy
-    assert rows["test", "cifar-0", 160] == run.evaluations["cifar-3"]["cifar-0"]
-    assert ("test", "cifar-1", 40) not in rows
-
-
-def test_the_parameters_equal_the_records(run: Run) -> None:
-    rows = {row[:2]: row[2] for row in drawn(draw_parameters(run)).rows}
-    last = run.tasks[-1]
-    assert rows["cifar-3", "total"] == last.parameters_total
-    assert (
-        rows["cifar-3", "shared"] + sum(rows["cifar-3", f"added by {t.task}"] for t in run.tasks)
-        == rows["cifar-3", "total"]
-    )
+                assert probabilities[task.task, epoch.epoch, name] == probability
+    over_time = {
+        row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows
+    }  # epochs from the start of the run
+    assert over_time["validation", "cifar-1", 41] == run.epochs("cifar-1")[0].valid_accuracy
+    assert over_time["test", "cifar-0", 160] == run.evaluations["cifar-3"]["cifar-0"]
+    assert ("test", "cifar-1", 40) not in over_time
+    parts = {row[1]: row[2] for row in drawn(draw_parameters(run)).rows if row[0] == "cifar-3"}
+    added = [parts[f"added by {task.task}"] for task in run.tasks]
+    assert parts["shared"] + sum(added) == parts["total"] == run.tasks[-1].parameters_total
 
 
 def test_many_tasks_are_drawn() -> None:
@@ -129,19 +116,12 @@ def test_of_many_configurations_the_leading_ones_are_drawn() -> None:
     assert run.tasks[1].configuration in shown
 
 
-def test_a_fixed_configuration_was_not_searched() -> None:
-    assert draw_probabilities(Run(0, tuple(make_records(0, task_names(1), num_epochs=3)[0]))) is None
-
-
 def test_a_phase_after_the_search_trains_what_was_chosen(run: Run) -> None:
     """Its epochs know of one configuration only, which is not the first in the list."""
     task = run.tasks[1]
-    records = [
-        replace(r, probabilities=(1.0,), configuration=task.configuration, phase="retraining")
-        if isinstance(r, EpochRecord) and r.task == task.task and r.epoch > 20
-        else r
-        for r in run.records
-    ]
+    later = [r for r in run.records if isinstance(r, EpochRecord) and r.task == task.task and r.epoch > 20]
+    alone = {"probabilities": (1.0,), "configuration": task.configuration, "phase": "retraining"}
+    records = [replace(r, **alone) if r in later else r for r in run.records]  # type: ignore[arg-type]
     rows = {row[1:3]: row[3] for row in drawn(draw_probabilities(Run(0, tuple(records)))).rows if row[0] == task.task}
     assert rows[40, task.configuration] == 1
     assert all(p == 0 for (epoch, name), p in rows.items() if epoch == 40 and name != task.configuration)
@@ -200,17 +180,6 @@ def test_the_probabilities_of_layers_equal_the_records(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "seed-0-layer-probabilities.csv").exists()
 
 
-def test_there_are_none_for_searches_over_configurations(run: Run) -> None:
-    assert draw_layer_probabilities(run) is None
-
-
 def test_an_epoch_of_a_task_that_is_being_learned_is_drawn() -> None:
     records = [r for r in deep_records(3, 1) if not isinstance(r, TaskRecord) or r.task == "cifar-0"]
     assert len(drawn(draw_layer_probabilities(Run(0, tuple(records[:4])))).rows) == 3
-
-
-def test_records_without_the_field_stay_as_they_were() -> None:
-    record = next(r for r in make_records(0, task_names(2))[0] if isinstance(r, EpochRecord))
-    assert "transfer_probabilities" not in to_json(record)
-    deep = replace(record, transfer_probabilities=(0.25, 0.5))
-    assert [from_json(to_json(each)) for each in (record, deep)] == [record, deep]
