@@ -152,8 +152,8 @@ def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0)
 def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetensors"], out: str = ".") -> int:
     """Write one task as a network that needs no lasem.
 
-    A page of JSON next to it has the classes' names and what the network takes: pixels divided by 255, which it
-    standardises itself.
+    A page of JSON next to it has the classes' names and what the network takes: pixels divided by 255, or on the scale
+    of the floats that the task learned from, which it standardises itself.
 
     Args:
         format: of the file.

@@ -5,14 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode, image_size
-from lasem.errors import DataError
+from lasem.errors import ConfigError, DataError
+
+Scale = float | Literal["auto", "none"]
+"""The value of white in images, whose black is 0. ``auto``: 255 in uint8 images (1 if none has another value than 0 and
+1), in floats as the training images show it; ``none``: the values are no brightness, so that an image file cannot be
+turned into such."""
+
+_WHITES = (15, 16, 31, 63, 100, 127, 511, 1023, 2047, 4095, 8191, 16383, 32767, 65535)
+"""Largest values that images of few or many bits have; scikit-learn's digits go to 16."""
 
 
 class AbstractImages(ABC):
@@ -36,6 +44,11 @@ class AbstractImages(ABC):
         """Whether images are decoded whenever they are taken, so that damage is found no earlier."""
         return False
 
+    @property
+    def scale(self) -> float | None:
+        """The value of white where black is 0, once uint8 is divided by 255; None: not known, or there is none."""
+        return 1.0
+
     @abstractmethod
     def take(self, indices: Tensor) -> Tensor:
         """Return the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width)."""
@@ -43,9 +56,14 @@ class AbstractImages(ABC):
 
 @final
 class TensorImages(AbstractImages):
-    """Images in memory: ``tensor`` (N, channels, height, width), uint8 or float32, is kept and not copied."""
+    """Images in memory: ``tensor`` (N, channels, height, width), uint8 or float32, is kept and not copied.
 
-    def __init__(self, images: Tensor) -> None:
+    Args:
+        images: the tensor.
+        scale: of floats, see ``Scale``; uint8 images are from 0 to 255.
+    """
+
+    def __init__(self, images: Tensor, scale: Scale = "auto") -> None:
         if images.dim() != 4 or 0 in images.shape[1:]:
             raise DataError(f"Expected images of shape (N, channels, height, width); got {tuple(images.shape)}.")
         if images.dtype not in (torch.uint8, torch.float32):
@@ -60,12 +78,19 @@ class TensorImages(AbstractImages):
                     f"infinity ({int((~finite).sum())} images do). Repair or leave out these images."
                 )
         self.tensor = images.detach().cpu()
+        self._scale = None if isinstance(scale, str) else float(scale)
+        if scale == "auto":
+            self._scale = 1.0 if images.dtype == torch.uint8 else _found_scale(*_extremes(self.tensor))
+
+    @property
+    def scale(self) -> float | None:
+        return self._scale
 
     @classmethod
-    def placed(cls, tensor: Tensor) -> TensorImages:
+    def placed(cls, tensor: Tensor, scale: float | None = 1.0) -> TensorImages:
         """Return images that were checked before, and stay on the device that they are on."""
         images = cls.__new__(cls)
-        images.tensor = tensor
+        images.tensor, images._scale = tensor, scale
         return images
 
     @property
@@ -161,6 +186,10 @@ class SelectedImages(AbstractImages):
     def in_files(self) -> bool:
         return self._images.in_files
 
+    @property
+    def scale(self) -> float | None:
+        return self._images.scale
+
     def take(self, indices: Tensor) -> Tensor:
         return self._images.take(self._indices[indices])
 
@@ -198,6 +227,66 @@ def as_images(images: Any, what: str = "images") -> TensorImages:
             "channels last. Pass images.permute(0, 3, 1, 2), or transpose(0, 3, 1, 2) of an array."
         )
     return TensorImages(tensor.to(torch.float32) if tensor.is_floating_point() else tensor)
+
+
+def on_one_scale(splits: Sequence[TensorImages], places: Sequence[str], scale: Scale = "auto") -> list[TensorImages]:
+    """Return the images of a task's splits with their scale, which is that of the first, the training images.
+
+    Uint8 images stay what they are unless their scale is another than 255.
+
+    Raises:
+        DataError: if another split has another scale or type, or values that do not fit the scale that is given.
+        ConfigError: if that is not positive.
+    """
+    if isinstance(scale, str) and scale not in ("auto", "none"):
+        raise ConfigError(f"scale must be a number, 'auto' or 'none'; got '{scale}'.")
+    if not isinstance(scale, str) and not 0 < scale < float("inf"):
+        raise ConfigError(f"scale must be above 0 and finite, the value of white in the images; got {scale}.")
+    kinds = [images.tensor.dtype for images in splits]
+    if scale == "auto" and splits[0].shape[:2] == (1, 1) and torch.uint8 not in kinds:
+        scale = "none"  # texts or signals
+    ranges = [_extremes(images.tensor) for images in splits]
+    said = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in zip(map(_word, kinds), ranges, strict=True)]
+    for place, kind, (low, high), words in zip(places, kinds, ranges, said, strict=True):
+        if not isinstance(scale, str) and not -0.1 * scale <= low <= high <= 1.1 * scale:
+            raise DataError(f"Expected images from 0 to {scale:g}, as scale says; got {words} ({place}).")
+        if scale == "auto" and (kind != kinds[0] or _differ(ranges[0], (low, high))):
+            raise DataError(
+                f"Expected the images of all splits on one scale; got {said[0]} ({places[0]}), and {words} ({place}). "
+                f"Convert one of them; or, if they are on one scale, say which value is white, for instance scale=255."
+            )
+    whole = all(kind == torch.uint8 for kind in kinds)
+    if scale == "auto":
+        scale = (1.0 if whole and ranges[0][1] == 1 else 255.0) if whole else _found_scale(*ranges[0]) or "none"
+    if whole and scale == 255:
+        return list(splits)
+    return [TensorImages(images.tensor.to(torch.float32), scale) for images in splits]
+
+
+def _word(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")
+
+
+def _extremes(values: Tensor) -> tuple[float, float]:
+    """The least and the greatest value; 0 and 0 if there is none."""
+    low, high = torch.aminmax(values) if values.numel() else (0, 0)
+    return float(low), float(high)
+
+
+def _found_scale(low: float, high: float) -> float | None:
+    """The scale of floats by their least and greatest value; None if these do not tell it."""
+    if low < 0:
+        return None
+    if high <= 1 or 128 <= high <= 255:
+        return 1.0 if high <= 1 else 255.0
+    return high if high in _WHITES else None
+
+
+def _differ(first: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether values are on another scale: ten times as large or small, or below 0 in one of the two only."""
+    sizes = [max(abs(low), abs(high)) for low, high in (first, other)]
+    below = [low < -0.1 * size for (low, _), size in zip((first, other), sizes, strict=True)]
+    return min(sizes) > 0 and (max(sizes) > 10 * min(sizes) or below[0] != below[1])
 
 
 def as_labels(labels: Any, what: str = "labels") -> Tensor:

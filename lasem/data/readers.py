@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lasem.data.decode import Channels
-from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
+from lasem.data.images import AbstractImages, FileImages, Scale, SelectedImages, TensorImages, on_one_scale
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.split import Part
 from lasem.data.task import AbstractReader, TaskStream, pair
@@ -63,6 +63,8 @@ class TensorReader(CutSettings, AbstractReader):
     """The name of each class, if labels are positions in it; None: labels may be any integers, and name themselves."""
     stream_name: str = "tensors"
     """Task names begin with it."""
+    scale: Scale = "auto"
+    """The value of white in the images, as in ``Task.from_tensors``."""
 
     def open(self, seed: int) -> TaskStream:
         images, labels, parts = [], [], []
@@ -76,19 +78,20 @@ class TensorReader(CutSettings, AbstractReader):
             if some is None or their_labels is None:
                 raise DataError(f"Expected images and labels for split '{part.word}'; got one without the other.")
             checked, numbers = pair(some, their_labels, f"split '{part.word}'")
-            images.append(checked.tensor)
+            images.append(checked)
             labels.append(numbers)
             parts.append(torch.full_like(numbers, part))
-        if len({(of_part.dtype, of_part.shape[1:]) for of_part in images}) > 1:
+        if len({of_part.shape for of_part in images}) > 1:
             raise DataError(
-                "Expected the images of all splits to be of one type and shape (N, channels, height, width); got "
-                f"{', '.join(f'{of_part.dtype} {tuple(of_part.shape)}' for of_part in images)}."
+                "Expected the images of all splits to be of one shape (channels, height, width); got "
+                f"{', '.join(str(of_part.shape) for of_part in images)}."
             )
+        scaled = on_one_scale(images, [f"split '{Part(int(of_part[:1].sum())).word}'" for of_part in parts], self.scale)
         all_labels, class_names = torch.cat(labels), self.class_names
         if class_names is None:
             known, all_labels = torch.unique(all_labels, return_inverse=True)
             class_names = [str(number) for number in known.tolist()]
-        joined = TensorImages(images[0] if len(images) == 1 else torch.cat(images))
+        joined = TensorImages(torch.cat([of_part.tensor for of_part in scaled]), scaled[0].scale or "none")
         data = Labelled(all_labels, torch.cat(parts), class_names, lambda used: SelectedImages(joined, used))
         return data.disjoint(self, seed, self.stream_name)
 

@@ -92,7 +92,7 @@ class Split:
             tensor[start : start + len(indices)] = moved(self.images.take(indices), device)
             start += len(indices)
         moments = self.mean.to(device), self.std.to(device)
-        return Split(TensorImages.placed(tensor), self.labels.to(device), *moments)
+        return Split(TensorImages.placed(tensor, self.images.scale), self.labels.to(device), *moments)
 
     def batches(
         self,
@@ -157,13 +157,14 @@ class Split:
             yield from zip(torch.split(images, within), torch.split(labels, within), strict=True)
 
 
-def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return ``(images - mean) / std`` for each channel as float32; uint8 images are divided by 255 first.
+def standardise(images: Tensor, mean: Tensor, std: Tensor, scale: float = 1.0) -> Tensor:
+    """Return ``(images - mean) / std`` for each channel as float32; uint8 images are first put on a scale.
 
     Args:
         images: uint8 or floating, shape (..., channels, height, width).
         mean: shape (channels,).
         std: shape (channels,).
+        scale: the value that 255 in uint8 images becomes.
 
     Raises:
         ShapeError: if the images have another number of channels.
@@ -176,6 +177,7 @@ def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         )
     if images.dtype == torch.uint8:
         values = images.to(torch.float32).div_(255)
+        values = values if scale == 1 else values.mul_(scale)
     elif images.is_floating_point():
         values = images.to(torch.float32)
     else:

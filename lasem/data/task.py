@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.images import AbstractImages, TensorImages, as_images, as_labels, in_chunks
+from lasem.data.images import AbstractImages, Scale, TensorImages, as_images, as_labels, in_chunks, on_one_scale
 from lasem.data.split import Part, Split, Standardise, check_labels, make_splits
 from lasem.data.tokens import as_tokens
 from lasem.errors import ConfigError, DataError, nearest
@@ -32,7 +32,7 @@ class Task:
 
     Raises:
         DataError: if the name cannot name a folder, if there are fewer than two classes or two of the same name, if a
-            split is empty or holds a label that is no class, or if the splits' images differ in shape.
+            split is empty or holds a label that is no class, or if the splits' images differ in shape or scale.
     """
 
     name: str
@@ -56,7 +56,17 @@ class Task:
                     f"Task '{self.name}' needs images of one shape: those of 'train' are {self.image_shape} (channels, "
                     f"height, width), those of '{part.word}' {split.images.shape}. Resize or convert one of them."
                 )
+            if split.images.scale != self.scale:
+                raise DataError(
+                    f"Task '{self.name}' needs images on one scale: white is {self.scale} in those of 'train', "
+                    f"{split.images.scale} in those of '{part.word}'. Convert one of them."
+                )
             check_labels(split.labels, len(self.classes), f" (task '{self.name}', split '{part.word}')")
+
+    @property
+    def scale(self) -> float | None:
+        """The value of white in the images; see ``AbstractImages.scale``."""
+        return self.train.images.scale
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -96,6 +106,7 @@ class Task:
         test: tuple[Any, Any],
         classes: Sequence[str] | None = None,
         standardise: Standardise = "train",
+        scale: Scale = "auto",
     ) -> Task:
         """Make a task of tensors or arrays.
 
@@ -109,6 +120,11 @@ class Task:
                 it. Without it, names are taken in alphabetical order; integers may be any, become 0, 1, ... in their
                 own order, and each is its class's name.
             standardise: see ``make_splits``.
+            scale: the value of white in the images of all splits, where black is 0: 255, 1, 16, ... By it, image files
+                are turned into what the task learned from. ``"auto"``: 255 for uint8; for floats 1 if no training
+                image has more, 255 if the largest value is from 128 to 255, or the largest value if images of few or
+                many bits go to it (15, 16, 31, 63, 100, 127, 1023, 4095, ...). ``"none"``, and floats that go below 0
+                or to another value: there is no such scale, and the task answers for tensors alone.
 
         Raises:
             DataError: if anything is not as described here; the message names what.
@@ -122,6 +138,8 @@ class Task:
         for (images, _), place in zip(pairs, where, strict=True):
             if len(images) == 0:  # before anything is computed from it
                 raise DataError(f"Expected at least one image in each split; there are none ({place}).")
+        scaled = on_one_scale([images for images, _ in pairs], where, scale)
+        pairs = [(images, labels) for images, (_, labels) in zip(scaled, pairs, strict=True)]
         if classes is None:
             numbers = torch.unique(pairs[0][1])
             classes = [str(number) for number in numbers.tolist()]
@@ -168,6 +186,7 @@ class Task:
             test=tokens(Part.TEST, *test),
             classes=classes,
             standardise="none",
+            scale="none",
         )
 
 

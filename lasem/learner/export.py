@@ -1,7 +1,8 @@
 """One task as a file that answers without lasem, and a page of JSON next to it that says how to ask.
 
-Standardisation is part of the network: it takes pixels divided by 255, in the model's size and channels; or a text's
-token ids. How an image file becomes these pixels is ``lasem.data.decode``'s affair, and stands on the page.
+Standardisation is part of the network: it takes pixels divided by 255, or on the scale of the floats that the task
+learned from, in the model's size and channels; or a text's token ids. The page says which, and how an image file
+becomes these pixels, as ``lasem.data.decode`` does it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def export(
         "file": file.name,
         "format": format,
         "classes": classes,
-        "input": _input(net),
+        "input": _input(net, learner.info(name).scale),
         "output": {"name": "logits", "dtype": "float32", "shape": ["N", len(classes)], "means": "softmax: probability"},
         **described,
     }
@@ -125,20 +126,24 @@ def _check_free(file: Path, page_file: Path, name: str) -> None:
         )
 
 
-def _input(net: AbstractNet) -> dict[str, Any]:
+def _input(net: AbstractNet, scale: float | None) -> dict[str, Any]:
     channels, height, width = net.image_shape
     found = {"name": "images", "dtype": "float32", "shape": ["N", channels, height, width]}
     if net.vocabulary is not None:
         return {**found, "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 after a text's last token"}
+    pixels = "floats as the task's training images were, no pixels of a known scale"
+    if scale is not None:
+        pixels = "0 to 255, divided by 255" if scale == 1 else f"0 to 255, divided by 255 and multiplied by {scale:g}"
     return {
         **found,
         "channels": {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, channels),
-        "pixels": "0 to 255, divided by 255; the network standardises them itself",
-        "preprocessing": _preprocessing(channels, height, width) if channels in (1, 3) else [],
+        "scale": scale,
+        "pixels": f"{pixels}; the network standardises them itself",
+        "preprocessing": _preprocessing(channels, height, width, scale) if scale and channels in (1, 3) else [],
     }
 
 
-def _preprocessing(channels: int, height: int, width: int) -> list[str]:
+def _preprocessing(channels: int, height: int, width: int, scale: float) -> list[str]:
     """What ``lasem.data.decode`` does with a file, one step after another; every step's result has 8 bits."""
     colour = (
         "to grey: (19595 red + 38470 green + 7471 blue + 32768) >> 16 (Pillow's convert('L')); grey stays as it is"
@@ -154,7 +159,7 @@ def _preprocessing(channels: int, height: int, width: int) -> list[str]:
         f"if it is not {height} x {width}, resize to that height and width, whatever its proportions: "
         f"Pillow's resize(({width}, {height}), BILINEAR). That is bilinear with antialiasing, a filter widened by the "
         f"reduction; torch's interpolate(mode='bilinear', antialias=True), rounded, differs by 1 of 255 at most",
-        "divide by 255; height before width, channels first",
+        f"divide by 255{'' if scale == 1 else f', multiply by {scale:g}'}; height before width, channels first",
     ]
 
 

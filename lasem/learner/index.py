@@ -56,6 +56,8 @@ class TaskInfo:
     """Which layers it transfers (T) or has for itself (S)."""
     versions: tuple[int, ...] = ()
     """For each layer the version of the shared knowledge that it uses, where there are several."""
+    scale: float | None = 1.0
+    """The value of white in the images that the mean and the std are of; None: not known, or there is none."""
 
 
 def settings_of(method: AbstractMethod) -> dict[str, Any]:
@@ -118,6 +120,8 @@ def stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
     """Return what an index says of one task; StorageError if that does not fit the network."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
+    # where no scale is stored yet, a mean that pixels from 0 to 1 cannot have shows that they were floats of another
+    scale = entry.get("scale", 1.0 if all(0 <= float(value) <= 1 for value in entry["mean"]) else None)
     info = TaskInfo(
         name=entry["name"],
         classes=tuple(str(name) for name in entry["classes"]),
@@ -129,11 +133,14 @@ def stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
         num_images=tuple(int(number) for number in entry["num_images"]),
         configuration=str(entry["configuration"]),
         versions=tuple(int(number) for number in entry["versions"]),
+        scale=None if scale is None else float(scale),
     )
     if not set(info.configuration) <= {"S", "T"} or len(info.configuration) != net.depth:
         raise StorageError(
             f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
         )
+    if info.scale is not None and not 0 < info.scale < math.inf:
+        raise StorageError(f"Expected a scale above 0 for task '{info.name}'; got {info.scale}. The model is damaged.")
     channels = net.image_shape[0]
     if not len(info.mean) == len(info.std) == channels:
         raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")

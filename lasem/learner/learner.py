@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasem.data import Split, Task, Vocabulary, standardise, task_on
 from lasem.data.images import in_chunks, moved
-from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError, TaskError, nearest
+from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.files import checksum
 from lasem.learner.index import (
     KNOWN,
@@ -52,7 +52,8 @@ from lasem.training import (
 )
 
 Images = Tensor | NDArray[np.generic]
-"""Images of shape (N, channels, height, width): uint8 pixels, or floats as the task's own images were."""
+"""Images of shape (N, channels, height, width): uint8 pixels, from 0 to 255 whatever the task learned from; or floats
+on the scale of the task's own images."""
 
 
 @final
@@ -214,6 +215,7 @@ class Learner:
             num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
             configuration=configuration,
             versions=route.versions if route else (),
+            scale=task.scale,
         )
         return TaskRecord(
             task=task.name,
@@ -246,6 +248,7 @@ class Learner:
         Raises:
             TaskError: if the task was not learned.
             ShapeError: if the images have another shape than the network takes.
+            DataError: if they are on another scale than the task's, or uint8 and the task has none.
         """
         logits = self.logits(name, images)
         if probabilities:
@@ -258,17 +261,22 @@ class Learner:
         """Return logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
         info = self.info(name)
         pixels = self._as_pixels(images)
+        scale = _scale_for(pixels, info) if self.net.vocabulary is None else 1.0
         mean, std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
         found = [torch.empty(0, len(info.classes))]
         with autocast(self.training.precision, self.device):
             for part in torch.split(pixels, EVALUATION_BATCH) if len(pixels) else ():
-                x = standardise(moved(part, self.device), mean, std)
+                x = standardise(moved(part, self.device), mean, std, scale)
                 found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
         return torch.cat(found[1:] or found).cpu()
 
     def accuracy(self, name: str, split: Split) -> float:
         """Return the share of a split's images that the task's network labels rightly, in [0, 1]."""
-        self.info(name)
+        scale, other = self.info(name).scale, split.images.scale
+        if None not in (scale, other) and scale != other:
+            raise DataError(
+                f"Task '{name}' has images whose white is {scale:g}; in these it is {other:g}. Convert them."
+            )
         self._check_texts("texts", split)
         return self._accuracy(self._model, name, split)
 
@@ -461,7 +469,8 @@ class Learner:
 
     def _identity_of(self, entry: Mapping[str, Any]) -> str:
         """Return what distinguishes a task: all that an index says of it, but for weights that may change."""
-        fixed = {key: value for key, value in entry.items() if key != "weights" or not self.method.rewrites}
+        later = {"scale", *(["weights"] if self.method.rewrites else [])}  # an older lasem stored no scale
+        fixed = {key: value for key, value in entry.items() if key not in later}
         return checksum(json.dumps(fixed, sort_keys=True).encode())
 
     def _accuracy(self, model: Model, name: str, split: Split) -> float:
@@ -492,6 +501,25 @@ class Learner:
 
 _FLAT = ("shared", "memory")
 """Parts of a model that are one file each."""
+
+
+def _scale_for(pixels: Tensor, info: TaskInfo) -> float:
+    """Return what 255 is on a task's scale; DataError if images are on another one."""
+    if pixels.dtype == torch.uint8 and info.scale is None:
+        raise DataError(
+            f"Task '{info.name}' learned from floats that are no pixels from black (0) to white, or whose white is not "
+            f"known: it answers for such tensors, not for image files. Learn it from uint8 images, or say what white "
+            f"is in its floats: Task.from_tensors(..., scale=16)."
+        )
+    scale = info.scale or 1.0
+    if info.scale is not None and pixels.is_floating_point() and pixels.numel():
+        low, high = (float(value) for value in torch.aminmax(pixels))
+        if low < -scale / 2 or high > 2 * scale:
+            raise DataError(
+                f"Expected images from 0 to {scale:g}, as those that task '{info.name}' learned from; got floats from "
+                f"{low:g} to {high:g}. Convert them, or give uint8 pixels."
+            )
+    return scale
 
 
 def find_device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from lasem.training import Named, part_of
 
 
 class AbstractPlainNetwork(nn.Module):
-    """From images to logits: (N, channels, height, width), float32 pixels in [0, 1], to (N, num_classes).
+    """From images to logits: (N, channels, height, width), float32 on the task's scale, to (N, num_classes).
 
     Holds its tensors as buffers, and standardises the images itself.
     """
@@ -117,7 +117,7 @@ MEANINGS = {
 
 
 def operations(net: AbstractNet) -> list[Operation]:
-    """What a task's network computes from pixels in [0, 1] to logits, in order.
+    """What a task's network computes from pixels to logits, in order.
 
     Weights have the names of ``PlainNetwork.named_weights``. Dropout is no part of it: only training drops.
 

@@ -198,7 +198,10 @@ def test_splits_that_are_given_stay_apart() -> None:
         ({"labels": LABELS[1:]}, "split 'train'.*got 60 images and 59 labels"),
         ({"class_names": ["a", "b"]}, "labels from 0 to 1.*got 2"),
         ({"test_images": IMAGES}, "images and labels for split 'test'; got one without the other"),
-        ({"test_images": torch.rand(60, 3, 4, 5), "test_labels": LABELS}, "of one type and shape.*uint8.*float32"),
+        (
+            {"test_images": torch.rand(60, 3, 4, 5), "test_labels": LABELS},
+            "on one scale; got uint8.*float32",
+        ),
         ({"images": torch.full((60, 1, 2, 2), torch.nan)}, "image 0 of 60 holds NaN"),
     ],
 )

@@ -281,7 +281,9 @@ def test_placed_images_cross_to_the_device_once(monkeypatch: pytest.MonkeyPatch)
     # mean and deviation, then images and labels of four, four and one
     assert crossings == [(3,), (3,), (4, 3, 4, 5), (4,), (4, 3, 4, 5), (4,), (1, 3, 4, 5), (1,)]
     crossings.clear()
-    object.__setattr__(split, "images", TensorImages.placed(torch.empty(9, 3, 4, 5, dtype=torch.uint8, device="meta")))
+    object.__setattr__(
+        split, "images", TensorImages.placed(torch.empty(9, 3, 4, 5, dtype=torch.uint8, device="meta"), 1.0)
+    )
     for name in ("labels", "mean", "std"):
         object.__setattr__(split, name, getattr(split, name).to("meta"))
     epochs.append(list(split.batches(2, device="meta", generator=torch.Generator())))
@@ -289,3 +291,74 @@ def test_placed_images_cross_to_the_device_once(monkeypatch: pytest.MonkeyPatch)
     for epoch in epochs:
         assert [len(x) for x, _ in epoch] == [2, 2, 2, 2, 1]
         assert {t.device.type for batch in epoch for t in batch} == {"meta"}
+
+
+GREYS = torch.arange(0, 17).repeat(4, 1)[:, None, :, None].repeat(1, 1, 1, 2)  # 4 images of all levels from 0 to 16
+FLOATS, BYTES = GREYS.float(), GREYS.to(torch.uint8)
+
+
+def scaled(train: Any, test: Any, **more: Any) -> Task:
+    labels = [0, 1, 0, 1]
+    return Task.from_tensors("t", train=(train, labels), valid=(train, labels), test=(test, labels), **more)
+
+
+@pytest.mark.parametrize(
+    ("images", "scale", "expected"),
+    [
+        (FLOATS / 16, "auto", 1.0),
+        (FLOATS / 20, "auto", 1.0),
+        (FLOATS, "auto", 16.0),
+        (FLOATS / 16 * 255, "auto", 255.0),
+        (FLOATS / 16 * 200, "auto", 255.0),
+        (FLOATS / 16 * 4095, "auto", 4095.0),
+        (FLOATS / 16 * 41, "auto", None),  # of what?
+        (FLOATS - 8, "auto", None),  # standardised
+        (FLOATS, "none", None),
+        (FLOATS / 2, 16, 16.0),
+        (BYTES, 16, 16.0),
+        (BYTES, "auto", 1.0),
+        (BYTES, 255, 1.0),
+        ((GREYS > 8).to(torch.uint8), "auto", 1.0),
+        (FLOATS[:, :, -1:], "auto", None),  # a signal
+    ],
+)
+def test_the_scale_is_said_or_found_in_the_training_images(images: Tensor, scale: Any, expected: float | None) -> None:
+    task = scaled(images, images, scale=scale)
+    assert task.scale == task.test.images.scale == expected
+    white = images.max() / (expected or images.max())  # in the unit of the scale, whatever the type
+    white = white / 255 if task.train.images.take(torch.tensor([0])).dtype == torch.uint8 else white
+    (values, _) = next(replace(task.train, mean=torch.zeros(1), std=torch.ones(1)).batches(4))
+    torch.testing.assert_close(values.max() / (expected or images.max()), white)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "scale", "message"),
+    [
+        (BYTES * 15, FLOATS * 15, "auto", r"uint8 from 0 to 240 .*'train'.*float32 from 0 to 240 .*'test'.*scale=255"),
+        (BYTES * 15, FLOATS / 16, "auto", r"uint8 from 0 to 240 .*float32 from 0 to 1 .*'test'"),
+        (BYTES * 15, BYTES, "auto", "uint8 from 0 to 240 .*uint8 from 0 to 16 .*'test'"),
+        (FLOATS, FLOATS / 16, "auto", "from 0 to 16 .*from 0 to 1 .*'test'"),
+        (FLOATS / 16, FLOATS, "auto", "from 0 to 1 .*from 0 to 16 .*'test'"),
+        (FLOATS / 8 - 1, FLOATS / 8, "auto", "from -1 to 1 .*from 0 to 2 .*'test'"),
+        ((GREYS > 8).to(torch.uint8), BYTES * 15, "auto", "uint8 from 0 to 1 .*from 0 to 240"),
+        (FLOATS, FLOATS * 15, 16, r"Expected images from 0 to 16, as scale says; got float32 from 0 to 240 .*'test'"),
+        (FLOATS, FLOATS - 8, 16, "from -8 to 8"),
+    ],
+)  # fmt: skip
+def test_splits_on_different_scales_are_refused(train: Tensor, test: Tensor, scale: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        scaled(train, test, scale=scale)
+
+
+def test_one_scale_can_be_said_of_splits_of_two_types_or_of_dark_ones() -> None:
+    assert scaled(BYTES * 15, FLOATS * 15, scale=255).scale == 255
+    assert scaled(FLOATS * 15, FLOATS / 16, scale=255).scale == 255
+    assert scaled(FLOATS, torch.zeros(4, 1, 17, 2)).scale == 16  # black images say nothing
+    for wrong in (0, -1, float("nan"), "atuo"):
+        with pytest.raises(ConfigError, match="scale must be"):
+            scaled(FLOATS, FLOATS, scale=wrong)
+    images, labels = TensorImages(FLOATS), torch.tensor([0, 1, 0, 1])
+    split = Split(images, labels, torch.zeros(1), torch.ones(1))
+    other = Split(TensorImages(FLOATS, 255), labels, torch.zeros(1), torch.ones(1))
+    with pytest.raises(DataError, match=r"one scale: white is 16.0 in those of 'train', 255.0 in those of 'test'"):
+        Task("t", ("a", "b"), split, split, other)

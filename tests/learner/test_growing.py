@@ -1,5 +1,6 @@
 """A model in a folder: learned into, asked, forgotten from; stopped and gone on with."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -8,15 +9,19 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
 from safetensors.torch import load
+from sklearn.datasets import load_digits
 
 from lasem.data import Task
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
+from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, Freeze
 from lasem.nets import cifar
@@ -390,3 +395,73 @@ def test_a_question_reads_few_files_of_any_number(images: Path, tmp_path: Path, 
         list(model.predict("task-0", [images / "low"]))
         assert read.call_count <= 1 + 2
         read.reset_mock()
+
+
+def floats(digits: tuple[int, ...], low: float, high: float, **more: Any) -> Task:
+    """Scikit-learn's digits as floats."""
+    data = load_digits()
+    used = torch.from_numpy(np.isin(data.target, digits)).nonzero()[:, 0]
+    images = torch.from_numpy(data.images)[used, None] / 16 * (high - low) + low
+    names = [f"digit-{data.target[index]}" for index in used]
+    parts = [(images[at:end], names[at:end]) for at, end in ((0, 150), (150, 200), (200, 300))]
+    return Task.from_tensors("d", train=parts[0], valid=parts[1], test=parts[2], **more)
+
+
+@pytest.mark.parametrize(("high", "more"), [(1, {}), (16, {}), (255, {}), (40, {"scale": 40}), (4095, {})])
+def test_the_scale_of_floats_goes_everywhere_with_the_task(high: float, more: Any, tmp_path: Path) -> None:
+    task = floats((0, 1, 2), 0, high, **more)
+    grown = small_model(tmp_path / "m")
+    grown.learn("d", task)
+    again = GrowingModel(tmp_path / "m")
+    pixels = (task.test.images.take(torch.arange(100)) / high * 255).round().to(torch.uint8)
+    for index, (image, name) in enumerate(zip(pixels, task.names_of(task.test.labels), strict=True)):
+        (tmp_path / "png" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(tmp_path / "png" / name / f"{index}.png")
+    cells = [file.read_bytes() for file in sorted((tmp_path / "png").rglob("*.png"))]
+    names = [file.parent.name for file in sorted((tmp_path / "png").rglob("*.png"))]
+    pq.write_table(pa.table({"image": cells, "label": names}), tmp_path / "x.parquet")
+    learner = Learner.load(tmp_path / "m")
+    expected = learner.logits("d", task.test.images.take(torch.arange(100)))
+    torch.testing.assert_close(learner.logits("d", pixels), expected, rtol=0.05, atol=0.05)
+    right = learner.accuracy("d", task.test)
+    assert right > 0.5
+    for place in ("png", "x.parquet"):
+        assert again.evaluate("d", tmp_path / place).accuracy == pytest.approx(right, abs=0.02)
+    file, page = again.export("d", "torch", tmp_path / "out")
+    about = json.loads(page.read_text())["input"]
+    said = "0 to 255, divided by 255" + (f" and multiplied by {high:g}" if high != 1 else "")
+    assert about["scale"] == high
+    assert about["pixels"].startswith(f"{said};")
+    assert high == 1 or about["preprocessing"][-1].startswith(f"divide by 255, multiply by {high:g};")
+    answer = torch.export.load(file).module()(pixels / 255 * high)
+    torch.testing.assert_close(answer, learner.logits("d", pixels), rtol=1e-4, atol=1e-4)
+    with pytest.raises(DataError, match=f"images from 0 to {high:g}, as those that task 'd' learned from; got floats"):
+        learner.predict("d", pixels / 255 * high * 10)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.3, 2.4), (0, 37)])
+def test_a_task_of_floats_without_a_scale_answers_for_tensors_only(low: float, high: float, tmp_path: Path) -> None:
+    task = floats((0, 1), low, high)
+    grown = small_model(tmp_path / "m")
+    grown.learn("d", task)
+    assert len(Learner.load(tmp_path / "m").predict("d", task.test.images.take(torch.arange(3)))) == 3
+    for question in (
+        lambda: grown.evaluate("d", write_digits(tmp_path / "png", (0, 1))),
+        lambda: list(grown.predict("d", [tmp_path / "png"])),
+    ):
+        with pytest.raises(DataError, match=r"floats that are no pixels .*not for image files.*scale=16"):
+            question()
+    about = json.loads(grown.export("d", "torch", tmp_path / "out")[1].read_text())["input"]
+    assert (about["scale"], about["preprocessing"]) == (None, [])
+
+
+def test_a_model_that_stored_no_scale_grows_on(tmp_path: Path) -> None:
+    for name, high in (("unit", 1), ("greys", 16)):
+        grown = small_model(tmp_path / name)
+        grown.learn("d", floats((0, 1), 0, high))
+        index = grown._folder.index() or {}
+        del index["tasks"][0]["scale"]
+        (tmp_path / name / "config.json").write_text(sealed(index))
+        write_digits(tmp_path / "png", (0, 1))
+        grown.learn("e", tmp_path / "png")
+        assert Learner.load(tmp_path / name).info("d").scale == (1 if high == 1 else None)
