@@ -42,12 +42,6 @@ def test_the_closed_dictionaries_are_complete() -> None:
     assert (PARTS["sharing"], PARTS["search"], PARTS["stream"]) == (SHARINGS, SEARCHES, READERS)
 
 
-def test_a_name_alone_chooses_with_the_defaults() -> None:
-    assert ExperimentConfig.from_yaml("search: fixed\nseeds: 4") == ExperimentConfig(search=Fixed(), seeds=(4,))
-    assert ExperimentConfig.from_yaml("") == ExperimentConfig()
-    assert ExperimentConfig.from_yaml("training: {learning_rate: 1e-3}").training.learning_rate == 1e-3  # no dot
-
-
 @pytest.mark.parametrize(
     "text",
     [

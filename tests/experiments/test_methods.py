@@ -7,9 +7,11 @@ from lasem.experiments import ExperimentConfig
 from lasem.experiments.config import differences
 from lasem.experiments.methods import method_names, parts_of, resolve
 from lasem.methods import EWC, METHODS
-from lasem.search import EM, SEARCHES, Fixed
+from lasem.search import DARTS, EM, SEARCHES, Fixed
 from lasem.sharing import SHARINGS, TensorFactorization
 from lasem.training import TrainingConfig
+
+TF, TF8 = TensorFactorization(), TensorFactorization(max_rank=8)
 
 
 def test_every_search_and_baseline_has_a_name() -> None:
@@ -48,23 +50,25 @@ def test_a_shorthand_is_stored_as_sharing_and_search(name: str, suffix: str) -> 
     assert ExperimentConfig.from_yaml(config.to_yaml()) == config
 
 
-def test_names_alone_have_the_defaults() -> None:
-    assert ExperimentConfig.from_yaml("method: ewc") == ExperimentConfig(method=EWC())
-    assert ExperimentConfig.from_yaml("method: lasem") == ExperimentConfig()
-    assert ExperimentConfig.from_yaml("sharing: tf\nsearch: em").method is None
-
-
-def test_lasem_leaves_what_is_set() -> None:
-    config = ExperimentConfig.from_yaml("method: lasem\nsharing: tf\nsearch: {name: em, commit_share: 0.5}")
-    assert (config.sharing, config.search) == (TensorFactorization(), EM(commit_share=0.5))
-
-
-def test_a_shorthand_leaves_what_it_does_not_speak_of() -> None:
-    config = ExperimentConfig.from_yaml("method: all\nsharing: {name: tf, max_rank: 8}")
-    assert (config.sharing, config.search) == (TensorFactorization(max_rank=8), Fixed("all"))
-    config = ExperimentConfig.from_yaml("method: darts-tf\nsharing: {max_rank: 8}\nsearch: {first_task: none}")
-    assert config.sharing == TensorFactorization(max_rank=8)
-    assert config.to_plain()["search"]["first_task"] == "none"
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", {}),
+        ("method: lasem", {}),
+        ("method: ewc", {"method": EWC()}),
+        ("search: fixed\nseeds: 4", {"search": Fixed(), "seeds": (4,)}),
+        ("sharing: tf\nsearch: em", {"sharing": TF}),
+        ("training: {learning_rate: 1e-3}", {"training": TrainingConfig(learning_rate=1e-3)}),  # no dot
+        ("method: lasem\nsharing: tf\nsearch: {commit_share: 0.5}", {"sharing": TF, "search": EM(commit_share=0.5)}),
+        ("method: all\nsharing: {name: tf, max_rank: 8}", {"sharing": TF8, "search": Fixed("all")}),
+        (
+            "method: darts-tf\nsharing: {max_rank: 8}\nsearch: {first_task: none}",
+            {"sharing": TF8, "search": DARTS(first_task="none")},
+        ),
+    ],
+)
+def test_a_name_alone_has_the_defaults_and_leaves_what_it_does_not_speak_of(text: str, parts: Any) -> None:
+    assert ExperimentConfig.from_yaml(text) == ExperimentConfig(**parts)
 
 
 def test_a_baseline_survives_yaml_without_what_it_does_not_use() -> None:
