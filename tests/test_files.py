@@ -14,8 +14,7 @@ def test_a_file_is_written_replaced_and_alone(tmp_path: Path, durable: bool) -> 
     write_file(path, "Grüße\n", durable=durable)
     assert path.read_bytes() == "Grüße\n".encode()
     write_file(path, b"\x00\xff", durable=durable)
-    assert path.read_bytes() == b"\x00\xff"
-    assert list(path.parent.iterdir()) == [path]
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (b"\x00\xff", [path])
 
 
 def test_what_was_there_stays_if_the_last_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,10 @@ import pytest
 from experiments.tiny import records_of, tiny, without_report
 from forks import Forked
 
+from lasem import Learner, TrainingConfig
 from lasem.cli import main
 from lasem.cli.choices import RUN
 from lasem.experiments import run
-from lasem.learner import Learner
-from lasem.training import TrainingConfig
 
 from .tiny import OPTIONS, STREAM
 
@@ -190,8 +189,7 @@ def test_a_mistake_is_answered(words: str, said: str, here: Path, lasem: Any) ->
     shown = lasem(*words.split(), code=2)
     assert said in shown.err
     assert shown.err.startswith("lasem: ")
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    assert (shown.err.count("\n"), shown.out) == (1, "")
     assert list(here.iterdir()) == []
 
 

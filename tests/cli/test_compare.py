@@ -84,8 +84,7 @@ def test_files_of_methods_and_settings(tmp_path: Path, monkeypatch: pytest.Monke
     jobs = pool.jobs
     assert pool.names == ["lasem-tf-3", "strong-3", "none-3"]
     assert [job.config.training.epochs for job in jobs] == [5, 7, 5]
-    assert jobs[0].config.sharing.name == "tf"
-    assert jobs[1].config.to_plain()["method"]["strength"] == 9
+    assert (jobs[0].config.sharing.name, jobs[1].config.to_plain()["method"]["strength"]) == ("tf", 9)
 
     (tmp_path / "printed.yaml").write_text(lasem("compare", *words, "--print-config").out)
     assert (

@@ -41,8 +41,7 @@ def test_a_baseline_chooses_no_layers(baseline: Moments) -> None:
     first, *_, last = baseline.learn("a", [("", 3)])
     assert first == "task 1/2, epoch 1/3: valid 50.0 %"
     assert last.startswith("task 1/2, epoch 3/3, 0 s left")
-    assert baseline.lines[-1] == "a: peak 50.0 %, 3 s"
-    assert baseline.moments[-1][1] == 0.5
+    assert (baseline.lines[-1], baseline.moments[-1][1]) == ("a: peak 50.0 %, 3 s", 0.5)
 
 
 def test_sharing_and_search_show_the_leading_configuration() -> None:
@@ -74,8 +73,7 @@ def test_epochs_that_search_take_longer_in_later_tasks_too() -> None:
     remaining.add(1, 100.0)
     for epoch, seconds in ((1, 8.0), (2, 8.0), (3, 1.0)):
         remaining.add(epoch, seconds)
-    assert remaining.estimate(3, 4, 0) == 1
-    assert remaining.estimate(3, 4, 2) == 1 + 2 * (8 + 8 + 1 + 1)
+    assert (remaining.estimate(3, 4, 0), remaining.estimate(3, 4, 2)) == (1, 1 + 2 * (8 + 8 + 1 + 1))
     remaining.add(4, 2.0)
     assert remaining.estimate(4, 4, 0) == 0
 

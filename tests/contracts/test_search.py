@@ -41,8 +41,7 @@ def stepped(search: AbstractSearch[Any], state: Any, evidence: Any, generator: A
 def test_its_space_has_the_networks_depth(search: AbstractSearch[Any], task_index: int) -> None:
     for depth in (1, 3):
         space = search.space(depth, task_index)
-        assert space.depth == depth
-        assert space == search.space(depth, task_index)
+        assert (space.depth, space) == (depth, search.space(depth, task_index))
 
 
 @every_search

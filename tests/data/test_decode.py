@@ -36,8 +36,7 @@ def test_every_kind_of_pixel_is_converted(mode: str, channels: Literal[1, 3]) ->
     else:
         image = Image.new("RGB", (5, 4), (200, 200, 200)).convert(mode)
     decoded = decode(encoded(image, kind), "here", channels=channels)
-    assert decoded.shape == (channels, 4, 5)
-    assert decoded.dtype == torch.uint8
+    assert (decoded.shape, decoded.dtype) == ((channels, 4, 5), torch.uint8)
     if mode != "1":  # black-and-white images are dithered
         assert (decoded.int() - 200).abs().max() <= 4  # a palette has no grey of 200
 

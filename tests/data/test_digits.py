@@ -18,8 +18,7 @@ def test_tasks_differ_in_classes_and_in_style_and_stay_uint8() -> None:
     assert len({task.classes for task in tasks}) > 1
     assert len({reader.style(0, index) for index in range(6)}) > 3
     for task in tasks:
-        assert task.image_shape == (1, 8, 8)
-        assert task.train.labels.bincount().tolist() == [20] * 5
+        assert (task.image_shape, task.train.labels.bincount().tolist()) == ((1, 8, 8), [20] * 5)
         assert task.valid.labels.bincount().tolist() == [10] * 5
         assert len(task.test) >= 5 * 44
         assert all_pixels(task.test).dtype == torch.uint8

@@ -40,8 +40,7 @@ def test_a_share_of_each_class_validates_and_nothing_is_lost(tmp_path: Path) -> 
     place = write_images(tmp_path / "all", {"a": 20, "b": 7, "c": 2})
     task = task_from("t", source(place), image_size=4, channels=3, seed=0)
     train, valid, test = pixels_of(task)
-    assert task.classes == ("a", "b", "c")
-    assert task.train.labels.bincount().tolist() == [17, 6, 1]
+    assert (task.classes, task.train.labels.bincount().tolist()) == (("a", "b", "c"), [17, 6, 1])
     assert task.valid.labels.bincount().tolist() == [3, 1, 1]
     assert task.test is task.valid
     assert (len(train | valid), train & valid, test) == (29, set(), valid)

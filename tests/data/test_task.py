@@ -66,16 +66,14 @@ def test_a_task_that_does_not_fit_is_refused(change: dict[str, Any], message: st
 def test_any_integers_become_labels_from_zero() -> None:
     part = (random_images(3).numpy(), np.array([-5, 40, 7]))
     task = Task.from_tensors("mine", train=part, valid=part, test=(part[0][:1], [40]))
-    assert task.classes == ("-5", "7", "40")
-    assert task.train.labels.tolist() == [0, 2, 1]
+    assert (task.classes, task.train.labels.tolist()) == (("-5", "7", "40"), [0, 2, 1])
     assert task.test.labels.tolist() == [2]
 
 
 def test_named_labels_are_positions() -> None:
     part = (torch.rand(3, 8, 8), torch.tensor([2, 0, 2]))
     task = Task.from_tensors("mine", train=part, valid=part, test=part, classes=["a", "b", "c"])
-    assert task.names_of(task.train.labels) == ["c", "a", "c"]
-    assert task.image_shape == (1, 8, 8)
+    assert (task.names_of(task.train.labels), task.image_shape) == (["c", "a", "c"], (1, 8, 8))
 
 
 @pytest.mark.parametrize(

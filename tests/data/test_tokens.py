@@ -33,8 +33,7 @@ EXPECTED = [[5, 6, 7, -1, -1], [8, -1, -1, -1, -1], [9, 10, 11, 12, -1]]
 )
 def test_every_form_of_texts_gives_the_same(texts: Any) -> None:
     tokens = as_tokens(texts, length=5)
-    assert tokens.dtype == torch.float32
-    assert tokens.view(3, 5).tolist() == EXPECTED
+    assert (tokens.dtype, tokens.view(3, 5).tolist()) == (torch.float32, EXPECTED)
 
 
 def test_padding_before_a_text_is_moved_behind_it() -> None:

@@ -3,14 +3,13 @@ from typing import Any
 
 import pytest
 
-from lasem.data import DigitsReader, FolderReader, ParquetReader
+from lasem import DigitsReader, FolderReader, ParquetReader, TrainingConfig
 from lasem.errors import ConfigError
 from lasem.experiments import PRESETS, READERS, ExperimentConfig, NetChoice
 from lasem.experiments.parts import PARTS
 from lasem.nets import NETS
 from lasem.search import EM, SEARCHES, Fixed
 from lasem.sharing import SHARINGS, Deconvolution, TensorFactorization
-from lasem.training import TrainingConfig
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -11,19 +11,16 @@ import torch
 from learner.fixture import MovingPrior
 from torch import Tensor, nn
 
+from lasem import EM, Fixed, HardSharing, Learner, TrainingConfig
 from lasem.data import AbstractReader, DigitsReader, TaskStream, TensorReader
 from lasem.errors import ConfigError, DeviceError, ShapeError, StorageError
 from lasem.experiments import ComparedMethod, ComparisonObserver, ExperimentConfig, NetChoice, Observer, compare, run
 from lasem.experiments import compared_methods as named
 from lasem.experiments.grid import Ended, Event, Learned, Started
-from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod, OneNetwork
 from lasem.metrics import load_run
 from lasem.nets import AbstractNet, ImageShape, Net, cut, for_images
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, Fixed
-from lasem.sharing import HardSharing
-from lasem.training import TrainingConfig
 
 from .tiny import READER, Fake, records_of, tiny, without_report
 
@@ -131,8 +128,7 @@ def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, m
         compare(mine[1:], tmp_path, executor=processes, observer=Stop())
     made = compare([theirs, *mine], tmp_path, executor=processes, observer=Listener())
     assert processes.names == ["lasem-0"]
-    assert events[0] == Started("Failing-0")
-    assert events[2] == made.failures["Failing-0"]
+    assert (events[0], events[2]) == (Started("Failing-0"), made.failures["Failing-0"])
     assert made.failures["Failing-0"].error == "unexpected RuntimeError: it cannot advance"
     assert "raise RuntimeError" in made.failures["Failing-0"].details
     assert events[3:6] == [Started("OwnEM-0"), Learned("OwnEM-0", 1, 2), Learned("OwnEM-0", 2, 2)]

@@ -33,8 +33,7 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch,
 def test_a_process_elsewhere_is_given_whole_paths(here: Path) -> None:
     config = ExperimentConfig.from_plain({"stream": {"name": "mnist", "path": "DATA"}})
     there = with_absolute_paths(Job("a", config, Path("runs/a")))
-    assert there.directory == here / "runs/a"
-    assert there.config.to_plain()["stream"]["path"] == str(here / "DATA")
+    assert (there.directory, there.config.to_plain()["stream"]["path"]) == (here / "runs/a", str(here / "DATA"))
     assert differences(there.config.to_plain(), config.to_plain()) == []  # what it writes down is the same run
     pathless = Job("b", ExperimentConfig.from_plain(BASE), here)
     assert with_absolute_paths(pathless) == pathless

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 import lasem.files
+from lasem import EM, Learner
 from lasem.errors import StorageError
 from lasem.experiments import Observer, run
-from lasem.learner import Learner
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM
 
 from .tiny import Killed, records_of, stop, tiny, without_report
 

@@ -52,8 +52,7 @@ def test_a_run_leaves_everything(whole: Path) -> None:
         assert names == {"records.jsonl", "timings.jsonl", "accuracy_matrix.csv", "model"}
     assert ExperimentConfig.from_yaml((whole / "config.yaml").read_text()) == tiny(seeds=(0, 1))
     about = json.loads((whole / "environment.json").read_text())
-    assert about["command"] == ["lasem", "run"]
-    assert about["torch"] == torch.__version__
+    assert (about["command"], about["torch"]) == (["lasem", "run"], torch.__version__)
     assert str(Path.home()) not in (whole / "environment.json").read_text()
     assert records_of(whole, 0) != records_of(whole, 1)
     assert [seed.accuracy_matrix.shape for seed in load_runs(whole)] == [(2, 2)] * 2

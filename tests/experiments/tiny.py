@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from lasem.data import DigitsReader
+from lasem import EM, DigitsReader, TrainingConfig
 from lasem.experiments import ExperimentConfig, Observer, process_pool, run, runner
 from lasem.experiments.grid import AbstractExecutor, Ended, Job, Notify, Started, ThisProcess
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM
-from lasem.training import TrainingConfig
 
 READER: dict[str, Any] = {"train_per_class": 4, "valid_per_class": 2, "test_per_class": 4, "classes_per_task": 3}
 PLANTED: dict[str, Any] = {"train_per_class": 3, "valid_per_class": 2, "test_per_class": 3, "clearest": 1.0}

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load, load_file, save
 from torch import Tensor
 
-from lasem.data import Task
-from lasem.learner import Learner
+from lasem import Learner, Task
 from lasem.learner.model_folder import sealed
 from lasem.nets import ImageShape, Net
 from lasem.records import EpochRecord, TaskRecord

@@ -7,10 +7,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from lasem.learner import GrowingModel
+from lasem import EM, GrowingModel, TrainingConfig
 from lasem.nets import ImageShape, Net
-from lasem.search import EM
-from lasem.training import TrainingConfig
 
 
 def write_digits(place: Path, digits: tuple[int, ...], first: int = 0, count: int = 8, size: int = 8) -> Path:

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lasem import Deconvolution, TrainingConfig
 from lasem.errors import StorageError
 from lasem.learner import GrowingModel, Learner, plain_network
-from lasem.sharing import Deconvolution
-from lasem.training import TrainingConfig
 
 from .fixture import changed_index, tensors_in, tiny_net, tiny_task
 from .images import small_model, write_digits

@@ -14,14 +14,12 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lasem import Fixed, Learner, TrainingConfig
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
-from lasem.learner import Learner
 from lasem.learner.export import export
 from lasem.nets import AbstractNet, Net, ResNet, cut
-from lasem.search import Fixed
 from lasem.sharing import AbstractSharing
-from lasem.training import TrainingConfig
 
 from .fixture import GREY, SHARINGS, files_in, tiny_net, tiny_task
 
@@ -90,8 +88,7 @@ def test_plain_weights_and_the_page_say_all_that_is_computed(
         page, weights = json.loads(beside.read_text()), load_file(file)
         found = answered_by_operations(page, weights, IMAGES)
         torch.testing.assert_close(found, learner.logits(name, IMAGES), rtol=0, atol=1e-4)
-        assert page["classes"] == list(learner.classes(name))
-        assert page["input"]["shape"] == ["N", *GREY]
+        assert (page["classes"], page["input"]["shape"]) == (list(learner.classes(name)), ["N", *GREY])
         shapes = {f"layer.{i}.{key}": shape for i, b in enumerate(net.blocks) for key, shape in b.shapes.items()}
         assert {key: tuple(t.shape) for key, t in weights.items() if key.startswith("layer.")} == shapes
 

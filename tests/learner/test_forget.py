@@ -8,12 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from lasem import EM, Branch, Fixed, Learner, TrainingConfig
 from lasem.errors import StorageError
-from lasem.learner import Learner
-from lasem.methods import Branch
-from lasem.search import EM, Fixed
 from lasem.sharing import AbstractSharing
-from lasem.training import TrainingConfig
 
 from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, searching, tensors_in, tiny_net, tiny_task
 

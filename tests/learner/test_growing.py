@@ -18,17 +18,13 @@ from PIL import Image
 from safetensors.torch import load
 from sklearn.datasets import load_digits
 
-from lasem.data import Task
+from lasem import EM, Fixed, GrowingModel, Learner, Task, TensorFactorization, TrainingConfig, cifar
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
 from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, Freeze
-from lasem.nets import cifar
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import EM, Fixed
-from lasem.sharing import TensorFactorization
-from lasem.training import TrainingConfig
 
 from .fixture import tiny_task
 from .images import model_files, small_model, small_net, write_digits

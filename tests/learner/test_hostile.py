@@ -11,12 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from lasem import GrowingModel, Learner, TrainingConfig
 from lasem.errors import LasemError, StorageError
 from lasem.files import checksum
-from lasem.learner import GrowingModel, Learner
 from lasem.methods import EWC, Penalty
 from lasem.methods.transfer import Transfer
-from lasem.training import TrainingConfig
 
 from .fixture import changed_index, files_in, memory_grows_by_less_than, tiny_net, tiny_task
 

@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
+from lasem import Branch, Fixed, Learner, TrainingConfig
 from lasem.errors import StorageError
-from lasem.learner import Learner
-from lasem.methods import Branch
-from lasem.search import Fixed
-from lasem.training import TrainingConfig
 
 from .fixture import tiny_net, tiny_task
 

@@ -5,14 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lasem.data import Task
-from lasem.learner import Learner
+from lasem import Configuration, Learner, Task
 from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
 from lasem.methods.protection import shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.space import Configuration
 from lasem.training import FisherKind, LayerWeights, TaskWeights, TrainingConfig, part_of
 from lasem.tree import named
 from learner.fixture import (

@@ -8,10 +8,9 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.learner import Learner
+from lasem import Learner, Net
 from lasem.methods import Learned, Setup
 from lasem.methods.plain import initial_head, initial_layers
-from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
 CPU = torch.device("cpu")

@@ -514,10 +514,8 @@ def test_stamps_are_in_the_order_of_tasks(net: Net) -> None:
     model = learner_of(method, net, 3, training=training).model
     for i in range(net.depth):
         stamps = model.shared[f"stamp.{i}"]
-        assert stamps.dtype == torch.int64
-        assert stamps.tolist() == sorted(stamps.tolist())
-        assert set(stamps.tolist()) == {0, 1, 2}
-        assert len(stamps) == len(model.shared[f"layer.{i}.bias"])
+        assert (stamps.dtype, stamps.tolist()) == (torch.int64, sorted(stamps.tolist()))
+        assert (set(stamps.tolist()), len(stamps)) == ({0, 1, 2}, len(model.shared[f"layer.{i}.bias"]))
 
 
 def test_the_first_task_becomes_sparse() -> None:

@@ -7,11 +7,9 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.data import Task
+from lasem import Net, Task, TrainingConfig
 from lasem.methods import EWC, Model, Setup
 from lasem.methods.plain import initial_head, initial_layers, run
-from lasem.nets import Net
-from lasem.training import TrainingConfig
 from methods.fixture import NETS, batch_of, every_net, learner_of, seeded, setup_of
 
 

@@ -5,11 +5,10 @@ import torch
 from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
-from lasem.data import Task
+from lasem import Net, Task
 from lasem.methods import Model, OneNetwork
 from lasem.methods.model import count
 from lasem.methods.plain import run
-from lasem.nets import Net
 from lasem.training import AbstractPhase, PhaseResult, TrainingConfig
 from methods.fixture import drive, learner_of, result_of, setup_of
 

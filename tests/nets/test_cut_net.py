@@ -68,8 +68,7 @@ def test_the_blocks_are_the_module_forward_and_backward(build: Any, blocks: Any,
 
 def test_what_belongs_to_whom() -> None:
     stem, first, _ = cut(seeded(SmallResNet), [STEM, "layer1", "layer2"], image_shape=SHAPE).blocks
-    assert list(stem.shapes) == ["conv1.weight", "bn1.weight", "bn1.bias"]
-    assert stem.kernels == ("conv1.weight",)
+    assert (list(stem.shapes), stem.kernels) == (["conv1.weight", "bn1.weight", "bn1.bias"], ("conv1.weight",))
     assert list(stem.statistics) == ["bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked"]
     assert first.kernels == ("layer1.0.conv1.weight", "layer1.0.conv2.weight")
     patch, layer, _ = cut(seeded(SmallViT), image_shape=SHAPE).blocks

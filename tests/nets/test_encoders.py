@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lasem import EM, TrainingConfig
 from lasem.data import Task, Vocabulary, as_tokens
 from lasem.errors import ConfigError, DataError, ShapeError, StorageError, TrainingError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.learner.learner import check_sizes
 from lasem.nets import AbstractNet, cut, from_transformers
-from lasem.search import EM
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
-from lasem.training import TrainingConfig
 
 from .modules import features as features_of_start
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from lasem import EM, Fixed, HardSharing, LowRank
 from lasem.errors import ConfigError
 from lasem.nets import AbstractNet, from_timm, from_transformers
-from lasem.search import EM, Fixed
-from lasem.sharing import HardSharing, LowRank
 
 from .modules import assert_goes_on_after_loading, features, generator
 

@@ -96,8 +96,7 @@ def test_every_configuration_in_the_tree_is_that_configuration_alone(sharing: Ab
 @pytest.mark.parametrize("sizes", GROUPS.values(), ids=GROUPS)
 def test_the_papers_groups_fit_and_end_between_residual_blocks(sizes: tuple[int, ...]) -> None:
     net, space = resnet(), EM(groups=sizes).space(17, 1)
-    assert len(space) == 2 ** len(sizes)
-    assert space == grouped(sizes)
+    assert (len(space), space) == (2 ** len(sizes), grouped(sizes))
     for border in list(accumulate(sizes))[:-1]:
         assert isinstance(net.blocks[border - 1], ClosingBlock)
 

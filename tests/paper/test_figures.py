@@ -16,6 +16,5 @@ def test_dots_and_lines_hold_their_numbers_and_leave_out_what_is_missing() -> No
     points = [Point(series="a", x="1", mean=0.5, deviation=0.1), Point(series="b", x="2", mean=nan)]
     drawing = draw_lines("lines", points, x_axis="images", y_axis="found, %", caption="Read it.", reference=0.5)
     assert drawing is not None
-    assert drawing.rows == (("a", "1", 0.5, 0.1),)
-    assert drawing.description == "found, % by images. a, 1: 50.0."
+    assert (drawing.rows, drawing.description) == ((("a", "1", 0.5, 0.1),), "found, % by images. a, 1: 50.0.")
     assert draw_lines("lines", points[1:], x_axis="", y_axis="", caption="") is None

@@ -87,6 +87,5 @@ def test_truths_that_cannot_be(truth: tuple[str, ...]) -> None:
 
 def test_the_stream_has_a_short_name() -> None:
     config = ExperimentConfig.from_plain({"stream": {"name": "planted", "num_tasks": 2}})
-    assert config.stream == PlantedReader(num_tasks=2)
-    assert config.to_plain()["stream"]["name"] == "planted"
+    assert (config.stream, config.to_plain()["stream"]["name"]) == (PlantedReader(num_tasks=2), "planted")
     assert ExperimentConfig.from_yaml(config.to_yaml()) == config

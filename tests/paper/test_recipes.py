@@ -56,8 +56,7 @@ def test_every_recipe_has_a_grid_at_every_scale(scale: Any) -> None:
     panels = [panel for r in RECIPES.values() for panel in r.panels(Scale(name=scale, given={}, data="somewhere"))]
     for methods in merge_methods(panels).values():  # what two recipes share is the same
         for method in methods:
-            assert method.config.seeds == SEEDS[scale]
-            assert method.config.threads == 1
+            assert (method.config.seeds, method.config.threads) == (SEEDS[scale], 1)
             assert method.config.preset == ("paper" if scale == "paper" else "default")
         assert ExperimentConfig.from_yaml(methods[0].config.to_yaml()) == methods[0].config
 
@@ -192,8 +191,7 @@ def test_a_table_has_every_number_of_a_column_in_its_unit(drawn: Path) -> None:
 def test_a_table_in_markdown_is_the_pages(drawn: Path) -> None:
     lines = (drawn / "brute-force/cifar100-10-table.md").read_text().splitlines()
     assert lines[0].startswith("| Mechanism, search | Peak accuracy % | published % |")
-    assert lines[1] == "|---" + 6 * "|---:" + "|"
-    assert len(lines) == 2 + 9
+    assert (lines[1], len(lines)) == ("|---" + 6 * "|---:" + "|", 2 + 9)
     row = r"\| HPS, brute force \| 51\.\d ± \d\.\d \| 40\.4 ± 0\.3 \| .* \d seeds\) \| .* \(6 pairs\) \|"
     assert re.fullmatch(row, lines[3])
 

@@ -3,9 +3,8 @@
 import pytest
 from learner.fixture import tiny_task
 
+from lasem import Learner, Net, TrainingConfig
 from lasem.errors import ConfigError
-from lasem.learner import Learner
-from lasem.nets import Net
 from lasem.search import (
     DARTS,
     EM,
@@ -17,7 +16,6 @@ from lasem.search import (
     RandomSearch,
 )
 from lasem.space import full, grouped
-from lasem.training import TrainingConfig
 
 GROUPED: list[type[GroupedSelection]] = [EM, DeepEM, DARTS, Exhaustive, RandomSearch, PrefixSearch, FixedProbability]
 

@@ -9,9 +9,8 @@ from nets.test_block import naive_convolution, naive_pooling
 from torch import Tensor
 from training.fixture import CPU, loop_over, run, start_with, train
 
-from lasem.data import Task
+from lasem import Learner, Task
 from lasem.errors import ConfigError, StorageError
-from lasem.learner import Learner
 from lasem.nets import ConvBlock
 from lasem.search import DARTS, DARTSPhase, Fixed, MixturePhase, configuration_accuracy
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization

@@ -13,13 +13,11 @@ from learner.fixture import start_of, tiny_net, tiny_task
 from torch import Tensor
 from training.fixture import NEVER, loop_over
 
+from lasem import Learner, Net, TrainingConfig
 from lasem.errors import ConfigError, TrainingError
-from lasem.learner import Learner
-from lasem.nets import Net
 from lasem.records import EpochRecord
 from lasem.search import DeepEM, DeepEMState, MixturePhase
 from lasem.space import factorised, full
-from lasem.training import TrainingConfig
 
 PROBABILITY = (0.3, 0.6, 0.85, 0.5)
 

@@ -7,14 +7,12 @@ import torch
 from learner.fixture import SHARINGS, Scripted, assert_same_tensors, copied, every_sharing, tiny_net, tiny_task
 from training.fixture import CPU, NEVER, loop_of, seconds_pass, stored, train
 
+from lasem import Learner, Net, TrainingConfig
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.learner import Learner
-from lasem.nets import Net
 from lasem.search import EM, DeepEM, Fixed, FixedProbability, configuration_accuracy
 from lasem.search.mixture import drop_negligible
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed, top
-from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
 from lasem.tree import Path, flatten
 
@@ -286,8 +284,7 @@ def test_a_name_that_is_none_is_refused() -> None:
 def test_the_probable_configuration_stands_first_among_all() -> None:
     search = FixedProbability(configuration="top-1")
     space = search.space(3, task_index=1)
-    assert len(space) == 8
-    assert str(space[0]) == "SST"
+    assert (len(space), str(space[0])) == (8, "SST")
     assert [str(c) for c in search.space(3, task_index=0)] == ["TTT"]  # nothing to transfer yet
     assert str(FixedProbability(configuration="bottom-2", groups=(2, 2)).space(4, 1)[0]) == "TTSS"
 

@@ -3,11 +3,8 @@ import torch
 from learner.fixture import tiny_task
 from nets.modules import SHAPE, normalised, seeded
 
-from lasem.learner import Learner
+from lasem import Fixed, Learner, LowRank, TrainingConfig
 from lasem.nets import ConvBlock, LinearBlock, cut
-from lasem.search import Fixed
-from lasem.sharing import LowRank
-from lasem.training import TrainingConfig
 
 from .fixture import random, shapes_of, start
 

@@ -15,8 +15,7 @@ def test_full_counts_in_binary(depth: int) -> None:
     assert (space.depth, len(space)) == (depth, 2**depth)
     for position, configuration in enumerate(space):
         assert str(configuration) == f"{position:0{depth}b}".replace("0", "S").replace("1", "T")
-        assert space.index(configuration) == position
-        assert space[position] == configuration
+        assert (space.index(configuration), space[position]) == (position, configuration)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6))

@@ -32,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_and_labels_are_those_of_the_files(folder: Path) -> None:
     task = Cifar100Reader(path=str(folder), **SMALL).open(3)[4]
     wanted = sorted(paper_classes(10)[4])
-    assert task.classes == tuple(f"class {number:02d}" for number in wanted)
-    assert task.image_shape == (3, 32, 32)
+    assert (task.classes, task.image_shape) == (tuple(f"class {number:02d}" for number in wanted), (3, 32, 32))
     assert [len(split) for split in (task.train, task.valid, task.test)] == [40, 20, 10]
     known = {image.numpy().tobytes(): f"class {number % 100:02d}" for number, image in enumerate((*TRAIN, *TEST))}
     assert named_pixels([task]).items() < known.items()
@@ -42,14 +41,12 @@ def test_images_and_labels_are_those_of_the_files(folder: Path) -> None:
 def test_ten_tasks_are_disjoint_and_use_every_class() -> None:
     tasks = paper_classes(10)
     assert sorted(number for task in tasks for number in task) == list(range(100))
-    assert tasks[0] == [4, 1, 54, 9, 0, 5, 6, 3, 12, 8]
-    assert tasks[9] == [87, 71, 38, 75, 99, 98, 93, 80, 96, 89]
+    assert (tasks[0], tasks[9]) == ([4, 1, 54, 9, 0, 5, 6, 3, 12, 8], [87, 71, 38, 75, 99, 98, 93, 80, 96, 89])
 
 
 def test_twenty_and_forty_tasks_are_the_authors() -> None:
     twenty, forty = paper_classes(20), paper_classes(40)
-    assert forty[:20] == twenty
-    assert len(forty) == 40
+    assert (forty[:20], len(forty)) == (twenty, 40)
     for number, classes in {
         1: [4, 23, 54, 34, 0, 2, 6, 36, 12, 41],
         3: [22, 32, 15, 10, 26, 20, 27, 42, 47, 13],

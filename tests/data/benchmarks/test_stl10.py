@@ -55,12 +55,10 @@ def test_noise_and_channels_are_as_they_are_defined() -> None:
 def test_tasks_are_those_of_the_paper(folder: Path) -> None:
     reader = Stl10Reader(path=str(folder), num_tasks=4)
     task = reader.open(0)[1]
-    assert task.num_classes == 3
-    assert task.image_shape == (3, 96, 96)
+    assert (task.num_classes, task.image_shape) == (3, (3, 96, 96))
     # a quarter of 40 training images a class, of which 15 % validate, rounded up
     assert [len(split) for split in (task.train, task.valid, task.test)] == [24, 6, 60]
-    assert task.train.mean.tolist() == [0.5] * 3
-    assert task.train.std.tolist() == [1.0] * 3
+    assert (task.train.mean.tolist(), task.train.std.tolist()) == ([0.5] * 3, [1.0] * 3)
     images, _ = next(task.train.batches(24))
     assert images.min() >= -0.5
     assert images.max() <= 0.5
