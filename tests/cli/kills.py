@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # what the first step of an optimiser would load, in every child again
+from learner.images import model_files
 
 import lasem.cli.progress
 import lasem.cli.run  # noqa: F401
@@ -55,12 +56,7 @@ def ended(child: int, seconds: float) -> int | None:
 def content(place: Path) -> dict[str, bytes]:
     """What a folder's results are: no lock, no times, no report, no environment."""
     passed_over = ("timings.jsonl", "report.html", "environment.json")
-    paths = (path for path in sorted(place.rglob("*")) if path.is_file() and path.name not in passed_over)
-    return {
-        str(path.relative_to(place)): path.read_bytes()
-        for path in paths
-        if not any(part.startswith(".") for part in path.relative_to(place).parts)
-    }
+    return {name: data for name, data in model_files(place).items() if not name.endswith(passed_over)}
 
 
 def without_kills(words: list[str]) -> float:

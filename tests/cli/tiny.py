@@ -1,15 +1,10 @@
 """A run that takes a second, as options (in Python: tests/experiments/tiny.py), and what it shows as lists."""
 
+from experiments.tiny import READER
+
 from lasem.cli.progress import Shown
 
-STREAM = [
-    "--stream.num_tasks=2",
-    "--stream.train_per_class=4",
-    "--stream.valid_per_class=2",
-    "--stream.test_per_class=4",
-    "--stream.classes_per_task=3",
-    "--threads=1",
-]
+STREAM = ["--stream.num_tasks=2", *(f"--stream.{name}={value}" for name, value in READER.items()), "--threads=1"]
 OPTIONS = [*STREAM, "--training.epochs=3", "--search.first_task=search", "--search.commit_share=0.7"]
 
 

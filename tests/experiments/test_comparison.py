@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from learner.fixture import files_in
 
 from lasem.errors import ConfigError, DataError, StorageError
 from lasem.experiments import (
@@ -113,11 +114,11 @@ def test_settings_that_come_to_the_same_are_the_same(here: Path) -> None:
 
 def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) -> None:
     here = Fake()
-    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    before = files_in(whole)
     with pytest.raises(StorageError, match=r"none-0 holds .* other settings: training\.epochs = 2 there, 3 here"):
         compared(whole, here, training={"epochs": 3})
     assert here.names == []
-    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+    assert files_in(whole) == before
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:

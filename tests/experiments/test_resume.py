@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from learner.fixture import files_in
 
 import lasem.files
 from lasem import EM, Learner
@@ -75,14 +76,10 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
-def contents(directory: Path) -> dict[Path, bytes]:
-    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
 def assert_same(directory: Path, whole: Path) -> None:
     """Compare records and models."""
     assert records_of(directory) == records_of(whole)
-    assert contents(directory / "seeds/0/model") == contents(whole / "seeds/0/model")
+    assert files_in(directory / "seeds/0/model") == files_in(whole / "seeds/0/model")
     assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")
 
 
@@ -152,9 +149,9 @@ def test_a_resumed_run_trains_no_epoch_twice_and_one_at_its_end_changes_nothing(
     run(CONFIG, stopped, resume=True, observer=Counter())
     assert epochs == [("digits-1", 2)]
     assert_same(stopped, whole)
-    before = contents(stopped)
+    before = files_in(stopped)
     run(CONFIG, stopped, resume=True, observer=Counter())
-    assert (len(epochs), contents(stopped)) == (1, before)
+    assert (len(epochs), files_in(stopped)) == (1, before)
 
 
 def test_other_seeds_go_on_too(tmp_path: Path, killer: Killer) -> None:

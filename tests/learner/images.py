@@ -10,6 +10,8 @@ from sklearn.datasets import load_digits
 from lasem import EM, GrowingModel, TrainingConfig
 from lasem.nets import ImageShape, Net
 
+from .fixture import files_in
+
 
 def write_digits(place: Path, digits: tuple[int, ...], first: int = 0, count: int = 8, size: int = 8) -> Path:
     """``place/digit-K/*.png``: some images of each digit."""
@@ -39,9 +41,4 @@ def small_model(place: Path, **other: Any) -> GrowingModel:
 
 def model_files(place: Path) -> dict[str, bytes]:
     """Everything that belongs to the model: no lock, no unfinished task."""
-    paths = (path for path in sorted(place.rglob("*")) if path.is_file())
-    return {
-        str(path.relative_to(place)): path.read_bytes()
-        for path in paths
-        if not any(part.startswith(".") for part in path.relative_to(place).parts)
-    }
+    return {name: data for name, data in files_in(place).items() if "/." not in f"/{name}"}
