@@ -16,6 +16,9 @@ from lasem.training import AbstractPhase, Batch, EpochSummary, Named, PhaseResul
 CPU = torch.device("cpu")
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 NETS = [tiny_net(depth=2), tiny_net(depth=2, linear=(4,)), tiny_net(depth=0, linear=(5, 3))]
+DEEP = Net(
+    image_shape=(2, 7, 5), channels=(3, 4), kernels=(3, 2), pools=(1, 2), strides=(2, 1), linear=(6,), hidden=(5, 3)
+)
 every_net = pytest.mark.parametrize("net", NETS, ids=["convolutions", "both", "linear"])
 
 

@@ -15,18 +15,10 @@ from lasem.methods.plain import run, shared_and_own
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Loop, Step, TrainingConfig
 from methods.fixture import CPU, drive, learner_of, noise, plain_start, result_of, seeded, setup_of
+from methods.fixture import DEEP as STRIDED
 
 QUICK = TrainingConfig(epochs=5, batch_size=5, learning_rate=0.01)
-DEEP = Net(
-    image_shape=(2, 7, 5),
-    channels=(3, 4),
-    kernels=(3, 2),
-    pools=(1, 2),
-    strides=(2, 1),
-    linear=(6, 5),
-    hidden=(5, 3),
-    dropout=0.0,
-)
+DEEP = replace(STRIDED, linear=(6, 5), dropout=0.0)
 CONVOLUTIONS = replace(DEEP, strides=(), linear=(), hidden=(5,))
 LINEAR = Net(image_shape=(2, 3, 2), channels=(), kernels=(), pools=(), linear=(6, 4), hidden=(), dropout=0.0)
 every_net = pytest.mark.parametrize("net", [DEEP, CONVOLUTIONS, LINEAR], ids=["conv-linear", "conv", "linear"])
@@ -90,14 +82,8 @@ def test_selection_on_a_network_drawn_by_hand() -> None:
     weights["layer.1.weight"][0, 1] = 1.0
     for i in range(3):
         weights[f"layer.{i}.bias"] += 1  # biases make no edges
-    chosen = [mask.tolist() for mask in units.select(net, weights)]
-    assert chosen == [
-        [True, False, False],
-        [False, False, True],
-        [False, True, False],
-        [True, False],
-        [True, True],
-    ]
+    chosen = [mask.int().tolist() for mask in units.select(net, weights)]
+    assert chosen == [[1, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0], [1, 1]]
     masks = units.within(net, weights, units.select(net, weights))
     assert {name: mask.nonzero().tolist() for name, mask in masks.items() if "weight" in name} == {
         "layer.0.weight": [[0, 0, 0, 0]],
@@ -106,10 +92,9 @@ def test_selection_on_a_network_drawn_by_hand() -> None:
         "head.weight.0": [[0, 1]],
         "head.weight.1": [[0, 0], [1, 0]],
     }
-    assert {name: mask.tolist() for name, mask in masks.items() if "bias" in name} == {
-        where: chosen[i]
-        for i, where in enumerate(["layer.0.bias", "layer.1.bias", "layer.2.bias", "head.bias.0", "head.bias.1"])
-    }
+    biases = ("layer.0.bias", "layer.1.bias", "layer.2.bias", "head.bias.0", "head.bias.1")
+    found = {name: mask.int().tolist() for name, mask in masks.items() if "bias" in name}
+    assert found == dict(zip(biases, chosen, strict=True))
 
 
 @every_net
@@ -122,8 +107,7 @@ def test_selected_is_what_a_path_of_edges_joins_to_an_output(net: Net, sparsity:
     for layer in reversed(edges[1:]):
         reach = reach @ layer  # sums of products of magnitudes over all paths
         expected.insert(0, reach.sum(dim=0) > 0)
-    for found, wanted in zip(units.select(net, weights), expected, strict=True):
-        assert torch.equal(found, wanted)
+    torch.testing.assert_close(list(units.select(net, weights)), expected)
 
 
 @every_net
@@ -156,9 +140,7 @@ def test_group_step_removes_a_useless_unit_and_leaves_older_ones(shape: tuple[in
         factor = 1.0 if unit < 2 else 0.0 if norm == 0 else max(0.0, 1 - threshold * width / norm)
         torch.testing.assert_close(weight[unit].double(), before[unit] * factor, rtol=1e-5, atol=1e-7)
         assert (bias[unit] == bias_before[unit]) == (factor > 0)
-    assert bool((weight[3:] == 0).all())
-    assert bool((bias[3:] == 0).all())
-    assert bool((weight[:3] != 0).all())
+    assert [bool(part.any()) for part in (weight[3:], bias[3:], weight[:3] == 0)] == [False] * 3
 
 
 # adding and removing units
@@ -388,9 +370,9 @@ def test_after_a_split_old_answers_change_only_through_units_under_the_threshold
 
 @every_net
 def test_the_head_has_the_units_of_its_time(net: Net) -> None:
-    numbers = units.edges_of(net, random_weights(net))["head.weight.0"].shape[2]
-    first, second, _ = two_tasks(net, DEN(num_new_units=3, split_threshold=NEVER), lambda _, w: noise(w, 11))
-    method = DEN(num_new_units=3, split_threshold=NEVER)
+    numbers, method = units.edges_of(net, random_weights(net))["head.weight.0"].shape[2], DEN(num_new_units=3)
+    method = replace(method, split_threshold=NEVER)
+    first, second, _ = two_tasks(net, method, lambda _, w: noise(w, 11))
     third, _ = learn_as(method, second, net, 3, lambda _, w: noise(w, 12))
     last = units.num_units(net, layers_of(first.shared))[-1]
     for name, num in (("a", last), ("b", last + 3), ("c", last + 6)):
@@ -463,20 +445,17 @@ def test_penalties_are_the_gradients_of_the_objectives() -> None:
 
 
 def test_proximal_steps_go_with_the_step_size_and_spare_biases_and_old_units() -> None:
-    net = DEEP
     method = DEN(l1=0.5, group_lasso=0.25, num_new_units=2)
-    first, _, phases = two_tasks(net, method, lambda _, w: noise(w, 5))
-    num_before = units.num_units(net, layers_of(first.shared))
+    first, _, phases = two_tasks(DEEP, method, lambda _, w: noise(w, 5))
     for phase, groups in zip(phases, (False, False, True, False), strict=True):
         weights = noise(phase.initial(), 3)
         expected = {name: value.clone() for name, value in weights.items()}
         for name, value in expected.items():
             if "weight" in name and phase.title != "retraining":
                 value.copy_(value.sign() * (value.abs() - 0.1 * 0.5).clamp(min=0))
-        for i, num in enumerate(num_before):
-            if groups:
-                weight, bias = expected[f"layer.{i}.weight"], expected[f"layer.{i}.bias"]
-                units.group_soft_threshold_(weight, bias, num, 0.1 * 0.25)
+        for i, num in enumerate(units.num_units(DEEP, layers_of(first.shared)) if groups else ()):
+            weight, bias = expected[f"layer.{i}.weight"], expected[f"layer.{i}.bias"]
+            units.group_soft_threshold_(weight, bias, num, 0.1 * 0.25)
         phase.after_step(weights, Step(0, 0, 1, 0.1))
         assert_same_tensors(weights, expected)
 
@@ -485,8 +464,8 @@ def test_proximal_steps_go_with_the_step_size_and_spare_biases_and_old_units() -
     ("epochs", "expanded", "expected"),
     [
         (30, [6, 12, 6, 6], [6, 12, 12]),
-        (2, [1, 1, 1, 1], [1, 1, 1]),
-        (1, [1, 1, 1, 1], [1, 1, 1]),
+        (2, [1] * 4, [1] * 3),
+        (1, [1] * 4, [1] * 3),
         (7, [2, 3, 2, 2], [2, 3, 3]),
     ],
 )

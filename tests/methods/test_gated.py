@@ -27,12 +27,8 @@ def images(num: int = 6) -> Tensor:
 
 def weights_of(net: Net, method: ChannelGated | LasemChannelGated) -> dict[str, Tensor]:
     """In float64, with gates whose normalisation is not the identity."""
-    generator = seeded(1)
-    weights = plain_start(net) | method.initial_gates(setup_of(net))
-    return {
-        name: value.double() + 0.3 * torch.rand(value.shape, generator=generator, dtype=torch.float64)
-        for name, value in weights.items()
-    }
+    generator, weights = seeded(1), plain_start(net) | method.initial_gates(setup_of(net))
+    return {name: v.double() + 0.3 * torch.rand(v.shape, generator=generator).double() for name, v in weights.items()}
 
 
 def naive_layer(net: Net, weights: dict[str, Tensor], i: int, x: Tensor, factors: Tensor) -> Tensor:

@@ -19,16 +19,7 @@ from lasem.training import AbstractPhase, Step, TrainingConfig, part_of
 from methods.fixture import batch_of, learner_of, plain_start, seeded, setup_of
 
 SGD = TrainingConfig(epochs=3, batch_size=4, optimiser="sgd", learning_rate=0.05, momentum=0.9)
-NET = Net(
-    image_shape=GREY,
-    channels=(3, 4),
-    kernels=(3, 2),
-    pools=(1, 2),
-    strides=(1, 2),
-    linear=(5, 3),
-    hidden=(4,),
-    dropout=0.5,
-)
+NET = Net(image_shape=GREY, channels=(3, 4), kernels=(3, 2), pools=(1, 2), strides=(1, 2), linear=(5, 3), hidden=(4,))
 """Two convolutions whose output has 2 x 2 pixels, and two linear layers."""
 UNITS = (3, 4, 5, 3)
 
@@ -123,38 +114,33 @@ def test_a_step_is_that_of_the_definition(clip: float) -> None:
         loss = phase.loss(weights, batch, seeded(1))
         for weight in weights.values():
             weight.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         phase.change_gradients(weights, Step(0, b, 5, 0.1))
 
     exact = {k: v.detach().double().requires_grad_() for k, v in weights.items()}
     scale = 1 / 4 + (4 - 1 / 4) * 2 / 4
     used = [torch.sigmoid(400 * e.double()) for e in embeddings]
     gate = [1 / (1 + torch.exp(-scale * exact[f"embedding.{i}"])) for i in range(4)]
-
     logits = run(NET, exact, batch.x.double(), dropout=seeded(1), gate=lambda i, _: gate[i])
     penalty = sum((g * (1 - u)).sum() for g, u in zip(gate, used, strict=True)) / sum((1 - u).sum() for u in used)
     expected = -torch.log_softmax(logits, 1)[range(4), batch.labels].mean() + 0.9 * penalty
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
 
-    expected.backward()  # type: ignore[no-untyped-call]
-    gradients: dict[str, Tensor] = {}
-    for name, weight in exact.items():
-        gradient = weight.grad.clone()
+    expected.backward()
+    gradients = {name: weight.grad.clone() for name, weight in exact.items()}
+    for name, gradient in gradients.items():
         if name.startswith("embedding."):
-            for j, e in enumerate(weight.tolist()):
+            for j, e in enumerate(exact[name].tolist()):
                 steep = math.cosh(max(-50.0, min(50.0, scale * e))) + 1
                 gradient[j] *= 4 * steep / (scale * (math.cosh(e) + 1))
         elif name.startswith("layer."):
-            for place in product(*map(range, weight.shape)):
+            for place in product(*map(range, gradient.shape)):
                 gradient[place] *= naive_free(used, name, place)
-        gradients[name] = gradient
     norm = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
     assert norm > 0.02
     for name, gradient in gradients.items():
-        found = weights[name].grad
-        torch.testing.assert_close(
-            found.double(), gradient * min(1.0, clip / norm), rtol=2e-3, atol=1e-5 * min(1, clip)
-        )
+        wanted, found = gradient * min(1.0, clip / norm), weights[name].grad.double()
+        torch.testing.assert_close(found, wanted, rtol=2e-3, atol=1e-5 * min(1, clip))
 
 
 def test_the_scale_begins_again_with_every_epoch() -> None:
@@ -177,15 +163,12 @@ def test_the_scale_begins_again_with_every_epoch() -> None:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum: float) -> None:
-    embeddings = decided(6)
-    model = model_of("first", embeddings)
+    later = model = model_of("first", decided(6))
     assert all(bool(((a == 0) | (a == 1)).all()) for a in model.memory.values())
     images, method = torch.randn(5, *GREY), HAT()
     answers = method.logits(NET, model, "first", images)
-    training = replace(SGD, learning_rate=0.1, momentum=momentum)
-    later = model
     for k in range(2):
-        learner = learner_of(method, NET, training=training, seed=k)
+        learner = learner_of(method, NET, training=replace(SGD, learning_rate=0.1, momentum=momentum), seed=k)
         learner._model = later  # go on from a model with gates that a test has chosen
         learner.learn(tiny_task(f"later-{k}", 3, seed=k, num_train=20))
         later = learner.model
@@ -204,16 +187,14 @@ def test_units_that_are_used_keep_their_weights_and_answers_to_the_bit(momentum:
 
 
 def test_gates_close_as_the_penalty_asks_and_embeddings_stay_in_bounds() -> None:
-    task = tiny_task("a", num_train=20)
     share = {}
+    training = TrainingConfig(epochs=8, batch_size=4, optimiser="sgd", momentum=0.0, learning_rate=0.1, tolerance=9)
     for penalty in (0.0, 20.0):
-        training = TrainingConfig(epochs=8, batch_size=4, optimiser="sgd", momentum=0.0, learning_rate=0.1, tolerance=9)
         learner = learner_of(HAT(penalty=penalty), tiny_net(), training=training, seed=0)
-        learner.learn(task)
+        learner.learn(tiny_task("a", num_train=20))
         own = learner.model.own["a"]
         assert all(float(own[f"embedding.{i}"].abs().max()) <= EMBEDDING_BOUND for i in range(2))
-        opened = torch.cat(gates(own, tiny_net(), 400.0))
-        share[penalty] = float(opened.mean())
+        share[penalty] = float(torch.cat(gates(own, tiny_net(), 400.0)).mean())
     assert share[20.0] < 0.2 < share[0.0]
 
 

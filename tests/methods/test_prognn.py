@@ -12,11 +12,8 @@ from lasem.methods.model import count
 from lasem.methods.plain import run
 from lasem.nets import AbstractBlock, ConvBlock, LinearBlock, Net
 from lasem.training import TrainingConfig
-from methods.fixture import learner_of, plain_start, seeded, setup_of
+from methods.fixture import DEEP, learner_of, plain_start, seeded, setup_of
 
-DEEP = Net(
-    image_shape=(2, 7, 5), channels=(3, 4), kernels=(3, 2), pools=(1, 2), strides=(2, 1), linear=(6,), hidden=(5, 3)
-)
 METHODS = [
     ProgNN(adapters=adapters, reduction=reduction, head_adapters=head)
     for adapters, reduction in (("joined", 1.0), ("each", 1.0), ("joined", 2.0))

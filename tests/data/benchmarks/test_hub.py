@@ -139,13 +139,6 @@ def test_where_one_answer_has_too_few_images_the_other_gives_more() -> None:
         Cifar10Reader(num_train=102, num_valid=4).cut(data, seed=0)
 
 
-def test_settings() -> None:
-    with pytest.raises(ConfigError, match="num_tasks must be one of 5, 10; got '4'"):
-        Cifar10Reader(num_tasks=4)
-    with pytest.raises(ConfigError, match="num_train"):
-        MnistReader(num_train=1)
-
-
 @pytest.mark.parametrize(("kind", "image"), [(Cifar10Reader, "img"), (MnistReader, "image")])
 def test_files_of_the_hub(kind: type[TwoWayReader], image: str, tmp_path: Path) -> None:
     shape = (3, 32, 32) if image == "img" else (1, 28, 28)
