@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -59,18 +58,15 @@ class StoppedError(Exception):
     pass
 
 
-def stop_after(number: int) -> Callable[[EpochRecord, TimingRecord], None]:
-    def watch(record: EpochRecord, _: TimingRecord) -> None:
-        if record.epoch == number:
-            raise StoppedError
-
-    return watch
-
-
 def stopped(model: GrowingModel, name: str, images: Path | Task, epoch: int = 2) -> None:
     """Begin to learn a task and stop after an epoch."""
+
+    def watch(record: EpochRecord, _: TimingRecord) -> None:
+        if record.epoch == epoch:
+            raise StoppedError
+
     with pytest.raises(StoppedError):
-        model.learn(name, images, on_epoch=stop_after(epoch))
+        model.learn(name, images, on_epoch=watch)
 
 
 def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
@@ -112,9 +108,8 @@ def test_show_says_what_there_is(model: Path) -> None:
     assert low.test_accuracy is not None
     assert low.configuration == learner.configuration("low")
     assert [task.num_parameters for task in overview.tasks] == [learner.num_parameters(n) for n in ("low", "mid")]
-    assert overview.num_parameters == learner.num_parameters()
-    assert overview.num_shared_parameters == learner.model.num_shared()
-    assert overview.num_bytes == sum(map(len, model_files(model).values()))
+    numbers = (overview.num_parameters, overview.num_shared_parameters, overview.num_bytes)
+    assert numbers == (learner.num_parameters(), learner.model.num_shared(), sum(map(len, model_files(model).values())))
     assert (overview.image_shape, overview.depth, overview.unfinished) == ((1, 8, 8), 2, None)
 
 
@@ -137,9 +132,8 @@ def test_show_says_what_is_kept_and_what_that_costs(protection: str, images: Pat
 def test_a_test_split_does_not_change_what_is_learned(images: Path, tmp_path: Path) -> None:
     small_model(tmp_path / "with").learn("low", images / "low", test=images / "low-test")
     small_model(tmp_path / "without").learn("low", images / "low")
-    with_, without = (Learner.load(tmp_path / name) for name in ("with", "without"))
-    x = torch.rand(3, 1, 8, 8)
-    assert torch.equal(with_.logits("low", x), without.logits("low", x))
+    answers = [Learner.load(tmp_path / name).logits("low", torch.ones(1, 1, 8, 8)) for name in ("with", "without")]
+    assert torch.equal(*answers)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -308,7 +302,7 @@ def test_the_second_to_change_gives_up_or_waits(place: Path, images: Path) -> No
                 small_model(place).learn("high", images / "high", wait=wait)
             with pytest.raises(StorageError, match=words):
                 small_model(place).forget("low", wait=wait)
-        assert [task.name for task in GrowingModel(place).show().tasks] == ["low", "mid"]  # readers ask for nothing
+        assert len(GrowingModel(place).show().tasks) == 2  # readers ask for nothing
     lock.acquire()
     threading.Timer(0.1, lock.release).start()
     small_model(place).forget("low", wait=60)
