@@ -19,7 +19,6 @@ from sklearn.datasets import load_digits
 
 from lasem import EM, Fixed, GrowingModel, Learner, Task, TensorFactorization, TrainingConfig, cifar
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
-from lasem.learner import GrowingModel, Learner
 from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, Freeze
