@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from multiprocessing import forkserver, get_context
 from pathlib import Path
@@ -33,6 +34,12 @@ class Forked:
 
     def poll(self) -> int | None:
         return self._process.exitcode
+
+    def wait_for(self, file: Path, text: str = "") -> None:
+        """Until it has written a file with some text, or has ended; a minute at most."""
+        until = time.monotonic() + 60
+        while self.poll() is None and time.monotonic() < until and not (file.exists() and text in file.read_text()):
+            time.sleep(0.005)
 
     def interrupt(self) -> None:
         """Ctrl-C."""

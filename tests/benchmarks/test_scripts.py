@@ -1,33 +1,19 @@
 """That the benchmarks run; what they measure is looked at by people, on idle machines."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from metrics.records import task_record
 
+from benchmarks import compiled_step, training_time
 from benchmarks.measure import PeakMemory
 from lasem.records import TimingRecord, to_json
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_compiled_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
-    (result,) = load("compiled_step").main(["--net", "digits", "--batch", "3", "--turns", "2", "--backend", "eager"])
+    (result,) = compiled_step.main(["--net", "digits", "--batch", "3", "--turns", "2", "--backend", "eager"])
     assert torch.get_num_threads() == threads
     assert min(result.speed, result.first_seconds, result.second_seconds, result.plain_seconds) > 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -61,9 +47,8 @@ def test_training_time_takes_the_fastest_seed_of_each_epoch(tmp_path: Path, caps
             ]
             (folder / "records.jsonl").write_text(to_json(task_record(task, 0)) + "\n")
             (folder / "timings.jsonl").write_text("".join(to_json(t) + "\n" for t in timings))
-    module = load("training_time")
-    assert module.main([str(tmp_path)]) == {"none": 1.0, "lasem-hps": (4 + 2 + 1) / 2}
+    assert training_time.main([str(tmp_path)]) == {"none": 1.0, "lasem-hps": (4 + 2 + 1) / 2}
     assert capsys.readouterr().out.splitlines()[1].split() == ["lasem-hps", "3.50", "7", "s"]
     with pytest.raises(SystemExit):
-        module.main([str(tmp_path), "--unit", "joint"])
+        training_time.main([str(tmp_path), "--unit", "joint"])
     assert "expected runs of joint" in capsys.readouterr().err

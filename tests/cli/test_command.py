@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +247,7 @@ def test_two_processes_want_one_folder(tmp_path: Path) -> None:
     words = ["run", "--stream=planted", "--threads=1", "--training.epochs=2000", "--out", str(tmp_path / "run")]
     first = Forked("-m", "lasem", *words, folder=tmp_path)
     try:
-        _wait_for(tmp_path / "run/seeds/0/records.jsonl", first)
+        first.wait_for(tmp_path / "run/seeds/0/records.jsonl")
         assert main([*words, "--quiet"]) == 2
         assert main(["run", "--resume", str(tmp_path / "run"), "--quiet"]) == 2
     finally:
@@ -257,22 +256,6 @@ def test_two_processes_want_one_folder(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1].endswith(f"lasem run --resume {tmp_path / 'run'}")
     assert "Traceback" not in done.stderr
-
-
-def _wait_for(path: Path, process: Forked) -> None:
-    """Until a process has come as far as a file, or, where the file is there already, has read it and trains."""
-    started = time.monotonic()
-    size = _size(path.parent) if path.exists() else -1
-    while process.poll() is None and time.monotonic() - started < 60:
-        if path.exists() and _size(path.parent) != size:
-            return
-        time.sleep(0.01)
-
-
-def _size(folder: Path) -> int:
-    """Changes with every epoch."""
-    records = folder / "seeds/0/records.jsonl"
-    return records.stat().st_size if records.exists() else 0
 
 
 @pytest.mark.parametrize(("command", "package"), [("reproduce", "paper"), ("bench", "benchmarks")])

@@ -1,6 +1,5 @@
 """``lasem compare`` as a person types it; what it decides is tested in tests/experiments/test_comparison.py."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +58,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "compared"
     words = ["compare", "--methods", "ewc,none", "--stream=planted", "--training.epochs=100000", "--out", str(out)]
     process = Forked("-m", "lasem", *words, folder=tmp_path)
-    records = out / "ewc-0/seeds/0/records.jsonl"
-    while process.poll() is None and not records.exists():
-        time.sleep(0.05)
+    process.wait_for(out / "ewc-0/seeds/0/records.jsonl")
     process.interrupt()
     done = process.ended(60)
     assert done.returncode == 130, done.stderr

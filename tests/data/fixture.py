@@ -37,11 +37,16 @@ def png(pixels: Tensor) -> bytes:
     return file.getvalue()
 
 
-def write_class_folders(place: Path, classes: Sequence[str], num: int, seed: int = 0, size: int = 6) -> None:
-    for number, name in enumerate(classes):
+def write_class_folders(
+    place: Path, classes: Sequence[str], num: int | Sequence[int], seed: int = 0, size: int = 6
+) -> Path:
+    """So many images of each class, or of all."""
+    counts = [num] * len(classes) if isinstance(num, int) else num
+    for number, (name, count) in enumerate(zip(classes, counts, strict=True)):
         (place / name).mkdir(parents=True)
-        for index, pixels in enumerate(random_images(num, (3, size, size), seed * 1000 + number)):
+        for index, pixels in enumerate(random_images(count, (3, size, size), seed * 1000 + number)):
             (place / name / f"{index:03d}.png").write_bytes(png(pixels))
+    return place
 
 
 def write_parquet(

@@ -12,17 +12,7 @@ from lasem.data.decode import decode
 from lasem.data.sources import Source, task_from
 from lasem.errors import DataError
 
-from .fixture import random_images, write_parquet
-
-
-def write_images(place: Path, classes: dict[str, int], size: int = 4, seed: int = 0) -> Path:
-    generator = np.random.default_rng(seed)
-    for name, count in classes.items():
-        (place / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / name / f"{number:03d}.png")
-    return place
+from .fixture import random_images, write_class_folders, write_parquet
 
 
 def pixels_of(task: Task) -> list[set[bytes]]:
@@ -37,7 +27,7 @@ def source(place: Path) -> Source:
 
 
 def test_a_share_of_each_class_validates_and_nothing_is_lost(tmp_path: Path) -> None:
-    place = write_images(tmp_path / "all", {"a": 20, "b": 7, "c": 2})
+    place = write_class_folders(tmp_path / "all", "abc", (20, 7, 2), size=4)
     task = task_from("t", source(place), image_size=4, channels=3, seed=0)
     train, valid, test = pixels_of(task)
     assert (task.classes, task.train.labels.bincount().tolist()) == (("a", "b", "c"), [17, 6, 1])
@@ -54,9 +44,9 @@ def test_a_share_of_each_class_validates_and_nothing_is_lost(tmp_path: Path) -> 
 
 
 def test_other_places_validate_and_test(tmp_path: Path) -> None:
-    train = write_images(tmp_path / "train", {"a": 3, "b": 3})
-    valid = write_images(tmp_path / "valid", {"b": 2}, size=6, seed=1)
-    test = write_images(tmp_path / "test", {"a": 1, "b": 2}, size=5, seed=2)
+    train = write_class_folders(tmp_path / "train", "ab", 3, size=4)
+    valid = write_class_folders(tmp_path / "valid", "b", 2, seed=1)
+    test = write_class_folders(tmp_path / "test", "ab", (1, 2), seed=2, size=5)
     task = task_from("t", source(train), source(valid), source(test), image_size=4, channels=1, seed=0)
     assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 2, 3]
     assert task.image_shape == (1, 4, 4)
@@ -68,7 +58,7 @@ def test_other_places_validate_and_test(tmp_path: Path) -> None:
 
 def test_splits_that_the_place_has_are_used(tmp_path: Path) -> None:
     for part, count in (("train", 3), ("val", 2), ("test", 1)):
-        write_images(tmp_path / "data" / part, {"a": count, "b": count}, seed=count)
+        write_class_folders(tmp_path / "data" / part, "ab", count, seed=count, size=4)
     task = task_from("t", source(tmp_path / "data"), image_size=4, channels=3, seed=0)
     assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 4, 2]
     assert len(source(tmp_path / "data").part(Part.TEST, 4, 3).labels) == 2
@@ -96,7 +86,7 @@ def test_parquet_is_read_as_folders_are(tmp_path: Path) -> None:
 
 
 def test_the_first_images_say_size_and_channels(tmp_path: Path) -> None:
-    assert source(write_images(tmp_path / "colour", {"a": 1, "b": 1}, size=5)).find_shape() == (5, 3)
+    assert source(write_class_folders(tmp_path / "colour", "ab", 1, size=5)).find_shape() == (5, 3)
     for name in "ab":
         (tmp_path / "grey" / name).mkdir(parents=True)
         grey = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
@@ -113,8 +103,8 @@ def test_the_first_images_say_size_and_channels(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
-    train = write_images(tmp_path / "train", {"cat": 3, "dog": 1})
-    strange = write_images(tmp_path / "strange", {"cta": 1})
+    train = write_class_folders(tmp_path / "train", ["cat", "dog"], (3, 1), size=4)
+    strange = write_class_folders(tmp_path / "strange", ["cta"], 1, size=4)
     with pytest.raises(DataError, match=r"Class 'dog' has too few images in .*at least 2.*--valid"):
         task_from("t", source(train), image_size=4, channels=3, seed=0)
     with pytest.raises(DataError, match=r"Expected only the task's classes \(cat, dog\).*'cta'. Did you mean 'cat'"):

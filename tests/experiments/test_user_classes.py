@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,7 @@ def forget_modules() -> None:
 def test_a_killed_run_goes_on_to_the_same_records(choice: list[str], stored: dict[str, object], folder: Path) -> None:
     words = ["run", *STREAM, *choice, "--epochs=60", "--quiet", "--out"]
     killed = Forked("-m", "lasem", *words, "killed", folder=folder)
-    records = folder / "killed/seeds/0/records.jsonl"
-    until = time.monotonic() + 60
-    while not (records.exists() and '"task": "digits-1"' in records.read_text()) and time.monotonic() < until:
-        time.sleep(0.005)
+    killed.wait_for(folder / "killed/seeds/0/records.jsonl", '"task": "digits-1"')
     assert killed.ended(0).returncode != 0
     settings = yaml.safe_load((folder / "killed/config.yaml").read_text())
     assert {part: settings[part] for part in stored} == stored
