@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -118,15 +119,11 @@ def test_an_own_search_is_compared_as_itself_whatever_its_name(tmp_path: Path, m
     # a network that no file brings back: these runs are made here
     mine = [ComparedMethod(s.__name__, replace(theirs.config, search=s(), net=small(SHAPE))) for s in (Failing, OwnEM)]
 
-    events: list[Event] = []
-
-    class Listener(ComparisonObserver):
-        def notify(self, event: Event) -> None:
-            events.append(event)
-
+    listener = Mock(spec=ComparisonObserver)
     with pytest.raises(KeyboardInterrupt):
         compare(mine[1:], tmp_path, executor=processes, observer=Stop())
-    made = compare([theirs, *mine], tmp_path, executor=processes, observer=Listener())
+    made = compare([theirs, *mine], tmp_path, executor=processes, observer=listener)
+    events = [notified.args[0] for notified in listener.notify.call_args_list]
     assert processes.names == ["lasem-0"]
     assert (events[0], events[2]) == (Started("Failing-0"), made.failures["Failing-0"])
     assert made.failures["Failing-0"].error == "unexpected RuntimeError: it cannot advance"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from learner.fixture import files_in
@@ -15,7 +16,6 @@ from lasem import EM, Learner
 from lasem.errors import StorageError
 from lasem.experiments import Observer, run
 from lasem.methods import EWC
-from lasem.records import EpochRecord, TimingRecord
 
 from .tiny import Killed, records_of, stop, tiny, without_report
 
@@ -140,18 +140,13 @@ def test_damaged_records_are_refused(stopped: Path) -> None:
 
 
 def test_a_resumed_run_trains_no_epoch_twice_and_one_at_its_end_changes_nothing(stopped: Path, whole: Path) -> None:
-    epochs: list[tuple[str, int]] = []
-
-    class Counter(Observer):
-        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            epochs.append((record.task, record.epoch))
-
-    run(CONFIG, stopped, resume=True, observer=Counter())
-    assert epochs == [("digits-1", 2)]
+    observer = Mock(spec=Observer)
+    run(CONFIG, stopped, resume=True, observer=observer)
+    assert [(call.args[0].task, call.args[0].epoch) for call in observer.epoch_ends.call_args_list] == [("digits-1", 2)]
     assert_same(stopped, whole)
     before = files_in(stopped)
-    run(CONFIG, stopped, resume=True, observer=Counter())
-    assert (len(epochs), files_in(stopped)) == (1, before)
+    run(CONFIG, stopped, resume=True, observer=observer)
+    assert (observer.epoch_ends.call_count, files_in(stopped)) == (1, before)
 
 
 def test_other_seeds_go_on_too(tmp_path: Path, killer: Killer) -> None:

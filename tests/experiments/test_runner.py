@@ -2,6 +2,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import ANY, Mock, call
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod
 from lasem.metrics import load_runs
 from lasem.nets import Net
-from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
+from lasem.records import EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
@@ -167,30 +168,17 @@ def test_a_stream_of_unknown_length_is_run_to_its_end(tmp_path: Path, monkeypatc
 
 
 def test_an_observer_is_notified_in_order_and_threads_are_put_back(tmp_path: Path) -> None:
-    seen: list[str] = []
-
-    class Listener(Observer):
-        def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
-            seen.append(f"run with {torch.get_num_threads()} threads")
-
-        def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-            seen.append(f"seed {seed}/{num_tasks}")
-
-        def task_starts(self, task: str, num_epochs: int) -> None:
-            seen.append(task)
-
-        def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-            seen.append(f"{record.epoch}")
-
-        def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-            seen.append(f"{record.task} {len(final_accuracies)} {seconds > 0}")
-
-        def seed_ends(self, seed: int) -> None:
-            seen.append("end")
-
+    observer, threads = Mock(spec=Observer), list[int]()
+    observer.run_starts.side_effect = lambda *_: threads.append(torch.get_num_threads())
     before = torch.get_num_threads()
-    other = 2 if before == 1 else 1
-    run(tiny(2, 2, threads=other), tmp_path / "run", observer=Listener())
-    tasks = ["digits-0", "1", "2", "digits-0 1 True", "digits-1", "1", "2", "digits-1 2 True"]
-    assert seen == [f"run with {other} threads", "seed 0/2", *tasks, "end"]
-    assert torch.get_num_threads() == before
+    config = tiny(2, 2, threads=2 if before == 1 else 1)
+    run(config, tmp_path / "run", observer=observer)
+    expected = [call.run_starts(config, tmp_path / "run"), call.seed_starts(0, 2, 0)]
+    for number in range(2):
+        expected += [call.task_starts(f"digits-{number}", ANY), *[call.epoch_ends(ANY, ANY)] * 2]
+        expected += [call.task_ends(ANY, ANY, ANY)]
+    assert observer.mock_calls == [*expected, call.seed_ends(0)]
+    assert [ends.args[0].epoch for ends in observer.epoch_ends.call_args_list] == [1, 2] * 2
+    ended = [(ends.args[0].task, len(ends.args[1]), ends.args[2] > 0) for ends in observer.task_ends.call_args_list]
+    assert ended == [("digits-0", 1, True), ("digits-1", 2, True)]
+    assert (threads, torch.get_num_threads()) == ([config.threads], before)
