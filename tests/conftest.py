@@ -64,13 +64,5 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if program is None:
         pytest.skip("needs a Chromium")
     profile = tmp_path_factory.mktemp("profile")
-    return [
-        program,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={profile}",
-        "--enable-logging=stderr",
-        "--virtual-time-budget=2000",
-        "--dump-dom",
-    ]
+    options = "--headless --no-sandbox --disable-gpu --enable-logging=stderr --virtual-time-budget=2000 --dump-dom"
+    return [program, f"--user-data-dir={profile}", *options.split()]

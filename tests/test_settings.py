@@ -152,14 +152,8 @@ def test_values_that_are_refused(value: Any, annotation: Any) -> None:
 
 
 def test_kinds() -> None:
-    assert [metavar(a) for a in (int, float | None, bool, str, Literal[1, 3], tuple[int, ...] | None)] == [
-        "N",
-        "NUMBER",
-        "{true,false}",
-        "NAME",
-        "{1,3}",
-        "N,N,...",
-    ]
+    kinds = (int, float | None, bool, str, Literal[1, 3], tuple[int, ...] | None)
+    assert [metavar(kind) for kind in kinds] == ["N", "NUMBER", "{true,false}", "NAME", "{1,3}", "N,N,..."]
 
 
 def test_a_choice_outside_names_all_and_the_nearest() -> None:

@@ -1,6 +1,7 @@
 """A task from folders and parquet files: which images train, validate and test, and how they are made to fit."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,16 +27,21 @@ def source(place: Path) -> Source:
     return Source(path=str(place))
 
 
+def task_of(*places: Path, **more: Any) -> Task:
+    """From places that train, validate and test."""
+    return task_from("t", *map(source, places), **{"image_size": 4, "channels": 3, "seed": 0, **more})
+
+
 def test_a_share_of_each_class_validates_and_nothing_is_lost(tmp_path: Path) -> None:
     place = write_class_folders(tmp_path / "all", "abc", (20, 7, 2), size=4)
-    task = task_from("t", source(place), image_size=4, channels=3, seed=0)
+    task = task_of(place)
     train, valid, test = pixels_of(task)
     assert (task.classes, task.train.labels.bincount().tolist()) == (("a", "b", "c"), [17, 6, 1])
     assert task.valid.labels.bincount().tolist() == [3, 1, 1]
     assert task.test is task.valid
     assert (len(train | valid), train & valid, test) == (29, set(), valid)
-    again = task_from("t", source(place), image_size=4, channels=3, seed=0)
-    other = task_from("t", source(place), image_size=4, channels=3, seed=1)
+    again = task_of(place)
+    other = task_of(place, seed=1)
     assert pixels_of(again) == pixels_of(task) != pixels_of(other)
     for split in (task.train, task.valid):
         for image, label in zip(split.images.take(torch.arange(len(split))), split.labels.tolist(), strict=True):
@@ -47,7 +53,7 @@ def test_other_places_validate_and_test(tmp_path: Path) -> None:
     train = write_class_folders(tmp_path / "train", "ab", 3, size=4)
     valid = write_class_folders(tmp_path / "valid", "b", 2, seed=1)
     test = write_class_folders(tmp_path / "test", "ab", (1, 2), seed=2, size=5)
-    task = task_from("t", source(train), source(valid), source(test), image_size=4, channels=1, seed=0)
+    task = task_of(train, valid, test, channels=1)
     assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 2, 3]
     assert task.image_shape == (1, 4, 4)
     assert task.valid.labels.tolist() == [1, 1]  # by name, not by place in its own folder
@@ -59,7 +65,7 @@ def test_other_places_validate_and_test(tmp_path: Path) -> None:
 def test_splits_that_the_place_has_are_used(tmp_path: Path) -> None:
     for part, count in (("train", 3), ("val", 2), ("test", 1)):
         write_class_folders(tmp_path / "data" / part, "ab", count, seed=count, size=4)
-    task = task_from("t", source(tmp_path / "data"), image_size=4, channels=3, seed=0)
+    task = task_of(tmp_path / "data")
     assert [len(split) for split in (task.train, task.valid, task.test)] == [6, 4, 2]
     assert len(source(tmp_path / "data").part(Part.TEST, 4, 3).labels) == 2
     (tmp_path / "data/test").rename(tmp_path / "apart")
@@ -71,17 +77,10 @@ def test_parquet_is_read_as_folders_are(tmp_path: Path) -> None:
     images = random_images(8, (3, 4, 4))
     write_parquet(tmp_path / "train.parquet", images[:6], [0, 1, 0, 1, 0, 1], names=["x", "y"])
     write_parquet(tmp_path / "test.parquet", images[6:], [1, 0], names=["x", "y"])
-    whole = task_from("t", source(tmp_path), image_size=4, channels=3, seed=0)
+    whole = task_of(tmp_path)
     assert whole.classes == ("x", "y")
     assert [len(split) for split in (whole.train, whole.valid, whole.test)] == [4, 2, 2]
-    one = task_from(
-        "t",
-        source(tmp_path / "train.parquet"),
-        test=source(tmp_path / "test.parquet"),
-        image_size=4,
-        channels=3,
-        seed=0,
-    )
+    one = task_of(tmp_path / "train.parquet", test=source(tmp_path / "test.parquet"))
     assert pixels_of(one) == pixels_of(whole)
 
 
@@ -106,13 +105,13 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     train = write_class_folders(tmp_path / "train", ["cat", "dog"], (3, 1), size=4)
     strange = write_class_folders(tmp_path / "strange", ["cta"], 1, size=4)
     with pytest.raises(DataError, match=r"Class 'dog' has too few images in .*at least 2.*--valid"):
-        task_from("t", source(train), image_size=4, channels=3, seed=0)
+        task_of(train)
     with pytest.raises(DataError, match=r"Expected only the task's classes \(cat, dog\).*'cta'. Did you mean 'cat'"):
-        task_from("t", source(train), source(strange), image_size=4, channels=3, seed=0)
+        task_of(train, strange)
     with pytest.raises(DataError, match="needs at least 2 classes"):
-        task_from("t", source(strange), source(strange), image_size=4, channels=3, seed=0)
+        task_of(strange, strange)
     with pytest.raises(DataError, match="Expected a file or folder at"):
-        task_from("t", source(tmp_path / "nowhere"), image_size=4, channels=3, seed=0)
+        task_of(tmp_path / "nowhere")
     (tmp_path / "train/cat/broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"broken\.png"):
-        task_from("t", source(train), source(train), image_size=4, channels=3, seed=0)
+        task_of(train, train)

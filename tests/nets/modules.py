@@ -15,6 +15,8 @@ from lasem.nets import AbstractNet, Weights
 from lasem.training import TrainingConfig
 
 SHAPE = (1, 6, 6)
+SMALL: dict[str, Any] = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+"""Settings of a model of transformers."""
 
 
 class Residual(nn.Module):

@@ -17,19 +17,12 @@ from lasem.learner.learner import check_sizes
 from lasem.nets import AbstractNet, cut, from_transformers
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
 
+from .modules import SMALL
 from .modules import features as features_of_start
 
 LENGTH = 12
-TINY = {
-    "vocab_size": 40,
-    "hidden_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 20,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
+TINY = SMALL | {"vocab_size": 40, "num_hidden_layers": 2, "max_position_embeddings": 20}
+TINY |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 DISTIL = {"vocab_size": 40, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "max_position_embeddings": 20}
 OTHERWISE_NAMED: dict[str, dict[str, Any]] = {
     "DistilBert": DISTIL | {"dropout": 0.0, "attention_dropout": 0.0},

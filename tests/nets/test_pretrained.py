@@ -16,7 +16,7 @@ from lasem import EM, Fixed, HardSharing, LowRank
 from lasem.errors import ConfigError
 from lasem.nets import AbstractNet, from_timm, from_transformers
 
-from .modules import assert_goes_on_after_loading, features, generator
+from .modules import SMALL, assert_goes_on_after_loading, features, generator
 
 try:
     import timm
@@ -77,15 +77,7 @@ def test_an_unknown_name_is_told() -> None:
         from_timm("resnet81")
 
 
-TINY = {
-    "hidden_size": 8,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "image_size": 6,
-    "patch_size": 3,
-    "num_channels": 1,
-}
+TINY = SMALL | {"num_hidden_layers": 3, "image_size": 6, "patch_size": 3, "num_channels": 1}
 MODELS = ("ViT", "DeiT", "Dinov2", "Beit", "CLIPVision", "SiglipVision")
 
 
