@@ -22,7 +22,7 @@ from lasem.settings import Range
 Count = Annotated[int, Range(least=1)]
 Item = TypeVar("Item")
 
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_NAME = re.compile(r"(?=.{1,100}\Z)[A-Za-z0-9._-]+( +[A-Za-z0-9._-]+)*")
 
 
 @final
@@ -31,12 +31,12 @@ class Task:
     """Images of some classes, for training, for validation and for testing, that are learned at once.
 
     Raises:
-        DataError: if the name cannot name a folder, if there are fewer than two classes or two of the same name, if a
+        DataError: if the name cannot name a task, if there are fewer than two classes or two of the same name, if a
             split is empty or holds a label that is no class, or if the splits' images differ in shape or scale.
     """
 
     name: str
-    """Letters, digits, '.', '_' and '-', for it becomes the name of a folder."""
+    """Letters, digits, '.', '_' and '-', and spaces between them."""
     classes: tuple[str, ...]
     """The name of each class; label k means ``classes[k]``."""
     train: Split
@@ -371,11 +371,11 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def check_task_name(name: str) -> None:
-    """Raise DataError unless a name can name a task and its folder."""
+    """Raise DataError unless a name can name a task."""
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise DataError(
-            f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', for it becomes a "
-            f"folder's name; got {name!r}."
+            f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', perhaps with spaces between "
+            f"them; got {name!r}."
         )
 
 

@@ -42,7 +42,7 @@ def test_labels_go_to_names_and_back() -> None:
         task.names_of(torch.tensor([3]))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ü", "a\n", "x" * 101])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a ", "a\tb", "ü", "a\n", "x" * 101])
 def test_a_name_that_names_no_folder_is_refused(name: str) -> None:
     with pytest.raises(DataError, match="Expected a task name"):
         random_task(name)
