@@ -30,6 +30,10 @@ class StorageError(LasemError):
     """A folder on disk cannot be used: missing, incomplete, damaged, or held by another process."""
 
 
+class MovedError(StorageError):
+    """A folder was moved or removed while it was in use."""
+
+
 class DeviceError(LasemError):
     """The device that was asked for is not there, or cannot compute as it was asked to."""
 

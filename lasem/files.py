@@ -1,12 +1,20 @@
-"""Files that are whole or absent: written next to their place, then renamed."""
+"""Files that are whole or absent, written next to their place and renamed; and files that a stranger may have made."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
+import secrets
+import stat
 from pathlib import Path
+from typing import Any
 
 from lasem.errors import StorageError
+
+MAX_INDEX_BYTES = 64 * 2**20
+"""Of a file of JSON: more than the index of a model of 50,000 tasks needs."""
 
 
 def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -21,12 +29,12 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
         StorageError: if it cannot be written; the old file stays.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can have planted
     consequence = "What was there before is untouched."
     try:
         make_folder(path.parent, durable=durable)
         try:
-            with beside.open("wb") as file:
+            with beside.open("xb") as file:
                 file.write(data)
                 if durable:
                     file.flush()
@@ -68,6 +76,72 @@ def checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the JSON object in a file's bytes; StorageError if there is none."""
+    try:
+        entry = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
+    if not isinstance(entry, dict):
+        raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
+    return entry
+
+
+def read_bytes(
+    path: Path, expected: str | None = None, *, inside: Path | None = None, max_bytes: float = math.inf
+) -> bytes:
+    """Return a regular file's bytes.
+
+    Args:
+        path: the file.
+        expected: checksum of its bytes, if it is known.
+        inside: the folder that the file must be in when links are followed.
+        max_bytes: of the file; a larger one is not read, nor one that is larger than the machine's memory.
+
+    Raises:
+        StorageError: if it is not there, has changed, or is something else than a file.
+    """
+    if inside is not None:
+        check_inside(path, inside)
+    try:
+        # without waiting for what is no file: a pipe would never end
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise StorageError(f"Expected a file at {path}; got something else. The model is damaged.")
+            most = min(max_bytes, _memory())
+            if about.st_size > most:
+                raise StorageError(
+                    f"Expected at most {most:,} bytes in {path}, by the model's index, the sizes of the network and "
+                    f"the memory of this machine; it has {about.st_size:,}. The model is damaged."
+                )
+            data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise StorageError(
+            f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
+        ) from error
+    if expected is not None and checksum(data) != expected:
+        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+    return data
+
+
+def _memory() -> float:
+    """Bytes of the machine's memory, where the system says so."""
+    pages = os.sysconf_names if hasattr(os, "sysconf") else {}
+    known = "SC_PHYS_PAGES" in pages and "SC_PAGE_SIZE" in pages
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Raise StorageError if a path leads out of a folder once symbolic links are followed."""
+    try:
+        leads_out = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle
+        leads_out = True
+    if leads_out:
+        raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
+
+
 def append(path: Path, text: str, *, durable: bool = False) -> None:
     """Add text to a file in one write; the file and its folder are made if they do not exist.
 
@@ -77,11 +151,12 @@ def append(path: Path, text: str, *, durable: bool = False) -> None:
         durable: wait until the disk has it, as in ``write_file``.
 
     Raises:
-        StorageError: if it cannot be written.
+        StorageError: if it cannot be written, or is a link.
     """
+    flag = getattr(os, "O_NOFOLLOW", 0)  # a link that somebody planted may lead anywhere
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with open(path, "ab", opener=lambda name, flags: os.open(name, flags | flag, 0o666)) as file:
             file.write(text.encode())
             if durable:
                 file.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lasem.errors import StorageError
-from lasem.files import checksum, write_file
+from lasem.files import append, checksum, write_file
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -53,6 +53,21 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="Cannot write"):
         write_file(tmp_path / "folder", "x")
+
+
+def test_nothing_is_written_through_a_planted_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a file on its way is not known before; and where it were, a link in its place is not followed."""
+    mine = tmp_path / "mine"
+    mine.write_text("years of work")
+    for planted in (f".file.{os.getpid()}.tmp", ".file.0123.tmp", "log"):
+        (tmp_path / planted).symlink_to(mine)
+    write_file(tmp_path / "file", "new")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0123")
+    with pytest.raises(StorageError, match="Cannot write"):
+        write_file(tmp_path / "file", "newer")
+    with pytest.raises(StorageError, match="Cannot write"):
+        append(tmp_path / "log", "line\n")
+    assert (mine.read_text(), (tmp_path / "file").read_text()) == ("years of work", "new")
 
 
 def test_checksum_is_sha256() -> None:

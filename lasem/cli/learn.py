@@ -17,8 +17,8 @@ def learn(
     typed: Typed,
     model: str,
     *,
-    task: str,
-    train: Path,
+    task: str | None = None,
+    train: Path | None = None,
     valid: Path | None = None,
     test: Path | None = None,
     image_column: str = "image",
@@ -26,14 +26,16 @@ def learn(
     image_size: Annotated[int, Range(least=1, most=8192)] | None = None,
     channels: Literal[1, 3] | None = None,
     seed: int | None = None,
+    update: bool = False,
+    resume: bool = False,
     restart: bool = False,
     wait: Annotated[float, Range(least=0)] = 0,
     quiet: bool = False,
     **settings: Annotated[str, MODEL],
 ) -> int:
-    """Add a task to the model in a folder. The first one makes the model; later ones use what it was made with.
+    """Add a task to the model in a folder; the first one makes the model.
 
-    The folder holds the model before or after, also if the process is stopped at any moment: the same command goes on.
+    Settings of training are a task's own. Whenever it is stopped, --resume goes on.
 
     Args:
         train: a folder of CLASS/*.png, or a parquet file or folder.
@@ -42,11 +44,14 @@ def learn(
         image_size: side of a new model's images (default: that of the first ones).
         channels: of a new model, 1 for grey or 3 for colour (default: as the first images).
         seed: of a new model's random numbers (default: 0).
+        update: learn a new version of a task from all its images; the old one answers until then.
+        resume: go on with the task that was interrupted.
         restart: throw away what was learned of an unfinished task.
 
     Examples:
         lasem learn model --task cats --train photos/cats    photos/cats/CLASS/*.png
-        lasem learn model --task dogs --train dogs.parquet --test more.parquet
+        lasem learn model --task cats --update --train photos/more-cats
+        lasem learn model --resume
     """
     import torch
 
@@ -56,7 +61,10 @@ def learn(
     from lasem.learner import GrowingModel, Source
     from lasem.methods import Branch
 
-    held = GrowingModel(model).settings()
+    if not resume and (task is None or train is None):
+        missing = "--task" if task is None else "--train"
+        raise ConfigError(f"Expected {missing}; got none. See lasem learn --help.")
+    held = GrowingModel(model).settings(begun=resume)
     above = nested(settings)
     stored = _stored(held) if held else {"protect": {"name": Branch.name}}
     below = {k: v for k, v in stored.items() if k in ("protect", "method")} if "preset" in above else stored
@@ -75,18 +83,21 @@ def learn(
         )
     growing = GrowingModel(model, **given, device=config.device)
 
-    def images(path: Path) -> Source:
-        return Source(path=str(path), image_column=image_column, label_column=label_column)
+    def images(path: Path | None) -> Source | None:
+        named = {"image_column": image_column, "label_column": label_column}
+        return None if path is None else Source(path=str(path), **named)
 
     shown = make_observer(quiet=quiet)
-    epochs = held["training"]["epochs"] if held else config.training.epochs
-    lines = EpochLines(shown, model, task, epochs, shlex.join(word for word in typed if word != "--restart"))
+    again = shlex.join(word for word in typed if word != "--restart")
+    lines = EpochLines(shown, model, config.training.epochs, again)
     with shown.explained():
         learned = growing.learn(
             task,
             images(train),
-            valid=valid and images(valid),
-            test=test and images(test),
+            valid=images(valid),
+            test=images(test),
+            update=update,
+            resume=resume,
             restart=restart,
             wait=wait,
             on_epoch=lines.epoch_ends,

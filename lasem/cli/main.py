@@ -123,7 +123,7 @@ def _describe(error: Exception, debug: bool) -> int:
     else:
         hint = "" if debug else " Run it again with --debug to see where."
         print(f"lasem: unexpected {type(cause).__name__}: {cause}.{hint}", file=sys.stderr)
-    if isinstance(error, FailedRunError) and error.args:
+    if isinstance(error, FailedRunError) and error.args and error.args[0]:
         print(error.args[0], file=sys.stderr)
     wrong_input = isinstance(cause, LasemError) and not isinstance(cause, TrainingError)
     return FAILURE if not wrong_input or (failed and isinstance(cause, StorageError)) else WRONG_INPUT

@@ -100,6 +100,7 @@ def evaluate(
                 "accuracy": result.accuracy,
                 "num_images": result.num_images,
                 "num_right": result.num_right,
+                "calibration_error": result.calibration_error,
                 "classes": {name: {"num_images": n, "num_right": k} for name, (n, k) in result.by_class.items()},
             }
         )
@@ -108,6 +109,7 @@ def evaluate(
     width = max(len(printable(name)) for name in result.by_class)
     for name, (count, right) in result.by_class.items():
         print(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
+    print(f"expected calibration error: {percent(result.calibration_error)} (15 bins of probability)")
     return 0
 
 
@@ -137,15 +139,15 @@ def show(model: str, *, json: bool = False) -> int:
 def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0) -> int:
     """Remove a task, and the shared knowledge that no other task uses; the others answer as before.
 
-    Of a task that is not finished, remove what was learned so far. It cannot be undone.
+    Of a task or an update that is not finished, remove what was learned so far. It cannot be undone.
 
     Examples:
         lasem forget model --task cats
     """
     from lasem.learner import GrowingModel
 
-    GrowingModel(model).forget(task, wait=wait)
-    print(f"{task}: forgotten")
+    learned = GrowingModel(model).forget(task, wait=wait)
+    print(f"{printable(task)}: {'forgotten' if learned else 'what was not finished is forgotten'}")
     return 0
 
 
@@ -231,6 +233,10 @@ def _print_overview(overview: ModelOverview) -> None:
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"
     )
+    for task in overview.tasks:
+        if task.training:
+            different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
+            print(f"Task '{printable(task.name)}' was trained with {different}.")
     if not overview.keeps:
         print("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
     elif overview.num_kept_parameters:
@@ -238,4 +244,4 @@ def _print_overview(overview: ModelOverview) -> None:
         print(f"{kept} of those shared keep the answers of earlier tasks the same to the bit.")
     if overview.unfinished is not None:
         name = printable(overview.unfinished)
-        print(f"Task '{name}' is not finished: the command that began it goes on, or lasem forget throws it away.")
+        print(f"Task '{name}' is not finished: lasem learn MODEL --resume goes on, or lasem forget throws it away.")

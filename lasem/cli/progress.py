@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from lasem.cli.main import FailedRunError
+from lasem.errors import MovedError
 from lasem.experiments import ComparisonObserver, ExperimentConfig, Observer
 from lasem.experiments.grid import Ended, Event, Learned, Noted, Started
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
@@ -85,7 +86,7 @@ class Shown(Observer):
         except Exception as error:
             if not self.failed:
                 raise
-            raise FailedRunError(self.failed) from error
+            raise FailedRunError("" if isinstance(error, MovedError) else self.failed) from error
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -216,9 +217,9 @@ class Bar(Shown):
 class EpochLines:
     """The epochs of one task that a growing model learns."""
 
-    def __init__(self, shown: Shown, model: str, task: str, epochs: int, again: str) -> None:
+    def __init__(self, shown: Shown, model: str, epochs: int, again: str) -> None:
         """Show them on ``shown``; the task takes at most ``epochs``, and the command ``again`` goes on with it."""
-        self._shown, self._model, self._task, self._epochs, self._again = shown, model, task, epochs, again
+        self._shown, self._model, self._epochs, self._again = shown, model, epochs, again
         self._remaining = Remaining()
         shown.stopped = "Stopped before the end of the first epoch; the model is as before."
 
@@ -230,8 +231,10 @@ class EpochLines:
         )
         self._remaining.add(record.epoch, timing.seconds_training + timing.seconds_evaluating)
         known = record.epoch <= self._epochs and not record.phase  # a search in phases trains more than once
-        seconds = self._remaining.estimate(record.epoch, self._epochs, 0) if known else None
-        text = _epoch_words(self._task, record, self._epochs if known else None, seconds)
+        # an epoch of a search may take many times as long as those after it, and most searches end early
+        searching = record.num_evaluated > 1 and record.epoch < self._epochs / 2
+        seconds = self._remaining.estimate(record.epoch, self._epochs, 0) if known and not searching else None
+        text = _epoch_words(record.task, record, self._epochs if known else None, seconds)
         self._shown.moment(f"{text}, {record.configuration}", record.epoch / self._epochs if known else None)
 
 

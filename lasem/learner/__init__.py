@@ -2,10 +2,10 @@
 
 from lasem.data.sources import Source
 from lasem.learner.answers import Evaluation, ModelOverview, Prediction, TaskOverview
-from lasem.learner.export import plain_network
 from lasem.learner.growing import GrowingModel
 from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Images, Learner, find_device
+from lasem.learner.plain_network import plain_network
 
 __all__ = [
     "Evaluation",

@@ -15,6 +15,7 @@ from lasem.data.decode import Channels, decode
 from lasem.data.images import AbstractImages, in_chunks
 from lasem.data.readers import SUFFIXES, existing_path, images_below
 from lasem.errors import ConfigError, DataError
+from lasem.learner.calibration import expected_calibration_error
 from lasem.learner.learner import Learner
 from lasem.methods.model import Parts
 from lasem.nets import AbstractNet
@@ -44,6 +45,8 @@ class Evaluation:
     num_right: int
     by_class: Mapping[str, tuple[int, int]]
     """For each class that has images: how many, and how many rightly labelled."""
+    calibration_error: float
+    """How far probabilities are from the share of right answers (``expected_calibration_error``), in [0, 1]."""
 
     @property
     def accuracy(self) -> float:
@@ -70,6 +73,10 @@ class TaskOverview:
     """When it was learned; None if there were no images to test."""
     test_accuracy_now: float | None
     """The same if the model keeps what earlier tasks answer; else None, for it has not been measured."""
+    temperature: float
+    """Divides logits (``TrainingConfig.calibrate``); 1: they are as the network gives them."""
+    training: dict[str, Any]
+    """Settings of its training that are not those that the model was made with."""
     num_parameters: int
     """Numbers that the task alone owns."""
     num_bytes: int
@@ -135,6 +142,8 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
         valid_accuracy=info.valid_accuracy,
         test_accuracy=tested,
         test_accuracy_now=tested if measured_now or learner.method.keeps else None,
+        temperature=info.temperature,
+        training=info.trained_differently(learner.training),
         num_parameters=learner.num_parameters(name),
         num_bytes=0 if stored is None else stored.num_bytes,
     )
@@ -157,22 +166,24 @@ def predict(
 
     images, classes = decoded(), learner.classes(name)
     while part := list(islice(images, _IMAGES_AT_ONCE)):
-        found = learner.predict(name, torch.stack([pixels for _, pixels in part]), probabilities=True)
-        best = found.sort(dim=1, descending=True, stable=True)
-        for (image, _), values, numbers in zip(part, best.values[:, :top], best.indices[:, :top], strict=True):
+        logits = learner.logits(name, torch.stack([pixels for _, pixels in part]))
+        best = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
+        found = torch.softmax(logits, dim=1).gather(1, best)
+        for (image, _), values, numbers in zip(part, found, best, strict=True):
             yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
 
 
 def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
     """Compare answers with labels, positions in the task's classes."""
-    answers = torch.cat([learner.logits(name, chunk).argmax(dim=1) for chunk in in_chunks(images)])
-    right = answers == labels
+    logits = torch.cat([learner.logits(name, chunk) for chunk in in_chunks(images)])
+    right = logits.argmax(dim=1) == labels
+    error = expected_calibration_error(torch.softmax(logits, dim=1).max(dim=1).values, right)
     by_class = {}
     for number, class_name in enumerate(learner.classes(name)):
         of_class = labels == number
         if of_class.any():
             by_class[class_name] = (int(of_class.sum()), int(right[of_class].sum()))
-    return Evaluation(len(labels), int(right.sum()), by_class)
+    return Evaluation(len(labels), int(right.sum()), by_class, error)
 
 
 def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Iterator[str]:

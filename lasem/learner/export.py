@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -19,32 +20,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError
 from lasem.files import write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
-from lasem.learner.plain_network import MEANINGS, AbstractPlainNetwork, MethodNetwork, PlainNetwork, operations
+from lasem.learner.plain_network import MEANINGS, PlainNetwork, operations, plain_network
 from lasem.nets import AbstractNet
 from lasem.settings import check_choice
 
 Format = Literal["onnx", "torch", "safetensors"]
+_RESERVED = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)[0-9]")
+"""Names of devices on Windows, with any ending."""
+
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
-
-
-def plain_network(learner: Learner, name: str) -> AbstractPlainNetwork:
-    """Return a learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
-
-    Raises:
-        TaskError: if the task was not learned.
-    """
-    info, net, method = learner.info(name), learner.net, learner.method
-    mean, std = torch.tensor(info.mean), torch.tensor(info.std)
-    weights = method.plain_weights(net, learner.model, name)
-    if weights is None:
-        return MethodNetwork(net, method, learner.model, name, mean=mean, std=std).eval()
-    return PlainNetwork(net, weights, mean=mean, std=std).eval()
 
 
 def export(
@@ -74,15 +65,20 @@ def export(
     check_choice("format", format, get_args(Format))
     check_task_name(name)  # it names a file, and a model's folder may come from a stranger
     file = Path(out)
-    if str(out).endswith(("/", os.sep)) or file.is_dir() or not (file.suffix or file.is_file()):
-        file /= f"{name}{SUFFIXES[format]}"
+    if str(out).endswith(("/", os.sep)) or os.path.isdir(file) or not (file.suffix or os.path.isfile(file)):
+        reserved = _RESERVED.fullmatch(name.partition(".")[0].rstrip())
+        file /= f"{'_' if reserved else ''}{name}{SUFFIXES[format]}"
     page_file = file.with_name(f"{file.name}.json")
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
     _check_free(file, page_file, name)
     described: dict[str, Any] = {}
     if format == "safetensors":
-        if not (isinstance(network, PlainNetwork) and network.fits(net)):
+        weights = network.named_weights()
+        shapes = {
+            f"layer.{i}.{key}": shape for i, block in enumerate(net.blocks) for key, shape in block.shapes.items()
+        }
+        if any(key not in weights or tuple(weights[key].shape) != size for key, size in shapes.items()):
             raise ConfigError("The model's method answers with more than the network's weights; use onnx or torch.")
         computed = operations(net)
         used = {operation["operation"] for operation in computed}
@@ -92,16 +88,23 @@ def export(
             "operations": {name: meaning for name, meaning in MEANINGS.items() if name in used},
             "layers": [{"kind": kind, **settings} for kind, settings in kinds],
         }
-        data = to_bytes(network.named_weights())
+        data = to_bytes(weights)
     else:
-        data = (_onnx if format == "onnx" else _program)(network)
+        data = (_onnx if format == "onnx" else _program)(network, torch.zeros(2, *net.image_shape))
     page = {
         "task": name,
         "file": file.name,
         "format": format,
         "classes": classes,
         "input": _input(net, learner.info(name).scale),
-        "output": {"name": "logits", "dtype": "float32", "shape": ["N", len(classes)], "means": "softmax: probability"},
+        "output": {
+            "name": "logits",
+            "dtype": "float32",
+            "shape": ["N", len(classes)],
+            "means": "softmax: probability",
+            "temperature": learner.info(name).temperature,
+            "calibration": "the network divides its logits by the temperature itself",
+        },
         **described,
     }
     write_file(page_file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
@@ -111,13 +114,14 @@ def export(
 
 def _check_free(file: Path, page_file: Path, name: str) -> None:
     """Raise StorageError if there is anything that is no export of the task."""
-    there = next((path for path in (file, page_file) if path.exists() or path.is_symlink()), None)
+    there = next((path for path in (file, page_file) if os.path.lexists(path)), None)
     if there is None:
         return
     held = None
     with suppress(OSError, ValueError, RecursionError):  # whatever else it is, it is no page of ours
         held = json.loads(page_file.read_bytes())
-    held = held.get("task") if isinstance(held, dict) and held.get("file") == file.name else None
+    named = str(held.get("file")).casefold() if isinstance(held, dict) else ""  # file systems may not know the case
+    held = held.get("task") if isinstance(held, dict) and named == file.name.casefold() else None
     if held != name:
         what = "is no export of a task" if held is None else f"belongs to the export of task '{held}'"
         raise StorageError(
@@ -163,7 +167,7 @@ def _preprocessing(channels: int, height: int, width: int, scale: float) -> list
     ]
 
 
-def _onnx(network: AbstractPlainNetwork) -> bytes:
+def _onnx(network: PlainNetwork, example: Tensor) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -172,7 +176,7 @@ def _onnx(network: AbstractPlainNetwork) -> bytes:
     with _explained("onnx"):
         program = torch.onnx.export(
             network,
-            (network.example(),),
+            (example,),
             dynamo=True,
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             input_names=["images"],
@@ -183,11 +187,9 @@ def _onnx(network: AbstractPlainNetwork) -> bytes:
         return bytes(program.model_proto.SerializeToString())
 
 
-def _program(network: AbstractPlainNetwork) -> bytes:
+def _program(network: PlainNetwork, example: Tensor) -> bytes:
     with _explained("torch"), torch.no_grad():
-        program = torch.export.export(
-            network, (network.example(),), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
-        )
+        program = torch.export.export(network, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
         return buffer.getvalue()

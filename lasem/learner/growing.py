@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -32,23 +32,20 @@ from lasem.learner.answers import (
     predict,
 )
 from lasem.learner.index import KNOWN
-from lasem.learner.learner import Learner
-from lasem.learner.model_folder import ModelFolder
-from lasem.learner.unfinished import Unfinished, about_images
+from lasem.learner.learner import Learner, find_device
+from lasem.learner.model_folder import ModelFolder, as_storage_error
+from lasem.learner.unfinished import Given, Unfinished, about_learning, called, in_words, made_with
 from lasem.methods.method import AbstractMethod
 from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, for_images
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
-from lasem.settings import flat, to_named, to_plain
+from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing
 from lasem.training import TrainingConfig, TrainingState
 
 Place = str | Path
-SETTINGS = ("net", "method", "sharing", "search", "protect", "training", "seed")
-"""What a model is made with, by the names that its index has for them; it has either a method or the three after it."""
-
 _DARK = 2**12 >> 8
 _METHOD_PARTS = ("sharing", "search", "protect")
 
@@ -88,7 +85,8 @@ class GrowingModel:
             sharing: as in Learner.
             search: as in Learner.
             protect: as in Learner, but Branch() if not given: no task that was learned ever answers otherwise.
-            training: as in Learner.
+            training: how tasks are trained, as in Learner. What it is for a model's first task becomes usual in the
+                model: later tasks are trained so unless this is given.
             image_size: side that all images are resized to; that of the first task's images if not given.
             channels: 1 for grey, 3 for colour; as the first task's images are if not given.
             seed: as in Learner.
@@ -102,19 +100,21 @@ class GrowingModel:
             "sharing": sharing,
             "search": search,
             "protect": protect,
-            "training": training,
         }
+        self._training = training
         self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
         self._device = device
         self._opened: tuple[bytes, Learner] | None = None
 
     def learn(
         self,
-        name: str,
-        train: Place | Source | Task,
+        name: str | None = None,
+        train: Place | Source | Task | None = None,
         *,
         valid: Place | Source | None = None,
         test: Place | Source | None = None,
+        update: bool = False,
+        resume: bool = False,
         restart: bool = False,
         wait: float = 0,
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None = None,
@@ -129,54 +129,76 @@ class GrowingModel:
                 is learned under ``name``: for tensors, other image shapes and texts.
             valid: images to stop and choose by; a share of ``train`` if there are none.
             test: images that only measure.
+            update: learn a new version of a task that the model has, from all images of the new version. The old one
+                answers until the new one takes its place.
+            resume: go on with the task whose learning was interrupted, from what it was begun with; what is given
+                besides must be the same, but for ``test``.
             restart: if the task is unfinished, throw away what was learned of it and begin anew.
             wait: seconds to wait while another process changes the model.
             on_epoch: called after every epoch.
             note: called with what a person may want to know.
 
         Raises:
-            TaskError: if a task of that name was learned already.
+            TaskError: if a task of that name was learned already or, to update it, was not.
             DataError: if the images are not there or not what they must be.
             ShapeError: if a task in memory has images of another shape than the model takes.
             ConfigError: if what is given is not what the model was made with.
-            StorageError: if the folder cannot be used, is held by another process, or holds an unfinished task that
-                was begun with something else.
+            StorageError: if the folder cannot be used, is held by another process, holds an unfinished task that was
+                begun with something else, or none to resume.
             TrainingError: if training cannot go on.
         """
-        check_task_name(name)
+        if not resume and (name is None or train is None):
+            raise ConfigError("Expected the name of a task and its images; got none. Give name and train, or resume.")
+        if resume and (restart or update):
+            raise ConfigError("resume goes on with what was begun; leave restart and update out.")
+        if name is not None:
+            check_task_name(name)
         if isinstance(train, Task) and (valid is not None or test is not None):
             raise ConfigError("A task in memory has its own splits; leave valid and test out.")
-        given = [None if path is None else _source(path) for path in (valid, test)]
-        make = partial(self._task, name=name, train=train, valid=given[0], test=given[1])
+        given = {"train": _source(train), "valid": _source(valid), "test": _source(test)}
         early: Task | None = None
-        if not self.directory.exists():
-            early = make(None)  # what is wrong with the images is said before a folder is made
+        if self._folder.names() is None:
+            if resume or update:
+                raise StorageError(f"Expected a model in {self.directory}; there is none.")
+            early = self._task(None, str(name), given)  # what is wrong with images is said before a folder is made
             self._fresh(early.image_shape).check_new(early)
         self.settings()  # nothing is touched in a folder that holds something else
         with self._folder.locked(wait):
             unfinished = Unfinished(self.directory)
-            learner = self._grower()
+            learner, made = self._grower(unfinished.about.get("begun") if resume else None)
             notify = note or (lambda _: None)
-            if self._tidy(unfinished, learner) == name:
-                notify(f"Task '{name}' had been learned to its end before the interruption.")
-                return overview_of(self._reader(), name, measured_now=True)
-            _check_idle(unfinished, self.directory, name)
+            ended = self._tidy(unfinished, learner, made)
+            if ended is not None and name in (ended, None):
+                notify(f"Task '{ended}' had been learned to its end before the interruption.")
+                return overview_of(self._reader(), ended, measured_now=True)
+            training = None
+            if resume:
+                name, update, training, given = unfinished.begun(name, given)
+            assert name is not None
+            unfinished.check_idle(name)
             if learner is not None:
-                if name in learner.task_names:
+                if update:
+                    learner.forget(name)
+                elif name in learner.task_names:
                     raise TaskError(
-                        f"Task '{name}' has been learned already. Forget it first, or give the new one another name."
+                        f"Task '{name}' has been learned already. Learn a new version of it with --update "
+                        f"(update=True), or give the new task another name."
                     )
                 early = None
-            task = early or make(learner)
+            elif update:
+                raise TaskError(f"Task '{name}' has not been learned, so there is nothing to update. Leave update out.")
+            task = early or self._task(learner, name, given)
             learner = learner or self._fresh(task.image_shape)
-            learner.check_new(task)
+            training = self._training or training or learner.training
+            learner.check_new(task, training)
             _notify_if_dark(task, notify)
             if remark := learner.method.remark(learner.net):
                 notify(remark)
             if restart:
                 unfinished.remove()
-            self._learn(learner, task, unfinished, on_epoch, notify)
-            return overview_of(self._reader(), name, measured_now=True)
+            about = about_learning(learner, task, training, made, given) | ({"update": True} if update else {})
+            self._learn(learner, task, training, about, unfinished, on_epoch, notify)
+            return overview_of(learner, name, measured_now=True)
 
     def predict(
         self, name: str, images: Iterable[Place], *, top: int = 1, skip: Skip | None = None
@@ -199,7 +221,7 @@ class GrowingModel:
         answers = predict(self._reader(name), name, images, top, skip)
 
         def computed() -> Iterator[Prediction]:
-            with self._computing():
+            with _computing(f"The network of the model in {self.directory} cannot be computed"):
                 yield from answers
 
         return computed()
@@ -215,33 +237,40 @@ class GrowingModel:
         learner = self._reader(name)
         channels, size = channels_and_side(learner.net)
         images, labels = _source(path).part(Part.TEST, size, channels).read(learner.classes(name))
-        with self._computing():
+        with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return evaluate(learner, name, images, labels)
 
     def show(self) -> ModelOverview:
         """Return what the folder holds; StorageError if there is no model, or it is damaged."""
         return self._folder.read(self._overview)
 
-    def forget(self, name: str, *, wait: float = 0) -> None:
-        """Give up a task and what only it used; or, if it is unfinished, what was learned of it so far.
+    def forget(self, name: str, *, wait: float = 0) -> bool:
+        """Give up a task and what only it used; or, if it or its update is unfinished, what was learned of that so far.
+
+        Returns:
+            Whether the model had the task.
 
         Raises:
             TaskError: if there is no such task, or later ones answer with its weights.
             StorageError: if the folder cannot be used, is held by another process, or has another unfinished task.
         """
-        if self.settings() is None and not (self.directory.is_dir() and Unfinished(self.directory).task):
+        looked = Unfinished(self.directory, only_look=True)
+        if self.settings() is None and looked.task is None:
             raise StorageError(f"Expected a model in {self.directory}; there is none.")
         with self._folder.locked(wait):
             unfinished = Unfinished(self.directory)
-            learner = self._grower()
-            self._tidy(unfinished, learner)
-            if unfinished.task != name:
-                if learner is None:
-                    raise TaskError(f"Task '{name}' has not been learned (unfinished: {unfinished.task}).")
-                learner.forget(name)
-                _check_idle(unfinished, self.directory, name)
-                learner.save(self.directory)
-            unfinished.remove()
+            learner, made = self._grower()
+            self._tidy(unfinished, learner, made)
+            if unfinished.task == name:
+                unfinished.remove()
+                return False
+            if learner is None:
+                raise TaskError(f"Task '{name}' has not been learned (unfinished: {unfinished.task}).")
+            learner.forget(name)
+            unfinished.check_idle(name)
+            self._folder.check_held()
+            learner.save(self.directory)
+            return True
 
     def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, Path]:
         """Write one task as a plain network; see ``lasem.learner.export``.
@@ -251,28 +280,33 @@ class GrowingModel:
             StorageError: also if ``out`` is in the model's own folder, or a file that is no export of the task.
         """
         learner = self._reader(name)
-        with self._computing():
+        with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return exporting.export(learner, name, format, out, model=self.directory)
 
-    def settings(self) -> dict[str, Any] | None:
-        """Return what the model was made with (``SETTINGS``), as plain values; None if there is none.
+    def settings(self, *, begun: bool = False) -> dict[str, Any] | None:
+        """Return what the model was made with, as plain values by part and seed; None if there is no model.
+
+        Args:
+            begun: what the unfinished task was begun with, if there is one.
 
         Raises:
             StorageError: if the folder holds something else, or a damaged model.
         """
         index = self._folder.index()
+        index = Unfinished(self.directory).about.get("begun", index) if begun else index
         return None if index is None else _settings_in(index)
 
     def _learn(
         self,
         learner: Learner,
         task: Task,
+        training: TrainingConfig,
+        about: dict[str, Any],
         unfinished: Unfinished,
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None,
         notify: Callable[[str], None],
     ) -> None:
         learner.find_search()
-        about = self._about(learner, task)
         before = None
         if unfinished.task == task.name:
             unfinished.check_same(about)
@@ -283,23 +317,23 @@ class GrowingModel:
             unfinished.begin(about)
 
         def keep(record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
+            self._folder.check_held()
             unfinished.keep(record.epoch, state())
             if on_epoch is not None:
                 on_epoch(record, timing)
 
-        learner.learn(task, on_epoch=keep, resume_from=before.state if before else None)
+        if before is None:
+            learner.learn(task, training=training, on_epoch=keep)
+        else:
+            with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
+                learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
+        self._folder.check_held()
         learner.save(self.directory)
-        unfinished.remove()
+        with suppress(StorageError):  # it is known by the model, which has the task
+            unfinished.remove()
 
-    def _task(
-        self,
-        learner: Learner | None,
-        *,
-        name: str,
-        train: Place | Source | Task,
-        valid: Source | None,
-        test: Source | None,
-    ) -> Task:
+    def _task(self, learner: Learner | None, name: str, given: Given) -> Task:
+        train, valid, test = (given[part] for part in ("train", "valid", "test"))
         size, channels, seed = (self._numbers[key] for key in ("image_size", "channels", "seed"))
         if isinstance(train, Task):
             there, side, _ = train.image_shape
@@ -309,7 +343,6 @@ class GrowingModel:
                     f"height, width). Leave image_size and channels out."
                 )
             return replace(train, name=name)
-        train = _source(train)
         if learner is not None:
             (channels, size), seed = channels_and_side(learner.net), learner.seed
         elif size is None or channels is None:
@@ -324,132 +357,119 @@ class GrowingModel:
         if "method" not in parts:
             parts.setdefault("protect", Branch())
         net = self._net_for(image_shape) or for_images(image_shape)
-        return Learner(net, seed=self._numbers["seed"] or 0, device=self._device, **parts)
+        return Learner(net, seed=self._numbers["seed"] or 0, device=self._device, training=self._training, **parts)
 
     def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
         return self._net if self._net is None or isinstance(self._net, AbstractNet) else self._net(image_shape)
 
-    def _load(self, index: Mapping[str, Any]) -> Learner:
-        net = self._net_for(tuple(index["net"]["image_shape"]))
-        return Learner.load(self.directory, net=net, device=self._device, lazy=True, **self._parts)
+    def _load(self, index: Mapping[str, Any], *, lazy: bool = True) -> Learner:
+        net = self._net_for(tuple(_settings_in(index)["net"]["image_shape"]))
+        return Learner.of_index(self._folder, index, self._parts, net, find_device(self._device), lazy=lazy)
 
-    def _grower(self) -> Learner | None:
-        """The model as it is, to be changed; None if there is none yet."""
-        stored = self.settings()
-        if stored is None:
-            return None
-        self._check_made_with(stored)
-        return self._load(stored)
+    def _grower(self, begun: Any = None) -> tuple[Learner | None, str]:
+        """The model as it is, to be changed, and the checksum of its index; None and "new" if there is none yet.
+
+        Args:
+            begun: what there is to go on with (``_about``): if there is no model yet, it says what it is made with.
+        """
+        index = self._folder.index()
+        made = "new" if index is None else checksum(self._folder.index_bytes())
+        if index is None and begun is not None:
+            with as_storage_error(f"Learning cannot go on in {self.directory}"):
+                index = {**begun, "num_learned": 0, "tasks": [], "versions": {}}
+        if index is None:
+            return None, made
+        self._checkmade_with(_settings_in(index))
+        return self._load(index, lazy="method" not in index), made
 
     def _reader(self, name: str | None = None) -> Learner:
         """The model as it is, to be asked; of a task that is named, all is read now."""
 
         def read(data: bytes) -> Learner:
-            if self._opened is None or self._opened[0] != data:
-                self._opened = data, self._load(_settings_in(self._folder.parse(data)))
-            learner = self._opened[1]
+            learner = self._open(data)
             if name is not None:
                 learner.read(name)
             return learner
 
         return self._folder.read(read)
 
-    def _check_made_with(self, stored: Mapping[str, Any]) -> None:
+    def _open(self, data: bytes) -> Learner:
+        """The model of an index's bytes."""
+        if self._opened is None or self._opened[0] != data:
+            self._opened = data, self._load(self._folder.parse(data))
+        return self._opened[1]
+
+    def _checkmade_with(self, stored: Mapping[str, Any]) -> None:
         """Raise ConfigError if something was given that the model was not made with."""
         shape = tuple(stored["net"]["image_shape"])
-        held = {key: value for part in stored for key, value in _called(part, stored[part]).items()}
+        held = {key: value for part in stored for key, value in called(part, stored[part]).items()}
         held |= {"image_size": shape[1], "channels": shape[0]} | ({} if "method" in held else {"method": Transfer.name})
         net = self._net_for(shape)
-        given = {} if net is None else _called("net", net.description())
+        given = {} if net is None else called("net", net.description())
         for part, value in self._parts.items():
             if value is not None:
-                given |= _called(part, to_named(value, KNOWN[part]) if part in KNOWN else to_plain(value))
+                given |= called(part, to_named(value, KNOWN[part]))
         given |= {name: number for name, number in self._numbers.items() if number is not None}
         for name, value in given.items():
             if held.get(name) != value:
                 raise ConfigError(
-                    f"The model in {self.directory} was made with {name} = {_words(held.get(name))}; got "
-                    f"{_words(value)}. Leave {name} out, or begin another model."
+                    f"The model in {self.directory} was made with {name} = {in_words(held.get(name))}; got "
+                    f"{in_words(value)}. Leave {name} out, or begin another model."
                 )
 
-    def _tidy(self, unfinished: Unfinished, learner: Learner | None) -> str | None:
+    def _tidy(self, unfinished: Unfinished, learner: Learner | None, made: str) -> str | None:
         """Remove what interruptions have left, but for what a learning can go on from.
 
         Returns:
             The task whose learning was stopped between its last two steps: the model has it. None if there is none.
         """
         self._folder.sweep()
-        if learner is None or unfinished.task not in learner.task_names:
-            return None
         ended = unfinished.task
+        if learner is None or not unfinished.is_ended(learner.task_names, made):
+            return None
         unfinished.remove()
         return ended
 
-    def _about(self, learner: Learner, task: Task) -> dict[str, Any]:
-        """Everything that the result of learning depends on."""
-        there = self._folder.index() is not None
-        about = {"task": task.name, "model": checksum(self._folder.index_bytes()) if there else "new"}
-        about |= _called("net", learner.net.description()) | {"seed": learner.seed}
-        for part, plain in {**learner.settings(), "training": to_plain(learner.training)}.items():
-            about |= _called(part, plain)
-        return about | about_images(task)
-
     def _overview(self, data: bytes) -> ModelOverview:
-        learner, index = self._reader(), self._folder.parse(data)
-        unfinished = Unfinished(self.directory).task
-        model = learner.model
+        learner, unfinished = self._open(data), Unfinished(self.directory, only_look=True)
         return ModelOverview(
             directory=str(self.directory),
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
-            settings=_settings_in(index),
+            settings=made_with(learner, learner.training),
             tasks=tuple(overview_of(learner, name) for name in learner.task_names),
             keeps=learner.method.keeps,
-            num_shared_parameters=model.num_shared(),
-            num_kept_parameters=num_kept(model),
+            num_shared_parameters=learner.model.num_shared(),
+            num_kept_parameters=num_kept(learner.model),
             num_parameters=learner.num_parameters(),
             num_bytes=self._folder.num_bytes(),
-            unfinished=None if unfinished in learner.task_names else unfinished,
+            unfinished=None if unfinished.is_ended(learner.task_names, checksum(data)) else unfinished.task,
         )
 
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """A network from a stranger may be one that cannot be computed."""
-        try:
-            yield
-        except (RuntimeError, TypeError, IndexError, OverflowError, MemoryError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StorageError(f"The network of the model in {self.directory} cannot be computed: {reason}") from error
+
+@contextmanager
+def _computing(what: str) -> Iterator[None]:
+    """A network or a state of training from a stranger may be one that cannot be computed."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{what}: {reason}") from error
 
 
 def _settings_in(index: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a model's index."""
-    needed = ("net", "training", "seed", *(("method",) if "method" in index else _METHOD_PARTS))
-    missing = next((part for part in needed if part not in index), None)
-    if missing is not None:
-        raise StorageError(f"Expected {missing} in the index of the model; got none. The model is damaged.")
-    wrong = next((part for part in needed if part != "seed" and not isinstance(index[part], dict)), None)
-    shape = index["net"].get("image_shape") if wrong is None else None
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) for size in shape)):
-        raise StorageError(f"Expected settings of the {wrong or 'net'} in the index of the model; it is damaged.")
-    found = {part: index[part] for part in SETTINGS if part in needed}
-    found["training"] = {**to_plain(TrainingConfig()), **found["training"]}  # there may be more of them by now
-    return found
+    with as_storage_error("Expected settings in the model's index; it is damaged"):
+        chosen = ("method",) if "method" in index else _METHOD_PARTS
+        found: dict[str, Any] = {part: dict(index[part]) for part in ("net", *chosen, "training")}
+        found["training"] = to_plain(TrainingConfig()) | found["training"]  # there may be more of them by now
+        channels, height, width = map(int, found["net"]["image_shape"])
+        found["net"]["image_shape"] = [channels, height, width]
+        return found | {"seed": index["seed"]}
 
 
-def _called(part: str, plain: Any) -> dict[str, Any]:
-    """A part's plain settings by what a person calls them; its name is what the part is."""
-    return {name.removesuffix(".name"): value for name, value in flat(plain, part).items()}
-
-
-def _words(value: Any) -> str:
-    if value is None:
-        return "none"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _source(path: Place | Source) -> Source:
-    return path if isinstance(path, Source) else Source(path=str(path))
+def _source(place: Any) -> Any:
+    return Source(path=str(place)) if isinstance(place, str | Path) else place
 
 
 def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:
@@ -462,13 +482,4 @@ def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:
         notify(
             f"The brightest pixel of all training images of '{task.name}' is {most} of 255. Of 16-bit grey images only "
             f"the upper 8 bits are kept: if they hold fewer bits than 16 (below {256 * _DARK}), scale them up first."
-        )
-
-
-def _check_idle(unfinished: Unfinished, directory: Path, name: str) -> None:
-    """Raise StorageError if another task is unfinished."""
-    if unfinished.task not in (None, name):
-        raise StorageError(
-            f"Task '{unfinished.task}' in {directory} is not finished: its learning was interrupted. Go on with it by "
-            f"the command that began it, or throw it away: lasem forget {directory} --task {unfinished.task}."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 
@@ -18,9 +18,9 @@ from lasem.methods.protection import PROTECTIONS
 from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet
 from lasem.search import SEARCHES
-from lasem.settings import from_plain
+from lasem.settings import Range, from_plain, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS
-from lasem.training import Named
+from lasem.training import Named, TrainingConfig
 
 KNOWN: dict[str, Mapping[str, type[Any]]] = {
     "sharing": SHARINGS,
@@ -56,11 +56,24 @@ class TaskInfo:
     """Which layers it transfers (T) or has for itself (S)."""
     versions: tuple[int, ...] = ()
     """For each layer the version of the shared knowledge that it uses, where there are several."""
-    scale: float | None = 1.0
+    temperature: Annotated[float, Range(above=0)] = 1.0
+    """Divides logits, so that probabilities are what the validation images say (``best_temperature``)."""
+    scale: Annotated[float, Range(above=0)] | None = 1.0
     """The value of white in the images that the mean and the std are of; None: not known, or there is none."""
+    training: TrainingConfig
+    """How it was trained."""
+
+    def to_plain(self, usual: TrainingConfig) -> dict[str, Any]:
+        """Return what an index says of the task; of its training what differs from what is usual in the model."""
+        return to_plain(self) | {"training": self.trained_differently(usual)}
+
+    def trained_differently(self, usual: TrainingConfig) -> dict[str, Any]:
+        """Return the settings of its training that are not the usual ones."""
+        before = to_plain(usual)
+        return {name: value for name, value in to_plain(self.training).items() if value != before[name]}
 
 
-def settings_of(method: AbstractMethod) -> dict[str, Any]:
+def parts_of(method: AbstractMethod) -> dict[str, Any]:
     """Return a method's settings by what a person calls them: sharing, search and protect, or method."""
     if isinstance(method, Transfer):
         return {part: getattr(method, part) for part in ("sharing", "search", "protect")}
@@ -116,31 +129,29 @@ def stored_choice(entry: Mapping[str, Any], what: str) -> Any:
     return from_plain(known[name], {key: value for key, value in entry.items() if key != "name"}, what)
 
 
-def stored_task(entry: Any, net: AbstractNet) -> TaskInfo:
-    """Return what an index says of one task; StorageError if that does not fit the network."""
+def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskInfo:
+    """Return what an index says of one task; StorageError if that does not fit the network.
+
+    Args:
+        entry: of the task.
+        net: the model's.
+        usual: the model's settings of training, which are the task's unless it says otherwise.
+    """
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
     # where no scale is stored yet, a mean that pixels from 0 to 1 cannot have shows that they were floats of another
-    scale = entry.get("scale", 1.0 if all(0 <= float(value) <= 1 for value in entry["mean"]) else None)
-    info = TaskInfo(
-        name=entry["name"],
-        classes=tuple(str(name) for name in entry["classes"]),
-        mean=tuple(float(value) for value in entry["mean"]),
-        std=tuple(float(value) for value in entry["std"]),
-        num_epochs=int(entry["num_epochs"]),
-        valid_accuracy=float(entry["valid_accuracy"]),
-        peak_accuracy=float(entry["peak_accuracy"]),
-        num_images=tuple(int(number) for number in entry["num_images"]),
-        configuration=str(entry["configuration"]),
-        versions=tuple(int(number) for number in entry["versions"]),
-        scale=None if scale is None else float(scale),
-    )
+    entry = {"scale": 1.0 if all(0 <= float(value) <= 1 for value in entry["mean"]) else None} | entry
+    trained = from_plain(TrainingConfig, {**usual, **entry.get("training", {})}, f"training of '{entry['name']}'")
+    values = {
+        key: read_value(entry[key], annotation, f"{key} of task '{entry['name']}'")
+        for key, annotation in settings_of(TaskInfo).items()
+        if key in entry and key != "training"
+    }
+    info = TaskInfo(name=entry["name"], training=trained, **values)
     if not set(info.configuration) <= {"S", "T"} or len(info.configuration) != net.depth:
         raise StorageError(
             f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
         )
-    if info.scale is not None and not 0 < info.scale < math.inf:
-        raise StorageError(f"Expected a scale above 0 for task '{info.name}'; got {info.scale}. The model is damaged.")
     channels = net.image_shape[0]
     if not len(info.mean) == len(info.std) == channels:
         raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, final, overload
@@ -17,14 +18,14 @@ from torch import Tensor
 from lasem.data import Split, Task, Vocabulary, standardise, task_on
 from lasem.data.images import in_chunks, moved
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
-from lasem.files import checksum
+from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
     KNOWN,
     TaskInfo,
     check_sizes,
     natural,
+    parts_of,
     read_part,
-    settings_of,
     stored_choice,
     stored_method,
     stored_task,
@@ -43,6 +44,7 @@ from lasem.training import (
     EVALUATION_BATCH,
     Named,
     OnEpoch,
+    Precision,
     TrainingConfig,
     TrainingState,
     accuracy,
@@ -101,7 +103,7 @@ class Learner:
             raise ConfigError("A method has its own settings; leave sharing, search and protect out.")
         self.net, self.method, self.seed = net, method, seed
         self.training = training if training is not None else TrainingConfig(**method.training)
-        for settings in (*settings_of(method).values(), self.training):
+        for settings in (*parts_of(method).values(), self.training):
             if settings is not None:
                 check_plain(settings)  # or it could not be saved once it has learned
         self.device = find_device(device)
@@ -113,7 +115,9 @@ class Learner:
         self._model = Model()
         self._tasks: dict[str, TaskInfo] = {}
         self._num_learned = 0
-        self._forgotten: frozenset[str] = frozenset()
+        self._read: set[str] = set()  # tasks whose tensors were read and checked
+        self._precision: Precision | None = None  # of all answers, whatever tasks were trained with
+        self._forgotten: list[tuple[TaskInfo, StoredPart | None]] = []
         self._stored_search: Mapping[str, Any] | None = None  # of a model that was read and has learned nothing since
 
     @property
@@ -133,7 +137,7 @@ class Learner:
 
     def settings(self) -> dict[str, Any]:
         """Return the method's settings as plain values: of sharing, search and protect, or of the method."""
-        found = {part: to_named(v, KNOWN[part]) for part, v in settings_of(self.method).items() if v is not None}
+        found = {part: to_named(v, KNOWN[part]) for part, v in parts_of(self.method).items() if v is not None}
         return found if self._stored_search is None else {**found, "search": self._stored_search}
 
     def info(self, name: str) -> TaskInfo:
@@ -153,10 +157,12 @@ class Learner:
         """Return what a learned task transfers, for instance ``"STTS"``."""
         return self.info(name).configuration
 
-    def check_new(self, task: Task) -> None:
-        """Check that a task can be learned.
+    def check_new(self, task: Task, training: TrainingConfig | None = None) -> None:
+        """Check that a task can be learned; arguments as in ``learn``.
 
         Raises:
+            ConfigError: if the method does not fit the training, or its settings cannot be saved.
+            DeviceError: if the device cannot compute in the precision of ``training``.
             TaskError: if a task of that name was learned.
             ShapeError: if its images do not fit the network.
             DataError: if the network reads texts and a split holds anything else.
@@ -169,36 +175,50 @@ class Learner:
             )
         for part, split in (("train", task.train), ("valid", task.valid), ("test", task.test)):
             self._check_texts(f"texts (task '{task.name}', split '{part}')", split)
+        if training is not None:
+            check_plain(training)
+            check_precision(training.precision, self.device)
+            self.method.check(self.net, training)
 
     def learn(
-        self, task: Task, *, on_epoch: OnEpoch | None = None, resume_from: TrainingState | None = None
+        self,
+        task: Task,
+        *,
+        training: TrainingConfig | None = None,
+        on_epoch: OnEpoch | None = None,
+        resume_from: TrainingState | None = None,
     ) -> TaskRecord:
         """Learn one more task. If it fails, the learner is what it was before.
 
         Args:
             task: images, labels and names.
+            training: how this task's weights are fitted, if otherwise than the learner's others.
             on_epoch: called after every epoch.
             resume_from: state of an interrupted ``learn`` of the same task by a learner in the same condition.
 
         Raises:
             TaskError: if a task of that name was learned already.
             ShapeError: if the images have another shape than the network takes.
+            ConfigError: if the method does not fit ``training``.
             TrainingError: if training cannot go on.
             StorageError: if ``resume_from`` belongs to something else.
         """
-        self.check_new(task)
+        self.check_new(task, training)
         self.find_search()
-        task = task_on(task, self.device, self.training.images_share)
+        training = training or self.training
+        task = task_on(task, self.device, training.images_share)
         index = self._num_learned
         learned = follow(
-            self.method.plan(self._model, task, self.setup),
+            self.method.plan(self._model, task, replace(self.setup, training=training)),
             seeds=(self.seed, index),
             epochs_before=sum(info.num_epochs for info in self._tasks.values()),
             device=self.device,
             on_epoch=on_epoch,
             resume_from=resume_from,
         )
-        peak = self._accuracy(learned.best, task.name, task.test)
+        with autocast(training.precision, self.device):
+            peak = accuracy(self._answer(learned.best, task.name), task.test, self.device)
+            temperature = self._temperature(learned.model, task) if training.calibrate else 1.0
         route = learned.model.routes.get(task.name)
         configuration = route.configuration if route else self.method.transferred(self.net)
         # from here on nothing can fail: the learner is what it was, or has learned the task
@@ -216,6 +236,8 @@ class Learner:
             configuration=configuration,
             versions=route.versions if route else (),
             scale=task.scale,
+            temperature=temperature,
+            training=training,
         )
         return TaskRecord(
             task=task.name,
@@ -258,27 +280,32 @@ class Learner:
 
     @torch.no_grad()
     def logits(self, name: str, images: Images) -> Tensor:
-        """Return logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``."""
+        """Return logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``.
+
+        They are divided by the task's temperature (``TrainingConfig.calibrate``).
+        """
         info = self.info(name)
         pixels = self._as_pixels(images)
         scale = _scale_for(pixels, info) if self.net.vocabulary is None else 1.0
         mean, std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
         found = [torch.empty(0, len(info.classes))]
-        with autocast(self.training.precision, self.device):
+        with self._autocast(info):
             for part in torch.split(pixels, EVALUATION_BATCH) if len(pixels) else ():
                 x = standardise(moved(part, self.device), mean, std, scale)
                 found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
-        return torch.cat(found[1:] or found).cpu()
+        return torch.cat(found[1:] or found).cpu() / info.temperature
 
     def accuracy(self, name: str, split: Split) -> float:
         """Return the share of a split's images that the task's network labels rightly, in [0, 1]."""
-        scale, other = self.info(name).scale, split.images.scale
+        info = self.info(name)
+        scale, other = info.scale, split.images.scale
         if None not in (scale, other) and scale != other:
             raise DataError(
                 f"Task '{name}' has images whose white is {scale:g}; in these it is {other:g}. Convert them."
             )
         self._check_texts("texts", split)
-        return self._accuracy(self._model, name, split)
+        with self._autocast(info):
+            return accuracy(self._answer(self._model, name), split, self.device)
 
     def num_parameters(self, name: str | None = None) -> int:
         """Return the numbers that the whole model holds (shared ones once), or those that one task alone owns."""
@@ -295,11 +322,13 @@ class Learner:
             TaskError: if the task was not learned.
             StorageError: if a file is damaged or not there any more.
         """
-        self.info(name)
-        needed = self.method.answers_with(self._model, name)
-        for parts in (needed.own, needed.versions):
-            for key in parts:
-                parts[key]
+        classes = {name: len(self.classes(name))}
+        if name not in self._read:
+            needed = self.method.answers_with(self._model, name)
+            for parts in (needed.own, needed.versions):
+                tuple(parts.values())
+            self.method.check_stored(self.net, self._model, classes, self.device)
+            self._read.add(name)
 
     def forget(self, name: str) -> None:
         """Give up a task and what only it used; the others answer as before.
@@ -312,7 +341,7 @@ class Learner:
         """
         self.info(name)
         model = self.method.forget(self.net, self._model, name)
-        self._forgotten |= {self._identity(name)}
+        self._forgotten.append(self._identity(name))
         self._model = model
         del self._tasks[name]
 
@@ -338,7 +367,10 @@ class Learner:
             "training": to_plain(self.training),
             **{part: part_to_plain(stored) for part, stored in flat.items()},
             "versions": {key: part_to_plain(stored) for key, stored in versions.items()},
-            "tasks": [{**to_plain(info), "weights": part_to_plain(tasks[name])} for name, info in self._tasks.items()],
+            "tasks": [
+                {**info.to_plain(self.training), "weights": part_to_plain(tasks[name])}
+                for name, info in self._tasks.items()
+            ],
         }
         folder.commit(index, [*tasks.values(), *versions.values(), *flat.values()])
         own.saved_as(tasks)
@@ -368,7 +400,7 @@ class Learner:
             sharing: the mechanism that the model was saved with, if it is not one of lasem's own.
             search: how later tasks are searched, if other than saved.
             protect: what holds shared knowledge while later tasks are learned, if other than saved.
-            training: how later tasks are trained, if other than saved.
+            training: how later tasks are trained, if other than saved; all answers are computed in its precision.
             net: the network that the model was saved with, if it was cut from a module, whose code is never saved.
             device: where to compute.
             lazy: read what a task owns when it is first asked for, not all now; damage to it is then found as late.
@@ -377,36 +409,45 @@ class Learner:
             StorageError: if the folder holds no model, a damaged one, one of another format or of another network.
         """
         folder, place = ModelFolder(directory), find_device(device)
-        given = {"method": method, "sharing": sharing, "search": search, "protect": protect}
+        parts = {"method": method, "sharing": sharing, "search": search, "protect": protect, "training": training}
+        return folder.read(lambda data: cls.of_index(folder, folder.parse(data), parts, net, place, lazy=lazy))
 
-        def read(data: bytes) -> Learner:
-            index = folder.parse(data)
-            with as_storage_error(f"{folder.directory} holds no model that can be read"):
-                network = rebuild(index["net"], net)
-                check_sizes(network)
-                found = stored_method(index, given)
-                learner = object.__new__(cls)
-                learner.net, learner.method, learner.seed = network, found, natural(index, "seed")
-                learner.training = training or from_plain(TrainingConfig, index["training"], "training")
-                learner.device = place
-                learner._begin()
-                if learner.training.precision != "float32":
-                    check_precision(learner.training.precision, place)
-                if isinstance(found, Transfer) and found.search is None:
-                    learner._stored_search = index["search"]
-                learner._take(folder, index, place)
-                if not (lazy and isinstance(found, Transfer)):
-                    for parts in (learner._model.own, learner._model.versions):
-                        tuple(parts.values())
-                classes = {name: len(info.classes) for name, info in learner._tasks.items()}
-                found.check_stored(network, learner._model, classes, place)
-                return learner
-
-        return folder.read(read)
+    @classmethod
+    def of_index(
+        cls,
+        folder: ModelFolder,
+        index: Mapping[str, Any],
+        given: Mapping[str, Any],
+        net: AbstractNet | None,
+        device: torch.device,
+        *,
+        lazy: bool,
+    ) -> Learner:
+        """Make the learner of an index that was read from a folder; see ``load``."""
+        with as_storage_error(f"{folder.directory} holds no model that can be read"):
+            learner = object.__new__(cls)
+            learner.net, learner.seed, learner.device = rebuild(index["net"], net), natural(index, "seed"), device
+            check_sizes(learner.net)
+            learner.method = stored_method(index, given)
+            learner.training = given.get("training") or from_plain(TrainingConfig, index["training"], "training")
+            learner._begin()
+            if isinstance(learner.method, Transfer) and learner.method.search is None:
+                learner._stored_search = index["search"]
+            learner._take(folder, index, device)
+            if given.get("training"):
+                learner._precision = learner.training.precision
+            for precision in {learner._precision or info.training.precision for info in learner._tasks.values()}:
+                check_precision(precision, device)
+            learner.method.check_stored(learner.net, learner._model, {}, device)
+            if not lazy:
+                tuple(learner._model.versions.values())
+                for name in learner._tasks:
+                    learner.read(name)
+        return learner
 
     def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device) -> None:
         """Take over what an index names."""
-        infos = [stored_task(entry, self.net) for entry in index["tasks"]]
+        infos = [stored_task(entry, self.net, index["training"]) for entry in index["tasks"]]
         twice = next((name for name, times in Counter(info.name for info in infos).items() if times > 1), None)
         if twice is not None:
             raise StorageError(f"Expected each task once in the index of {folder.directory}; got '{twice}' twice.")
@@ -452,30 +493,36 @@ class Learner:
         if index is None:
             return
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
-            there = [self._identity_of(entry) for entry in index["tasks"]]
+            made = {"net": json.loads(json.dumps(self.net.description())), "seed": self.seed}
+            same = all(index.get(key) == value for key, value in made.items())
+            there = [self._stored_identity(entry, index["training"]) for entry in index["tasks"]] if same else []
         ours = [self._identity(name) for name in list(self._tasks)[: len(there)]]
         kept = [one for one in there if one in ours or one not in self._forgotten]
-        made = {"net": json.loads(json.dumps(self.net.description())), "seed": self.seed}
-        if any(index.get(key) != value for key, value in made.items()) or kept != ours[: len(kept)]:
+        if not same or kept != ours[: len(kept)]:
             raise StorageError(f"{folder.directory} holds another model. Save into a new folder, or delete that first.")
 
-    def _identity(self, name: str) -> str:
-        own = Parts.of(self._model.own)
-        stored = own.stored(name)
-        if stored is None and not self.method.rewrites:
-            stored, _ = as_part(own[name])
-        weights = {} if stored is None else {"weights": part_to_plain(stored)}
-        return self._identity_of({**to_plain(self._tasks[name]), **weights})
+    def _stored_identity(self, entry: Any, usual: Mapping[str, Any]) -> tuple[TaskInfo, StoredPart | None]:
+        part = part_from_plain(entry["weights"])
+        return _known_long(stored_task(entry, self.net, usual)), None if self.method.rewrites else part
 
-    def _identity_of(self, entry: Mapping[str, Any]) -> str:
+    def _identity(self, name: str) -> tuple[TaskInfo, StoredPart | None]:
         """Return what distinguishes a task: all that an index says of it, but for weights that may change."""
-        later = {"scale", *(["weights"] if self.method.rewrites else [])}  # an older lasem stored no scale
-        fixed = {key: value for key, value in entry.items() if key not in later}
-        return checksum(json.dumps(fixed, sort_keys=True).encode())
+        own = Parts.of(self._model.own)
+        part = None if self.method.rewrites else own.stored(name) or as_part(own[name])[0]
+        return _known_long(self._tasks[name]), part
 
-    def _accuracy(self, model: Model, name: str, split: Split) -> float:
-        with autocast(self.training.precision, self.device):
-            return accuracy(lambda x: self.method.logits(self.net, model, name, x), split, self.device)
+    def _autocast(self, info: TaskInfo) -> AbstractContextManager[object]:
+        return autocast(self._precision or info.training.precision, self.device)
+
+    def _answer(self, model: Model, name: str) -> Callable[[Tensor], Tensor]:
+        return lambda x: self.method.logits(self.net, model, name, x)
+
+    @torch.no_grad()
+    def _temperature(self, model: Model, task: Task) -> float:
+        """The temperature that suits a task's validation images best."""
+        answer = self._answer(model, task.name)
+        found = [(as_float32(answer(x)), y) for x, y in task.valid.batches(EVALUATION_BATCH, device=self.device)]
+        return best_temperature(torch.cat([logits for logits, _ in found]), torch.cat([labels for _, labels in found]))
 
     def _check_texts(self, what: str, split: Split) -> None:
         vocabulary: Vocabulary | None = self.net.vocabulary
@@ -501,6 +548,11 @@ class Learner:
 
 _FLAT = ("shared", "memory")
 """Parts of a model that are one file each."""
+
+
+def _known_long(info: TaskInfo) -> TaskInfo:
+    """What there is of a task without what an older lasem did not store."""
+    return replace(info, scale=None, temperature=1.0)
 
 
 def _scale_for(pixels: Tensor, info: TaskInfo) -> float:

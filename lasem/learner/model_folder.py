@@ -13,6 +13,7 @@ leads out of it, and a file's size is looked at before its content.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
@@ -28,13 +29,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lasem.errors import LasemError, StorageError
-from lasem.files import checksum, write_file
+from lasem.errors import LasemError, MovedError, StorageError
+from lasem.files import MAX_INDEX_BYTES, check_inside, checksum, parse_json, read_bytes, write_file
 from lasem.methods.model import StoredPart, count
 
 FORMAT_VERSION = 3
-MAX_INDEX_BYTES = 64 * 2**20
-"""More than the index of 50,000 tasks needs."""
+
+LEARNING = ".learning"
+"""The folder in a model's folder that has the state of the task under way."""
 
 _INDEX, _PARTS, _LOCK, _CHECKSUM = "config.json", "parts", ".lock", "checksum"
 _PART_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -62,14 +64,21 @@ class ModelFolder:
         Raises:
             StorageError: if the folder holds something else, a damaged index, or one of another format.
         """
-        path = self.directory / _INDEX
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(self.directory / _INDEX):
             return self.parse(self.index_bytes())
-        others = [p.name for p in self.directory.iterdir()] if self.directory.is_dir() else []
-        others = sorted(name for name in others if name != _PARTS and not name.startswith("."))
+        others = sorted(name for name in self.names() or () if name != _PARTS and not name.startswith("."))
         if others:
             raise StorageError(f"{self.directory} holds other files ({', '.join(others[:3])}). Save into a new folder.")
         return None
+
+    def names(self) -> list[str] | None:
+        """Return the names in the folder, None if there is none; StorageError if it cannot be looked into."""
+        try:
+            return os.listdir(self.directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+            raise StorageError(f"Expected a model's folder at {self.directory}; {_reason(error)}.") from error
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the index in a file's bytes; errors as in ``index``."""
@@ -105,7 +114,7 @@ class ModelFolder:
                     raise
         raise AssertionError("not reached")
 
-    def tensors(self, part: StoredPart, device: torch.device, *, max_bytes: int | None = None) -> dict[str, Tensor]:
+    def tensors(self, part: StoredPart, device: torch.device, *, max_bytes: float = math.inf) -> dict[str, Tensor]:
         """Return the tensors of a part, by name in alphabetical order.
 
         Args:
@@ -117,8 +126,7 @@ class ModelFolder:
             StorageError: if the file is not there, has changed, or is damaged.
         """
         path = self._place(part.checksum)
-        limit = part.num_bytes if max_bytes is None else min(part.num_bytes, max_bytes)
-        data = read_bytes(path, part.checksum, inside=self.directory, max_bytes=limit)
+        data = read_bytes(path, part.checksum, inside=self.directory, max_bytes=min(part.num_bytes, max_bytes))
         try:
             # a copy starts where the allocator puts it: sums over unaligned memory, as in the file, differ in the last
             # bit; sorted, because safetensors gives the tensors in another order each time
@@ -175,9 +183,12 @@ class ModelFolder:
         Raises:
             StorageError: if another process still holds it then, or it cannot be written.
         """
+        path = self.directory / _LOCK
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.directory / _LOCK, timeout=max(wait, 0))
+            if os.path.lexists(path) and not (stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_nlink == 1):
+                raise StorageError(f"Expected a lock at {path}, a file of its own; got something else. Remove it.")
+            lock = FileLock(path, timeout=max(wait, 0))
             lock.acquire()
         except Timeout:
             waited = f" for {wait:g} seconds" if wait > 0 else ""
@@ -185,33 +196,55 @@ class ModelFolder:
                 f"Another process is changing the model in {self.directory}{waited}. Try again when it has ended, or "
                 f"wait for it with --wait SECONDS."
             ) from None
-        except OSError as error:
-            raise StorageError(f"Cannot write to {self.directory}: {error.strerror}. Nothing was changed.") from error
+        except (OSError, ValueError) as error:
+            raise StorageError(f"Cannot write to {self.directory}: {_reason(error)}. Nothing was changed.") from error
+        self._held = _identity(self.directory)
         try:
             yield
+        except BaseException:
+            self.check_held()
+            raise
         finally:
             lock.release()
 
+    def check_held(self) -> None:
+        """Raise MovedError if the folder that is held is not at its place any more; so nothing is written elsewhere."""
+        if _identity(self.directory) != self._held:
+            raise MovedError(
+                f"The folder {self.directory} was moved or removed in the meantime; nothing more was written. Where it "
+                f"is now, it has the model as it was, and lasem learn FOLDER --resume goes on."
+            )
+
     def sweep(self) -> None:
         """Remove the files that a process was writing when it was killed (``write_file``)."""
-        for place in (self.directory, self._parts, *self.directory.glob(".*/")):
-            for left in place.glob(".*.*.tmp"):
-                if not left.is_dir():
-                    left.unlink(missing_ok=True)
+        for place in (self.directory, self._parts, self.directory / LEARNING):
+            for left in () if place.is_symlink() and place != self.directory else place.glob(".*.*.tmp"):
+                with suppress(OSError):
+                    left.unlink()
 
     def num_bytes(self) -> int:
-        """Return the size of all files, hidden ones not counted; other processes may remove some meanwhile."""
+        """Return the size of the index and of all parts; other processes may remove some meanwhile."""
         total = 0
-        for place, folders, files in os.walk(self.directory):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                with suppress(FileNotFoundError):
-                    about = os.lstat(os.path.join(place, name))
-                    total += about.st_size if stat.S_ISREG(about.st_mode) and not name.startswith(".") else 0
+        for file in (self.directory / _INDEX, *self._parts.glob("*")):
+            with suppress(OSError):
+                total += os.lstat(file).st_size
         return total
 
     def _place(self, sum_of: str) -> Path:
         return self._parts / f"{sum_of}.safetensors"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from others; None if there is none."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def sealed(index: Mapping[str, Any]) -> str:
@@ -243,64 +276,6 @@ def as_part(tensors: Mapping[str, Tensor]) -> tuple[StoredPart, bytes]:
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Return tensors as safetensors' bytes; the same tensors give the same bytes."""
     return save_tensors({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-
-
-def parse_json(path: Path, data: bytes) -> dict[str, Any]:
-    """Return the JSON object in a file's bytes; StorageError if there is none."""
-    try:
-        entry = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"Expected JSON in {path}; got a damaged file ({error}).") from error
-    if not isinstance(entry, dict):
-        raise StorageError(f"Expected a JSON object in {path}; got {type(entry).__name__}.")
-    return entry
-
-
-def read_bytes(
-    path: Path, expected: str | None = None, *, inside: Path | None = None, max_bytes: int | None = None
-) -> bytes:
-    """Return a regular file's bytes.
-
-    Args:
-        path: the file.
-        expected: checksum of its bytes, if it is known.
-        inside: the folder that the file must be in when links are followed.
-        max_bytes: of the file; a larger one is not read.
-
-    Raises:
-        StorageError: if it is not there, has changed, or is something else than a file.
-    """
-    if inside is not None:
-        check_inside(path, inside)
-    try:
-        # without waiting for what is no file: a pipe would never end
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise StorageError(f"Expected a file at {path}; got something else. The model is damaged.")
-            if max_bytes is not None and about.st_size > max_bytes:
-                raise StorageError(
-                    f"Expected at most {max_bytes:,} bytes in {path}, by the model's index and the sizes of the "
-                    f"network; it has {about.st_size:,}. The model is damaged."
-                )
-            data = file.read()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise StorageError(
-            f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
-        ) from error
-    if expected is not None and checksum(data) != expected:
-        raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
-    return data
-
-
-def check_inside(path: Path, folder: Path) -> None:
-    """Raise StorageError if a path leads out of a folder once symbolic links are followed."""
-    try:
-        leads_out = not path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # links in a circle
-        leads_out = True
-    if leads_out:
-        raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -10,93 +11,76 @@ from torch import Tensor, nn
 
 from lasem.data import standardise
 from lasem.errors import ConfigError
-from lasem.methods.method import AbstractMethod
-from lasem.methods.model import Model
+from lasem.learner.index import TaskInfo
+from lasem.learner.learner import Learner
+from lasem.methods.model import Model, prefixed
+from lasem.methods.plain import run
 from lasem.nets import AbstractNet, ClosingBlock, ConvBlock, LinearBlock, OpeningBlock
 from lasem.training import Named, part_of
 
+_OF_TASK = ("mean", "std", "temperature")
 
-class AbstractPlainNetwork(nn.Module):
+
+@final
+class PlainNetwork(nn.Module):
     """From images to logits: (N, channels, height, width), float32 on the task's scale, to (N, num_classes).
 
-    Holds its tensors as buffers, and standardises the images itself.
+    Holds its tensors as buffers, and standardises the images itself; logits are divided by the task's temperature.
     """
 
     mean: Tensor
     std: Tensor
+    temperature: Tensor
 
-    def __init__(self, net: AbstractNet, tensors: Mapping[str, Named], mean: Tensor, std: Tensor) -> None:
+    def __init__(self, answer: Callable[[Named, Tensor], Tensor], tensors: Named, info: TaskInfo) -> None:
         """Take tensors over, on the CPU.
 
         Args:
-            net: which layers there are.
-            tensors: by group and flat name.
-            mean: per channel, subtracted from images.
-            std: per channel, divides them.
+            answer: computes logits from the tensors and standardised images.
+            tensors: by flat name.
+            info: how images are standardised, and what divides the logits.
         """
         super().__init__()
-        self._net = net
-        self._places = {
-            group: {name: f"{group}.{name}".replace(".", "_") for name in named} for group, named in tensors.items()
-        }
-        for group, named in tensors.items():
-            for name, value in named.items():
-                self.register_buffer(self._places[group][name], value.detach().cpu().contiguous().clone())
-        self.register_buffer("mean", mean.detach().cpu().clone())
-        self.register_buffer("std", std.detach().cpu().clone())
-
-    def group(self, group: str) -> dict[str, Tensor]:
-        """Return one group's tensors by flat name."""
-        return {name: getattr(self, place) for name, place in self._places[group].items()}
-
-    def example(self) -> Tensor:
-        """Return two images of the right shape."""
-        return torch.zeros(2, *self._net.image_shape)
-
-
-@final
-class PlainNetwork(AbstractPlainNetwork):
-    """A task's network with weights that are made once: no sharing mechanism and no method is left in it."""
-
-    def __init__(self, net: AbstractNet, weights: Named, *, mean: Tensor, std: Tensor) -> None:
-        """Take weights over; they are named as ``AbstractMethod.plain_weights`` says."""
-        groups = [*(f"layer.{i}" for i in range(net.depth)), "head"]
-        super().__init__(net, {group: part_of(weights, group) for group in groups}, mean, std)
+        self._answer, self._names = answer, (*tensors, *_OF_TASK)
+        for name, value in {**tensors, **{key: torch.tensor(getattr(info, key)) for key in _OF_TASK}}.items():
+            self.register_buffer(_place(name), value.detach().cpu().contiguous().clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        x = standardise(images, self.mean, self.std)
-        for i, block in enumerate(self._net.blocks):
-            x = block.apply(self.group(f"layer.{i}"), x)
-        return self._net.head.apply(self.group("head"), x)
-
-    def fits(self, net: AbstractNet) -> bool:
-        """Return whether the weights have the shapes that the network's description says."""
-        layers = zip(net.blocks, (self.group(f"layer.{i}") for i in range(net.depth)), strict=True)
-        return all(tuple(own[name].shape) == shape for block, own in layers for name, shape in block.shapes.items())
+        logits = self._answer(self.named_weights(), standardise(images, self.mean, self.std))
+        return logits / self.temperature
 
     def named_weights(self) -> dict[str, Tensor]:
-        """Return every weight under a name such as ``layer.0.weight`` or ``head.bias.1``, and ``mean`` and ``std``."""
-        named = {f"{group}.{name}": value for group in self._places for name, value in self.group(group).items()}
-        return {**named, "mean": self.mean, "std": self.std}
+        """Return every tensor under its flat name: ``layer.0.weight``, ..., ``mean``, ``std`` and ``temperature``."""
+        return {name: getattr(self, _place(name)) for name in self._names}
 
 
-@final
-class MethodNetwork(AbstractPlainNetwork):
-    """A task's answer as its method computes it, for methods whose answer is no plain network."""
+def _place(name: str) -> str:
+    return name.replace(".", "_")
 
-    def __init__(
-        self, net: AbstractNet, method: AbstractMethod, model: Model, name: str, *, mean: Tensor, std: Tensor
-    ) -> None:
-        """Take over what the answer depends on (``AbstractMethod.answers_with``)."""
-        needed = method.answers_with(model, name)
-        self._method, self._name, self._owners = method, name, list(needed.own)
-        own = {f"own.{number}": needed.own[owner] for number, owner in enumerate(self._owners)}
-        super().__init__(net, {"shared": needed.shared, **own}, mean, std)
 
-    def forward(self, images: Tensor) -> Tensor:
-        own = {owner: self.group(f"own.{number}") for number, owner in enumerate(self._owners)}
-        x = standardise(images, self.mean, self.std)
-        return self._method.logits(self._net, Model(self.group("shared"), own), self._name, x)
+def plain_network(learner: Learner, name: str) -> PlainNetwork:
+    """Return a learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
+
+    Its weights are made once: no sharing mechanism is left in it, and no method unless the answer is no plain network.
+
+    Raises:
+        TaskError: if the task was not learned.
+    """
+    info, net, method = learner.info(name), learner.net, learner.method
+    tensors = method.plain_weights(net, learner.model, name)
+    if tensors is not None:
+        return PlainNetwork(partial(run, net), tensors, info).eval()
+    needed = method.answers_with(learner.model, name)
+    groups = {f"own.{number}": owner for number, owner in enumerate(needed.own)}
+    tensors = prefixed("shared", needed.shared)
+    for group, owner in groups.items():
+        tensors |= prefixed(group, needed.own[owner])
+
+    def answer(tensors: Named, x: Tensor) -> Tensor:
+        own = {owner: part_of(tensors, group) for group, owner in groups.items()}
+        return method.logits(net, Model(part_of(tensors, "shared"), own), name, x)
+
+    return PlainNetwork(answer, tensors, info).eval()
 
 
 Operation = dict[str, Any]
@@ -112,6 +96,7 @@ MEANINGS = {
     "add": "x + what was kept, which first gets channels of zeros after its own",
     "flatten": "(N, channels, height, width) to (N, channels * height * width), the width running fastest",
     "linear": "x @ weight.T + bias, weight (out, in)",
+    "divide": "x / by, one number",
 }
 """What each operation does to the values ``x`` that the one before gave."""
 
@@ -160,4 +145,4 @@ def operations(net: AbstractNet) -> list[Operation]:
     for i in range(len(net.head.hidden) + 1):
         found += [{"operation": "relu"}] if i else []
         found.append({"operation": "linear", "weight": f"head.weight.{i}", "bias": f"head.bias.{i}"})
-    return found
+    return [*found, {"operation": "divide", "by": "temperature"}]

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 import shutil
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from lasem.data import Task
 from lasem.data.images import in_chunks
+from lasem.data.sources import Source
 from lasem.errors import StorageError
-from lasem.files import write_file
-from lasem.learner.model_folder import MAX_INDEX_BYTES, check_inside, parse_json, read_bytes
-from lasem.training import Checkpoint, TrainingState
+from lasem.files import MAX_INDEX_BYTES, parse_json, read_bytes, write_file
+from lasem.learner.learner import Learner
+from lasem.learner.model_folder import LEARNING, as_storage_error
+from lasem.settings import flat, from_plain, to_plain
+from lasem.training import Checkpoint, TrainingConfig, TrainingState
 
-FOLDER = ".learning"
 _ABOUT = "learning.json"
+_MAY_DIFFER = ("begun", "test images")
+"""What may differ when learning goes on."""
+
+Given = Mapping[str, Any]
+"""Where images come from, by split: a Source, a Task, or None."""
 
 About = dict[str, Any]
 """Everything that the result depends on, by what a person calls it."""
@@ -31,27 +40,44 @@ About = dict[str, Any]
 class Unfinished:
     """The learning under way in a model's folder, if there is any."""
 
-    def __init__(self, directory: Path) -> None:
-        """Look into the folder of a model."""
-        self._folder = directory / FOLDER
-        check_inside(self._folder, directory)
-        self._about: About | None = None
+    def __init__(self, directory: Path, *, only_look: bool = False) -> None:
+        """Look into the folder of a model; StorageError if that is not possible, unless to look was all.
+
+        What did not reach the disk whole counts as not begun.
+        """
+        self._folder = directory / LEARNING
+        self.about: About = {}
         path = self._folder / _ABOUT
-        if path.exists():
-            with suppress(StorageError):  # it did not reach the disk whole: then it counts as not begun
-                about = parse_json(path, read_bytes(path, inside=self._folder, max_bytes=MAX_INDEX_BYTES))
-                self._about = about if isinstance(about.get("task"), str) else None
+        try:
+            about = parse_json(path, read_bytes(path, inside=directory, max_bytes=MAX_INDEX_BYTES))
+            self.about = about if isinstance(about.get("task"), str) else {}
+        except StorageError as error:
+            if isinstance(error.__cause__, PermissionError) and not only_look:
+                raise
 
     @property
     def task(self) -> str | None:
         """The name of the task that is learned; None if there is none."""
-        return None if self._about is None else str(self._about["task"])
+        return self.about.get("task")
+
+    def is_ended(self, learned: Collection[str], made: str) -> bool:
+        """Return whether the task was learned to its end, and only this is left of it.
+
+        Args:
+            learned: the model's tasks.
+            made: checksum of the model's index.
+        """
+        return (
+            self.task is not None
+            and self.task in learned
+            and not (self.about.get("update") and self.about.get("model") == made)
+        )
 
     def begin(self, about: About) -> None:
         """Start with nothing trained."""
         self.remove()
         write_file(self._folder / _ABOUT, json.dumps(about, indent=1) + "\n", durable=False)
-        self._about = about
+        self.about = about
 
     def keep(self, num_epochs: int, state: TrainingState) -> None:
         """Keep what the epochs still to come depend on; StorageError if it cannot be written."""
@@ -62,22 +88,95 @@ class Unfinished:
         return Checkpoint.load(self._folder)
 
     def remove(self) -> None:
-        """Throw it away."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._about = None
+        """Throw it away; StorageError if that fails."""
+        try:
+            shutil.rmtree(self._folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(f"Cannot remove {self._folder}: {reason}. Its owner can remove it.") from error
+        self.about = {}
+
+    def begun(self, name: str | None, given: Given) -> tuple[str, bool, TrainingConfig, dict[str, Any]]:
+        """Return the name of the unfinished task, whether it is an update, its training and where its images come from.
+
+        Args:
+            name: of the task, if it is given.
+            given: where images come from, if it is given; else they come from where they did.
+
+        Raises:
+            StorageError: if there is none, or it was begun with images in memory that are not given now.
+        """
+        if self.task is None:
+            place = self._folder.parent
+            raise StorageError(f"Expected an unfinished task in {place}; there is none. Give a task and its images.")
+        with as_storage_error(f"Task '{self.task}' cannot be gone on with"):
+            begun = self.about.get("begun")
+            if begun is None:
+                raise StorageError(f"An earlier lasem began task '{self.task}'. Give the command that began it.")
+            training = from_plain(TrainingConfig, begun["training"], "training")
+            stored = {part: from_plain(Source, plain, part) for part, plain in begun["images"].items()}
+        images = {part: place if place is not None else stored.get(part) for part, place in given.items()}
+        if isinstance(images["train"], Task):
+            images |= {"valid": None, "test": None}
+        if images["train"] is None:
+            raise StorageError(f"Task '{self.task}' was begun with images in memory. Give them again (train).")
+        return name or self.task, bool(self.about.get("update")), training, images
+
+    def check_idle(self, name: str) -> None:
+        """Raise StorageError if another task is unfinished."""
+        if self.task is not None and self.task != name:
+            place, task = shlex.quote(str(self._folder.parent)), shlex.quote(self.task)
+            raise StorageError(
+                f"Task '{self.task}' in {self._folder.parent} is not finished: its learning was interrupted. Go on "
+                f"with it: lasem learn {place} --resume, or throw it away: lasem forget {place} --task {task}."
+            )
 
     def check_same(self, about: About) -> None:
         """Raise StorageError, which says what differs, unless it was begun with all of this."""
-        before = self._about or {}
-        differing = [
-            name for name in (*before, *(n for n in about if n not in before)) if before.get(name) != about.get(name)
-        ]
+        known = self.about | {"update": self.about.get("update")}  # of settings that it lacks, lasem knew none then
+        differing = [name for name in known if name not in _MAY_DIFFER and known[name] != about.get(name)]
         if differing:
-            listed = "; ".join(_difference(name, before.get(name), about.get(name)) for name in differing)
+            listed = "; ".join(_difference(name, known[name], about.get(name)) for name in differing)
             raise StorageError(
                 f"Task '{about['task']}' was begun before and is not finished, but what it is learned from has changed "
-                f"since: {listed}. Go on with what it was begun with, or throw it away with --restart (restart=True)."
+                f"since: {listed}. Go on with what it was begun with by --resume (resume=True), or throw it away with "
+                f"--restart (restart=True)."
             )
+
+
+def made_with(learner: Learner, training: TrainingConfig) -> dict[str, Any]:
+    """Return a learner's settings by part, as an index has them, with some training."""
+    parts = {"net": learner.net.description(), **learner.settings(), "training": to_plain(training)}
+    return parts | {"seed": learner.seed}
+
+
+def about_learning(learner: Learner, task: Task, training: TrainingConfig, made: str, given: Given) -> dict[str, Any]:
+    """Return everything that the result of learning depends on, and under ``begun`` what ``Unfinished.begun`` needs.
+
+    Args:
+        learner: as it is before.
+        task: what is learned.
+        training: how it is trained.
+        made: checksum of the model's index.
+        given: where images come from, by split.
+    """
+    about: dict[str, Any] = {"task": task.name, "model": made, "seed": learner.seed}
+    begun = made_with(learner, training)
+    for part, plain in begun.items():
+        about |= called(part, plain)
+    begun["images"] = {
+        part: to_plain(source) | {"path": os.path.abspath(Path(source.path).expanduser())}
+        for part, source in given.items()
+        if isinstance(source, Source)
+    }
+    return about | about_images(task) | {"begun": begun}
+
+
+def called(part: str, plain: Any) -> dict[str, Any]:
+    """Return a part's plain settings by what a person calls them; its name is what the part is."""
+    return {name.removesuffix(".name"): value for name, value in flat(plain, part).items()}
 
 
 def about_images(task: Task) -> About:
@@ -97,9 +196,10 @@ def _difference(name: str, before: Any, now: Any) -> str:
         return f"{name} ({' before, '.join(counts)} now)" if counts[0] != counts[1] else f"{name} (others)"
     if name == "model":
         return "the model itself (other tasks were learned or forgotten)"
-    return f"{name} ({_short(before)} before, {_short(now)} now)"
+    return f"{name} ({in_words(before)} before, {in_words(now)} now)"
 
 
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def in_words(value: Any) -> str:
+    """Return a setting's value as a person writes it, shortened."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else "none" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -79,6 +79,9 @@ class TrainingConfig(Settings):
     images_share: Annotated[float, Range(least=0, most=1)] = 0.25
     """Share of a GPU's free memory that a task's training and validation images may take: where they fit, they are
     moved there once, else a part of them whenever it is needed. Changes no result. In [0, 1]; 0: never."""
+    calibrate: bool = True
+    """Fit a temperature to the validation images when the task is learned, which divides its logits: probabilities come
+    nearer to how often answers are right, and no answer changes."""
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -182,6 +182,10 @@ class Loop(Generic[Weights]):
         stored, own = flatten(state["weights"]), flatten(self.weights)
         if {path: t.shape for path, t in stored.items()} != {path: t.shape for path, t in own.items()}:
             raise ValueError("its weights have other names or shapes")
+        num_epochs = state["progress"].num_epochs
+        known = type(num_epochs) is int and 0 <= num_epochs <= self._config.epochs
+        if not known or (state["best"] is None) != (num_epochs == 0):
+            raise ValueError(f"it is of epoch {num_epochs} of {self._config.epochs}")
         weights, names = named(self.weights), self._optimised_names()
         for name, entries in state["optimiser"].items():
             for key, value in entries.items():

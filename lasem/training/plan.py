@@ -9,6 +9,7 @@ to the same results.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from lasem.errors import StorageError
-from lasem.files import checksum, write_file
+from lasem.files import MAX_INDEX_BYTES, checksum, parse_json, read_bytes, write_file
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.loop import Loop
 from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot
@@ -70,7 +71,7 @@ class Checkpoint:
             "format": _FORMAT,
             "num_learned": self.num_learned,
             "num_epochs": self.num_epochs,
-            "tensors": {"file": name, "checksum": checksum(tensors)},
+            "tensors": {"file": name, "checksum": checksum(tensors), "bytes": len(tensors)},
             "state": dict(self.state.plain),
         }
         write_file(folder / name, tensors, durable=False)
@@ -83,15 +84,15 @@ class Checkpoint:
     def load(cls, folder: Path) -> Checkpoint | None:
         """Return the checkpoint in a folder; None if there is none that is whole and of this format."""
         try:
-            index = json.loads((folder / _INDEX).read_bytes())
+            index = parse_json(folder / _INDEX, read_bytes(folder / _INDEX, inside=folder, max_bytes=MAX_INDEX_BYTES))
             if index["format"] != _FORMAT:
                 return None
-            data = (folder / Path(index["tensors"]["file"]).name).read_bytes()
-            if checksum(data) != index["tensors"]["checksum"]:
-                return None
+            file, expected, size = (index["tensors"].get(key) for key in ("file", "checksum", "bytes"))
+            limit = math.inf if size is None else float(size)  # files of an earlier version do not say it
+            data = read_bytes(folder / Path(file).name, str(expected), inside=folder, max_bytes=limit)
             state = TrainingState(load_tensors(data), dict(index["state"]))
             return cls(int(index["num_learned"]), int(index["num_epochs"]), state)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (StorageError, LookupError, ValueError, OverflowError, TypeError, AttributeError, SafetensorError):
             return None
 
 

@@ -90,23 +90,28 @@ def with_kills(
 def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) -> dict[str, int]:
     first = ["--task", "low", "--train", str(images / "low"), "--search.first_task", "search"]
     second = ["--task", "mid", "--train", str(images / "mid"), "--test", str(images / "mid-test")]
-    seconds = [without_kills(["learn", str(folder / "0"), *words, *QUICK]) for words in (first, second)]
+    third = ["--task", "low", "--train", str(images / "mid"), "--update"]
+    steps = [[*words, *QUICK] for words in (first, second, third)]
+    seconds = [without_kills(["learn", str(folder / "0"), *words]) for words in steps]
     whole = content(folder / "0")
-    names = ((), ("low",), ("low", "mid"))
+    states = ({}, {"low": 2}, {"low": 2, "mid": 3}, {"mid": 3, "low": 3})  # the classes of each task
     kills, rounds = 0, 0
     while kills < num_kills:
         rounds += 1
         place = folder / str(rounds)
-        for step, words in enumerate((first, second)):
+        for step, words in enumerate(steps):
 
             def look(step: int = step, place: Path = place) -> bool:
-                there = (place / "config.json").exists()
-                found = Learner.load(place).task_names if there else ()  # every tensor is read and checked
-                assert found in (names[step], names[step + 1]), found
-                return found == names[step + 1] and not (place / ".learning/learning.json").exists()
+                learner = Learner.load(place) if (place / "config.json").exists() else None  # every tensor is checked
+                found = {name: len(learner.classes(name)) for name in learner.task_names} if learner else {}
+                assert found in states[step : step + 2], found
+                return found == states[step + 1] and not (place / ".learning/learning.json").exists()
 
-            command = ["learn", str(place), *words, *QUICK]
-            kills += with_kills(lambda command=command: command, seconds[step], num_kills - kills, look, draw)
+            def command(words: list[str] = words, place: Path = place) -> list[str]:
+                begun = (place / ".learning/learning.json").exists() and draw.random() < 0.5
+                return ["learn", str(place), *(["--resume", "--quiet"] if begun else words)]
+
+            kills += with_kills(command, seconds[step], num_kills - kills, look, draw)
         assert content(place) == whole, place
         shutil.rmtree(place)
     return {"kills": kills, "rounds": rounds}

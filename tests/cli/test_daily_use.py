@@ -85,6 +85,9 @@ def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem
     assert "TTTT" in said("show", "model")
     measured = json.loads(said("evaluate", "model", "--task", "low", str(images / "low-test"), "--json"))
     assert (measured["num_right"], measured["num_images"]) == (right, 10)
+    assert 0 < measured["calibration_error"] < 1
+    shown = said("evaluate", "model", "--task", "low", str(images / "low-test"))
+    assert f"expected calibration error: {100 * measured['calibration_error']:.1f} %" in shown
 
     assert (
         said("export", "model", "--task", "low", "--format", "onnx", "--out", "low.onnx") == "low.onnx\nlow.onnx.json\n"
@@ -107,9 +110,13 @@ def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem
     assert torch.equal(
         Learner.load("model").logits("low", torch.ones(1, 1, 8, 8)), learner.logits("low", torch.ones(1, 1, 8, 8))
     )
-    said("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
-    assert "low" in said("show", "model")
-    assert Learner.load("model").task_names == ("low", "high", "mid")
+    said(
+        "learn", "model", "--task", "my mid", "--train", str(images / "mid"), "--epochs", "2", "--lr", "0.01", "--quiet"
+    )
+    assert "Task 'my mid' was trained with epochs = 2, learning_rate = 0.01.\n" in said("show", "model")
+    updated = said("learn", "model", "--task", "low", "--update", "--train", str(images / "mid"), "--quiet")
+    assert "3 classes" in updated
+    assert Learner.load("model").task_names == ("high", "my mid", "low")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -211,7 +218,17 @@ def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
             next(iter(flatten(loop.weights).values())).data.fill_(float("nan"))
         return real(loop)
 
+    def run_epoch_and_move(loop: Loop) -> Any:
+        if loop.num_epochs == 2:
+            place.rename(tmp_path / "moved")
+        return real(loop)
+
     words = ["--task", "mid", "--train", str(images / "mid"), "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "run_epoch", run_epoch_and_move)
+        said = lasem("learn", str(place), *words, code=1).err
+    assert (said.count("\n"), "was moved or removed" in said, "as before" in said) == (1, True, False), said
+    (tmp_path / "moved").rename(place)
     for broken, code, said in (
         (run_epoch, 130, f"Go on with the same command: lasem learn {place} --task mid"),
         (run_epoch_badly, 1, f"The model in {place} is as before."),
@@ -220,8 +237,11 @@ def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
             patch.setattr(Loop, "run_epoch", broken)
             assert said in lasem("learn", str(place), *words, code=code).err
         assert model_files(place) == before
-    for copy in (place, whole):
-        lasem("learn", str(copy), *words)
+    other = ("--test", str(images / "mid"), "--train", str(images / "low"))
+    shown = lasem("learn", str(place), "--resume", *other, code=2)
+    assert "classes (" in shown.err
+    lasem("learn", str(place), "--resume", "--quiet")
+    lasem("learn", str(whole), *words)
     assert model_files(place) == model_files(whole)
 
 
@@ -234,7 +254,8 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, lasem: Any) ->
         (["learn", place, "--task", "mid"], "Expected --train; got none"),
         (["learn", place, "--task", "mid", "--train", f"{train}x"], "Did you mean 'mid'?"),
         ([*learn, "--sharing", "tf"], "was made with sharing = hps; got tf"),
-        ([*learn, "--training.epochs", "7"], "was made with training.epochs = 6; got 7"),
+        (["learn", f"{place}x", "--resume"], "Expected a model in"),
+        (["learn", place, "--resume"], "Expected an unfinished task in"),
         ([*learn, "--preset", "paper"], "was made with "),
         ([*learn, "--channels", "2"], "--channels must be one of 1, 3; got '2'"),
         ([*learn, "--image-size", "0"], "--image-size must be at least 1 and at most 8192; got 0"),

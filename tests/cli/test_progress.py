@@ -1,11 +1,12 @@
 """What a run shows while it goes on."""
 
+import re
 from pathlib import Path
 
 import pytest
 from metrics.records import epoch_record, task_record
 
-from lasem.cli.progress import Remaining, duration
+from lasem.cli.progress import EpochLines, Remaining, duration
 from lasem.experiments import ExperimentConfig
 from lasem.methods import EWC
 from lasem.records import TimingRecord
@@ -76,6 +77,17 @@ def test_epochs_that_search_take_longer_in_later_tasks_too() -> None:
     assert (remaining.estimate(3, 4, 0), remaining.estimate(3, 4, 2)) == (1, 1 + 2 * (8 + 8 + 1 + 1))
     remaining.add(4, 2.0)
     assert remaining.estimate(4, 4, 0) == 0
+
+
+def test_the_time_of_a_searched_epoch_is_not_taken_for_that_of_all() -> None:
+    """A task that is searched in its first three of ten epochs, which take five times as long as the others."""
+    shown = Moments(ExperimentConfig())
+    lines = EpochLines(shown, "model", 10, "lasem learn model --resume")
+    for epoch in range(1, 6):
+        record = epoch_record("a", epoch, num_evaluated=4 if epoch <= 3 else 1)
+        seconds = 50.0 if epoch <= 3 else 10.0
+        lines.epoch_ends(record, TimingRecord(task="a", epoch=epoch, seconds_training=seconds, seconds_evaluating=0.0))
+    assert [re.findall(", ([^,]*) left", text) for text, _ in shown.moments] == [[], [], [], ["1:00 min"], ["50 s"]]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1:00 min"), (125, "2:05 min"), (12000, "3:20 h")])

@@ -30,7 +30,7 @@ from lasem.data import task as task_module
 from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
-from lasem.learner.index import settings_of
+from lasem.learner.index import parts_of
 from lasem.methods import APD, EWC, METHODS, AbstractMethod, Branch, Freeze, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
@@ -175,7 +175,7 @@ def test_tasks_are_learned_answered_saved_and_read(factory: Factory, shape: Any,
     learner.save(tmp_path / "model")
     again = factory.load(tmp_path / "model")
     assert again.task_names == learner.task_names == ("t0", "t1", "t2")
-    assert settings_of(again.method) | {"search": None} == settings_of(learner.method) | {"search": None}
+    assert parts_of(again.method) | {"search": None} == parts_of(learner.method) | {"search": None}
     tensors = {name: t for name, t in tensors_in(tmp_path / "model").items() if not name.startswith("memory:")}
     assert learner.num_parameters() == again.num_parameters() == count(tensors)
     for name, num_classes in zip(learner.task_names, CLASSES, strict=True):

@@ -58,6 +58,8 @@ def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: 
                 x = x.flatten(1)
             case "linear":
                 x = x @ weight.T + bias
+            case "divide":
+                x = x / weights[step["by"]]
             case other:
                 raise AssertionError(other)
         assert step["operation"] in page["operations"]
@@ -103,6 +105,29 @@ def test_code_is_not_written_as_plain_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     file, _ = export(learner, "a", "torch", tmp_path)
     torch.testing.assert_close(torch.export.load(file).module()(IMAGES), learner.logits("a", IMAGES), rtol=0, atol=1e-4)
+
+
+def test_names_are_portable_and_never_take_each_others_place(tmp_path: Path) -> None:
+    """Windows has names of devices, with any ending; there and on macOS `Pets` and `pets` are one file."""
+    names = ("CON", "NUL.txt", "com1", "a dot.", "Pets", "pets", "lpt9 .x")
+    learner = Learner(tiny_net(), search=Fixed("none"), training=QUICK)
+    for name in names:
+        learner.learn(tiny_task(name))
+    learner.save(tmp_path / "model")
+    files = [path.name for path in (tmp_path / "model").rglob("*")]
+    assert not [name for name in files if name not in ("config.json", "parts") and len(name) != 64 + 12]
+    assert Learner.load(tmp_path / "model").task_names == names
+    places = {name: f"{tmp_path}/{number}/" for number, name in enumerate(names)}
+    written = [path.name for name, out in places.items() for path in export(learner, name, "safetensors", out)]
+    assert len(set(written)) == 2 * len(names)
+    for name in written:
+        assert name.partition(".")[0].strip().lower() not in ("con", "nul", "com1", "lpt9")
+        assert name[-1] not in ". "
+    (tmp_path / "out").mkdir()
+    for path in export(learner, "Pets", "safetensors", tmp_path / "out"):
+        path.rename(path.with_name(path.name.lower()))  # a file system that does not know the case
+    with pytest.raises(StorageError, match=r"belongs to the export of task 'Pets'"):
+        export(learner, "pets", "safetensors", tmp_path / "out")
 
 
 def test_the_page_says_how_files_become_pixels(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,10 +19,11 @@ from safetensors.torch import load
 from sklearn.datasets import load_digits
 
 from lasem import EM, Fixed, GrowingModel, Learner, Task, TensorFactorization, TrainingConfig, cifar
+from lasem.data.sources import Source, task_from
 from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskError
 from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
-from lasem.methods import PROTECTIONS, Freeze
+from lasem.methods import PROTECTIONS, WSN, Freeze
 from lasem.records import EpochRecord, TimingRecord
 
 from .fixture import tiny_task
@@ -84,6 +86,11 @@ def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
     assert (measured.num_images, measured.num_right, measured.accuracy) == (24, right, right / 24)
     assert {name: count for name, (count, _) in measured.by_class.items()} == dict.fromkeys(learner.classes("mid"), 8)
     assert sum(right for _, right in measured.by_class.values()) == right
+
+
+def task_of(folder: Path) -> Task:
+    """As a growing model reads it."""
+    return task_from("task", Source(path=str(folder)), image_size=8, channels=1, seed=5)
 
 
 def test_hidden_folders_are_passed_over_and_home_is_found(
@@ -163,7 +170,7 @@ def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, place: Path,
     stopped(grown, "high", high)
     for name, given, more, message in (
         ("high", high, {"valid": images / "high-test"}, r"validation images \(2 images before, 6 images.* --restart"),
-        ("high", images / "low", {}, r"classes \(digit-5, digit-6 before, digit-0, digit-1 now\)"),
+        ("high", images / "low", {}, r"classes \(digit-5,digit-6 before, digit-0,digit-1 now\)"),
         ("high", tiny_task("a", shape=(1, 8, 8)), {}, r"training images"),
         ("other", images / "low", {}, r"Task 'high' in .* is not finished.*lasem forget .* --task high"),
         ("other", images / "low", {"restart": True}, r"Task 'high' in .* is not finished"),
@@ -237,7 +244,6 @@ def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, place: Path, i
         ({"protect": Freeze()}, "protect = branch; got freeze"),
         ({"search": EM()}, "search.first_task = search; got all"),
         ({"search": EM(first_task="search")}, "search.commit_share = 0.5; got none"),
-        ({"training": TrainingConfig(epochs=9, batch_size=5)}, "training.epochs = 3; got 9"),
         ({"net": cifar}, "net.hidden = 6; got 64"),
         ({"image_size": 9}, "image_size = 8; got 9"),
         ({"channels": 3}, "channels = 1; got 3"),
@@ -253,6 +259,38 @@ def test_settings_are_those_of_the_first_task(other: dict[str, Any], message: st
     assert (held["training"]["epochs"], held["protect"]) == (3, {"name": "branch"})  # which nobody asked for
 
 
+def test_each_task_is_trained_as_was_said_for_it(model: Path, place: Path, images: Path) -> None:
+    """What was said for the first task is usual; it is what a later one is trained with if nothing is said."""
+    other = TrainingConfig(epochs=5, batch_size=4, learning_rate=0.02, weight_decay=0.01)
+    different = {"epochs": 5, "batch_size": 4, "learning_rate": 0.02, "weight_decay": 0.01}
+    learned = small_model(place, training=other).learn("the third", images / "high")
+    assert learned.training == different
+    assert GrowingModel(place).learn("fourth", images / "high").training == {}
+    overview, learner = GrowingModel(place).show(), Learner.load(place)
+    assert [task.training for task in overview.tasks] == [{}, {}, different, {}]
+    assert overview.settings["training"]["epochs"] == learner.training.epochs == 3
+    assert [learner.info(name).training.epochs for name in learner.task_names] == [3, 3, 5, 3]
+    by_hand = Learner.load(model)
+    for name, training in (("the third", other), ("fourth", None)):
+        by_hand.learn(replace(task_of(images / "high"), name=name), training=training)
+        x = torch.rand(4, 1, 8, 8)
+        assert torch.equal(by_hand.logits(name, x), learner.logits(name, x))
+    with pytest.raises(ConfigError, match="epochs must be at least 1"):
+        small_model(place, training=TrainingConfig(epochs=0))
+
+
+def test_training_that_does_not_suit_the_method_is_refused_before_anything_is_begun(
+    images: Path, tmp_path: Path
+) -> None:
+    wsn = {"method": WSN(), "search": None}
+    small_model(tmp_path / "model", training=TrainingConfig(epochs=1), **wsn).learn("low", images / "low")
+    before = model_files(tmp_path / "model")
+    with pytest.raises(ConfigError, match="weight_decay"):
+        small_model(tmp_path / "model", training=TrainingConfig(weight_decay=0.1), **wsn).learn("mid", images / "mid")
+    assert model_files(tmp_path / "model") == before
+    assert Unfinished(tmp_path / "model").task is None
+
+
 def test_a_model_that_was_saved_without_protection_goes_on_without(images: Path, tmp_path: Path) -> None:
     Learner(small_net((1, 8, 8))).save(tmp_path)
     GrowingModel(tmp_path).learn("low", images / "low")
@@ -263,7 +301,7 @@ def test_names_are_new_and_known(model: Path, images: Path, tmp_path: Path) -> N
     grown = small_model(model)
     with pytest.raises(TaskError, match="Task 'low' has been learned already"):
         grown.learn("low", images / "high")
-    for bad in ("../x", "", "a/b", "..", "x" * 101, "ä"):
+    for bad in ("../x", "", "a/b", "..", "x" * 101, "ä", " a", "a ", "a\n", "a\tb"):
         with pytest.raises(DataError, match="Expected a task name"):
             grown.learn(bad, images / "high")
     for ask in (

@@ -147,6 +147,39 @@ def test_nothing_is_written_or_removed_through_a_link(model: Path, tmp_path: Pat
     assert files_in(outside) == kept
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "hard link", "pipe", "folder"])
+def test_a_lock_is_a_file_of_its_own(kind: str, model: Path, tmp_path: Path) -> None:
+    """Locking would empty what a planted link leads to."""
+    lock, mine = model / ".lock", tmp_path / "mine"
+    lock.unlink(missing_ok=True)
+    mine.write_text("years of work")
+    {
+        "link": lambda: lock.symlink_to(mine),
+        "dangling link": lambda: lock.symlink_to(tmp_path / "new"),
+        "hard link": lambda: lock.hardlink_to(mine),
+        "pipe": lambda: os.mkfifo(lock),
+        "folder": lock.mkdir,
+    }[kind]()
+    for change in (lambda: GrowingModel(model).forget("a"), lambda: GrowingModel(model).learn("c", tiny_task("c"))):
+        with pytest.raises(StorageError, match=r"Expected a lock at .*\.lock, a file of its own"):
+            change()
+    assert mine.read_text() == "years of work"
+    assert not (tmp_path / "new").exists()
+    assert Learner.load(model).task_names == ("a", "b")
+
+
+def test_leftovers_are_removed_from_the_folder_itself_only(model: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for place in (outside, model):
+        (place / ".left.1.tmp").write_text("half")
+    (model / ".learning").symlink_to(outside)
+    (model / ".mine").symlink_to(outside)
+    GrowingModel(model).forget("b")
+    assert (outside / ".left.1.tmp").exists()
+    assert not (model / ".left.1.tmp").exists()
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_pipe_is_no_file_nor_is_nothing(name: str, model: Path) -> None:
     path = file_of(model, name)

@@ -82,7 +82,7 @@ def watched(disk: Disk) -> Iterator[None]:
             return watched_call
 
         def watched_open(path: Path, mode: str = "r", *arguments: Any, **more: Any) -> Any:
-            if "w" not in mode:
+            if mode[0] not in "wx":
                 return open_path(path, mode, *arguments, **more)
             disk.step()
             return Writing(open_path(path, mode, *arguments, **more), disk)
