@@ -14,6 +14,9 @@ from lasem.nets import cifar
 from lasem.search import DeepEM
 from lasem.space import full, listed
 
+LAYERS, HEAD = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64], 4096 * 64 + 64 * 10
+"""Multiplications in the CIFAR network for one image."""
+
 
 def test_the_small_setting_runs_every_benchmark(tmp_path: Path, lasem: Any) -> None:
     threads = torch.get_num_threads()
@@ -82,9 +85,7 @@ def test_the_sizes_are_those_that_are_asked_for() -> None:
 
 
 def test_the_floor_of_some_configurations_counts_each_prefix_once() -> None:
-    net = cifar()
-    layers = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64]
-    head = 4096 * 64 + 64 * 10
+    net, layers, head = cifar(), LAYERS, HEAD
     expected = (layers[0] + 2 * layers[1] + 2 * layers[2] + 3 * layers[3] + 3 * head) / (sum(layers) + head)
     some = listed(["SSTT", "SSTS", "STSS"])
     assert arithmetic_floor(net, 10, some) == pytest.approx(expected)
@@ -96,9 +97,7 @@ def test_the_floor_of_some_configurations_counts_each_prefix_once() -> None:
 
 
 def test_the_floor_of_the_papers_network_is_the_one_that_the_design_names() -> None:
-    net = cifar()
-    layers = [32 * 32 * 27 * 32, 32 * 32 * 288 * 32, 16 * 16 * 288 * 64, 16 * 16 * 576 * 64]
-    head = 4096 * 64 + 64 * 10
+    net, layers, head = cifar(), LAYERS, HEAD
     tree = sum(2 ** (level + 1) * cost for level, cost in enumerate(layers)) + 16 * head
     assert arithmetic_floor(net, 10) == pytest.approx(tree / (sum(layers) + head))
     assert arithmetic_floor(net, 10) == pytest.approx(9.4, abs=0.1)

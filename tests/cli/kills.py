@@ -60,7 +60,6 @@ def content(place: Path) -> dict[str, bytes]:
 
 
 def without_kills(words: list[str]) -> float:
-    """How long it takes."""
     began = time.monotonic()
     code = ended(started(words), 600)
     assert code == 0, (words, code)

@@ -33,12 +33,10 @@ def learn(model: Path, images: Path, task: str) -> tuple[int, str]:
 
 
 def used(disk: Path) -> int:
-    """Bytes in use."""
     return int(subprocess.run(["df", "-B1", "--output=used", disk], capture_output=True, check=True).stdout.split()[1])
 
 
 def resize(disk: Path, size: int | str) -> None:
-    """Give the file system another size."""
     subprocess.run(["mount", "-o", f"remount,size={size}", "none", disk], check=True)
 
 

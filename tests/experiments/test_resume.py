@@ -77,7 +77,6 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def assert_same(directory: Path, whole: Path) -> None:
-    """Compare records and models."""
     assert records_of(directory) == records_of(whole)
     assert files_in(directory / "seeds/0/model") == files_in(whole / "seeds/0/model")
     assert Learner.load(directory / "seeds/0/model").task_names == ("digits-0", "digits-1")

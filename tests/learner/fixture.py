@@ -94,6 +94,11 @@ def tensors_in(folder: Path) -> dict[str, Tensor]:
     }
 
 
+def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
+    learner.save(folder)
+    return tensors_in(folder)
+
+
 @contextmanager
 def changed_index(folder: Path) -> Iterator[dict[str, Any]]:
     """Let a model's index be changed, and give it the checksum that it then has, as one who wants to deceive would."""

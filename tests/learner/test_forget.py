@@ -12,7 +12,7 @@ from lasem import EM, Branch, Fixed, Learner, TrainingConfig
 from lasem.errors import StorageError
 from lasem.sharing import AbstractSharing
 
-from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, searching, tensors_in, tiny_net, tiny_task
+from .fixture import GREY, SHARINGS, assert_same_tensors, files_in, saved, searching, tiny_net, tiny_task
 
 QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 IMAGES = torch.rand(5, *GREY, generator=torch.Generator().manual_seed(0))
@@ -26,11 +26,6 @@ def learned(sharing: AbstractSharing, *configurations: str) -> Learner:
         searching(learner, Fixed(configuration))
         learner.learn(tiny_task(name, seed=ord(name)))
     return learner
-
-
-def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
-    learner.save(folder)
-    return tensors_in(folder)
 
 
 def damage(folder: Path, name: str) -> tuple[Path, bytes]:

@@ -30,7 +30,7 @@ from .fixture import (
     every_sharing,
     files_in,
     followed,
-    tensors_in,
+    saved,
     tiny_net,
     tiny_task,
 )
@@ -43,11 +43,6 @@ PAPER_SEARCH = EM(likelihood="mean", prior_form="average", first_task="search", 
 
 def paper_net(depth: int = 3) -> Net:
     return Net(image_shape=GREY, channels=(3,) * depth, kernels=(3,) * depth, pools=(1,) * depth, initial="paper")
-
-
-def saved(learner: Learner, folder: Path) -> dict[str, Tensor]:
-    learner.save(folder)
-    return tensors_in(folder)
 
 
 @every_sharing

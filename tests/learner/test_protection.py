@@ -117,7 +117,6 @@ def test_frozen_knowledge_is_the_first_tasks_for_ever() -> None:
 
 
 def shared(learner: Learner) -> dict[str, Tensor]:
-    """Copies of all shared tensors, by ``LAYER@VERSION.NAME``."""
     return {f"{key}.{name}": t.clone() for key, named in learner.model.versions.items() for name, t in named.items()}
 
 

@@ -64,16 +64,10 @@ def same(first: Model, second: Model) -> bool:
 
 
 def learned_as(method: Any, *seeds: tuple[int, int], earlier: Any = (8, 9), restore_best: bool) -> tuple[Learned, int]:
-    """Two tasks learned as if the last phase of each had come to some weights in its best epoch and others at its end.
+    """Two tasks learned as if each last phase had come to some weights in its best epoch and others at its end.
 
-    Args:
-        method: the method.
-        seeds: for each task, of the weights in the best epoch and at the end.
-        earlier: the same for the phases before the last one, of all tasks.
-        restore_best: which of them are kept.
-
-    Returns:
-        The second task's outcome, and the epochs of its phases before the last one.
+    Those of each task are drawn from a pair of ``seeds``, those of the phases before from ``earlier``. It gives the
+    second task's outcome, and the epochs of its phases before the last one.
     """
     model = Model()
     for index, of_task in enumerate(seeds):

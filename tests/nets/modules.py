@@ -141,13 +141,9 @@ def features_of(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor] | No
 
 
 def features(net: AbstractNet, x: Any, weights: Sequence[Weights] | None = None, measured: Any = None) -> Tensor:
-    """What a network's head gets, with given weights or those that it starts from.
+    """What a network's head gets from a batch, with weights of each block that are given, or those that it starts from.
 
-    Args:
-        net: the network.
-        x: a batch.
-        weights: of each block.
-        measured: a dict for the statistics of a mini-batch of training; None: evaluate.
+    ``measured``, a dict, takes the statistics of a mini-batch of training; without it, the network is evaluated.
     """
     for i, block in enumerate(net.blocks):
         own = block.initial(generator(), net.initial) if weights is None else weights[i]
@@ -183,13 +179,9 @@ def assert_same_with_gradients(found: Tensor, expected: Tensor, of_found: Any, o
 
 
 def assert_goes_on_after_loading(build: Any, folder: Path, *, give: bool = True, **settings: Any) -> Learner:
-    """Three tasks one after another, and the third one after saving and loading, to the same bits.
+    """Three tasks one after another, and the third one after saving and loading, to the same bits; the learner of all.
 
-    Args:
-        build: makes the network.
-        folder: for models.
-        give: whether a model can be loaded only with its network, because it holds no code.
-        settings: of the learner.
+    ``give``: whether a model can be loaded only with its network, because it holds no code. Settings are the learner's.
     """
     training, shape = TrainingConfig(epochs=2, batch_size=5), build().image_shape
     tasks = {name: tiny_task(name, shape=shape, seed=ord(name)) for name in "abc"}

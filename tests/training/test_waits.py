@@ -57,10 +57,9 @@ class Watch(TorchDispatchMode):
 
 
 def train_on_meta(phase: AbstractPhase[Any], num_batches: int = 2) -> tuple[list[int], list[int]]:
-    """Some mini-batches; fails at the first single number that is asked for.
+    """Some mini-batches, which fail at the first single number that is asked for.
 
-    Returns:
-        For each mini-batch how many tensors were copied from the device, and to it.
+    For each mini-batch how many tensors were copied from the device, and to it.
     """
     generator = torch.Generator()
     weights = map_tensors(lambda t: t.detach().to(META, copy=True), phase.initial())
