@@ -1,8 +1,9 @@
-"""Every error that a user can cause or meet: what was expected, what came, what to do."""
+"""Every error that a user can cause or meet: what was expected, what came, what to do; and texts of strangers."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 
@@ -43,6 +44,41 @@ class TrainingError(LasemError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the known name closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """Return ``" Did you mean 'x'?"`` for the known name closest to ``name``, or an empty string if none is near."""
+    word = name.strip("-").lower()[:80]
+
+    def likeness(other: str) -> float:
+        same = other.strip("-").lower()[:80]
+        ratio = difflib.SequenceMatcher(None, word, same).ratio()
+        return ratio if ratio >= (0.6 if word[:1] == same[:1] else 0.8) else 0.0  # few mistype the first letter
+
+    close = max(known, key=likeness, default="")
+    return f" Did you mean '{close}'?" if likeness(close) else ""
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing moves a terminal's cursor or turns the direction of reading: ``\\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(*words: str) -> str:
+    """Return words as a shell reads them, for a command that a person may copy; nothing in it is hidden."""
+    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
+
+
+def csv_text(text: str) -> str:
+    """Return a text as a cell of CSV, printable; an apostrophe precedes what a spreadsheet would compute."""
+    shown = printable(text)
+    try:
+        float(shown)
+    except ValueError:
+        return f"'{shown}" if shown.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) else shown
+    return shown
+
+
+def _escaped(word: str) -> str:
+    """The inside of a shell's ``$'...'``: its bytes, but for printable characters."""
+    hidden = {c for c in word if not c.isprintable() or c in "\\'"}
+    errors = {c: "surrogateescape" if "\udc80" <= c <= "\udcff" else "surrogatepass" for c in hidden}
+    escaped = {c: "".join(f"\\x{byte:02x}" for byte in c.encode("utf-8", errors[c])) for c in hidden}
+    return "".join(escaped.get(c, c) for c in word)
