@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+import types
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from lasem.errors import StorageError
 
@@ -120,9 +121,25 @@ def from_json(line: str) -> Record:
         cls = _KINDS[entry.pop("kind")]
         known = {f.name for f in fields(cls)}
         record: Record = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for name, kind in get_type_hints(cls).items():
+            if name in known and not _fits(value := getattr(record, name), kind):
+                raise TypeError(f"{name} is {str(value)[:60]!r}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"Expected a record in one line of JSON; got {line[:120]!r} ({error}).") from error
     return record
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the annotated type; a whole number is a count that a float can hold."""
+    if get_origin(kind) is types.UnionType:
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, get_args(kind)[0]) for each in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(each, get_args(kind)[1]) for each in value.values())
+    if kind in (int, float) and isinstance(value, int):
+        return not isinstance(value, bool) and 0 <= value < 2**53
+    return isinstance(value, kind)
 
 
 def read_records(path: Path) -> list[Record]:

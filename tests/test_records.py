@@ -44,7 +44,12 @@ def test_an_unfinished_last_line_is_passed_over(tmp_path: Path) -> None:
     assert list(of_kind(read_records(path), EvaluationRecord)) == []
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", '{"kind": "other"}', '{"kind": "evaluation"}', "3"])
+@pytest.mark.parametrize(
+    "line",
+    ["", "{", "[]", "[" * 100_000, '{"kind": "other"}', '{"kind": "evaluation"}', "3"]
+    + [to_json(replace(EPOCH, **{k: v})) for k, v in (("task", 3), ("loss", "x"), ("epoch", 10**20), ("epoch", True))]
+    + [to_json(replace(EPOCH, probabilities=(0.5, None))), to_json(replace(ROW, accuracies={"a": "b"}))],  # type: ignore[arg-type]
+)
 def test_a_damaged_line_is_named(line: str) -> None:
     with pytest.raises(StorageError, match="Expected a record in one line of JSON"):
         from_json(line)
