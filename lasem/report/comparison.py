@@ -7,10 +7,12 @@ in ``METHOD-SEED`` next to it.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import yaml
 
@@ -62,7 +64,7 @@ class MethodRow:
     values: dict[str, Statistic]
     """By the names of a Summary's quantities; empty if no seed is finished."""
     seeds: dict[int, str]
-    """The finished seeds, and where each one's folder is, from the comparison's."""
+    """The finished seeds, and the address of each one's folder, from the comparison's."""
     unfinished: tuple[int, ...]
     settings: dict[str, Any]
     """What sets the method apart, by setting (``search.name``)."""
@@ -112,7 +114,7 @@ def load_comparison(directory: Path) -> Comparison:
         MethodRow(
             label=label,
             values=values[label],
-            seeds={seed: f"{label}-{seed}" for seed in found[label]},
+            seeds={seed: quote(os.fsencode(f"{label}-{seed}")) for seed in found[label]},
             unfinished=tuple(seed for seed in seeds if seed not in found[label]),
             settings=own.get(label, {}),
             to_best=distances.get(label),
@@ -137,10 +139,13 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """
     try:
         entry = json.loads(path.read_bytes())
-        return tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))
+        labels, seeds = tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))
+        if not seeds or any("/" in label or "\\" in label for label in labels):  # runs are in folders right here
+            raise ValueError(labels)
+        return labels, seeds
     except OSError as error:
         raise StorageError(f"Expected a comparison with {path}; {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
 
 

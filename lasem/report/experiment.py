@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lasem.errors import StorageError
+from lasem.errors import StorageError, quoted
 from lasem.metrics import Run, Statistic, Summary, aggregate, load_runs, summarise
 from lasem.records import Record
 from lasem.report.frame import to_csv, write_text
@@ -107,7 +107,7 @@ def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) 
     for label in labels:
         for seed in seeds:
             folder = directory / f"{label}-{seed}"
-            if (folder / "seeds" / str(seed) / "records.jsonl").exists():
+            if os.path.exists(folder / "seeds" / str(seed) / "records.jsonl"):  # False also for a name that is too long
                 experiment = load_experiment(folder)
                 for run in experiment.runs:
                     if run.seed == seed and experiment.is_finished(run):
@@ -126,14 +126,16 @@ def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
         flat = flat_settings(entry if key is None else entry.get(key, {}))
     except (ValueError, AttributeError, RecursionError) as error:
         raise StorageError(f"Expected a JSON object in {path}; {error}. Delete it to report without it.") from error
-    # a list is a command, to be typed again
-    written = {name: shlex.join(map(str, value)) if isinstance(value, list) else value for name, value in flat.items()}
-    return {name: str(value) for name, value in written.items() if value is not None}
+    for name in [name for name in flat if name.endswith("command")]:  # to be typed again
+        flat[name] = quoted(*map(str, flat[name])) if isinstance(flat[name], list) else None
+    return {name: str(value) for name, value in flat.items() if value is not None}
 
 
 def plain_settings(config: str | None) -> dict[str, Any]:
     """Return the settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(config or "", Loader=yaml.SafeLoader)):
+            return {}  # thirty lines of them can stand for a thousand million words
         found = yaml.safe_load(config or "")
     except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: a date that does not exist
         return {}

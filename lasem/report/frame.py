@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lasem.errors import csv_text, printable
 from lasem.files import write_file
 from lasem.metrics import PairedDifference, Statistic
 from lasem.report import numbers
-from lasem.report.numbers import DASH, Unit, display_name, p_value, percent, signed
+from lasem.report.numbers import DASH, Unit, p_value, percent, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,10 +80,10 @@ class Frame:
         return to_csv([key for column in self.columns for key in column.keys], rows)
 
     def markdown(self) -> str:
-        """Columns that have keys. What would end a cell is written as text."""
+        """Columns that have keys. What would end a cell, or be markup, is written as text."""
         shown = [n for n, column in enumerate(self.columns) if column.keys]
         lines = [[self.columns[n].heading for n in shown], *([row[n].line.strip() for n in shown] for row in self.rows)]
-        lines = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in lines]
+        lines = [[re.sub(r"[\\`*<>\[\]|&]", r"\\\g<0>", printable(text)) for text in line] for line in lines]
         head, *body = [f"| {' | '.join(line)} |" for line in lines]
         return "\n".join([head, "|---" + "|---:" * (len(shown) - 1) + "|", *body]) + "\n"
 
@@ -91,20 +92,22 @@ class Frame:
         from rich.table import Table
         from rich.text import Text
 
-        # texts are Text, not markup: a class called "[red]" stays what it is
-        table = Table(title=Text(title), caption=Text(caption), show_footer=bool(self.footer and self.rows))
+        def text(written: str, style: str = "") -> Text:
+            return Text(printable(written.strip()), style)  # no markup: a class called "[red]" stays what it is
+
+        table = Table(title=text(title), caption=text(caption), show_footer=bool(self.footer and self.rows))
         for n, column in enumerate(self.columns):
             if column.console:
                 longest = max((len(row[n].text) for row in self.rows), default=0)
                 table.add_column(
                     column.heading,
-                    Text(self.footer[n].line.strip()) if self.footer else "",
+                    text(self.footer[n].line) if self.footer else "",
                     justify="right" if column.numeric else "left",
                     min_width=min(24, longest) if n == self.header else None,
                 )
         for row in self.rows:
             cells = [cell for cell, column in zip(row, self.columns, strict=True) if column.console]
-            table.add_row(*(Text(cell.line.strip(), style="bold" if cell.strong else "") for cell in cells))
+            table.add_row(*(text(cell.line, "bold" if cell.strong else "") for cell in cells))
         return table
 
 
@@ -145,11 +148,11 @@ def difference_cells(difference: PairedDifference | None) -> tuple[Cell, Cell]:
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """One line for each row below a heading; floats keep every bit, None becomes an empty cell."""
+    """One line for each row below a heading; floats keep every bit, None becomes an empty cell, no text a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([csv_text(value) if isinstance(value, str) else value for value in row] for row in rows)
     return text.getvalue()
 
 
@@ -173,18 +176,25 @@ def render(template: str, *, environment: Mapping[str, str], package: str = "las
     made with, its ``command`` what a person typed.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     from lasem.report.figures import COLOURS
 
-    # autoescape: names of tasks and classes, settings and paths come from other people's files
+    def shown(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+            return value
+        return "".join(c if c in "\n\N{NO-BREAK SPACE}" else printable(c) for c in value)
+
+    # autoescape and finalize: names of tasks and classes, settings and paths come from other people's files
     templates = Environment(
         loader=ChoiceLoader([PackageLoader(place, "") for place in (package, "lasem.report")]),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["name"], templates.globals["numbers"] = display_name, numbers
+    templates.globals["numbers"] = numbers
     made_with = {key: value for key, value in environment.items() if key != "command"}
     values |= {"environment": made_with, "command": environment.get("command"), "colours": COLOURS}
     return templates.get_template(template).render(values)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+from lasem.errors import printable
 from lasem.metrics import PairedDifference, Statistic
 
 DASH = "–"
@@ -101,8 +102,8 @@ def in_words(difference: PairedDifference) -> str:
 
 
 def display_name(name: str, limit: int | None = None) -> str:
-    """A name from a user's data, safe to draw: control characters replaced, cut to ``limit`` characters."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    """A name from a user's data, safe to draw: printable, cut to ``limit`` characters."""
+    shown = printable(name)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 

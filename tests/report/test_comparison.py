@@ -16,7 +16,7 @@ from lasem.report.comparison import INDEX, sentence, unfinished_sentence
 from lasem.report.figures.bars import draw_comparison
 
 from .fake_run import ENVIRONMENT, make_records, task_names, write_seed
-from .pages import check_whole, contents, printed
+from .pages import Outline, check_whole, contents, printed
 
 METHODS = {
     "lasem": {
@@ -176,12 +176,45 @@ def test_one_seed_and_one_task_have_no_deviation_and_no_growth(tmp_path: Path) -
     assert "±" not in (directory / "comparison.md").read_text()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"methods": ["a"]}', '{"methods": 3, "seeds": [0]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"methods": ["a"]}',
+        '{"methods": 3, "seeds": [0]}',
+        '{"methods": [], "seeds": []}',
+    ],
+)
 def test_a_missing_or_damaged_index_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / INDEX).write_text(content)
     with pytest.raises(StorageError, match=f"Expected a comparison.*{INDEX}"):
         load_comparison(tmp_path)
+
+
+def test_runs_outside_the_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text('{"methods": ["../a"], "seeds": [0]}')
+    with pytest.raises(StorageError, match="Expected a comparison's methods"):
+        load_comparison(tmp_path)
+
+
+def test_labels_and_settings_of_strangers_are_text(tmp_path: Path) -> None:
+    directory = write_runs(tmp_path)
+    label = "javascript:alert`1`#<b>|\x1b"
+    for seed in (0, 1):
+        (directory / f"lasem-{seed}").rename(directory / f"{label}-{seed}")
+    lines = ["a0: &a0 [x, x]", *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 40)), "date: 2020-99-99"]
+    (directory / "ewc-9-0" / "config.yaml").write_text("\n".join(lines))
+    (directory / "ewc-9-1" / "config.yaml").write_text("date: 2020-99-99")
+    (directory / INDEX).write_text(json.dumps({"methods": [label, "ewc-9", "x" * 5000], "seeds": [0, 1]}))
+    outline = Outline(write_comparison(directory).read_text())
+    assert "b" not in outline.tags
+    assert "javascript%3Aalert%601%60%23%3Cb%3E%7C%1B-0/report.html" in outline.references
+    assert r"| javascript:alert\`1\`#\<b\>\|\\x1b |" in (directory / "comparison.md").read_text()
+    assert "\x1b" not in printed(comparison_table(directory))
 
 
 def test_nothing_forgotten_is_said(drawn: Path) -> None:

@@ -36,7 +36,7 @@ FRAME = Frame(
 def test_a_frame_as_csv_and_markdown() -> None:
     number, deviation = FRAME.rows[0][2].number, FRAME.rows[0][2].second
     assert FRAME.csv() == f"method,num_seeds,peak,deviation\na|b,2,{number},{deviation}\n[red],1 of 2,,\n"
-    assert FRAME.markdown() == ("| Method | Peak % |\n|---|---:|\n| a\\|b | 55.0 ± 7.1 |\n| [red] (1 of 2) | – |\n")
+    assert FRAME.markdown() == ("| Method | Peak % |\n|---|---:|\n| a\\|b | 55.0 ± 7.1 |\n| \\[red\\] (1 of 2) | – |\n")
 
 
 def test_a_frame_in_a_terminal() -> None:
@@ -56,8 +56,9 @@ def test_a_number_and_its_unit_stay_in_one_line() -> None:
     assert keep_together("62.3 ± 0.4 % of 3 tasks") == "62.3\xa0±\xa00.4\xa0% of 3 tasks"
 
 
-def test_floats_keep_every_bit() -> None:
+def test_in_csv_floats_keep_every_bit_and_no_text_is_a_formula() -> None:
     assert to_csv(["a", "b"], [[0.1 + 0.2, None], ["x,y", 1]]) == 'a,b\n0.30000000000000004,\n"x,y",1\n'
+    assert to_csv(["a"], [["=1+1"], ["@x"], ["-2"], [-2.5], ["\x1b[2J"]]) == "a\n'=1+1\n'@x\n-2\n-2.5\n\\x1b[2J\n"
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

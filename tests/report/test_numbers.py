@@ -30,7 +30,7 @@ DIFFERENCE = PairedDifference(mean=0.008, p_value=0.0312, num_pairs=6, num_seeds
         (duration, (0.0, 23.44, 59.97, 192.0, 3723.4), "0.0 s | 23.4 s | 1 min 0 s | 3 min 12 s | 1 h 2 min"),
         (lambda of: plus_minus(statistic(of), percent), ([0.5], [0.5, 0.6]), "50.0 | 55.0 ± 7.1"),
         (in_words, (DIFFERENCE,), "+0.8 points (p 0.031)"),
-        (display_name, ("a\nb\x00\ud800",), "a\ufffdb\ufffd\ufffd"),
+        (display_name, ("a\nb\x00\ud800",), "a\\nb\\x00\\ud800"),
         (lambda name: display_name(name, 5), ("long name",), "long…"),
         (method_name, ("none", "all-low-rank", "nonesuch"), "single-task | transfer-all-low-rank | nonesuch"),
     ],

@@ -1,6 +1,10 @@
+import csv
+import io
+import json
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -42,17 +46,58 @@ def test_several_seeds_are_summed_up_first_and_all_are_on_the_page(three_seeds: 
     assert 'class="seed hidden"' not in page(three_seeds)  # only the script hides
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
-    names = ("<script>alert(1)</script>", '"><img src=x onerror=y>', "{{ 7 * 7 }}", "$\\frac{", "\u202e\ud83d", "&lt;")
-    run_dir = write_run(tmp_path / "<i>run", names=names, num_epochs=3)
-    (run_dir / "config.yaml").write_text("</pre><script>alert(2)</script>", encoding="utf-8")
-    text = write_report(run_dir).read_text(encoding="utf-8")
-    outline = Outline(text)
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=y>',
+    "{{ 7 * 7 }}",
+    "$\\frac{",
+    "&lt;",
+    "</script>",
+    "]]>",
+)
+HOSTILE += (
+    "\u202e\ud83d",
+    "caf\udce9",
+    "\x1b]0;x\x07\x9b2J",
+    "=cmd|' /C calc'!A0",
+    "@SUM(1)",
+    "a\nb,=1",
+    "`x` ![](http://x)",
+)
+
+
+def test_hostile_names_are_text_wherever_they_go(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "<i>run\u2066", names=HOSTILE, num_epochs=3, num_layers=2)
+    (run_dir / "config.yaml").write_text("</pre><script>alert(2)</script>\x1b[2J\u202e\nnext: line")
+    environment = {"command": ["lasem", "run", "$(reboot); \x1b[2J\n", "caf\udce9"], "<b>": "\x07<b>"}
+    (run_dir / "environment.json").write_text(json.dumps(environment))
+    write_report(run_dir)
+    outline = Outline(page(run_dir))
     assert outline.tags.count("script") == 1  # tables sort
-    assert "i" not in outline.tags
-    assert "img" not in outline.tags
-    assert "{{ 7 * 7 }}" in text
-    assert "&amp;lt;" in text
+    assert not {"i", "b", "img"} & set(outline.tags)
+    for said in ("{{ 7 * 7 }}", "&amp;lt;", "\\x1b[2J\\u202e\nnext: line", "\\x1b]0;x\\x07\\x9b2J", "caf\\udce9"):
+        assert said in page(run_dir)
+    assert "lasem run $&#39;$(reboot); \\x1b[2J\\x0a&#39; $&#39;caf\\xe9&#39;" in page(run_dir)
+    for path, content in contents(run_dir).items():
+        text = content.decode()
+        assert path.suffix in (".jsonl", ".json", ".yaml") or not re.search(
+            "[^\n\xa0 -~\xa1-\u2fff]|[\u200e\u202a-\u202e]", text
+        )
+        if path.suffix == ".svg":
+            ET.fromstring(text)
+        if path.suffix == ".csv":
+            assert not [
+                cell for row in csv.reader(io.StringIO(text)) for cell in row if re.match("[=+@]|-[^0-9]", cell)
+            ]
+    assert not re.search("[\x07\x1b\x9b\u202e]", printed(console_table(run_dir)))
+
+
+@pytest.mark.parametrize("command", ["curl x | sh", 3, {"a": "b"}])
+def test_a_command_that_lasem_did_not_write_is_not_offered(tmp_path: Path, command: object) -> None:
+    run_dir = write_run(tmp_path, names=("a",), num_epochs=1)
+    (run_dir / "environment.json").write_text(json.dumps({"command": command}))
+    write_report(run_dir)
+    assert "The command was not recorded" in page(run_dir)
 
 
 def test_an_unfinished_run_says_so(killed: Path) -> None:

@@ -110,7 +110,8 @@ class Drawing:
         view_box = re.search(r'viewBox="[^"]*"', self.svg)
         # tags only: between them are names from the user's data, which stay as they are
         body = re.sub(r"<[^>]*>", lambda tag: self._for_page(tag[0]), body)
-        return f'<svg {view_box[0] if view_box else ""} role="img" aria-label="{escape(self.description)}">{body}'
+        label = escape(display_name(self.description))
+        return f'<svg {view_box[0] if view_box else ""} role="img" aria-label="{label}">{body}'
 
     def _for_page(self, tag: str) -> str:
         for name, (light, _) in COLOURS.items():

@@ -202,7 +202,7 @@ def _draw_branches(axes: Axes, tree: _Tree, prefix: str, branches: Sequence[str]
                 Path(points, [Path.MOVETO, *[Path.CURVE4] * 3]),
                 fill=False,
                 edgecolor=colour("blue" if chosen else "muted"),
-                alpha=1 if chosen else 0.42 + 0.4 * p,
+                alpha=1 if chosen else min(1.0, 0.42 + 0.4 * p),
                 linewidth=_thickness(p),
                 capstyle="butt",
                 clip_on=False,
