@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from learner.fixture import SHARINGS, changed_index, files_in, searching, tiny_net, tiny_task
+from learner.images import small_net, write_digits
 from PIL import Image
 
 from lasem.data.decode import decode, image_size
@@ -134,6 +135,46 @@ def test_models(folders: Path, tmp_path: Path) -> None:
 
     fuzz(150, 10_000, try_one)
     assert files_in(folders) == before
+
+
+def test_what_is_unfinished(tmp_path: Path) -> None:
+    """The state of a task under way, which learning goes on from."""
+    images, begun = write_digits(tmp_path / "images", (0, 1), count=4), tmp_path / "begun"
+    training = TrainingConfig(epochs=2, batch_size=4)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    grown = GrowingModel(begun, net=small_net, training=training)
+    grown.learn("a", images)
+    with pytest.raises(KeyboardInterrupt):
+        grown.learn("b", images, on_epoch=stop)
+    before, outside = files_in(begun), sorted(tmp_path.iterdir())
+
+    def try_one(_: int, draw: random.Random) -> None:
+        model = tmp_path / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.copytree(begun, model)
+        path = draw.choice(sorted((model / ".learning").iterdir()))
+        whole = path.read_bytes()
+        if path.suffix == ".json" and draw.random() < 0.7:
+            path.write_text(json.dumps(mutations.json_of(json.loads(whole), draw)))
+        else:
+            data = mutations.bytes_of(whole, draw)
+            path.write_bytes(data)
+            index = json.loads((begun / ".learning/checkpoint.json").read_text())
+            index["tensors"] |= {"checksum": checksum(data), "bytes": len(data)}
+            if path.suffix != ".json" and draw.random() < 0.7:
+                (model / ".learning/checkpoint.json").write_text(json.dumps(index))
+        try:
+            GrowingModel(model).show()
+            GrowingModel(model).learn(resume=True)
+        finally:
+            assert Learner.load(model).task_names[0] == "a"
+            assert sorted(tmp_path.iterdir()) == sorted([*outside, model])
+
+    fuzz(60, 1000, try_one)
+    assert files_in(begun) == before
 
 
 def test_images() -> None:
