@@ -370,7 +370,7 @@ class GrowingModel:
         """The model as it is, to be changed, and the checksum of its index; None and "new" if there is none yet.
 
         Args:
-            begun: what there is to go on with (``_about``): if there is no model yet, it says what it is made with.
+            begun: what there is to go on with (``about_learning``): if there is no model yet, it says what it is made with.
         """
         index = self._folder.index()
         made = "new" if index is None else checksum(self._folder.index_bytes())
@@ -379,7 +379,7 @@ class GrowingModel:
                 index = {**begun, "num_learned": 0, "tasks": [], "versions": {}}
         if index is None:
             return None, made
-        self._checkmade_with(_settings_in(index))
+        self._check_made_with(_settings_in(index))
         return self._load(index, lazy="method" not in index), made
 
     def _reader(self, name: str | None = None) -> Learner:
@@ -399,7 +399,7 @@ class GrowingModel:
             self._opened = data, self._load(self._folder.parse(data))
         return self._opened[1]
 
-    def _checkmade_with(self, stored: Mapping[str, Any]) -> None:
+    def _check_made_with(self, stored: Mapping[str, Any]) -> None:
         """Raise ConfigError if something was given that the model was not made with."""
         shape = tuple(stored["net"]["image_shape"])
         held = {key: value for part in stored for key, value in called(part, stored[part]).items()}

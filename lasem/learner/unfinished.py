@@ -67,11 +67,8 @@ class Unfinished:
             learned: the model's tasks.
             made: checksum of the model's index.
         """
-        return (
-            self.task is not None
-            and self.task in learned
-            and not (self.about.get("update") and self.about.get("model") == made)
-        )
+        is_new_version = bool(self.about.get("update")) and self.about.get("model") == made
+        return self.task is not None and self.task in learned and not is_new_version
 
     def begin(self, about: About) -> None:
         """Start with nothing trained."""
@@ -167,7 +164,7 @@ def about_learning(learner: Learner, task: Task, training: TrainingConfig, made:
     for part, plain in begun.items():
         about |= called(part, plain)
     begun["images"] = {
-        part: to_plain(source) | {"path": os.path.abspath(Path(source.path).expanduser())}
+        part: to_plain(source) | {"path": os.path.abspath(os.path.expanduser(source.path))}
         for part, source in given.items()
         if isinstance(source, Source)
     }
@@ -181,7 +178,7 @@ def called(part: str, plain: Any) -> dict[str, Any]:
 
 def about_images(task: Task) -> About:
     """Return a task's classes and the checksums of its splits; damaged files are met here, before training."""
-    about: About = {"classes": list(task.classes)}
+    about: About = {"classes": list(task.classes), "scale": task.scale}
     for part, split in (("training", task.train), ("validation", task.valid), ("test", task.test)):
         found = hashlib.sha256(split.labels.numpy().tobytes())
         for images in in_chunks(split.images):
