@@ -370,7 +370,7 @@ class GrowingModel:
         """The model as it is, to be changed, and the checksum of its index; None and "new" if there is none yet.
 
         Args:
-            begun: what there is to go on with (``about_learning``): if there is no model yet, it says what it is made with.
+            begun: what is gone on with (``about_learning``); where no model is yet, it says what that is made with.
         """
         index = self._folder.index()
         made = "new" if index is None else checksum(self._folder.index_bytes())
