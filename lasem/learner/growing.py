@@ -364,7 +364,7 @@ class GrowingModel:
 
     def _load(self, index: Mapping[str, Any], *, lazy: bool = True) -> Learner:
         net = self._net_for(tuple(_settings_in(index)["net"]["image_shape"]))
-        return Learner.of_index(self._folder, index, self._parts, net, find_device(self._device), lazy=lazy)
+        return Learner.of_index(self._folder, index, self._parts | {"net": net}, find_device(self._device), lazy)
 
     def _grower(self, begun: Any = None) -> tuple[Learner | None, str]:
         """The model as it is, to be changed, and the checksum of its index; None and "new" if there is none yet.

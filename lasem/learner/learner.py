@@ -341,7 +341,7 @@ class Learner:
         """
         self.info(name)
         model = self.method.forget(self.net, self._model, name)
-        self._forgotten.append(self._identity(name))
+        self._forgotten.append(self._identity_of(name))
         self._model = model
         del self._tasks[name]
 
@@ -410,23 +410,20 @@ class Learner:
         """
         folder, place = ModelFolder(directory), find_device(device)
         parts = {"method": method, "sharing": sharing, "search": search, "protect": protect, "training": training}
-        return folder.read(lambda data: cls.of_index(folder, folder.parse(data), parts, net, place, lazy=lazy))
+        return folder.read(lambda data: cls.of_index(folder, folder.parse(data), parts | {"net": net}, place, lazy))
 
     @classmethod
     def of_index(
-        cls,
-        folder: ModelFolder,
-        index: Mapping[str, Any],
-        given: Mapping[str, Any],
-        net: AbstractNet | None,
-        device: torch.device,
-        *,
-        lazy: bool,
+        cls, folder: ModelFolder, index: Mapping[str, Any], given: Mapping[str, Any], device: torch.device, lazy: bool
     ) -> Learner:
         """Make the learner of an index that was read from a folder; see ``load``."""
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
-            learner.net, learner.seed, learner.device = rebuild(index["net"], net), natural(index, "seed"), device
+            learner.net, learner.seed, learner.device = (
+                rebuild(index["net"], given.get("net")),
+                natural(index, "seed"),
+                device,
+            )
             check_sizes(learner.net)
             learner.method = stored_method(index, given)
             learner.training = given.get("training") or from_plain(TrainingConfig, index["training"], "training")
@@ -495,21 +492,20 @@ class Learner:
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             made = {"net": json.loads(json.dumps(self.net.description())), "seed": self.seed}
             same = all(index.get(key) == value for key, value in made.items())
-            there = [self._stored_identity(entry, index["training"]) for entry in index["tasks"]] if same else []
-        ours = [self._identity(name) for name in list(self._tasks)[: len(there)]]
+            tasks = [(entry, part_from_plain(entry["weights"])) for entry in index["tasks"] if same]
+            there = [self._identity(stored_task(entry, self.net, index["training"]), part) for entry, part in tasks]
+        ours = [self._identity_of(name) for name in list(self._tasks)[: len(there)]]
         kept = [one for one in there if one in ours or one not in self._forgotten]
         if not same or kept != ours[: len(kept)]:
             raise StorageError(f"{folder.directory} holds another model. Save into a new folder, or delete that first.")
 
-    def _stored_identity(self, entry: Any, usual: Mapping[str, Any]) -> tuple[TaskInfo, StoredPart | None]:
-        part = part_from_plain(entry["weights"])
-        return _known_long(stored_task(entry, self.net, usual)), None if self.method.rewrites else part
+    def _identity(self, info: TaskInfo, part: StoredPart) -> tuple[TaskInfo, StoredPart | None]:
+        """Return what distinguishes a task: what an older lasem stored of it too, but for weights that may change."""
+        return replace(info, scale=None, temperature=1.0), None if self.method.rewrites else part
 
-    def _identity(self, name: str) -> tuple[TaskInfo, StoredPart | None]:
-        """Return what distinguishes a task: all that an index says of it, but for weights that may change."""
+    def _identity_of(self, name: str) -> tuple[TaskInfo, StoredPart | None]:
         own = Parts.of(self._model.own)
-        part = None if self.method.rewrites else own.stored(name) or as_part(own[name])[0]
-        return _known_long(self._tasks[name]), part
+        return self._identity(self._tasks[name], own.stored(name) or as_part(own[name])[0])
 
     def _autocast(self, info: TaskInfo) -> AbstractContextManager[object]:
         return autocast(self._precision or info.training.precision, self.device)
@@ -548,11 +544,6 @@ class Learner:
 
 _FLAT = ("shared", "memory")
 """Parts of a model that are one file each."""
-
-
-def _known_long(info: TaskInfo) -> TaskInfo:
-    """What there is of a task without what an older lasem did not store."""
-    return replace(info, scale=None, temperature=1.0)
 
 
 def _scale_for(pixels: Tensor, info: TaskInfo) -> float:
