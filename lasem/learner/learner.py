@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lasem.data import Split, Task, Vocabulary, standardise, task_on
-from lasem.data.images import in_chunks, moved
+from lasem.data.images import in_chunks
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
@@ -291,7 +291,7 @@ class Learner:
         found = [torch.empty(0, len(info.classes))]
         with self._autocast(info):
             for part in torch.split(pixels, EVALUATION_BATCH) if len(pixels) else ():
-                x = standardise(moved(part, self.device), mean, std, scale)
+                x = standardise(part.to(self.device), mean, std, scale)
                 found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
         return torch.cat(found[1:] or found).cpu() / info.temperature
 
@@ -419,11 +419,8 @@ class Learner:
         """Make the learner of an index that was read from a folder; see ``load``."""
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
-            learner.net, learner.seed, learner.device = (
-                rebuild(index["net"], given.get("net")),
-                natural(index, "seed"),
-                device,
-            )
+            learner.seed, learner.device = natural(index, "seed"), device
+            learner.net = rebuild(index["net"], given.get("net"))
             check_sizes(learner.net)
             learner.method = stored_method(index, given)
             learner.training = given.get("training") or from_plain(TrainingConfig, index["training"], "training")
