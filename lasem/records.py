@@ -8,6 +8,7 @@ imports no torch.
 from __future__ import annotations
 
 import json
+import os
 import re
 import types
 from collections.abc import Iterable, Iterator
@@ -148,6 +149,8 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         StorageError: if the file does not exist, or a line other than the last is damaged.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
+        raise StorageError(f"Expected records at {path}; it is no file. Is this the folder of a run?")
     try:
         *lines, _ = path.read_bytes().split(b"\n")  # an unfinished line may end in the middle of a letter
         return [from_json(line.decode()) for line in lines if line]

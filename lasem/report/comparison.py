@@ -18,7 +18,7 @@ import yaml
 
 from lasem.errors import StorageError
 from lasem.metrics import PairedDifference, Statistic, aggregate, paired_difference, summarise
-from lasem.report.experiment import finished_runs, flat_settings, plain_settings, read_environment
+from lasem.report.experiment import finished_runs, flat_settings, plain_settings, read_environment, text_of
 from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
 from lasem.report.numbers import (
     Unit,
@@ -137,16 +137,17 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     Raises:
         StorageError: if the file is missing or damaged.
     """
+    text = text_of(path)
+    if text is None:
+        raise StorageError(f"Expected a comparison with {path}; there is no such file.")
     try:
-        entry = json.loads(path.read_bytes())
+        entry = json.loads(text)
         labels, seeds = tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))
         if not seeds or any("/" in label or "\\" in label for label in labels):  # runs are in folders right here
             raise ValueError(labels)
-        return labels, seeds
-    except OSError as error:
-        raise StorageError(f"Expected a comparison with {path}; {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
+    return labels, seeds
 
 
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:

@@ -93,7 +93,7 @@ def load_experiment(run_dir: Path) -> Experiment:
         StorageError: if it is no run's folder, or a file in it is damaged.
     """
     run_dir = Path(run_dir)
-    config, environment = _read(run_dir / "config.yaml"), read_environment(run_dir / "environment.json")
+    config, environment = text_of(run_dir / "config.yaml"), read_environment(run_dir / "environment.json")
     return Experiment(run_dir, load_runs(run_dir), config, environment)
 
 
@@ -122,7 +122,7 @@ def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
         StorageError: if it is damaged.
     """
     try:
-        entry = json.loads(_read(path) or "{}")
+        entry = json.loads(text_of(path) or "{}")
         flat = flat_settings(entry if key is None else entry.get(key, {}))
     except (ValueError, AttributeError, RecursionError) as error:
         raise StorageError(f"Expected a JSON object in {path}; {error}. Delete it to report without it.") from error
@@ -164,10 +164,11 @@ def write_accuracy_matrix(records: Iterable[Record], path: Path) -> Path:
     return write_text(Path(path), to_csv(columns, rows))
 
 
-def _read(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
+    """Return what a file holds; None if there is none. StorageError if it is no text."""
+    if not os.path.isfile(path):  # a pipe would never end
+        return None
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected text in {path}; {error}. Delete the file to report without it.") from error

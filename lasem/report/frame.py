@@ -201,5 +201,5 @@ def render(template: str, *, environment: Mapping[str, str], package: str = "las
 
 
 def keep_together(text: str) -> str:
-    """No line breaks between a number and its unit or its deviation."""
-    return re.sub(r"(?<=[\d±]) (?=[\d±%kMGhs]|min)", "\N{NO-BREAK SPACE}", text)
+    """No line breaks between a number and its unit, its deviation or its name."""
+    return re.sub(r"(?<=[\d±]) (?=[\d±%kMGhs]|min)|(?<=\(p) ", "\N{NO-BREAK SPACE}", text)

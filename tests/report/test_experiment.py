@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,16 @@ def test_the_matrix_equals_the_records(tmp_path: Path) -> None:
 
 def test_before_the_first_task_there_is_only_a_heading(tmp_path: Path) -> None:
     assert write_accuracy_matrix([], tmp_path / "m.csv").read_text() == "after_training_task\n"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "seeds/0/records.jsonl", "seeds/0/timings.jsonl"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path, num_epochs=1)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    if "seeds" in name:
+        with pytest.raises(StorageError, match="it is no file"):
+            load_experiment(tmp_path)
+    else:
+        experiment = load_experiment(tmp_path)
+        assert not (experiment.config and experiment.environment)
