@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from lasem import EM, GrowingModel, TrainingConfig
 from lasem.nets import ImageShape, Net
+from lasem.records import EpochRecord, TimingRecord
 
 from .fixture import files_in
 
@@ -37,6 +39,21 @@ def small_model(place: Path, **other: Any) -> GrowingModel:
         "seed": 5,
     }
     return GrowingModel(place, **(settings | other))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop(model: GrowingModel, *given: Any, epoch: int = 2, **more: Any) -> None:
+    """Begin to learn a task and stop after an epoch."""
+
+    def watch(record: EpochRecord, _: TimingRecord) -> None:
+        if record.epoch == epoch:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        model.learn(*given, on_epoch=watch, **more)
 
 
 def model_files(place: Path) -> dict[str, bytes]:

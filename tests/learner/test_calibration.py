@@ -1,7 +1,5 @@
 """One temperature for a task's logits, and how far probabilities are from the share of right answers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -24,19 +24,9 @@ from lasem.errors import ConfigError, DataError, LasemError, StorageError, TaskE
 from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, WSN, Freeze
-from lasem.records import EpochRecord, TimingRecord
 
 from .fixture import tiny_task
-from .images import model_files, small_model, small_net, write_digits
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("images")
-    for name, digits in (("low", (0, 1)), ("mid", (2, 3, 4)), ("high", (5, 6))):
-        write_digits(place / name, digits)
-        write_digits(place / f"{name}-test", digits, first=8, count=3)
-    return place
+from .images import model_files, small_model, small_net, stop, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +43,6 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(model: Path, tmp_path: Path) -> Path:
     """A copy to change."""
     return Path(shutil.copytree(model, tmp_path / "model"))
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stopped(model: GrowingModel, name: str, images: Path | Task, epoch: int = 2) -> None:
-    """Begin to learn a task and stop after an epoch."""
-
-    def watch(record: EpochRecord, _: TimingRecord) -> None:
-        if record.epoch == epoch:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        model.learn(name, images, on_epoch=watch)
 
 
 def test_it_is_the_learner_of_the_same_tasks(model: Path, images: Path) -> None:
@@ -154,7 +129,7 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(
         shutil.copytree(model, place)
     small_model(places[0]).learn("high", given)
     grown, notes = small_model(places[1]), list[str]()
-    stopped(grown, "high", given, epoch)
+    stop(grown, "high", given, epoch=epoch)
     assert model_files(places[1]) == ({} if first else model_files(model))
     assert Unfinished(places[1]).task == "high"
     if not first:
@@ -167,7 +142,7 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(
 
 def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, place: Path, images: Path) -> None:
     grown, high = small_model(place), images / "high"
-    stopped(grown, "high", high)
+    stop(grown, "high", high)
     for name, given, more, message in (
         ("high", high, {"valid": images / "high-test"}, r"validation images \(2 images before, 6 images.* --restart"),
         ("high", images / "low", {}, r"classes \(digit-5,digit-6 before, digit-0,digit-1 now\)"),
@@ -186,14 +161,14 @@ def test_an_unfinished_task_goes_on_with_the_same_only(model: Path, place: Path,
     assert reached.num_epochs == 2  # nothing has been thrown away
     grown.learn("high", high, valid=images / "high-test", restart=True)
     assert grown.show().tasks[-1].num_valid == 6
-    stopped(grown, "more", high)
+    stop(grown, "more", high)
     grown.forget("more")
     assert grown.show().unfinished is None
     grown.learn("more", images / "low")
 
 
 def test_a_first_task_goes_on_with_the_same_settings_only(images: Path, tmp_path: Path) -> None:
-    stopped(small_model(tmp_path / "new"), "low", images / "low", 1)
+    stop(small_model(tmp_path / "new"), "low", images / "low", epoch=1)
     other = small_model(tmp_path / "new", seed=6, training=TrainingConfig(epochs=4), sharing=TensorFactorization())
     with pytest.raises(StorageError, match=r"seed \(5 before, 6 now\).*sharing \(hps before, tf now\).*epochs \(3 bef"):
         other.learn("low", images / "low")

@@ -1,19 +1,16 @@
 """What is kept of a task under way: gone on with, thrown away, and guarded as the rest of a model's folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forked
 
 from lasem.errors import ConfigError, LasemError, MovedError, StorageError, TaskError
 from lasem.learner import GrowingModel, Learner
@@ -23,18 +20,9 @@ from lasem.search import Fixed
 from lasem.training import TrainingConfig
 
 from .fixture import memory_grows_by_less_than, tiny_task
-from .images import model_files, small_model, write_digits
+from .images import model_files, small_model, stop
 
 OTHER = TrainingConfig(epochs=4, batch_size=4, learning_rate=0.02)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("images")
-    for name, digits in (("low", (0, 1)), ("mid", (2, 3, 4))):
-        write_digits(place / name, digits)
-        write_digits(place / f"{name}-test", digits, first=8, count=3)
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +35,6 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model, tmp_path / "model"))
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stop(model: GrowingModel, *given: Any, epoch: int = 2, then: Callable[[], Any] = lambda: None, **more: Any) -> None:
-    """Begin to learn a task and stop after an epoch."""
-
-    def watch(record: EpochRecord, _: TimingRecord) -> None:
-        if record.epoch == epoch:
-            then()
-            raise StoppedError
-
-    with pytest.raises((StoppedError, MovedError)):
-        model.learn(*given, on_epoch=watch, **more)
 
 
 @pytest.fixture
@@ -293,15 +265,15 @@ def test_nothing_is_written_or_removed_through_links(begun: Path, images: Path, 
     assert GrowingModel(begun).show().unfinished is None
 
 
-def as_nobody(code: str, *words: str) -> str:
+def as_nobody(code: str, model: Path) -> str:
     """What Python prints for an expression of ``model`` as a user who owns nothing; root may do everything."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     script = f"""
-import os, sys
+import os
 from lasem import GrowingModel
 from lasem.errors import LasemError
-model = GrowingModel(sys.argv[1])
+model = GrowingModel({str(model)!r})
 model.show()
 os.setgid(65534)
 os.setuid(65534)
@@ -310,7 +282,7 @@ try:
 except LasemError as error:
     print("refused:", error)
 """
-    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    done = Forked("-c", script, folder=model).ended()
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -324,7 +296,7 @@ def test_what_another_user_has_begun_is_not_called_forgotten(mode: int, begun: P
         if folder.owner() == "root" and folder != Path("/tmp"):
             folder.chmod(folder.stat().st_mode | 0o055)
     (begun / ".lock").unlink(missing_ok=True)
-    said = as_nobody("model.forget('mid')", str(begun))
+    said = as_nobody("model.forget('mid')", begun)
     assert said.startswith("refused: ")
     assert "Permission denied" in said
     assert (begun / ".learning/learning.json").exists()
@@ -347,7 +319,7 @@ ASK = {
 def test_a_folder_that_cannot_be_looked_into_is_an_error(where: str, ask: str, begun: Path, tmp_path: Path) -> None:
     if where == "unreadable":
         begun.chmod(0o700)
-        assert re.match("refused: .*Permission denied", as_nobody(ask, str(begun)))
+        assert re.match("refused: .*Permission denied", as_nobody(ask, begun))
         return
     name = {"long": "x" * 300, "longest": "x" * 5000, "zero": "a\0b"}[where]
     with pytest.raises(LasemError, match=r"^[^\n]*$"):
