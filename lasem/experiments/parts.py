@@ -19,7 +19,7 @@ from torch import nn
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
-from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, for_images
+from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, PoolBorder, for_images
 from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import (
     Range,
@@ -57,6 +57,9 @@ class NetChoice(Settings):
     """Share of the features that training drops, once, where the head begins; none: the network's own."""
     initial: InitialWeights | None = None
     """How plain weights start: ``he`` (normal, by the layer's inputs) or ``paper``; none: the network's own."""
+    pool_border: PoolBorder | None = None
+    """Where pooling fills up a side that its window does not divide: ``end``, or ``both`` as in the paper; none: the
+    network's own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,8 +68,8 @@ class NetChoice(Settings):
     def build(self, image_shape: ImageShape) -> AbstractNet:
         """Build the network for images of (channels, height, width)."""
         net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
-        given: dict[str, Any] = {"hidden": self.hidden, "dropout": self.dropout, "initial": self.initial}
-        built: AbstractNet = replace(net, **{field: value for field, value in given.items() if value is not None})
+        given = {setting: value for setting, value in vars(self).items() if setting != "name" and value is not None}
+        built: AbstractNet = replace(net, **given)
         return built
 
 

@@ -90,8 +90,9 @@ MEANINGS = {
     "conv2d": "cross-correlation with weight (out, in, height, width), then + bias; padding is the number of zeros put "
     "around x before it, [left, right, top, bottom]",
     "relu": "max(x, 0)",
-    "max_pool2d": "the largest of each window, side and stride equal, no padding; at the right and the bottom, windows "
-    "that x does not fill are kept (ceil_mode)",
+    "max_pool2d": "the largest of each window, side and stride equal; at the right and the bottom, windows that x does "
+    "not fill are kept (ceil_mode); padding is what is put around x before it and is never the largest, [left, right, "
+    "top, bottom]",
     "keep": "remember x as it is, until add",
     "add": "x + what was kept, which first gets channels of zeros after its own",
     "flatten": "(N, channels, height, width) to (N, channels * height * width), the width running fastest",
@@ -135,11 +136,13 @@ def operations(net: AbstractNet) -> list[Operation]:
             kept = conv.in_channels
         padding = conv.same_padding(height, width)
         found.append({"operation": "conv2d", **named, "stride": conv.stride, "padding": padding})
+        after: list[Operation] = [{"operation": "relu"}]
         if isinstance(block, ClosingBlock):
-            found.append({"operation": "add", "channels_of_zeros": conv.out_channels - kept})
-        found.append({"operation": "relu"})
+            after.insert(block.added_last, {"operation": "add", "channels_of_zeros": conv.out_channels - kept})
+        found += after
         if conv.pool > 1:
-            found.append({"operation": "max_pool2d", "window": conv.pool, "ceil_mode": True})
+            pooled = conv.pool_padding(-(-height // conv.stride), -(-width // conv.stride))
+            found.append({"operation": "max_pool2d", "window": conv.pool, "padding": pooled, "ceil_mode": True})
         height, width = conv.output_size(height), conv.output_size(width)
     found += [] if flat else [{"operation": "flatten"}]
     for i in range(len(net.head.hidden) + 1):

@@ -6,6 +6,7 @@ from lasem.nets.block import (
     ConvBlock,
     InitialWeights,
     LinearBlock,
+    PoolBorder,
     Value,
     Weights,
     as_float32,
@@ -17,7 +18,7 @@ from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
 from lasem.nets.pretrained import from_timm, from_transformers
-from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, resnet
+from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
 
 __all__ = [
     "NETS",
@@ -34,6 +35,7 @@ __all__ = [
     "LinearBlock",
     "Net",
     "OpeningBlock",
+    "PoolBorder",
     "ResNet",
     "Value",
     "Weights",
@@ -46,6 +48,7 @@ __all__ = [
     "from_transformers",
     "full_precision",
     "office_home",
+    "padded_resnet",
     "part_of",
     "rebuild",
     "resnet",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lasem.data import Vocabulary
 from lasem.errors import ConfigError
-from lasem.nets.block import AbstractBlock, InitialWeights, Weights, initial_bias, initial_weight
+from lasem.nets.block import AbstractBlock, InitialWeights, PoolBorder, Weights, initial_bias, initial_weight
 from lasem.settings import Range, Settings
 
 Size = Annotated[int, Range(least=1)]
@@ -105,6 +105,9 @@ class SizedNet(AbstractNet, Settings):
     """Share of the features that training drops, once, where the head begins."""
     initial: InitialWeights = "he"
     """How plain weights start."""
+    pool_border: PoolBorder = "end"
+    """Where max-pooling fills up a side that its window does not divide: at the ``end``; or at ``both``, the odd pixel
+    at the end, as in the paper. With windows of 1 and 2 it is the same."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -20,6 +20,9 @@ InitialWeights = Literal["he", "paper"]
 _PAPER_DEVIATION = 0.05
 _PAPER_BIAS = 0.2
 
+PoolBorder = Literal["end", "both"]
+"""Where pooling adds to a side that its window does not divide: at the end, or at both, the odd pixel at the end."""
+
 Weights = Mapping[str, Tensor]
 """A block's weights by name."""
 
@@ -137,6 +140,7 @@ class ConvBlock(_PlainBlock):
     kernel: int
     stride: int = 1
     pool: int = 1
+    pool_border: PoolBorder = "end"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -156,8 +160,13 @@ class ConvBlock(_PlainBlock):
         return F.conv2d(F.pad(x, self.same_padding(*x.shape[-2:])), weight, bias, stride=self.stride)
 
     def reduce(self, x: Tensor) -> Tensor:
+        if self.pool == 1:
+            return x
+        padding = self.pool_padding(*x.shape[-2:])
+        if any(padding):
+            x = F.pad(x, padding, value=-math.inf)
         # ceil_mode keeps the incomplete window at the border, so that no input is too small to be pooled
-        return F.max_pool2d(x, self.pool, ceil_mode=True) if self.pool > 1 else x
+        return F.max_pool2d(x, self.pool, ceil_mode=True)
 
     def output_size(self, size: int) -> int:
         """Return the side of the output for a side of the input."""
@@ -165,11 +174,19 @@ class ConvBlock(_PlainBlock):
 
     def same_padding(self, height: int, width: int) -> list[int]:
         """Count zeros at left, right, top, bottom for an output of ``ceil(size / stride)``, the odd one at the end."""
-        padding = []
-        for size in (width, height):
-            total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
-            padding += [total // 2, total - total // 2]
-        return padding
+        return _same_padding(height, width, self.kernel, self.stride)
+
+    def pool_padding(self, height: int, width: int) -> list[int]:
+        """Count what pooling adds at left, right, top and bottom, besides what it adds at the end."""
+        return _same_padding(height, width, self.pool, self.pool) if self.pool_border == "both" else [0] * 4
+
+
+def _same_padding(height: int, width: int, window: int, stride: int) -> list[int]:
+    padding = []
+    for size in (width, height):
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        padding += [total // 2, total - total // 2]
+    return padding
 
 
 @final

@@ -12,7 +12,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.nets.abstract import AbstractNet, Head, Size, SizedNet
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.pretrained import timm_from_description
-from lasem.nets.resnet import ResNet, resnet
+from lasem.nets.resnet import ResNet, padded_resnet, resnet
 from lasem.settings import check_choice, flat, from_plain, to_plain
 
 ImageShape = tuple[int, int, int]
@@ -61,7 +61,7 @@ class Net(SizedNet):
     def _convolutions(self) -> list[ConvBlock]:
         inputs = (self.image_shape[0], *self.channels)
         layers = zip(inputs, self.channels, self.kernels, self.strides, self.pools, strict=False)
-        return [ConvBlock(*layer) for layer in layers]
+        return [ConvBlock(*layer, self.pool_border) for layer in layers]
 
     def _num_flattened(self) -> int:
         channels, height, width = self.image_shape
@@ -116,6 +116,7 @@ NETS: dict[str, Callable[[ImageShape], AbstractNet]] = {
     "stl-10": stl10,
     "digits": digits,
     "resnet": resnet,
+    "resnet-padded": padded_resnet,
 }
 """The networks that a name on the command line can mean."""
 
@@ -138,9 +139,12 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
         ConfigError: if the description is damaged.
     """
     kind = description.get("kind", "plain")
-    if given is None and kind in ("plain", "resnet"):
+    if kind in ("plain", "resnet"):
         settings = {name: value for name, value in description.items() if name != "kind"}
-        return from_plain(Net if kind == "plain" else ResNet, settings, "net")
+        stored: AbstractNet = from_plain(Net if kind == "plain" else ResNet, settings, "net")
+        if given is None:
+            return stored
+        description = stored.description()  # one of an earlier version lacks settings
     if given is None and kind == "cut":
         names = ", ".join(str(block["name"]) for block in description["blocks"])
         raise StorageError(
@@ -151,9 +155,9 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
     if given is None and kind != "timm":
         raise ConfigError(f"Expected a plain, resnet, cut or timm network; got '{kind}'.")
     net = timm_from_description(description) if given is None else given
-    stored, found = flat(description), flat(net.description())
-    differing = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
+    saved, found = flat(description), flat(net.description())
+    differing = sorted(name for name in saved.keys() | found.keys() if saved.get(name) != found.get(name))
     if differing:
-        first = "; ".join(f"{n}: {stored.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
+        first = "; ".join(f"{n}: {saved.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
         raise StorageError(f"The model was saved with another network ({first}). Pass net=... as it was then.")
     return net

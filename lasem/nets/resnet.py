@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class OpeningBlock(_ResidualBlock):
 @final
 @dataclass(frozen=True)
 class ClosingBlock(_ResidualBlock):
-    """The second convolution of a residual block; the block's input is added, then come ReLU and its pooling.
+    """The second convolution of a residual block, with ReLU and its pooling; the block's input is added.
 
     Where the convolution has more channels than the input, zeros replace the input's missing ones ([He2016]_, option
     A): every weight of the network belongs to one of its convolutions. The input is a pair of tensors (batch, ...,
@@ -59,16 +59,24 @@ class ClosingBlock(_ResidualBlock):
     scale: float = 1.0
     """Factor on the kernel of variance-keeping weights at the start, but not on the paper's; below 1, sums of many
     residuals stay small ([Zhang2019]_)."""
+    added_last: bool = False
+    """Whether the block's input is added after ReLU, as in the paper, and not before it."""
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
         weights = super().initial(generator, rule)
         return weights if rule == "paper" else weights | {"weight": weights["weight"] * self.scale}
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
-        inside, skipped = x
-        out = self.conv.preactivate(weights, inside)
-        missing = out.shape[1] - skipped.shape[1]
-        return out + (F.pad(skipped, (0, 0, 0, 0, 0, missing)) if missing else skipped)
+        out = self.conv.preactivate(weights, x[0])
+        return out if self.added_last else out + self._skipped(x[1])
+
+    def activate(self, weights: Weights, x: Value) -> Value:
+        out = super().activate(weights, x)
+        return out + self._skipped(x[1]) if self.added_last else out
+
+    def _skipped(self, x: Tensor) -> Tensor:
+        missing = self.conv.out_channels - x.shape[1]
+        return F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
 
     def reduce(self, x: Value) -> Value:
         return self.conv.reduce(x)
@@ -80,10 +88,16 @@ class ResNet(SizedNet):
     """A stem, then stages of residual blocks of two 3x3 convolutions each; 17 convolutions as it stands.
 
     As in the paper's other networks, convolutions have biases and stride 1 and nothing is normalised; sides are halved
-    by pooling, after the stem and between stages. In the paper groups of layers decide together: ``groups`` of a
+    by pooling. In the paper groups of layers decide together: ``groups`` of a
     search are 5,4,4,4 (4G), 5,4,4,2,2 (5G), 5,4,2,2,2,2 (6G), 5,2,2,2,2,2,2 (7G) or 3,2,2,2,2,2,2,2 (8G), whose borders
     fall between residual blocks. Any other groups work: inside a residual block, its input goes along.
     """
+
+    form: Literal["padded", "paper"] = "padded"
+    """``padded``: every residual block has a skip connection, which is added before ReLU, with zeros for missing
+    channels; sides are halved after the stem and after each stage but the last. ``paper``: the first block of each
+    stage after the first has none, because its channels change; skip connections are added after ReLU; sides are halved
+    after the stem and after the first convolution of each later stage."""
 
     channels: tuple[Size, ...] = (64, 128, 256, 512)
     """Of each stage, never fewer than of the one before; the stem has as many as the first stage."""
@@ -103,21 +117,26 @@ class ResNet(SizedNet):
 
     @cached_property  # methods ask in every step
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        num_residuals = len(self.channels) * self.blocks_per_stage
+        paper, num_stages = self.form == "paper", len(self.channels)
+        num_skips = num_stages * self.blocks_per_stage - paper * (num_stages - 1)
         blocks: list[AbstractBlock] = [ConvBlock(self.image_shape[0], self.channels[0], self.stem_kernel, pool=2)]
         inputs = self.channels[0]
         for stage, width in enumerate(self.channels):
             for place in range(self.blocks_per_stage):
-                halved = place == self.blocks_per_stage - 1 and stage < len(self.channels) - 1
-                closing = ConvBlock(width, width, 3, pool=2 if halved else 1)
-                blocks += [OpeningBlock(ConvBlock(inputs, width, 3)), ClosingBlock(closing, num_residuals**-0.5)]
+                if paper and stage > 0 and place == 0:
+                    blocks += [ConvBlock(inputs, width, 3, pool=2), ConvBlock(width, width, 3)]
+                else:
+                    halved = not paper and place == self.blocks_per_stage - 1 and stage < num_stages - 1
+                    closing = ConvBlock(width, width, 3, pool=2 if halved else 1)
+                    opening = OpeningBlock(ConvBlock(inputs, width, 3))
+                    blocks += [opening, ClosingBlock(closing, num_skips**-0.5, added_last=paper)]
                 inputs = width
         return tuple(blocks)
 
     @cached_property
     def head(self) -> Head:
         height, width = self.image_shape[1:]
-        for _ in self.channels:  # after the stem and after every stage but the last
+        for _ in self.channels:  # after the stem, and once between two stages
             height, width = -(-height // 2), -(-width // 2)
         return Head(self.channels[-1] * height * width, self.hidden, self.dropout)
 
@@ -126,5 +145,10 @@ class ResNet(SizedNet):
 
 
 def resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:
-    """Build the residual network with 17 convolutions."""
+    """Build the paper's residual network, with 17 convolutions and five skip connections."""
+    return ResNet(image_shape=image_shape, form="paper")
+
+
+def padded_resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:
+    """Build one with as many convolutions, and a skip connection in each of its eight residual blocks."""
     return ResNet(image_shape=image_shape)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: 
             case "relu":
                 x = x.clamp(min=0)
             case "max_pool2d":
+                x = F.pad(x, step["padding"], value=-torch.inf)
                 x = F.max_pool2d(x, step["window"], ceil_mode=step["ceil_mode"])
             case "keep":
                 kept = x
@@ -70,6 +72,7 @@ STRIDED = Net(
     image_shape=GREY, channels=(2, 3), kernels=(2, 5), pools=(1, 2), strides=(2, 1), linear=(4,), hidden=(3, 5)
 )
 RESIDUAL = ResNet(image_shape=GREY, channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
+POOLED = Net(image_shape=GREY, channels=(2,), kernels=(3,), pools=(4,), strides=(2,), pool_border="both")
 
 
 @pytest.mark.parametrize(
@@ -77,9 +80,11 @@ RESIDUAL = ResNet(image_shape=GREY, channels=(2, 3), blocks_per_stage=1, stem_ke
     [
         (STRIDED, SHARINGS[0], "none"),
         (RESIDUAL, SHARINGS[0], "none"),
+        (replace(RESIDUAL, form="paper"), SHARINGS[0], "none"),
+        (POOLED, SHARINGS[0], "none"),
         *((tiny_net(linear=(6,)), sharing, "TST") for sharing in SHARINGS),
     ],
-    ids=["plain", "residual", *(sharing.name for sharing in SHARINGS)],
+    ids=["plain", "residual", "paper", "pooled", *(sharing.name for sharing in SHARINGS)],
 )
 def test_plain_weights_and_the_page_say_all_that_is_computed(
     net: AbstractNet, sharing: AbstractSharing, configuration: str, tmp_path: Path

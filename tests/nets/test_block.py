@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from learner.fixture import assert_same_tensors, copied
 from sharing.fixture import random, shapes_of
 from torch import Tensor, nn
 
-from lasem.nets import AbstractBlock, ClosingBlock, ConvBlock, InitialWeights, LinearBlock, OpeningBlock, cut
+from lasem.nets import (
+    AbstractBlock,
+    ClosingBlock,
+    ConvBlock,
+    InitialWeights,
+    LinearBlock,
+    OpeningBlock,
+    PoolBorder,
+    cut,
+)
 
 from .modules import SHAPE, SmallResNet, SmallViT, generator, normalised, seeded
 
@@ -35,12 +44,15 @@ def naive_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> T
     return result
 
 
-def naive_pooling(x: Tensor, window: int) -> Tensor:
-    """The windows at the border hold what is there."""
+def naive_pooling(x: Tensor, window: int, border: PoolBorder) -> Tensor:
+    """The windows at the border hold what is there; the first ones begin before it if ``both`` borders are filled."""
     batch, channels, *sides = x.shape
-    result = torch.zeros(batch, channels, *(math.ceil(side / window) for side in sides), dtype=x.dtype)
-    for i, j in product(*map(range, result.shape[2:])):
-        part = x[:, :, i * window : (i + 1) * window, j * window : (j + 1) * window]
+    numbers = [math.ceil(side / window) for side in sides]
+    before = [(n * window - side) // 2 * (border == "both") for n, side in zip(numbers, sides, strict=True)]
+    result = torch.zeros(batch, channels, *numbers, dtype=x.dtype)
+    for i, j in product(*map(range, numbers)):
+        top, left = i * window - before[0], j * window - before[1]
+        part = x[:, :, max(top, 0) : top + window, max(left, 0) : left + window]
         result[:, :, i, j] = part.amax(dim=(2, 3))
     return result
 
@@ -48,13 +60,21 @@ def naive_pooling(x: Tensor, window: int) -> Tensor:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 def test_convolution_relu_and_pooling_are_their_definitions(kernel: int, stride: int) -> None:
-    for pool, (height, width) in ((1, (5, 4)), (2, (5, 7)), (2, (6, 6))):
-        block = ConvBlock(2, 3, kernel, stride, pool)
+    cases: list[tuple[int, tuple[int, int], PoolBorder]] = [(1, (5, 4), "end"), (2, (5, 7), "both"), (2, (6, 6), "end")]
+    for pool, (height, width), border in cases:
+        block = ConvBlock(2, 3, kernel, stride, pool, border)
         weights, x = random(block.shapes), random({"x": (2, 2, height, width)}, seed=1)["x"]
         out = block.apply(weights, x)
         expected = naive_convolution(x, weights["weight"], weights["bias"], stride).clamp_min(0)
-        torch.testing.assert_close(out, naive_pooling(expected, pool))
+        torch.testing.assert_close(out, naive_pooling(expected, pool, border))
         assert torch.equal(block.reduce(torch.relu(block.preactivate(weights, x))), out)
+
+
+@given(st.tuples(st.integers(1, 45), st.integers(1, 7)), st.integers(2, 5), st.sampled_from(("end", "both")))
+@example((43, 7), 3, "both")  # the second layer of the Office-Home network
+def test_pooling_fills_up_one_border_or_both(sides: tuple[int, int], window: int, border: PoolBorder) -> None:
+    x = torch.randn(1, 2, *sides, generator=generator())
+    assert torch.equal(ConvBlock(1, 2, 1, 1, window, border).reduce(x), naive_pooling(x, window, border))
 
 
 @given(
@@ -96,6 +116,7 @@ EVERY_BLOCK: dict[str, tuple[AbstractBlock, list[tuple[int, ...]]]] = {
     "linear": (LinearBlock(7, 4), [(7,)]),
     "opening": (OpeningBlock(ConvBlock(3, 4, 3)), [(3, 6, 6)]),
     "closing": (ClosingBlock(ConvBlock(4, 4, 3, pool=2), 0.5), [(4, 5, 6), (3, 5, 6)]),
+    "closing-added-last": (ClosingBlock(ConvBlock(4, 4, 3), added_last=True), [(4, 5, 6), (4, 5, 6)]),
     **{
         f"{build.__name__}-{kind}": (first_of(build, **settings), [SHAPE])
         for build in (normalised, SmallResNet, SmallViT)
