@@ -23,16 +23,10 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
-from lasem.methods.plain import (
-    NetworkPhase,
-    check_no_weight_decay,
-    gradient_of,
-    initial_head,
-    initial_layers,
-)
-from lasem.nets import AbstractNet, Net
+from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers
+from lasem.nets import Net
 from lasem.settings import Range, Settings
-from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step
 
 NUM_STARTS = 10
 """Of k-means; the best of them is taken."""
@@ -63,6 +57,7 @@ class APD(Settings, AbstractMethod):
 
     name: ClassVar[str] = "apd"
     rewrites: ClassVar[bool] = True
+    harm_of_decay: ClassVar[str] = "pull on what earlier tasks use. Set APD.weight_decay instead"
 
     retroactive: bool = True
     """Whether earlier tasks' sparse tensors (tau) are trained along, to take up what changes in the shared ones
@@ -86,10 +81,6 @@ class APD(Settings, AbstractMethod):
     start: Literal["zero", "shared"] = "zero"
     """Where a task's own tensors (tau) start: at ``zero``, or at the ``shared`` ones, as in the authors' program, so
     that a later task's kernels start at three times what is shared."""
-
-    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
-        super().check(net, training)
-        check_no_weight_decay("APD", training, "pull on what earlier tasks use. Set APD.weight_decay instead")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         fitted: PhaseResult = yield _Phase(task, setup, initial_head(setup, task.num_classes), self, model)

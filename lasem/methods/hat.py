@@ -26,15 +26,7 @@ from lasem.data import Task
 from lasem.errors import ConfigError
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import (
-    NetworkPhase,
-    check_no_weight_decay,
-    gradient_of,
-    initial_head,
-    initial_layers,
-    run,
-    shared_and_own,
-)
+from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, run, shared_and_own
 from lasem.nets import AbstractNet, Net
 from lasem.settings import Range, Settings
 from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, TrainingConfig, part_of
@@ -51,6 +43,7 @@ class HAT(Settings, AbstractMethod):
     """All layers shared, heads apart; gates choose the units of each task and protect them ([Serra2018]_)."""
 
     name: ClassVar[str] = "hat"
+    harm_of_decay: ClassVar[str] = "shrink the weights that earlier tasks use"
     training: ClassVar[Mapping[str, Any]] = {"optimiser": "sgd", "learning_rate": 0.05, "momentum": 0.0}
 
     penalty: Annotated[float, Range(least=0)] = 0.75
@@ -69,7 +62,6 @@ class HAT(Settings, AbstractMethod):
                 f"HAT needs TrainingConfig.optimiser='sgd'; got '{training.optimiser}', which divides each gradient by "
                 "its usual size: weights whose gradients HAT makes small would move all the same."
             )
-        check_no_weight_decay("HAT", training, "shrink the weights that earlier tasks use")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start, used = dict(model.shared or initial_layers(setup)), []

@@ -103,9 +103,10 @@ class AbstractMethod(ABC):
     """Settings of ``TrainingConfig`` that mean nothing to the method."""
     rewrites: ClassVar[bool] = False
     """Whether what a task owns may change when a later one is learned."""
-
     keeps: ClassVar[bool] = False
     """Whether earlier tasks always answer the same, to the bit."""
+    harm_of_decay: ClassVar[str] = ""
+    """What the optimiser's weight decay would do to weights that the method must not move; empty if it may be set."""
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
         """Raise ConfigError if the method cannot learn with such a network or such training."""
@@ -113,6 +114,11 @@ class AbstractMethod(ABC):
             raise ConfigError(
                 f"Method '{self.name}' looks into the layers of a plain convolutional network (Net); got "
                 f"{type(net).__name__}. Choose such a network, or another method: sharing and search take any network."
+            )
+        if self.harm_of_decay and training.weight_decay > 0:
+            raise ConfigError(
+                f"{type(self).__name__} needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would "
+                f"{self.harm_of_decay}."
             )
 
     def remark(self, net: AbstractNet) -> str:

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.errors import ConfigError
 from lasem.methods.model import prefixed
 from lasem.nets import AbstractNet, Head, start_generator
-from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, TrainingConfig, accuracy, part_of
+from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, accuracy, part_of
 
 if TYPE_CHECKING:
     from lasem.methods.method import Setup
@@ -78,14 +77,6 @@ def shared_and_own(weights: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]
     """Return the layers' weights, and all others: the head's and what else a task owns."""
     shared = {name: value for name, value in weights.items() if name.startswith("layer.")}
     return shared, {name: value for name, value in weights.items() if name not in shared}
-
-
-def check_no_weight_decay(method: str, training: TrainingConfig, harm: str) -> None:
-    """Raise ConfigError if the optimiser would shrink weights that a method must not move; the error names the harm."""
-    if training.weight_decay > 0:
-        raise ConfigError(
-            f"{method} needs TrainingConfig.weight_decay=0; got {training.weight_decay}, which would {harm}."
-        )
 
 
 def gradient_of(weight: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, check_no_weight_decay, initial_head, initial_layers
-from lasem.nets import AbstractNet, Net
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
+from lasem.nets import Net
 from lasem.settings import Range, Settings
-from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig, part_of
+from lasem.training import Named, PhaseResult, Plan, Snapshot, part_of
 from lasem.tree import Path
 
 
@@ -38,15 +38,12 @@ class WSN(Settings, AbstractMethod):
     """Every layer's weights shared through binary masks; masks, biases and heads are a task's own ([Kang2022]_)."""
 
     name: ClassVar[str] = "wsn"
+    harm_of_decay: ClassVar[str] = "shrink the weights that earlier tasks have frozen"
 
     capacity: Annotated[float, Range(above=0, most=1)] = 0.5
     """Share c of each layer's weights that a task uses; above 0, at most 1."""
     score_rate: Annotated[float, Range(above=0)] = 1.0
     """Step size of the scores by which weights are chosen, relative to the weights'; positive."""
-
-    def check(self, net: AbstractNet, training: TrainingConfig) -> None:
-        super().check(net, training)
-        check_no_weight_decay("WSN", training, "shrink the weights that earlier tasks have frozen")
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         fresh, names = initial_layers(setup), kernels(setup.net)
