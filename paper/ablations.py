@@ -48,7 +48,7 @@ def panels(scale: Scale) -> tuple[Panel, ...]:
     """LASEM HPS, and the same with one change."""
     found = []
     for stream in scale.streams("cifar100-10"):
-        search = panel(scale, stream, [REFERENCE]).methods[0].config.to_plain()["search"]
+        search = panel(stream, [REFERENCE]).methods[0].config.to_plain()["search"]
         entries: list[dict[str, Any]] = [
             {"name": REFERENCE, "label": label, "search": dict(settings)}
             for label, (_, settings) in CHANGES.items()
@@ -58,7 +58,7 @@ def panels(scale: Scale) -> tuple[Panel, ...]:
             {"name": "fixed-probability-hps", "label": label, "search": {"configuration": name}}
             for label, name in FIXED.items()
         ]
-        found.append(panel(scale, stream, [REFERENCE], entries))
+        found.append(panel(stream, [REFERENCE], entries))
     return tuple(found)
 
 

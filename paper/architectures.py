@@ -28,7 +28,7 @@ def statics(depth: int) -> tuple[str, ...]:
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
     """All, top-k, bottom-k and alternating for each mechanism, and single-task learning, on each stream."""
-    return tuple(panel(scale, of, ["none", *with_sharing(statics(of.depth))]) for of in streams(scale))
+    return tuple(panel(of, ["none", *with_sharing(statics(of.depth))]) for of in streams(scale))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

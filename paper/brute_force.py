@@ -28,7 +28,7 @@ DIFFERENCE: Final = Difference(
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
     """LASEM, brute force and transfer-all for each mechanism, on both streams of the table."""
-    return tuple(panel(scale, of, with_sharing(list(METHODS))) for of in scale.streams("cifar100-10", "office-home"))
+    return tuple(panel(of, with_sharing(list(METHODS))) for of in scale.streams("cifar100-10", "office-home"))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

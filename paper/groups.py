@@ -40,7 +40,7 @@ def panels(scale: Scale) -> tuple[Panel, ...]:
         if scale.name == "smoke":
             labels = labels[:2]
         entries = [{"name": "lasem-hps", "label": label, "search": {"groups": list(GROUPS[label])}} for label in labels]
-        found.append(panel(scale, stream, ["all-hps"], entries))
+        found.append(panel(stream, ["all-hps"], entries))
     return tuple(found)
 
 

@@ -18,7 +18,7 @@ from paper.table import ACCURACY_AXIS, PAIRED, Columns, Difference, Row, column,
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
     """The runs of ``architectures``, and LASEM with each mechanism."""
-    return tuple(panel(scale, of, ["none", *with_sharing([*statics(of.depth), "lasem"])]) for of in streams(scale))
+    return tuple(panel(of, ["none", *with_sharing([*statics(of.depth), "lasem"])]) for of in streams(scale))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

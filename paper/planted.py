@@ -69,9 +69,7 @@ def _panel(scale: Scale, amount: int) -> Panel:
     if scale.name == "smoke":
         stream, training = {**stream, "num_tasks": 3, "test_per_class": 10}, {"epochs": 3}
     settings = {"stream": stream, "net": "digits", "training": training}
-    return panel(
-        scale, scale.stream(f"planted-{amount}", f"Planted, {amount} images a class", 4, settings), list(METHODS)
-    )
+    return panel(scale.stream(f"planted-{amount}", f"Planted, {amount} images a class", 4, settings), list(METHODS))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

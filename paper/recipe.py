@@ -57,11 +57,10 @@ class Recipe:
         return self.only_stream is None or scale.own_stream in (None, self.only_stream)
 
 
-def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
-    """Put methods on a stream, with the settings that the authors had where the scale is the paper's.
+def panel(stream: Stream, names: Sequence[str], entries: Sequence[Mapping[str, Any]] = ()) -> Panel:
+    """Put methods on a stream.
 
     Args:
-        scale: the scale.
         stream: the stream.
         names: methods by name, which is their label too.
         entries: methods with settings of their own; see ``compared_methods``.
@@ -69,24 +68,7 @@ def panel(scale: Scale, stream: Stream, names: Sequence[str], entries: Sequence[
     Raises:
         ConfigError: if a method does not fit.
     """
-    plain = [dict(entry) for entry in (*({"name": name} for name in names), *entries)]
-    adapted = [_as_the_authors(stream, entry) for entry in plain] if scale.name == "paper" else plain
-    return Panel(stream, compared_methods(stream.base, (), adapted))
-
-
-def _as_the_authors(stream: Stream, entry: dict[str, Any]) -> dict[str, Any]:
-    """What the authors' code does for one method or network only."""
-    name = str(entry["name"])
-    if name.startswith("exhaustive"):
-        # the first task is not searched: nothing shared for hard sharing, everything for the others
-        first_task = "none" if name.endswith("-hps") or name == "exhaustive" else "all"
-        entry["search"] = {"first_task": first_task, **entry.get("search", {})}
-    if stream.stands_for == "stl10":
-        if name.endswith("-dfcnn"):
-            entry["sharing"] = {"sizes": "stl-10", **entry.get("sharing", {})}
-        if name.endswith("-tf"):
-            entry["net"] = {"hidden": [128], **entry.get("net", {})}
-    return entry
+    return Panel(stream, compared_methods(stream.base, (), [*({"name": name} for name in names), *entries]))
 
 
 def verdict(what: str, said: Sequence[str]) -> str:

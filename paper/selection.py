@@ -29,7 +29,7 @@ FIGURES: Final = {
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
     """LASEM with each mechanism."""
-    return tuple(panel(scale, stream, with_sharing(["lasem"])) for stream in streams(scale))
+    return tuple(panel(stream, with_sharing(["lasem"])) for stream in streams(scale))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

@@ -35,7 +35,7 @@ COLUMNS: Final = (
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
     """Every method of the table."""
-    return tuple(panel(scale, stream, list(METHODS)) for stream in scale.streams("office-home"))
+    return tuple(panel(stream, list(METHODS)) for stream in scale.streams("office-home"))
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:

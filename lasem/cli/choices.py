@@ -92,7 +92,7 @@ class Choosable:
             if part in parts_used(method is not None):
                 name, cls, settings = chosen(part, entry.get(part))
                 title = "how a task is trained" if part == "training" else f"{part} {name}"
-                start = starting_values(part, entry.get("preset", "default"), method) | settings
+                start = starting_values(part, entry.get("preset", "default"), method, entry) | settings
                 unused = method.unused if method and part == "training" else ()
                 rows += _settings(part, cls, start, unused)
             elif part != "method":

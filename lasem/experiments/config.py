@@ -13,7 +13,17 @@ import yaml
 from lasem.data import AbstractReader, DigitsReader
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
-from lasem.experiments.parts import AnyNet, NetChoice, build_net, build_part, check_part, is_readable, part_to_plain
+from lasem.experiments.parts import (
+    DEFAULT_NAMES,
+    AnyNet,
+    NetChoice,
+    build_net,
+    build_part,
+    check_part,
+    is_readable,
+    part_to_plain,
+    with_name,
+)
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.search import EM, AbstractSelection
@@ -24,13 +34,14 @@ from lasem.training import TrainingConfig
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "paper": {
-        "stream": {"standardise": "split"},
-        "net": {"initial": "paper"},
+        "stream": {"standardise": "split", "rounded": False},
+        "net": {"initial": "paper", "pool_border": "both"},
         "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh", "max_rank": 512},
         "search": {
             "likelihood": "mean",
             "prior_form": "average",
             "prior_start": [0.5, 0.5],
+            "ties": "transfer",
             "first_task": "search",
             "commit_probability": 2.0,  # never
             "commit_share": 1.0,
@@ -57,6 +68,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """``default``: what a person should use, the settings' own defaults. ``paper``: LASEM as its authors
 ran it on CIFAR-100 (Lee, Behpour, Eaton, ICML 2021), for reproduction. Settings of baselines are not among them."""
+
+_TOGETHER: dict[str, list[tuple[dict[str, str], str, dict[str, Any]]]] = {
+    "default": [],
+    "paper": [
+        ({"search": "exhaustive"}, "search", {"form": "paper", "first_task": "all"}),
+        ({"search": "exhaustive", "sharing": "hps"}, "search", {"first_task": "none"}),
+        ({"net": "stl-10", "sharing": "tf"}, "net", {"hidden": [128]}),
+        ({"net": "stl-10", "sharing": "dfcnn"}, "sharing", {"sizes": "stl-10"}),
+    ],
+}
+"""What presets have for parts of these names together: names by part, the part that is set, and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +198,8 @@ class ExperimentConfig(Settings):
         entry = resolve(entry)
         parts: dict[str, Any] = {}
         for part in parts_used("method" in entry):
-            parts[part] = build_part(part, entry.get(part), starting_values(part, preset, parts.get("method")))
+            start = starting_values(part, preset, parts.get("method"), entry)
+            parts[part] = build_part(part, entry.get(part), start)
         return cls(preset=preset, **parts, **plain)
 
     def to_yaml(self) -> str:
@@ -194,9 +217,17 @@ def parts_used(baseline: bool) -> tuple[str, ...]:
     return ("stream", "net", *(("method",) if baseline else METHOD_PARTS), "training")
 
 
-def starting_values(part: str, preset: str, method: AbstractMethod | type[AbstractMethod] | None) -> dict[str, Any]:
-    """What a part starts from below explicit settings: the preset, and for training what a baseline needs above it."""
+def starting_values(
+    part: str, preset: str, method: AbstractMethod | type[AbstractMethod] | None, entry: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a part starts from below explicit settings: the preset, and for training what a baseline needs above it.
+
+    ``entry`` holds what is said of all parts.
+    """
     values = dict(PRESETS[preset].get(part, {}))
+    for names, of, settings in _TOGETHER[preset]:
+        named = {other: with_name(other, entry.get(other)).get("name", DEFAULT_NAMES[other]) for other in names}
+        values |= settings if of == part and named == names else {}
     if part == "training" and method is not None:
         values = {name: value for name, value in values.items() if name not in method.unused} | dict(method.training)
     return values

@@ -224,6 +224,10 @@ class Learner:
         # from here on nothing can fail: the learner is what it was, or has learned the task
         self._model = learned.model
         self._num_learned += 1
+        for name, changed in learned.model.routes.items():
+            if name != task.name:
+                versions = changed.versions
+                self._tasks[name] = replace(self._tasks[name], configuration=changed.configuration, versions=versions)
         self._tasks[task.name] = TaskInfo(
             name=task.name,
             classes=task.classes,
@@ -497,8 +501,9 @@ class Learner:
             raise StorageError(f"{folder.directory} holds another model. Save into a new folder, or delete that first.")
 
     def _identity(self, info: TaskInfo, part: StoredPart) -> tuple[TaskInfo, StoredPart | None]:
-        """Return what distinguishes a task: what an older lasem stored of it too, but for weights that may change."""
-        return replace(info, scale=None, temperature=1.0), None if self.method.rewrites else part
+        """Return what distinguishes a task: what an older lasem stored of it too, but for what may change."""
+        info = replace(info, scale=None, temperature=1.0)
+        return (replace(info, configuration="", versions=()), None) if self.method.rewrites else (info, part)
 
     def _identity_of(self, name: str) -> tuple[TaskInfo, StoredPart | None]:
         own = Parts.of(self._model.own)

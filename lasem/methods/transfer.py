@@ -16,13 +16,13 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
-from lasem.methods.model import Model, Parts, Route
+from lasem.methods.model import Model, Parts, Route, prefixed
 from lasem.methods.plain import run
 from lasem.methods.protection import AbstractProtection, Unprotected, importances, shared_of
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.space import Space
+from lasem.space import Configuration, Space
 from lasem.training import (
     FreshWeights,
     LayerWeights,
@@ -61,12 +61,23 @@ class Transfer(AbstractMethod):
     def keeps(self) -> bool:  # type: ignore[override]
         return self.protect.keeps
 
+    @property
+    def rewrites(self) -> bool:  # type: ignore[override]
+        return self.search is not None and self.search.imposes
+
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
-        if self.search is not None:
-            for index in (0, 1):
-                self.search.space(net.depth, index)
         for block in net.blocks:
             self.sharing.check(block)
+        if self.search is None:
+            return
+        first, _ = (self.search.space(net.depth, index) for index in (0, 1))
+        owned = any(first.can(i, transfer=False) and self.sharing.task_shapes(b) for i, b in enumerate(net.blocks))
+        if self.search.imposes and (owned or self.protect != Unprotected()):
+            raise ConfigError(
+                f"{type(self.search).__name__}.form='paper' lets the second task change the first: expected protect "
+                f"'none', and a first task that transfers all layers or shares them as they are (hps); got protect "
+                f"'{self.protect.name}', sharing '{self.sharing.name}'. Set protect to none and first_task to all."
+            )
 
     def remark(self, net: AbstractNet) -> str:
         return self.search.remark(net.depth) if self.search is not None else ""
@@ -199,12 +210,32 @@ class Transfer(AbstractMethod):
                 number = _latest(model.versions, i) + (1 if stays else 0)
                 versions = versions.with_part(_key(i, number), layer.shared)
             used.append(number)
+        route, before, routes = Route(str(configuration), tuple(used)), Parts.of(model.own), dict(model.routes)
+        first = self._imposed_on(model, setup)
+        if first is not None:
+            before, routes[first] = before.with_part(first, self._own_in(model, first, configuration, setup)), route
+            versions = versions.only(lambda key: key in route.keys)
         return Model(
-            own=Parts.of(model.own).with_part(task.name, own),
+            own=before.with_part(task.name, own),
             memory=model.memory,
             versions=versions,
-            routes={**model.routes, task.name: Route(str(configuration), tuple(used))},
+            routes={**routes, task.name: route},
         )
+
+    def _imposed_on(self, model: Model, setup: Setup) -> str | None:
+        """Return the first task, if the next one's configuration is imposed on it."""
+        return next(iter(model.own)) if self.rewrites and setup.index == len(model.own) == 1 else None
+
+    def _own_in(self, model: Model, name: str, configuration: Configuration, setup: Setup) -> dict[str, Tensor]:
+        """Return what a task owns if it has another configuration: of a layer that it gives to all, no weights."""
+        own, plain = dict(model.own[name]), self.plain_weights(setup.net, model, name)
+        for i, (block, transferred) in enumerate(zip(setup.net.blocks, configuration, strict=True)):
+            if transferred != model.routes[name].transfers[i]:
+                mine = part_of(plain, f"layer.{i}")
+                mine = {key: mine[key] for key in block.statistics} if transferred else mine
+                own = {key: value for key, value in own.items() if not key.startswith(f"layer.{i}.")}
+                own |= prefixed(f"layer.{i}", mine)
+        return own
 
     def _memory(self, model: Model, task: Task, setup: Setup, kept: Choice) -> Named:
         """Return where earlier tasks and this one need the shared weights, if the protection measures that."""
@@ -233,7 +264,7 @@ class Transfer(AbstractMethod):
         Returns:
             The weights, and fresh ones where something was taken over from another task instead.
         """
-        net, layers = setup.net, []
+        net, layers, first = setup.net, [], self._imposed_on(model, setup)
         replaced: dict[tuple[int, bool], dict[str, Tensor]] = {}
         for i, block in enumerate(net.blocks):
             sources = [start_generator(setup.seed, setup.index, i, part) for part in range(4)]
@@ -245,6 +276,8 @@ class Transfer(AbstractMethod):
             # one start for all methods; but where the task may choose, both choices must not start as the same
             made_fresh = not known or (not taken and bool(self.sharing.task_shapes(block)))
             other = block.initial(sources[1], net.initial) if ownable and made_fresh else plain
+            if first is not None and not known:
+                other = _own_weights(net, model, first, i)
             shared: dict[str, Tensor] = {}
             factors: dict[str, Tensor] = {}
             specific: dict[str, Tensor] = {}

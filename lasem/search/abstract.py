@@ -47,6 +47,11 @@ class AbstractSelection(Settings, ABC):
     name: ClassVar[str]
     """How the command line and saved files call the search."""
 
+    @property
+    def imposes(self) -> bool:
+        """Whether the first task, too, gets what is chosen for the second one."""
+        return False
+
     def space(self, depth: int, task_index: int) -> Space:
         """Return the configurations to choose from, for a network of ``depth`` layers and the task at that position.
 

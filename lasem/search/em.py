@@ -67,6 +67,10 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
     between them in a straight line. Each in (0, 1); none: as the sharing mechanism has it, which is 0.8,0.1 for ``tf``,
     and 0.6,0.2 where it has nothing; 0.5,0.5: all configurations alike, as published. ``count`` begins with 2^G times
     the product over layers, where the published one begins with one for each of 2^G configurations."""
+    ties: Literal["own", "transfer"] = "own"
+    """Which of equally probable configurations is chosen. ``own``: the first, as above. ``transfer``: as the authors'
+    code orders them, the one that transfers the last layer, of these the one that transfers the layer before it, ...;
+    so that all layers are transferred where all are equal."""
     commit_probability: Annotated[float, Range(above=0)] = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: Annotated[float, Range(above=0, most=1)] | None = None
@@ -110,7 +114,11 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
         return min(0.05, 2 / num_epochs) if self.commit_share is None else self.commit_share
 
     def best(self, state: Tensor) -> int:
-        return int(self.prior(state).argmax())
+        prior = self.prior(state)
+        if self.ties == "own":
+            return int(prior.argmax())
+        equal: list[int] = (prior == prior.max()).nonzero()[:, 0].tolist()
+        return max(equal, key=lambda position: f"{position:0{(len(prior) - 1).bit_length()}b}"[::-1])
 
 
 def batch_log_likelihood(log_likelihood: Tensor, kind: Likelihood) -> Tensor:

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -109,6 +109,22 @@ class Exhaustive(AbstractTrials):
     """
 
     name: ClassVar[str] = "exhaustive"
+
+    form: Literal["plain", "paper"] = "plain"
+    """``paper``: as the authors ran it. The candidates of the second task are imposed on the first one as well: what it
+    then transfers goes on from its weights, what it does not stays as it was. Of equally good candidates, the one that
+    transfers the last layer is kept, of these the one that transfers the layer before it, ...; in ``plain`` form, the
+    one that transfers the most layers. Their first task is not searched: it transfers nothing (``first_task`` none)
+    with ``hps``, everything with other mechanisms."""
+
+    @property
+    def imposes(self) -> bool:
+        return self.form == "paper"
+
+    def best(self, space: Space, tried: Mapping[int, float]) -> int:
+        if self.form == "plain":
+            return super().best(space, tried)
+        return max(tried, key=lambda position: (tried[position], str(space[position])[::-1]))
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
         return () if tried else tuple(range(len(space)))

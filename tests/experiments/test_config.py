@@ -109,6 +109,7 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         prior_form="average",
         prior_start=(0.5, 0.5),
         first_task="search",
+        ties="transfer",
         commit_probability=2,
         commit_share=1,
     )

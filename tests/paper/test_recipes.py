@@ -15,6 +15,7 @@ from report.pages import check_whole, contents
 from lasem.errors import ConfigError, ShapeError, StorageError
 from lasem.experiments import ExperimentConfig
 from lasem.metrics import Run, load_run, statistic, summarise
+from lasem.search import Exhaustive
 from paper import published
 from paper.architectures import statics
 from paper.groups import GROUPS
@@ -78,12 +79,17 @@ def test_grids_are_the_papers() -> None:
     assert of["groups"][1].methods[0].config.to_plain()["stream"]["num_tasks"] == 40
     assert all(sum(sizes) == 17 for sizes in GROUPS.values())
     assert [len(sizes) for sizes in GROUPS.values()] == [4, 5, 6, 7]
-    first_task = {method.label: method.config.to_plain()["search"] for method in of["brute-force"][0].methods}
-    assert [first_task[f"{name}"]["first_task"] for name in ("exhaustive-hps", "exhaustive-tf", "lasem-hps")] == [
-        "none",
-        "all",
-        "search",
-    ]
+    searches = {method.label: method.config.search for method in of["brute-force"][0].methods}
+    assert searches["exhaustive-hps"] == Exhaustive(form="paper", first_task="none")
+    assert searches["exhaustive-tf"] == Exhaustive(form="paper", first_task="all")
+    assert searches["lasem-hps"].first_task == "search"
+    stl10 = {method.label: method.config.to_plain() for method in of["architectures"][2].methods}
+    assert {label: entry["net"]["hidden"] for label, entry in stl10.items() if label.startswith("all-")} == {
+        "all-hps": None,
+        "all-tf": [128],
+        "all-dfcnn": None,
+    }
+    assert stl10["all-dfcnn"]["sharing"]["sizes"] == "stl-10"
 
 
 def test_published_numbers_are_those_of_the_reference() -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, final
 from unittest.mock import patch
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from learner.fixture import (
     assert_same_tensors,
+    copied,
     every_sharing,
     files_in,
     followed,
@@ -26,9 +28,10 @@ from training.fixture import run
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
+from lasem.methods import Branch, Unprotected
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractTrials, Exhaustive, Fixed, PrefixSearch, RandomSearch
-from lasem.sharing import AbstractSharing, HardSharing
+from lasem.sharing import AbstractSharing, HardSharing, TensorFactorization
 from lasem.space import Configuration, Space, full, grouped
 from lasem.training import TrainingConfig, loop
 
@@ -62,6 +65,56 @@ def test_brute_force_is_a_plain_loop_over_fixed_configurations(sharing: Abstract
     assert (record.configuration, record.configurations) == (expected, ("SS", "ST", "TS", "TT"))
     assert (record.valid_accuracy, record.peak_accuracy) == (highest, tried[expected].peak_accuracy)
     assert_same_tensors(tensors_in(tmp_path / "all"), tensors_in(tmp_path / expected))
+
+
+@every_sharing
+def test_as_the_authors_ran_it_the_first_task_gets_what_is_chosen_for_the_second(
+    sharing: AbstractSharing, tmp_path: Path
+) -> None:
+    """What is transferred goes on from the first task; of the rest it keeps what it has, as where it transfers all."""
+    again = after_one_task(tmp_path / "one", sharing, FRESH)
+    tried: dict[str, float] = {}
+    fixed: dict[str, Learner] = {}
+    for letters in ("SS", "ST", "TS", "TT"):
+        fixed[letters] = again(Fixed(letters))
+        tried[letters] = fixed[letters].learn(SECOND).valid_accuracy
+    expected = max(tried, key=lambda letters: (tried[letters], letters[::-1]))
+    first_task, letter = ("none", "S") if sharing.name == "hps" else ("all", "T")
+    search = Exhaustive(form="paper", first_task=first_task)
+    learner = Learner(tiny_net(), sharing=sharing, search=search, training=FRESH, seed=3)
+    assert learner.learn(tiny_task("t0")).configurations == (letter * 2,)
+    learner.save(tmp_path / "model")
+    learner.learn(SECOND)
+    learner.save(tmp_path / "model")
+    for of in (learner, Learner.load(tmp_path / "model", search=search)):
+        for name in ("t0", "t1"):
+            assert of.info(name).configuration == expected
+            plain = [one.method.plain_weights(one.net, one.model, name) for one in (of, fixed[expected])]
+            assert_same_tensors(*plain)
+        assert sorted(of.model.versions) == [f"{i}@0" for i, letter in enumerate(expected) if letter == "T"]
+    before = copied(dict(learner.model.own["t0"]))
+    learner.learn(tiny_task("t2", seed=2))
+    assert_same_tensors(before, learner.model.own["t0"])  # from then on each task for itself
+
+
+def test_what_the_second_task_cannot_impose_is_refused() -> None:
+    search = Exhaustive(form="paper", first_task="none")
+    for protect, sharing in ((Branch(), HardSharing()), (Unprotected(), TensorFactorization())):
+        with pytest.raises(ConfigError, match=r"form='paper' lets the second task change the first"):
+            Learner(tiny_net(), search=search, protect=protect, sharing=sharing)
+
+
+@given(st.lists(st.sampled_from((0.5, 0.7)), min_size=16, max_size=16))
+def test_ties_are_broken_as_theirs_whose_list_begins_with_the_configuration_that_transfers_all(of: list[float]) -> None:
+    space = full(4)
+    theirs = ["".join(reversed(choices)) for choices in product("TS", repeat=4)]  # the first layer changes fastest
+    accuracies = {str(configuration): accuracy for configuration, accuracy in zip(space, of, strict=True)}
+    expected = next(letters for letters in theirs if accuracies[letters] == max(of))
+    assert str(space[Exhaustive(form="paper").best(space, dict(enumerate(of)))]) == expected
+    mass = torch.tensor(of, dtype=torch.float64)
+    assert str(space[EM(ties="transfer").best(mass)]) == expected
+    assert EM().best(mass) == of.index(max(of))
+    assert EM(ties="transfer").best(torch.ones(1)) == 0
 
 
 @every_sharing

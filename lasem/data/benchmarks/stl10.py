@@ -44,12 +44,15 @@ class Style:
     channels: tuple[int, ...]
     """The channel that stands first, second and third."""
 
-    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Add noise to uint8 images (N, 3, height, width), clip it, and exchange channels; uint8 again."""
-        if self.noise_mean or self.noise_std:
+    def apply(self, images: Tensor, generator: torch.Generator, *, rounded: bool = True) -> Tensor:
+        """Add noise to uint8 images (N, 3, height, width), clip it, and exchange channels.
+
+        The result is uint8 if it is rounded, else float32 from 0 to 1.
+        """
+        if self.noise_mean or self.noise_std or not rounded:
             noise = torch.randn(images.shape, generator=generator, dtype=torch.float32)
-            values = images.to(torch.float32) / 255 + (self.noise_mean + self.noise_std * noise)
-            images = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+            values = (images.to(torch.float32) / 255 + (self.noise_mean + self.noise_std * noise)).clamp(0, 1)
+            images = (values * 255).round().to(torch.uint8) if rounded else values
         return images[:, list(self.channels)]
 
 
@@ -90,6 +93,9 @@ class Stl10Reader(BenchmarkReader):
     scaling: Literal["centred", "train", "split"] = "centred"
     """``centred``: values from -0.5 to 0.5, as in the paper; ``train`` and ``split``: standardised by the mean and
     deviation of the training images, or of each split's own."""
+    rounded: bool = True
+    """Whether images with noise are rounded to bytes again, which take a quarter of the memory; in the paper they are
+    not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +142,8 @@ class Stl10Reader(BenchmarkReader):
             def take(part: Part, positions: list[int]) -> TensorImages:
                 pixels = (test if part == Part.TEST else train)[0][positions]
                 upright = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 1, 3, 2)))  # files go by columns
-                return TensorImages(style.apply(upright, child_generator(seed, _NOISE, index, part)))
+                noise = child_generator(seed, _NOISE, index, part)
+                return TensorImages(style.apply(upright, noise, rounded=self.rounded), scale=1.0)
 
             chosen, its_names = map(divided, classes[index]), [names[number] for number in classes[index]]
             task = task_by_class(f"{self.name}-{index}", its_names, list(chosen), take, standardise)

@@ -47,6 +47,8 @@ def test_noise_and_channels_are_as_they_are_defined() -> None:
     made = style.apply(images, torch.Generator().manual_seed(1))
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).double() * 0.025 - 0.05
     wanted = ((images.double() / 255 + noise).clip(0, 1) * 255).round()
+    exact = style.apply(images, torch.Generator().manual_seed(1), rounded=False)  # as in the authors' code
+    torch.testing.assert_close(exact.double(), (images.double() / 255 + noise).clip(0, 1)[:, [2, 0, 1]])
     for place, channel in enumerate((2, 0, 1)):
         assert ((made[:, place].double() - wanted[:, channel]).abs() <= 1).all()  # float32 rounds some up
         assert (made[:, place].double() != wanted[:, channel]).float().mean() < 0.01
