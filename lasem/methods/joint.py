@@ -134,7 +134,8 @@ def to_remember(task: Task, k: int, device: torch.device) -> dict[str, Tensor]:
     for part, split in (("train", task.train), ("valid", task.valid)):
         images = split.images.take(torch.arange(len(split)))
         of = {"images": images, "labels": split.labels, "mean": split.mean, "std": split.std}
-        tensors |= {f"{k}.{part}.{name}": value.to(device, copy=True) for name, value in of.items()}
+        for name, value in of.items():  # without the strides of views, which no file keeps and sums go by
+            tensors[f"{k}.{part}.{name}"] = value.to(device, copy=True, memory_format=torch.contiguous_format)
     return tensors
 
 

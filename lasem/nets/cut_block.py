@@ -25,7 +25,7 @@ class CutBlock(AbstractWholeBlock):
     def __init__(self, module: nn.Module, name: str, *, statistics: frozenset[str], pretrained: bool) -> None:
         """Copy a module from one value to one, whose ``statistics`` are the buffers that training changes."""
         tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        held = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+        held = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
         self.name, self.pretrained = name, pretrained
         self.start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
         """The module's own weights."""

@@ -1,18 +1,21 @@
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from learner.fixture import GREY, tiny_net, tiny_task
+from learner.fixture import GREY, assert_same_tensors, tiny_net, tiny_task
 
 from lasem.data import Task
 from lasem.errors import ConfigError
+from lasem.learner import Learner
 from lasem.methods import Joint, Model
 from lasem.methods.joint import remembered, to_remember
 from lasem.methods.model import prefixed
 from lasem.methods.plain import run
-from lasem.training import AbstractPhase, Batch, TrainingConfig, accuracy, part_of
+from lasem.nets import digits
+from lasem.training import AbstractPhase, Batch, TrainingConfig, TrainingState, accuracy, part_of
 from methods.fixture import CPU, drive, learner_of, naive_cross_entropy, result_of, seeded, setup_of
 
 QUICK = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.01)
@@ -145,6 +148,34 @@ def test_what_is_remembered_gives_the_same_batches(kind: str, standardise: Any) 
             assert torch.equal(numbers, others)
     owners = [value.untyped_storage().data_ptr() for value in memory.values()]
     assert len(set(owners)) == len(owners)  # a file of tensors may not hold two views of the same numbers
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)], ids=["grey", "colour"])
+def test_killed_and_resumed_it_is_the_same_to_the_bit(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    """With images that are views of others whose channels are last, as decoders give them; files do not keep that."""
+
+    def task_of(k: int) -> Task:
+        plain = tiny_task(f"t{k}", 2 + k, shape, seed=k)
+        given = {}
+        for part, split in (("train", plain.train), ("valid", plain.valid), ("test", plain.test)):
+            images = split.images.take(torch.arange(len(split)))
+            last = images.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+            given[part] = (last.permute(0, 3, 1, 2), split.labels)
+        return Task.from_tensors(plain.name, **given, classes=plain.classes)
+
+    whole = learner_of(Joint(), digits(shape), training=QUICK)
+    for k in range(3):
+        whole.learn(task_of(k))
+    killed = learner_of(Joint(), digits(shape), training=QUICK)
+    killed.learn(task_of(0))
+    states: list[TrainingState] = []
+    for k in (1, 2):
+        killed.save(tmp_path)
+        Learner.load(tmp_path).learn(task_of(k), on_epoch=lambda epoch, timing, state: states.append(state()))
+        killed = Learner.load(tmp_path)  # as if the process had ended after the first of the task's two epochs
+        killed.learn(task_of(k), resume_from=states[-2])
+    for name in ("shared", "own", "memory"):
+        assert_same_tensors(dict(getattr(killed.model, name)), dict(getattr(whole.model, name)))
 
 
 def test_falling_steps_and_restarts_do_not_go_together() -> None:

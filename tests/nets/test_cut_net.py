@@ -233,3 +233,9 @@ def test_layers_that_only_a_classifier_needs_are_replaced_or_kept() -> None:
         head(classifier="cf")
     whole = cut(Residual(1, 2), image_shape=SHAPE)
     assert (whole.depth, whole.head.in_features) == (1, 72)
+
+
+def test_weights_of_a_module_whose_channels_are_last_lie_as_files_hold_them() -> None:
+    """Else a model that was loaded would go on to other bits."""
+    block = cut(seeded(SmallResNet).to(memory_format=torch.channels_last), image_shape=SHAPE).blocks[1]  # type: ignore[call-overload]
+    assert all(value.is_contiguous() for value in block.initial(generator(), "he").values())
