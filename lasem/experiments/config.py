@@ -74,8 +74,11 @@ _TOGETHER: dict[str, list[tuple[dict[str, str], str, dict[str, Any]]]] = {
     "paper": [
         ({"search": "exhaustive"}, "search", {"form": "paper", "first_task": "all"}),
         ({"search": "exhaustive", "sharing": "hps"}, "search", {"first_task": "none"}),
-        ({"net": "stl-10", "sharing": "tf"}, "net", {"hidden": [128]}),
-        ({"net": "stl-10", "sharing": "dfcnn"}, "sharing", {"sizes": "stl-10"}),
+        *(
+            ({**stl10, "sharing": sharing}, part, settings)
+            for stl10 in ({"net": "stl-10"}, {"net": "auto", "stream": "stl10"})
+            for sharing, part, settings in (("tf", "net", {"hidden": [128]}), ("dfcnn", "sharing", {"sizes": "stl-10"}))
+        ),
     ],
 }
 """What presets have for parts of these names together: names by part, the part that is set, and settings."""

@@ -124,16 +124,6 @@ PROTECTIONS: dict[str, type[AbstractProtection]] = {
 """The protections that a file or a command line can name."""
 
 
-def shared_of(weights: TaskWeights, configuration: Configuration) -> dict[str, Tensor]:
-    """The shared tensors of the layers that are transferred, by names such as ``layer.0.shared.weight``."""
-    return {
-        f"layer.{i}.shared.{name}": value
-        for i, (layer, transferred) in enumerate(zip(weights.layers, configuration, strict=True))
-        if transferred
-        for name, value in layer.shared.items()
-    }
-
-
 def importances(
     net: AbstractNet,
     sharing: AbstractSharing,
@@ -156,9 +146,9 @@ def importances(
         draws: source of the labels of kind ``sampled``, on the CPU.
 
     Returns:
-        One tensor for each of ``shared_of``.
+        One tensor for each of ``weights.shared(configuration)``.
     """
-    shared = shared_of(weights, configuration)
+    shared = weights.shared(configuration)
     if not shared:
         return {}
 

@@ -18,7 +18,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
 from lasem.methods.model import Model, Parts, Route, prefixed
 from lasem.methods.plain import run
-from lasem.methods.protection import AbstractProtection, Unprotected, importances, shared_of
+from lasem.methods.protection import AbstractProtection, Unprotected, importances
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice
 from lasem.sharing import AbstractSharing, HardSharing
@@ -239,7 +239,7 @@ class Transfer(AbstractMethod):
 
     def _memory(self, model: Model, task: Task, setup: Setup, kept: Choice) -> Named:
         """Return where earlier tasks and this one need the shared weights, if the protection measures that."""
-        held = shared_of(kept.weights, kept.configuration)
+        held = kept.weights.shared(kept.configuration)
         if self.protect.measures is None or not held:
             return model.memory
         measured = importances(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -48,6 +48,12 @@ class TaskWeights:
 
     layers: tuple[LayerWeights, ...]
     head: dict[str, Tensor]
+
+    def shared(self, transferred: Iterable[bool] | None = None) -> dict[str, Tensor]:
+        """Return the shared tensors of all layers, or of those transferred, as ``layer.0.shared.NAME``."""
+        wanted = [True] * len(self.layers) if transferred is None else transferred
+        layers = enumerate(zip(self.layers, wanted, strict=True))
+        return {f"layer.{i}.shared.{k}": v for i, (layer, taken) in layers if taken for k, v in layer.shared.items()}
 
 
 @final
@@ -109,12 +115,7 @@ class TaskStart:
 
     def penalty(self, weights: TaskWeights) -> Tensor | None:
         """Return what protection adds to the loss, a scalar; None for nothing."""
-        shared = {
-            f"layer.{i}.shared.{name}": value
-            for i, layer in enumerate(weights.layers)
-            for name, value in layer.shared.items()
-        }
-        return self.protection.penalty(shared)
+        return self.protection.penalty(weights.shared())
 
 
 def initial_statistics(block: AbstractBlock, layer: int, space: Space) -> dict[str, dict[str, Tensor]]:

@@ -1,4 +1,5 @@
 from dataclasses import MISSING, fields, replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from lasem.errors import ConfigError
 from lasem.experiments import PRESETS, READERS, ExperimentConfig, NetChoice
 from lasem.experiments.parts import PARTS
 from lasem.nets import NETS
-from lasem.search import EM, SEARCHES, Fixed
+from lasem.search import EM, SEARCHES, Exhaustive, Fixed
 from lasem.sharing import SHARINGS, Deconvolution, TensorFactorization
 
 
@@ -100,6 +101,30 @@ def test_a_mistake_is_named(text: str, said: str) -> None:
         ExperimentConfig.from_yaml(text)
 
 
+@pytest.mark.parametrize(
+    ("entry", "part", "expected"),
+    [
+        ({"method": "exhaustive-tf"}, "search", Exhaustive(form="paper", first_task="all")),
+        ({"search": "exhaustive"}, "search", Exhaustive(form="paper", first_task="none")),
+        ({"search": "exhaustive", "preset": "default"}, "search", Exhaustive()),
+        (
+            {"net": "stl-10", "sharing": "tf"},
+            "net",
+            NetChoice(name="stl-10", hidden=(128,), initial="paper", pool_border="both"),
+        ),
+        ({"stream": "stl10", "sharing": "tf"}, "net", NetChoice(hidden=(128,), initial="paper", pool_border="both")),
+        ({"stream": "stl10", "method": "ewc"}, "net", NetChoice(initial="paper", pool_border="both")),
+        ({"net": {"name": "stl-10", "hidden": [7]}, "sharing": "tf"}, "net.hidden", (7,)),
+        ({"net": "stl-10", "sharing": "dfcnn"}, "sharing.sizes", "stl-10"),
+        ({"stream": "stl10"}, "stream.rounded", False),
+    ],
+)
+def test_the_paper_preset_goes_by_what_is_chosen_together(entry: dict[str, Any], part: str, expected: Any) -> None:
+    config = ExperimentConfig.from_plain({"preset": "paper", **entry})
+    assert attrgetter(part)(config) == expected
+    assert ExperimentConfig.from_yaml(config.to_yaml()) == config
+
+
 def test_the_paper_preset_is_what_the_authors_ran() -> None:
     config = ExperimentConfig.from_plain({"preset": "paper", "sharing": "dfcnn", "training": {"epochs": 5}})
     assert config.stream == DigitsReader(standardise="split")
@@ -127,7 +152,7 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         specific_start="fresh",
         specific_shrink=1.0,
     )
-    assert config.net.build((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper")
+    assert config.net.build((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper", pool_border="both")
 
 
 def test_a_preset_says_nothing_that_a_class_does_not_know() -> None:

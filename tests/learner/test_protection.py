@@ -7,7 +7,6 @@ from torch import Tensor
 
 from lasem import Configuration, Learner, Task
 from lasem.methods import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
-from lasem.methods.protection import shared_of
 from lasem.records import TaskRecord
 from lasem.search import DARTS, EM, AbstractSelection, Exhaustive, Fixed
 from lasem.sharing import AbstractSharing, HardSharing
@@ -150,7 +149,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
     """By the definition, image by image and label by label, of a task that was just learned; and its shared weights."""
     configuration = Configuration.parse(learner.model.routes[task.name].configuration)
     weights = copied(weights_of(learner, task.name))
-    leaves = shared_of(weights, configuration)
+    leaves = weights.shared(configuration)
     expected = {name: torch.zeros_like(value) for name, value in leaves.items()}
     for value in leaves.values():
         value.requires_grad_(True)

@@ -20,11 +20,6 @@ def problem_of(guard: SharedProtection, sharing: AbstractSharing, **training: An
     return start_with(tiny_net(), sharing, full(2), config, protection=guard)
 
 
-def shared_of(weights: TaskWeights) -> dict[str, torch.Tensor]:
-    layers = enumerate(weights.layers)
-    return {f"layer.{i}.shared.{name}": value for i, layer in layers for name, value in layer.shared.items()}
-
-
 def phases(problem: TaskStart) -> list[AbstractPhase[TaskWeights]]:
     return [
         MixturePhase(EM(**NEVER), problem),
@@ -50,7 +45,7 @@ def test_what_is_only_read_does_not_change_and_the_rest_does(which: int, sharing
 @pytest.mark.parametrize("which", range(2), ids=["em", "darts"])
 def test_the_penalty_is_in_the_loss(which: int) -> None:
     free = problem_of(SharedProtection(), HardSharing())
-    shared = shared_of(free.weights)
+    shared = free.weights.shared()
     importances = {name: torch.rand_like(value) for name, value in shared.items()}
     anchor = {name: torch.randn_like(value) for name, value in shared.items()}
     held = replace(free, protection=SharedProtection(quadratic=with_term(None, importances, anchor), strength=3.0))
@@ -67,7 +62,7 @@ def test_the_penalty_is_in_the_loss(which: int) -> None:
 
 
 def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -> None:
-    start = shared_of(problem_of(SharedProtection(), HardSharing()).weights)
+    start = problem_of(SharedProtection(), HardSharing()).weights.shared()
     name = "layer.0.shared.weight"
     matters = torch.zeros_like(start[name])
     matters[0] = 50.0
@@ -77,7 +72,7 @@ def test_a_strong_penalty_keeps_weights_and_leaves_what_does_not_matter_free() -
         problem = problem_of(held, HardSharing(), optimiser="sgd", momentum=0.0, learning_rate=0.01)
         loop = loop_over(MixturePhase(EM(**NEVER), problem))
         train(loop)
-        moved.append((shared_of(loop.weights)[name] - start[name]).detach().flatten(1).norm(dim=1))
+        moved.append((loop.weights.shared()[name] - start[name]).detach().flatten(1).norm(dim=1))
     assert moved[0][0] < 0.5 * moved[1][0]
     assert (moved[0][1:] > 0.7 * moved[1][1:]).all()
 
