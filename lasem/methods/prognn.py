@@ -164,8 +164,8 @@ class ProgNN(Settings, AbstractMethod):
         passed = [x]
         for i, layer in enumerate(layers[:num_layers]):
             seen = [column[i] for column in earlier] if i in adapted else []
-            if i == net.depth and dropout is not None and net.dropout > 0:
-                x, *seen = (_dropped(features, net.dropout, dropout) for features in (x, *seen))
+            if i == net.depth and dropout is not None:
+                x, *seen = (net.head.dropped(features.flatten(1), dropout) for features in (x, *seen))
             x = layer.preactivate(_own(net, weights, i), x)
             if seen:
                 x = x + self._lateral(layer, weights, i, seen)
@@ -221,10 +221,3 @@ def _own(net: Net, weights: Named, i: int) -> Mapping[str, Tensor]:
     if i < net.depth:
         return part_of(weights, f"layer.{i}")
     return {part: weights[f"head.{part}.{i - net.depth}"] for part in ("weight", "bias")}
-
-
-def _dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Inverted dropout, bit for bit as the head has it."""
-    x = x.flatten(1)
-    kept = torch.rand(x.shape, generator=generator, device=x.device) >= share
-    return x * (kept.to(x.dtype) / (1 - share))

@@ -9,24 +9,8 @@ from abc import ABC
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
-import torch
-from torch import Tensor
-
-from lasem.data import Task
-from lasem.nets import AbstractNet
 from lasem.settings import Range, Settings
-from lasem.sharing import AbstractSharing
-from lasem.space import Configuration
-from lasem.training import (
-    MAX_IMAGES,
-    FisherKind,
-    Named,
-    Quadratic,
-    SharedProtection,
-    TaskWeights,
-    fisher_information,
-    part_of,
-)
+from lasem.training import FisherKind, Quadratic, SharedProtection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,43 +106,3 @@ PROTECTIONS: dict[str, type[AbstractProtection]] = {
     protection.name: protection for protection in (Unprotected, Freeze, Penalty, Branch)
 }
 """The protections that a file or a command line can name."""
-
-
-def importances(
-    net: AbstractNet,
-    sharing: AbstractSharing,
-    configuration: Configuration,
-    weights: TaskWeights,
-    task: Task,
-    *,
-    kind: FisherKind,
-    draws: torch.Generator,
-) -> dict[str, Tensor]:
-    """Diagonal of the Fisher information of a task's answers in the shared weights, a mean over its training images.
-
-    Args:
-        net: the network.
-        sharing: how shared knowledge becomes weights.
-        configuration: the task's.
-        weights: of the task, on one device; what is not shared is constant.
-        task: gives the training images.
-        kind: see ``FisherKind``.
-        draws: source of the labels of kind ``sampled``, on the CPU.
-
-    Returns:
-        One tensor for each of ``weights.shared(configuration)``.
-    """
-    shared = weights.shared(configuration)
-    if not shared:
-        return {}
-
-    def answer(shared: Named, x: Tensor) -> Tensor:
-        for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
-            made = own.specific
-            if configuration[i]:
-                made = sharing.weights(block, part_of(shared, f"layer.{i}.shared"), own.factors)
-            x = block.apply({**made, **own.statistics_of(str(configuration)[: i + 1])}, x)
-        return net.head.apply(weights.head, x)
-
-    device = next(iter(weights.head.values())).device
-    return fisher_information(answer, shared, task.train.batches(MAX_IMAGES, device=device), kind, draws)

@@ -18,12 +18,13 @@ from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
 from lasem.methods.model import Model, Parts, Route, prefixed
 from lasem.methods.plain import run
-from lasem.methods.protection import AbstractProtection, Unprotected, importances
+from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
 from lasem.training import (
+    MAX_IMAGES,
     FreshWeights,
     LayerWeights,
     Named,
@@ -32,6 +33,7 @@ from lasem.training import (
     TaskStart,
     TaskWeights,
     TrainingConfig,
+    fisher_information,
     initial_statistics,
     with_term,
 )
@@ -239,18 +241,23 @@ class Transfer(AbstractMethod):
 
     def _memory(self, model: Model, task: Task, setup: Setup, kept: Choice) -> Named:
         """Return where earlier tasks and this one need the shared weights, if the protection measures that."""
-        held = kept.weights.shared(kept.configuration)
+        net, weights, configuration = setup.net, kept.weights, kept.configuration
+        held = weights.shared(configuration)
         if self.protect.measures is None or not held:
             return model.memory
-        measured = importances(
-            setup.net,
-            self.sharing,
-            kept.configuration,
-            kept.weights,
-            task,
-            kind=self.protect.measures,
-            draws=start_generator(setup.seed, setup.index, setup.net.depth, 1),
-        )
+
+        def answer(shared: Named, x: Tensor) -> Tensor:  # what is not shared is constant
+            for i, (block, own) in enumerate(zip(net.blocks, weights.layers, strict=True)):
+                made = own.specific
+                if configuration[i]:
+                    made = self.sharing.weights(block, part_of(shared, f"layer.{i}.shared"), own.factors)
+                x = block.apply({**made, **own.statistics_of(str(configuration)[: i + 1])}, x)
+            logits: Tensor = net.head.apply(weights.head, x)
+            return logits
+
+        draws = start_generator(setup.seed, setup.index, net.depth, 1)
+        images = task.train.batches(MAX_IMAGES, device=setup.device)
+        measured = fisher_information(answer, held, images, self.protect.measures, draws)
         before = Quadratic.from_named(model.memory) if model.memory else None
         return with_term(before, measured, held).named()
 

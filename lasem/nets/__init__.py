@@ -14,7 +14,7 @@ from lasem.nets.block import (
     part_of,
     start_generator,
 )
-from lasem.nets.cut_block import ChangedBlock, CutBlock
+from lasem.nets.cut_block import CutBlock
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
 from lasem.nets.pretrained import from_timm, from_transformers
@@ -24,7 +24,6 @@ __all__ = [
     "NETS",
     "AbstractBlock",
     "AbstractNet",
-    "ChangedBlock",
     "ClosingBlock",
     "ConvBlock",
     "CutBlock",

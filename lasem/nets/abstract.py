@@ -43,16 +43,21 @@ class Head:
             for name, shape in self.shapes(num_classes).items()
         }
 
+    def dropped(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Set a share of features to zero, and scale the others up as much (inverted dropout)."""
+        if self.dropout == 0:
+            return x
+        kept = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout  # half the time of bernoulli_
+        return x * (kept.to(x.dtype) / (1 - self.dropout))
+
     def apply(self, weights: Weights, x: Tensor, dropout_from: torch.Generator | None = None) -> Tensor:
         """Compute logits of shape (batch, num_classes) for features of shape (batch, ...).
 
         ``dropout_from`` is the source of the dropout mask, on the device of ``x``; None switches dropout off.
         """
         x = x.flatten(1)
-        if dropout_from is not None and self.dropout > 0:
-            # half the time of bernoulli_
-            kept = torch.rand(x.shape, generator=dropout_from, device=x.device) >= self.dropout
-            x = x * (kept.to(x.dtype) / (1 - self.dropout))
+        if dropout_from is not None:
+            x = self.dropped(x, dropout_from)
         last = len(self.hidden)
         for i in range(last):
             x = F.relu(F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"]))

@@ -1,21 +1,11 @@
 """Configurations of transferable layers, spaces of them, and their evaluation in one pass."""
 
-from lasem.space.configuration import (
-    Configuration,
-    Pattern,
-    alternating,
-    bottom,
-    top,
-    transfer_all,
-    transfer_none,
-)
-from lasem.space.prefix_tree import Level, PrefixTree, positions, stacked, unstacked
-from lasem.space.space import Combinations, Space, bits_of, factorised, full, grouped, listed
+from lasem.space.configuration import Configuration, Pattern, alternating, bottom, top, transfer_all, transfer_none
+from lasem.space.prefix_tree import PrefixTree, positions, stacked, unstacked
+from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
 
 __all__ = [
-    "Combinations",
     "Configuration",
-    "Level",
     "Pattern",
     "PrefixTree",
     "Space",

@@ -24,16 +24,7 @@ from lasem.methods import (
 )
 from lasem.training import AbstractPhase, EpochSummary, PhaseResult, Snapshot, TrainingConfig
 from lasem.training.config import OPTIMISERS
-from methods.fixture import (
-    batch_of,
-    drive,
-    learner_of,
-    naive_accuracy,
-    naive_cross_entropy,
-    noise,
-    result_of,
-    setup_of,
-)
+from methods.fixture import batch_of, drive, learner_of, naive_accuracy, naive_cross_entropy, noise, result_of, setup_of
 
 NET = tiny_net()
 BEST, LAST = 3, 4
