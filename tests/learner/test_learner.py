@@ -13,12 +13,11 @@ from torch import Tensor
 from lasem import Learner, Net, Penalty, Task
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
 from lasem.experiments import PRESETS
-from lasem.methods.protection import importances
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import DARTS, EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import full
-from lasem.training import TrainingConfig, TrainingState
+from lasem.training import TrainingConfig, TrainingState, fisher_information
 from lasem.training import loop as loop_module
 
 from .fixture import (
@@ -196,9 +195,9 @@ def test_a_failed_task_leaves_no_trace(sharing: AbstractSharing, tmp_path: Path)
         (MemoryError, task, QUICK),
     ):
         learner.training = training
-        fails = {"side_effect": error if error is MemoryError else None, "wraps": importances}
+        fails = {"side_effect": error if error is MemoryError else None, "wraps": fisher_information}
         stops = Mock(side_effect=error) if error is InterruptedError else None
-        with patch("lasem.methods.transfer.importances", **fails), pytest.raises(error):  # at the very end
+        with patch("lasem.methods.transfer.fisher_information", **fails), pytest.raises(error):  # at the very end
             learner.learn(wrong, on_epoch=stops)
         learner.training = QUICK
         assert learner.task_names == ("a",)

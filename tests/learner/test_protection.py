@@ -171,7 +171,7 @@ def naive_importances(learner: Learner, task: Task, kind: FisherKind) -> tuple[d
 @pytest.mark.parametrize("sharing", SHARINGS, ids=lambda s: s.name)
 @pytest.mark.parametrize("kind", ["exact", "empirical"])
 def test_what_is_held_is_a_sum_over_tasks(kind: FisherKind, sharing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.methods.protection.MAX_IMAGES", 4)  # three parts, the last one incomplete
+    monkeypatch.setattr("lasem.methods.transfer.MAX_IMAGES", 4)  # three parts, the last one incomplete
     learner = learner_with(Penalty(fisher=kind), sharing, Fixed("TS"))
     generator, elsewhere = torch.Generator().manual_seed(0), dict[str, Tensor]()
     fishers, terms = [], []
