@@ -14,9 +14,12 @@ from torch import Tensor
 from lasem.data import Vocabulary
 from lasem.errors import ConfigError
 from lasem.nets.block import AbstractBlock, InitialWeights, PoolBorder, Weights, initial_bias, initial_weight
-from lasem.settings import Range, Settings
+from lasem.settings import Range, Settings, to_plain
 
 Size = Annotated[int, Range(least=1)]
+
+_EARLIER = {"pool_border": "end", "form": "padded"}
+"""Settings that descriptions of earlier versions lack, and what all networks had then: it is left out still."""
 
 
 @final
@@ -120,6 +123,9 @@ class SizedNet(AbstractNet, Settings):
                 object.__setattr__(self, name, tuple(value))
         check_image_shape(f"{type(self).__name__}.image_shape", self.image_shape)
         super().__post_init__()
+
+    def description(self) -> dict[str, Any]:
+        return {name: value for name, value in to_plain(self).items() if value != _EARLIER.get(name)}
 
 
 def check_image_shape(setting: str, shape: tuple[int, ...]) -> None:

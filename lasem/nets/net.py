@@ -13,7 +13,7 @@ from lasem.nets.abstract import AbstractNet, Head, Size, SizedNet
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.pretrained import timm_from_description
 from lasem.nets.resnet import ResNet, padded_resnet, resnet
-from lasem.settings import check_choice, flat, from_plain, to_plain
+from lasem.settings import check_choice, flat, from_plain
 
 ImageShape = tuple[int, int, int]
 
@@ -54,9 +54,6 @@ class Net(SizedNet):
     @cached_property
     def head(self) -> Head:
         return Head(self.linear[-1] if self.linear else self._num_flattened(), self.hidden, self.dropout)
-
-    def description(self) -> dict[str, Any]:
-        return to_plain(self)
 
     def _convolutions(self) -> list[ConvBlock]:
         inputs = (self.image_shape[0], *self.channels)
@@ -139,12 +136,9 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
         ConfigError: if the description is damaged.
     """
     kind = description.get("kind", "plain")
-    if kind in ("plain", "resnet"):
+    if given is None and kind in ("plain", "resnet"):
         settings = {name: value for name, value in description.items() if name != "kind"}
-        stored: AbstractNet = from_plain(Net if kind == "plain" else ResNet, settings, "net")
-        if given is None:
-            return stored
-        description = stored.description()  # one of an earlier version lacks settings
+        return from_plain(Net if kind == "plain" else ResNet, settings, "net")
     if given is None and kind == "cut":
         names = ", ".join(str(block["name"]) for block in description["blocks"])
         raise StorageError(
@@ -155,9 +149,9 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
     if given is None and kind != "timm":
         raise ConfigError(f"Expected a plain, resnet, cut or timm network; got '{kind}'.")
     net = timm_from_description(description) if given is None else given
-    saved, found = flat(description), flat(net.description())
-    differing = sorted(name for name in saved.keys() | found.keys() if saved.get(name) != found.get(name))
+    stored, found = flat(description), flat(net.description())
+    differing = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
     if differing:
-        first = "; ".join(f"{n}: {saved.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
+        first = "; ".join(f"{n}: {stored.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
         raise StorageError(f"The model was saved with another network ({first}). Pass net=... as it was then.")
     return net

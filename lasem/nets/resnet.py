@@ -17,7 +17,6 @@ from torch import Tensor
 from lasem.errors import ConfigError
 from lasem.nets.abstract import Head, Size, SizedNet
 from lasem.nets.block import AbstractBlock, ConvBlock, InitialWeights, Value, Weights
-from lasem.settings import to_plain
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class ResNet(SizedNet):
         return Head(self.channels[-1] * height * width, self.hidden, self.dropout)
 
     def description(self) -> dict[str, Any]:
-        return {"kind": "resnet", **to_plain(self)}
+        return {"kind": "resnet", **super().description()}
 
 
 def resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:

@@ -1,7 +1,15 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
 from lasem.nets.block import part_of
-from lasem.training.config import RMSpropTF, TrainingConfig, autocast, build_optimiser, check_precision, learning_rate
+from lasem.training.config import (
+    Precision,
+    RMSpropTF,
+    TrainingConfig,
+    autocast,
+    build_optimiser,
+    check_precision,
+    learning_rate,
+)
 from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
 from lasem.training.loop import Loop
 from lasem.training.phase import (
@@ -40,6 +48,7 @@ __all__ = [
     "OnEpoch",
     "PhaseResult",
     "Plan",
+    "Precision",
     "Quadratic",
     "RMSpropTF",
     "SharedProtection",

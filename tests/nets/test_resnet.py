@@ -174,8 +174,8 @@ def test_a_description_builds_it_again_and_a_choice_names_it() -> None:
 
 @pytest.mark.parametrize("net", [padded_resnet(), tiny_net()], ids=["resnet", "plain"])
 def test_a_description_of_an_earlier_version_is_the_network_that_it_was(net: ResNet) -> None:
-    """It has no ``form``, which all residual networks now called padded had, and no ``pool_border``."""
-    earlier = {key: value for key, value in net.description().items() if key not in ("form", "pool_border")}
-    assert rebuild(earlier) == rebuild(earlier, net) == net
-    with pytest.raises(StorageError, match=r"another network \(pool_border: end, got both\)"):
-        rebuild(earlier, replace(net, pool_border="both"))
+    """It has no ``form``, for all residual networks were what is now called padded, and no ``pool_border``."""
+    assert not {"form", "pool_border"} & set(net.description())
+    assert rebuild(net.description()) == rebuild(net.description(), net) == net
+    with pytest.raises(StorageError, match=r"another network \(pool_border: none, got both\)"):
+        rebuild(net.description(), replace(net, pool_border="both"))
