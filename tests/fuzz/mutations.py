@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 VALUES: list[Any] = [
@@ -60,3 +61,14 @@ def json_of(value: Any, draw: random.Random) -> Any:
         else:
             part[key] = draw.choice(VALUES)
         return changed
+
+
+def file_of(path: Path, draw: random.Random) -> bytes:
+    """A file's bytes, or of JSON its values, mutated."""
+    data, lines = path.read_bytes(), path.suffix == ".jsonl"
+    if not path.suffix.startswith(".json") or draw.random() < 0.3:
+        return bytes_of(data, draw)
+    parts = data.splitlines() if lines else [data]
+    at = draw.randrange(len(parts))
+    parts[at] = json.dumps(json_of(json.loads(parts[at]), draw)).encode()
+    return b"\n".join([*parts, b""] if lines else parts)

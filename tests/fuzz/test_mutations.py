@@ -23,6 +23,8 @@ import pytest
 from learner.fixture import SHARINGS, changed_index, files_in, searching, tiny_net, tiny_task
 from learner.images import small_net, write_digits
 from PIL import Image
+from report.fake_run import write_run, write_runs
+from report.pages import printed
 
 from lasem.data.decode import decode, image_size
 from lasem.data.sources import Source, task_from
@@ -33,6 +35,7 @@ from lasem.learner import GrowingModel, Learner
 from lasem.learner.model_folder import sealed
 from lasem.methods import EWC, Branch
 from lasem.methods.transfer import Transfer
+from lasem.report import comparison_table, console_table, write_comparison, write_report
 from lasem.search import Fixed
 from lasem.training import TrainingConfig
 
@@ -156,16 +159,12 @@ def test_what_is_unfinished(tmp_path: Path) -> None:
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(begun, model)
         path = draw.choice(sorted((model / ".learning").iterdir()))
-        whole = path.read_bytes()
-        if path.suffix == ".json" and draw.random() < 0.7:
-            path.write_text(json.dumps(mutations.json_of(json.loads(whole), draw)))
-        else:
-            data = mutations.bytes_of(whole, draw)
-            path.write_bytes(data)
+        data = mutations.file_of(path, draw)
+        path.write_bytes(data)
+        if path.suffix != ".json" and draw.random() < 0.7:
             index = json.loads((begun / ".learning/checkpoint.json").read_text())
             index["tensors"] |= {"checksum": checksum(data), "bytes": len(data)}
-            if path.suffix != ".json" and draw.random() < 0.7:
-                (model / ".learning/checkpoint.json").write_text(json.dumps(index))
+            (model / ".learning/checkpoint.json").write_text(json.dumps(index))
         try:
             GrowingModel(model).show()
             GrowingModel(model).learn(resume=True)
@@ -207,6 +206,27 @@ def test_parquet(tmp_path: Path) -> None:
         task_from("t", Source(path=str(place)), image_size=6, channels=3, seed=0)
 
     fuzz(60, 1000, try_one)
+
+
+def test_runs(tmp_path: Path) -> None:
+    """The files of a run and of a comparison, of which tables and pages are drawn."""
+    whole, place = tmp_path / "whole", tmp_path / "place"
+    write_run(whole / "run", names=("a", "b"), num_seeds=2, num_layers=2, num_epochs=2)
+    write_runs(whole / "comparison", num_tasks=2)
+    kept = [path for path in sorted(whole.rglob("*")) if path.suffix in (".json", ".jsonl", ".yaml")]
+
+    def try_one(number: int, draw: random.Random) -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(whole, place)
+        path = draw.choice(kept)
+        (place / path.relative_to(whole)).write_bytes(mutations.file_of(path, draw))
+        is_run = path.is_relative_to(whole / "run")
+        printed(console_table(place / "run") if is_run else comparison_table(place / "comparison"))
+        if number % 8 == 0:
+            (write_report(place / "run") if is_run else write_comparison(place / "comparison")).read_text("utf-8")
+
+    fuzz(40, 1000, try_one)
+    assert sorted(tmp_path.iterdir()) == [place, whole]
 
 
 def test_configurations() -> None:

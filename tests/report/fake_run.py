@@ -9,8 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, TimingRecord, to_json
 from lasem.report import write_accuracy_matrix
+from lasem.report.comparison import INDEX
 
 ENVIRONMENT = {
     "lasem": "0.1.0",
@@ -28,6 +31,16 @@ training:
   learning_rate: 0.0005
 seeds: [0, 1, 2]
 """
+
+
+METHODS = {
+    "lasem": {
+        "sharing": {"name": "hps"},
+        "search": {"name": "em", "groups": []},
+        "training": {"epochs": 3, "patience": 1},
+    },
+    "ewc-9": {"method": {"name": "ewc", "strength": 9.0}, "training": {"epochs": 3, "patience": 2}},
+}
 
 
 def make_records(
@@ -128,3 +141,17 @@ def write_run(run_dir: Path, *, num_seeds: int = 1, names: tuple[str, ...] = tas
     (run_dir / "config.yaml").write_text(CONFIG, encoding="utf-8")
     (run_dir / "environment.json").write_text(json.dumps(ENVIRONMENT), encoding="utf-8")
     return run_dir
+
+
+def write_runs(directory: Path, seeds: tuple[int, ...] = (0, 1), num_tasks: int = 3) -> Path:
+    """Two methods, each seed in a folder of its own."""
+    for number, (label, settings) in enumerate(METHODS.items()):
+        for seed in seeds:
+            folder = directory / f"{label}-{seed}"
+            write_seed(folder, seed, *make_records(seed + 10 * number, task_names(num_tasks), num_epochs=3))
+            plain = {"preset": "default", "stream": {"name": "digits"}, **settings, "seeds": [seed], "threads": 1}
+            (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+            (folder / "environment.json").write_text(json.dumps({"num_tasks": num_tasks}))
+    index = {"methods": list(METHODS), "seeds": list(seeds), "environment": ENVIRONMENT}
+    (directory / INDEX).write_text(json.dumps(index))
+    return directory

@@ -15,31 +15,8 @@ from lasem.report import comparison_table, load_comparison, write_comparison
 from lasem.report.comparison import INDEX, sentence, unfinished_sentence
 from lasem.report.figures.bars import draw_comparison
 
-from .fake_run import ENVIRONMENT, make_records, task_names, write_seed
+from .fake_run import METHODS, write_runs
 from .pages import Outline, check_whole, contents, printed
-
-METHODS = {
-    "lasem": {
-        "sharing": {"name": "hps"},
-        "search": {"name": "em", "groups": []},
-        "training": {"epochs": 3, "patience": 1},
-    },
-    "ewc-9": {"method": {"name": "ewc", "strength": 9.0}, "training": {"epochs": 3, "patience": 2}},
-}
-
-
-def write_runs(directory: Path, seeds: tuple[int, ...] = (0, 1), num_tasks: int = 3) -> Path:
-    """Two methods, each seed in a folder of its own."""
-    for number, (label, settings) in enumerate(METHODS.items()):
-        for seed in seeds:
-            folder = directory / f"{label}-{seed}"
-            write_seed(folder, seed, *make_records(seed + 10 * number, task_names(num_tasks), num_epochs=3))
-            plain = {"preset": "default", "stream": {"name": "digits"}, **settings, "seeds": [seed], "threads": 1}
-            (folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
-            (folder / "environment.json").write_text(json.dumps({"num_tasks": num_tasks}))
-    index = {"methods": list(METHODS), "seeds": list(seeds), "environment": ENVIRONMENT}
-    (directory / INDEX).write_text(json.dumps(index))
-    return directory
 
 
 @pytest.fixture(scope="module")
