@@ -25,6 +25,7 @@ from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Configuration
 from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights
+from lasem.training.config import RENEWED
 from lasem.tree import Path, flatten, map_tensors, with_tensors
 
 Dropout = torch.Generator | None
@@ -300,7 +301,7 @@ def _blended(start: TaskStart) -> TaskWeights:
     Other searches wait for that until they commit, which DARTS never does. It could not wait either: task-specific
     weights taken over from the shared ones would have the same gradients, and would always stay the same.
     """
-    keep = start.config.specific_shrink
+    keep = RENEWED if start.config.specific_shrink is None else start.config.specific_shrink
     weights = map_tensors(lambda t: t.detach().clone(), start.weights)
     for (layer, transferred), fresh in start.fresh_weights.items():
         own, block = weights.layers[layer], start.net.blocks[layer]

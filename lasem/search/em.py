@@ -74,8 +74,8 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
     commit_probability: Annotated[float, Range(above=0)] = 0.95
     """The search ends when a configuration's prior probability reaches this; above 1: never."""
     commit_share: Annotated[float, Range(above=0, most=1)] | None = None
-    """The search ends when this share of the task's epochs is spent; 1: never; none: 0.05, or after two epochs if that
-    is sooner."""
+    """The search ends when this share of the task's epochs is spent; 1: never; none: after two epochs, or one if there
+    are no more than 20."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

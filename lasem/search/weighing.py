@@ -222,7 +222,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         The head then starts again: it was fitted to features that are no more, for which many of its units would be
         silent and stay so.
         """
-        start, keep = self.start, self.config.specific_shrink
+        start, keep = self.start, self.config.kept_when_searched(self.num_batches)
         if with_head and keep < 1:
             for name, value in start.weights.head.items():
                 weights.head[name].copy_(value)

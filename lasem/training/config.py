@@ -24,6 +24,11 @@ from lasem.errors import DeviceError
 from lasem.settings import Range, Settings
 
 Precision = Literal["float32", "bf16"]
+RENEWED = 0.25
+"""What is kept of a weight that is renewed, where settings do not say."""
+
+_FEW_EPOCHS, _FEW_STEPS = 30, 500
+
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")
 
 
@@ -68,11 +73,12 @@ class TrainingConfig(Settings):
     """How task-specific weights start: at random (``fresh``, as in the paper), from what the layer would be if it were
     transferred (``shared``), or from the latest task's own ones and, where it has none, as with shared (``latest``).
     Layers that the search may not transfer start at random."""
-    specific_shrink: Annotated[float, Range(least=0, most=1)] = 0.25
+    specific_shrink: Annotated[float, Range(least=0, most=1)] | None = None
     """What is kept of weights that ``specific_start`` took over when the search commits to them: they go on from
-    s w + sqrt(1 - s^2) w', w' drawn at random; 1 keeps all. Networks that go on from weights fitted to little data
-    generalise worse than fresh ones, which this mends (Ash and Adams, On Warm-Starting Neural Network Training, NeurIPS
-    2020); while the search lasts it would make them look worse than they are. In [0, 1]."""
+    s w + sqrt(1 - s^2) w', w' drawn at random, and the head starts again; 1 keeps all, the head too. Networks that go
+    on from weights fitted to little data generalise worse than fresh ones, which this mends (Ash and Adams, On
+    Warm-Starting Neural Network Training, NeurIPS 2020); while the search lasts it would make them look worse than they
+    are. In [0, 1]; none: 0.25, but 1 with fewer than 30 epochs or 500 steps, too few to fit new weights."""
     precision: Precision = "float32"
     """Of the network's arithmetic, in training and when it answers. ``bf16``: convolutions and matrix products in
     bfloat16, which GPUs from about 2020 on do several times faster; weights, losses and likelihoods stay float32."""
@@ -82,6 +88,12 @@ class TrainingConfig(Settings):
     calibrate: bool = True
     """Fit a temperature to the validation images when the task is learned, which divides its logits: probabilities come
     nearer to how often answers are right, and no answer changes."""
+
+    def kept_when_searched(self, num_batches: int) -> float:
+        """Return what ``specific_shrink`` comes to with so many mini-batches in an epoch."""
+        if self.specific_shrink is None:
+            return 1.0 if self.epochs < _FEW_EPOCHS or self.epochs * num_batches < _FEW_STEPS else RENEWED
+        return self.specific_shrink
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -301,7 +301,7 @@ def test_the_best_is_the_most_accurate_then_transfers_most(accuracies: list[floa
 
 def test_more_configurations_than_can_be_listed_are_refused() -> None:
     with pytest.raises(ConfigError, match="put more layers into each group"):
-        Exhaustive().space(17, 1)
+        Exhaustive(groups=(1,) * 17).space(17, 1)
     assert len(Exhaustive(groups=(5, 4, 4, 4)).space(17, 1)) == 16
 
 

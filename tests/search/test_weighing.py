@@ -1,4 +1,5 @@
 import math
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -7,9 +8,9 @@ import torch
 from learner.fixture import SHARINGS, Scripted, assert_same_tensors, copied, every_sharing, tiny_net, tiny_task
 from training.fixture import CPU, NEVER, loop_of, seconds_pass, stored, train
 
-from lasem import Learner, Net, TrainingConfig
+from lasem import DigitsReader, Learner, Net, TrainingConfig, for_images
 from lasem.errors import ConfigError, StorageError, TrainingError
-from lasem.search import EM, DeepEM, Fixed, FixedProbability, configuration_accuracy
+from lasem.search import EM, AbstractSearch, DeepEM, Fixed, FixedProbability, configuration_accuracy
 from lasem.search.mixture import drop_negligible
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
 from lasem.space import Configuration, full, listed, top
@@ -234,18 +235,28 @@ def test_a_mechanisms_part_that_was_taken_over_is_renewed_where_it_is_kept(chose
     assert not torch.equal(expected["combine"], before.layers[0].factors["combine"])
 
 
-@pytest.mark.parametrize("keep", [1.0, 0.5])
-def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float) -> None:
-    config = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.05, specific_shrink=keep)
-    search = EM(first_task="search", commit_share=0.25, commit_probability=2)
+@pytest.mark.parametrize(("keep", "epochs"), [(1.0, 400), (0.5, 4), (None, 29), (None, 30), (None, 400)])
+def test_the_head_starts_again_when_what_it_was_fitted_to_is_renewed(keep: float | None, epochs: int) -> None:
+    config = TrainingConfig(epochs=epochs, batch_size=5, learning_rate=0.05, specific_shrink=keep)
+    search = EM(first_task="search", commit_share=1 / epochs, commit_probability=2)
     trainer = loop_of(tiny_net(), HardSharing(), search, full(2), config)
     trainer.run_epoch()
     trained = copied(trainer.weights.head)
     trainer.phase.begin_epoch(trainer.weights, 1, 0.05)
     assert trainer.phase.commit_epoch == 2
     start = trainer.phase.initial().head
-    assert_same_tensors(trainer.weights.head, trained if keep == 1 else start)
+    assert_same_tensors(trainer.weights.head, trained if keep == 1 or (keep is None and epochs < 400) else start)
     assert not torch.equal(trained["weight.0"], start["weight.0"])
+
+
+def test_with_few_epochs_a_search_does_as_well_as_transferring_everything_or_nothing() -> None:
+    stream = DigitsReader(num_tasks=5).open(seed=3)
+
+    def peak(search: AbstractSearch[Any]) -> float:
+        learner = Learner(for_images((1, 8, 8)), search=search, training=TrainingConfig(epochs=6), seed=3)
+        return statistics.mean(learner.learn(task).peak_accuracy for task in stream)
+
+    assert peak(EM()) > max(peak(Fixed("all")), peak(Fixed("none"))) - 0.02
 
 
 @pytest.mark.parametrize(("weight", "is_felt"), [(1e-12, True), (1e-15, False), (1e-30, False)])
