@@ -168,9 +168,9 @@ class GrowingModel:
             learner, made = self._grower(unfinished.about.get("begun") if resume else None)
             notify = note or (lambda _: None)
             ended = self._tidy(unfinished, learner, made)
-            if ended is not None and name in (ended, None):
+            if learner is not None and ended is not None and name in (ended, None):
                 notify(f"Task '{ended}' had been learned to its end before the interruption.")
-                return overview_of(self._reader(), ended, measured_now=True)
+                return overview_of(learner, ended, measured_now=True)
             training = None
             if resume:
                 name, update, training, given = unfinished.begun(name, given)
@@ -382,13 +382,12 @@ class GrowingModel:
         self._check_made_with(_settings_in(index))
         return self._load(index, lazy="method" not in index), made
 
-    def _reader(self, name: str | None = None) -> Learner:
-        """The model as it is, to be asked; of a task that is named, all is read now."""
+    def _reader(self, name: str) -> Learner:
+        """The model as it is, to be asked for a task, of which all is read now."""
 
         def read(data: bytes) -> Learner:
             learner = self._open(data)
-            if name is not None:
-                learner.read(name)
+            learner.read(name)
             return learner
 
         return self._folder.read(read)

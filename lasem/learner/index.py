@@ -22,6 +22,8 @@ from lasem.settings import Range, from_plain, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS
 from lasem.training import Named, TrainingConfig
 
+Natural = Annotated[int, Range(least=0)]
+
 KNOWN: dict[str, Mapping[str, type[Any]]] = {
     "sharing": SHARINGS,
     "search": SEARCHES,
@@ -171,11 +173,3 @@ def read_part(folder: ModelFolder, part: StoredPart, device: torch.device, shape
         listed = "; ".join(f"{name}: {shapes.get(name, 'none')}, got {found.get(name, 'none')}" for name in wrong[:3])
         raise StorageError(f"Expected other tensors in {what}: {listed}. The model is damaged.")
     return tensors
-
-
-def natural(index: Mapping[str, Any], key: str) -> int:
-    """Return a number of an index; StorageError if it is negative."""
-    number = int(index[key])
-    if number < 0:
-        raise StorageError(f"Expected {key} of at least 0 in the model's index; got {number}.")
-    return number

@@ -21,9 +21,9 @@ from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, Storag
 from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
     KNOWN,
+    Natural,
     TaskInfo,
     check_sizes,
-    natural,
     parts_of,
     read_part,
     stored_choice,
@@ -38,7 +38,7 @@ from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
 from lasem.records import TaskRecord
 from lasem.search import EM, AbstractSelection
-from lasem.settings import Range, check_plain, from_plain, to_named, to_plain
+from lasem.settings import Range, check_plain, from_plain, read_value, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import (
     EVALUATION_BATCH,
@@ -423,7 +423,7 @@ class Learner:
         """Make the learner of an index that was read from a folder; see ``load``."""
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
-            learner.seed, learner.device = natural(index, "seed"), device
+            learner.seed, learner.device = read_value(index["seed"], Natural, "seed"), device
             learner.net = rebuild(index["net"], given.get("net"))
             check_sizes(learner.net)
             learner.method = stored_method(index, given)
@@ -450,7 +450,7 @@ class Learner:
         if twice is not None:
             raise StorageError(f"Expected each task once in the index of {folder.directory}; got '{twice}' twice.")
         self._tasks = {info.name: info for info in infos}
-        self._num_learned = natural(index, "num_learned")
+        self._num_learned = read_value(index["num_learned"], Natural, "num_learned")
         if self._num_learned < len(infos):
             raise StorageError(f"Expected at least {len(infos)} learned tasks; got {self._num_learned}.")
         chosen = infos if isinstance(self.method, Transfer) else []
