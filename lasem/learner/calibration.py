@@ -17,9 +17,9 @@ _STEPS = 60
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
     """Return the temperature that divides logits so that the mean cross-entropy is least ([Guo2017]_), 0.01 to 100.
 
-    With b = 1 / temperature the cross-entropy is convex in b, and its derivative is what the logits are expected to be
-    less what those of the labels are. It is 0 where the temperature is best, which bisection finds. If every label has
-    the largest logit, cross-entropy falls without end as the temperature does, and the answer is 1.
+    Where that is below 1 and would make answers surer, a label counts as wrong with probability 1 / (N + 2), as by the
+    rule of succession, and the temperature is at most 1. Else a few images that are all answered rightly would make
+    answers as sure as can be.
 
     Args:
         logits: shape (N, num_classes).
@@ -27,17 +27,23 @@ def best_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     values = logits.double().cpu()
     of_labels = values.gather(1, labels.cpu()[:, None])[:, 0]
-    if bool((of_labels == values.max(dim=1).values).all()):
-        return 1.0
+    of_others = (values.sum(dim=1) - of_labels) / (values.shape[1] - 1)
+    found = _where_it_is_least(values, of_labels)
+    return (
+        found if found >= 1 else min(1.0, _where_it_is_least(values, of_labels.lerp(of_others, 1 / (len(values) + 2))))
+    )
 
-    def slope(inverse: float) -> float:
-        expected = (torch.softmax(inverse * values, dim=1) * values).sum(dim=1)
-        return float((expected - of_labels).mean())
 
+def _where_it_is_least(values: Tensor, expected: Tensor) -> float:
+    """Bisect for the temperature of the least mean cross-entropy, which is convex in b = 1 / temperature.
+
+    Its derivative in b is what the softmax of b times the values expects of a value less what the labels expect.
+    """
     low, high = 1 / _BOUNDS[1], 1 / _BOUNDS[0]
     for _ in range(_STEPS):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+        slope = ((torch.softmax(middle * values, dim=1) * values).sum(dim=1) - expected).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
     return 1 / high
 
 

@@ -33,10 +33,14 @@ def test_the_temperature_is_where_the_cross_entropy_is_least(sharpness: float) -
     assert found == pytest.approx(sharpness, rel=0.15)  # by which the labels were drawn
 
 
-def test_the_temperature_of_answers_that_are_all_right_or_no_better_than_chance() -> None:
+def test_a_few_right_answers_do_not_make_all_answers_sure() -> None:
     logits, labels = drawn(1.0)
-    assert best_temperature(logits, logits.argmax(dim=1)) == 1  # the colder, the better: nothing is known
-    assert best_temperature(-logits, labels) == pytest.approx(100)
+    assert best_temperature(-logits, labels) == pytest.approx(100)  # worse than chance
+    right = logits.argmax(dim=1)
+    assert best_temperature(logits[:3], right[:3]) == 1
+    found = best_temperature(logits, right)
+    assert 0.05 < found < 0.5  # 400 of 400 are right
+    assert 0.9 < torch.softmax(logits / found, dim=1).max(dim=1).values.mean() < 1
 
 
 def test_the_calibration_error_is_the_one_of_its_definition() -> None:
