@@ -221,11 +221,10 @@ class EpochLines:
         """Show them on ``shown``; the task takes at most ``epochs``, and the command ``again`` goes on with it."""
         self._shown, self._model, self._epochs, self._again = shown, model, epochs, again
         self._remaining = Remaining()
-        shown.stopped = "Stopped before the end of the first epoch; the model is as before."
+        shown.stopped = f"Stopped; the model is as before. Go on with the same command: {again}"
 
     def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
         """Show an epoch."""
-        self._shown.stopped = f"Stopped; the model is as before. Go on with the same command: {self._again}"
         self._shown.failed = (
             f"The model in {self._model} is as before. When the reason is gone, the same command goes on: {self._again}"
         )
