@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lasem.data.images import AbstractImages, SelectedImages
 from lasem.data.split import Part, Standardise, StandardiseSettings, check_labels
-from lasem.data.task import Count, Task, TaskStream, check_unique, child_generator, make_task
+from lasem.data.task import Count, Task, TaskStream, check_classes, child_generator, make_task
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range
 
@@ -67,6 +67,8 @@ class Labelled:
     """Returns the images at some positions, ascending."""
     where: str = "the data"
     """What messages call the place of the images."""
+    left_out: tuple[tuple[Part, str], ...] = ()
+    """Of each file that is not used the split and the reason."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ class Labelled:
             self.class_names,
             lambda used: self.take(positions[used]),
             self.where,
+            self.left_out,
         )
 
     def read(self, classes: Sequence[str]) -> tuple[AbstractImages, Tensor]:
@@ -150,7 +153,7 @@ def cut_classes(
 
     A class has the same images in every task that it is in.
     """
-    check_unique(data.class_names, "class")
+    check_classes(data.class_names)
     check_labels(data.labels, len(data.class_names))
     groups = data.labels * len(Part) + data.parts
     sizes = groups.bincount(minlength=len(data.class_names) * len(Part)).tolist()

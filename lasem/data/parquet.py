@@ -1,16 +1,19 @@
-"""Parquet files with an image column and a label column, as the Hugging Face Hub keeps them."""
+"""Tables of images and labels: parquet files as on the Hugging Face Hub, and Arrow files as its library saves them."""
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, BinaryIO, ClassVar, Final, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,26 +24,36 @@ from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
 
-_ROWS_AT_ONCE = 256
-_MAGIC = b"PAR1"
+UNLABELLED: Final = (None, "", -1, -100)
+"""What stands for no label; test splits of the Hub hide their labels so."""
+
+_SUFFIXES = (".parquet", ".arrow")
+_NUMBER = r"(?P<number>\d+)(?:-of-(?P<total>\d+)(?:-[0-9a-f]{8,})?)?"
+_OF_SPLIT = re.compile(rf"(?:(?P<set>.+)[-_.])?(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.]?{_NUMBER})?", re.IGNORECASE)
+"""Files of a split as on the Hub: train, train-00000-of-00002, NAME-train-0; not trainer, test_old, train-extra."""
+_SHARD = re.compile(rf"(?P<before>.*?){_NUMBER}")
 _SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
-_SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**5, 2**26, 100
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 256, 2**27
+_SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**4, 2**26, 100
+_SLACK_PIXELS, _MAX_PIXELS = 2**30, 3000  # bytes; and times a file's size, for an image of one colour is small
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class ParquetReader(FileReader):
-    """Cuts parquet files into tasks. The images that tasks use wait decoded in memory.
+    """Cuts parquet or Arrow files into tasks. The images that tasks use wait decoded in memory.
 
     Cells of the image column hold an encoded image: its bytes, or a struct with a field ``bytes``. Labels are integers,
-    named by the file's ClassLabel feature if it has one, or strings. Needs pyarrow, the extra ``parquet``.
+    named by the file's ClassLabel feature if it has one, or strings; rows without a label (none, -1 or -100) are left
+    out. Needs pyarrow, the extra ``parquet``.
     """
 
     name: ClassVar[str] = "parquet"
 
     path: str
     """One file; or a folder with a file for each split (train, valid, test), each in one piece or in shards
-    (``train-00000-of-00002.parquet``), in the folder itself, in ``data/`` or in a folder for each split."""
+    (``train-00000-of-00002.parquet``), in the folder itself, in a folder for each split, or in the only folder in it
+    that holds such files (``data/``, ``default/train/``)."""
     image_column: str = "image"
     """Column of the images."""
     label_column: str = "label"
@@ -51,7 +64,15 @@ class ParquetReader(FileReader):
         labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
         rows = [(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)]
-        return Labelled(torch.cat(labels), parts, class_names, lambda used: self._decode(rows, used), self.path)
+        numbers = torch.cat(labels)
+        data = Labelled(numbers, parts, class_names, lambda used: self._decode(rows, used), self.path)
+        if not bool((numbers >= 0).any()):
+            raise DataError(
+                f"Expected labels in column '{self.label_column}' of {self.path}; none of its {len(numbers)} rows has "
+                f"one. {_SET_COLUMNS}"
+            )
+        left_out = tuple((Part(part), "without a label") for part in parts[numbers < 0].tolist())
+        return replace(data.only(numbers >= 0), left_out=left_out)
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
         images, first = torch.empty(0, dtype=torch.uint8), ""
@@ -66,7 +87,8 @@ class ParquetReader(FileReader):
                     )
                 image = decode(cell, where, channels=self.channels, size=self.image_size)
                 if place == 0:
-                    _check_memory(len(used) * image.numel(), file.parent)
+                    bytes_of_files = None if self.image_size else sum(file.stat().st_size for file, _ in files)
+                    _check_memory(len(used) * image.numel(), bytes_of_files, file.parent)
                     images, first = torch.empty(len(used), *image.shape, dtype=torch.uint8), where
                 if image.shape != images.shape[1:]:
                     raise DataError(
@@ -79,17 +101,27 @@ class ParquetReader(FileReader):
         return TensorImages(images)
 
 
-def _check_memory(num_bytes: int, folder: Path) -> None:
-    """Raise DataError if images need more memory than the machine has."""
+def holds_tables(folder: Path) -> bool:
+    """Return whether a folder holds parquet or Arrow files of data, also in folders two levels below."""
+    return bool(_tables_in(folder) or _folders_with_tables(folder))
+
+
+def _check_memory(num_bytes: int, bytes_of_files: int | None, folder: Path) -> None:
+    """Raise DataError if images need more memory than the machine has, or more than their files can explain."""
     try:
         has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # a system that does not say
-        return
+        has = num_bytes
     if num_bytes > has:
         raise DataError(
             f"Expected the images of {folder} to fit into memory; they need {num_bytes / 2**30:.1f} GiB, and the "
             f"machine has {has / 2**30:.1f} GiB. Use fewer or smaller images, or a folder of image files, which may "
             f"wait on disk."
+        )
+    if bytes_of_files is not None and num_bytes > _SLACK_PIXELS + _MAX_PIXELS * bytes_of_files:
+        raise DataError(
+            f"Expected the images of {folder} to be what its files can hold; {bytes_of_files:,} bytes become "
+            f"{num_bytes / 2**30:.1f} GiB. Set image_size to read smaller ones."
         )
 
 
@@ -97,26 +129,25 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
     """Find the files and the split that each belongs to, in an order that does not depend on the file system."""
     if place.is_file():
         return [(place, Part.TRAIN)]
-    folder = next((folder for folder in (place, place / "data") if _parquet_in(folder)), None)
-    if folder is not None:
-        found = [(file, SPLIT_NAMES.get(re.split(r"[-_.]", file.stem)[0].lower())) for file in _parquet_in(folder)]
-        if all(part is None for _, part in found):
-            return [(file, Part.TRAIN) for file, _ in found]
-        unknown = next((file.name for file, part in found if part is None), None)
+    tables, folders = _tables_in(place), _folders_with_tables(place)
+    splits = {} if tables else {folder: SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
+    if tables and not folders:
+        files = _by_name(place, tables)
+    elif any(splits.values()) or Part.TRAIN in splits.values():
+        unknown = next((folder.name for folder, part in splits.items() if part is None), None)
         if unknown is not None:
             raise DataError(
-                f"Expected the name of every parquet file in {folder} to begin with its split (train, valid, test), as "
-                f"some do; got '{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
+                f"Expected only folders of splits (train, valid, test) with tables in {place}, as some are; got "
+                f"'{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
             )
+        files = [(file, part) for folder, part in splits.items() if part is not None for file in _whole(folder)]
+    elif len(folders) == 1 and not tables:
+        return _files_of_splits(folders[0])
+    elif folders:
+        names = ", ".join(str(folder) for folder in ([place] if tables else []) + folders)
+        raise DataError(f"Expected one set of tables in {place}; there are several: {names}. Name one of them.")
     else:
-        found = [
-            (file, SPLIT_NAMES.get(inner.name.lower()))
-            for inner in sorted(place.iterdir())
-            for file in _parquet_in(inner)
-        ]
-        if all(part is None for _, part in found):
-            raise DataError(f"Expected files ending in .parquet in {place} (or its data/ or train/); there are none.")
-    files = [(file, part) for file, part in found if part is not None]
+        raise DataError(f"Expected files ending in .parquet or .arrow in {place} or its folders; there are none.")
     if all(part != Part.TRAIN for _, part in files):
         raise DataError(
             f"Expected a training split (train.parquet) in {place}; there are only "
@@ -125,138 +156,297 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
     return files
 
 
-def _parquet_in(folder: Path) -> list[Path]:
-    entries = folder.iterdir() if folder.is_dir() else ()
-    return sorted(entry for entry in entries if entry.suffix.lower() == ".parquet" and not entry.name.startswith("."))
+def _by_name(folder: Path, tables: list[Path]) -> list[tuple[Path, Part]]:
+    """Return the split that each file's name says; where none says any, all train."""
+    found = {file: _OF_SPLIT.fullmatch(file.stem) for file in tables}
+    sets = sorted({match["set"] or "" for match in found.values() if match})
+    if not sets:
+        return [(file, Part.TRAIN) for file in _whole(folder)]
+    unknown = next((file.name for file, match in found.items() if match is None), None)
+    if unknown is not None:
+        raise DataError(
+            f"Expected every table in {folder} to be called as its split (train, valid, test, perhaps with a number), "
+            f"as some are; got '{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
+        )
+    if len(sets) > 1:
+        listed = ", ".join(f"'{name}'" for name in sets)
+        raise DataError(
+            f"Expected one set of tables in {folder}; the names begin with {listed}. Move each set into a folder."
+        )
+    return [(file, SPLIT_NAMES[match["split"].lower()]) for file in _whole(folder) if (match := found[file])]
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Find the tables in a folder: no hidden files, no lists of what is in image files, no caches of maps."""
+    return sorted(
+        entry
+        for entry in (folder.iterdir() if folder.is_dir() else ())
+        if entry.suffix.lower() in _SUFFIXES
+        and not (entry.name.startswith((".", "cache-")) or entry.stem.lower() == "metadata" or entry.is_dir())
+    )
+
+
+def _folders_with_tables(folder: Path, depth: int = 2) -> list[Path]:
+    inner = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [at for at in inner if depth and (_tables_in(at) or _folders_with_tables(at, depth - 1))]
+
+
+def _whole(folder: Path) -> list[Path]:
+    """Return the tables in a folder; DataError if pieces are missing of those that are in several."""
+    tables = _tables_in(folder)
+    if len({table.suffix.lower() for table in tables}) > 1:
+        raise DataError(f"Expected tables of one kind in {folder}; there are .parquet and .arrow files. Keep one kind.")
+    pieces: dict[str, dict[int, re.Match[str]]] = {}
+    for table in tables:
+        match = _SHARD.fullmatch(table.stem)
+        if match is not None:
+            others = pieces.setdefault(match["before"], {})
+            number = int(match["number"])
+            if number in others or any(other["total"] != match["total"] for other in others.values()):
+                raise DataError(
+                    f"Expected the pieces of one table as '{match['before']}...' in {folder}; '{table.name}' and "
+                    f"'{next(iter(others.values())).string}{table.suffix}' are of two. Keep one of them."
+                )
+            others[number] = match
+    for before, found in pieces.items():
+        last = found[max(found)]
+        if not last["total"] and not any(match["number"].startswith("0") for match in found.values()):
+            continue  # numbers of other things, such as years
+        wanted = range(int(last["total"]) or 1) if last["total"] else range(min(1, min(found)), max(found) + 1)
+        missing = next((number for number in wanted if number not in found), None)
+        if missing is not None or max(found) > max(wanted):
+            shown = f"{max(found) if missing is None else missing:0{len(last['number'])}d}"
+            name = f"{before}{shown}{'-of-' + last['total'] if last['total'] else ''}"
+            raise DataError(
+                f"Expected all pieces of a table in {folder}, {len(wanted)} of '{before}...'; "
+                f"{'there is also' if missing is None else 'there is no'} '{name}{tables[0].suffix}'. Get all of them."
+            )
+    return tables
 
 
 def _read_labels(files: Sequence[Path], image_column: str, label_column: str) -> tuple[list[Tensor], list[str]]:
-    """Read the label column of every file: numbers of classes, and the classes' names."""
-    read: list[list[Any]] = []
-    kind: type | None = None
+    """Read the label column of every file: numbers of classes, -1 for none, and the classes' names."""
+    read: list[tuple[np.ndarray[Any, Any], list[Any]]] = []
     names: list[str] | None = None
     for file in files:
-        with _opened(file) as parquet:
-            _check_claims(parquet, file)
-            schema = parquet.schema_arrow
-            for column in (image_column, label_column):
-                if column not in schema.names:
-                    raise DataError(
-                        f"Expected a column '{column}' in {file}; its columns are {', '.join(schema.names)}. "
-                        f"{_SET_COLUMNS}{nearest(column, schema.names)}"
-                    )
-            _check_image_type(schema.field(image_column).type, file, image_column)
-            values = parquet.read(columns=[label_column]).column(0).to_pylist()
-            named = _class_label_names(schema.metadata, label_column)
-        for row, value in enumerate(values):
-            if type(value) not in (int, str) or type(value) is not type(values[0]):
-                raise DataError(
-                    f"Expected integers or strings, one in every row, in column '{label_column}' of {file}; row {row} "
-                    f"holds {value!r}. Leave the row out, or take another column. {_SET_COLUMNS}"
-                )
-        kind = kind or next(map(type, values), None)
-        if values and type(values[0]) is not kind:
+        with _opened(file, label_column) as table:
+            _check_columns(table.schema, file, image_column, label_column)
+            named = _class_label_names(table.schema.metadata, label_column)
+            known: dict[Any, int] = {}
+            numbers = [_numbers(chunk, known) for _, chunk in table.chunks(label_column)]
+        kinds = {type(value) for _, others in [*read, ((), list(known))] for value in others if value is not None}
+        if len(kinds) > 1:
             raise DataError(f"Expected labels of one type in all files; column '{label_column}' of {file} has another.")
         if read and named != names:
             raise DataError(
                 f"Expected the same class names in all files; those of column '{label_column}' in {file} differ from "
                 f"{files[0]}."
             )
-        read.append(values)
+        read.append((np.concatenate(numbers) if numbers else np.zeros(0, np.int64), list(known)))
         names = named
-    if names is None or kind is str:
-        known = sorted({value for values in read for value in values})
-        names = [str(value) for value in known]
-        number_of = {value: number for number, value in enumerate(known)}
-        read = [[number_of[value] for value in values] for values in read]
-    for file, values in zip(files, read, strict=True):
-        wrong = next((row for row, value in enumerate(values) if not 0 <= value < len(names)), None)
-        if wrong is not None:
+    values = {value for _, known in read for value in known if value not in UNLABELLED}
+    if names is None or any(isinstance(value, str) for value in values):
+        ordered = sorted(values)
+        names, number_of = [str(value) for value in ordered], {value: k for k, value in enumerate(ordered)}
+    else:
+        number_of = {value: value for value in range(len(names))}
+    labels = []
+    for file, (numbers_of_file, found) in zip(files, read, strict=True):
+        wrong = [k for k, value in enumerate(found) if value not in UNLABELLED and value not in number_of]
+        if wrong:
+            row = int((numbers_of_file == wrong[0]).argmax())
             raise DataError(
-                f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}; row {wrong} of column "
-                f"'{label_column}' holds {values[wrong]}."
+                f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}, or -1 for none; row "
+                f"{row} of column '{label_column}' holds {found[wrong[0]]}."
             )
-    return [torch.tensor(values, dtype=torch.int64) for values in read], names
+        table_of = torch.tensor([number_of.get(value, -1) for value in found], dtype=torch.int64)
+        labels.append(table_of[torch.from_numpy(numbers_of_file)])
+    return labels, names
 
 
-def _check_claims(parquet: Any, file: Path) -> None:
-    """Refuse a file that claims far more than its bytes can hold, before any memory is taken for it."""
-    size, about = file.stat().st_size, parquet.metadata
-    groups = [about.row_group(group) for group in range(about.num_row_groups)]
-    rows = sum(group.num_rows for group in groups)
-    largest = max((group.total_byte_size for group in groups), default=0)
-    if rows != about.num_rows or rows > size + _SLACK_ROWS or largest > _MAX_EXPANSION * size + _SLACK_BYTES:
-        raise DataError(
-            f"Expected a parquet file of images, but {file} cannot be read: it claims {about.num_rows:,} rows and "
-            f"{largest:,} bytes in a group of them, in a file of {size:,} bytes. Download it again."
-        )
+def _numbers(chunk: Any, known: dict[Any, int]) -> np.ndarray[Any, Any]:
+    """Return the position in ``known`` of each value; new ones are added. No value is expanded to a row of its own."""
+    import pyarrow
+
+    encoded = chunk if isinstance(chunk, pyarrow.DictionaryArray) else chunk.dictionary_encode()
+    try:
+        values = [*encoded.dictionary.to_pylist(), None]
+    except UnicodeDecodeError:  # text that is no UTF-8
+        raw = encoded.dictionary.cast(pyarrow.large_binary()).to_pylist()
+        values = [*(value if value is None else value.decode(errors="surrogateescape") for value in raw), None]
+    places = np.array([known.setdefault(value, len(known)) for value in values])
+    indices = encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    numbers: np.ndarray[Any, Any] = places[indices.astype(np.int64)]
+    return numbers
 
 
-def _check_image_type(kind: Any, file: Path, column: str) -> None:
+def _check_columns(schema: Any, file: Path, image_column: str, label_column: str) -> None:
+    """Raise DataError unless there is one column of encoded images, and one of integers or strings."""
     import pyarrow.types as types
 
-    inner = kind
+    for column in (image_column, label_column):
+        if schema.names.count(column) != 1:
+            found = ", ".join(schema.names) or "none"
+            raise DataError(
+                f"Expected a column '{column}' in {file}, once; its columns are {found}. {_SET_COLUMNS}"
+                f"{nearest(column, schema.names)}"
+            )
+    kind = inner = schema.field(image_column).type
     if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         inner = kind.field("bytes").type
     if not (types.is_binary(inner) or types.is_large_binary(inner)):
         raise DataError(
-            f"Expected encoded images in column '{column}' of {file}, as binary or a struct with binary 'bytes'; it is "
-            f"of type {kind}. {_SET_COLUMNS}"
+            f"Expected encoded images in column '{image_column}' of {file}, as binary or a struct with binary 'bytes'; "
+            f"it is of type {kind}. {_SET_COLUMNS}"
+        )
+    kind = inner = schema.field(label_column).type
+    if types.is_dictionary(kind):
+        inner = kind.value_type
+    if not any(is_kind(inner) for is_kind in (types.is_integer, types.is_string, types.is_large_string, types.is_null)):
+        raise DataError(
+            f"Expected integers or strings in column '{label_column}' of {file}; it is of type {kind}. {_SET_COLUMNS}"
         )
 
 
-def _class_label_names(metadata: dict[bytes, bytes] | None, column: str) -> list[str] | None:
+def _class_label_names(metadata: Mapping[bytes, bytes] | None, column: str) -> list[str] | None:
     """Find the names that Hugging Face's ClassLabel feature gives to integer labels."""
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return [str(name) for name in names] if isinstance(names, list) and names else None
 
 
 def _cells(file: Path, column: str, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
     """Read the bytes of some rows (ascending), without holding more than a few hundred rows in memory."""
-    import pyarrow.compute as compute
-    import pyarrow.types as types
+    waiting, num_bytes = list(reversed(rows)), 0
+    with _opened(file) as table:
+        for start, cells in table.chunks(column, rows):
+            while waiting and waiting[-1] < start + len(cells):
+                row = waiting.pop()
+                cell = cells[row - start].as_py()
+                num_bytes += len(cell or b"")
+                if num_bytes > _MAX_EXPANSION * file.stat().st_size + _SLACK_BYTES:
+                    raise DataError(f"Expected images in {file}; its columns expand to far more than it holds.")
+                yield row, cell
 
-    waiting = list(reversed(rows))
-    with _opened(file) as parquet:
+
+class _Parquet:
+    """A parquet file that has been opened."""
+
+    def __init__(self, opened: BinaryIO, label_column: str | None) -> None:
+        import pyarrow.parquet
+
+        self._file = pyarrow.parquet.ParquetFile(opened)
+        self.schema = self._file.schema_arrow
+        _check_claims(self._file.metadata, opened)
+        if self.schema.names.count(label_column) == 1 and pyarrow.types.is_string(self.schema.field(label_column).type):
+            # not expanded: a long text may stand in every row
+            about = self._file.metadata
+            self._file = pyarrow.parquet.ParquetFile(opened, metadata=about, read_dictionary=[label_column])
+
+    def chunks(self, column: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
+        """Iterate over parts of a column with the first row of each; over those with some rows (ascending) alone.
+
+        A part has no more rows than fit into ``_BYTES_AT_ONCE`` if each were as large as all that is stored: a value
+        that is stored once may stand in every row.
+        """
+        import pyarrow.compute as compute
+        import pyarrow.types as types
+
+        about, start = self._file.metadata, 0
+        wanted = np.array(rows) if rows is not None else None
+        name = f"{column}.bytes" if types.is_struct(self.schema.field(column).type) else column
+        for number in range(about.num_row_groups):
+            group = about.row_group(number)
+            first, start = start, start + group.num_rows
+            if wanted is not None and not ((wanted >= first) & (wanted < start)).any():
+                continue
+            columns = [group.column(k) for k in range(group.num_columns)]
+            stored = max((of.total_uncompressed_size for of in columns if of.path_in_schema == name), default=1)
+            at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, stored)))
+            for batch in self._file.iter_batches(at_once, row_groups=[number], columns=[name]):
+                cells = batch.column(column)
+                yield first, compute.struct_field(cells, "bytes") if name != column else cells
+                first += len(cells)
+
+
+class _Arrow:
+    """An Arrow file, in the format of streams or of files, that has been mapped into memory."""
+
+    def __init__(self, opened: BinaryIO) -> None:
+        import pyarrow
+
+        mapped = pyarrow.py_buffer(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        stream = mapped.slice(8) if mapped.slice(0, 6).to_pybytes() == b"ARROW1" else mapped
+        for message in pyarrow.ipc.MessageReader.open_stream(stream):
+            if message.type != "schema" and _is_compressed(message.metadata.to_pybytes(), message.type):
+                raise pyarrow.ArrowInvalid("it is compressed, so that its size is not known; save it as parquet")
+        self._table = pyarrow.ipc.open_stream(stream).read_all()
+        self.schema = self._table.schema
+
+    def chunks(self, column: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
+        import pyarrow.compute as compute
+        import pyarrow.types as types
+
         first = 0
-        for group in range(parquet.num_row_groups):
-            end = first + parquet.metadata.row_group(group).num_rows
-            if waiting and waiting[-1] < end:
-                start = first
-                for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[column]):
-                    cells = batch.column(0)
-                    if types.is_struct(cells.type):
-                        cells = compute.struct_field(cells, "bytes")
-                    while waiting and waiting[-1] < start + len(cells):
-                        row = waiting.pop()
-                        yield row, cells[row - start].as_py()
-                    start += len(cells)
-            first = end
+        for cells in self._table.column(column).chunks:
+            cells.validate(full=True)
+            yield first, compute.struct_field(cells, "bytes") if types.is_struct(cells.type) else cells
+            first += len(cells)
+
+
+def _is_compressed(message: bytes, kind: str) -> bool:
+    """Whether the buffers of an Arrow message are compressed: RecordBatch.compression in Arrow's Message.fbs."""
+
+    def field(table: int, number: int) -> int | None:
+        fields = table - struct.unpack_from("<i", message, table)[0]
+        inside = 4 + 2 * number < struct.unpack_from("<H", message, fields)[0]
+        offset = struct.unpack_from("<H", message, fields + 4 + 2 * number)[0] if inside else 0
+        return table + offset if offset else None
+
+    def table_at(place: int | None) -> int:
+        return (place or 0) + int(struct.unpack_from("<I", message, place or 0)[0])
+
+    header = table_at(field(table_at(0), 2))
+    return field(table_at(field(header, 1)) if kind == "dictionary" else header, 3) is not None
+
+
+def _check_claims(about: Any, opened: BinaryIO) -> None:
+    """Refuse a file that claims far more than its bytes can hold, before any memory is taken for it."""
+    size = os.fstat(opened.fileno()).st_size
+    groups = [about.row_group(group) for group in range(about.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    columns = [group.column(k) for group in groups for k in range(group.num_columns)]
+    largest = max([*(g.total_byte_size for g in groups), *(c.total_uncompressed_size for c in columns)], default=0)
+    if rows != about.num_rows or rows > size // 8 + _SLACK_ROWS or largest > _MAX_EXPANSION * size + _SLACK_BYTES:
+        raise DataError(
+            f"Expected a parquet file of images, but {opened.name} cannot be read: it claims {about.num_rows:,} rows "
+            f"and {largest:,} bytes in a group of them, in a file of {size:,} bytes. Download it again."
+        )
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path, label_column: str | None = None) -> Iterator[_Parquet | _Arrow]:
     try:
         import pyarrow
         import pyarrow.parquet
     except (ImportError, RuntimeError) as error:
         raise DataError(f"Reading {file} needs pyarrow: pip install 'lasem[parquet]'.") from error
+    kind = "arrow" if file.suffix.lower() == ".arrow" else "parquet"
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            yield parquet
-    except (pyarrow.ArrowException, OSError) as error:
+        with file.open("rb") as opened:  # pyarrow would take the name for UTF-8
+            yield _Arrow(opened) if kind == "arrow" else _Parquet(opened, label_column)
+    except (pyarrow.ArrowException, OSError, ValueError, struct.error) as error:  # ValueError: an empty file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pyarrow.ArrowInvalid) and file.suffix.lower() != ".parquet" and not _begins_right(file):
+        if isinstance(error, pyarrow.ArrowInvalid) and file.suffix.lower() not in _SUFFIXES and not _begins_right(file):
             raise DataError(
                 f"Expected labelled images: a folder with a folder of images for each class (CLASS/*.png), or a "
                 f"parquet file with a column of encoded images and one of labels; {file} is neither."
             ) from error
-        raise DataError(f"Expected a parquet file, but {file} cannot be read: {reason}. Download it again.") from error
+        raise DataError(f"Expected a {kind} file, but {file} cannot be read: {reason}. Download it again.") from error
 
 
 def _begins_right(file: Path) -> bool:
     with file.open("rb") as opened:
-        return opened.read(len(_MAGIC)) == _MAGIC
+        return opened.read(4) == b"PAR1"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import final
 
 import torch
 
 from lasem.data.decode import Channels
 from lasem.data.labelled import Labelled
-from lasem.data.parquet import ParquetReader
+from lasem.data.parquet import ParquetReader, holds_tables
 from lasem.data.readers import FolderReader, existing_path
 from lasem.data.split import Part
 from lasem.data.task import Task, child_generator, make_task
@@ -45,7 +44,7 @@ class Source:
             DataError: if there are no labelled images.
         """
         place = existing_path(self.path)
-        if place.is_dir() and not _holds_parquet(place):
+        if place.is_dir() and not holds_tables(place):
             return FolderReader(path=self.path, image_size=image_size, channels=channels).labelled()
         return ParquetReader(
             path=self.path,
@@ -150,7 +149,3 @@ def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
         taken.append(shuffled[: max(1, round(VALID_SHARE * len(group)))])
     validates = torch.isin(torch.arange(len(data.labels)), torch.cat(taken))
     return data.only(~validates), data.only(validates)
-
-
-def _holds_parquet(place: Path) -> bool:
-    return any(next(place.glob(pattern), None) is not None for pattern in ("*.parquet", "*/*.parquet"))

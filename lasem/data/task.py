@@ -22,6 +22,8 @@ from lasem.settings import Range
 Count = Annotated[int, Range(least=1)]
 Item = TypeVar("Item")
 
+_MOST_LETTERS = 1000
+"""Of a class's name; no file system has longer ones."""
 _NAME = re.compile(r"(?=.{1,100}\Z)[A-Za-z0-9._-]+( +[A-Za-z0-9._-]+)*")
 
 
@@ -47,7 +49,7 @@ class Task:
         check_task_name(self.name)
         if len(self.classes) < 2:
             raise DataError(f"Task '{self.name}' needs at least 2 classes; got {len(self.classes)}: {self.classes}.")
-        check_unique(self.classes, f"class of task '{self.name}'")
+        check_classes(self.classes, f"class of task '{self.name}'")
         for part, split in zip(Part, (self.train, self.valid, self.test), strict=True):
             if len(split) == 0:
                 raise DataError(f"Task '{self.name}' needs at least one image in each split; '{part.word}' is empty.")
@@ -376,6 +378,17 @@ def check_task_name(name: str) -> None:
         raise DataError(
             f"Expected a task name of 1 to 100 letters (a to z), digits, '.', '_' or '-', perhaps with spaces between "
             f"them; got {name!r}."
+        )
+
+
+def check_classes(names: Sequence[str], what: str = "class") -> None:
+    """Raise DataError for names of classes that come twice, are empty, or are no names but long texts."""
+    check_unique(names, what)
+    wrong = next((name for name in names if not 0 < len(name) <= _MOST_LETTERS), None)
+    if wrong is not None:
+        raise DataError(
+            f"Expected a name of 1 to {_MOST_LETTERS:,} characters for each {what}; got one of {len(wrong):,}"
+            f"{f', {wrong[:20]!r}...' if wrong else ''}."
         )
 
 

@@ -67,7 +67,15 @@ def write_parquet(
         features = {label: {"names": list(names), "_type": "ClassLabel"}, image: {"_type": "Image"}}
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, file, row_group_size=rows_in_group)
+    write_table(table, file, rows_in_group)
+
+
+def write_table(table: pa.Table, file: Path, rows_in_group: int = 7) -> None:
+    if file.suffix == ".parquet":
+        pq.write_table(table, file, row_group_size=rows_in_group)
+        return
+    with pa.OSFile(str(file), "wb") as opened, pa.ipc.new_stream(opened, table.schema) as writer:
+        writer.write_table(table, rows_in_group)
 
 
 def all_pixels(split: Split) -> Tensor:

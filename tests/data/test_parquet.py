@@ -1,3 +1,7 @@
+import re
+import subprocess
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lasem.data import ParquetReader
+from lasem.data import ParquetReader, Part
 from lasem.errors import DataError
 
-from .fixture import all_pixels, assert_same_task, named_pixels, png, random_images, write_parquet
+from .fixture import all_pixels, assert_same_task, named_pixels, png, random_images, write_parquet, write_table
 
 NAMES = ["ant", "bee", "cat", "dog"]
 IMAGES, LABELS = random_images(40, (3, 6, 6)), [number % 4 for number in range(40)]
@@ -83,8 +87,7 @@ def rows(labels: Any, cells: Any, **columns: Any) -> pa.Table:
     return pa.table({"image": cells, "label": labels} | columns)
 
 
-GOOD = [png(image) for image in IMAGES[:8]]
-TWO = [0, 1] * 4
+GOOD, TWO = [png(image) for image in IMAGES[:8]], [0, 1] * 4
 LARGER = png(random_images(1, (3, 7, 6))[0])
 
 
@@ -94,8 +97,15 @@ LARGER = png(random_images(1, (3, 7, 6))[0])
         (rows(TWO, GOOD), {"label_column": "lable"}, r"label\. .* --label-column.*Did you mean 'label'"),
         (rows(TWO, GOOD), {"image_column": "img"}, "column 'img' in"),
         (rows(TWO, TWO), {}, "Expected encoded images in column 'image' .*it is of type int64.* --image-column"),
-        (rows([0.5] * 8, GOOD), {}, r"integers or strings.*column 'label' of .*row 0 holds 0\.5"),
-        (rows([0, 1, None, 1] * 2, GOOD), {}, "row 2 holds None"),
+        (rows([0.5] * 8, GOOD), {}, "integers or strings in column 'label' of .*of type double"),
+        (rows([None, -1] * 4, GOOD), {}, "labels in column 'label' of .*; none of its 8 rows has one"),
+        (rows([[0], [1]] * 4, GOOD), {}, "of type list<"),
+        (rows([datetime(2020, 1, 1)] * 8, GOOD), {}, r"of type timestamp"),
+        (rows([{"a": 1}] * 8, GOOD), {}, "of type struct"),
+        (rows([], pa.array([], pa.binary())), {}, "none of its 0 rows has one"),
+        (pa.table({}), {}, "its columns are none"),
+        (pa.table([GOOD, TWO, TWO], ["image", "label", "label"]), {}, "a column 'label' in .*, once"),
+        (rows(TWO, [[cell] for cell in GOOD]), {}, "encoded images in column 'image' .*of type list"),
         (rows(TWO, [*GOOD[:5], b"no image", *GOOD[6:]]), {}, r"x\.parquet, row 5, column 'image' cannot: "),
         (rows(TWO, [*GOOD[:5], None, *GOOD[6:]]), {}, "row 5, column 'image' holds none"),
         (rows(TWO, [*GOOD[:5], LARGER, *GOOD[6:]]), {}, r"row 0.*\(6, 6\).*row 5.*\(7, 6\).*Set image_size"),
@@ -109,8 +119,8 @@ def test_tables_that_do_not_fit(tmp_path: Path, table: pa.Table, more: dict[str,
 
 
 def test_a_label_without_a_name_is_refused(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "x.parquet", IMAGES[:4], [0, 1, -1, 0], NAMES)
-    with pytest.raises(DataError, match=r"labels from 0 to 3, .*row 2 of column 'label' holds -1"):
+    write_parquet(tmp_path / "x.parquet", IMAGES[:4], [0, 1, 9, 0], NAMES)
+    with pytest.raises(DataError, match=r"labels from 0 to 3, .*row 2 of column 'label' holds 9"):
         read(tmp_path / "x.parquet").open(0)
 
 
@@ -136,7 +146,7 @@ def test_a_file_of_another_kind_is_told_what_there_is(tmp_path: Path) -> None:
 def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Expected a file or folder at .*nothing, but there is none"):
         read(tmp_path / "nothing").open(0)
-    with pytest.raises(DataError, match=r"files ending in \.parquet in .*there are none"):
+    with pytest.raises(DataError, match=r"files ending in \.parquet or \.arrow in .*there are none"):
         read(tmp_path).open(0)
     write_parquet(tmp_path / "test.parquet", IMAGES, LABELS, NAMES)
     with pytest.raises(DataError, match=r"training split .*only test\.parquet"):
@@ -183,3 +193,146 @@ def test_a_file_that_claims_more_than_it_can_hold_is_refused(tmp_path: Path, mon
     monkeypatch.setattr("lasem.data.parquet.os.sysconf", lambda _: 10)
     with pytest.raises(DataError, match=r"Expected the images of .* to fit into memory"):
         read(tmp_path / "insects.parquet").open(0)
+
+
+HUB = [
+    ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"),
+    ("data/train-00000-of-00002-a09b74b3ef9c3b56", "data/train-00001-of-00002-b19b74b3ef9c3b56", "data/test"),
+    ("plain_text/train-00000-of-00002", "plain_text/train-00001-of-00002", "plain_text/test-00000-of-00001"),
+    ("default/train/0000", "default/train/0001", "default/test/0000"),
+    ("cifar10-train-00000-of-00002", "cifar10-train-00001-of-00002", "cifar10-test"),
+    ("train/data-00000-of-00002", "train/data-00001-of-00002", "test/data-00000-of-00001"),
+    ("train_1", "train_2", "test"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("files", HUB)
+def test_layouts_of_the_hub(tmp_path: Path, files: tuple[str, ...], suffix: str) -> None:
+    for seed, file in enumerate(files):
+        write_parquet(tmp_path / f"{file}{suffix}", random_images(20, (3, 6, 6), seed), LABELS[:20], NAMES)
+    write_parquet(tmp_path / "metadata.parquet", IMAGES[:2], [0, 1])
+    write_parquet(tmp_path / ".cache/train.parquet", IMAGES[:2], [0, 1])
+    data = read(tmp_path).labelled()
+    assert data.parts.bincount().tolist() == [40, 0, 20]
+    for name in (".parquet.gz", ".txt"):
+        (tmp_path / f"readme{name}").write_text("x")
+    task = read(tmp_path, classes_per_task=4).open(0)[0]
+    expected = torch.cat([random_images(20, (3, 6, 6), seed) for seed in (0, 1)])
+    assert len(all_pixels(task.train)) + len(all_pixels(task.valid)) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train-00000-of-00003", "train-00002-of-00003"], r"there is no 'train-00001-of-00003\.parquet'"),
+        (["train-00001-of-00002"], r"there is no 'train-00000-of-00002\.parquet'"),
+        (["train-00000-of-00001", "test-00000-of-00002"], r"there is no 'test-00001-of-00002\.parquet'"),
+        (["data/train-00000-of-00002-a09b74b3ef9c3b56"], r"there is no 'train-00001-of-00002\.parquet'"),
+        (["default/train/0000", "default/train/0002"], r"there is no '0001\.parquet'"),
+        (["train/00000-of-00002"], r"there is no '00001-of-00002\.parquet'"),
+        (["x-00000-of-00002"], r"there is no 'x-00001-of-00002\.parquet'"),
+        (["train-00000-of-00001", "train-00001-of-00001"], r"there is also 'train-00001-of-00001\.parquet'"),
+        (["train-00000-of-00001", "train-00000-of-00002"], "are of two. Keep one"),
+        (["train", "trainer"], r"got 'trainer\.parquet'"),
+        (["train", "test", "test_old"], r"got 'test_old\.parquet'"),
+        (["train", "train-extra"], r"got 'train-extra\.parquet'"),
+        (["train", "old-test"], "one set of tables in .*the names begin with '', 'old'"),
+        (["mnist-train", "fashion-train"], "the names begin with 'fashion', 'mnist'"),
+        (["mnist/train", "fashion/train"], r"one set of tables in .*there are several: .*fashion, .*mnist\. Name one"),
+        (["train", "old/train"], r"one set of tables in .*there are several: .*old\. Name one"),
+        (["train/0000", "extra/0000"], "Expected only folders of splits .*got 'extra'"),
+        (["train", "train.arrow"], "there are .parquet and .arrow files"),
+        (["test/0000"], r"training split .*there are only 0000\.parquet"),
+    ],
+)  # fmt: skip
+def test_pieces_that_are_missing_and_files_of_something_else_are_refused(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    for file in files:
+        write_parquet(tmp_path / (file if file.endswith(".arrow") else f"{file}.parquet"), IMAGES, LABELS, NAMES)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path).open(0)
+
+
+@pytest.mark.parametrize("names", [NAMES, None])
+@pytest.mark.parametrize("none", [-1, -100, None])
+def test_rows_without_a_label_are_left_out_and_counted(
+    tmp_path: Path, names: list[str] | None, none: int | None
+) -> None:
+    write_parquet(tmp_path / "train.parquet", IMAGES, [*LABELS[:36], *[none] * 4], names)
+    write_parquet(tmp_path / "test.parquet", IMAGES[:8], [none] * 8, names)
+    data = read(tmp_path).labelled()
+    assert data.classes == tuple(names or "0123")
+    assert data.parts.bincount().tolist() == [36]
+    assert data.left_out == ((Part.TEST, "without a label"),) * 8 + ((Part.TRAIN, "without a label"),) * 4
+    assert torch.equal(data.take(torch.arange(36)).take(torch.arange(36)), IMAGES[:36])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_labels_of_text_in_every_form(tmp_path: Path, kind: pa.DataType, suffix: str) -> None:
+    labels = pa.array([NAMES[label] for label in LABELS]).cast(kind)
+    write_table(rows(labels, [png(image) for image in IMAGES]), tmp_path / f"x{suffix}")
+    data = read(tmp_path / f"x{suffix}").labelled()
+    assert (list(data.class_names), data.labels.tolist()) == (NAMES, LABELS)
+
+
+def test_class_names_that_are_no_text(tmp_path: Path) -> None:
+    """As pyarrow does not check them: Latin-1, and half of a pair in JSON."""
+    about = b'{"info": {"features": {"label": {"names": ["a\\ud800", "b"]}}}}'
+    table = rows(TWO, GOOD).replace_schema_metadata({b"huggingface": about})
+    write_table(table, tmp_path / "x.parquet")
+    assert list(read(tmp_path / "x.parquet").labelled().class_names) == ["a\ud800", "b"]
+
+
+def stored_once(numbers: list[int], values: list[Any]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), pa.array(values))
+
+
+BIG = png(IMAGES[0]) + bytes(40 * 10**6)
+SAME = stored_once([0] * 9000, [png(torch.zeros(3, 700, 700).byte())])
+LONG = stored_once([0, 1] * 4500, ["a" * 10**7, "b" * 10**7])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (rows([0, 1] * 4500, SAME.cast(pa.binary())), "to be what its files can hold; .* become 12.3 GiB"),
+        (rows([0, 1] * 50, stored_once([0] * 100, [BIG])), "expand to far more than it holds"),
+        (rows(LONG, [png(IMAGES[0])] * 9000), "1 to 1,000 characters for each class; got one of 10,000,000, 'aaa"),
+    ],
+)  # fmt: skip
+def test_what_is_stored_once_may_not_fill_the_memory(tmp_path: Path, table: pa.Table, message: str) -> None:
+    """In a process of its own, whose memory is measured."""
+    file = tmp_path / "x.parquet"
+    pq.write_table(table, file, compression="zstd", store_schema=False, dictionary_pagesize_limit=2**30)
+    assert file.stat().st_size < 10_000
+    found = subprocess.run([sys.executable, "-c", MEASURED, file], capture_output=True, text=True, check=True)
+    said, peak = found.stdout.rsplit("\n", 2)[:2]
+    assert re.search(message, said)
+    assert int(peak) < 1.2 * 2**20  # KB
+
+
+MEASURED = """
+import resource, sys
+from lasem.data import ParquetReader
+try:
+    print(ParquetReader(path=sys.argv[1], classes_per_task=2).open(0)[0])
+except Exception as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_compressed_arrow_file_is_refused(tmp_path: Path) -> None:
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as file:
+        table = rows(TWO, GOOD)
+        with pa.ipc.new_stream(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(table)
+    with pytest.raises(DataError, match=r"arrow file, but .*x\.arrow cannot be read: it is compressed"):
+        read(tmp_path / "x.arrow").open(0)
+    for wrong in (b"", b"ARROW1\0\0", b"no arrow at all"):
+        (tmp_path / "x.arrow").write_bytes(wrong)
+        with pytest.raises(DataError, match=r"x\.arrow cannot be read"):
+            read(tmp_path / "x.arrow").open(0)
