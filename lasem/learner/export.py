@@ -107,7 +107,7 @@ def export(
         },
         **described,
     }
-    write_file(page_file, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_file(page_file, json.dumps(page, indent=1) + "\n")
     write_file(file, data)  # last: what a kill leaves behind is known by its page
     return file, page_file
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lasem import Fixed, Learner, TrainingConfig
+from lasem.data import Task
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
 from lasem.learner.export import export
@@ -182,3 +183,14 @@ def test_an_export_has_a_place_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     assert write_plain("a", out=file)[0] == file  # again
     assert files_in(tmp_path) == before
+
+
+def test_the_page_holds_every_name_that_a_file_system_gives(tmp_path: Path) -> None:
+    names = ["caf\udce9", "日本", "half \ud800"]
+    split = (torch.rand(6, *GREY), torch.arange(6) % 3)
+    task = Task.from_tensors("a", train=split, valid=split, test=split, classes=names)
+    learner = Learner(tiny_net(), search=Fixed("none"), training=QUICK)
+    learner.learn(task)
+    learner.save(tmp_path / "m")
+    _, page = export(Learner.load(tmp_path / "m"), "a", "safetensors", tmp_path / "out")
+    assert json.loads(page.read_text())["classes"] == names
