@@ -171,9 +171,7 @@ def test_a_full_disk_leaves_the_model_as_it_was(model: Path, images: Path, capsy
     assert main(["forget", str(model), "--task", "mid"]) == 0
 
 
-def test_a_folder_that_cannot_be_written_can_be_asked(
-    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
-) -> None:
+def test_a_read_only_model_answers(model: Path, images: Path, tmp_path: Path, monkeypatch: Any, lasem: Any) -> None:
     def refused(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *rest: Any, **named: Any) -> Any:
             if str(getattr(path, "lock_file", path)).startswith(str(model)):
@@ -199,9 +197,7 @@ def test_a_folder_that_cannot_be_written_can_be_asked(
     assert model_files(model) == before
 
 
-def test_ctrl_c_and_a_loss_that_is_not_finite_leave_the_model(
-    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
-) -> None:
+def test_an_early_end_leaves_the_model(model: Path, images: Path, tmp_path: Path, monkeypatch: Any, lasem: Any) -> None:
     place, whole = tmp_path / "model", tmp_path / "whole"
     for copy in (place, whole):
         shutil.copytree(model, copy)

@@ -78,9 +78,7 @@ def test_train_statistics_serve_all_splits_or_each_its_own() -> None:
     shuffle=st.booleans(),
     training=st.booleans(),
 )
-def test_batches_hold_every_image_once_whatever_the_chunks(
-    num: int, batch_size: int, chunk: int, shuffle: bool, training: bool
-) -> None:
+def test_batches_hold_every_image_once(num: int, batch_size: int, chunk: int, shuffle: bool, training: bool) -> None:
     images = random_images(num)
     split = Split(TensorImages(images), torch.arange(num), torch.full((3,), 0.4), torch.full((3,), 0.3))
     with pytest.MonkeyPatch.context() as patch:

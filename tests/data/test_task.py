@@ -198,9 +198,7 @@ def pretend(patch: pytest.MonkeyPatch, free: int) -> None:
 
 @pytest.mark.parametrize("chunk", [100, 4 * 48 * 4])  # two images, four
 @pytest.mark.parametrize("kind", ["bytes", "floats", "selected", "files"])
-def test_batches_of_placed_images_are_the_same_to_the_bit(
-    kind: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_of_placed_images_are_the_same(kind: str, chunk: int, tmp_path: Path, monkeypatch: Any) -> None:
     images = images_of(kind, tmp_path)
     split = Split(images, torch.arange(9) % 2, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 0.7, 3.0]))
     monkeypatch.setattr(split_module, "_CHUNK_BYTES", chunk)

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.learner import Learner
+from lasem import Learner, TrainingConfig
 from lasem.learner.calibration import best_temperature, expected_calibration_error
-from lasem.training import TrainingConfig
 
 from .fixture import assert_same_tensors, changed_index, tensors_in, tiny_net, tiny_task
 

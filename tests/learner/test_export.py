@@ -87,9 +87,7 @@ POOLED = Net(image_shape=GREY, channels=(2,), kernels=(3,), pools=(4,), strides=
     ],
     ids=["plain", "residual", "paper", "pooled", *(sharing.name for sharing in SHARINGS)],
 )
-def test_plain_weights_and_the_page_say_all_that_is_computed(
-    net: AbstractNet, sharing: AbstractSharing, configuration: str, tmp_path: Path
-) -> None:
+def test_plain_weights_and_the_page_say_all(net: Any, sharing: Any, configuration: str, tmp_path: Path) -> None:
     learner = learned(net, sharing, configuration)
     for name in ("a", "b"):
         file, beside = export(learner, name, "safetensors", tmp_path)

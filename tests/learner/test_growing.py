@@ -68,9 +68,7 @@ def task_of(folder: Path) -> Task:
     return task_from("task", Source(path=str(folder)), image_size=8, channels=1, seed=5)
 
 
-def test_hidden_folders_are_passed_over_and_home_is_found(
-    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hidden_folders_are_passed_over(model: Path, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
     shutil.copytree(images / "mid", tmp_path / "photos")
     shutil.copytree(images / "mid", tmp_path / "photos/.thumbnails")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -254,9 +252,7 @@ def test_each_task_is_trained_as_was_said_for_it(model: Path, place: Path, image
         small_model(place, training=TrainingConfig(epochs=0))
 
 
-def test_training_that_does_not_suit_the_method_is_refused_before_anything_is_begun(
-    images: Path, tmp_path: Path
-) -> None:
+def test_training_that_does_not_suit_the_method_is_refused_at_once(images: Path, tmp_path: Path) -> None:
     wsn = {"method": WSN(), "search": None}
     small_model(tmp_path / "model", training=TrainingConfig(epochs=1), **wsn).learn("low", images / "low")
     before = model_files(tmp_path / "model")

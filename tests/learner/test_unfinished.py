@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 from forks import Forked
 
+from lasem import Fixed, GrowingModel, Learner, TrainingConfig
 from lasem.errors import ConfigError, LasemError, MovedError, StorageError, TaskError
-from lasem.learner import GrowingModel, Learner
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import Fixed
-from lasem.training import TrainingConfig
 
 from .fixture import memory_grows_by_less_than, tiny_task
 from .images import model_files, small_model, stop
@@ -133,9 +131,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_when_it_is_done(place: Pat
     assert small_model(place).forget("low") is True
 
 
-def test_an_update_that_was_stopped_between_its_last_two_steps_is_at_its_end(
-    place: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_stopped_between_its_last_two_steps_is_done(place: Path, images: Path, monkeypatch: Any) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("lasem.learner.unfinished.Unfinished.remove", lambda self: None)
         small_model(place).learn("low", images / "mid", update=True)

@@ -7,9 +7,8 @@ import pytest
 import torch
 from learner.fixture import GREY, assert_same_tensors, tiny_net, tiny_task
 
-from lasem.data import Task
+from lasem import Learner, Task
 from lasem.errors import ConfigError
-from lasem.learner import Learner
 from lasem.methods import Joint, Model
 from lasem.methods.joint import remembered, to_remember
 from lasem.methods.model import prefixed

@@ -68,9 +68,7 @@ def test_brute_force_is_a_plain_loop_over_fixed_configurations(sharing: Abstract
 
 
 @every_sharing
-def test_as_the_authors_ran_it_the_first_task_gets_what_is_chosen_for_the_second(
-    sharing: AbstractSharing, tmp_path: Path
-) -> None:
+def test_as_the_authors_ran_it_the_first_task_gets_the_choice_of_the_second(sharing: Any, tmp_path: Path) -> None:
     """What is transferred goes on from the first task; of the rest it keeps what it has, as where it transfers all."""
     again = after_one_task(tmp_path / "one", sharing, FRESH)
     tried: dict[str, float] = {}
