@@ -118,8 +118,8 @@ def find_class(part: str, name: str) -> Any:
         return PARTS[part][name]
     if module == "__main__":
         raise ConfigError(f"{part} '{name}' is of a script, which is not imported. Move it to a module of its own.")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if name not in _PAPER_STREAMS and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: what is called random.py there takes no module's place
     try:
         found = importlib.import_module(module)
     except Exception as error:
@@ -128,7 +128,8 @@ def find_class(part: str, name: str) -> Any:
             f"gave {type(error).__name__}: {error}."
         ) from error
     if not hasattr(found, attribute):
-        raise ConfigError(f"There is no {attribute} in module {module}.{nearest(attribute, dir(found))}")
+        place = getattr(found, "__file__", None) or "part of Python"
+        raise ConfigError(f"There is no {attribute} in module {module} ({place}).{nearest(attribute, dir(found))}")
     value = getattr(found, attribute)
     if part == "net":
         _check_net(value)

@@ -98,7 +98,7 @@ class _Child:
         if sys.platform == "linux":  # elsewhere a fork may break the system's libraries, or there is none
             context.set_forkserver_preload(_PRELOAD)
         self.events, theirs = context.Pipe(duplex=False)
-        with theirs, _hidden_main():
+        with theirs, _isolated():
             self.process = context.Process(target=_main, args=(self.job, theirs, self._output, num_threads, self.gpu))
             try:
                 self.process.start()
@@ -165,14 +165,19 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Hide the main module: a child would import it, and so run a script without ``if __name__ == "__main__":``."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+def _isolated() -> Iterator[None]:
+    """Let new processes import nothing of the current folder, where a ``random.py`` may lie, and no main module.
+
+    A script without ``if __name__ == "__main__":`` would run again. What it has put into ``sys.path`` they get later.
+    """
+    main, safe = sys.modules["__main__"], os.environ.get("PYTHONSAFEPATH")
+    sys.modules["__main__"], os.environ["PYTHONSAFEPATH"] = ModuleType("__main__"), "1"
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        os.environ.pop("PYTHONSAFEPATH")
+        os.environ |= {} if safe is None else {"PYTHONSAFEPATH": safe}
 
 
 def _free_gpu(used: Sequence[int | None]) -> int | None:

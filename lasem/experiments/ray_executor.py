@@ -7,9 +7,12 @@ where a run goes: it asks for as many CPUs as it has threads, and for a GPU if i
 from __future__ import annotations
 
 import os
+import pickle
 import socket
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import replace
 from typing import Any, cast, final
 
@@ -45,7 +48,8 @@ class RayExecutor(AbstractExecutor):
             host, _, port = address.rpartition(":")
             if host and port.isdecimal() and "/" not in host:  # where nothing listens Ray tries for minutes, and exits
                 socket.create_connection((host, int(port)), timeout=10).close()
-            ray.init(address=address, log_to_driver=False, logging_level="error")
+            with chdir(os.path.abspath(os.sep)):  # ray lets workers import from the current folder before all others
+                ray.init(address=address, log_to_driver=False, logging_level="error")
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"There is no Ray cluster at {address} ({str(error).splitlines()[0]}). Start one with ray start "
@@ -70,7 +74,8 @@ class RayExecutor(AbstractExecutor):
                     notify(Started(job.name))
                     num_cpus, num_gpus = max(1, job.config.threads), int(job.config.device[:4] == "cuda")
                     task = self._ray.remote(_run).options(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=3)
-                    running[task.remote(with_absolute_paths(job), events)] = job, time.monotonic()
+                    pickled = pickle.dumps(with_absolute_paths(job))
+                    running[task.remote(pickled, sys.path, events)] = job, time.monotonic()
                 done, _ = self._ray.wait(list(running), timeout=0.5)
                 for event in events.get_nowait_batch(events.qsize()):
                     if not isinstance(event, Started):
@@ -100,9 +105,10 @@ def with_absolute_paths(job: Job) -> Job:
     return replace(job, directory=job.directory.absolute(), config=config)
 
 
-def _run(job: Job, events: Any) -> Ended:
+def _run(pickled: bytes, paths: Sequence[str], events: Any) -> Ended:
     """Make a job's run on the machine that Ray has chosen; its end comes after all its other events."""
-    ended: list[Ended] = []
+    sys.path.extend(path for path in paths if path and path not in sys.path)  # a user's class may be there
+    job, ended = pickle.loads(pickled), list[Ended]()
     events.put(Started(job.name))
     run_job(job, lambda event: ended.append(event) if isinstance(event, Ended) else events.put(event))
     return ended[0]
