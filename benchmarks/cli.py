@@ -23,7 +23,7 @@ def bench(
     only: tuple[str, ...] | None = None,
     smoke: bool = False,
     json: Path | None = None,
-    threads: Annotated[int, Range(least=0)] = 1,
+    threads: Annotated[int, Range(least=0, most=1024)] = 1,
     device: str = "cpu",
 ) -> int:
     """Measure what searches cost, on random images.

@@ -229,16 +229,18 @@ def _not_none(annotation: Any) -> Any:
 
 def _scalar(value: Any, kind: Any, where: str) -> Any:
     try:
-        if isinstance(value, str):
-            return _TRUTH[value.lower()] if kind is bool else kind(value)
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if fits and isinstance(value, bool) == (kind is bool):
-            return kind(value)
+        if isinstance(value, str) or (fits and isinstance(value, bool) == (kind is bool)):
+            read = _TRUTH[value.lower()] if kind is bool and isinstance(value, str) else kind(value)
+            if isinstance(read, int | float) and not abs(read) < 2**63:
+                raise ConfigError(f"{where} must be a finite number below 2^63; got {str(value)[:40]}.")
+            if "\0" not in str(read):
+                return read
     except (KeyError, ValueError, OverflowError, TypeError):
         pass
     if kind not in _KINDS:
-        raise ConfigError(f"{where} is annotated as {kind}, which no file of settings can hold; got {value!r}.")
-    raise ConfigError(f"{where} must be {_KINDS[kind]}; got {value!r}.")
+        raise ConfigError(f"{where} is annotated as {kind}, which no file of settings can hold; got {value!r:.80}.")
+    raise ConfigError(f"{where} must be {_KINDS[kind]}; got {value!r:.80}.")
 
 
 def _members(value: Any, where: str) -> list[Any]:

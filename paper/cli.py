@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from lasem.cli.choices import COMPARISON, layered, nested
 from lasem.cli.command import Typed
 from lasem.cli.compare import find_workers, print_failures
+from lasem.cli.main import say
 from lasem.cli.progress import shown_runs
+from lasem.cli.run import print_table
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.settings import Range, read_value
@@ -75,7 +74,7 @@ def reproduce(
         _refuse_data("--data" if data else "--download", sized)
     for left_out in [one for one in chosen if recipe == ALL and not one.serves(sized)]:
         chosen.remove(left_out)
-        print(f"Recipe {left_out.name} is left out: no other stream can take its place.", file=sys.stderr)
+        say(f"Recipe {left_out.name} is left out: no other stream can take its place.", error=True)
     if print_config:
         for one in chosen:
             for panel in one.panels(sized):
@@ -94,12 +93,10 @@ def reproduce(
             observer=observer,
             command=typed,
         )
-    # no terminal's width is known in a pipe: wide enough that no cell is cut
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
     for name, (page, findings) in drawn.items():
         for section in findings.sections if len(drawn) == 1 else ():
             if isinstance(section, Grid):
-                console.print(section.frame.console(section.heading))
+                print_table(section.frame.console(section.heading))
         _print(name, page, findings)
     return print_failures(compared, directory / RUNS)
 
@@ -115,7 +112,7 @@ def draw_again(directory: Path) -> None:
 
 
 def _print(name: str, page: Path, findings: Findings) -> None:
-    print(f"{name}: {findings.verdict}\nPage: {page}")
+    say(f"{name}: {findings.verdict}\nPage: {page}")
 
 
 def _chosen(name: str) -> list[Recipe]:

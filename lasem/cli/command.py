@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, final, get_args
 
-from lasem.cli.choices import Choosable, Rows
+from lasem.cli.choices import RUN, Choosable, Rows
 from lasem.errors import ConfigError, nearest
 from lasem.settings import metavar, read_value
 
@@ -35,6 +35,13 @@ _COMMON = {
     "quiet": "show no progress",
 }
 """What parameters mean that several commands have."""
+
+
+_MEANT = {"gpu": "device", "cuda": "device", "data": "stream", "dataset": "stream", "backbone": "net", "arch": "net"}
+"""What other programs call some options."""
+_ELSEWHERE = {
+    "pretrained": " Python cuts a pretrained network into layers: lasem.nets.from_timm, from_transformers or cut.",
+}
 
 
 class Typed(tuple[str, ...]):
@@ -105,7 +112,14 @@ class Command:
         setting = self._settings and self._settings.setting(option)
         if not setting:
             known = [f"--{name}" for name in self._options] + (self._settings.options if self._settings else [])
-            self._fail(f"There is no option {option}.{nearest(option, known)}", end="")
+            meant = f"--{_MEANT.get(option.strip('-'), '')}"
+            if meant in known:
+                hint = f" Did you mean '{meant}'?"
+            elif self._settings is None and RUN.setting(option):
+                hint = " It is an option of lasem run, compare and learn."
+            else:
+                hint = _ELSEWHERE.get(option.strip("-")) or nearest(option, known)
+            self._fail(f"There is no option {option}.{hint}", end="")
         return setting
 
     def _read_words(self, left: list[str]) -> list[Any]:

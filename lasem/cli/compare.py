@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lasem.cli.choices import COMPARISON, layered, nested, read_file, read_text
 from lasem.cli.command import Typed
-from lasem.cli.main import FAILURE
+from lasem.cli.main import FAILURE, say
 from lasem.cli.run import print_comparison
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, printable, quoted
 from lasem.settings import Range
 
 if TYPE_CHECKING:
@@ -100,13 +98,13 @@ def print_failures(compared: ComparisonResult, runs: Path) -> int:
     """Print which of the runs in a folder failed and what to do; return the exit code."""
     if not compared.failures:
         return 0
-    print(f"lasem: {len(compared.failures)} of {compared.num_made} runs failed:", file=sys.stderr)
+    say(f"lasem: {len(compared.failures)} of {compared.num_made} runs failed:", error=True)
     for name, ended in compared.failures.items():
-        print(f"  {name}: {ended.error}", file=sys.stderr)
-    one = shlex.quote(str(runs / next(iter(compared.failures))))
-    print(
+        say(f"  {name}: {printable(str(ended.error))}", error=True)
+    one = quoted(str(runs / next(iter(compared.failures))))
+    say(
         f"The same command tries them again and leaves what is finished as it is; to see more of one: "
         f"lasem run --resume {one} --debug",
-        file=sys.stderr,
+        error=True,
     )
     return FAILURE

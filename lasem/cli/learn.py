@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
-from lasem.cli.model import percent, printable
-from lasem.errors import ConfigError
+from lasem.cli.main import say
+from lasem.cli.model import percent
+from lasem.errors import ConfigError, quoted
 from lasem.settings import Range
 
 
@@ -88,7 +88,7 @@ def learn(
         return None if path is None else Source(path=str(path), **named)
 
     shown = make_observer(quiet=quiet)
-    again = shlex.join(word for word in typed if word != "--restart")
+    again = quoted(*(word for word in typed if word != "--restart"))
     lines = EpochLines(shown, model, config.training.epochs, again)
     with shown.explained():
         learned = growing.learn(
@@ -104,8 +104,8 @@ def learn(
             note=shown.line,
         )
     tested = "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)}"
-    print(
-        f"{printable(learned.name)}: {learned.configuration}, valid {percent(learned.valid_accuracy)}{tested}, "
+    say(
+        f"{learned.name}: {learned.configuration}, valid {percent(learned.valid_accuracy)}{tested}, "
         f"{len(learned.classes)} classes, {learned.num_parameters:,} parameters of its own"
     )
     return 0

@@ -11,10 +11,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
-from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, nearest
+from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, nearest, printable
 
 COMMANDS = {
     "run": ("lasem.cli.run", "learn a stream of tasks; everything is kept in a folder"),
@@ -44,25 +45,40 @@ class FailedRunError(Exception):
     """An error after the input was found to be right; its cause says what happened."""
 
 
+def say(text: str, *, error: bool = False) -> None:
+    """Print lines on stdout or stderr, where no name in them can do anything to a terminal."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr if error else sys.stdout, flush=error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows a question mark
+    _prepare_output()
     try:
-        code = _dispatch([word for word in words if word != "--debug"])
-        sys.stdout.flush()
-        return code
-    except KeyboardInterrupt as stop:
-        print(stop.args[0] if stop.args else "Stopped.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            code = _dispatch([word for word in words if word != "--debug"])
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt as stop:
+            say(stop.args[0] if stop.args else "Stopped.", error=True)
+            return INTERRUPTED
+        except Exception as error:
+            return _describe(error, debug)
+    except OSError:  # the reader of what is printed has gone, or the disk is full: what is left in memory goes nowhere
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # it is no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return FAILURE
-    except Exception as error:
-        return _describe(error, debug)
+
+
+def _prepare_output() -> None:
+    """Let a terminal that cannot show a character show a question mark, and open what was closed, to nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        if mode == "w" and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="replace")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -118,12 +134,20 @@ def _describe(error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
     failed = isinstance(error, FailedRunError)
     cause = error.__cause__ if isinstance(error, FailedRunError) and error.__cause__ else error
+    if isinstance(cause, BrokenPipeError):
+        raise cause
     if isinstance(cause, LasemError):
-        print(f"lasem: {cause}", file=sys.stderr)
+        say(f"lasem: {printable(str(cause))}", error=True)
+    elif isinstance(cause, OSError):
+        say(f"lasem: Cannot use {cause.filename or 'standard input or output'}: {cause.strerror or cause}.", error=True)
     else:
         hint = "" if debug else " Run it again with --debug to see where."
-        print(f"lasem: unexpected {type(cause).__name__}: {cause}.{hint}", file=sys.stderr)
+        say(f"lasem: unexpected {type(cause).__name__}: {' '.join(str(cause).split())}.{hint}", error=True)
     if isinstance(error, FailedRunError) and error.args and error.args[0]:
-        print(error.args[0], file=sys.stderr)
+        say(error.args[0], error=True)
+    if isinstance(cause, OSError):
+        if not cause.filename:
+            raise cause
+        return FAILURE if failed else WRONG_INPUT
     wrong_input = isinstance(cause, LasemError) and not isinstance(cause, TrainingError)
     return FAILURE if not wrong_input or (failed and isinstance(cause, StorageError)) else WRONG_INPUT

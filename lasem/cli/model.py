@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from lasem.cli.main import FAILURE
+from lasem.cli.main import FAILURE, say
 from lasem.cli.run import print_table
-from lasem.errors import DataError
+from lasem.errors import DataError, csv_text, printable
 from lasem.settings import Range
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def predict(
     def skip(_: str, error: DataError) -> None:
         nonlocal num_skipped
         num_skipped += 1
-        print(f"lasem: {printable(str(error))}", file=sys.stderr)
+        say(f"lasem: {printable(str(error))}", error=True)
 
     table = csv.writer(sys.stdout, lineterminator="\n")
     first = True
@@ -60,10 +60,11 @@ def predict(
         if first:
             more = [f"{what}_{k}" for k in range(2, len(pairs) + 1) for what in ("class", "probability")]
             table.writerow(["image", "class", "probability", *more])
-        table.writerow([answer.image, *(cell for name, p in pairs for cell in (printable(name), f"{p:.6f}"))])
+        cells = [cell for name, p in pairs for cell in (csv_text(name), f"{p:.6f}")]
+        table.writerow([csv_text(answer.image), *cells])
         first = False
     if num_skipped:
-        print(f"lasem: {num_skipped} could not be read.", file=sys.stderr)
+        say(f"lasem: {num_skipped} could not be read.", error=True)
     return FAILURE if num_skipped else 0
 
 
@@ -105,11 +106,11 @@ def evaluate(
             }
         )
         return 0
-    print(f"{task}: {percent(result.accuracy)} ({result.num_right} of {result.num_images} images)")
+    say(f"{task}: {percent(result.accuracy)} ({result.num_right} of {result.num_images} images)")
     width = max(len(printable(name)) for name in result.by_class)
     for name, (count, right) in result.by_class.items():
-        print(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
-    print(f"expected calibration error: {percent(result.calibration_error)} (15 bins of probability)")
+        say(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
+    say(f"expected calibration error: {percent(result.calibration_error)} (15 bins of probability)")
     return 0
 
 
@@ -147,7 +148,7 @@ def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0)
     from lasem.learner import GrowingModel
 
     learned = GrowingModel(model).forget(task, wait=wait)
-    print(f"{printable(task)}: {'forgotten' if learned else 'what was not finished is forgotten'}")
+    say(f"{task}: {'forgotten' if learned else 'what was not finished is forgotten'}")
     return 0
 
 
@@ -169,13 +170,8 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
     from lasem.learner import GrowingModel
 
     for path in GrowingModel(model).export(task, format, out):
-        print(path)
+        say(str(path))
     return 0
-
-
-def printable(text: str) -> str:
-    """Return a name from a file in which nothing moves a terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def percent(share: float | None, unit: str = " %") -> str:
@@ -198,6 +194,7 @@ def _places(words: Sequence[str]) -> Iterator[str]:
 
 
 def _print_overview(overview: ModelOverview) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_edge=False, header_style="")
@@ -208,7 +205,7 @@ def _print_overview(overview: ModelOverview) -> None:
     for task in overview.tasks:
         accuracies = task.valid_accuracy, task.test_accuracy, task.test_accuracy_now
         table.add_row(
-            printable(task.name),
+            escape(task.name),
             task.configuration,
             str(len(task.classes)),
             f"{task.num_train:,}" if task.num_train else "-",
@@ -221,27 +218,27 @@ def _print_overview(overview: ModelOverview) -> None:
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     count = len(overview.tasks)
     made = {
-        part: printable(str(value["name"]))
+        part: str(value["name"])
         for part, value in overview.settings.items()
         if part in ("method", "sharing", "search", "protect")
     }
     method = "method {method}" if "method" in made else "{sharing}, {search}, protect {protect}"
     layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
-    print("Accuracies in %: valid and test when the task was learned, now on the same test images.")
-    print(f"\n{layers}, images {height}x{width} {colour}; {method.format(**made)}")
-    print(
+    say("Accuracies in %: valid and test when the task was learned, now on the same test images.")
+    say(f"\n{layers}, images {height}x{width} {colour}; {method.format(**made)}")
+    say(
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"
     )
     for task in overview.tasks:
         if task.training:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
-            print(f"Task '{printable(task.name)}' was trained with {different}.")
+            say(f"Task '{task.name}' was trained with {different}.")
     if not overview.keeps:
-        print("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
+        say("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
     elif overview.num_kept_parameters:
         kept = f"{overview.num_kept_parameters:,}"
-        print(f"{kept} of those shared keep the answers of earlier tasks the same to the bit.")
+        say(f"{kept} of those shared keep the answers of earlier tasks the same to the bit.")
     if overview.unfinished is not None:
-        name = printable(overview.unfinished)
-        print(f"Task '{name}' is not finished: lasem learn MODEL --resume goes on, or lasem forget throws it away.")
+        name = overview.unfinished
+        say(f"Task '{name}' is not finished: lasem learn MODEL --resume goes on, or lasem forget throws it away.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from lasem.cli.main import FailedRunError
-from lasem.errors import MovedError
+from lasem.cli.main import FailedRunError, say
+from lasem.errors import MovedError, printable, quoted
 from lasem.experiments import ComparisonObserver, ExperimentConfig, Observer
 from lasem.experiments.grid import Ended, Event, Learned, Noted, Started
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
@@ -104,7 +102,7 @@ class Shown(Observer):
 
     def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
         self._config = config
-        again = f"lasem run --resume {shlex.quote(str(directory))}"
+        again = f"lasem run --resume {quoted(str(directory))}"
         self.stopped = f"Stopped. Nothing finished is lost; go on with: {again}"
         self.failed = f"What was learned before is in {directory}."
         self._seeds_done = 0
@@ -178,7 +176,7 @@ class Log(Shown):
         self._last = time.monotonic()
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(text, error=True)
         self._last = time.monotonic()
 
     def moment(self, text: str, share: float | None) -> None:
@@ -204,13 +202,12 @@ class Bar(Shown):
         self._progress.stop()
 
     def line(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(printable(text), markup=False, highlight=False)
 
     def moment(self, text: str, share: float | None) -> None:
         self._progress.start()  # once is enough
-        self._progress.update(
-            self._task, description=text, total=None if share is None else 1.0, completed=share or 0.0, visible=True
-        )
+        total, done = None if share is None else 1.0, share or 0.0
+        self._progress.update(self._task, description=printable(text), total=total, completed=done, visible=True)
 
 
 @final
@@ -261,7 +258,7 @@ class ComparisonShown(ComparisonObserver):
         self._shown, self._folder, self._command, self._num_workers = shown, folder, command, num_workers
 
     def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
-        again = shlex.join(self._command)
+        again = quoted(*self._command)
         self._shown.stopped = f"Stopped. Nothing finished is lost; go on with the same command: {again}"
         self._shown.failed = f"What was learned before is in {self._folder}."
         self._clock = time.monotonic()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from lasem.cli.choices import RUN, layered, nested, read_file
 from lasem.cli.command import Typed
-from lasem.cli.main import FailedRunError, find_module
+from lasem.cli.main import FailedRunError, find_module, say
 from lasem.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(
     with observer.explained():
         path = run_experiment(chosen, resume or out, observer=observer, resume=resume is not None, command=typed)
     if resume and not observer.trained:
-        print("The run was finished already; its report has been drawn again.", file=sys.stderr)
+        say("The run was finished already; its report has been drawn again.", error=True)
     try:
         print_result(path)
     except StorageError as error:
@@ -102,7 +102,7 @@ def print_result(directory: Path) -> None:
     from lasem.report import console_table
 
     print_table(console_table(directory))
-    print(f"Report: {directory / 'report.html'}")
+    say(f"Report: {directory / 'report.html'}")
 
 
 def print_comparison(directory: Path) -> None:
@@ -110,12 +110,42 @@ def print_comparison(directory: Path) -> None:
     from lasem.report import comparison_table
 
     print_table(comparison_table(directory))
-    print(f"Comparison: {directory / 'comparison.html'}")
+    say(f"Comparison: {directory / 'comparison.html'}")
 
 
 def print_table(table: Table) -> None:
-    """Print a table on stdout."""
-    from rich.console import Console
+    """Print a table on stdout; in a terminal that is too narrow with less space, or as a list of its rows.
 
-    # no terminal's width is known in a pipe: wide enough that no cell is cut
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table)
+    No cell is ever cut. In a pipe a table is as wide as it likes.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 10_000)
+    wide = console.options.update(width=10_000)
+    if Measurement.get(console, wide, table).maximum <= console.width:
+        console.print(table)
+        return
+    spare = console.width + 1
+    cells, most = list[list[Any]](), list[int]()
+    for column in table.columns:
+        shown = [column.header, *column.cells, *([column.footer] if table.show_footer else [])]
+        cells.append([Text.from_markup(cell) if isinstance(cell, str) else cell for cell in shown])
+        sizes = [Measurement.get(console, wide, cell) for cell in cells[-1]]
+        most.append(max(size.maximum for size in sizes))
+        word = max(size.minimum for size in sizes)
+        column.width = word if column.justify == "right" else min(word, 16)  # a name may be broken anywhere
+        column.overflow = "fold"
+        spare -= column.width + 1
+    if spare >= 0:
+        table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, (0, 0), False
+        for column, width in sorted(zip(table.columns, most, strict=True), key=lambda of: of[1] - (of[0].width or 0)):
+            more = max(0, min(spare, width - (column.width or 0)))
+            column.width, spare = (column.width or 0) + more, spare - more
+        console.print(table)
+        return
+    headings, *rows = zip(*cells, strict=True)
+    lists = [[Text(": ").join(pair) for pair in zip(headings, row, strict=True) if pair[1]] for row in rows]
+    console.print(*filter(None, (table.title, *map(Text("\n").join, lists), table.caption)), sep="\n\n")

@@ -28,8 +28,8 @@ class CutSettings(StandardiseSettings):
 
     num_tasks: Count | None = None
     """Number of tasks; None: as many as there are classes for. Classes left over are not used."""
-    classes_per_task: Annotated[int, Range(least=2)] = 10
-    """Classes in each task, drawn without replacement over all tasks; at least 2."""
+    classes_per_task: Annotated[int, Range(least=2)] | None = None
+    """Classes in each task, drawn without replacement over all tasks; at least 2. None: 10, or all of fewer."""
     train_per_class: Count | None = None
     """Training images of each class; None: all that are left."""
     valid_per_class: Count | None = None
@@ -129,20 +129,20 @@ def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]
         ConfigError: if there are too few classes for the tasks.
     """
     present = torch.unique(data.labels)
-    most = len(present) // settings.classes_per_task
+    per_task = settings.classes_per_task or max(2, min(10, len(present)))
+    most = len(present) // per_task
     if most == 0:
         raise ConfigError(
-            f"classes_per_task must be at most the number of classes that have images, {len(present)}; got "
-            f"{settings.classes_per_task}."
+            f"classes_per_task must be at most the number of classes that have images, {len(present)}; got {per_task}."
         )
     num_tasks = most if settings.num_tasks is None else settings.num_tasks
     if num_tasks > most:
         raise ConfigError(
-            f"num_tasks must be at most {most}, for tasks of {settings.classes_per_task} disjoint classes out of "
+            f"num_tasks must be at most {most}, for tasks of {per_task} disjoint classes out of "
             f"{len(present)}; got {num_tasks}. Ask for fewer tasks, or fewer classes_per_task."
         )
     drawn = present[torch.randperm(len(present), generator=child_generator(seed, _CLASSES))]
-    chosen = torch.split(drawn[: num_tasks * settings.classes_per_task], settings.classes_per_task)
+    chosen = torch.split(drawn[: num_tasks * per_task], per_task)
     return cut_classes(settings, data, seed, [task.tolist() for task in chosen])
 
 

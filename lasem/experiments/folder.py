@@ -16,7 +16,7 @@ import numpy
 import torch
 from filelock import FileLock, Timeout
 
-from lasem.errors import StorageError
+from lasem.errors import StorageError, quoted
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.parts import DEFAULT_NAMES, folder_name
 from lasem.files import append, write_file
@@ -80,7 +80,8 @@ def check_free(directory: Path) -> None:
     taken = sorted(name for name in names if name != _LOCK and not fnmatch(name, f".{CONFIG}.*.tmp"))
     if CONFIG in taken:
         raise StorageError(
-            f"{directory} holds a run already. Continue it with --resume {directory}, or choose another folder."
+            f"{directory} holds a run already. Continue it with --resume {quoted(str(directory))}, or choose another "
+            f"folder."
         )
     if taken:
         raise StorageError(

@@ -25,6 +25,15 @@ METHOD_PARTS = ("sharing", "search", "protect")
 """The parts of a run's settings that make LASEM and its relatives; a baseline has none of them."""
 
 
+_RELATIVES = {
+    "joint": ("learn from images of earlier tasks again", "replay rehearsal er der der++ gem agem icarl gdumb mir hal"),
+    "ewc": ("hold back what would change earlier answers", "si mas lwf rwalk oewc gpm"),
+    "hat": ("give each task a part of one network", "packnet piggyback supsup cpg"),
+    "one-network": ("train one network on task after task", "finetune finetuning naive sgd sequential"),
+}
+"""Well-known methods of others, and lasem's of the same kind."""
+
+
 def method_names() -> tuple[str, ...]:
     """Every name there is, without suffixes."""
     searches = (name for name in SEARCHES if name not in (EM.name, Fixed.name))
@@ -53,9 +62,13 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
         parts["search"] = {"name": stem}
     elif stem != LASEM:
         known = method_names()
-        hint = nearest(name, known) or (
-            " The search that LASEM makes is the method 'lasem'." if stem == EM.name else ""
-        )
+        word = re.sub("[^a-z+]", "", name.lower())
+        kind = next((kind for kind, (_, names) in _RELATIVES.items() if word in names.split()), None)
+        hint = nearest(name, known)
+        if kind:
+            hint = f" lasem does not have it; of methods that {_RELATIVES[kind][0]}, it has '{kind}'."
+        elif stem == EM.name:
+            hint = " The search that LASEM makes is the method 'lasem'."
         raise ConfigError(
             f"There is no method '{name}' (there are: {', '.join(known)}; those before {next(iter(METHODS))} may end "
             f"in -{', -'.join(SHARINGS)}).{hint}"

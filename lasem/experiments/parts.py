@@ -51,7 +51,7 @@ class NetChoice(Settings):
 
     name: str = AUTO
     """auto, or one of ``lasem.nets.NETS``."""
-    hidden: tuple[Annotated[int, Range(least=1)], ...] | None = None
+    hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] | None = None
     """Hidden layers of the head, which belong to the task, such as 256,64; none: the network's own."""
     dropout: Annotated[float, Range(least=0, below=1)] | None = None
     """Share of the features that training drops, once, where the head begins; none: the network's own."""

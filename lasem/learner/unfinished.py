@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, final
 from lasem.data import Task
 from lasem.data.images import in_chunks
 from lasem.data.sources import Source
-from lasem.errors import StorageError
+from lasem.errors import StorageError, quoted
 from lasem.files import MAX_INDEX_BYTES, parse_json, read_bytes, write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import LEARNING, as_storage_error
@@ -124,7 +123,7 @@ class Unfinished:
     def check_idle(self, name: str) -> None:
         """Raise StorageError if another task is unfinished."""
         if self.task is not None and self.task != name:
-            place, task = shlex.quote(str(self._folder.parent)), shlex.quote(self.task)
+            place, task = quoted(str(self._folder.parent)), quoted(self.task)
             raise StorageError(
                 f"Task '{self.task}' in {self._folder.parent} is not finished: its learning was interrupted. Go on "
                 f"with it: lasem learn {place} --resume, or throw it away: lasem forget {place} --task {task}."

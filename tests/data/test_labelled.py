@@ -10,7 +10,7 @@ from lasem.data import CutSettings, Labelled, Part, TensorImages
 from lasem.data.labelled import TaskCut, cut
 from lasem.errors import ConfigError, DataError
 
-NAMES = [f"c{number}" for number in range(7)]
+NAMES = [f"c{number}" for number in range(20)]
 
 
 def data(train: int, valid: int = 0, test: int = 0, num_classes: int = 7) -> Labelled:
@@ -130,7 +130,12 @@ def test_more_classes_than_there_are_cannot_be_asked_for() -> None:
     ):
         cut(CutSettings(num_tasks=4, classes_per_task=2), data(12), 0)
     with pytest.raises(ConfigError, match=r"classes_per_task must be at most .* 7; got 10"):
-        cut(CutSettings(), data(12), 0)
+        cut(CutSettings(classes_per_task=10), data(12), 0)
+
+
+@pytest.mark.parametrize(("num_classes", "found"), [(2, [2]), (7, [7]), (12, [10]), (20, [10, 10])])
+def test_without_a_number_a_task_has_ten_classes_or_all(num_classes: int, found: list[int]) -> None:
+    assert [len(task.classes) for task in cut(CutSettings(), data(5, num_classes=num_classes), 0)] == found
 
 
 def test_labels_without_a_class_and_classes_of_one_name_are_refused() -> None:
