@@ -9,7 +9,7 @@ from lasem.errors import LasemError, csv_text, nearest, printable, quoted
 
 def test_every_error_is_a_lasem_error() -> None:
     kinds = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert all(issubclass(kind, LasemError) for kind in kinds)
 
 
