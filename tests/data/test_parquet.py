@@ -336,3 +336,22 @@ def test_a_compressed_arrow_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "x.arrow").write_bytes(wrong)
         with pytest.raises(DataError, match=r"x\.arrow cannot be read"):
             read(tmp_path / "x.arrow").open(0)
+
+
+def test_a_damaged_footer_ends_no_process(tmp_path: Path) -> None:
+    """Every byte of a footer is changed in turn."""
+    pq.write_table(rows([0, 1], [png(IMAGES[0])] * 2), tmp_path / "x.parquet", store_schema=False)
+    done = subprocess.run([sys.executable, "-c", CHANGED, tmp_path / "x.parquet"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+CHANGED = """
+import sys
+from lasem.data import ParquetReader
+from lasem.errors import LasemError
+whole = open(sys.argv[1], "rb").read()
+for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+    open(sys.argv[1], "wb").write(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+    try: ParquetReader(path=sys.argv[1], num_tasks=1, classes_per_task=2).labelled()
+    except LasemError: pass
+"""
