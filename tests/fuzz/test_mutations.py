@@ -13,6 +13,7 @@ import random
 import resource
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +192,20 @@ def test_images() -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    cells = []
+    generator, encoded = np.random.default_rng(0), []
     for _ in range(8):
         file = io.BytesIO()
         Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(file, format="png")
-        cells.append({"bytes": file.getvalue(), "path": None})
-    table = pa.table({"image": cells, "label": ["a", "b"] * 4})
+        encoded.append(file.getvalue())
+    images = [pa.array([{"bytes": cell, "path": None} for cell in encoded]), pa.array(encoded)]
+    labels = [pa.array(["a", "b"] * 4), pa.array([0, 1] * 4), pa.array(["a", "b"] * 4).dictionary_encode()]
+    tables = [pa.table({"image": cells, "label": numbers}) for cells, numbers in product(images, labels)]
     place = tmp_path / "train.parquet"
 
     def try_one(number: int, draw: random.Random) -> None:
-        pq.write_table(table, place, compression=("none", "snappy", "zstd")[number % 3])
+        layout = {"row_group_size": draw.choice((3, 100)), "data_page_version": draw.choice(("1.0", "2.0"))}
+        compression = draw.choice(("none", "snappy", "zstd", "gzip"))
+        pq.write_table(tables[number % len(tables)], place, compression=compression, **layout)
         place.write_bytes(mutations.bytes_of(place.read_bytes(), draw))
         task_from("t", Source(path=str(place)), image_size=6, channels=3, seed=0)
 
