@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
 from lasem.cli.main import say
-from lasem.cli.model import percent
+from lasem.cli.model import and_left_out, percent
 from lasem.errors import ConfigError, quoted
 from lasem.settings import Range
 
@@ -29,6 +29,7 @@ def learn(
     update: bool = False,
     resume: bool = False,
     restart: bool = False,
+    skip_damaged: bool = False,
     wait: Annotated[float, Range(least=0)] = 0,
     quiet: bool = False,
     **settings: Annotated[str, MODEL],
@@ -47,6 +48,7 @@ def learn(
         update: learn a new version of a task from all its images; the old one answers until then.
         resume: go on with the task that was interrupted.
         restart: throw away what was learned of an unfinished task.
+        skip_damaged: leave out images that cannot be decoded.
 
     Examples:
         lasem learn model --task cats --train photos/cats    photos/cats/CLASS/*.png
@@ -85,7 +87,7 @@ def learn(
 
     def images(path: Path | None) -> Source | None:
         named = {"image_column": image_column, "label_column": label_column}
-        return None if path is None else Source(path=str(path), **named)
+        return None if path is None else Source(path=str(path), skip_damaged=skip_damaged, **named)
 
     shown = make_observer(quiet=quiet)
     again = quoted(*(word for word in typed if word != "--restart"))
@@ -107,6 +109,7 @@ def learn(
     say(
         f"{learned.name}: {learned.configuration}, valid {percent(learned.valid_accuracy)}{tested}, "
         f"{len(learned.classes)} classes, {learned.num_parameters:,} parameters of its own"
+        f"{and_left_out(learned.left_out)}"
     )
     return 0
 

@@ -75,6 +75,7 @@ def evaluate(
     task: str,
     image_column: str = "image",
     label_column: str = "label",
+    skip_damaged: bool = False,
     json: bool = False,
     device: str = "cpu",
 ) -> int:
@@ -84,6 +85,7 @@ def evaluate(
 
     Args:
         path: labelled images: a folder CLASS/*.png, or a parquet file or folder.
+        skip_damaged: leave out images that cannot be decoded.
         json: write JSON.
 
     Examples:
@@ -92,7 +94,7 @@ def evaluate(
     """
     from lasem.learner import GrowingModel, Source
 
-    source = Source(path=path, image_column=image_column, label_column=label_column)
+    source = Source(path=path, image_column=image_column, label_column=label_column, skip_damaged=skip_damaged)
     result = GrowingModel(model, device=device).evaluate(task, source)
     if json:
         _print_json(
@@ -102,11 +104,13 @@ def evaluate(
                 "num_images": result.num_images,
                 "num_right": result.num_right,
                 "calibration_error": result.calibration_error,
+                "left_out": result.left_out,
                 "classes": {name: {"num_images": n, "num_right": k} for name, (n, k) in result.by_class.items()},
             }
         )
         return 0
-    say(f"{task}: {percent(result.accuracy)} ({result.num_right} of {result.num_images} images)")
+    measured = f"{percent(result.accuracy)} ({result.num_right} of {result.num_images} images)"
+    say(f"{task}: {measured}{and_left_out(result.left_out)}")
     width = max(len(printable(name)) for name in result.by_class)
     for name, (count, right) in result.by_class.items():
         say(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
@@ -179,6 +183,11 @@ def percent(share: float | None, unit: str = " %") -> str:
     return "-" if share is None else f"{100 * share:.1f}{unit}"
 
 
+def and_left_out(left_out: Sequence[str]) -> str:
+    """Return the end of a line that says what was left out, if anything was."""
+    return f"; left out: {', '.join(left_out)}" if left_out else ""
+
+
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=1))
 
@@ -234,6 +243,8 @@ def _print_overview(overview: ModelOverview) -> None:
         if task.training:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
             say(f"Task '{task.name}' was trained with {different}.")
+        if task.left_out:
+            say(f"Images of task '{task.name}'{and_left_out(task.left_out)}.")
     if not overview.keeps:
         say("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
     elif overview.num_kept_parameters:

@@ -2,10 +2,11 @@
 
 from lasem.data.benchmarks import BENCHMARKS
 from lasem.data.digits import DigitsReader, DigitStyle
+from lasem.data.folders import FolderReader
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.parquet import ParquetReader
-from lasem.data.readers import FolderReader, TensorReader
+from lasem.data.readers import TensorReader
 from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
 from lasem.data.task import AbstractReader, Task, TaskStream, child_generator, task_on
 from lasem.data.tokens import Vocabulary, as_tokens

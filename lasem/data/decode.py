@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 import torch
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Channels = Literal[1, 3]
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TIFF", "WEBP")
+"""Formats that are decoded, whatever a file is called: none that runs a program (EPS), none whose header may hide an
+image of other sides (ICO, ICNS)."""
 
 MOST_PIXELS = 64_000_000
 """Larger images are refused from their header alone: a small file can claim a size that fills the memory."""
@@ -36,6 +42,47 @@ _UPRIGHT = {
 
 _WITH_ALPHA, _WITHOUT_ALPHA = ("RGBA", "LA", "PA"), ("1", "L", "P", "RGB")
 """Modes of pixels; in the second ones a file may still name a colour that is transparent."""
+
+
+@final
+class DamagedError(DataError):
+    """Images that cannot be decoded."""
+
+    def __init__(self, reasons: Mapping[int, tuple[str, str]], *, may_skip: bool = True) -> None:
+        """Name them all.
+
+        Args:
+            reasons: what an error calls each image, and why it cannot be decoded, by its position among others.
+            may_skip: whether they could be left out by a setting.
+        """
+        self.reasons = reasons
+        if len(reasons) == 1:
+            where, reason = next(iter(reasons.values()))
+            message = f"Expected an image that can be decoded, but {where} cannot: {reason}. Replace or remove it"
+        else:
+            listed = "; ".join(f"{where} ({reason})" for where, reason in reasons.values())
+            message = (
+                f"Expected images that can be decoded, but {len(reasons)} cannot: {listed}. Replace or remove them"
+            )
+        super().__init__(f"{message}{', or leave out what is damaged (--skip-damaged)' if may_skip else ''}.")
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Endings of the names of image files, in small letters."""
+    from PIL import Image as Images
+
+    _formats()  # which registers endings
+    return frozenset(suffix for suffix, kind in Images.registered_extensions().items() if kind in FORMATS)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that the Pillow at hand can decode."""
+    from PIL import Image as Images
+
+    Images.init()
+    return tuple(kind for kind in FORMATS if kind in Images.OPEN)
 
 
 def image_size(source: Path | bytes, where: str) -> tuple[int, int]:
@@ -73,6 +120,8 @@ def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | 
 
     with _opened(source, where) as image:
         orientation = _orientation(image)  # before decoding, so that it is the one of image_size
+        if image.format in ("JPEG", "MPO"):
+            image = _whole(image, source)
         upright = _with_channels(image, channels)
         if orientation in _UPRIGHT:
             upright = upright.transpose(Transpose[_UPRIGHT[orientation]])
@@ -112,9 +161,15 @@ def _with_channels(image: Image, channels: Channels) -> Image:
 @contextmanager
 def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
     from PIL import Image as Images
+    from PIL import UnidentifiedImageError
 
     try:
-        with Images.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        if isinstance(source, Path) and source.exists() and not source.is_file():
+            raise ValueError("it is a folder, a pipe or a device")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Images.DecompressionBombWarning)  # an error here, from fewer pixels on
+            opened = Images.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
+        with opened as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise ValueError(
@@ -124,6 +179,38 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
     except FileNotFoundError as error:
         raise DataError(f"Expected an image at {where}, but there is no such file.") from error
     except Exception as error:  # damaged files reach many of Pillow's parsers, each of which raises its own kinds
-        raise DataError(
-            f"Expected an image that can be decoded, but {where} cannot: {error}. Replace or remove it."
-        ) from error
+        reason = f"it is none of {', '.join(_formats())}" if isinstance(error, UnidentifiedImageError) else error
+        raise DamagedError({0: (where, " ".join(str(reason).split()))}, may_skip=False) from error
+
+
+def _whole(image: Image, source: Path | bytes) -> Image:
+    """Decode the pixels of a JPEG; one that lacks its end mark is given it."""
+    from PIL import Image as Images
+
+    try:
+        image.load()
+    except OSError:
+        completed = _completed(source)
+        if completed is None:
+            raise
+        image = Images.open(io.BytesIO(completed), formats=["JPEG"])
+    return image
+
+
+def _completed(source: Path | bytes) -> bytes | None:
+    """Return a JPEG with the end mark that it lacks; None for anything else, also if pixels are missing.
+
+    Bytes before the end mark change nothing only if all pixels are there: else they are taken for pixels.
+    """
+    from PIL import Image as Images
+
+    data = (source if isinstance(source, bytes) else source.read_bytes()).removesuffix(b"\xff")
+    scan = data.rfind(b"\xff\xda")
+    if not data.startswith(b"\xff\xd8\xff") or len(data) < scan + 10:
+        return None
+    last, bits = (*data[scan + 6 + 2 * data[scan + 4] :][:2], 0, 0)[:2]
+    if last != 63 or bits % 16:  # a progressive one, of which later scans are missing
+        return None
+    ways = [data + filler + b"\xff\xd9" for filler in (b"", b"\x55" * 64, b"\xc3\x1e" * 32)]
+    first, *others = [Images.open(io.BytesIO(way), formats=["JPEG"]).tobytes() for way in ways]
+    return ways[0] if all(other == first for other in others) else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.decode import Channels, decode, image_size
+from lasem.data.decode import Channels, DamagedError, decode, image_size
 from lasem.errors import ConfigError, DataError
 
 Scale = float | Literal["auto", "none"]
@@ -21,6 +21,8 @@ turned into such."""
 
 _WHITES = (15, 16, 31, 63, 100, 127, 511, 1023, 2047, 4095, 8191, 16383, 32767, 65535)
 """Largest values that images of few or many bits have; scikit-learn's digits go to 16."""
+
+Item = TypeVar("Item")
 
 
 class AbstractImages(ABC):
@@ -120,15 +122,22 @@ class FileImages(AbstractImages):
         paths: the files.
         channels: 1 converts to grey, 3 to colour.
         size: height and width that every image is resized to; None expects all to be equally large.
+        keep: what must live as long as the files are needed, such as a temporary folder.
+
+    Raises:
+        DamagedError: if images cannot be decoded; it names all of them.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, channels: Channels = 3, size: int | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], *, channels: Channels = 3, size: int | None = None, keep: object = None
+    ) -> None:
         if not paths:
             raise DataError("Expected at least one image file; got none.")
         self._paths = [str(path) for path in paths]
         self._channels: Channels = channels
         self._size = size
-        sizes = [image_size(Path(path), path) for path in self._paths]
+        self._keep = keep
+        sizes = list(self._each(range(len(paths)), lambda path: image_size(Path(path), path)))
         self._shape = (channels, *(sizes[0] if size is None else (size, size)))
         if size is None:
             for path, found in zip(self._paths, sizes, strict=True):
@@ -147,12 +156,29 @@ class FileImages(AbstractImages):
 
     def take(self, indices: Tensor) -> Tensor:
         images = torch.empty(len(indices), *self._shape, dtype=torch.uint8)
-        for place, index in enumerate(indices.tolist()):
-            path = self._paths[index]
+
+        def decoded(path: str) -> Tensor:
             image = decode(Path(path), path, channels=self._channels, size=self._size)
             self._check_equal(path, (image.shape[1], image.shape[2]))
+            return image
+
+        for place, image in enumerate(self._each(indices.tolist(), decoded)):
             images[place] = image
         return images
+
+    def _each(self, indices: Iterable[int], read: Callable[[str], Item]) -> Iterator[Item]:
+        """Read some files; once one is damaged, the others are only read to name all that are."""
+        damaged: dict[int, tuple[str, str]] = {}
+        for index in indices:
+            try:
+                found = read(self._paths[index])
+            except DamagedError as error:
+                damaged[index] = error.reasons[0]
+            else:
+                if not damaged:
+                    yield found
+        if damaged:
+            raise DamagedError(damaged)
 
     def in_memory(self) -> TensorImages:
         """Decode all of them."""

@@ -6,20 +6,24 @@ the number of tasks, and for a class not on the task that it is in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Annotated, final
 
 import torch
 from torch import Tensor
 
-from lasem.data.images import AbstractImages, SelectedImages
+from lasem.data.decode import DamagedError
+from lasem.data.images import AbstractImages, SelectedImages, in_chunks
 from lasem.data.split import Part, Standardise, StandardiseSettings, check_labels
 from lasem.data.task import Count, Task, TaskStream, check_classes, child_generator, make_task
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range
 
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
+_DECODED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,42 @@ class Labelled:
             self.left_out,
         )
 
+    def damaged(self) -> dict[int, tuple[str, str]]:
+        """Decode all images; return the positions of those that cannot be, with their names and the reasons."""
+        found: dict[int, tuple[str, str]] = {}
+        for _ in self._decoded(found):
+            pass
+        return dict(sorted(found.items()))
+
+    def undamaged(self) -> Labelled:
+        """Leave out images that cannot be decoded."""
+        damaged = self.damaged()
+        kept = self.only(torch.tensor([k not in damaged for k in range(len(self.labels))]))
+        return replace(kept, left_out=(*self.left_out, *((Part(int(self.parts[k])), "damaged") for k in damaged)))
+
+    def first(self, number: int) -> Tensor:
+        """Return the first image of a class that can be decoded."""
+        positions = (self.labels == number).nonzero()
+        for position in positions:
+            with suppress(DamagedError):
+                return self.take(position).take(torch.tensor([0]))[0]
+        raise DamagedError(self.only(positions[:, 0]).damaged())
+
+    def in_colour(self) -> bool:
+        """Whether any pixel that ``take`` returns is not grey. What is damaged is passed over."""
+        return any(bool((images != images[:, :1]).any()) for images in self._decoded({}))
+
+    def _decoded(self, damaged: dict[int, tuple[str, str]]) -> Iterator[Tensor]:
+        """Decode all images, some at a time; add to ``damaged`` what ``damaged`` returns."""
+        for positions in torch.split(torch.arange(len(self.labels)), _DECODED_AT_ONCE):
+            while len(positions):
+                try:
+                    yield from list(in_chunks(self.take(positions)))
+                    break
+                except DamagedError as error:
+                    damaged |= {int(positions[k]): why for k, why in error.reasons.items()}
+                    positions = positions[[k not in error.reasons for k in range(len(positions))]]
+
     def read(self, classes: Sequence[str]) -> tuple[AbstractImages, Tensor]:
         """Take all images, with the position of each one's class in ``classes``.
 
@@ -101,7 +141,10 @@ class Labelled:
             )
         place = {name: number for number, name in enumerate(classes)}
         numbers = torch.tensor([place.get(name, -1) for name in self.class_names])
-        return self.take(torch.arange(len(self.labels))), numbers[self.labels]
+        try:
+            return self.take(torch.arange(len(self.labels))), numbers[self.labels]
+        except DamagedError as error:
+            raise DamagedError(self.damaged()) from error
 
     def disjoint(self, settings: CutSettings, seed: int, name: str) -> TaskStream:
         """Make the stream of tasks with disjoint classes."""
@@ -110,13 +153,13 @@ class Labelled:
     def stream(self, cuts: Sequence[TaskCut], *, name: str, standardise: Standardise) -> TaskStream:
         """Make the stream of tasks called ``name-0``, ``name-1``, ...; all images of all tasks are taken at once."""
         used = torch.unique(torch.cat([of_part for task in cuts for of_part in task.positions]))
-        images = self.take(used)
+        images, left_out = self.take(used), counted(self.left_out)
 
         def task_at(index: int) -> Task:
             task = cuts[index]
             chosen = [SelectedImages(images, torch.searchsorted(used, of_part)) for of_part in task.positions]
             parts = list(zip(chosen, task.labels, strict=True))
-            return make_task(f"{name}-{index}", task.classes, parts, standardise)
+            return replace(make_task(f"{name}-{index}", task.classes, parts, standardise), left_out=left_out)
 
         return TaskStream.made_by(task_at, name=name, num_tasks=len(cuts))
 
@@ -206,3 +249,13 @@ def _check_enough(name: str, part: Part, available: int, needed: dict[str, int])
             f"Class '{name}' has too few images: its {part.word} split must hold at least {sum(needed.values())} "
             f"({wanted}); it holds {available}. Add images, or ask for fewer of each class."
         )
+
+
+def counted(left_out: Iterable[tuple[Part, str]]) -> tuple[str, ...]:
+    """Count what is left out, by reason: ``("2 damaged", "1 dangling link")``."""
+    return tuple(f"{num:,} {why}" for why, num in sorted(Counter(why for _, why in left_out).items()))
+
+
+def and_left_out(left_out: Sequence[str]) -> str:
+    """Return the end of a sentence that says what is left out, if anything is."""
+    return f"; left out: {', '.join(left_out)}" if left_out else ""

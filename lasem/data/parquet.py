@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.decode import decode
+from lasem.data.decode import DamagedError, decode
 from lasem.data.images import TensorImages
 from lasem.data.labelled import Labelled
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
@@ -59,7 +59,7 @@ class ParquetReader(FileReader):
     label_column: str = "label"
     """Column of the classes."""
 
-    def labelled(self) -> Labelled:
+    def find(self) -> Labelled:
         files = _files_of_splits(existing_path(self.path))
         labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
@@ -76,16 +76,23 @@ class ParquetReader(FileReader):
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
         images, first = torch.empty(0, dtype=torch.uint8), ""
-        place, before = 0, 0
+        damaged: dict[int, tuple[str, str]] = {}
+        place, before = -1, 0
         for file, num_rows in files:
             rows = used[(used >= before) & (used < before + num_rows)] - before
             for row, cell in _cells(file, self.image_column, rows.tolist()):
+                place += 1
                 where = f"{file}, row {row}, column '{self.image_column}'"
                 if cell is None:
                     raise DataError(
                         f"Expected an encoded image in every row, but {where} holds none. Leave the row out."
                     )
-                image = decode(cell, where, channels=self.channels, size=self.image_size)
+                try:
+                    image = decode(cell, where, channels=self.channels, size=self.image_size)
+                except DamagedError as error:
+                    damaged[place] = error.reasons[0]
+                if damaged:  # the others are only decoded to name all that are
+                    continue
                 if place == 0:
                     bytes_of_files = None if self.image_size else sum(file.stat().st_size for file, _ in files)
                     _check_memory(len(used) * image.numel(), bytes_of_files, file.parent)
@@ -96,8 +103,9 @@ class ParquetReader(FileReader):
                         f"width); {where} is {tuple(image.shape[1:])}. Set image_size to resize all."
                     )
                 images[place] = image
-                place += 1
             before += num_rows
+        if damaged:
+            raise DamagedError(damaged)
         return TensorImages(images)
 
 

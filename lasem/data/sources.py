@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 
-from lasem.data.decode import Channels
-from lasem.data.labelled import Labelled
+from lasem.data.decode import Channels, DamagedError
+from lasem.data.folders import FILE_SUFFIXES, FolderReader
+from lasem.data.labelled import Labelled, counted
 from lasem.data.parquet import ParquetReader, holds_tables
-from lasem.data.readers import FolderReader, existing_path
+from lasem.data.readers import existing_path
 from lasem.data.split import Part
 from lasem.data.task import Task, child_generator, make_task
 from lasem.errors import DataError
@@ -28,14 +29,16 @@ class Source:
     """Labelled images: a folder ``CLASS/*.png``, or a parquet file or folder in the Hugging Face layout.
 
     Either may hold one split, or several in the usual layout (``train/``, ``valid/`` and ``test/`` above the classes'
-    folders, ``train-00000-of-00002.parquet``).
+    folders, ``train-00000-of-00002.parquet``). Lists and archives are read as FolderReader reads them.
     """
 
     path: str
     image_column: str = "image"
-    """Of a parquet file."""
+    """Of a parquet file or a list."""
     label_column: str = "label"
-    """Of a parquet file."""
+    """Of a parquet file or a list."""
+    skip_damaged: bool = False
+    """Leave out images that cannot be decoded; else they are an error."""
 
     def labelled(self, image_size: int | None, channels: Channels) -> Labelled:
         """Find every image's class and split; what is not divided is training.
@@ -44,14 +47,15 @@ class Source:
             DataError: if there are no labelled images.
         """
         place = existing_path(self.path)
-        if place.is_dir() and not holds_tables(place):
-            return FolderReader(path=self.path, image_size=image_size, channels=channels).labelled()
-        return ParquetReader(
+        in_files = not holds_tables(place) if place.is_dir() else place.name.lower().endswith(FILE_SUFFIXES)
+        kind: type[FolderReader] | type[ParquetReader] = FolderReader if in_files else ParquetReader
+        return kind(
             path=self.path,
             image_size=image_size,
             channels=channels,
             image_column=self.image_column,
             label_column=self.label_column,
+            skip_damaged=self.skip_damaged,
         ).labelled()
 
     def part(self, wanted: Part, image_size: int, channels: Channels) -> Labelled:
@@ -69,10 +73,11 @@ class Source:
                 f"Expected a split '{wanted.word}' in {self.path}; there are {', '.join(part.word for part in there)}. "
                 f"Name the folder or file of the split itself."
             )
-        return data.only(data.parts == wanted)
+        left_out = tuple((part, why) for part, why in data.left_out if part == wanted)
+        return replace(data.only(data.parts == wanted), left_out=left_out)
 
     def find_shape(self, image_size: int | None = None) -> tuple[int, Channels]:
-        """Find the side and the channels of the first image of each class: 1 channel if all of them are grey.
+        """Find the side of the first image of each class, and the channels: 1 if no image has a pixel in colour.
 
         Args:
             image_size: the side, if that is known.
@@ -80,10 +85,10 @@ class Source:
         Raises:
             DataError: if they are not equally large squares, or too large to be taken as they are.
         """
-        data = self.labelled(image_size, 3)
-        firsts = [(data.labels == number).nonzero()[0] for number in torch.unique(data.labels)[:20]]
-        images = [data.take(position).take(torch.tensor([0]))[0] for position in firsts]
-        sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
+        kept = replace(self, skip_damaged=False)  # they are left out, or named, when all are read
+        data = kept.labelled(image_size, 3)
+        firsts = [data.first(number) for number in torch.unique(data.labels)[:20].tolist()]
+        sizes = sorted({(image.shape[1], image.shape[2]) for image in firsts})
         height, width = sizes[0]
         if len(sizes) > 1 or height != width or height > MAX_FOUND_SIZE:
             raise DataError(
@@ -91,8 +96,11 @@ class Source:
                 f"{' and '.join(f'{high}x{wide}' for high, wide in sizes[:2])} (height x width). Say with image_size "
                 f"(--image-size) to which side all images are resized, for instance 64."
             )
-        grey = all(torch.equal(image[0], image[1]) and torch.equal(image[0], image[2]) for image in images)
-        return height, 1 if grey else 3
+        return height, 3 if self.in_colour(height) else 1
+
+    def in_colour(self, image_size: int) -> bool:
+        """Whether any pixel of all images is not grey."""
+        return replace(self, skip_damaged=False).labelled(image_size, 3).in_colour()
 
 
 def task_from(
@@ -130,9 +138,14 @@ def task_from(
         training, validating = _divided(training, seed)
     if test is not None:
         testing = test.part(Part.TEST, image_size, channels)
-    parts = [training.read(classes), validating.read(classes)]
-    parts.append(testing.read(classes) if len(testing.labels) else parts[Part.VALID])
-    return make_task(name, classes, parts, "train")
+    left_out = [*data.left_out, *(validating.left_out if valid else ()), *(testing.left_out if test else ())]
+    try:
+        parts = [training.read(classes), validating.read(classes)]
+        parts.append(testing.read(classes) if len(testing.labels) else parts[Part.VALID])
+        return replace(make_task(name, classes, parts, "train"), left_out=counted(left_out))
+    except DamagedError as error:
+        damaged = [why for of_part in (training, validating, testing) for why in of_part.damaged().values()]
+        raise DamagedError(dict(enumerate(dict.fromkeys(damaged)))) from error
 
 
 def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:

@@ -44,6 +44,8 @@ class Task:
     train: Split
     valid: Split
     test: Split
+    left_out: tuple[str, ...] = ()
+    """What of the place that the images come from is not used, in words such as "2 damaged"."""
 
     def __post_init__(self) -> None:
         check_task_name(self.name)

@@ -212,6 +212,8 @@ class _SeedRun:
             self._learner = _new_learner(self._config, task, self._seed)
             if self._seed == self._config.seeds[0] and (remark := self._learner.method.remark(self._learner.net)):
                 self._observer.note(remark)
+            if self._seed == self._config.seeds[0] and task.left_out:
+                self._observer.note(f"Left out of the stream's images: {', '.join(task.left_out)}.")
         before, self._checkpoint = self._checkpoint, None
         self._observer.task_starts(task.name, before.num_epochs if before else 0)
         record = self._learner.learn(task, on_epoch=self._keep_epoch, resume_from=before.state if before else None)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, decode
-from lasem.data.images import AbstractImages, in_chunks
-from lasem.data.readers import SUFFIXES, existing_path, images_below
+from lasem.data.folders import BROKEN, files_below
+from lasem.data.images import in_chunks
+from lasem.data.labelled import Labelled, counted
+from lasem.data.readers import existing_path
 from lasem.errors import ConfigError, DataError
 from lasem.learner.calibration import expected_calibration_error
 from lasem.learner.learner import Learner
@@ -47,6 +49,8 @@ class Evaluation:
     """For each class that has images: how many, and how many rightly labelled."""
     calibration_error: float
     """How far probabilities are from the share of right answers (``expected_calibration_error``), in [0, 1]."""
+    left_out: tuple[str, ...]
+    """What was not used of the place that the images come from, as in Task."""
 
     @property
     def accuracy(self) -> float:
@@ -77,6 +81,8 @@ class TaskOverview:
     """Divides logits (``TrainingConfig.calibrate``); 1: they are as the network gives them."""
     training: dict[str, Any]
     """Settings of its training that are not those that the model was made with."""
+    left_out: tuple[str, ...]
+    """What was not used of the place that its images came from, as in Task."""
     num_parameters: int
     """Numbers that the task alone owns."""
     num_bytes: int
@@ -144,6 +150,7 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
         test_accuracy_now=tested if measured_now or learner.method.keeps else None,
         temperature=info.temperature,
         training=info.trained_differently(learner.training),
+        left_out=info.left_out,
         num_parameters=learner.num_parameters(name),
         num_bytes=0 if stored is None else stored.num_bytes,
     )
@@ -173,8 +180,9 @@ def predict(
             yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
 
 
-def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor) -> Evaluation:
-    """Compare answers with labels, positions in the task's classes."""
+def evaluate(learner: Learner, name: str, data: Labelled) -> Evaluation:
+    """Compare answers with labels."""
+    images, labels = data.read(learner.classes(name))
     logits = torch.cat([learner.logits(name, chunk) for chunk in in_chunks(images)])
     right = logits.argmax(dim=1) == labels
     error = expected_calibration_error(torch.softmax(logits, dim=1).max(dim=1).values, right)
@@ -183,7 +191,7 @@ def evaluate(learner: Learner, name: str, images: AbstractImages, labels: Tensor
         of_class = labels == number
         if of_class.any():
             by_class[class_name] = (int(of_class.sum()), int(right[of_class].sum()))
-    return Evaluation(len(labels), int(right.sum()), by_class, error)
+    return Evaluation(len(labels), int(right.sum()), by_class, error, counted(data.left_out))
 
 
 def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Iterator[str]:
@@ -198,9 +206,9 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if not place.is_dir():
                 yield str(place)
                 continue
-            files = images_below(place)
+            files = sorted(path for path, why in files_below(place) if not why or why in BROKEN)
             if not files:
-                raise DataError(f"Expected images in {place} (files ending in {', '.join(SUFFIXES)}); there are none.")
+                raise DataError(f"Expected images in {place} (.png, .jpg, ...); there are none.")
             yield from map(str, files)
         except (DataError, OSError, ValueError) as error:  # ValueError: a name that no file can have
             found = error if isinstance(error, DataError) else DataError(f"Expected an image at {given}; {error}.")

@@ -14,6 +14,7 @@ import torch
 from lasem.data import Task
 from lasem.data.decode import Channels
 from lasem.data.images import in_chunks
+from lasem.data.labelled import and_left_out
 from lasem.data.sources import Source, task_from
 from lasem.data.split import Part
 from lasem.data.task import check_task_name
@@ -191,6 +192,7 @@ class GrowingModel:
             learner = learner or self._fresh(task.image_shape)
             training = self._training or training or learner.training
             learner.check_new(task, training)
+            notify(_first_line(task))
             _notify_if_dark(task, notify)
             if remark := learner.method.remark(learner.net):
                 notify(remark)
@@ -236,9 +238,9 @@ class GrowingModel:
         """
         learner = self._reader(name)
         channels, size = channels_and_side(learner.net)
-        images, labels = _source(path).part(Part.TEST, size, channels).read(learner.classes(name))
+        data = _source(path).part(Part.TEST, size, channels)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
-            return evaluate(learner, name, images, labels)
+            return evaluate(learner, name, data)
 
     def show(self) -> ModelOverview:
         """Return what the folder holds; StorageError if there is no model, or it is damaged."""
@@ -349,7 +351,10 @@ class GrowingModel:
             size, found = train.find_shape(size)
             channels = channels or found
         kept: Channels = 1 if channels == 1 else 3
-        return task_from(name, train, valid, test, image_size=size, channels=kept, seed=seed or 0)
+        task = task_from(name, train, valid, test, image_size=size, channels=kept, seed=seed or 0)
+        if kept == 1 and learner is not None and train.in_colour(size):
+            task = replace(task, left_out=(*task.left_out, "the colour of images, as the model is grey"))
+        return task
 
     def _fresh(self, image_shape: ImageShape) -> Learner:
         """A learner without tasks."""
@@ -469,6 +474,14 @@ def _settings_in(index: Mapping[str, Any]) -> dict[str, Any]:
 
 def _source(place: Any) -> Any:
     return Source(path=str(place)) if isinstance(place, str | Path) else place
+
+
+def _first_line(task: Task) -> str:
+    tested = "" if task.test is task.valid else f", {len(task.test):,} to test"
+    return (
+        f"Task '{task.name}': {len(task.train):,} images to train with, {len(task.valid):,} to validate{tested}, "
+        f"{task.num_classes} classes{and_left_out(task.left_out)}"
+    )
 
 
 def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:

@@ -62,6 +62,8 @@ class TaskInfo:
     """Divides logits, so that probabilities are what the validation images say (``best_temperature``)."""
     scale: Annotated[float, Range(above=0)] | None = 1.0
     """The value of white in the images that the mean and the std are of; None: not known, or there is none."""
+    left_out: tuple[str, ...] = ()
+    """What was not used of the place that its images came from, as in Task."""
     training: TrainingConfig
     """How it was trained."""
 

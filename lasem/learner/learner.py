@@ -241,6 +241,7 @@ class Learner:
             versions=route.versions if route else (),
             scale=task.scale,
             temperature=temperature,
+            left_out=task.left_out,
             training=training,
         )
         return TaskRecord(

@@ -16,6 +16,7 @@ from typing import Any, final
 
 from lasem.data import Task
 from lasem.data.images import in_chunks
+from lasem.data.readers import existing_path
 from lasem.data.sources import Source
 from lasem.errors import StorageError, quoted
 from lasem.files import MAX_INDEX_BYTES, parse_json, read_bytes, write_file
@@ -163,7 +164,7 @@ def about_learning(learner: Learner, task: Task, training: TrainingConfig, made:
     for part, plain in begun.items():
         about |= called(part, plain)
     begun["images"] = {
-        part: to_plain(source) | {"path": os.path.abspath(os.path.expanduser(source.path))}
+        part: to_plain(source) | {"path": os.path.abspath(existing_path(source.path))}
         for part, source in given.items()
         if isinstance(source, Source)
     }

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile, ImageOps
 
-from lasem.data.decode import decode, image_size
+from lasem.data.decode import DamagedError, decode, image_size
 from lasem.errors import DataError
 
 from .fixture import png, random_images
@@ -128,9 +129,53 @@ def test_a_decompression_bomb_is_refused_from_its_header() -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    for side in (8001, 30_000):
+    for side in (8001, 10_000, 30_000):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
         for read in (lambda data: decode(data, "bomb.png", channels=3), lambda data: image_size(data, "bomb.png")):
             with pytest.raises(DataError, match=r"bomb\.png cannot: .*pixels"):
                 read(bomb)
+
+
+def test_postscript_is_given_to_no_program_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr("subprocess.check_call", lambda *command, **_: ran.append(command))
+    monkeypatch.setattr("subprocess.Popen", lambda *command, **_: ran.append(command))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    for data in (eps, b"%!PS\n" + eps[24:], b"\xc5\xd0\xd3\xc6" + bytes(28) + eps):
+        (tmp_path / "x.png").write_bytes(data)
+        for source in (data, tmp_path / "x.png"):
+            for read in (lambda s: decode(s, "x.png", channels=3), lambda s: image_size(s, "x.png")):
+                with pytest.raises(DamagedError, match=r"x\.png cannot: it is none of AVIF, BMP"):
+                    read(source)
+    assert not ran
+
+
+@pytest.mark.parametrize("kind", ["ICO", "ICNS"])
+def test_icons_which_may_hide_larger_images_are_refused(kind: str) -> None:
+    with pytest.raises(DamagedError, match="it is none of"):
+        decode(encoded(Image.new("RGB", (64, 64)), kind), "icon.png", channels=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 95}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("side", [8, 17, 100])
+def test_a_jpeg_that_lacks_only_its_end_mark_is_decoded(side: int, options: dict[str, Any], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(noise), "JPEG", **options)
+    expected = decode(whole, "here", channels=3)
+    for num_cut in (1, 2):
+        (tmp_path / "x.jpg").write_bytes(whole[:-num_cut])
+        for source in (whole[:-num_cut], tmp_path / "x.jpg"):
+            assert torch.equal(decode(source, "here", channels=3), expected)
+    for num_cut in (12, 20, 50, len(whole) // 2):
+        with pytest.raises(DamagedError, match=r"(?i)truncated|broken"):
+            decode(whole[:-num_cut], "here", channels=3)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for place in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
+        with pytest.raises(DamagedError, match="it is a folder, a pipe or a device"):
+            decode(place, "it", channels=3)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lasem.data import Part, Task
-from lasem.data.decode import decode
+from lasem.data.decode import DamagedError, decode
 from lasem.data.sources import Source, task_from
 from lasem.errors import DataError
 
@@ -99,6 +99,39 @@ def test_the_first_images_say_size_and_channels(tmp_path: Path) -> None:
         Image.new("L", (300, 300)).save(tmp_path / f"grey/{name}/0.png")
     with pytest.raises(DataError, match=r"at most 256 pixels a side.*got 300x300"):
         source(tmp_path / "grey").find_shape()
+
+
+def test_one_image_in_colour_makes_all_of_them_so(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (5, 5), number).save(tmp_path / name / f"{number}.png")
+    assert source(tmp_path).find_shape() == (5, 1)
+    Image.new("RGB", (5, 5), (1, 2, 3)).save(tmp_path / "b/2.png")
+    assert source(tmp_path).find_shape() == (5, 3)
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_all_damaged_images_of_all_splits_are_named_or_left_out(kind: str, tmp_path: Path) -> None:
+    if kind == "folder":
+        train = write_class_folders(tmp_path / "train", "ab", 6, size=4)
+        test = write_class_folders(tmp_path / "test", "ab", 2, size=4)
+        damaged = {train / "a/000.png", train / "b/003.png", test / "b/001.png"}
+        for file in damaged:
+            file.write_bytes(file.read_bytes()[:-30])
+        names = [str(file) for file in damaged]
+    else:
+        train, test, images = tmp_path / "train.parquet", tmp_path / "test.parquet", random_images(16, (3, 4, 4))
+        write_parquet(train, images[:12], [0, 1] * 6, damaged=(0, 7))
+        write_parquet(test, images[12:], [0, 1] * 2, damaged=(3,))
+        names = [f"{train}, row 0", f"{train}, row 7", f"{test}, row 3"]
+    with pytest.raises(DamagedError, match="but 3 cannot: ") as found:
+        task_of(train, train, test)
+    assert all(name in str(found.value) for name in names)
+    kept = [Source(path=str(place), skip_damaged=True) for place in (train, test)]
+    assert kept[0].find_shape() == (4, 3)
+    task = task_from("t", kept[0], test=kept[1], image_size=4, channels=3, seed=0)
+    assert (len(task.train) + len(task.valid), len(task.test), task.left_out) == (10, 3, ("3 damaged",))
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:

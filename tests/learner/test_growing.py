@@ -25,7 +25,7 @@ from lasem.learner.model_folder import sealed
 from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, WSN, Freeze
 
-from .fixture import tiny_task
+from .fixture import changed_index, tiny_task
 from .images import model_files, small_model, small_net, stop, write_digits
 
 
@@ -379,6 +379,32 @@ def test_the_first_images_make_the_shape_unless_it_is_given(images: Path, tmp_pa
     small_model(tmp_path / "given", image_size=6, channels=1).learn("a", colour)
     assert GrowingModel(tmp_path / "given").show().image_shape == (1, 6, 6)
     small_model(tmp_path / "found").learn("grey", images / "low")  # other sizes and colours are made to fit
+
+
+def test_what_was_left_out_is_said_and_stored_with_the_task(images: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(images / "low", tmp_path / "low"))
+    (place / "digit-0/gone.png").symlink_to(tmp_path / "nowhere")
+    (place / "digit-1/cut.png").write_bytes(b"\x89PNG")
+    grown, notes = small_model(tmp_path / "m"), Mock()
+    with pytest.raises(DataError, match=r"digit-1/cut\.png cannot"):
+        grown.learn("low", place)
+    learned = grown.learn("low", Source(path=str(place), skip_damaged=True), note=notes)
+    assert learned.left_out == ("1 damaged", "1 dangling link")
+    notes.assert_any_call(
+        "Task 'low': 14 images to train with, 2 to validate, 2 classes; left out: 1 damaged, 1 dangling link"
+    )
+    assert GrowingModel(tmp_path / "m").show().tasks[0].left_out == learned.left_out
+    measured = GrowingModel(tmp_path / "m").evaluate("low", Source(path=str(place), skip_damaged=True))
+    assert (measured.num_images, measured.left_out) == (16, learned.left_out)
+    Image.new("RGB", (8, 8), (200, 1, 1)).save(place / "digit-0/red.png")
+    (place / "digit-1/cut.png").unlink()
+    lost = "the colour of images, as the model is grey"
+    assert grown.learn("red", place).left_out == ("1 dangling link", lost)
+    assert grown.learn("grey", images / "mid").left_out == ()
+    with changed_index(tmp_path / "m") as index:  # as of a model that was saved before this was counted
+        for task in index["tasks"]:
+            del task["left_out"]
+    assert GrowingModel(tmp_path / "m").show().tasks[0].left_out == ()
 
 
 def test_a_question_reads_few_files_of_any_number(images: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import torch
 
 from lasem.data.benchmarks.source import BenchmarkReader, Layout, choose
+from lasem.data.decode import suffixes
 from lasem.data.images import FileImages
-from lasem.data.readers import SUFFIXES
 from lasem.data.task import Task, TaskStream, child_generator, dealt, task_by_class
 from lasem.errors import DataError
 from lasem.settings import Range
@@ -94,7 +94,7 @@ class OfficeHomeSettings(BenchmarkReader):
 
     def _divided(self, folder: Path, generator: torch.Generator) -> list[list[Path]]:
         """Divide a class's images, the same for all tasks of a domain."""
-        images = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES)
+        images = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in suffixes())
         used = min(len(images), self.images_per_class or len(images))
         counts = [int(used * share) for share in _SHARES]
         if 0 in counts:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
-import zipfile
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, ClassVar, final
 
 from filelock import FileLock
 
+from lasem.data.folders import unpack
 from lasem.data.task import AbstractReader, TaskStream
 from lasem.errors import DataError
 from lasem.settings import Settings
@@ -204,21 +203,13 @@ def _resumed(url: str, output_file: str, pooch: Any, check_only: bool = False) -
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack into a folder of its own, then move: what has its name is whole."""
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked-") as unpacked:
-            if archive.suffix == ".zip":
-                with zipfile.ZipFile(archive) as packed:
-                    packed.extractall(unpacked)
-            else:
-                with tarfile.open(archive) as packed_tar:
-                    packed_tar.extractall(unpacked, filter="data")  # nothing outside the folder
-            for entry in sorted(Path(unpacked).iterdir()):
-                target = folder / entry.name
-                if target.is_dir():
-                    shutil.rmtree(target)
-                os.replace(entry, target)
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DataError(f"Expected an archive that can be unpacked at {archive}; {error}. Get it again.") from error
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked-") as unpacked:
+        unpack(archive, Path(unpacked))
+        for entry in sorted(Path(unpacked).iterdir()):
+            target = folder / entry.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(entry, target)
 
 
 def _in_words(names: tuple[str, ...] | list[str]) -> str:

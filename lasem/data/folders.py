@@ -1,0 +1,404 @@
+"""Image folders, lists of image files and archives of them: which files are images, their classes and their splits."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, Any, ClassVar, Final, final
+
+import numpy as np
+import torch
+
+from lasem.data.decode import image_size, suffixes
+from lasem.data.images import AbstractImages, FileImages
+from lasem.data.labelled import Labelled, and_left_out, counted
+from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
+from lasem.data.split import Part
+from lasem.errors import DataError, nearest
+from lasem.settings import Range
+
+LISTS: Final = ("metadata.csv", "metadata.jsonl", "labels.csv")
+"""Files in a folder that may name the class of each image there, as on the Hugging Face Hub."""
+LIST_SUFFIXES: Final = (".csv", ".tsv", ".jsonl")
+ARCHIVE_SUFFIXES: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+FILE_SUFFIXES: Final = LIST_SUFFIXES + ARCHIVE_SUFFIXES
+"""Endings of files that FolderReader reads."""
+BROKEN: Final = ("dangling link", "pipe or device")
+"""Why a file is left out that a person may have taken for an image."""
+
+Row = tuple[str, str, str]
+"""A file's name, class and split in a list."""
+
+Found = tuple[Part, str, Path, str]
+"""A file's split, class and path, and why it is left out; nothing if it is not."""
+
+Columns = tuple[Sequence[str], Sequence[str]]
+"""What columns of files and of classes may be called; the first is what a person asked for."""
+
+_FILE_COLUMNS = ("file_name", "file", "filename", "image", "path", "image_path")
+_CLASS_COLUMNS = ("label", "class", "class_name", "category")
+_SYSTEM = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # what systems put next to images
+_KIND = "(?:(?:data)?sets?|data|images?|imgs?|pictures?|photos?|pics?|splits?|folders?|samples?|files?)"
+_SPLIT = re.compile(f"({'|'.join(SPLIT_NAMES)}){_KIND}?")
+_SLACK_BYTES, _MAX_EXPANSION = 2**28, 100
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FolderReader(FileReader):
+    """Cuts folders of images into tasks; each folder of images is a class, its name the class's."""
+
+    name: ClassVar[str] = "folder"
+
+    path: str
+    """Folder that holds one folder for each class; or ``train`` and, if there are, ``valid`` and ``test``, and the
+    classes' folders in these. Images may also be in folders below their class's. A list may take the place of classes'
+    folders: ``metadata.csv``, ``metadata.jsonl`` or ``labels.csv`` with columns file_name and label. Or such a list
+    itself, or a zip or tar file of such a folder."""
+    image_column: str = "file_name"
+    """Column of a list that names the images' files."""
+    label_column: str = "label"
+    """Column of a list that names their classes."""
+    memory_limit_mb: Annotated[int, Range(least=0)] = 1024
+    """The images used wait in memory if they need at most so many megabytes. Above, they are decoded whenever they are
+    needed, and all of a task's are once looked at when it begins. The numbers are the same either way."""
+
+    def find(self) -> Labelled:
+        place, keep = existing_path(self.path), None
+        columns = _columns(self.image_column, _FILE_COLUMNS), _columns(self.label_column, _CLASS_COLUMNS)
+        try:
+            if place.name.lower().endswith(ARCHIVE_SUFFIXES) and place.is_file():
+                keep = _Unpacked(place)
+                place = _inner(keep.folder)
+            if place.is_dir():
+                found = list(_in_folder(place, columns))
+            elif place.suffix.lower() in LIST_SUFFIXES:
+                found = list(_in_list(place, _rows(place, columns), Part.TRAIN, anywhere=True))
+            else:
+                raise DataError(
+                    f"Expected a folder of images, a list of images and labels ({', '.join(LIST_SUFFIXES)}) or an "
+                    f"archive ({', '.join(ARCHIVE_SUFFIXES)}) at {place}, but it is another file."
+                )
+        except OSError as error:
+            raise DataError(f"Expected images in {place} that can be read; {error}.") from error
+        files = sorted((part, name, path) for part, name, path, why in found if not why)
+        left_out = tuple((part, why) for part, _, _, why in found if why)
+        if not files:
+            raise DataError(
+                f"Expected labelled images in {self.path}; there are none{and_left_out(counted(left_out))}."
+            )
+        class_names = sorted({name for _, name, _ in files})
+        number_of = {name: number for number, name in enumerate(class_names)}
+        labels = torch.tensor([number_of[name] for _, name, _ in files])
+        parts = torch.tensor([part for part, _, _ in files])
+
+        def take(used: torch.Tensor) -> AbstractImages:
+            paths = [files[k][2] for k in used.tolist()]
+            images = FileImages(paths, channels=self.channels, size=self.image_size, keep=keep)
+            fits = len(images) * int(np.prod(images.shape)) <= self.memory_limit_mb * 2**20
+            return images.in_memory() if fits else images
+
+        return Labelled(labels, parts, class_names, take, self.path, left_out)
+
+
+@final
+class _Unpacked:
+    """A temporary folder with the files of an archive, removed when nobody needs them any more."""
+
+    def __init__(self, archive: Path) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lasem-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        unpack(archive, self.folder)
+
+
+def split_of(name: str) -> tuple[Part, tuple[str, ...]] | None:
+    """Return the split that a folder's name speaks of and the name's other words: ``seg_train`` is (TRAIN, (seg,)).
+
+    Words such as "images" and "set" do not count. None: the name speaks of no split, or of several.
+    """
+    words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    parts = [SPLIT_NAMES[match[1]] for word in words if (match := _SPLIT.fullmatch(word))]
+    others = (word for word in words if not _SPLIT.fullmatch(word) and not re.fullmatch(_KIND, word))
+    return (parts[0], tuple(others)) if len(parts) == 1 else None
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Iterate over the files in a folder and in those below it, linked ones as well, each with why it is no image.
+
+    What begins with a dot is passed over with all that is in it, as thumbnails and checkpoints are.
+    """
+    seen, waiting = set(), [folder]
+    while waiting:
+        here = waiting.pop()
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            yield here, "link to a folder that is there already"
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders, files = _entries(here)
+        waiting += reversed(folders)
+        for path in files:
+            if path.is_file():
+                image = path.suffix.lower() in suffixes() or _is_image(path)
+                yield path, "" if image else f"of type {path.suffix.lower() or 'unknown'}"
+            else:
+                yield path, BROKEN[0] if path.is_symlink() else BROKEN[1]
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the files of a zip or tar file: no links, nothing outside the folder.
+
+    Raises:
+        DataError: if it is damaged, names a place outside the folder, or holds more than its size can explain.
+    """
+    size = archive.stat().st_size
+    room = min(_SLACK_BYTES + _MAX_EXPANSION * size, shutil.disk_usage(folder).free)
+    try:
+        for name, num_bytes, file in _members(archive):
+            room -= num_bytes + 512
+            if room < 0:
+                raise ValueError(f"its {size:,} bytes hold more than there is room for")
+            if not _stays_inside(name):
+                raise ValueError(f"it holds {name!r}, a place outside of it")
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with file, target.open("wb") as unpacked:
+                shutil.copyfileobj(file, unpacked)
+    except Exception as error:  # damaged files reach many parsers, each of which raises its own kinds
+        reason = str(error) or type(error).__name__
+        raise DataError(
+            f"Expected an archive that can be unpacked at {archive}; {reason}. Get it again, or unpack it yourself."
+        ) from error
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Open one regular file of an archive after the other, with its name and size."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
+                    yield entry.filename, entry.file_size, packed.open(entry)
+    else:
+        with tarfile.open(archive) as packed_tar:
+            for member in packed_tar:
+                if member.isreg() and (file := packed_tar.extractfile(member)):
+                    yield member.name, member.size, file
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders and other entries in a folder, by name, without hidden ones and what systems put there."""
+    folders: list[Path] = []
+    others: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name[0] != "." and entry.name.lower() not in _SYSTEM:
+                is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+                (folders if is_folder else others).append(Path(entry.path))
+    return folders, others
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        image_size(path, "")
+    except DataError:
+        return False
+    return True
+
+
+def _images_in(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in suffixes()]
+
+
+def _inner(place: Path) -> Path:
+    """Return the first folder that holds more than one folder: where there is but one folder, that is looked into."""
+    folders, files = _entries(place)
+    while len(folders) == 1 and not _images_in(files) and not any(file.name.lower() in LISTS for file in files):
+        place = folders[0]
+        folders, files = _entries(place)
+    return place
+
+
+def _in_folder(place: Path, columns: Columns) -> Iterator[Found]:
+    """Find the files in a folder of classes, or of splits with classes."""
+    folders, files = _entries(place)
+    splits = {} if _list_in(place, columns) else _splits(place, folders)
+    if not splits:
+        yield from _in_classes(place, Part.TRAIN, columns)
+        return
+    of_splits = ", ".join(folder.name for folder in splits.values())
+    for folder in folders:
+        if folder not in splits.values():
+            if len(splits) == 1 or _entries(_unwrapped(folder))[0]:
+                raise DataError(
+                    f"Expected only folders of splits (train, valid, test) in {place}, as {of_splits} "
+                    f"{'is one' if len(splits) == 1 else 'are'}; got '{folder.name}' as well."
+                    f"{nearest(folder.name, SPLIT_NAMES)}"
+                )
+            files += [path for path, why in files_below(folder) if not why]
+    yield from ((Part.TRAIN, "", path, "in no folder of a split") for path in _images_in(files))
+    if Part.TRAIN not in splits:
+        raise DataError(f"Expected a folder 'train' next to '{of_splits}' in {place}, but there is none.")
+    trained = set()
+    for part, folder in sorted(splits.items()):
+        for found in _in_classes(_unwrapped(folder), part, columns):
+            if part == Part.TRAIN and not found[3]:
+                trained.add(found[1])
+            elif not found[3] and found[1] not in trained:
+                raise DataError(
+                    f"Expected only classes that have training images (in {splits[Part.TRAIN]}); got "
+                    f"{folder / found[1]}.{nearest(found[1], trained)}"
+                )
+            yield found
+
+
+def _splits(place: Path, folders: list[Path]) -> dict[Part, Path]:
+    """Find folders of splits, which are known by their names together: a class may be called "bullet_train" too."""
+    named = {folder: split for folder in folders if (split := split_of(folder.name))}
+    found = set(named.values())
+    several = any(a != b and (kind == other or not kind) for a, kind in found for b, other in found)
+    above = any(not others and _entries(folder)[0] for folder, (_, others) in named.items())
+    splits: dict[Part, Path] = {}
+    for folder, (part, _) in named.items() if several or above or len(folders) == 1 else ():
+        if part in splits:
+            raise DataError(
+                f"Expected one folder for each split in {place}; got {splits[part].name} and {folder.name}."
+            )
+        splits[part] = folder
+    return splits
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder ``seg_train`` in a folder ``seg_train`` that holds no other."""
+    while len(inner := _entries(folder)[0]) == 1 and _alike(inner[0].name, folder.name):
+        folder = inner[0]
+    return folder
+
+
+def _alike(name: str, other: str) -> bool:
+    return name.lower() == other.lower() or (split_of(name) is not None and split_of(name) == split_of(other))
+
+
+def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
+    """Find the files in a folder that holds a folder for each class, or a list."""
+    folders, files = _entries(place)
+    listed = _list_in(place, columns)
+    if listed is not None:
+        yield from _in_list(*listed, part)
+        return
+    images = _images_in(files)
+    if not folders:
+        raise DataError(
+            f"Expected a folder for each class in {place}, but it holds no folder"
+            f"{f', only images of no class such as {images[0].name}' if images else ''}. Put images into CLASS/*.png, "
+            f"or list their classes in {place / LISTS[0]}, with columns file_name and label."
+        )
+    yield from ((part, "", path, "in no folder of a class") for path in images)
+    inner = _inner(place)
+    if inner != place and part == Part.TRAIN and (below := _entries(inner)[0]):
+        raise DataError(
+            f"Expected a folder for each class in {place}; it holds one folder, and the classes seem to be below, in "
+            f"{inner} ({', '.join(folder.name for folder in below[:3])}{', ...' if len(below) > 3 else ''}). Give that "
+            f"folder, or move what is in it up."
+        )
+    for folder in folders:
+        wrong = [below for below in _entries(folder)[0] if (split := split_of(below.name)) and not split[1]]
+        if wrong:
+            raise DataError(
+                f"Expected the images of class '{folder.name}' in {folder}; got a folder of a split there, "
+                f"'{wrong[0].name}'. Put splits above the classes: {wrong[0].name}/{folder.name}/*.png."
+            )
+        found = [(part, folder.name, *file) for file in files_below(folder)]
+        if all(why for *_, why in found):
+            left_out = and_left_out(counted((part, why) for *_, why in found))
+            raise DataError(
+                f"Class '{folder.name}' has too few images: expected at least one image file (.png, .jpg, ...) in "
+                f"{folder} or below; there are 0{left_out}. Add images, or remove the folder."
+            )
+        yield from found
+
+
+def _columns(asked: str, known: Sequence[str]) -> Sequence[str]:
+    """What a column may be called: as was asked for, or if that is usual, as is usual."""
+    return (asked, *known) if asked in known else (asked,)
+
+
+def _list_in(place: Path, columns: Columns) -> tuple[Path, list[Row]] | None:
+    """Find a list in a folder that has a class for each file: one of ``LISTS``, or the only list next to images."""
+    folders, files = _entries(place)
+    lists = [file for file in files if file.suffix.lower() in LIST_SUFFIXES]
+    known = [file for name in LISTS for file in lists if file.name.lower() == name]
+    for file in known or (lists if len(lists) == 1 and not folders else []):
+        try:
+            return file, _rows(file, columns)
+        except _NoColumnError:
+            pass  # of captions, boxes or the like
+    return None
+
+
+class _NoColumnError(DataError):
+    """A list has no column of files, or none of classes."""
+
+
+def _rows(file: Path, columns: Columns) -> list[Row]:
+    """Read a list: file, class and split of each row, which may be empty."""
+    rows: list[dict[str, Any]]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            if file.suffix.lower() == ".jsonl":
+                rows = [dict(json.loads(line)) for line in opened if line.strip()]
+            else:
+                head = opened.readline()
+                opened.seek(0)
+                rows = list(csv.DictReader(opened, delimiter=max(",;\t", key=head.count)))
+    except (ValueError, TypeError, csv.Error, RecursionError) as error:
+        raise DataError(f"Expected a list of images and labels in {file}; it cannot be read: {error}.") from error
+    there = list(rows[0]) if rows else []
+    found = [name for names in columns for name in [n for n in names if n in there][:1]]
+    if len(found) < 2:
+        raise _NoColumnError(
+            f"Expected columns {columns[0][0]} and {columns[1][0]} in {file}; its columns are "
+            f"{', '.join(map(str, there)) or 'none'}. Set image_column and label_column (--image-column, "
+            f"--label-column)."
+        )
+
+    def text(row: dict[str, Any], name: str) -> str:
+        return "" if row.get(name) is None else str(row[name]).strip()
+
+    return [(text(row, found[0]), text(row, found[1]), text(row, "split")) for row in rows]
+
+
+def _in_list(file: Path, rows: Sequence[Row], part: Part, *, anywhere: bool = False) -> Iterator[Found]:
+    """Find the files that a list names, and in its folder those that it does not name."""
+    listed = set()
+    for name, class_name, split in rows:
+        if not name or not (anywhere or _stays_inside(name)):
+            raise DataError(f"Expected files in the folder of {file}; got {name!r}. Name them from that folder on.")
+        path = file.parent / name
+        listed.add(path)
+        first = PurePosixPath(name).parts[0]
+        spoken = split_of(split or (first if first != name else ""))
+        if split and spoken is None:
+            raise DataError(f"Expected train, valid or test in column split of {file}; got {split!r}.")
+        why = "" if class_name else "without a label"
+        if not path.is_file():
+            why = "in the list but not there"
+        yield spoken[0] if spoken and (split or not spoken[1]) else part, class_name, path, why
+    for path, why in () if anywhere else files_below(file.parent):
+        if not why and path not in listed:
+            yield part, "", path, f"not in {file.name}"
