@@ -300,7 +300,7 @@ class _Phase(_GatedPhase):
             return straight_through(logits + noise, self.method.temperature)
 
         logits, factors = run_gated(self.setup.net, weights, batch.x, gate, dropout)
-        loss = F.cross_entropy(logits, batch.labels)
+        loss = batch.cross_entropy(logits)
         return loss + self.method.sparsity * mean_open(factors) if self._sparse else loss
 
     def after_step(self, weights: Named, step: Step) -> None:
@@ -324,4 +324,4 @@ class _LasemPhase(_GatedPhase):
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         gate = self.method.gate(self.setup.net, weights)
         logits, factors = run_gated(self.setup.net, weights, batch.x, gate, dropout)
-        return F.cross_entropy(logits, batch.labels) + self.method.sparsity * mean_open(factors)
+        return batch.cross_entropy(logits) + self.method.sparsity * mean_open(factors)

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
@@ -165,7 +164,7 @@ class _Phase(NetworkPhase):
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         now = gates(weights, self.setup.net, self._scale(self._batch))
         logits = run(self.setup.net, weights, batch.x, dropout=dropout, gate=lambda i, _: now[i])
-        return F.cross_entropy(logits, batch.labels) + self.method.penalty * use_of_free_units(now, self.used)
+        return batch.cross_entropy(logits) + self.method.penalty * use_of_free_units(now, self.used)
 
     @torch.no_grad()
     def change_gradients(self, weights: Named, step: Step) -> None:

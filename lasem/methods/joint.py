@@ -18,7 +18,7 @@ from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, shared_and_own
 from lasem.nets import AbstractNet, Net
-from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, part_of
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, batches_of, part_of
 
 
 @final
@@ -92,15 +92,10 @@ class _Phase(NetworkPhase):
     """Of every task, the training and the validation images."""
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
-        size, drop_last, names = self.config.batch_size, self.config.drop_last, list(self.splits)
-        trains = [
-            train.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
-            for train, _ in self.splits.values()
-        ]
+        trains = [batches_of(train, self.config, name, device, order) for name, (train, _) in self.splits.items()]
         turns = torch.tensor([k for k, num in enumerate(self._nums_batches()) for _ in range(num)])
         for k in turns[torch.randperm(len(turns), generator=order)].tolist():
-            x, labels = next(trains[k])
-            yield Batch(x, labels, names[k])
+            yield next(trains[k])
 
     @property
     def num_batches(self) -> int:

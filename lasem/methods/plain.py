@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
@@ -112,7 +111,7 @@ class NetworkPhase(AbstractPhase):
         return partial(run, self.setup.net, weights, dropout=dropout)
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        return F.cross_entropy(self.answer(weights, dropout)(batch.x), batch.labels)
+        return batch.cross_entropy(self.answer(weights, dropout)(batch.x))
 
     def change_gradients(self, weights: Named, step: Step) -> None:
         for name, mask in self.fixed.items():

@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -24,7 +23,7 @@ from lasem.search.mixture import configuration_accuracy
 from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Configuration
-from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights
+from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, RMSpropTF, TaskStart, TaskWeights, class_weights
 from lasem.training.config import RENEWED
 from lasem.tree import Path, flatten, map_tensors, with_tensors
 
@@ -168,7 +167,9 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
             dropout: source of dropout masks; held-out images get none.
         """
         if self._search.alpha_split == "valid":
-            held, held_dropout = Batch(*next(self._held_out), self.task.name), None
+            (x, labels), shares = next(self._held_out), class_weights(self.task.train, self.config)
+            held = Batch(x, labels, self.task.name, None if shares is None else shares.to(labels.device)[labels])
+            held_dropout = None
         else:
             held, held_dropout = batch, dropout
 
@@ -229,7 +230,7 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
 
     def cross_entropy(self, weights: TaskWeights, alpha: Tensor, batch: Batch, dropout: Dropout) -> Tensor:
         """Mean cross-entropy of the mixed network on a mini-batch."""
-        return F.cross_entropy(self.logits(weights, alpha, batch.x, dropout), batch.labels)
+        return batch.cross_entropy(self.logits(weights, alpha, batch.x, dropout))
 
     def logits(self, weights: TaskWeights, alpha: Tensor, x: Tensor, dropout: Dropout = None) -> Tensor:
         """(batch, num_classes) of the mixed network: branches meet between activation and pooling."""

@@ -168,7 +168,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
                 posterior, self.search_state = self.search.step(self.search_state, evidence)
         else:
             posterior = torch.ones(1, device=batch.x.device)
-        losses = -log_likelihood(mixture.logits(weights, features, dropout), batch.labels).mean(dim=1)
+        losses = -batch.mean(log_likelihood(mixture.logits(weights, features, dropout), batch.labels))
         with full_precision(batch.x.device):
             posterior = drop_negligible(posterior.to(losses))
             loss = posterior @ losses

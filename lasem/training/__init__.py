@@ -22,6 +22,8 @@ from lasem.training.phase import (
     Snapshot,
     Step,
     accuracy,
+    batches_of,
+    class_weights,
 )
 from lasem.training.plan import Checkpoint, OnEpoch, Plan, TrainingState, follow
 from lasem.training.task_start import (
@@ -60,8 +62,10 @@ __all__ = [
     "TrainingState",
     "accuracy",
     "autocast",
+    "batches_of",
     "build_optimiser",
     "check_precision",
+    "class_weights",
     "fisher_information",
     "follow",
     "initial_statistics",

@@ -47,6 +47,8 @@ class TrainingConfig(Settings):
     """Images in a mini-batch; at least 1. A single image that is left over at the end goes into the last one."""
     drop_last: bool = False
     """Whether an incomplete last mini-batch is passed over, as in the paper."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """``balanced``: all classes of a task count the same in its loss, however many training images each has."""
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"
     """``rmsprop-tf`` is RMSProp as TensorFlow defines it. The optimiser's state starts afresh with each task."""
     learning_rate: Annotated[float, Range(above=0)] = 5e-4

@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import starmap
 from typing import Any, Generic, NamedTuple, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -36,6 +35,35 @@ class Batch(NamedTuple):
     """int64, shape (B,)."""
     task: str
     """The task that the images belong to."""
+    weights: Tensor | None = None
+    """Of each image's loss, shape (B,); None: all count the same."""
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return the mean cross-entropy of logits (B, num_classes), a scalar."""
+        if self.weights is None:
+            return F.cross_entropy(logits, self.labels)
+        return self.mean(F.cross_entropy(logits, self.labels, reduction="none"))
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Return the mean over the images of losses (..., B)."""
+        return (losses if self.weights is None else losses * self.weights).mean(dim=-1)
+
+
+def batches_of(
+    split: Split, config: TrainingConfig, task: str, device: torch.device, order: torch.Generator
+) -> Iterator[Batch]:
+    """Return the mini-batches of one epoch over a task's training images; their order is drawn at once."""
+    weights, size, drop_last = class_weights(split, config), config.batch_size, config.drop_last
+    parts = split.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
+    return (Batch(x, labels, task, None if weights is None else weights.to(device)[labels]) for x, labels in parts)
+
+
+def class_weights(split: Split, config: TrainingConfig) -> Tensor | None:
+    """Return N / (K N_k) for each class, with N_k of a split's N images and K classes; None if all images count 1."""
+    if config.class_weights == "none":
+        return None
+    counts = split.labels.bincount()
+    return len(split) / (counts.count_nonzero() * counts.clamp(min=1))
 
 
 class Step(NamedTuple):
@@ -150,9 +178,7 @@ class AbstractPhase(ABC, Generic[Weights]):
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
         """Yield one epoch's mini-batches."""
-        size, drop_last = self.config.batch_size, self.config.drop_last
-        split = self.task.train.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
-        return starmap(partial(Batch, task=self.task.name), split)
+        return batches_of(self.task.train, self.config, self.task.name, device, order)
 
     @property
     def num_batches(self) -> int:

@@ -25,7 +25,7 @@ from learner.fixture import (
 from torch import Tensor
 from training.fixture import NEVER
 
-from lasem.data import Split, TensorImages
+from lasem.data import Split, Task, TensorImages
 from lasem.data import task as task_module
 from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
@@ -463,3 +463,20 @@ def test_every_learner_learns_in_bf16(factory: Factory, tmp_path: Path) -> None:
     again = factory.load(tmp_path)
     assert again.training.precision == "bf16"
     assert torch.equal(again.logits("t1", IMAGES), learners[1].logits("t1", IMAGES))
+
+
+@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-2:]), *BASELINES)
+def test_class_weights_reach_every_loss(factory: Factory) -> None:
+    pixels = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for rare in (10, 3):
+        labels = torch.arange(20) < rare
+        split = (pixels, labels.long())
+        task = Task.from_tensors("t", classes=["a", "b"], train=split, valid=split, test=split)
+        for weights in ("none", "balanced"):
+            records: list[Any] = []
+            learner = factory.make(epochs=1, batch_size=20, class_weights=weights)
+            learner.learn(task, on_epoch=lambda record, *_: records.append(record))  # noqa: B023
+            losses.append(records[0].loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # as many images of both classes
+    assert losses[2] != pytest.approx(losses[3], rel=1e-5)

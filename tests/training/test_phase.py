@@ -9,7 +9,7 @@ from lasem.data import Split, TensorImages
 from lasem.learner import Learner
 from lasem.methods import ChannelGated
 from lasem.methods.gated import decided, firing_rates, run_gated
-from lasem.training import TrainingConfig, accuracy
+from lasem.training import TrainingConfig, accuracy, batches_of, class_weights
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
@@ -64,3 +64,23 @@ def test_gates_that_open_are_counted_over_all_parts() -> None:
     torch.testing.assert_close(torch.cat(firing_rates(learner.net, weights, TASK.train, CPU)), expected)
     mean_of_means = torch.stack([part.mean(dim=0) for part in torch.stack(opened).split(4)]).mean(dim=0)
     assert float((mean_of_means - expected).abs().max()) > 0.01
+
+
+def test_class_weights_are_their_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 3, 3, 1])  # 6, 1, none and 2 of 9 in 3 classes
+    split = Split(TensorImages(torch.zeros(9, 1, 1, 1)), labels, torch.zeros(1), torch.ones(1))
+    expected = {0: 9 / (3 * 6), 1: 9 / 3, 3: 9 / (3 * 2)}
+    balanced = TrainingConfig(class_weights="balanced", batch_size=4)
+    assert class_weights(split, CONFIG) is None
+    total = 0.0
+    for batch in batches_of(split, balanced, "t", CPU, generator):
+        logits = torch.randn(len(batch.x), 4, generator=generator)
+        each = [
+            -expected[label] * (row.double().exp() / row.double().exp().sum())[label].log()
+            for row, label in zip(logits, batch.labels.tolist(), strict=True)
+        ]
+        torch.testing.assert_close(batch.cross_entropy(logits).double(), sum(each) / len(each))
+        assert batch.weights is not None
+        total += float(batch.weights.sum())
+    assert total == pytest.approx(9)  # all classes together count as before, and each the same
