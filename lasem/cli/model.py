@@ -33,7 +33,7 @@ def predict(
     Args:
         images: files, folders, or - for a list on standard input.
         top: the number of likeliest classes.
-        format: csv, or jsonl for JSON lines.
+        format: csv, or jsonl for JSON lines. In CSV an apostrophe precedes a name that a spreadsheet would compute.
 
     Examples:
         lasem predict model --task cats new/*.png

@@ -90,7 +90,7 @@ class Source:
         firsts = [data.first(number) for number in torch.unique(data.labels)[:20].tolist()]
         sizes = sorted({(image.shape[1], image.shape[2]) for image in firsts})
         height, width = sizes[0]
-        if len(sizes) > 1 or height != width or height > MAX_FOUND_SIZE:
+        if len(sizes) > 1 or height != width or (image_size is None and height > MAX_FOUND_SIZE):
             raise DataError(
                 f"Expected square images of one size, at most {MAX_FOUND_SIZE} pixels a side, in {self.path}; got "
                 f"{' and '.join(f'{high}x{wide}' for high, wide in sizes[:2])} (height x width). Say with image_size "

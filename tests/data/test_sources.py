@@ -94,7 +94,7 @@ def test_the_first_images_say_size_and_channels(tmp_path: Path) -> None:
     Image.new("RGB", (8, 7)).save(tmp_path / "grey/a/0.png")
     with pytest.raises(DataError, match=r"got 6x6 and 7x8 \(height x width\).*--image-size"):
         source(tmp_path / "grey").find_shape()
-    assert source(tmp_path / "grey").find_shape(4)[0] == 4
+    assert [source(tmp_path / "grey").find_shape(size)[0] for size in (4, 300)] == [4, 300]
     for name in "ab":
         Image.new("L", (300, 300)).save(tmp_path / f"grey/{name}/0.png")
     with pytest.raises(DataError, match=r"at most 256 pixels a side.*got 300x300"):

@@ -103,7 +103,7 @@ def test_a_methods_own_training_stands_below_what_is_explicit(monkeypatch: pytes
         ("method: ewx", "Did you mean 'ewc'"),
         ("method: lasem-tv", "Did you mean 'lasem"),
         ("method: ewc-tf", "There is no method 'ewc-tf'"),
-        ("method: em", "Did you mean 'lasem'"),
+        ("method: em", "The search that LASEM makes is the method 'lasem'"),
         ("method: top-x", "There is no method 'top-x'"),
         ("method: 3", "method must hold a name"),
         ("method: {name: 3}", "method.name must be text"),
