@@ -179,7 +179,22 @@ def test_what_is_unfinished(tmp_path: Path) -> None:
 
 def test_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    formats = ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm")
+    formats = (
+        "png",
+        "jpeg",
+        "gif",
+        "bmp",
+        "tiff",
+        "webp",
+        "ppm",
+        "avif",
+        "jpeg2000",
+        "pcx",
+        "sgi",
+        "mpo",
+        "ico",
+        "eps",
+    )
 
     def try_one(number: int, draw: random.Random) -> None:
         file = io.BytesIO()
