@@ -184,7 +184,7 @@ CUT = f"{PER_CLASS} classes_per_task>=2"
 FILES = f"{CUT} image_size>=1<=8192 channels=1|3"
 TWO_WAY = "standardise=train|split|none num_tasks=5|10 num_train>=2 num_valid>=2 num_test>=2"
 OFFICE_HOME = "image_size>=1<=8192 images_per_class>=10 scaling=unit|train|split"
-SIZED = "image_shape>=1 hidden>=1 dropout>=0<1 initial=he|paper channels>=1"
+SIZED = "image_shape>=1 hidden>=1 dropout>=0<1 initial=he|paper channels>=1 pool_border=end|both"
 COUNTED = "likelihood=mean|geometric|product prior_form=count|average commit_probability>0 commit_share>0<=1"
 SETTINGS: dict[str, str] = {
     "CutSettings": CUT,
@@ -201,7 +201,7 @@ SETTINGS: dict[str, str] = {
     "Stl10Reader": "num_tasks>=1 classes_per_task>=2<=10 tasks_seed>=0 train_share>0<=1 valid_share>0<1"
     " test_per_class>=1 scaling=centred|train|split",
     "Net": f"{SIZED} kernels>=1 pools>=1 strides>=1 linear>=1",
-    "ResNet": f"{SIZED} blocks_per_stage>=1 stem_kernel>=1",
+    "ResNet": f"{SIZED} blocks_per_stage>=1 stem_kernel>=1 form=padded|paper",
     "TrainingConfig": "epochs>=1 batch_size>=1 class_weights=none|balanced"
     " optimiser=adam|adamw|sgd|rmsprop|rmsprop-tf learning_rate>0"
     " schedule=constant|cosine|inverse learning_rate_decay>=0 momentum>=0<1 weight_decay>=0 patience>=0 tolerance>=0"
@@ -211,11 +211,11 @@ SETTINGS: dict[str, str] = {
     "Deconvolution": "sizes=cifar|stl-10 filter_size>=1 start=identity|scaled|glorot step_scale>0"
     " factors_start=fresh|latest",
     "LowRank": "rank>=1 scale>0 factors_start=fresh|latest",
-    "EM": f"groups>=1 {COUNTED}",
+    "EM": f"groups>=1 {COUNTED} ties=own|transfer",
     "DeepEM": f"groups>=1 {COUNTED} num_samples>=2 prior_weight>0 draw_every>=1",
     "DARTS": "groups>=1 order=first|second alpha_split=valid|train alpha_optimiser=adam|rmsprop-tf"
     " alpha_learning_rate>0 alpha_weight_decay>=0 xi>0",
-    "Exhaustive": "groups>=1",
+    "Exhaustive": "groups>=1 form=plain|paper",
     "PrefixSearch": "groups>=1",
     "RandomSearch": "groups>=1 num_candidates>=1",
     "FixedProbability": "groups>=1 probability>0<=1 commit_share>0<=1",
