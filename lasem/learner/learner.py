@@ -377,7 +377,7 @@ class Learner:
                 for name, info in self._tasks.items()
             ],
         }
-        folder.commit(index, [*tasks.values(), *versions.values(), *flat.values()])
+        folder.commit(index)
         own.saved_as(tasks)
         model.versions.saved_as(versions)
         if own is not model.own:

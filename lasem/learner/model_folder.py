@@ -17,7 +17,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -156,22 +156,17 @@ class ModelFolder:
             return False
         return stat.S_ISREG(about.st_mode) and about.st_size == part.num_bytes
 
-    def commit(self, index: Mapping[str, Any], parts: Collection[StoredPart]) -> None:
+    def commit(self, index: Mapping[str, Any]) -> None:
         """Make an index the folder's, then remove the parts that it does not name.
 
         Args:
-            index: plain values; the format and a checksum are added.
-            parts: what it names; they have been ``put``.
+            index: plain values; the format and a checksum are added. Parts that it names have been ``put``.
 
         Raises:
             StorageError: if it cannot be written; the model is as before.
         """
         write_file(self.directory / _INDEX, sealed({"format_version": FORMAT_VERSION, **index}))
-        kept = {self._place(part.checksum).name for part in parts}
-        with suppress(OSError):  # what cannot be removed does no harm; the next change tries again
-            for file in self._parts.iterdir() if self._parts.is_dir() and not self._parts.is_symlink() else ():
-                if _PART_NAME.fullmatch(file.name) and file.name not in kept:
-                    file.unlink(missing_ok=True)
+        self.sweep()
 
     @contextmanager
     def locked(self, wait: float) -> Iterator[None]:
@@ -216,7 +211,15 @@ class ModelFolder:
             )
 
     def sweep(self) -> None:
-        """Remove the files that a process was writing when it was killed (``write_file``)."""
+        """Remove parts that the index does not name, and files that a process was writing when it was killed.
+
+        What cannot be removed does no harm; the next change tries again.
+        """
+        with suppress(OSError, StorageError):
+            named = set(re.findall("[0-9a-f]{64}", self.index_bytes().decode()))
+            for file in () if self._parts.is_symlink() else self._parts.iterdir():
+                if _PART_NAME.fullmatch(file.name) and file.stem not in named:
+                    file.unlink(missing_ok=True)
         for place in (self.directory, self._parts, self.directory / LEARNING):
             for left in () if place.is_symlink() and place != self.directory else place.glob(".*.*.tmp"):
                 with suppress(OSError):

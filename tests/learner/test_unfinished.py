@@ -14,6 +14,7 @@ from forks import Forked
 
 from lasem import Fixed, GrowingModel, Learner, TrainingConfig
 from lasem.errors import ConfigError, LasemError, MovedError, StorageError, TaskError
+from lasem.learner.unfinished import Unfinished
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 
@@ -325,3 +326,19 @@ def test_a_folder_that_cannot_be_looked_into_is_an_error(where: str, ask: str, b
 def test_fixed_search_is_remembered_for_a_first_task(images: Path, tmp_path: Path) -> None:
     stop(small_model(tmp_path / "m", search=Fixed("none")), "low", images / "low")
     assert GrowingModel(tmp_path / "m").learn(resume=True).configuration == "SS"
+
+
+def test_what_a_kill_after_the_last_step_has_left_is_removed_when_learning_goes_on(
+    place: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old version of an updated task, which nothing names any more."""
+    whole = Path(shutil.copytree(place, place.with_name("whole")))
+    small_model(whole).learn("low", images / "mid", update=True)
+    old = {path.name: path.read_bytes() for path in (place / "parts").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, "remove", lambda self: None)
+        small_model(place).learn("low", images / "mid", update=True)
+    for name, data in old.items():
+        (place / "parts" / name).write_bytes(data)
+    GrowingModel(place).learn(resume=True)
+    assert model_files(place) == model_files(whole)
