@@ -364,13 +364,16 @@ class _Parquet:
 
         about, start = self._file.metadata, 0
         wanted = np.array(rows) if rows is not None else None
-        name = f"{column}.bytes" if types.is_struct(self.schema.field(column).type) else column
+        kind = self._file.schema_arrow.field(column).type
+        name = f"{column}.bytes" if types.is_struct(kind) else column
         for number in range(about.num_row_groups):
             group = about.row_group(number)
             first, start = start, start + group.num_rows
             if wanted is not None and not ((wanted >= first) & (wanted < start)).any():
                 continue
             at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, group.total_byte_size)))
+            if types.is_integer(kind) or types.is_dictionary(kind):  # takes no more than 8 bytes a row
+                at_once = 2**16
             for batch in self._file.iter_batches(at_once, row_groups=[number], columns=[name]):
                 cells = batch.column(column)
                 yield first, compute.struct_field(cells, "bytes") if name != column else cells
