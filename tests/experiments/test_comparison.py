@@ -105,6 +105,9 @@ def test_settings_that_come_to_the_same_are_the_same(here: Path) -> None:
     assert differences(there, config(path="DATA", download=True)) == []
     assert differences(there, config(path="data")) == [("stream.path", "DATA", "data")]
     assert differences(there, config(path="DATA", num_tasks=10)) == [("stream.num_tasks", 5, 10)]
+    before = {"stream": {"classes_per_task": 10}}  # of an earlier lasem, which had this default
+    assert differences(before, {"stream": {"classes_per_task": None}}) == []
+    assert len(differences(before, {"stream": {"classes_per_task": 5}})) == 1
 
 
 def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) -> None:

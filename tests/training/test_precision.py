@@ -220,6 +220,7 @@ def test_a_device_that_cannot_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
     check_precision("float32", torch.device("meta"))
     with pytest.raises(DeviceError, match=r"computes in bf16.*'meta' does not\. Set training\.precision to float32"):
         check_precision("bf16", torch.device("meta"))
+    monkeypatch.setattr("lasem.learner.learner.find_device", torch.device)
     with pytest.raises(DeviceError, match="bf16"):
         Learner(tiny_net(), training=TrainingConfig(precision="bf16"), device="meta")
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
