@@ -13,6 +13,7 @@ import random
 import resource
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -177,33 +178,40 @@ def test_what_is_unfinished(tmp_path: Path) -> None:
     assert files_in(begun) == before
 
 
-def test_images() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    formats = (
-        "png",
-        "jpeg",
-        "gif",
-        "bmp",
-        "tiff",
-        "webp",
-        "ppm",
-        "avif",
-        "jpeg2000",
-        "pcx",
-        "sgi",
-        "mpo",
-        "ico",
-        "eps",
-    )
+PROGRAMS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(ran) print\n%%EOF\n",
+    b"%!PS\n%%BoundingBox: 0 0 9 9\n(ran) print\n",
+    b"%PDF-1.4\n%%EOF\n",
+    b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
+)
+
+
+def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every format and mode that Pillow can write, and programs, which reach no interpreter."""
+    ran, interpreter = tmp_path / "ran", tmp_path / "gs"
+    interpreter.write_text(f"#!/bin/sh\necho ran > '{ran}'\n")
+    interpreter.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    Image.init()
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    images = [*PROGRAMS]
+    for kind, mode in product(sorted(Image.SAVE), ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I", "I;16", "F")):
+        with suppress(Exception), io.BytesIO() as file:  # no format has all modes
+            grey = pixels.convert("I").convert("I;16") if mode == "I;16" else pixels
+            grey.convert(mode).save(file, format=kind)
+            images.append(file.getvalue())
 
     def try_one(number: int, draw: random.Random) -> None:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format=formats[number % len(formats)])
-        data = mutations.bytes_of(file.getvalue(), draw)
-        image_size(data, "image")
-        assert decode(data, "image", channels=3, size=8).shape == (3, 8, 8)
+        whole = images[number % len(images)]
+        data = mutations.bytes_of(whole, draw) if draw.random() < 0.9 else whole
+        try:
+            image_size(data, "image")
+            assert decode(data, "image", channels=3, size=8).shape == (3, 8, 8)
+        finally:
+            assert not ran.exists(), data[:20]
 
-    fuzz(100, 1000, try_one)
+    fuzz(200, 10_000, try_one)
 
 
 def test_parquet(tmp_path: Path) -> None:
