@@ -33,7 +33,6 @@ _OF_SPLIT = re.compile(rf"(?:(?P<set>.+)[-_.])?(?P<split>{'|'.join(SPLIT_NAMES)}
 """Files of a split as on the Hub: train, train-00000-of-00002, NAME-train-0; not trainer, test_old, train-extra."""
 _SHARD = re.compile(rf"(?P<before>.*?){_NUMBER}")
 _SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
-_ROWS_AT_ONCE, _BYTES_AT_ONCE = 256, 2**27
 _SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**4, 2**26, 100
 _SLACK_PIXELS, _MAX_PIXELS = 2**30, 3000  # bytes; and times a file's size, for an image of one colour is small
 
@@ -356,8 +355,7 @@ class _Parquet:
     def chunks(self, column: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
         """Iterate over parts of a column with the first row of each; over those with some rows (ascending) alone.
 
-        A part has no more rows than fit into ``_BYTES_AT_ONCE`` if each were as large as all that is stored: a value
-        that is stored once may stand in every row.
+        Where values may be of any size a part has one row: each may expand to 2 GiB, whatever the footer claims.
         """
         import pyarrow.compute as compute
         import pyarrow.types as types
@@ -366,14 +364,13 @@ class _Parquet:
         wanted = np.array(rows) if rows is not None else None
         kind = self._file.schema_arrow.field(column).type
         name = f"{column}.bytes" if types.is_struct(kind) else column
+        # an integer or a number in a dictionary takes no more than 8 bytes
+        at_once = 2**16 if types.is_integer(kind) or types.is_dictionary(kind) else 1
         for number in range(about.num_row_groups):
             group = about.row_group(number)
             first, start = start, start + group.num_rows
             if wanted is not None and not ((wanted >= first) & (wanted < start)).any():
                 continue
-            at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, group.total_byte_size)))
-            if types.is_integer(kind) or types.is_dictionary(kind):  # takes no more than 8 bytes a row
-                at_once = 2**16
             for batch in self._file.iter_batches(at_once, row_groups=[number], columns=[name]):
                 cells = batch.column(column)
                 yield first, compute.struct_field(cells, "bytes") if name != column else cells
