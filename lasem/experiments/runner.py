@@ -203,6 +203,7 @@ class _SeedRun:
                 self._learn(task, tests)
         if self._num_learned:
             self._write_matrix()
+            ModelFolder(self._model).sweep()  # a kill may have come between its last two steps
         shutil.rmtree(self._checkpoints, ignore_errors=True)
         self._observer.seed_ends(self._seed)
 
