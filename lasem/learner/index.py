@@ -156,6 +156,8 @@ def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskI
         raise StorageError(
             f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
         )
+    if len(info.num_images) != 3:
+        raise StorageError(f"Task '{info.name}' needs three numbers of images. The model is damaged.")
     channels = net.image_shape[0]
     if not len(info.mean) == len(info.std) == channels:
         raise StorageError(f"Task '{info.name}' needs one mean and one std for each of {channels} channels.")

@@ -228,7 +228,7 @@ def statistic(values: Sequence[float]) -> Statistic:
     measured = [value for value in values if value == value]
     return Statistic(
         mean=statistics.fmean(measured) if measured else float("nan"),
-        deviation=statistics.stdev(measured) if len(measured) > 1 else float("nan"),
+        deviation=statistics.stdev(measured) if len(measured) > 1 and np.isfinite(measured).all() else float("nan"),
         num_seeds=len(measured),
     )
 

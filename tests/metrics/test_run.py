@@ -153,6 +153,7 @@ def test_one_seed_has_no_deviation() -> None:
     assert math.isnan(statistic([0.5]).deviation)
     assert statistic([0.5, float("nan")]).num_seeds == 1
     assert math.isnan(statistic([]).mean)
+    assert math.isnan(statistic([float("inf"), 0.5]).deviation)
 
 
 def test_a_run_that_has_only_begun() -> None:
