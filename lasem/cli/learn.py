@@ -45,14 +45,13 @@ def learn(
         image_size: side of a new model's images (default: that of the first ones).
         channels: of a new model, 1 for grey or 3 for colour (default: as the first images).
         seed: of a new model's random numbers (default: 0).
-        update: learn a new version of a task from all its images; the old one answers until then.
+        update: learn a new version of a task, from all its images.
         resume: go on with the task that was interrupted.
         restart: throw away what was learned of an unfinished task.
         skip_damaged: leave out images that cannot be decoded.
 
     Examples:
         lasem learn model --task cats --train photos/cats    photos/cats/CLASS/*.png
-        lasem learn model --task cats --update --train photos/more-cats
         lasem learn model --resume
     """
     import torch

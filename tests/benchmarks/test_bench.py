@@ -61,7 +61,7 @@ def test_a_wrong_result_fails_it(monkeypatch: pytest.MonkeyPatch, lasem: Any) ->
     [
         (["--only", "tre"], "--only must be one of correct, tree, task"),
         (["--only="], "--only needs at least one benchmark"),
-        (["--threads", "-1"], "threads must be at least 0; got -1"),
+        (["--threads", "-1"], "--threads must be at least 0 and at most 1024; got -1"),
         (["--device", "cuda:77"], "Expected a device that is there"),
         (["--json", "no/such/folder.json"], "Expected a file to write in a folder that is there"),
         (["--smokey"], "There is no option --smokey. Did you mean '--smoke'?"),

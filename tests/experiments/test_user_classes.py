@@ -79,7 +79,7 @@ def test_processes_of_a_comparison_import_it(folder: Path) -> None:
     ("words", "said"),
     [
         ("--search mime.MovingPrior", "Expected a module mime for search 'mime.MovingPrior', in the current folder"),
-        ("--search mine.MovingPrio", "There is no MovingPrio in module mine. Did you mean 'MovingPrior'?"),
+        ("--search mine.MovingPrio", "mine.py). Did you mean 'MovingPrior'?"),
         ("--sharing mine.MovingPrior", "sharing must be a subclass of AbstractSharing; got mine.MovingPrior"),
         ("--search mine.MovingPrior --search.rte 1", "has no setting 'rte' (there are: rate, patience). Did you mean"),
         ("--search mine.MovingPrior --search.rate 2", "search.rate must be above 0 and at most 1; got 2.0"),

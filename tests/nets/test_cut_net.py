@@ -180,7 +180,7 @@ def sequential(*layers: nn.Module) -> Callable[[], nn.Module]:
 CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
     (SmallResNet, "atuo", "blocks must be 'auto' or a sequence of submodules' names; got 'atuo'"),
     (SmallResNet, [], "at least one submodule in each block"),
-    (SmallResNet, [STEM, "layer1", "layer3"], r"no submodule 'layer3' \(there are: .*\)\. Did you mean 'layer2'\?"),
+    (SmallResNet, [STEM, "layer1", "layer3"], r"no submodule 'layer3' \(there are: .*\)\. Did you mean 'layer1'\?"),
     (SmallResNet, ["conv1", "layer1", "layer2"], "'bn1' has weights and stands in no block. Add it to the group"),
     (SmallResNet, ["layer1", STEM, "layer2"], "'layer1.* runs after 'conv1'.* the order in which they run"),
     (SmallResNet, [STEM, "layer1", "layer1.0", "layer2"], "'layer1.0' lies within 'layer1'"),

@@ -68,7 +68,7 @@ def naive_logits(problem: TaskStart, weights: TaskWeights, alpha: Tensor, x: Ten
         total = on_specific + on_shared
         x = on_specific / total * branches[0] + on_shared / total * branches[1]
         if isinstance(block, ConvBlock):
-            x = naive_pooling(x, block.pool)
+            x = naive_pooling(x, block.pool, block.pool_border)
     return problem.net.head.apply(weights.head, x)
 
 

@@ -25,6 +25,11 @@ from lasem.tree import flatten, map_tensors
 META = torch.device("meta")
 
 
+@pytest.fixture(autouse=True)
+def meta_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasem.learner.learner.find_device", torch.device)  # which refuses devices without numbers
+
+
 @final
 class Watch(TorchDispatchMode):
     """Notes where numbers are read, and the operations that take tensors of two devices.
