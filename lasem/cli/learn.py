@@ -36,8 +36,6 @@ def learn(
 ) -> int:
     """Add a task to the model in a folder; the first one makes the model.
 
-    Settings of training are a task's own. Whenever it is stopped, --resume goes on.
-
     Args:
         train: a folder of CLASS/*.png, or a parquet file or folder.
         valid: images to stop by (default: a share of --train).
