@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
 from lasem.cli.main import say
-from lasem.cli.model import and_left_out, percent
+from lasem.cli.model import percent
 from lasem.errors import ConfigError, quoted
 from lasem.settings import Range
 
@@ -55,6 +55,7 @@ def learn(
     import torch
 
     from lasem.cli.progress import EpochLines, make_observer
+    from lasem.data.labelled import and_left_out
     from lasem.experiments import ExperimentConfig
     from lasem.experiments.methods import resolve
     from lasem.learner import GrowingModel, Source

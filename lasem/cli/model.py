@@ -92,6 +92,7 @@ def evaluate(
         lasem evaluate model --task cats photos/test
         lasem evaluate model --task cats test.parquet --json
     """
+    from lasem.data.labelled import and_left_out
     from lasem.learner import GrowingModel, Source
 
     source = Source(path=path, image_column=image_column, label_column=label_column, skip_damaged=skip_damaged)
@@ -183,11 +184,6 @@ def percent(share: float | None, unit: str = " %") -> str:
     return "-" if share is None else f"{100 * share:.1f}{unit}"
 
 
-def and_left_out(left_out: Sequence[str]) -> str:
-    """Return the end of a line that says what was left out, if anything was."""
-    return f"; left out: {', '.join(left_out)}" if left_out else ""
-
-
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=1))
 
@@ -244,7 +240,7 @@ def _print_overview(overview: ModelOverview) -> None:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
             say(f"Task '{task.name}' was trained with {different}.")
         if task.left_out:
-            say(f"Images of task '{task.name}'{and_left_out(task.left_out)}.")
+            say(f"Left out of the images of task '{task.name}': {', '.join(task.left_out)}.")
     if not overview.keeps:
         say("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
     elif overview.num_kept_parameters:
