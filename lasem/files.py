@@ -29,20 +29,20 @@ def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> Non
         StorageError: if it cannot be written; the old file stays.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can have planted
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that cannot be guessed and planted
     consequence = "What was there before is untouched."
     try:
         make_folder(path.parent, durable=durable)
         try:
-            with beside.open("xb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
             consequence = "It is there, but a power cut may take it back."
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if durable:
             sync_folder(path.parent)
     except OSError as error:

@@ -114,7 +114,7 @@ class FolderReader(FileReader):
 
 @final
 class _Unpacked:
-    """A temporary folder with the files of an archive, removed when nobody needs them any more."""
+    """A temporary folder with the files of an archive, removed with the last reader of them."""
 
     def __init__(self, archive: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lasem-"))
