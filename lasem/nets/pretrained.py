@@ -31,13 +31,13 @@ _PATHS = {
 
 
 @contextmanager
-def _optional(package: str, advice: str) -> Iterator[None]:
+def _optional(package: str, advice: str, extra: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, RuntimeError) as error:
         raise ConfigError(
             f"from_{package} needs the package {package}, which does not import here ({error}). {advice}: pip install "
-            f"'lasem[{package}]'."
+            f"'lasem[{extra}]'."
         ) from error
 
 
@@ -65,7 +65,7 @@ def from_timm(
     Raises:
         ConfigError: if timm cannot be imported, knows no such model, or the model cannot be cut.
     """
-    with _optional("timm", "Install it with a torchvision that fits torch"):
+    with _optional("timm", "Install it with a torchvision that fits torch", "pretrained"):
         import timm
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
@@ -138,7 +138,7 @@ def from_transformers(
     Raises:
         ConfigError: if transformers is not installed, or the model is no such encoder.
     """
-    with _optional("transformers", "Install it"):
+    with _optional("transformers", "Install it", "transformers"):
         from transformers import PreTrainedModel
     if not isinstance(model, PreTrainedModel):
         raise ConfigError(f"Expected a model of transformers; got {type(model).__name__}. Use cut for other modules.")

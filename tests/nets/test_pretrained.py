@@ -29,7 +29,7 @@ with_timm = pytest.mark.skipif(timm is None, reason="timm does not import here")
 
 @pytest.mark.skipif(timm is not None, reason="timm imports here")
 def test_without_timm_it_is_said_what_to_install() -> None:
-    with pytest.raises(ConfigError, match=r"does not import here .*pip install 'lasem\[timm\]'"):
+    with pytest.raises(ConfigError, match=r"does not import here .*pip install 'lasem\[pretrained\]'"):
         from_timm("resnet18")
 
 
