@@ -19,6 +19,7 @@ from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
 from lasem.nets.pretrained import from_timm, from_transformers
 from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
+from lasem.nets.stages import stage_groups
 
 __all__ = [
     "NETS",
@@ -51,6 +52,7 @@ __all__ = [
     "part_of",
     "rebuild",
     "resnet",
+    "stage_groups",
     "start_generator",
     "stl10",
 ]
