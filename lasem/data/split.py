@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, final, get_args
@@ -102,6 +102,7 @@ class Split:
         generator: torch.Generator | None = None,
         drop_last: bool = False,
         training: bool = False,
+        change: Callable[[Tensor], Tensor] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate once over the split: standardised float32 images (B, channels, height, width) and labels (B,).
 
@@ -111,6 +112,7 @@ class Split:
             generator: shuffles, by one ``randperm`` drawn when this is called; None keeps the order.
             drop_last: leave out a last batch that is not full.
             training: see ``num_batches``.
+            change: called with standardised images of some batches, one call after another; returns what is iterated.
 
         Raises:
             ConfigError: if ``batch_size`` is below 1, or ``drop_last`` would leave no batch at all.
@@ -128,7 +130,7 @@ class Split:
             order = torch.randperm(len(self), generator=generator, device=generator.device).cpu()
         total = num * batch_size if drop_last else len(self)
         sizes = [batch_size] * (num - 1) + [total - batch_size * (num - 1)]
-        return self._batches(order[:total], sizes, device)
+        return self._batches(order[:total], sizes, device, change)
 
     def num_batches(self, batch_size: int, *, drop_last: bool = False, training: bool = False) -> int:
         """Count the batches of ``batches``, the last of which may hold fewer images.
@@ -143,7 +145,13 @@ class Split:
         alone = training and full > 0 and rest == 1
         return full + (rest > 0 and not drop_last and not alone)
 
-    def _batches(self, order: Tensor, sizes: list[int], device: torch.device | str) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(
+        self,
+        order: Tensor,
+        sizes: list[int],
+        device: torch.device | str,
+        change: Callable[[Tensor], Tensor] | None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         # Many small batches are taken, moved and standardised together: at 10 images a batch the calls cost more than
         # the arithmetic. Every operation is element by element, so this changes no bit.
         batch_bytes = 4 * int(np.prod(self.images.shape)) * sizes[0]
@@ -153,6 +161,7 @@ class Split:
         order = moved(order, self.images.device)
         for chunk, within in zip(torch.split(order, [sum(chunk) for chunk in chunks]), chunks, strict=True):
             images = standardise(moved(self.images.take(chunk), device), mean, std)
+            images = images if change is None else change(images)
             labels = moved(self.labels[chunk], device)
             yield from zip(torch.split(images, within), torch.split(labels, within), strict=True)
 

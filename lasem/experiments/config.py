@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 2000,
             "batch_size": 10,
             "drop_last": True,
+            "augment": "none",
             "optimiser": "rmsprop-tf",
             "learning_rate": 1e-4,
             "schedule": "inverse",

@@ -1,6 +1,7 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
 from lasem.nets.block import part_of
+from lasem.training.augment import PRESETS, Augment, Augmentation, augmented, preset_for
 from lasem.training.config import (
     Precision,
     RMSpropTF,
@@ -38,7 +39,10 @@ from lasem.training.task_start import (
 __all__ = [
     "EVALUATION_BATCH",
     "MAX_IMAGES",
+    "PRESETS",
     "AbstractPhase",
+    "Augment",
+    "Augmentation",
     "Batch",
     "Checkpoint",
     "EpochSummary",
@@ -61,6 +65,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingState",
     "accuracy",
+    "augmented",
     "autocast",
     "batches_of",
     "build_optimiser",
@@ -71,5 +76,6 @@ __all__ = [
     "initial_statistics",
     "learning_rate",
     "part_of",
+    "preset_for",
     "with_term",
 ]

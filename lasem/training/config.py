@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from lasem.errors import DeviceError
 from lasem.settings import Range, Settings
+from lasem.training.augment import Augment
 
 Precision = Literal["float32", "bf16"]
 RENEWED = 0.25
@@ -49,6 +50,10 @@ class TrainingConfig(Settings):
     """Whether an incomplete last mini-batch is passed over, as in the paper."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: all classes of a task count the same in its loss, however many training images each has."""
+    augment: Augment = "none"
+    """Random changes of the training images, the same for every method: ``shift`` (small shifts), ``photo`` (crops,
+    mirror images and colour), ``trivial`` (one strong change of fourteen, for long training) or ``none``. ``auto``: by
+    the images' channels and size; see ``lasem.training.augment``."""
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"
     """``rmsprop-tf`` is RMSProp as TensorFlow defines it. The optimiser's state starts afresh with each task."""
     learning_rate: Annotated[float, Range(above=0)] = 5e-4

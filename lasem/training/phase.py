@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from lasem.data import Split, Task
+from lasem.training.augment import change_of
 from lasem.training.config import TrainingConfig
 from lasem.tree import Path
 
@@ -52,9 +53,13 @@ class Batch(NamedTuple):
 def batches_of(
     split: Split, config: TrainingConfig, task: str, device: torch.device, order: torch.Generator
 ) -> Iterator[Batch]:
-    """Return the mini-batches of one epoch over a task's training images; their order is drawn at once."""
+    """Return the mini-batches of one epoch over a task's training images, changed as the settings say.
+
+    Their order, and a seed of the changes, are drawn at once.
+    """
     weights, size, drop_last = class_weights(split, config), config.batch_size, config.drop_last
-    parts = split.batches(size, device=device, generator=order, drop_last=drop_last, training=True)
+    change = change_of(config.augment, split, order)
+    parts = split.batches(size, device=device, generator=order, drop_last=drop_last, training=True, change=change)
     return (Batch(x, labels, task, None if weights is None else weights.to(device)[labels]) for x, labels in parts)
 
 
