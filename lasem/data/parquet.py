@@ -27,7 +27,8 @@ from lasem.errors import DataError, nearest
 UNLABELLED: Final = (None, "", -1, -100)
 """What stands for no label; test splits of the Hub hide their labels so."""
 
-_SUFFIXES = (".parquet", ".arrow")
+TABLES: Final = (".parquet", ".arrow")
+"""Endings of tables in binary formats."""
 _NUMBER = r"(?P<number>\d+)(?:-of-(?P<total>\d+)(?:-[0-9a-f]{8,})?)?"
 _OF_SPLIT = re.compile(rf"(?:(?P<set>.+)[-_.])?(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.]?{_NUMBER})?", re.IGNORECASE)
 """Files of a split as on the Hub: train, train-00000-of-00002, NAME-train-0; not trainer, test_old, train-extra."""
@@ -35,6 +36,18 @@ _SHARD = re.compile(rf"(?P<before>.*?){_NUMBER}")
 _SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
 _SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**4, 2**26, 100
 _SLACK_PIXELS, _MAX_PIXELS = 2**30, 3000  # bytes; and times a file's size, for an image of one colour is small
+
+
+@final
+@dataclass(frozen=True)
+class Column:
+    """The values of a column, each once."""
+
+    places: np.ndarray[Any, Any]
+    """Of each row, the place of its value in ``values``."""
+    values: list[Any]
+    names: list[str] | None = None
+    """Of classes, if the values are their numbers."""
 
 
 @final
@@ -59,8 +72,9 @@ class ParquetReader(FileReader):
     """Column of the classes."""
 
     def find(self) -> Labelled:
-        files = _files_of_splits(existing_path(self.path))
-        labels, class_names = _read_labels([file for file, _ in files], self.image_column, self.label_column)
+        files = files_of_splits(existing_path(self.path))
+        read = [self._read_labels(file) for file, _ in files]
+        labels, class_names = merged_labels([file for file, _ in files], read, self.label_column)
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
         rows = [(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)]
         numbers = torch.cat(labels)
@@ -72,6 +86,11 @@ class ParquetReader(FileReader):
             )
         left_out = tuple((Part(part), "without a label") for part in parts[numbers < 0].tolist())
         return replace(data.only(numbers >= 0), left_out=left_out)
+
+    def _read_labels(self, file: Path) -> Column:
+        with opened_table(file, (self.label_column,)) as table:
+            _check_columns(table.schema, file, self.image_column, self.label_column)
+            return read_column(table, self.label_column)
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
         images, first = torch.empty(0, dtype=torch.uint8), ""
@@ -132,14 +151,14 @@ def _check_memory(num_bytes: int, bytes_of_files: int | None, folder: Path) -> N
         )
 
 
-def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
+def files_of_splits(place: Path, suffixes: Sequence[str] = TABLES) -> list[tuple[Path, Part]]:
     """Find the files and the split that each belongs to, in an order that does not depend on the file system."""
     if place.is_file():
         return [(place, Part.TRAIN)]
-    tables, folders = _tables_in(place), _folders_with_tables(place)
+    tables, folders = _tables_in(place, suffixes), _folders_with_tables(place, suffixes)
     splits = {} if tables else {folder: SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
     if tables and not folders:
-        files = _by_name(place, tables)
+        files = _by_name(place, tables, suffixes)
     elif any(splits.values()) or Part.TRAIN in splits.values():
         unknown = next((folder.name for folder, part in splits.items() if part is None), None)
         if unknown is not None:
@@ -147,28 +166,29 @@ def _files_of_splits(place: Path) -> list[tuple[Path, Part]]:
                 f"Expected only folders of splits (train, valid, test) with tables in {place}, as some are; got "
                 f"'{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
             )
-        files = [(file, part) for folder, part in splits.items() if part is not None for file in _whole(folder)]
+        files = [(file, part) for folder, part in splits.items() if part is not None for file in _whole(folder, suffixes)]
     elif len(folders) == 1 and not tables:
-        return _files_of_splits(folders[0])
+        return files_of_splits(folders[0], suffixes)
     elif folders:
         names = ", ".join(str(folder) for folder in ([place] if tables else []) + folders)
         raise DataError(f"Expected one set of tables in {place}; there are several: {names}. Name one of them.")
     else:
-        raise DataError(f"Expected files ending in .parquet or .arrow in {place} or its folders; there are none.")
+        endings = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        raise DataError(f"Expected files ending in {endings} in {place} or its folders; there are none.")
     if all(part != Part.TRAIN for _, part in files):
         raise DataError(
-            f"Expected a training split (train.parquet) in {place}; there are only "
+            f"Expected a training split (train{suffixes[0]}) in {place}; there are only "
             f"{', '.join(file.name for file, _ in files)}."
         )
     return files
 
 
-def _by_name(folder: Path, tables: list[Path]) -> list[tuple[Path, Part]]:
+def _by_name(folder: Path, tables: list[Path], suffixes: Sequence[str]) -> list[tuple[Path, Part]]:
     """Return the split that each file's name says; where none says any, all train."""
     found = {file: _OF_SPLIT.fullmatch(file.stem) for file in tables}
     sets = sorted({match["set"] or "" for match in found.values() if match})
     if not sets:
-        return [(file, Part.TRAIN) for file in _whole(folder)]
+        return [(file, Part.TRAIN) for file in _whole(folder, suffixes)]
     unknown = next((file.name for file, match in found.items() if match is None), None)
     if unknown is not None:
         raise DataError(
@@ -180,29 +200,30 @@ def _by_name(folder: Path, tables: list[Path]) -> list[tuple[Path, Part]]:
         raise DataError(
             f"Expected one set of tables in {folder}; the names begin with {listed}. Move each set into a folder."
         )
-    return [(file, SPLIT_NAMES[match["split"].lower()]) for file in _whole(folder) if (match := found[file])]
+    return [(file, SPLIT_NAMES[match["split"].lower()]) for file in _whole(folder, suffixes) if (match := found[file])]
 
 
-def _tables_in(folder: Path) -> list[Path]:
+def _tables_in(folder: Path, suffixes: Sequence[str] = TABLES) -> list[Path]:
     """Find the tables in a folder: no hidden files, no lists of what is in image files, no caches of maps."""
     return sorted(
         entry
         for entry in (folder.iterdir() if folder.is_dir() else ())
-        if entry.suffix.lower() in _SUFFIXES
+        if entry.suffix.lower() in suffixes
         and not (entry.name.startswith((".", "cache-")) or entry.stem.lower() == "metadata" or entry.is_dir())
     )
 
 
-def _folders_with_tables(folder: Path, depth: int = 2) -> list[Path]:
+def _folders_with_tables(folder: Path, suffixes: Sequence[str] = TABLES, depth: int = 2) -> list[Path]:
     inner = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return [at for at in inner if depth and (_tables_in(at) or _folders_with_tables(at, depth - 1))]
+    return [at for at in inner if depth and (_tables_in(at, suffixes) or _folders_with_tables(at, suffixes, depth - 1))]
 
 
-def _whole(folder: Path) -> list[Path]:
+def _whole(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Return the tables in a folder; DataError if pieces are missing of those that are in several."""
-    tables = _tables_in(folder)
-    if len({table.suffix.lower() for table in tables}) > 1:
-        raise DataError(f"Expected tables of one kind in {folder}; there are .parquet and .arrow files. Keep one kind.")
+    tables = _tables_in(folder, suffixes)
+    kinds = [suffix for suffix in suffixes if any(table.suffix.lower() == suffix for table in tables)]
+    if len(kinds) > 1:
+        raise DataError(f"Expected tables of one kind in {folder}; there are {' and '.join(kinds)} files. Keep one kind.")
     pieces: dict[str, dict[int, re.Match[str]]] = {}
     for table in tables:
         match = _SHARD.fullmatch(table.stem)
@@ -231,44 +252,44 @@ def _whole(folder: Path) -> list[Path]:
     return tables
 
 
-def _read_labels(files: Sequence[Path], image_column: str, label_column: str) -> tuple[list[Tensor], list[str]]:
-    """Read the label column of every file: numbers of classes, -1 for none, and the classes' names."""
-    read: list[tuple[np.ndarray[Any, Any], list[Any]]] = []
-    names: list[str] | None = None
-    for file in files:
-        with _opened(file, label_column) as table:
-            _check_columns(table.schema, file, image_column, label_column)
-            named = _class_label_names(table.schema.metadata, label_column)
-            known: dict[Any, int] = {}
-            numbers = [_numbers(chunk, known) for _, chunk in table.chunks(label_column)]
-        kinds = {type(value) for _, others in [*read, ((), list(known))] for value in others if value is not None}
+def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) -> tuple[list[Tensor], list[str]]:
+    """Return the numbers of classes in the label column of each file, -1 for none, and the classes' names."""
+    names, kinds = read[0].names, set[type]()
+    for file, found in zip(files, read, strict=True):
+        kinds |= {type(value) for value in found.values if value is not None}
         if len(kinds) > 1:
-            raise DataError(f"Expected labels of one type in all files; column '{label_column}' of {file} has another.")
-        if read and named != names:
+            raise DataError(f"Expected labels of one type in all files; column '{column}' of {file} has another.")
+        if found.names != names:
             raise DataError(
-                f"Expected the same class names in all files; those of column '{label_column}' in {file} differ from "
+                f"Expected the same class names in all files; those of column '{column}' in {file} differ from "
                 f"{files[0]}."
             )
-        read.append((np.concatenate(numbers) if numbers else np.zeros(0, np.int64), list(known)))
-        names = named
-    values = {value for _, known in read for value in known if value not in UNLABELLED}
+    values = {value for found in read for value in found.values if value not in UNLABELLED}
     if names is None or any(isinstance(value, str) for value in values):
         ordered = sorted(values)
         names, number_of = [str(value) for value in ordered], {value: k for k, value in enumerate(ordered)}
     else:
         number_of = {value: value for value in range(len(names))}
     labels = []
-    for file, (numbers_of_file, found) in zip(files, read, strict=True):
-        wrong = [k for k, value in enumerate(found) if value not in UNLABELLED and value not in number_of]
+    for file, found in zip(files, read, strict=True):
+        wrong = [k for k, value in enumerate(found.values) if value not in UNLABELLED and value not in number_of]
         if wrong:
-            row = int((numbers_of_file == wrong[0]).argmax())
+            row = int((found.places == wrong[0]).argmax())
             raise DataError(
                 f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}, or -1 for none; row "
-                f"{row} of column '{label_column}' holds {found[wrong[0]]}."
+                f"{row} of column '{column}' holds {found.values[wrong[0]]}."
             )
-        table_of = torch.tensor([number_of.get(value, -1) for value in found], dtype=torch.int64)
-        labels.append(table_of[torch.from_numpy(numbers_of_file)])
+        table_of = torch.tensor([number_of.get(value, -1) for value in found.values], dtype=torch.int64)
+        labels.append(table_of[torch.from_numpy(found.places)])
     return labels, names
+
+
+def read_column(table: Table, column: str) -> Column:
+    """Read a column of a table; a value that comes again takes no further memory."""
+    known: dict[Any, int] = {}
+    places = [_numbers(chunk, known) for _, chunk in table.chunks(column)]
+    names = _class_label_names(table.schema.metadata, column)
+    return Column(np.concatenate(places) if places else np.zeros(0, np.int64), list(known), names)
 
 
 def _numbers(chunk: Any, known: dict[Any, int]) -> np.ndarray[Any, Any]:
@@ -291,13 +312,7 @@ def _check_columns(schema: Any, file: Path, image_column: str, label_column: str
     """Raise DataError unless there is one column of encoded images, and one of integers or strings."""
     import pyarrow.types as types
 
-    for column in (image_column, label_column):
-        if schema.names.count(column) != 1:
-            found = ", ".join(schema.names) or "none"
-            raise DataError(
-                f"Expected a column '{column}' in {file}, once; its columns are {found}. {_SET_COLUMNS}"
-                f"{nearest(column, schema.names)}"
-            )
+    check_column(schema, file, image_column, (), _SET_COLUMNS)
     kind = inner = schema.field(image_column).type
     if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         inner = kind.field("bytes").type
@@ -306,13 +321,25 @@ def _check_columns(schema: Any, file: Path, image_column: str, label_column: str
             f"Expected encoded images in column '{image_column}' of {file}, as binary or a struct with binary 'bytes'; "
             f"it is of type {kind}. {_SET_COLUMNS}"
         )
-    kind = inner = schema.field(label_column).type
+    check_column(schema, file, label_column, ("integers", "strings"), _SET_COLUMNS)
+
+
+def check_column(schema: Any, file: Path, column: str, kinds: Sequence[str], advice: str) -> None:
+    """Raise DataError unless a column is there once and holds integers or strings, or nothing; () stands for any."""
+    import pyarrow.types as types
+
+    if schema.names.count(column) != 1:
+        found = ", ".join(schema.names) or "none"
+        raise DataError(
+            f"Expected a column '{column}' in {file}, once; its columns are {found}. {advice}"
+            f"{nearest(column, schema.names)}"
+        )
+    kind = inner = schema.field(column).type
     if types.is_dictionary(kind):
         inner = kind.value_type
-    if not any(is_kind(inner) for is_kind in (types.is_integer, types.is_string, types.is_large_string, types.is_null)):
-        raise DataError(
-            f"Expected integers or strings in column '{label_column}' of {file}; it is of type {kind}. {_SET_COLUMNS}"
-        )
+    is_kind = {"integers": types.is_integer, "strings": _is_text}
+    if kinds and not (types.is_null(inner) or any(is_kind[name](inner) for name in kinds)):
+        raise DataError(f"Expected {' or '.join(kinds)} in column '{column}' of {file}; it is of type {kind}. {advice}")
 
 
 def _class_label_names(metadata: Mapping[bytes, bytes] | None, column: str) -> list[str] | None:
@@ -327,7 +354,7 @@ def _class_label_names(metadata: Mapping[bytes, bytes] | None, column: str) -> l
 def _cells(file: Path, column: str, rows: Sequence[int]) -> Iterator[tuple[int, bytes | None]]:
     """Read the bytes of some rows (ascending), without holding more than a few hundred rows in memory."""
     waiting, num_bytes = list(reversed(rows)), 0
-    with _opened(file) as table:
+    with opened_table(file) as table:
         for start, cells in table.chunks(column, rows):
             while waiting and waiting[-1] < start + len(cells):
                 row = waiting.pop()
@@ -341,16 +368,16 @@ def _cells(file: Path, column: str, rows: Sequence[int]) -> Iterator[tuple[int, 
 class _Parquet:
     """A parquet file that has been opened."""
 
-    def __init__(self, opened: BinaryIO, label_column: str | None) -> None:
+    def __init__(self, opened: BinaryIO, columns: Sequence[str]) -> None:
         import pyarrow.parquet
 
         self._file = pyarrow.parquet.ParquetFile(opened)
         self.schema = self._file.schema_arrow
         _check_claims(self._file.metadata, opened)
-        if self.schema.names.count(label_column) == 1 and pyarrow.types.is_string(self.schema.field(label_column).type):
-            # not expanded: a long text may stand in every row
+        texts = [name for name in columns if self.schema.names.count(name) == 1 and _is_text(self.schema.field(name).type)]
+        if texts:  # not expanded: a long text may stand in every row
             about = self._file.metadata
-            self._file = pyarrow.parquet.ParquetFile(opened, metadata=about, read_dictionary=[label_column])
+            self._file = pyarrow.parquet.ParquetFile(opened, metadata=about, read_dictionary=texts)
 
     def chunks(self, column: str, rows: Sequence[int] | None = None) -> Iterator[tuple[int, Any]]:
         """Iterate over parts of a column with the first row of each; over those with some rows (ascending) alone.
@@ -402,6 +429,15 @@ class _Arrow:
             first += len(cells)
 
 
+Table = _Parquet | _Arrow
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
 def _is_compressed(message: bytes, kind: str) -> bool:
     """Whether the buffers of an Arrow message are compressed: RecordBatch.compression in Arrow's Message.fbs."""
 
@@ -433,7 +469,12 @@ def _check_claims(about: Any, opened: BinaryIO) -> None:
 
 
 @contextmanager
-def _opened(file: Path, label_column: str | None = None) -> Iterator[_Parquet | _Arrow]:
+def opened_table(file: Path, columns: Sequence[str] = ()) -> Iterator[Table]:
+    """Open a table, for ``read_column`` of some columns.
+
+    Raises:
+        DataError: if it cannot be read, or pyarrow is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -442,10 +483,10 @@ def _opened(file: Path, label_column: str | None = None) -> Iterator[_Parquet | 
     kind = "arrow" if file.suffix.lower() == ".arrow" else "parquet"
     try:
         with file.open("rb") as opened:  # pyarrow would take the name for UTF-8
-            yield _Arrow(opened) if kind == "arrow" else _Parquet(opened, label_column)
+            yield _Arrow(opened) if kind == "arrow" else _Parquet(opened, columns)
     except (pyarrow.ArrowException, OSError, ValueError, struct.error) as error:  # ValueError: an empty file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pyarrow.ArrowInvalid) and file.suffix.lower() not in _SUFFIXES and not _begins_right(file):
+        if isinstance(error, pyarrow.ArrowInvalid) and file.suffix.lower() not in TABLES and not _begins_right(file):
             raise DataError(
                 f"Expected labelled images: a folder with a folder of images for each class (CLASS/*.png), or a "
                 f"parquet file with a column of encoded images and one of labels; {file} is neither."
