@@ -1,4 +1,4 @@
-"""Tasks, streams of tasks, and readers that cut them out of tensors, parquet files, image folders and digits."""
+"""Tasks, streams of tasks, and readers that cut them out of tensors, tables, image folders and digits."""
 
 from lasem.data.benchmarks import BENCHMARKS
 from lasem.data.digits import DigitsReader, DigitStyle
@@ -9,7 +9,8 @@ from lasem.data.parquet import ParquetReader
 from lasem.data.readers import TensorReader
 from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
 from lasem.data.task import AbstractReader, Task, TaskStream, child_generator, task_on
-from lasem.data.tokens import Vocabulary, as_tokens
+from lasem.data.texts import TextReader
+from lasem.data.tokens import Texts, Tokenizer, Vocabulary, as_tokens
 
 __all__ = [
     "BENCHMARKS",
@@ -30,6 +31,9 @@ __all__ = [
     "TaskStream",
     "TensorImages",
     "TensorReader",
+    "TextReader",
+    "Texts",
+    "Tokenizer",
     "Vocabulary",
     "as_tokens",
     "channel_statistics",

@@ -355,19 +355,35 @@ class _NoColumnError(DataError):
     """A list has no column of files, or none of classes."""
 
 
-def _rows(file: Path, columns: Columns) -> list[Row]:
-    """Read a list: file, class and split of each row, which may be empty."""
-    rows: list[dict[str, Any]]
+def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of a list by its columns' names; if ``strict``, each row has a cell for each column.
+
+    Raises:
+        DataError: if it cannot be read; the message says of what it should be a list.
+    """
+    rows: list[dict[str, Any]] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
             if file.suffix.lower() == ".jsonl":
-                rows = [dict(json.loads(line)) for line in opened if line.strip()]
-            else:
-                head = opened.readline()
-                opened.seek(0)
-                rows = list(csv.DictReader(opened, delimiter=max(",;\t", key=head.count)))
+                rows += (dict(json.loads(line)) for line in opened if line.strip())
+                return rows
+            head = opened.readline()
+            opened.seek(0)
+            for row in csv.DictReader(opened, delimiter=max(",;\t", key=head.count), strict=strict):
+                if strict and (None in row or None in row.values()):
+                    raise ValueError("it has not as many cells as the first line; quote a text with commas or lines")
+                rows.append(row)
+            return rows
     except (ValueError, TypeError, csv.Error, RecursionError) as error:
-        raise DataError(f"Expected a list of images and labels in {file}; it cannot be read: {error}.") from error
+        where = f" (row {len(rows) + 1})" if strict else ""
+        raise DataError(
+            f"Expected a list of {what} and labels in {file}; it cannot be read: {error}{where}."
+        ) from error
+
+
+def _rows(file: Path, columns: Columns) -> list[Row]:
+    """Read a list: file, class and split of each row, which may be empty."""
+    rows = read_list(file)
     there = list(rows[0]) if rows else []
     found = [name for names in columns for name in [n for n in names if n in there][:1]]
     if len(found) < 2:

@@ -51,6 +51,11 @@ class AbstractImages(ABC):
         """The value of white where black is 0, once uint8 is divided by 255; None: not known, or there is none."""
         return 1.0
 
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        """The texts, if these are ``Texts``, which no tokenizer has read; None: they are images, or token ids."""
+        return None
+
     @abstractmethod
     def take(self, indices: Tensor) -> Tensor:
         """Return the images at ``indices``, int64 of shape (B,): uint8 or float32, (B, channels, height, width)."""
@@ -215,6 +220,11 @@ class SelectedImages(AbstractImages):
     @property
     def scale(self) -> float | None:
         return self._images.scale
+
+    @property
+    def texts(self) -> tuple[str, ...] | None:
+        texts = self._images.texts
+        return None if texts is None else tuple(texts[index] for index in self._indices.tolist())
 
     def take(self, indices: Tensor) -> Tensor:
         return self._images.take(self._indices[indices])

@@ -20,15 +20,15 @@ from lasem.data.images import AbstractImages, SelectedImages, in_chunks
 from lasem.data.split import Part, Standardise, StandardiseSettings, check_labels
 from lasem.data.task import Count, Task, TaskStream, check_classes, child_generator, make_task
 from lasem.errors import ConfigError, DataError, nearest
-from lasem.settings import Range
+from lasem.settings import Range, Settings
 
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
 _DECODED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutSettings(StandardiseSettings):
-    """How a data set is cut into tasks. Readers inherit these settings."""
+class CutCounts(Settings):
+    """How many tasks, classes and images a data set is cut into."""
 
     num_tasks: Count | None = None
     """Number of tasks; None: as many as there are classes for. Classes left over are not used."""
@@ -42,6 +42,11 @@ class CutSettings(StandardiseSettings):
     test_per_class: Count | None = None
     """Test images of each class. None: all of the test split. If the data have none, they are taken from the training
     images: 20 %, at least 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSettings(CutCounts, StandardiseSettings):
+    """How a data set of images is cut into tasks. Readers inherit these settings."""
 
 
 @final
@@ -73,6 +78,8 @@ class Labelled:
     """What messages call the place of the images."""
     left_out: tuple[tuple[Part, str], ...] = ()
     """Of each file that is not used the split and the reason."""
+    unit: str = "images"
+    """What messages call the images."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,14 +89,8 @@ class Labelled:
     def only(self, chosen: Tensor) -> Labelled:
         """Select the images at some positions, ascending, or where a mask is set."""
         positions = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
-        return Labelled(
-            self.labels[positions],
-            self.parts[positions],
-            self.class_names,
-            lambda used: self.take(positions[used]),
-            self.where,
-            self.left_out,
-        )
+        labels, parts = self.labels[positions], self.parts[positions]
+        return replace(self, labels=labels, parts=parts, take=lambda used: self.take(positions[used]))
 
     def damaged(self) -> dict[int, tuple[str, str]]:
         """Decode all images; return the positions of those that cannot be, with their names and the reasons."""
@@ -164,7 +165,7 @@ class Labelled:
         return TaskStream.made_by(task_at, name=name, num_tasks=len(cuts))
 
 
-def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]:
+def cut(settings: CutCounts, data: Labelled, seed: int) -> tuple[TaskCut, ...]:
     """Choose the classes and images of every task. A class without any image is passed over.
 
     Raises:
@@ -176,7 +177,8 @@ def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]
     most = len(present) // per_task
     if most == 0:
         raise ConfigError(
-            f"classes_per_task must be at most the number of classes that have images, {len(present)}; got {per_task}."
+            f"classes_per_task must be at most the number of classes that have {data.unit}, {len(present)}; got "
+            f"{per_task}."
         )
     num_tasks = most if settings.num_tasks is None else settings.num_tasks
     if num_tasks > most:
@@ -189,9 +191,7 @@ def cut(settings: CutSettings, data: Labelled, seed: int) -> tuple[TaskCut, ...]
     return cut_classes(settings, data, seed, [task.tolist() for task in chosen])
 
 
-def cut_classes(
-    settings: CutSettings, data: Labelled, seed: int, chosen: Sequence[Sequence[int]]
-) -> tuple[TaskCut, ...]:
+def cut_classes(settings: CutCounts, data: Labelled, seed: int, chosen: Sequence[Sequence[int]]) -> tuple[TaskCut, ...]:
     """Choose the images of tasks whose classes are known, which may be in several tasks; see ``cut``.
 
     A class has the same images in every task that it is in.
@@ -213,41 +213,43 @@ def cut_classes(
                 group = by_group[number * len(Part) + part]
                 generator = child_generator(seed, _IMAGES, number, part)
                 shuffled.append(group[torch.randperm(len(group), generator=generator)])
-            images.append(_cut_class(settings, data.class_names[number], shuffled, present))
+            images.append(_cut_class(settings, data.class_names[number], shuffled, present, data.unit))
         positions = tuple(torch.cat([of_class[part] for of_class in images]).sort().values for part in Part)
         labels = tuple(torch.searchsorted(torch.tensor(numbers), data.labels[of_part]) for of_part in positions)
         tasks.append(TaskCut(tuple(data.class_names[number] for number in numbers), positions, labels))
     return tuple(tasks)
 
 
-def _cut_class(settings: CutSettings, name: str, images: Sequence[Tensor], present: set[Part]) -> tuple[Tensor, ...]:
+def _cut_class(
+    settings: CutCounts, name: str, images: Sequence[Tensor], present: set[Part], unit: str
+) -> tuple[Tensor, ...]:
     """Cut the shuffled images of one class. Test comes first: what is tested on is the same whatever is trained on."""
     train, valid, test = images
     num_test, num_valid, num_train = settings.test_per_class, settings.valid_per_class, settings.train_per_class
     taken = {}  # from the training split
     if Part.TEST in present:
         num_test = num_test or max(1, len(test))
-        _check_enough(name, Part.TEST, len(test), {"test": num_test})
+        _check_enough(name, unit, Part.TEST, len(test), {"test": num_test})
     else:
         taken["test"] = num_test = num_test or max(1, round(0.2 * len(train)))
         test, train = train[:num_test], train[num_test:]
     if Part.VALID in present:
         num_valid = num_valid or max(1, len(valid))
-        _check_enough(name, Part.VALID, len(valid), {"validate": num_valid})
+        _check_enough(name, unit, Part.VALID, len(valid), {"validate": num_valid})
     else:
         num_valid = num_valid or max(1, round(0.15 * len(train) if num_train is None else num_train * 15 / 85))
         taken = {"validate": num_valid, **taken}
         valid, train = train[:num_valid], train[num_valid:]
-    _check_enough(name, Part.TRAIN, len(images[Part.TRAIN]), {"train": num_train or 1, **taken})
+    _check_enough(name, unit, Part.TRAIN, len(images[Part.TRAIN]), {"train": num_train or 1, **taken})
     return train[:num_train], valid[:num_valid], test[:num_test]
 
 
-def _check_enough(name: str, part: Part, available: int, needed: dict[str, int]) -> None:
+def _check_enough(name: str, unit: str, part: Part, available: int, needed: dict[str, int]) -> None:
     if available < sum(needed.values()):
         wanted = ", ".join(f"{count} to {use}" for use, count in needed.items())
         raise DataError(
-            f"Class '{name}' has too few images: its {part.word} split must hold at least {sum(needed.values())} "
-            f"({wanted}); it holds {available}. Add images, or ask for fewer of each class."
+            f"Class '{name}' has too few {unit}: its {part.word} split must hold at least {sum(needed.values())} "
+            f"({wanted}); it holds {available}. Add {unit}, or ask for fewer of each class."
         )
 
 

@@ -166,7 +166,9 @@ def files_of_splits(place: Path, suffixes: Sequence[str] = TABLES) -> list[tuple
                 f"Expected only folders of splits (train, valid, test) with tables in {place}, as some are; got "
                 f"'{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
             )
-        files = [(file, part) for folder, part in splits.items() if part is not None for file in _whole(folder, suffixes)]
+        files = [
+            (file, part) for folder, part in splits.items() if part is not None for file in _whole(folder, suffixes)
+        ]
     elif len(folders) == 1 and not tables:
         return files_of_splits(folders[0], suffixes)
     elif folders:
@@ -223,7 +225,9 @@ def _whole(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     tables = _tables_in(folder, suffixes)
     kinds = [suffix for suffix in suffixes if any(table.suffix.lower() == suffix for table in tables)]
     if len(kinds) > 1:
-        raise DataError(f"Expected tables of one kind in {folder}; there are {' and '.join(kinds)} files. Keep one kind.")
+        raise DataError(
+            f"Expected tables of one kind in {folder}; there are {' and '.join(kinds)} files. Keep one kind."
+        )
     pieces: dict[str, dict[int, re.Match[str]]] = {}
     for table in tables:
         match = _SHARD.fullmatch(table.stem)
@@ -374,7 +378,9 @@ class _Parquet:
         self._file = pyarrow.parquet.ParquetFile(opened)
         self.schema = self._file.schema_arrow
         _check_claims(self._file.metadata, opened)
-        texts = [name for name in columns if self.schema.names.count(name) == 1 and _is_text(self.schema.field(name).type)]
+        texts = [
+            name for name in columns if self.schema.names.count(name) == 1 and _is_text(self.schema.field(name).type)
+        ]
         if texts:  # not expanded: a long text may stand in every row
             about = self._file.metadata
             self._file = pyarrow.parquet.ParquetFile(opened, metadata=about, read_dictionary=texts)

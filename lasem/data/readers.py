@@ -119,10 +119,13 @@ class FileReader(CutSettings, AbstractReader):
 
     def open(self, seed: int) -> TaskStream:
         """Open the stream; it and its tasks are named after the file or folder."""
-        data = self.labelled()
-        full = Path(os.path.abspath(existing_path(self.path)))  # not resolve(): a link is called by its own name
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", full.name if full.is_dir() else full.stem)[:80]
-        return data.disjoint(self, seed, name or "stream")
+        return self.labelled().disjoint(self, seed, stream_name(self.path))
+
+
+def stream_name(path: str) -> str:
+    """Return what a stream is called that is read from a file or a folder."""
+    full = Path(os.path.abspath(existing_path(path)))  # not resolve(): a link is called by its own name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", full.name if full.is_dir() else full.stem)[:80] or "stream"
 
 
 def existing_path(path: str) -> Path:

@@ -14,6 +14,7 @@ from lasem.data.parquet import ParquetReader, holds_tables
 from lasem.data.readers import existing_path
 from lasem.data.split import Part
 from lasem.data.task import Task, child_generator, make_task
+from lasem.data.texts import TextReader
 from lasem.errors import DataError
 
 VALID_SHARE = 0.15
@@ -26,7 +27,7 @@ MAX_FOUND_SIZE = 256
 @final
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Labelled images: a folder ``CLASS/*.png``, or a parquet file or folder in the Hugging Face layout.
+    """Labelled images, a folder ``CLASS/*.png`` or a parquet file or folder in the Hugging Face layout; or texts.
 
     Either may hold one split, or several in the usual layout (``train/``, ``valid/`` and ``test/`` above the classes'
     folders, ``train-00000-of-00002.parquet``). Lists and archives are read as FolderReader reads them.
@@ -39,13 +40,17 @@ class Source:
     """Of a parquet file or a list."""
     skip_damaged: bool = False
     """Leave out images that cannot be decoded; else they are an error."""
+    text_column: str | None = None
+    """Of a table of texts, as TextReader reads it; None: there are images."""
 
     def labelled(self, image_size: int | None, channels: Channels) -> Labelled:
-        """Find every image's class and split; what is not divided is training.
+        """Find the class and split of every image or text; what is not divided is training.
 
         Raises:
-            DataError: if there are no labelled images.
+            DataError: if there are none with a label.
         """
+        if self.text_column is not None:
+            return TextReader(path=self.path, text_column=self.text_column, label_column=self.label_column).labelled()
         place = existing_path(self.path)
         in_files = not holds_tables(place) if place.is_dir() else place.name.lower().endswith(FILE_SUFFIXES)
         kind: type[FolderReader] | type[ParquetReader] = FolderReader if in_files else ParquetReader
@@ -58,7 +63,7 @@ class Source:
             skip_damaged=self.skip_damaged,
         ).labelled()
 
-    def part(self, wanted: Part, image_size: int, channels: Channels) -> Labelled:
+    def part(self, wanted: Part, image_size: int | None, channels: Channels) -> Labelled:
         """Find the images of one split, or all images where nothing is divided.
 
         Raises:
@@ -109,18 +114,18 @@ def task_from(
     valid: Source | None = None,
     test: Source | None = None,
     *,
-    image_size: int,
+    image_size: int | None,
     channels: Channels,
     seed: int,
 ) -> Task:
-    """Make a task; every image is resized and converted.
+    """Make a task; every image is resized and converted, texts stay as they are.
 
     Args:
         name: see Task.
         train: images to train with, and the other splits if it has them.
         valid: images to validate with; None: those of ``train``'s own split, or a share of each class.
         test: images to test with; None: those of ``train``'s own split, or those that validate.
-        image_size: height and width.
+        image_size: height and width; None for texts.
         channels: 1 for grey, 3 for colour.
         seed: of the share that validates.
 
@@ -130,7 +135,7 @@ def task_from(
     data = train.labelled(image_size, channels)
     training, validating, testing = (data.only(data.parts == part) for part in Part)
     if not len(training.labels):
-        raise DataError(f"Expected images to train with in {train.path}; there are none.")
+        raise DataError(f"Expected {data.unit} to train with in {train.path}; there are none.")
     classes = training.classes
     if valid is not None:
         validating = valid.part(Part.VALID, image_size, channels)
@@ -142,7 +147,10 @@ def task_from(
     try:
         parts = [training.read(classes), validating.read(classes)]
         parts.append(testing.read(classes) if len(testing.labels) else parts[Part.VALID])
-        return replace(make_task(name, classes, parts, "train"), left_out=counted(left_out))
+        return replace(
+            make_task(name, classes, parts, "train" if train.text_column is None else "none"),
+            left_out=counted(left_out),
+        )
     except DamagedError as error:
         damaged = [why for of_part in (training, validating, testing) for why in of_part.damaged().values()]
         raise DamagedError(dict(enumerate(dict.fromkeys(damaged)))) from error
@@ -155,8 +163,9 @@ def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
         group = (data.labels == number).nonzero()[:, 0]
         if len(group) < 2:
             raise DataError(
-                f"Class '{data.class_names[number]}' has too few images in {data.where}: expected at least 2, one to "
-                f"train and one to validate; there is {len(group)}. Add images, or give others to validate (--valid)."
+                f"Class '{data.class_names[number]}' has too few {data.unit} in {data.where}: expected at least 2, one "
+                f"to train and one to validate; there is {len(group)}. Add {data.unit}, or give others to validate "
+                f"(--valid)."
             )
         shuffled = group[torch.randperm(len(group), generator=child_generator(seed, number))]
         taken.append(shuffled[: max(1, round(VALID_SHARE * len(group)))])

@@ -11,11 +11,12 @@ from typing import Annotated, Any, ClassVar, TypeVar, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data.images import AbstractImages, Scale, TensorImages, as_images, as_labels, in_chunks, on_one_scale
 from lasem.data.split import Part, Split, Standardise, check_labels, make_splits
-from lasem.data.tokens import as_tokens
+from lasem.data.tokens import PADDING, Texts, Vocabulary, as_tokens
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range
 
@@ -192,6 +193,66 @@ class Task:
             standardise="none",
             scale="none",
         )
+
+    @classmethod
+    def from_texts(
+        cls,
+        name: str,
+        *,
+        train: tuple[Sequence[str], Any],
+        valid: tuple[Sequence[str], Any],
+        test: tuple[Sequence[str], Any],
+        classes: Sequence[str] | None = None,
+    ) -> Task:
+        """Make a task of texts as they are, for networks that have a tokenizer; see ``lasem.nets.from_transformers``.
+
+        Args:
+            name: see Task.
+            train: texts and labels, as in ``from_tensors``.
+            valid: the same.
+            test: the same.
+            classes: see ``from_tensors``.
+
+        Raises:
+            DataError: if anything is not as described here; the message names what.
+        """
+        texts = [
+            Texts(some, f"texts (task '{name}', split '{part.word}')")
+            for part, (some, _) in zip(Part, (train, valid, test), strict=True)
+        ]
+        places = [torch.arange(len(some), dtype=torch.float32)[:, None, None, None] for some in texts]
+        labels = {"train": train[1], "valid": valid[1], "test": test[1]}
+        parts = {part: (some, labels[part]) for part, some in zip(labels, places, strict=True)}
+        task = cls.from_tensors(name, **parts, classes=classes, standardise="none", scale="none")
+        splits = zip((task.train, task.valid, task.test), texts, strict=True)
+        train_split, valid_split, test_split = (replace(split, images=some) for split, some in splits)
+        return replace(task, train=train_split, valid=valid_split, test=test_split)
+
+    def in_tokens(self, vocabulary: Vocabulary, length: int) -> Task:
+        """Return the task with the token ids of its texts; itself if it has no ``Texts``.
+
+        Args:
+            vocabulary: of the network, with its tokenizer.
+            length: the network's; longer texts are cut, and ``left_out`` says how many.
+
+        Raises:
+            DataError: if there is no tokenizer.
+        """
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        texts = {id(s): s.images.texts for s in splits.values()}  # two splits of a task may be one object
+        if any(some is None for some in texts.values()):
+            return self
+        read = {key: vocabulary.read(some or (), length, f"texts (task '{self.name}')") for key, some in texts.items()}
+        longest = max(tokens.shape[3] for tokens, _ in read.values())
+        made = {}
+        for key, (tokens, _) in read.items():
+            split = next(s for s in splits.values() if id(s) == key)
+            tokens = F.pad(tokens, (0, longest - tokens.shape[3]), value=PADDING)
+            made[key] = replace(split, images=TensorImages(tokens, "none"))
+        num, num_cut = sum(len(some or ()) for some in texts.values()), sum(cut for _, cut in read.values())
+        said = f"the ends of {num_cut:,} of {num:,} texts, which are longer than {length} tokens"
+        new: Any = {part: made[id(split)] for part, split in splits.items()}
+        return replace(self, **new, left_out=(*self.left_out, said) if num_cut else self.left_out)
 
 
 @final

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, final
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lasem.data.images import AbstractImages
 from lasem.errors import ConfigError, DataError
 
 PADDING: Final = -1
@@ -18,6 +20,8 @@ PADDING: Final = -1
 
 MOST_ID: Final = 2**24 - 1
 """float32 holds whole numbers up to here exactly."""
+
+_TEXTS_AT_ONCE = 1000
 
 
 def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "texts") -> Tensor:
@@ -71,6 +75,90 @@ def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "t
 
 
 @final
+class Texts(AbstractImages):
+    """Texts as they are, which take the place of images until a network's tokenizer reads them (``Task.in_tokens``)."""
+
+    def __init__(self, texts: Sequence[str], what: str = "texts") -> None:
+        """Take the texts; DataError if one is empty or no text. ``what`` is what messages call them."""
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise DataError(f"Expected {what} as a list of strings; got {type(texts).__name__}.")
+        self._texts = tuple(texts)
+        for i, text in enumerate(self._texts):
+            if not isinstance(text, str):
+                raise DataError(f"Expected {what} as a list of strings; text {i} is a {type(text).__name__}.")
+            if not text.strip():
+                raise DataError(f"Expected at least one word in each text; {what} have none in text {i}. Leave it out.")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self._texts
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @property
+    def scale(self) -> float | None:
+        return None
+
+    def take(self, indices: Tensor) -> Tensor:
+        raise DataError(
+            "Texts become numbers by the tokenizer of a network for texts, and this network takes images. Choose one "
+            "for texts: --net hf:FOLDER, or lasem.nets.from_transformers(FOLDER)."
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer of the library ``tokenizers``, kept as the JSON that it writes."""
+
+    json: str = field(repr=False)
+    """Its vocabulary, rules and special tokens."""
+    version: str = ""
+    """Of the library that wrote it."""
+
+    @cached_property
+    def _made(self) -> Any:
+        try:
+            import tokenizers
+        except (ImportError, RuntimeError) as error:
+            raise ConfigError("Texts need the package tokenizers: pip install 'lasem[transformers]'.") from error
+        try:
+            made = tokenizers.Tokenizer.from_str(self.json)
+        except Exception as error:  # the library raises no class of its own
+            written = f", written by version {self.version}" if self.version else ""
+            raise ConfigError(
+                f"Expected a tokenizer that tokenizers {tokenizers.__version__} can read{written}; {error}."
+            ) from error
+        made.no_padding()
+        return made
+
+    def ids(self, texts: Sequence[str], length: int) -> tuple[list[NDArray[np.int32]], int]:
+        """Return the token ids of each text, and how many texts were cut at ``length`` tokens."""
+        made = self._made
+        if length <= made.num_special_tokens_to_add(False):
+            raise ConfigError(f"length must leave room for a word besides the tokens around a text; got {length}.")
+        made.enable_truncation(length)
+        found: list[NDArray[np.int32]] = []
+        num_cut = 0
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):  # what it returns is far larger than the ids
+            some = [_valid(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
+            for encoding in made.encode_batch(some):
+                found.append(np.array(encoding.ids, dtype=np.int32))
+                num_cut += bool(encoding.overflowing)
+        return found, num_cut
+
+
+def _valid(text: str) -> str:
+    """Return a text without halves of characters, which JSON and damaged files may hold and UTF-8 does not."""
+    return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+@final
 @dataclass(frozen=True)
 class Vocabulary:
     """The token ids that a network for texts knows."""
@@ -79,6 +167,26 @@ class Vocabulary:
     """Ids are below it."""
     padding_id: int | None = None
     """The id that a tokenizer pads with, if it means nothing else; None: not known."""
+    tokenizer: Tokenizer | None = None
+    """Makes token ids of texts; None: they come from elsewhere."""
+    any_length: bool = False
+    """Whether the network also takes tensors that end earlier, with the longest text."""
+
+    def read(self, texts: Sequence[str], length: int, what: str = "texts") -> tuple[Tensor, int]:
+        """Return the token ids of texts as ``as_tokens`` makes them, and how many were cut at ``length`` tokens.
+
+        Raises:
+            DataError: if there is no tokenizer, or a text is empty.
+        """
+        if self.tokenizer is None:
+            raise DataError(
+                f"Expected {what} as token ids, for the network has no tokenizer. Make it with "
+                f"lasem.nets.from_transformers(FOLDER), whose tokenizer is kept; or give what the tokenizer returns: "
+                f"Task.from_tokens, lasem.data.as_tokens."
+            )
+        ids, num_cut = self.tokenizer.ids(Texts(texts, what).texts, length)
+        most = max(map(len, ids), default=1) if self.any_length else length
+        return as_tokens(ids, length=most, what=what), num_cut
 
     def check(self, images: Tensor, what: str = "texts") -> None:
         """Raise DataError unless images (N, 1, 1, length) are texts as ``as_tokens`` makes them, of known ids."""
