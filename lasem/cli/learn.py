@@ -105,7 +105,7 @@ def learn(
         )
     tested = "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)}"
     say(
-        f"{learned.name}: {learned.configuration}, valid {percent(learned.valid_accuracy)}{tested}, "
+        f"{learned.name}: {learned.configuration} ({learned.layers}), valid {percent(learned.valid_accuracy)}{tested}, "
         f"{len(learned.classes)} classes, {learned.num_parameters:,} parameters of its own"
         f"{and_left_out(learned.left_out)}"
     )

@@ -236,6 +236,8 @@ def _print_overview(overview: ModelOverview) -> None:
         f"{overview.num_bytes:,} bytes in {overview.directory}"
     )
     for task in overview.tasks:
+        if overview.layers:
+            say(f"Task '{task.name}': {task.layers}.")
         if task.training:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
             say(f"Task '{task.name}' was trained with {different}.")

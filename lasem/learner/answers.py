@@ -21,6 +21,7 @@ from lasem.learner.calibration import expected_calibration_error
 from lasem.learner.learner import Learner
 from lasem.methods.model import Parts
 from lasem.nets import AbstractNet
+from lasem.space import layers_in_words
 
 Skip = Callable[[str, DataError], None]
 """Called with a file that is no image, and why."""
@@ -67,6 +68,8 @@ class TaskOverview:
     classes: tuple[str, ...]
     configuration: str
     """What it transfers (T) and what it learned for itself (S), for instance ``STTS``."""
+    layers: str
+    """The same in words (``layers_in_words``)."""
     num_epochs: int
     num_train: int
     num_valid: int
@@ -99,6 +102,8 @@ class ModelOverview:
     """Channels, height and width."""
     depth: int
     """Layers that may be transferred."""
+    layers: tuple[str, ...]
+    """Their names, input side first; empty where they have numbers only."""
     settings: dict[str, Any]
     """What the model was made with: network, method (or sharing, search and protection), training and seed."""
     tasks: tuple[TaskOverview, ...]
@@ -132,6 +137,12 @@ def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
     return (1 if channels == 1 else 3), height
 
 
+def layer_names(net: AbstractNet) -> tuple[str, ...]:
+    """Return the names of the layers that may be transferred; empty where they have numbers only."""
+    names = tuple(block.name for block in net.blocks)
+    return names if all(names) else ()
+
+
 def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> TaskOverview:
     """Return what there is of a task; ``measured_now`` says that what was measured of it is of this moment."""
     info, stored = learner.info(name), Parts.of(learner.model.own).stored(name)
@@ -141,6 +152,7 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
         name=name,
         classes=info.classes,
         configuration=info.configuration,
+        layers=layers_in_words(info.configuration, layer_names(learner.net)),
         num_epochs=info.num_epochs,
         num_train=num_train,
         num_valid=num_valid,

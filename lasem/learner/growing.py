@@ -29,6 +29,7 @@ from lasem.learner.answers import (
     TaskOverview,
     channels_and_side,
     evaluate,
+    layer_names,
     overview_of,
     predict,
 )
@@ -440,6 +441,7 @@ class GrowingModel:
             directory=str(self.directory),
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
+            layers=layer_names(learner.net),
             settings=made_with(learner, learner.training),
             tasks=tuple(overview_of(learner, name) for name in learner.task_names),
             keeps=learner.method.keeps,

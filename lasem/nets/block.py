@@ -39,6 +39,9 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 class AbstractBlock(ABC):
     """One transferable layer, or several that always go together, as a pure function of its weights."""
 
+    name: str = ""
+    """What a person calls it; empty: its number among the network's blocks."""
+
     @property
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:

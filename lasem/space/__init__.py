@@ -1,6 +1,15 @@
 """Configurations of transferable layers, spaces of them, and their evaluation in one pass."""
 
-from lasem.space.configuration import Configuration, Pattern, alternating, bottom, top, transfer_all, transfer_none
+from lasem.space.configuration import (
+    Configuration,
+    Pattern,
+    alternating,
+    bottom,
+    layers_in_words,
+    top,
+    transfer_all,
+    transfer_none,
+)
 from lasem.space.prefix_tree import PrefixTree, positions, stacked, unstacked
 from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
 
@@ -15,6 +24,7 @@ __all__ = [
     "factorised",
     "full",
     "grouped",
+    "layers_in_words",
     "listed",
     "positions",
     "stacked",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import final
 
 from lasem.errors import ConfigError, nearest
@@ -56,6 +57,28 @@ class Configuration:
                 f"got '{text}'."
             )
         return cls(tuple(letter == TRANSFER for letter in text))
+
+
+def layers_in_words(configuration: str, names: Sequence[str] = ()) -> str:
+    """Say which layers are transferred and which are a task's own.
+
+    Three and more neighbours whose names differ in the number at the end are said as the first to the last.
+
+    Args:
+        configuration: for instance ``"TTTS"``; empty if nothing was chosen.
+        names: what each layer is called; empty: by its number.
+    """
+    shown = names or [str(number) for number in range(1, len(configuration) + 1)]
+    alike = groupby(range(len(configuration)), lambda k: (configuration[k], shown[k].rstrip("0123456789")))
+    runs = [(choice, [shown[k] for k in of_run]) for (choice, _), of_run in alike]
+
+    def listed(choice: str) -> str:
+        found = [run if len(run) < 3 else [f"{run[0]} to {run[-1]}"] for chosen, run in runs if chosen == choice]
+        kind = "" if names else "layer " if configuration.count(choice) == 1 else "layers "
+        return kind + ", ".join(name for run in found for name in run)
+
+    parts = ((TRANSFER, "transferred"), (SPECIFIC, "its own"))
+    return "; ".join(f"{listed(choice)} {what}" for choice, what in parts if choice in configuration)
 
 
 _PLAIN = ("all", "none", "alternating")

@@ -61,7 +61,7 @@ def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem
 
     low = ["--train", str(images / "low"), "--test", str(images / "low-test")]
     out = said("learn", "model", "--task", "low", *low, *NEW)
-    assert out.startswith("low: TTTT, valid ")
+    assert out.startswith("low: TTTT (layers 1 to 4 transferred), valid ")
     assert "2 classes" in out
     assert "mid: " in said("learn", "model", "--task", "mid", "--train", str(images / "mid"), "--quiet")
     assert "high: " in said("learn", "model", "--task", "high", "--train", str(images / "high"), "--quiet")

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lasem.errors import ConfigError
-from lasem.space import Configuration, Pattern, alternating, bottom, top, transfer_all, transfer_none
+from lasem.space import (
+    Configuration,
+    Pattern,
+    alternating,
+    bottom,
+    layers_in_words,
+    top,
+    transfer_all,
+    transfer_none,
+)
 
 BITS = st.lists(st.booleans(), min_size=1, max_size=20).map(tuple)
 
@@ -85,3 +94,23 @@ def test_a_pattern_is_text_that_keeps_its_kind() -> None:
     with pytest.raises(AttributeError):
         top(1).note = "x"  # type: ignore[attr-defined]
     assert pickle.loads(pickle.dumps(top(1))).of(2) == copy.deepcopy(top(1)).of(2) == top(1).of(2)
+
+
+EFFICIENTNET = ("stem", *(f"blocks.{k}" for k in range(7)))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "names", "said"),
+    [
+        ("TTTTTTSS", EFFICIENTNET, "stem, blocks.0 to blocks.4 transferred; blocks.5, blocks.6 its own"),
+        ("SSTTSSSS", EFFICIENTNET, "blocks.1, blocks.2 transferred; stem, blocks.0, blocks.3 to blocks.6 its own"),
+        ("TTTS", (), "layers 1 to 3 transferred; layer 4 its own"),
+        ("TSTS", (), "layers 1, 3 transferred; layers 2, 4 its own"),
+        ("TTTT", (), "layers 1 to 4 transferred"),
+        ("S", (), "layer 1 its own"),
+        ("TTT", ("a", "b", "c"), "a, b, c transferred"),
+        ("", (), ""),
+    ],
+)
+def test_layers_in_words(configuration: str, names: tuple[str, ...], said: str) -> None:
+    assert layers_in_words(configuration, names) == said
