@@ -7,15 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from lasem.cli.command import Typed
 from lasem.cli.main import FAILURE, say
-from lasem.cli.run import print_table
+from lasem.cli.run import failing, print_table
 from lasem.errors import DataError, csv_text, printable
 from lasem.settings import Range
 
 if TYPE_CHECKING:
-    from lasem.learner import ModelOverview
+    from lasem.learner import Evaluation, ModelOverview
+
+_SHOWN = 10
+"""Mistakes, and pairs of classes, that a terminal shows."""
 
 
 def predict(
@@ -69,6 +75,7 @@ def predict(
 
 
 def evaluate(
+    typed: Typed,
     model: str,
     path: str,
     *,
@@ -76,28 +83,42 @@ def evaluate(
     image_column: str = "image",
     label_column: str = "label",
     skip_damaged: bool = False,
+    html: Path | None = None,
     json: bool = False,
     device: str = "cpu",
 ) -> int:
-    """Measure how many labelled images the model answers correctly now.
+    """Measure how many labelled images the model answers correctly now, and show its mistakes.
 
     Of data with splits, the test split counts.
 
     Args:
         path: labelled images: a folder CLASS/*.png, or a parquet file or folder.
         skip_damaged: leave out images that cannot be decoded.
-        json: write JSON.
+        html: write a page with the pictures of the surest mistakes.
+        json: write JSON, with all mistakes.
 
     Examples:
         lasem evaluate model --task cats photos/test
+        lasem evaluate model --task cats photos/test --html cats.html
         lasem evaluate model --task cats test.parquet --json
     """
     from lasem.data.labelled import and_left_out
     from lasem.learner import GrowingModel, Source
 
+    pictures = 0
+    if html is not None:
+        from lasem.report import check_place
+        from lasem.report.evaluation import PICTURES, write_evaluation
+
+        check_place(html, model)
+        pictures = PICTURES
     source = Source(path=path, image_column=image_column, label_column=label_column, skip_damaged=skip_damaged)
-    result = GrowingModel(model, device=device).evaluate(task, source)
+    result = GrowingModel(model, device=device).evaluate(task, source, pictures=pictures)
+    if html is not None:
+        with failing():
+            write_evaluation(html, result, task=task, model=model, images=path, command=typed)
     if json:
+        plain = asdict(replace(result, mistakes=()))
         _print_json(
             {
                 "task": task,
@@ -107,6 +128,12 @@ def evaluate(
                 "calibration_error": result.calibration_error,
                 "left_out": result.left_out,
                 "classes": {name: {"num_images": n, "num_right": k} for name, (n, k) in result.by_class.items()},
+                "confusion": {"classes": plain["classes"], "num_images": plain["confusion"]},
+                "mistakes": [
+                    {"image": m.image, "class": m.label, "answer": m.answer, "probability": round(m.probability, 6)}
+                    for m in result.mistakes
+                ],
+                "calibration": plain["calibration"],
             }
         )
         return 0
@@ -116,6 +143,9 @@ def evaluate(
     for name, (count, right) in result.by_class.items():
         say(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
     say(f"expected calibration error: {percent(result.calibration_error)} (15 bins of probability)")
+    _print_mistakes(result)
+    if html is not None:
+        say(f"Page: {html}")
     return 0
 
 
@@ -182,6 +212,35 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
 def percent(share: float | None, unit: str = " %") -> str:
     """Return for instance ``93.1 %``; a dash for None."""
     return "-" if share is None else f"{100 * share:.1f}{unit}"
+
+
+def _print_mistakes(result: Evaluation) -> None:
+    """Print the confusion matrix if it fits, else the classes most confused; and the surest mistakes."""
+    from lasem.report.numbers import display_name
+
+    if not result.mistakes:
+        return
+    digits = len(str(max(len(result.classes), *map(max, result.confusion)))) + 1
+    room = 80 - digits * len(result.classes) - 6
+    if room >= min(12, max(map(len, result.by_class))):
+        say("\nconfusion matrix: a row for each class, a column for each answer")
+        width = min(room, max(map(len, map(printable, result.by_class))))
+        numbers = range(1, len(result.classes) + 1)
+        say(f"  {'':{width + 3}}{''.join(f'{number:{digits}}' for number in numbers)}")
+        for number, name, row in zip(numbers, result.classes, result.confusion, strict=True):
+            if sum(row):
+                cells = "".join(f"{count or '.':>{digits}}" for count in row)
+                say(f"  {number:2} {display_name(name, width):{width}}{cells}")
+    else:
+        most = result.confused[:_SHOWN]
+        say(f"\nclasses confused most often ({len(most)} of {len(result.confused)} pairs)")
+        for name, answer, count in most:
+            say(f"  '{name}' answered as '{answer}': {count} of {result.by_class[name][0]}")
+    surest = result.mistakes[:_SHOWN]
+    say(f"\nthe surest mistakes ({len(surest)} of {len(result.mistakes)})")
+    for mistake in surest:
+        image = display_name(mistake.image.strip(), 160)
+        say(f"  {percent(mistake.probability):>7}  {image}: '{mistake.label}' answered as '{mistake.answer}'")
 
 
 def _print_json(value: object) -> None:

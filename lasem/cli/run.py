@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,12 +91,19 @@ def report(run: Path) -> int:
     compared = (run / INDEX).exists()
     # a folder without a run is wrong input; a report that cannot be written is a failure
     (load_comparison if compared else load_runs)(run)
-    try:
+    with failing():
         (write_comparison if compared else write_report)(run)
-    except StorageError as error:
-        raise FailedRunError from error
     (print_comparison if compared else print_result)(run)
     return 0
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """What was asked for was right: that a file cannot be written is a failure."""
+    try:
+        yield
+    except StorageError as error:
+        raise FailedRunError from error
 
 
 def print_result(directory: Path) -> None:

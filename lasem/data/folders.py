@@ -109,7 +109,11 @@ class FolderReader(FileReader):
             fits = len(images) * int(np.prod(images.shape)) <= self.memory_limit_mb * 2**20
             return images.in_memory() if fits else images
 
-        return Labelled(labels, parts, class_names, take, self.path, left_out)
+        def name_of(position: int) -> str:
+            file = files[position][2]
+            return str(file if keep is None else Path(self.path) / file.relative_to(keep.folder))
+
+        return Labelled(labels, parts, class_names, take, self.path, left_out, name_of)
 
 
 @final

@@ -80,6 +80,8 @@ class Labelled:
     """Of each file that is not used the split and the reason."""
     unit: str = "images"
     """What messages call the images."""
+    name_of: Callable[[int], str] = "image {}".format
+    """Returns what a person calls the image at a position: its file, its row in a table, or the text that it is."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,8 +91,13 @@ class Labelled:
     def only(self, chosen: Tensor) -> Labelled:
         """Select the images at some positions, ascending, or where a mask is set."""
         positions = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
-        labels, parts = self.labels[positions], self.parts[positions]
-        return replace(self, labels=labels, parts=parts, take=lambda used: self.take(positions[used]))
+        return replace(
+            self,
+            labels=self.labels[positions],
+            parts=self.parts[positions],
+            take=lambda used: self.take(positions[used]),
+            name_of=lambda position: self.name_of(int(positions[position])),
+        )
 
     def damaged(self) -> dict[int, tuple[str, str]]:
         """Decode all images; return the positions of those that cannot be, with their names and the reasons."""

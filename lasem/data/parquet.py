@@ -78,7 +78,14 @@ class ParquetReader(FileReader):
         parts = torch.cat([torch.full((len(of_file),), part) for (_, part), of_file in zip(files, labels, strict=True)])
         rows = [(file, len(of_file)) for (file, _), of_file in zip(files, labels, strict=True)]
         numbers = torch.cat(labels)
-        data = Labelled(numbers, parts, class_names, lambda used: self._decode(rows, used), self.path)
+        ends = torch.tensor([num_rows for _, num_rows in rows]).cumsum(0)
+
+        def name_of(position: int) -> str:
+            place = int(torch.searchsorted(ends, position, right=True))
+            file, num_rows = rows[place]
+            return f"{file}, row {position - int(ends[place]) + num_rows}"
+
+        data = Labelled(numbers, parts, class_names, lambda used: self._decode(rows, used), self.path, name_of=name_of)
         if not bool((numbers >= 0).any()):
             raise DataError(
                 f"Expected labels in column '{self.label_column}' of {self.path}; none of its {len(numbers)} rows has "

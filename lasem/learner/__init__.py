@@ -1,7 +1,7 @@
 """Learners: learn tasks one after another, answer for all of them, save and load."""
 
 from lasem.data.sources import Source
-from lasem.learner.answers import Evaluation, ModelOverview, Prediction, TaskOverview
+from lasem.learner.answers import Evaluation, Mistake, ModelOverview, Prediction, TaskOverview
 from lasem.learner.growing import GrowingModel
 from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Images, Learner, find_device
@@ -12,6 +12,7 @@ __all__ = [
     "GrowingModel",
     "Images",
     "Learner",
+    "Mistake",
     "ModelOverview",
     "Prediction",
     "Source",

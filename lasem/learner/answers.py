@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, final
 
@@ -17,7 +18,7 @@ from lasem.data.images import in_chunks
 from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
 from lasem.errors import ConfigError, DataError
-from lasem.learner.calibration import expected_calibration_error
+from lasem.learner.calibration import Bin, calibration_bins, expected_calibration_error
 from lasem.learner.learner import Learner
 from lasem.methods.model import Parts
 from lasem.nets import AbstractNet
@@ -40,23 +41,71 @@ class Prediction:
 
 
 @final
-@dataclass(frozen=True)
-class Evaluation:
-    """How many of a task's images are labelled rightly."""
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """An image whose answer is not its class."""
 
-    num_images: int
-    num_right: int
-    by_class: Mapping[str, tuple[int, int]]
-    """For each class that has images: how many, and how many rightly labelled."""
-    calibration_error: float
-    """How far probabilities are from the share of right answers (``expected_calibration_error``), in [0, 1]."""
+    image: str
+    """What a person calls it: its file, its row in a table, or the text that it is."""
+    label: str
+    """Its class."""
+    answer: str
+    """The likeliest class."""
+    probability: float
+    """Of the answer."""
+    picture: Tensor | None = field(default=None, repr=False, compare=False)
+    """uint8 (channels, height, width), as the network gets it; None for texts, and unless it was asked for."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Answers to a task's labelled images."""
+
+    classes: tuple[str, ...]
+    """The task's."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Images of each class (rows) by their answer (columns), both in the order of ``classes``."""
+    mistakes: tuple[Mistake, ...]
+    """The surest first."""
+    calibration: tuple[Bin, ...]
+    """15 bins of the answers' probability."""
     left_out: tuple[str, ...]
     """What was not used of the place that the images come from, as in Task."""
+
+    @property
+    def num_images(self) -> int:
+        """All images."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def num_right(self) -> int:
+        """Those that are answered rightly."""
+        return self.num_images - len(self.mistakes)
 
     @property
     def accuracy(self) -> float:
         """In [0, 1]."""
         return self.num_right / self.num_images
+
+    @property
+    def calibration_error(self) -> float:
+        """How far probabilities are from the share of right answers (``expected_calibration_error``), in [0, 1]."""
+        return expected_calibration_error(self.calibration)
+
+    @property
+    def by_class(self) -> dict[str, tuple[int, int]]:
+        """For each class that has images: how many, and how many rightly answered."""
+        rows = enumerate(zip(self.classes, self.confusion, strict=True))
+        return {name: (sum(row), row[number]) for number, (name, row) in rows if sum(row)}
+
+    @property
+    def confused(self) -> list[tuple[str, str, int]]:
+        """Class, answer and number of images of each kind of mistake, the most frequent first."""
+        pairs = Counter((mistake.label, mistake.answer) for mistake in self.mistakes)
+        place = {name: number for number, name in enumerate(self.classes)}
+        ordered = sorted(pairs, key=lambda pair: (-pairs[pair], place[pair[0]], place[pair[1]]))
+        return [(*pair, pairs[pair]) for pair in ordered]
 
 
 @final
@@ -192,18 +241,35 @@ def predict(
             yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
 
 
-def evaluate(learner: Learner, name: str, data: Labelled) -> Evaluation:
-    """Compare answers with labels."""
-    images, labels = data.read(learner.classes(name))
+def evaluate(learner: Learner, name: str, data: Labelled, pictures: int) -> Evaluation:
+    """Compare answers with labels; see ``GrowingModel.evaluate``."""
+    classes = learner.classes(name)
+    images, labels = data.read(classes)
     logits = torch.cat([learner.logits(name, chunk) for chunk in in_chunks(images)])
-    right = logits.argmax(dim=1) == labels
-    error = expected_calibration_error(torch.softmax(logits, dim=1).max(dim=1).values, right)
-    by_class = {}
-    for number, class_name in enumerate(learner.classes(name)):
-        of_class = labels == number
-        if of_class.any():
-            by_class[class_name] = (int(of_class.sum()), int(right[of_class].sum()))
-    return Evaluation(len(labels), int(right.sum()), by_class, error, counted(data.left_out))
+    answers = logits.argmax(dim=1)
+    sure = torch.softmax(logits, dim=1).gather(1, answers[:, None])[:, 0]
+    confusion = torch.bincount(labels * len(classes) + answers, minlength=len(classes) ** 2).view(-1, len(classes))
+    wrong = (labels != answers).nonzero()[:, 0]
+    wrong = wrong[sure[wrong].argsort(descending=True, stable=True)]
+    pictured = wrong[: pictures if learner.net.vocabulary is None else 0]
+    shown = list(images.take(pictured)) if len(pictured) else []
+    found = zip(*(values[wrong].tolist() for values in (labels, answers, sure)), strict=True)
+    return Evaluation(
+        classes=classes,
+        confusion=tuple(map(tuple, confusion.tolist())),
+        mistakes=tuple(
+            Mistake(
+                image=data.name_of(position),
+                label=classes[label],
+                answer=classes[answer],
+                probability=probability,
+                picture=picture,
+            )
+            for position, (label, answer, probability), picture in zip_longest(wrong.tolist(), found, shown)
+        ),
+        calibration=calibration_bins(sure, labels == answers),
+        left_out=counted(data.left_out),
+    )
 
 
 def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Iterator[str]:

@@ -7,6 +7,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
 import torch
 from torch import Tensor
 
@@ -47,8 +51,19 @@ def _where_it_is_least(values: Tensor, expected: Tensor) -> float:
     return 1 / high
 
 
-def expected_calibration_error(confidences: Tensor, right: Tensor, num_bins: int = 15) -> float:
-    """Return the mean distance of confidence and accuracy over bins of equal width, each weighed by its images.
+@final
+@dataclass(frozen=True)
+class Bin:
+    """Answers whose probability is within narrow bounds."""
+
+    num_images: int
+    num_right: int
+    confidence: float
+    """Mean probability of the answers; 0 if there are none."""
+
+
+def calibration_bins(confidences: Tensor, right: Tensor, num_bins: int = 15) -> tuple[Bin, ...]:
+    """Count answers by their probability, in bins of equal width.
 
     Args:
         confidences: of the answers, in [0, 1], shape (N,); a bin holds those above its lower edge ([Naeini2015]_).
@@ -56,5 +71,12 @@ def expected_calibration_error(confidences: Tensor, right: Tensor, num_bins: int
         num_bins: bins of [0, 1].
     """
     bins = (confidences.double() * num_bins).ceil().long().sub(1).clamp(0, num_bins - 1)
-    gaps = torch.zeros(num_bins, dtype=torch.float64).index_add_(0, bins, confidences.double() - right.double())
-    return float(gaps.abs().sum()) / len(confidences)
+    counts, rights = (torch.bincount(bins[chosen], minlength=num_bins) for chosen in (slice(None), right))
+    means = torch.bincount(bins, confidences.double(), num_bins) / counts.clamp(min=1)
+    return tuple(map(Bin, counts.tolist(), rights.tolist(), means.tolist()))
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the mean distance of confidence and accuracy over bins, each weighed by its images."""
+    gaps = (abs(one.confidence * one.num_images - one.num_right) for one in bins)
+    return sum(gaps) / sum(one.num_images for one in bins)

@@ -229,8 +229,13 @@ class GrowingModel:
 
         return computed()
 
-    def evaluate(self, name: str, path: Place | Source) -> Evaluation:
-        """Measure a task's accuracy as the model is now; of divided data the test split counts.
+    def evaluate(self, name: str, path: Place | Source, *, pictures: int = 0) -> Evaluation:
+        """Compare a task's answers, as the model is now, with labels; of divided data the test split counts.
+
+        Args:
+            name: of the task.
+            path: labelled images.
+            pictures: how many of the surest mistakes have their picture.
 
         Raises:
             TaskError: if the task was not learned.
@@ -241,7 +246,7 @@ class GrowingModel:
         channels, size = channels_and_side(learner.net)
         data = _source(path).part(Part.TEST, size, channels)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
-            return evaluate(learner, name, data)
+            return evaluate(learner, name, data, pictures)
 
     def show(self) -> ModelOverview:
         """Return what the folder holds; StorageError if there is no model, or it is damaged."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lasem.errors import csv_text, printable
+from lasem.errors import StorageError, csv_text, printable
 from lasem.files import write_file
 from lasem.metrics import PairedDifference, Statistic
 from lasem.report import numbers
@@ -19,6 +20,8 @@ from lasem.report.numbers import DASH, Unit, p_value, percent, signed
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_MADE_BY = b'name="generator" content="lasem"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +172,24 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def check_place(page: Path, model: str | Path) -> None:
+    """Raise StorageError unless a page may be written: outside of a model's folder, where none but a page of ours is.
+
+    The folder is written by ``lasem learn`` alone, which takes other files in it for a mistake.
+    """
+    if page.resolve().is_relative_to(Path(model).resolve()):
+        raise StorageError(f"Expected a place outside of the model's own folder {model}; got {page}. Give another one.")
+    if os.path.isdir(page):
+        raise StorageError(f"Expected a file to write the page to; {page} is a folder. Name a file in it.")
+    if os.path.lexists(page):
+        with page.open("rb") if os.path.isfile(page) else io.BytesIO() as opened:
+            ours = _MADE_BY in opened.read(1000)
+        if not ours:
+            raise StorageError(
+                f"{page} is there already and is no page of lasem. Give another place, or remove that file."
+            )
+
+
 def render(template: str, *, environment: Mapping[str, str], package: str = "lasem.report", **values: Any) -> str:
     """Fill a template of ``package``, which may extend and import those here.
 
@@ -196,6 +217,7 @@ def render(template: str, *, environment: Mapping[str, str], package: str = "las
     )
     templates.globals["numbers"] = numbers
     made_with = {key: value for key, value in environment.items() if key != "command"}
+    values.setdefault("again", "Make it again")
     values |= {"environment": made_with, "command": environment.get("command"), "colours": COLOURS}
     return templates.get_template(template).render(values)
 

@@ -1,5 +1,6 @@
 """A task from folders and parquet files: which images train, validate and test, and how they are made to fit."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,22 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     (tmp_path / "train/cat/broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"broken\.png"):
         task_of(train, train)
+
+
+def test_an_image_is_called_by_its_file_or_its_row(tmp_path: Path) -> None:
+    folder = write_class_folders(tmp_path / "all", "ab", 3, size=4)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    pixels = random_images(7, (3, 4, 4))
+    for number, part in enumerate((slice(0, 4), slice(4, 7))):
+        write_parquet(tmp_path / f"t-0000{number}-of-00002.parquet", pixels[part], [-1, 0, 1, 0][: len(pixels[part])])
+
+    def names(place: Path) -> list[str]:
+        data = source(place).labelled(4, 3)
+        kept = data.only(data.labels == 1)
+        return [kept.name_of(k) for k in range(len(kept.labels))]
+
+    assert names(folder) == [f"{folder}/b/00{k}.png" for k in range(3)]
+    assert names(tmp_path / "packed.zip") == [f"{tmp_path}/packed.zip/b/00{k}.png" for k in range(3)]
+    shutil.rmtree(folder)
+    (tmp_path / "packed.zip").unlink()
+    assert names(tmp_path) == [f"{tmp_path}/t-0000{k}-of-00002.parquet, row 2" for k in (0, 1)]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem import Learner, TrainingConfig
-from lasem.learner.calibration import best_temperature, expected_calibration_error
+from lasem.learner.calibration import best_temperature, calibration_bins, expected_calibration_error
 
 from .fixture import assert_same_tensors, changed_index, tensors_in, tiny_net, tiny_task
 
@@ -54,7 +54,12 @@ def test_the_calibration_error_is_the_one_of_its_definition() -> None:
             accuracy = sum(float(answers[k] == labels[k]) for k in inside) / len(inside)
             mean = sum(float(confidence[k]) for k in inside) / len(inside)
             expected += len(inside) / len(labels) * abs(accuracy - mean)
-    assert expected_calibration_error(confidence, answers == labels) == pytest.approx(expected, abs=1e-9)
+    bins = calibration_bins(confidence, answers == labels)
+    assert expected_calibration_error(bins) == pytest.approx(expected, abs=1e-9)
+    assert (sum(one.num_images for one in bins), sum(one.num_right for one in bins)) == (
+        len(labels),
+        int((answers == labels).sum()),
+    )
 
 
 def test_a_learned_task_answers_the_same_with_other_probabilities(tmp_path: Path) -> None:

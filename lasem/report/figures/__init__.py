@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ class Drawing:
         """
         write_text(folder / f"{self.name}.svg", self.svg)
         write_text(folder / f"{self.name}.csv", to_csv(self.columns, self.rows))
+
+    def csv_address(self) -> str:
+        """Its data as an address that holds them, for a page that is the only file."""
+        data = to_csv(self.columns, self.rows).encode(errors="replace")
+        return f"data:text/csv;base64,{b64encode(data).decode()}"
 
     def inline(self) -> str:
         """The SVG for a page: colours that follow light and dark, no fixed size, fonts of the page, ids of its own."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from lasem.learner.calibration import Bin
+
 _COMPARED = ("peak_accuracy", "final_accuracy", "parameters_total", "seconds_training")
 
 
@@ -68,6 +70,30 @@ def draw_parameters(run: Run) -> Drawing | None:
         ),
         f"Stacked bars of parameters after each of {num} tasks; at the end {tasks[-1].parameters_total:,} "
         f"in all, {tasks[-1].parameters_shared:,} of them shared.",
+    )
+
+
+@figure_style()
+def draw_calibration(bins: Sequence[Bin]) -> Drawing:
+    """Draw how often answers are right by how sure they are."""
+    edges = np.arange(len(bins) + 1) / len(bins)
+    counts = np.array([one.num_images for one in bins])
+    accuracies = np.array([one.num_right for one in bins]) / np.maximum(counts, 1)
+    figure, axes = new_figure(640, 320)
+    middles = 100 * (edges[1:] + edges[:-1]) / 2
+    bars = axes.bar(middles, 100 * accuracies, 92 / len(bins), color=colour("blue"))
+    axes.bar_label(bars, [f"{count:,}" if count else "" for count in counts], padding=3, size=9)
+    axes.plot([0, 100], [0, 100], "--", color=colour("muted"), linewidth=1.2)
+    axes.set(xlim=(0, 100), ylim=(0, 109), xlabel="probability of the answer, %", ylabel="right answers, %")
+    axes.set_yticks(range(0, 101, 20))
+    axes.grid(axis="y")
+    return Drawing.of(
+        figure,
+        "calibration",
+        ("above", "images", "right", "mean_probability"),
+        ((low, b.num_images, b.num_right, b.confidence) for low, b in zip(edges.tolist(), bins, strict=False)),
+        caption=caption("calibration"),
+        description=f"Bars of the share of right answers by their probability, of {counts.sum()} answers.",
     )
 
 

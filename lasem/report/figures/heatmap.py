@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lasem.metrics import Matrix, Run, transfer_frequencies
 from lasem.records import EpochRecord
-from lasem.report.figures import Drawing, colour, figure_style, in_words, new_figure, new_panels, thin
+from lasem.report.figures import Drawing, caption, colour, figure_style, in_words, new_figure, new_panels, thin
 from lasem.report.numbers import display_name, percent
 
 if TYPE_CHECKING:
@@ -96,6 +96,59 @@ def draw_transfer_map(run: Run) -> Drawing | None:
 
 
 @figure_style()
+def draw_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> Drawing:
+    """Draw the images of each class by their answers; classes without images have no row.
+
+    Args:
+        classes: names.
+        confusion: images of each class (rows) by their answer (columns).
+    """
+    counts = np.array(confusion)
+    there = counts.sum(axis=1).nonzero()[0]
+    shares = counts[there] / counts[there].sum(axis=1, keepdims=True)
+    wrong = there[:, None] != np.arange(len(classes))
+    num = len(classes)
+    cell, size = ((44, 30), 11.5) if num <= 12 else ((30, 22), 9) if num <= 20 else ((11, 12), 0)
+    from matplotlib.colors import ListedColormap
+
+    # two colours in different strengths, so that a dark page can exchange them; of many classes one picture
+    style: dict[str, Any] = {"cmap": ListedColormap([colour("blue"), colour("orange")]), "vmin": 0, "vmax": 1}
+    style |= {"alpha": np.where(wrong & (shares > 0), 0.25 + 0.75 * shares, shares), "edgecolors": "none"}
+    accuracies = [percent(float(share)) for share in shares[~wrong]]
+    names = [classes[number] for number in there]
+    figure, axes, _ = _cells(names, there + 1, cell, (accuracies, "right, %"), wrong, rasterized=not size, **style)
+    axes.set_xlabel("answered as", labelpad=8)
+    axes.set_facecolor(colour("faint") if size else "none")
+    if size:
+        grid: dict[str, Any] = {"color": colour("paper"), "linewidth": 2}
+        axes.hlines(range(len(there) + 1), 0, num, **grid)
+        axes.vlines(range(num + 1), 0, len(there), **grid)
+    else:
+        axes.set_xticks([k + 0.5 for k in range(num) if k % 5 == 4 or k == 0])
+        axes.set_xticklabels([str(k + 1) for k in range(num) if k % 5 == 4 or k == 0])
+        axes.tick_params(labelsize=9)
+    for row, column in zip(*counts[there].nonzero(), strict=True) if size else ():
+        strong = shares[row, column] > 0.5
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            str(counts[there[row], column]),
+            color=colour("paper") if strong else colour("ink"),
+            size=size,
+            ha="center",
+            va="center_baseline",
+        )
+    return Drawing.of(
+        figure,
+        "confusion",
+        ("class", "answer", "images"),
+        ((classes[i], classes[j], int(counts[i, j])) for i, j in zip(*counts.nonzero(), strict=True)),
+        caption=caption("confusion"),
+        description=f"Heat map of {counts.sum()} images of {len(there)} classes by their answers.",
+    )
+
+
+@figure_style()
 def draw_layer_probabilities(run: Run) -> Drawing | None:
     """Draw how one seed's search weighed each layer; None if no epoch has a probability for each layer.
 
@@ -142,17 +195,18 @@ _CORNER: dict[str, Any] = {"xycoords": "axes fraction", "color": colour("muted")
 
 def _cells(
     names: Sequence[str],
-    numbers: Sequence[int],
+    numbers: Iterable[int],
     cell: tuple[int, int],
     right: tuple[list[str], str],
     values: Matrix,
-    **colours: Any,
+    **style: Any,
 ) -> tuple[Figure, Axes, Any]:
     """Draw cells of some pixels: rows with name and number, a text to their right, columns with numbers."""
     shown = [display_name(name, 24) for name in names]
     letters, num_columns = max(map(len, shown)) + len(right[1]) + 5, values.shape[1]
     figure, axes = new_figure(50 + 7 * letters + num_columns * cell[0], 90 + len(names) * cell[1])
-    mesh = axes.pcolormesh(np.ma.masked_invalid(values), edgecolors=colour("paper"), linewidth=2, **colours)
+    style = {"edgecolors": colour("paper"), "linewidth": 2} | style
+    mesh = axes.pcolormesh(np.ma.masked_invalid(values), **style)
     axes.set_ylim(len(names), 0)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
