@@ -113,7 +113,7 @@ class FolderReader(FileReader):
             file = files[position][2]
             return str(file if keep is None else Path(self.path) / file.relative_to(keep.folder))
 
-        return Labelled(labels, parts, class_names, take, self.path, left_out, name_of)
+        return Labelled(labels, parts, class_names, take, self.path, left_out, name_of=name_of)
 
 
 @final

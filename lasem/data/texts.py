@@ -124,6 +124,7 @@ class TextReader(CutCounts, AbstractReader):
             self.path,
             tuple((Part(part), why) for part, why in zip(parts.tolist(), left_out, strict=True) if why),
             "texts",
+            texts.__getitem__,
         )
         if not bool(kept.any()):
             none = and_left_out(counted(data.left_out))
