@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lasem.nets import part_of
-from lasem.tree import flatten, map_tensors, named, pack, unpack, with_tensors
+from lasem.tree import flatten, map_tensors, named, pack, unpack, with_tensors, without_same
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,36 @@ def test_what_was_packed_is_unpacked_from_json(committed: int | None) -> None:
         assert torch.equal(copy, value)
         assert copy.data_ptr() != value.data_ptr()
     assert torch.equal(unpack(*pack(torch.ones(2), "state"), torch.zeros(2)), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("start", "same"),
+    [
+        (torch.tensor(float("nan")), True),
+        (torch.tensor(0.0), False),
+        (torch.tensor(-0.0, dtype=torch.float64), False),
+        (torch.zeros(1), False),
+        (torch.zeros(0, 3), True),
+        (torch.tensor([True, False]), True),
+        (torch.ones(2, 3).T, True),
+    ],
+)
+def test_what_is_the_same_to_the_bit_is_left_out_and_comes_back(start: Tensor, same: bool) -> None:
+    found = (
+        {"a": start.clone().requires_grad_(start.is_floating_point()), "more": torch.ones(1)}
+        if same
+        else {
+            "a": torch.tensor(-0.0),
+            "more": torch.ones(1),
+        }
+    )
+    left = without_same(found, {"a": start})
+    tensors, plain = pack(left)
+    assert set(tensors) == ({"more"} if same else {"a", "more"})
+    again = unpack(tensors, json.loads(json.dumps(plain)), {"a": start, "more": torch.zeros(1)})
+    assert not again["a"].requires_grad
+    assert again["a"] is not start
+    assert again["a"].numpy().tobytes() == found["a"].detach().numpy().tobytes()
 
 
 def test_a_tree_of_another_form_is_refused() -> None:

@@ -115,7 +115,7 @@ MODEL = Choosable(
     ("net", "method", "sharing", "search", "protect", "training"),
     ("device", "threads", "preset"),
     ("method", "sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
-    ("image-column", "label-column", "image-size", "channels", "restart", "wait", "quiet"),
+    ("image-column", "label-column", "image-size", "channels", "restart", "wait", "checkpoint-seconds", "quiet"),
 )
 
 

@@ -31,6 +31,7 @@ def learn(
     restart: bool = False,
     skip_damaged: bool = False,
     wait: Annotated[float, Range(least=0)] = 0,
+    checkpoint_seconds: Annotated[float, Range(least=0)] = 30,
     quiet: bool = False,
     **settings: Annotated[str, MODEL],
 ) -> int:
@@ -81,7 +82,7 @@ def learn(
             f"The model in {model} was made with method = {held['method']['name']}; got {above['method']['name']}. "
             f"Leave method out, or begin another model."
         )
-    growing = GrowingModel(model, **given, device=config.device)
+    growing = GrowingModel(model, **given, device=config.device, checkpoint_seconds=checkpoint_seconds)
 
     def images(path: Path | None) -> Source | None:
         named = {"image_column": image_column, "label_column": label_column}

@@ -12,6 +12,7 @@ from lasem.cli.choices import RUN, layered, nested, read_file
 from lasem.cli.command import Typed
 from lasem.cli.main import FailedRunError, find_module, say
 from lasem.errors import ConfigError, StorageError
+from lasem.settings import Range
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +25,7 @@ def run(
     resume: Path | None = None,
     config: Path | None = None,
     print_config: bool = False,
+    checkpoint_seconds: Annotated[float, Range(least=0)] = 30,
     quiet: bool = False,
     **settings: Annotated[str, RUN],
 ) -> int:
@@ -62,7 +64,14 @@ def run(
         return 0
     observer = make_observer(quiet=quiet)
     with observer.explained():
-        path = run_experiment(chosen, resume or out, observer=observer, resume=resume is not None, command=typed)
+        path = run_experiment(
+            chosen,
+            resume or out,
+            observer=observer,
+            resume=resume is not None,
+            command=typed,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     if resume and not observer.trained:
         say("The run was finished already; its report has been drawn again.", error=True)
     try:

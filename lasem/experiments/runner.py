@@ -3,7 +3,8 @@
 After a kill at any moment the run goes on to the same records. The model says how many tasks are finished, the
 checkpoint how many epochs of the next one, and the records are cut back to just that. The order of writing makes it so:
 
-* an epoch's records, then its checkpoint: records without a checkpoint are dropped, and the epoch is trained again;
+* an epoch's records, then, now and then, its checkpoint: records after the last checkpoint are dropped, and their
+  epochs are trained again;
 * a task's end: its records, then the model. Records without the model are dropped, and the last epoch's checkpoint
   leads to the same end; with the model the task is finished, and its checkpoint is passed over.
 """
@@ -14,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -31,7 +33,7 @@ from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report import write_accuracy_matrix, write_report
-from lasem.training import Checkpoint, TrainingState
+from lasem.training import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, TrainingState
 
 
 class Observer:
@@ -47,7 +49,7 @@ class Observer:
         """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
 
     def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-        """An epoch has been trained and can no longer be lost."""
+        """An epoch has been trained; see ``checkpoint_seconds`` of ``run`` for when it can no longer be lost."""
 
     def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
         """A task has been learned and can no longer be lost.
@@ -69,6 +71,7 @@ def run(
     observer: Observer | None = None,
     resume: bool = False,
     command: Sequence[str] = (),
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Path:
     """Learn the stream once for each seed, keep everything in a folder, and draw the report.
 
@@ -78,6 +81,8 @@ def run(
         observer: is notified of how it goes.
         resume: go on with the run in ``directory``, which must have been started with the same settings.
         command: what a person typed, for ``environment.json``.
+        checkpoint_seconds: the training of a task is written at most so often; a process that is killed loses no more
+            of its finished epochs.
 
     Returns:
         The folder: records, model and accuracy matrix of each seed, and the report; see ``docs/runs.md``.
@@ -109,7 +114,7 @@ def run(
                 observer.note(f"The last digits may differ from a run that was never stopped: {'; '.join(changed)}.")
             observer.run_starts(config, path)
             for seed in config.seeds:
-                seed_run = _SeedRun(config, seed, path / "seeds" / str(seed), observer)
+                seed_run = _SeedRun(config, seed, path / "seeds" / str(seed), observer, checkpoint_seconds)
                 seed_run.finish(opened.pop() if opened else config.stream.open(seed))
             write_report(path)
     return path
@@ -175,13 +180,16 @@ def cpu_threads(count: int) -> Iterator[None]:
 class _SeedRun:
     """Learns a stream with one seed, from its start or from where a killed process left it."""
 
-    def __init__(self, config: ExperimentConfig, seed: int, directory: Path, observer: Observer) -> None:
+    def __init__(
+        self, config: ExperimentConfig, seed: int, directory: Path, observer: Observer, checkpoint_seconds: float
+    ) -> None:
         """Find out from the folder how far the run has come.
 
         Raises:
             StorageError: if it is damaged.
         """
         self._config, self._seed, self._observer = config, seed, observer
+        self._checkpoint_seconds = checkpoint_seconds
         self._directory, self._model, self._checkpoints = directory, directory / "model", directory / "checkpoint"
         self._journal = folder.Journal(directory)
         self._learner: Learner | None = None
@@ -200,14 +208,16 @@ class _SeedRun:
         for index, task in enumerate(stream if self._num_learned != stream.num_tasks else ()):
             tests[task.name] = task.test
             if index >= self._num_learned:
-                self._learn(task, tests)
+                checkpoints = Checkpoints(partial(self._write_checkpoint, index), self._checkpoint_seconds)
+                with checkpoints.written_if_stopped():
+                    self._learn(task, tests, checkpoints)
         if self._num_learned:
             self._write_matrix()
             ModelFolder(self._model).sweep()  # a kill may have come between its last two steps
         shutil.rmtree(self._checkpoints, ignore_errors=True)
         self._observer.seed_ends(self._seed)
 
-    def _learn(self, task: Task, tests: dict[str, Split]) -> None:
+    def _learn(self, task: Task, tests: dict[str, Split], checkpoints: Checkpoints) -> None:
         """Train one task, evaluate all so far, and keep what came out."""
         if self._learner is None:
             self._learner = _new_learner(self._config, task, self._seed)
@@ -217,7 +227,13 @@ class _SeedRun:
                 self._observer.note(f"Left out of the stream's images: {', '.join(task.left_out)}.")
         before, self._checkpoint = self._checkpoint, None
         self._observer.task_starts(task.name, before.num_epochs if before else 0)
-        record = self._learner.learn(task, on_epoch=self._keep_epoch, resume_from=before.state if before else None)
+
+        def keep(record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
+            self._journal.add_epoch(record, timing)
+            checkpoints.epoch_ends(record.epoch, state)
+            self._observer.epoch_ends(record, timing)
+
+        record = self._learner.learn(task, on_epoch=keep, resume_from=before.state if before else None)
         started = time.perf_counter()
         accuracies = {name: self._learner.accuracy(name, test) for name, test in tests.items()}
         seconds = time.perf_counter() - started
@@ -231,10 +247,8 @@ class _SeedRun:
         self._write_matrix()
         self._observer.task_ends(record, accuracies, self._journal.seconds(task.name))
 
-    def _keep_epoch(self, record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
-        self._journal.add_epoch(record, timing)
-        Checkpoint(self._num_learned, record.epoch, state()).save(self._checkpoints)
-        self._observer.epoch_ends(record, timing)
+    def _write_checkpoint(self, num_learned: int, num_epochs: int, state: TrainingState) -> None:
+        Checkpoint(num_learned, num_epochs, state).save(self._checkpoints)
 
     def _write_matrix(self) -> None:
         write_accuracy_matrix(read_records(self._journal.records), self._directory / "accuracy_matrix.csv")

@@ -45,7 +45,7 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing
-from lasem.training import TrainingConfig, TrainingState
+from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState
 
 Place = str | Path
 _DARK = 2**12 >> 8
@@ -74,6 +74,7 @@ class GrowingModel:
         channels: Channels | None = None,
         seed: int | None = None,
         device: str = "cpu",
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         """Name the folder, which need not be there, and what the model is to be made with.
 
@@ -93,6 +94,8 @@ class GrowingModel:
             channels: 1 for grey, 3 for colour; as the first task's images are if not given.
             seed: as in Learner.
             device: where to compute.
+            checkpoint_seconds: while a task is learned, its training is written at most so often; a process that is
+                killed loses no more of its finished epochs.
         """
         self.directory = Path(directory)
         self._folder = ModelFolder(directory)
@@ -105,7 +108,7 @@ class GrowingModel:
         }
         self._training = training
         self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
-        self._device = device
+        self._device, self._checkpoint_seconds = device, checkpoint_seconds
         self._opened: tuple[bytes, Learner] | None = None
 
     def learn(
@@ -326,17 +329,23 @@ class GrowingModel:
 
         def keep(record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
             self._folder.check_held()
-            unfinished.keep(record.epoch, state())
+            checkpoints.epoch_ends(record.epoch, state)
             if on_epoch is not None:
                 on_epoch(record, timing)
 
-        if before is None:
-            learner.learn(task, training=training, on_epoch=keep)
-        else:
-            with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
-                learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
-        self._folder.check_held()
-        learner.save(self.directory)
+        def write(num_epochs: int, state: TrainingState) -> None:
+            self._folder.check_held()
+            unfinished.keep(num_epochs, state)
+
+        checkpoints = Checkpoints(write, self._checkpoint_seconds)
+        with checkpoints.written_if_stopped():
+            if before is None:
+                learner.learn(task, training=training, on_epoch=keep)
+            else:
+                with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
+                    learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
+            self._folder.check_held()
+            learner.save(self.directory)
         with suppress(StorageError):  # it is known by the model, which has the task
             unfinished.remove()
 

@@ -26,7 +26,7 @@ from lasem.training.phase import (
     batches_of,
     class_weights,
 )
-from lasem.training.plan import Checkpoint, OnEpoch, Plan, TrainingState, follow
+from lasem.training.plan import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, OnEpoch, Plan, TrainingState, follow
 from lasem.training.task_start import (
     FreshWeights,
     LayerWeights,
@@ -37,6 +37,7 @@ from lasem.training.task_start import (
 )
 
 __all__ = [
+    "CHECKPOINT_SECONDS",
     "EVALUATION_BATCH",
     "MAX_IMAGES",
     "PRESETS",
@@ -45,6 +46,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Checkpoint",
+    "Checkpoints",
     "EpochSummary",
     "FisherKind",
     "FreshWeights",

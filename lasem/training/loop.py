@@ -15,7 +15,7 @@ from lasem.errors import StorageError, TrainingError
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.config import autocast, build_optimiser, learning_rate, set_learning_rate
 from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot, Step, Weights
-from lasem.tree import flatten, map_tensors, named, unpack
+from lasem.tree import flatten, map_tensors, named, unpack, without_same
 
 
 @final
@@ -144,7 +144,10 @@ class Loop(Generic[Weights]):
         return Snapshot(self.num_epochs, self._progress.accuracy, weights, self._progress.summary)
 
     def state(self) -> dict[str, Any]:
-        """Return everything that later epochs depend on, copied: a tree for ``lasem.tree.pack``."""
+        """Return everything that later epochs depend on, copied: a tree for ``lasem.tree.pack``.
+
+        Weights that are as the phase started with them are left out, and of the best epoch's those that are as now.
+        """
         names = self._optimised_names()
         moments = {
             names[index]: {key: torch.as_tensor(value).clone() for key, value in entries.items()}
@@ -152,13 +155,13 @@ class Loop(Generic[Weights]):
         }
         return {
             "task": self.phase.task.name,
-            "weights": map_tensors(lambda t: t.detach().clone(), self.weights),
+            "weights": map_tensors(lambda t: t.detach().clone(), without_same(self.weights, self.phase.initial())),
             "optimiser": moments,  # by name: a loaded learner may hold its weights in another order
             "phase": map_tensors(lambda t: t.detach().clone(), self.phase.state),
             "order": self._order.get_state(),
             "dropout": self._dropout.get_state(),
             "progress": self._progress,
-            "best": self.best,
+            "best": without_same(self.best, Snapshot(0, 0.0, self.weights, self._progress.summary)),
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
@@ -167,9 +170,11 @@ class Loop(Generic[Weights]):
         Raises:
             StorageError: if it belongs to another task or network, or a part is missing.
         """
-        like = {**self.state(), "best": Snapshot(0, 0.0, self.weights, self._progress.summary)}
+        summary = self._progress.summary
         try:
-            self._load_state(unpack(tensors, plain, like))
+            state = unpack(tensors, {**plain, "best": None}, {**self.state(), "weights": self.weights})
+            state["best"] = unpack(tensors, plain["best"], Snapshot(0, 0.0, state["weights"], summary))
+            self._load_state(state)
         except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise StorageError(
                 f"Expected the training state of task '{self.phase.task.name}' with this network and these settings; "

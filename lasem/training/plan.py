@@ -1,17 +1,17 @@
 """Plans: the phases that learning one task takes, one after another, and how an interrupted one goes on.
 
-A checkpoint is two files in a folder of their own: the tensors, and ``checkpoint.json``, which names them and is
-written last. It is not waited for the disk: a process that is killed loses nothing, and after a power cut a checkpoint
-that did not reach the disk whole is passed over, as is one of an earlier format; the task under way then starts over,
-to the same results.
+A checkpoint is two files in a folder of their own: the tensors that training has changed, and ``checkpoint.json``,
+which names them and is written last. It is not waited for the disk: after a power cut a checkpoint that did not reach
+the disk whole is passed over, as is one of an unknown format; the task under way then starts over, to the same results.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +24,21 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lasem.errors import StorageError
+from lasem.errors import LasemError, StorageError
 from lasem.files import MAX_INDEX_BYTES, checksum, parse_json, read_bytes, write_file
 from lasem.records import EpochRecord, TimingRecord
 from lasem.training.loop import Loop
 from lasem.training.phase import AbstractPhase, EpochSummary, PhaseResult, Snapshot
-from lasem.tree import map_tensors, pack, unpack
+from lasem.tree import map_tensors, pack, unpack, without_same
 
 Result = TypeVar("Result")
 
 _INDEX = "checkpoint.json"
-_FORMAT = 2
+_FORMATS = (2, 3)
+"""That can be read; the last one is written. In 2 no tensor was left out."""
+
+CHECKPOINT_SECONDS = 30.0
+"""How much training of finished epochs a killed process may lose, unless it is set."""
 
 Plan = Generator[AbstractPhase[Any], PhaseResult[Any], Result]
 """Yields phases, is sent what each has come to, and returns the result. It must be a function of what it is sent: an
@@ -68,7 +72,7 @@ class Checkpoint:
         tensors = save_tensors({name: t.detach().cpu().contiguous() for name, t in self.state.tensors.items()})
         name = f"state-{self.num_learned}-{self.num_epochs}.safetensors"
         index: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": _FORMATS[-1],
             "num_learned": self.num_learned,
             "num_epochs": self.num_epochs,
             "tensors": {"file": name, "checksum": checksum(tensors), "bytes": len(tensors)},
@@ -85,7 +89,7 @@ class Checkpoint:
         """Return the checkpoint in a folder; None if there is none that is whole and of this format."""
         try:
             index = parse_json(folder / _INDEX, read_bytes(folder / _INDEX, inside=folder, max_bytes=MAX_INDEX_BYTES))
-            if index["format"] != _FORMAT:
+            if index["format"] not in _FORMATS:
                 return None
             file, expected, size = (index["tensors"].get(key) for key in ("file", "checksum", "bytes"))
             limit = math.inf if size is None else float(size)  # files of an earlier version do not say it
@@ -94,6 +98,35 @@ class Checkpoint:
             return cls(int(index["num_learned"]), int(index["num_epochs"]), state)
         except (StorageError, LookupError, ValueError, OverflowError, TypeError, AttributeError, SafetensorError):
             return None
+
+
+@final
+class Checkpoints:
+    """The checkpoints of one task: written at most every so many seconds, and where an exception stops learning."""
+
+    def __init__(self, write: Callable[[int, TrainingState], None], seconds: float) -> None:
+        """Start before the first epoch; ``write`` is called with finished epochs of the task and their state."""
+        self._write, self._seconds = write, seconds
+        self._written = time.monotonic()
+        self._waiting: tuple[int, TrainingState] | None = None
+
+    def epoch_ends(self, num_epochs: int, state: Callable[[], TrainingState]) -> None:
+        """Write the state, or keep it in memory if the last one was written a moment ago."""
+        self._waiting = num_epochs, state()
+        if time.monotonic() - self._written >= self._seconds:
+            self._write(*self._waiting)
+            self._waiting, self._written = None, time.monotonic()
+
+    @contextmanager
+    def written_if_stopped(self) -> Iterator[None]:
+        """Write the last finished epoch's state if Ctrl-C or an error ends what is inside."""
+        try:
+            yield
+        except BaseException:
+            if self._waiting is not None:
+                with suppress(LasemError):
+                    self._write(*self._waiting)
+            raise
 
 
 OnEpoch = Callable[[EpochRecord, TimingRecord, Callable[[], TrainingState]], None]
@@ -125,6 +158,7 @@ def follow(
         TrainingError: if training cannot go on.
     """
     finished: list[PhaseResult[Any]] = []
+    starts: list[Any] = []
     with _storage_errors():
         stored = [] if resume_from is None else resume_from.plain["finished"]
         interrupted = None if resume_from is None else resume_from.plain["loop"]
@@ -134,7 +168,7 @@ def follow(
             index = len(finished)
             for old in phase.forgets:
                 best, last = (replace(s, weights=None) for s in (finished[old].best, finished[old].last))
-                finished[old] = replace(finished[old], best=best, last=last)
+                finished[old], starts[old] = replace(finished[old], best=best, last=last), None
             if resume_from is not None and index < len(stored):
                 result = _finished(resume_from.tensors, stored[index], phase, device)
             else:
@@ -151,9 +185,10 @@ def follow(
                 while not loop.finished:
                     record, timing = loop.run_epoch()
                     if on_epoch is not None:
-                        on_epoch(record, timing, partial(_state, loop, finished))
+                        on_epoch(record, timing, partial(_state, loop, finished, starts))
                 result = loop.result()
             finished.append(result)
+            starts.append(phase.initial())
             phase = plan.send(result)
     except StopIteration as stop:
         outcome: Result = stop.value
@@ -166,18 +201,29 @@ def phase_seeds(seeds: tuple[int, ...], index: int) -> tuple[int, int]:
     return int(order), int(dropout)
 
 
-def _state(loop: Loop[Any], finished: list[PhaseResult[Any]]) -> TrainingState:
-    """Return the finished phases' results and the loop's state."""
-    return TrainingState(*pack({"loop": loop.state(), "finished": finished}))
+def _state(loop: Loop[Any], finished: list[PhaseResult[Any]], starts: list[Any]) -> TrainingState:
+    """Return the loop's state and the finished phases' results, without weights that are as their phases started."""
+    changed = [
+        replace(result, best=without_same(result.best, result.last), last=without_same(result.last, _snapshot(start)))
+        for result, start in zip(finished, starts, strict=True)
+    ]
+    return TrainingState(*pack({"loop": loop.state(), "finished": changed}))
+
+
+def _snapshot(weights: Any) -> Snapshot[Any]:
+    return Snapshot(0, 0.0, weights, EpochSummary(""))
 
 
 def _finished(
     tensors: Mapping[str, Tensor], plain: Any, phase: AbstractPhase[Any], device: torch.device
 ) -> PhaseResult[Any]:
     """Return the result of a phase that was finished before the interruption."""
-    like = Snapshot(0, 0.0, map_tensors(lambda t: t.to(device), phase.initial()), EpochSummary(""))
+    start = _snapshot(map_tensors(lambda t: t.to(device), phase.initial()))
     with _storage_errors():
-        result: PhaseResult[Any] = unpack(tensors, plain, PhaseResult(like, like, 0))
+        last = unpack(tensors, plain["last"], start)
+        best = unpack(tensors, plain["best"], last)
+        rest = {**plain, "best": None, "last": None}
+        result: PhaseResult[Any] = replace(unpack(tensors, rest, PhaseResult(start, start, 0)), best=best, last=last)
     return result
 
 

@@ -23,7 +23,8 @@ import lasem.cli.run  # noqa: F401
 from lasem.cli import main
 from lasem.learner import Learner
 
-QUICK = ["--training.epochs", "4", "--threads", "1", "--quiet"]
+EVERY = ["--checkpoint-seconds", "0", "--quiet"]
+QUICK = ["--training.epochs", "4", "--threads", "1", *EVERY]
 STREAM = ["--stream=planted", "--stream.num_tasks=2", "--stream.train_per_class=3", "--stream.valid_per_class=2"]
 SMALL = [*STREAM, "--stream.test_per_class=3", "--search.first_task=search", "--search.commit_share=0.7"]
 
@@ -108,7 +109,7 @@ def kill_learn(images: Path, folder: Path, num_kills: int, draw: random.Random) 
 
             def command(words: list[str] = words, place: Path = place) -> list[str]:
                 begun = (place / ".learning/learning.json").exists() and draw.random() < 0.5
-                return ["learn", str(place), *(["--resume", "--quiet"] if begun else words)]
+                return ["learn", str(place), *(["--resume", *EVERY] if begun else words)]
 
             kills += with_kills(command, seconds[step], num_kills - kills, look, draw)
         assert content(place) == whole, place
@@ -139,7 +140,7 @@ def kill_run(folder: Path, num_kills: int, draw: random.Random) -> dict[str, int
 
         def words(place: Path = place) -> list[str]:
             begun = (place / "config.yaml").exists()  # before that it is no run yet, and is started once more
-            return ["run", "--resume", str(place), "--quiet"] if begun else [*main_words, "--out", str(place)]
+            return ["run", "--resume", str(place), *EVERY] if begun else [*main_words, "--out", str(place)]
 
         kills += with_kills(words, seconds, num_kills - kills, look, draw)
         assert content(place) == whole, place

@@ -28,7 +28,7 @@ def command(*words: str) -> tuple[int, str]:
 def learn(model: Path, images: Path, task: str) -> tuple[int, str]:
     """``lasem learn`` of one of the folders of images."""
     train = str(images / task)
-    words = ("--train", train, "--training.epochs", "2", "--threads", "1", "--quiet")
+    words = ("--train", train, "--training.epochs", "2", "--threads", "1", "--checkpoint-seconds", "0", "--quiet")
     return command("learn", str(model), "--task", task, *words)
 
 

@@ -223,7 +223,7 @@ def test_writing_that_fails_is_a_failure(tmp_path: Path, monkeypatch: pytest.Mon
     assert "No space left" in lasem(*words, str(tmp_path / "run"), code=2).err  # nothing has begun: choose another
     monkeypatch.undo()
     monkeypatch.setattr("lasem.training.plan.write_file", lambda *_, **__: full())
-    lasem(*words, str(tmp_path / "other"), code=1)
+    lasem("run", "--checkpoint-seconds=0", *words[1:], str(tmp_path / "other"), code=1)
 
 
 def test_a_loss_that_diverges_is_a_failure(tmp_path: Path, lasem: Any) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from learner.fixture import files_in
 import lasem.files
 from lasem import EM, Learner
 from lasem.errors import StorageError
-from lasem.experiments import Observer, run
+from lasem.experiments import Observer
+from lasem.experiments import run as run_experiment
 from lasem.methods import EWC
+from lasem.records import EpochRecord, TimingRecord
 
 from .tiny import Killed, records_of, stop, tiny, without_report
 
+run = partial(run_experiment, checkpoint_seconds=0)
 CONFIG = tiny(2, 2)
 BASELINE = tiny(2, 2, search=EM(), method=EWC())
 
@@ -27,7 +31,7 @@ class Killer:
     """Lets a number of writes happen, and kills before, in the middle of, or after the next one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count, self.at, self.how = 0, -1, "before"
+        self.arm(-1, "before")
         rooms = [module for name, module in sorted(sys.modules.items()) if name.startswith("lasem.")]
         for real in (lasem.files.write_file, lasem.files.append):
             for room in rooms:
@@ -35,11 +39,13 @@ class Killer:
                     monkeypatch.setattr(room, real.__name__, self._wrapped(real))
 
     def arm(self, at: int, how: str) -> None:
-        self.count, self.at, self.how = 0, at, how
+        self.count, self.at, self.how, self.dead = 0, at, how, False
 
     def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def write(path: Path, content: Any, **settings: Any) -> Any:
             number, self.count = self.count, self.count + 1
+            if self.dead:
+                raise Killed
             if number != self.at:
                 return real(path, content, **settings)
             if self.how == "within":
@@ -50,6 +56,7 @@ class Killer:
                     path.with_name(f".{path.name}.1.tmp").write_bytes(b"half")
             if self.how == "after":
                 real(path, content, **settings)
+            self.dead = True
             raise Killed
 
         return write
@@ -146,6 +153,27 @@ def test_a_resumed_run_trains_no_epoch_twice_and_one_at_its_end_changes_nothing(
     before = files_in(stopped)
     run(CONFIG, stopped, resume=True, observer=observer)
     assert (observer.epoch_ends.call_count, files_in(stopped)) == (1, before)
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["killed", "interrupted"])
+def test_epochs_without_a_checkpoint_are_trained_again(dead: bool, tmp_path: Path, killer: Killer, whole: Path) -> None:
+    """A kill loses the epochs since the last checkpoint, Ctrl-C none."""
+    observer = Mock(spec=Observer)
+
+    def stop(record: EpochRecord, _: TimingRecord) -> None:
+        if (record.task, record.epoch) == ("digits-1", 2):
+            killer.dead = dead
+            raise Killed
+
+    observer.epoch_ends.side_effect = stop
+    with pytest.raises(Killed):
+        run_experiment(CONFIG, tmp_path / "run", observer=observer)
+    killer.arm(-1, "before")
+    again = Mock(spec=Observer)
+    run(CONFIG, tmp_path / "run", resume=True, observer=again)
+    assert [call.args for call in again.task_starts.call_args_list] == [("digits-1", 0 if dead else 2)]
+    assert again.epoch_ends.call_count == (2 if dead else 0)
+    assert_same(tmp_path / "run", whole)
 
 
 def test_other_seeds_go_on_too(tmp_path: Path, killer: Killer) -> None:

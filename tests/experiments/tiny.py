@@ -49,7 +49,7 @@ class _Stop(Observer):
 def stop(config: ExperimentConfig, directory: Path) -> None:
     """Begin a run that is killed after the first epoch of its second task."""
     with pytest.raises(Killed):
-        run(config, directory, observer=_Stop())
+        run(config, directory, observer=_Stop(), checkpoint_seconds=0)
 
 
 def records_of(directory: Path, seed: int = 0) -> bytes:

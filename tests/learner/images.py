@@ -37,6 +37,7 @@ def small_model(place: Path, **other: Any) -> GrowingModel:
         "search": EM(first_task="search", commit_share=0.5),
         "training": TrainingConfig(epochs=3, batch_size=5, learning_rate=0.01),
         "seed": 5,
+        "checkpoint_seconds": 0,
     }
     return GrowingModel(place, **(settings | other))
 

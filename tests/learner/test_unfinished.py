@@ -144,6 +144,25 @@ def test_an_update_stopped_between_its_last_two_steps_is_done(place: Path, image
     assert not (place / ".learning").exists()
 
 
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_a_checkpoint_is_written_now_and_then_and_when_learning_is_stopped(
+    seconds: float, place: Path, images: Path
+) -> None:
+    seen: list[bool] = []
+
+    def watch(record: EpochRecord, _: TimingRecord) -> None:
+        seen.append((place / ".learning/checkpoint.json").exists())
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_model(place, checkpoint_seconds=seconds).learn("mid", images / "mid", on_epoch=watch)
+    assert seen == [seconds == 0] * 2
+    notes: list[str] = []
+    GrowingModel(place).learn(resume=True, note=notes.append)
+    assert "was interrupted after epoch 2; going on" in notes[-1]
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_folder_that_is_moved_meanwhile_is_not_written_again(gone: bool, place: Path, images: Path) -> None:
     moved, before = place.with_name("moved"), model_files(place)

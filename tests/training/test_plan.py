@@ -1,6 +1,8 @@
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lasem.records import EpochRecord, TimingRecord
 from lasem.training import (
     AbstractPhase,
     Batch,
+    Checkpoints,
     EpochSummary,
     Named,
     PhaseResult,
@@ -22,10 +25,13 @@ from lasem.training import (
     TrainingConfig,
     TrainingState,
     follow,
+    plan,
 )
+from lasem.tree import Path
 
 CONFIG = TrainingConfig(epochs=2, batch_size=4, learning_rate=0.05)
 START = torch.zeros(36, 2)
+READ = torch.tensor(1.0)
 
 
 class Line(AbstractPhase[dict[str, Tensor]]):
@@ -37,11 +43,17 @@ class Line(AbstractPhase[dict[str, Tensor]]):
         self.asked: list[Step] = []
 
     def initial(self) -> dict[str, Tensor]:
-        return {"w": self._start}
+        return {"w": self._start, "read": READ}
+
+    def scale(self, path: Path) -> float:
+        return float(path != ("read",))
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
         noise = torch.rand((), generator=dropout)
-        return torch.nn.functional.cross_entropy(batch.x.flatten(1) @ weights["w"], batch.labels) + 0 * noise
+        return (
+            torch.nn.functional.cross_entropy(batch.x.flatten(1) @ weights["w"], batch.labels)
+            + 0 * noise * weights["read"]
+        )
 
     def after_step(self, weights: Named, step: Step) -> None:
         self.state = {"steps": self.state["steps"] + 1}
@@ -64,6 +76,46 @@ def three_phases(seen: list[PhaseResult[Any]] | None = None) -> Plan[dict[str, T
     if seen is not None:
         seen += [first, second, third]
     return third.last.weights
+
+
+def test_what_training_does_not_change_is_not_kept() -> None:
+    def stored(state: TrainingState) -> set[str]:
+        return {name for name in state.tensors if name.endswith((".w", ".read"))}
+
+    for state in followed()[2]:
+        best = state.plain["loop"]["best"]["epoch"] != state.plain["loop"]["progress"]["num_epochs"]
+        finished = {
+            f"finished.{number}.{which}.weights.w"
+            for number, result in enumerate(state.plain["finished"])
+            for which in ("best", "last")
+            if result["last"]["weights"] is not None and (which == "last" or result["best"]["epoch"] == 1)
+        }
+        assert stored(state) == {"loop.weights.w"} | ({"loop.best.weights.w"} if best else set()) | finished
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (99, [5])])
+def test_checkpoints_are_written_now_and_then_and_when_learning_is_stopped(
+    seconds: float, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written, state = [0.0], list[int](), TrainingState({}, {})
+    monkeypatch.setattr(plan, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    checkpoints = Checkpoints(lambda epoch, _: written.append(epoch), seconds)
+    with suppress(KeyboardInterrupt), checkpoints.written_if_stopped():
+        for epoch in range(1, 6):
+            now[0] += 1
+            checkpoints.epoch_ends(epoch, lambda: state)
+        raise KeyboardInterrupt
+    assert written == expected
+
+
+def test_a_checkpoint_that_cannot_be_written_hides_no_error() -> None:
+    def write(*_: Any) -> None:
+        raise StorageError("full")
+
+    checkpoints = Checkpoints(write, 99)
+    checkpoints.epoch_ends(1, lambda: TrainingState({}, {}))
+    with pytest.raises(KeyboardInterrupt), checkpoints.written_if_stopped():
+        raise KeyboardInterrupt
 
 
 def in_turn(*phases: Line) -> Plan[list[PhaseResult[Any]]]:
