@@ -75,8 +75,8 @@ def learn(
     given: dict[str, Any] = {"image_size": image_size, "channels": channels, "seed": seed}
     typed_parts = resolve(above) if "name" in above.get("method", {}) else above
     for part in set(MODEL.parts) & set(config.parts):
-        if held is None or part in typed_parts or ("preset" in above and part != "net"):
-            given[part] = config.build_net if part == "net" else getattr(config, part)
+        if part in typed_parts or ("preset" in above and (held is None or part != "net")):
+            given[part] = getattr(config, part)
     if held and "method" in held and "name" in above.get("method", {}) and config.method is None:
         raise ConfigError(
             f"The model in {model} was made with method = {held['method']['name']}; got {above['method']['name']}. "

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Channels = Literal[1, 3]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TIFF", "WEBP")
 """Formats that are decoded, whatever a file is called: none that runs a program (EPS), none whose header may hide an
@@ -42,6 +44,18 @@ _UPRIGHT = {
 
 _WITH_ALPHA, _WITHOUT_ALPHA = ("RGBA", "LA", "PA"), ("1", "L", "P", "RGB")
 """Modes of pixels; in the second ones a file may still name a colour that is transparent."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """How an image becomes a square."""
+
+    side: int
+    """Height and width that it gets."""
+    crop: float | None = None
+    """Share of its shorter side that a square in the middle has, which alone is used; None: all of it, stretched."""
+    interpolation: Interpolation = "bilinear"
 
 
 @final
@@ -100,7 +114,7 @@ def image_size(source: Path | bytes, where: str) -> tuple[int, int]:
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | None = None) -> Tensor:
+def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | Resize | None = None) -> Tensor:
     """Decode an image to uint8 of shape ``(channels, height, width)``, upright.
 
     All modes are converted to the channels asked for, what is transparent over white; colour profiles are not applied.
@@ -111,12 +125,12 @@ def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | 
         source: a file, or the bytes of one.
         where: what an error calls the image.
         channels: 1 for grey, 3 for red, green, blue.
-        size: height and width to resize to (bilinear, whatever the sides were); None keeps the image's own.
+        size: what to resize to, a number for both sides (bilinear, whatever they were); None keeps the image's own.
 
     Raises:
         DataError: if the image cannot be decoded, or is larger than ``MOST_PIXELS``.
     """
-    from PIL.Image import Resampling, Transpose
+    from PIL.Image import Transpose
 
     with _opened(source, where) as image:
         orientation = _orientation(image)  # before decoding, so that it is the one of image_size
@@ -125,10 +139,23 @@ def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | 
         upright = _with_channels(image, channels)
         if orientation in _UPRIGHT:
             upright = upright.transpose(Transpose[_UPRIGHT[orientation]])
-        if size is not None and upright.size != (size, size):
-            upright = upright.resize((size, size), Resampling.BILINEAR)
+        if size is not None:
+            upright = _resized(upright, Resize(side=size) if isinstance(size, int) else size)
         pixels = torch.from_numpy(np.array(upright))
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def _resized(image: Image, how: Resize) -> Image:
+    from PIL.Image import Resampling
+
+    width, height = image.size
+    box = (0.0, 0.0, float(width), float(height))
+    if how.crop is not None:
+        kept = how.crop * min(width, height)
+        box = ((width - kept) / 2, (height - kept) / 2, (width + kept) / 2, (height + kept) / 2)
+    if image.size == (how.side, how.side) and box[0] == 0:
+        return image
+    return image.resize((how.side, how.side), Resampling[how.interpolation.upper()], box)
 
 
 def _orientation(image: Image) -> int:

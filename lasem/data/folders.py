@@ -105,7 +105,7 @@ class FolderReader(FileReader):
 
         def take(used: torch.Tensor) -> AbstractImages:
             paths = [files[k][2] for k in used.tolist()]
-            images = FileImages(paths, channels=self.channels, size=self.image_size, keep=keep)
+            images = FileImages(paths, channels=self.channels, size=self.resize, keep=keep)
             fits = len(images) * int(np.prod(images.shape)) <= self.memory_limit_mb * 2**20
             return images.in_memory() if fits else images
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.decode import Channels, DamagedError, decode, image_size
+from lasem.data.decode import Channels, DamagedError, Resize, decode, image_size
 from lasem.errors import ConfigError, DataError
 
 Scale = float | Literal["auto", "none"]
@@ -126,7 +126,7 @@ class FileImages(AbstractImages):
     Args:
         paths: the files.
         channels: 1 converts to grey, 3 to colour.
-        size: height and width that every image is resized to; None expects all to be equally large.
+        size: what every image is resized to, as in ``decode``; None expects all to be equally large.
         keep: what must live as long as the files are needed, such as a temporary folder.
 
     Raises:
@@ -134,7 +134,12 @@ class FileImages(AbstractImages):
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], *, channels: Channels = 3, size: int | None = None, keep: object = None
+        self,
+        paths: Sequence[str | Path],
+        *,
+        channels: Channels = 3,
+        size: int | Resize | None = None,
+        keep: object = None,
     ) -> None:
         if not paths:
             raise DataError("Expected at least one image file; got none.")
@@ -143,7 +148,8 @@ class FileImages(AbstractImages):
         self._size = size
         self._keep = keep
         sizes = list(self._each(range(len(paths)), lambda path: image_size(Path(path), path)))
-        self._shape = (channels, *(sizes[0] if size is None else (size, size)))
+        side = size.side if isinstance(size, Resize) else size
+        self._shape = (channels, *(sizes[0] if side is None else (side, side)))
         if size is None:
             for path, found in zip(self._paths, sizes, strict=True):
                 self._check_equal(path, found)

@@ -113,7 +113,7 @@ class ParquetReader(FileReader):
                         f"Expected an encoded image in every row, but {where} holds none. Leave the row out."
                     )
                 try:
-                    image = decode(cell, where, channels=self.channels, size=self.image_size)
+                    image = decode(cell, where, channels=self.channels, size=self.resize)
                 except DamagedError as error:
                     damaged[place] = error.reasons[0]
                 if damaged:  # the others are only decoded to name all that are

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, final
 
 import torch
 
-from lasem.data.decode import Channels
+from lasem.data.decode import Channels, Interpolation, Resize
 from lasem.data.images import Scale, SelectedImages, TensorImages, on_one_scale
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.split import Part
@@ -103,10 +103,21 @@ class FileReader(CutSettings, AbstractReader):
     """A file or folder."""
     image_size: Annotated[int, Range(least=1, most=8192)] | None = None
     """Height and width that every image is resized to, whatever its sides were; None: all must be equally large."""
+    crop: Annotated[float, Range(above=0, most=1)] | None = None
+    """With ``image_size``: use a square in the middle only, this share of the image's shorter side, as pretrained
+    networks expect it; None: stretch the whole image."""
+    interpolation: Interpolation = "bilinear"
+    """With ``image_size``: how pixels are resized."""
     channels: Channels = 3
     """3 for colour, 1 for grey; images are converted."""
     skip_damaged: bool = False
     """Leave out images that cannot be decoded, which are all decoded once to find them; else they are an error."""
+
+    @property
+    def resize(self) -> Resize | None:
+        """How every image is resized, if it is."""
+        side = self.image_size
+        return None if side is None else Resize(side=side, crop=self.crop, interpolation=self.interpolation)
 
     @abstractmethod
     def find(self) -> Labelled:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 
-from lasem.data.decode import Channels, DamagedError
+from lasem.data.decode import Channels, DamagedError, Resize
 from lasem.data.folders import FILE_SUFFIXES, FolderReader
 from lasem.data.labelled import Labelled, counted
 from lasem.data.parquet import ParquetReader, holds_tables
@@ -43,7 +43,7 @@ class Source:
     text_column: str | None = None
     """Of a table of texts, as TextReader reads it; None: there are images."""
 
-    def labelled(self, image_size: int | None, channels: Channels) -> Labelled:
+    def labelled(self, image_size: int | Resize | None, channels: Channels) -> Labelled:
         """Find the class and split of every image or text; what is not divided is training.
 
         Raises:
@@ -56,14 +56,14 @@ class Source:
         kind: type[FolderReader] | type[ParquetReader] = FolderReader if in_files else ParquetReader
         return kind(
             path=self.path,
-            image_size=image_size,
+            **_as_settings(image_size),
             channels=channels,
             image_column=self.image_column,
             label_column=self.label_column,
             skip_damaged=self.skip_damaged,
         ).labelled()
 
-    def part(self, wanted: Part, image_size: int | None, channels: Channels) -> Labelled:
+    def part(self, wanted: Part, image_size: int | Resize | None, channels: Channels) -> Labelled:
         """Find the images of one split, or all images where nothing is divided.
 
         Raises:
@@ -90,10 +90,7 @@ class Source:
         Raises:
             DataError: if they are not equally large squares, or too large to be taken as they are.
         """
-        kept = replace(self, skip_damaged=False)  # they are left out, or named, when all are read
-        data = kept.labelled(image_size, 3)
-        firsts = [data.first(number) for number in torch.unique(data.labels)[:20].tolist()]
-        sizes = sorted({(image.shape[1], image.shape[2]) for image in firsts})
+        sizes = self.first_sizes(image_size)
         height, width = sizes[0]
         if len(sizes) > 1 or height != width or (image_size is None and height > MAX_FOUND_SIZE):
             raise DataError(
@@ -103,7 +100,14 @@ class Source:
             )
         return height, 3 if self.in_colour(height) else 1
 
-    def in_colour(self, image_size: int) -> bool:
+    def first_sizes(self, image_size: int | None = None) -> list[tuple[int, int]]:
+        """Return the heights and widths of the first image of each class, rising."""
+        kept = replace(self, skip_damaged=False)  # they are left out, or named, when all are read
+        data = kept.labelled(image_size, 3)
+        firsts = [data.first(number) for number in torch.unique(data.labels)[:20].tolist()]
+        return sorted({(image.shape[1], image.shape[2]) for image in firsts})
+
+    def in_colour(self, image_size: int | Resize) -> bool:
         """Whether any pixel of all images is not grey."""
         return replace(self, skip_damaged=False).labelled(image_size, 3).in_colour()
 
@@ -114,7 +118,7 @@ def task_from(
     valid: Source | None = None,
     test: Source | None = None,
     *,
-    image_size: int | None,
+    image_size: int | Resize | None,
     channels: Channels,
     seed: int,
 ) -> Task:
@@ -125,7 +129,7 @@ def task_from(
         train: images to train with, and the other splits if it has them.
         valid: images to validate with; None: those of ``train``'s own split, or a share of each class.
         test: images to test with; None: those of ``train``'s own split, or those that validate.
-        image_size: height and width; None for texts.
+        image_size: height and width, or how images get them; None for texts.
         channels: 1 for grey, 3 for colour.
         seed: of the share that validates.
 
@@ -154,6 +158,13 @@ def task_from(
     except DamagedError as error:
         damaged = [why for of_part in (training, validating, testing) for why in of_part.damaged().values()]
         raise DamagedError(dict(enumerate(dict.fromkeys(damaged)))) from error
+
+
+def _as_settings(size: int | Resize | None) -> dict[str, Any]:
+    """The settings of a reader that resizes so."""
+    if isinstance(size, Resize):
+        return {"image_size": size.side, "crop": size.crop, "interpolation": size.interpolation}
+    return {"image_size": size}
 
 
 def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:

@@ -94,6 +94,14 @@ class Split:
         moments = self.mean.to(device), self.std.to(device)
         return Split(TensorImages.placed(tensor, self.images.scale), self.labels.to(device), *moments)
 
+    def standardised_by(self, mean: Sequence[float], std: Sequence[float]) -> Split:
+        """Return the split with another mean and deviation, of pixels from 0 to 1, where its images' scale is known."""
+        scale = self.images.scale
+        if scale is None:
+            return self
+        moments = (torch.tensor(values, device=self.mean.device) * scale for values in (mean, std))
+        return Split(self.images, self.labels, *moments)
+
     def batches(
         self,
         batch_size: int,

@@ -11,19 +11,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any, final
+from dataclasses import is_dataclass, replace
+from typing import Any
 
 from torch import nn
 
 from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
-from lasem.nets import NETS, AbstractNet, ImageShape, InitialWeights, PoolBorder, for_images
+from lasem.nets import NETS, AbstractNet, ImageShape
+from lasem.nets.choice import AUTO, LIBRARIES, Backbone, NetChoice
 from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import (
-    Range,
-    Settings,
     check_choice,
     check_plain,
     from_plain,
@@ -36,44 +35,7 @@ from lasem.settings import (
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.training import TrainingConfig
 
-AUTO = "auto"
-"""The network that the paper's choices suggest for the images' size."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class NetChoice(Settings):
-    """One of the paper's networks, fitted to the stream's images.
-
-    Raises:
-        ConfigError: if there is no network of that name, or a setting is out of range.
-    """
-
-    name: str = AUTO
-    """auto, or one of ``lasem.nets.NETS``."""
-    hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] | None = None
-    """Hidden layers of the head, which belong to the task, such as 256,64; none: the network's own."""
-    dropout: Annotated[float, Range(least=0, below=1)] | None = None
-    """Share of the features that training drops, once, where the head begins; none: the network's own."""
-    initial: InitialWeights | None = None
-    """How plain weights start: ``he`` (normal, by the layer's inputs) or ``paper``; none: the network's own."""
-    pool_border: PoolBorder | None = None
-    """Where pooling fills up a side that its window does not divide: ``end``, or ``both`` as in the paper; none: the
-    network's own."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("NetChoice.name", self.name, (AUTO, *NETS))
-
-    def build(self, image_shape: ImageShape) -> AbstractNet:
-        """Build the network for images of (channels, height, width)."""
-        net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
-        given = {setting: value for setting, value in vars(self).items() if setting != "name" and value is not None}
-        built: AbstractNet = replace(net, **given)
-        return built
-
-
-AnyNet = NetChoice | AbstractNet | Callable[[ImageShape], AbstractNet]
+AnyNet = NetChoice | Backbone | AbstractNet | Callable[[ImageShape], AbstractNet]
 
 _READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
@@ -112,6 +74,8 @@ def find_class(part: str, name: str) -> Any:
     Raises:
         ConfigError: if there is no such class (the nearest name is given), or it is of another kind.
     """
+    if part == "net" and name.startswith(LIBRARIES):
+        return Backbone
     module, _, attribute = (_PAPER_STREAMS.get(name, name) if part == "stream" else name).rpartition(".")
     if not module or name in PARTS[part]:
         check_choice(part, name, PARTS[part])
@@ -192,7 +156,7 @@ def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
             raise ConfigError(f"{whose} has no setting '{setting}'.{hint}")
     below = {key: value for key, value in start.items() if key in known}
     built: Any = from_plain(cls, {**below, **settings}, part, whose)
-    return replace(built, name=name) if isinstance(built, NetChoice) else built
+    return replace(built, name=name) if isinstance(built, NetChoice | Backbone) else built
 
 
 def owners(part: str, setting: str) -> str:
@@ -211,7 +175,9 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
         return to_plain(value)
     if isinstance(value, AbstractNet):
         return {"name": full_name(type(value)), "description": value.description()}
-    if part == "net" and not isinstance(value, NetChoice):
+    if isinstance(value, NetChoice | Backbone):
+        return to_plain(value)
+    if part == "net":
         return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
     plain = to_named(value, PARTS[part], importable=True)
     short = {full: short for short, full in _PAPER_STREAMS.items()}
@@ -221,7 +187,7 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
 def is_readable(part: str, value: Any) -> bool:
     """Return whether a file brings a part back: not a network, a tensor, or a class of a script or a function."""
     plain = part_to_plain(part, value)
-    if part == "training" or plain["name"] in PARTS[part]:
+    if part == "training" or plain["name"] in PARTS[part] or isinstance(value, Backbone):
         return True
     try:
         return bool(build_part(part, plain, {}) == value)
@@ -257,7 +223,7 @@ def build_net(net: AnyNet, image_shape: ImageShape) -> AbstractNet:
     """
     if isinstance(net, AbstractNet):
         return net
-    built = net.build(image_shape) if isinstance(net, NetChoice) else net(image_shape)
+    built = net(image_shape)
     if not isinstance(built, AbstractNet):
         raise ConfigError(
             f"The function given as net must give an AbstractNet; got {_describe(built)}.{_hint('net', built)}"
@@ -266,7 +232,7 @@ def build_net(net: AnyNet, image_shape: ImageShape) -> AbstractNet:
 
 
 def _check_net(net: Any) -> None:
-    if isinstance(net, NetChoice | AbstractNet):
+    if isinstance(net, NetChoice | Backbone | AbstractNet):
         return
     if not callable(net) or isinstance(net, nn.Module | type):
         raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from lasem.data.decode import Channels, decode
+from lasem.data.decode import Channels, Resize, decode
 from lasem.data.folders import BROKEN, files_below
 from lasem.data.images import in_chunks
 from lasem.data.labelled import Labelled, counted
@@ -175,15 +175,15 @@ class ModelOverview:
         return asdict(self)
 
 
-def channels_and_side(net: AbstractNet) -> tuple[Channels, int]:
-    """Channels and side of a network's images; ConfigError if image files cannot be read for it."""
+def reading(net: AbstractNet) -> tuple[Channels, Resize]:
+    """Channels of a network's images, and how files become such; ConfigError if image files cannot be read for it."""
     channels, height, width = net.image_shape
     if channels not in (1, 3) or height != width:
         raise ConfigError(
             f"Image files are read as squares, grey or in colour; the network takes images of shape {net.image_shape} "
             f"(channels, height, width). Use Learner.load and give it tensors."
         )
-    return (1 if channels == 1 else 3), height
+    return (1 if channels == 1 else 3), net.resize()
 
 
 def layer_names(net: AbstractNet) -> tuple[str, ...]:
@@ -221,7 +221,7 @@ def predict(
     learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
-    channels, size = channels_and_side(learner.net)
+    channels, size = reading(learner.net)
 
     def decoded() -> Iterator[tuple[str, Tensor]]:
         for path in image_files(places, skip):

@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 
 from lasem.data import Task
-from lasem.data.decode import Channels
+from lasem.data.decode import Channels, Resize
 from lasem.data.images import in_chunks
 from lasem.data.labelled import and_left_out
 from lasem.data.sources import Source, task_from
@@ -27,11 +27,11 @@ from lasem.learner.answers import (
     Prediction,
     Skip,
     TaskOverview,
-    channels_and_side,
     evaluate,
     layer_names,
     overview_of,
     predict,
+    reading,
 )
 from lasem.learner.index import KNOWN
 from lasem.learner.learner import Learner, find_device
@@ -40,11 +40,12 @@ from lasem.learner.unfinished import Given, Unfinished, about_learning, called, 
 from lasem.methods.method import AbstractMethod
 from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
-from lasem.nets import AbstractNet, ImageShape, for_images
+from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images
+from lasem.nets.choice import pretrained_for
 from lasem.records import EpochRecord, TimingRecord
-from lasem.search import AbstractSelection
+from lasem.search import AbstractSelection, Fixed
 from lasem.settings import to_named, to_plain
-from lasem.sharing import AbstractSharing
+from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState
 
 Place = str | Path
@@ -99,7 +100,9 @@ class GrowingModel:
         """
         self.directory = Path(directory)
         self._folder = ModelFolder(directory)
+        self._given = net
         self._net = cache(net) if callable(net) else net  # to cut a large module takes seconds
+        self._missing = ""
         self._parts: dict[str, Any] = {
             "method": method,
             "sharing": sharing,
@@ -196,6 +199,8 @@ class GrowingModel:
             learner = learner or self._fresh(task.image_shape)
             training = self._training or training or learner.training
             learner.check_new(task, training)
+            if learner.net.origin or self._missing:
+                notify(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
             notify(_first_line(task))
             _notify_if_dark(task, notify)
             if remark := learner.method.remark(learner.net):
@@ -246,7 +251,7 @@ class GrowingModel:
             StorageError: if there is no model, or it is damaged.
         """
         learner = self._reader(name)
-        channels, size = channels_and_side(learner.net)
+        channels, size = reading(learner.net)
         data = _source(path).part(Part.TEST, size, channels)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return evaluate(learner, name, data, pictures)
@@ -352,6 +357,7 @@ class GrowingModel:
     def _task(self, learner: Learner | None, name: str, given: Given) -> Task:
         train, valid, test = (given[part] for part in ("train", "valid", "test"))
         size, channels, seed = (self._numbers[key] for key in ("image_size", "channels", "seed"))
+        resize: int | Resize
         if isinstance(train, Task):
             there, side, _ = train.image_shape
             if size not in (None, side) or channels not in (None, there):
@@ -361,22 +367,37 @@ class GrowingModel:
                 )
             return replace(train, name=name)
         if learner is not None:
-            (channels, size), seed = channels_and_side(learner.net), learner.seed
+            (channels, resize), seed = reading(learner.net), learner.seed
+        elif (expected := self._expected(train, size)) is not None:
+            resize, channels = expected.resize(size), channels or 3
         elif size is None or channels is None:
-            size, found = train.find_shape(size)
+            resize, found = train.find_shape(size)
             channels = channels or found
+        else:
+            resize = size
         kept: Channels = 1 if channels == 1 else 3
-        task = task_from(name, train, valid, test, image_size=size, channels=kept, seed=seed or 0)
-        if kept == 1 and learner is not None and train.in_colour(size):
+        task = task_from(name, train, valid, test, image_size=resize, channels=kept, seed=seed or 0)
+        if kept == 1 and learner is not None and train.in_colour(resize):
             task = replace(task, left_out=(*task.left_out, "the colour of images, as the model is grey"))
         return task
+
+    def _expected(self, train: Source, size: int | None) -> Preprocessing | None:
+        """How a new model's pretrained network expects its images; None: it has none, or takes any."""
+        if self._net is None and self._parts["method"] is None:
+            found, self._missing = pretrained_for(size or max(max(sides) for sides in train.first_sizes()))
+            self._net = cache(found) if found else None
+            return found.preprocessing if found else None
+        return getattr(self._given, "preprocessing", None)
 
     def _fresh(self, image_shape: ImageShape) -> Learner:
         """A learner without tasks."""
         parts = {part: value for part, value in self._parts.items() if value is not None}
+        net = self._net_for(image_shape) or for_images(image_shape)
         if "method" not in parts:
             parts.setdefault("protect", Branch())
-        net = self._net_for(image_shape) or for_images(image_shape)
+            if net.pretrained:  # what is transferred stays as it is, so that nothing can be forgotten
+                parts.setdefault("sharing", HardSharing(train_shared=False))
+                parts.setdefault("search", Fixed("all"))
         return Learner(net, seed=self._numbers["seed"] or 0, device=self._device, training=self._training, **parts)
 
     def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:
@@ -459,7 +480,7 @@ class GrowingModel:
             settings=made_with(learner, learner.training),
             tasks=tuple(overview_of(learner, name) for name in learner.task_names),
             keeps=learner.method.keeps,
-            num_shared_parameters=learner.model.num_shared(),
+            num_shared_parameters=learner.num_shared,
             num_kept_parameters=num_kept(learner.model),
             num_parameters=learner.num_parameters(),
             num_bytes=self._folder.num_bytes(),

@@ -92,7 +92,7 @@ def check_sizes(net: AbstractNet) -> None:
     if net.depth > MAX_LAYERS:
         raise StorageError(f"Expected a network of at most {MAX_LAYERS:,} layers; got {net.depth:,}.")
     words = 0 if net.vocabulary is None else net.vocabulary.size  # a table of words is looked up, not multiplied
-    outputs = (shape[0] for block in net.blocks for shape in block.shapes.values() if shape and shape[0] != words)
+    outputs = (shape[0] for shapes in net.block_shapes for shape in shapes.values() if shape and shape[0] != words)
     channels, height, width = net.image_shape
     most = math.prod((height, width, max(channels, *outputs, *net.head.hidden)))
     if most > MAX_NUMBERS:

@@ -32,7 +32,7 @@ from lasem.learner.index import (
 )
 from lasem.learner.model_folder import ModelFolder, as_part, as_storage_error, part_from_plain, part_to_plain
 from lasem.methods.method import AbstractMethod, Setup
-from lasem.methods.model import Model, Parts, Route, StoredPart
+from lasem.methods.model import Model, Parts, Route, StoredPart, count
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
@@ -115,6 +115,7 @@ class Learner:
         self._model = Model()
         self._tasks: dict[str, TaskInfo] = {}
         self._num_learned = 0
+        self._backbone: StoredPart | None = None  # the pretrained network's tensors, in a folder
         self._read: set[str] = set()  # tasks whose tensors were read and checked
         self._precision: Precision | None = None  # of all answers, whatever tasks were trained with
         self._forgotten: list[tuple[TaskInfo, StoredPart | None]] = []
@@ -206,6 +207,8 @@ class Learner:
         self.check_new(task, training)
         self.find_search()
         training = training or self.training
+        splits = (self._prepared(split) for split in (task.train, task.valid, task.test))
+        task = replace(task, **dict(zip(("train", "valid", "test"), splits, strict=True)))
         task = task_on(task, self.device, training.images_share)
         index = self._num_learned
         learned = follow(
@@ -256,7 +259,7 @@ class Learner:
             valid_accuracy=learned.valid_accuracy,
             peak_accuracy=peak,
             parameters_added=self.num_parameters(task.name),
-            parameters_shared=self._model.num_shared(),
+            parameters_shared=self.num_shared,
             parameters_total=self.num_parameters(),
         )
 
@@ -295,7 +298,7 @@ class Learner:
         mean, std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
         found = [torch.empty(0, len(info.classes))]
         with self._autocast(info):
-            for part in torch.split(pixels, EVALUATION_BATCH) if len(pixels) else ():
+            for part in torch.split(pixels, evaluation_batch(self.net.image_shape)) if len(pixels) else ():
                 x = standardise(part.to(self.device), mean, std, scale)
                 found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
         return torch.cat(found[1:] or found).cpu() / info.temperature
@@ -310,7 +313,7 @@ class Learner:
             )
         self._check_texts("texts", split)
         with self._autocast(info):
-            return accuracy(self._answer(self._model, name), split, self.device)
+            return accuracy(self._answer(self._model, name), self._prepared(split), self.device)
 
     def num_parameters(self, name: str | None = None) -> int:
         """Return the numbers that the whole model holds (shared ones once), or those that one task alone owns."""
@@ -318,7 +321,13 @@ class Learner:
             self.info(name)
             return self._model.num_owned(name)
         own = Parts.of(self._model.own)
-        return self._model.num_shared() + sum(own.num_parameters(task) for task in self._tasks)
+        return self.num_shared + sum(own.num_parameters(task) for task in self._tasks)
+
+    @property
+    def num_shared(self) -> int:
+        """The numbers that tasks share: a pretrained network's own ones, and what was learned."""
+        held = count(self.net.tensors) if self._backbone is None else self._backbone.num_parameters
+        return held + self._model.num_shared()
 
     def read(self, name: str) -> None:
         """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
@@ -364,7 +373,10 @@ class Learner:
         own = Parts.of(model.own)
         tasks, versions = ({key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions))
         flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
+        if self.net.tensors and (self._backbone is None or not folder.has(self._backbone)):
+            self._backbone = folder.put(self.net.tensors)
         index = {
+            **({} if self._backbone is None else {"backbone": part_to_plain(self._backbone)}),
             "seed": self.seed,
             "num_learned": self._num_learned,
             "net": self.net.description(),
@@ -425,11 +437,15 @@ class Learner:
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
             learner.seed, learner.device = read_value(index["seed"], Natural, "seed"), device
-            learner.net = rebuild(index["net"], given.get("net"))
+            backbone = part_from_plain(index["backbone"]) if "backbone" in index else None
+            learner.net = rebuild(
+                index["net"], given.get("net"), lambda: {} if backbone is None else folder.tensors(backbone, CPU)
+            )
             check_sizes(learner.net)
             learner.method = stored_method(index, given)
             learner.training = given.get("training") or from_plain(TrainingConfig, index["training"], "training")
             learner._begin()
+            learner._backbone = backbone
             if isinstance(learner.method, Transfer) and learner.method.search is None:
                 learner._stored_search = index["search"]
             learner._take(folder, index, device)
@@ -520,8 +536,14 @@ class Learner:
     def _temperature(self, model: Model, task: Task) -> float:
         """The temperature that suits a task's validation images best."""
         answer = self._answer(model, task.name)
-        found = [(as_float32(answer(x)), y) for x, y in task.valid.batches(EVALUATION_BATCH, device=self.device)]
+        batches = task.valid.batches(evaluation_batch(task.image_shape), device=self.device)
+        found = [(as_float32(answer(x)), y) for x, y in batches]
         return best_temperature(torch.cat([logits for logits, _ in found]), torch.cat([labels for _, labels in found]))
+
+    def _prepared(self, split: Split) -> Split:
+        """A split as a pretrained network expects its images."""
+        expected = self.net.preprocessing
+        return split if expected is None else split.standardised_by(expected.mean, expected.std)
 
     def _check_texts(self, what: str, split: Split) -> None:
         vocabulary: Vocabulary | None = self.net.vocabulary
@@ -544,6 +566,8 @@ class Learner:
             vocabulary.check(pixels)
         return pixels
 
+
+CPU = torch.device("cpu")
 
 _FLAT = ("shared", "memory")
 """Parts of a model that are one file each."""

@@ -130,10 +130,11 @@ class Transfer(AbstractMethod):
         for i, (block, transferred) in enumerate(zip(net.blocks, route.transfers, strict=True)):
             mine = part_of(own, f"layer.{i}")
             if transferred:
-                statistics = {key: mine.pop(key) for key in block.statistics}
-                with full_precision(next(iter(own.values())).device):
-                    made = self.sharing.weights(block, model.versions[_key(i, route.versions[i])], mine)
-                mine = made | statistics
+                statistics = {key: mine.pop(key) for key in block.statistics if key in mine}
+                head = own["head.weight.0"]
+                with full_precision(head.device):
+                    made = self.sharing.weights(block, model.versions.get(_key(i, route.versions[i]), {}), mine)
+                mine = {**block.held(head), **made, **statistics}
             found |= {f"layer.{i}.{key}": value for key, value in mine.items()}
         return found
 
@@ -163,7 +164,8 @@ class Transfer(AbstractMethod):
         found = {f"head.{key}": shape for key, shape in net.head.shapes(num_classes).items()}
         for i, (block, transferred) in enumerate(zip(net.blocks, model.routes[name].transfers, strict=True)):
             own = self.sharing.task_shapes(block) if transferred else block.shapes
-            found |= {f"layer.{i}.{key}": shape for key, shape in (own | block.statistics).items()}
+            own = own if transferred and self.sharing.keeps(block) else own | block.statistics
+            found |= {f"layer.{i}.{key}": shape for key, shape in own.items()}
         return found
 
     def version_shapes(self, net: AbstractNet, key: str) -> Shapes:
@@ -186,7 +188,7 @@ class Transfer(AbstractMethod):
                 if length != net.depth:
                     raise StorageError(f"Task '{name}' has {length} {what}; the network has {net.depth} layers.")
             missing = [key for key in route.keys if key not in model.versions]
-            if missing:
+            if any(not self.sharing.keeps(net.blocks[_numbers(key)[0]]) for key in missing):
                 raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
         if model.memory:
             _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])
@@ -210,7 +212,8 @@ class Transfer(AbstractMethod):
             if configuration[i]:
                 stays = self.protect.branches and self._moves(block) and _in_use(model, i)
                 number = _latest(model.versions, i) + (1 if stays else 0)
-                versions = versions.with_part(_key(i, number), layer.shared)
+                if not self.sharing.keeps(block):
+                    versions = versions.with_part(_key(i, number), layer.shared)
             used.append(number)
         route, before, routes = Route(str(configuration), tuple(used)), Parts.of(model.own), dict(model.routes)
         first = self._imposed_on(model, setup)
@@ -298,7 +301,8 @@ class Transfer(AbstractMethod):
                 specific = taken or plain
                 if taken:
                     replaced[i, False] = plain
-            layers.append(LayerWeights(shared, factors, specific, initial_statistics(block, i, space)))
+            statistics = initial_statistics(block, i, space, kept=self.sharing.keeps(block))
+            layers.append(LayerWeights(shared, factors, specific, statistics))
         head = net.head.initial(task.num_classes, start_generator(setup.seed, setup.index, net.depth), net.initial)
         return TaskWeights(tuple(layers), head), replaced
 

@@ -1,6 +1,7 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
-from lasem.nets.abstract import AbstractNet, Head
+from lasem.nets.abstract import AbstractNet, Head, Preprocessing
+from lasem.nets.backbone import from_timm
 from lasem.nets.block import (
     AbstractBlock,
     ConvBlock,
@@ -17,7 +18,7 @@ from lasem.nets.block import (
 from lasem.nets.cut_block import CutBlock
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
-from lasem.nets.pretrained import from_timm, from_transformers
+from lasem.nets.pretrained import from_transformers
 from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
 from lasem.nets.stages import stage_groups
 
@@ -36,6 +37,7 @@ __all__ = [
     "Net",
     "OpeningBlock",
     "PoolBorder",
+    "Preprocessing",
     "ResNet",
     "Value",
     "Weights",

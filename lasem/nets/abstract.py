@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, final
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Vocabulary
+from lasem.data.decode import Interpolation, Resize
 from lasem.errors import ConfigError
 from lasem.nets.block import AbstractBlock, InitialWeights, PoolBorder, Weights, initial_bias, initial_weight
 from lasem.settings import Range, Settings, to_plain
@@ -67,6 +69,27 @@ class Head:
         return F.linear(x, weights[f"weight.{last}"], weights[f"bias.{last}"])
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing(Settings):
+    """How a pretrained network expects its images."""
+
+    side: Size
+    """Height and width of the images that it was trained with."""
+    mean: tuple[float, ...]
+    """Of each channel, of pixels from 0 to 1; subtracted."""
+    std: tuple[Annotated[float, Range(above=0)], ...]
+    """Of each channel; divides."""
+    crop: Annotated[float, Range(above=0, most=1)] | None = None
+    """As in ``Resize``."""
+    interpolation: Interpolation = "bilinear"
+    """As in ``Resize``."""
+
+    def resize(self, side: int | None = None) -> Resize:
+        """Return how image files become squares of that side, or of the network's own."""
+        return Resize(side=side or self.side, crop=self.crop, interpolation=self.interpolation)
+
+
 class AbstractNet(ABC):
     """A network without weights: they are passed to its blocks and its head."""
 
@@ -76,6 +99,11 @@ class AbstractNet(ABC):
     """How plain weights start."""
     vocabulary: Vocabulary | None = None
     """Token ids that the network reads, if its images are texts (``lasem.data.as_tokens``); None: any numbers."""
+
+    preprocessing: Preprocessing | None = None
+    """How images are read and standardised for a pretrained network; None: as the data's settings say."""
+    origin: str = ""
+    """What a pretrained network is and where its weights are from, in words."""
 
     @property
     @abstractmethod
@@ -91,6 +119,26 @@ class AbstractNet(ABC):
     def depth(self) -> int:
         """Number of layers that may be transferred."""
         return len(self.blocks)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether all blocks start from weights that were learned elsewhere."""
+        return all(block.pretrained for block in self.blocks)
+
+    @property
+    def block_shapes(self) -> Sequence[Mapping[str, tuple[int, ...]]]:
+        """The shapes of each block's weights by name."""
+        return [block.shapes for block in self.blocks]
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The pretrained module's tensors, which a saved model holds once, and from which it is built again."""
+        return {}
+
+    def resize(self) -> Resize:
+        """Return how image files become its images."""
+        side = self.image_shape[1]
+        return Resize(side=side) if self.preprocessing is None else self.preprocessing.resize(side)
 
     @abstractmethod
     def description(self) -> dict[str, Any]:

@@ -65,7 +65,12 @@ class AbstractBlock(ABC):
         return {}
 
     pretrained: bool = False
-    """Whether ``initial`` gives weights that were learned elsewhere, the same ones every time."""
+    """Whether ``initial`` gives weights that were learned elsewhere, the same ones every time. A pretrained block takes
+    weights and statistics that are not passed to it from these."""
+
+    def held(self, like: Tensor) -> Weights:
+        """Return a pretrained block's own weights, on the device and in the precision of a tensor; else none."""
+        return {}
 
     def fresh_share(self, keep: float) -> float:
         """Return the share of fresh weights w' in weights w of which a share is kept (``specific_shrink``).

@@ -33,11 +33,16 @@ class CutBlock(AbstractWholeBlock):
         self._measured = {key: fresh.get(key, held[key]) for key in held if key in statistics}
         self.constants = {k: v for k, v in held.items() if k not in self.start and k not in self._measured}
         """Tensors that never change."""
-        self._constants = Constants(self.constants)
+        self._constants, self._own = Constants(self.constants), Constants({**self.start, **self._measured})
         self._kernels = tuple(key for key in self.start if is_kernel(module, key))
         self._aliases = _aliases(module)
         structure = copy.deepcopy(module).to("meta")
         self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
+
+    @property
+    def module_tensors(self) -> dict[str, Tensor]:
+        """All tensors of the module, by name."""
+        return {**self.constants, **self.start, **self._measured}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -80,10 +85,16 @@ class CutBlock(AbstractWholeBlock):
                     fresh |= {key: value.detach().clone() for key, value in own.items() if key in fresh}
         return fresh
 
+    def held(self, like: Tensor) -> Weights:
+        own = self._own.like(like) if self.pretrained else {}
+        return {key: own[key] for key in self.start if key in own}
+
     def apply(self, weights: Weights, x: Value) -> Value:
         return self._run(self._evaluating, weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
+        if not self._measured:
+            return self.apply(weights, x), {}
         measured = {key: weights[key].clone() for key in self._measured}
         try:
             out = self._run(self._training, {**weights, **measured}, x)
@@ -97,7 +108,10 @@ class CutBlock(AbstractWholeBlock):
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
         if x.ndim == 4:
             x = x.contiguous()  # modules may ask for views that channels_last does not have
-        given = {key: weights[key] for key in (*self.start, *self._measured)} | self._constants.like(x)
+        own = {key: weights[key] for key in (*self.start, *self._measured) if key in weights}
+        if self.pretrained and len(own) < len(self.start) + len(self._measured):
+            own = {**self._own.like(x), **own}
+        given = own | self._constants.like(x)
         given |= {alias: given[key] for alias, key in self._aliases.items()}  # on meta tied tensors are tied no more
         out: Tensor = torch.func.functional_call(structure, given, (x,), tie_weights=False)
         return out
@@ -135,6 +149,11 @@ class ChangedBlock(AbstractWholeBlock):
             self._shapes |= {kernel + _DOWN: (low, inputs), kernel + _UP: (out, low)}
 
     @property
+    def module_tensors(self) -> dict[str, Tensor]:
+        """All tensors of the module, by name."""
+        return self._block.module_tensors
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
 
@@ -165,7 +184,9 @@ class ChangedBlock(AbstractWholeBlock):
 
     def _changed(self, weights: Weights, x: Tensor) -> dict[str, Tensor]:
         """Return the block's weights and statistics; kernels in the precision of the change."""
-        made = {**self._held.like(x), **{name: weights[name] for name in self.statistics}}
+        made = {**self._held.like(x), **{name: weights[name] for name in self.statistics if name in weights}}
+        if not weights:
+            return made
         with full_precision(x.device):
             for kernel in self._block.kernels:
                 change = weights[kernel + _UP] @ weights[kernel + _DOWN]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal, final
@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from lasem.data import Vocabulary
-from lasem.errors import ConfigError, nearest
-from lasem.nets.abstract import AbstractNet, Head, check_image_shape
+from lasem.errors import ConfigError, StorageError, nearest
+from lasem.nets.abstract import AbstractNet, Head, Preprocessing, check_image_shape
 from lasem.nets.block import AbstractBlock, InitialWeights
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.tracing import Flow, automatic_borders, borders
-from lasem.settings import Range
+from lasem.settings import Range, flat, from_plain, to_plain
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
+Statistics = Literal["pretrained", "measured"]
 
 
 @final
@@ -37,10 +38,12 @@ class CutNet(AbstractNet):
         image_shape: tuple[int, int, int],
         source: dict[str, Any] | None = None,
         vocabulary: Vocabulary | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         """Take the parts, and the ``source`` from which the network is built again, if it can be without its module."""
         self._blocks, self._head, self.image_shape, self.vocabulary = blocks, head, image_shape, vocabulary
-        self._source = source or {"kind": "cut"}
+        self._source, self.preprocessing = source or {"kind": "cut"}, preprocessing
+        self.origin = str(self._source.get("origin", ""))
 
     @property
     def blocks(self) -> tuple[AbstractBlock, ...]:
@@ -50,9 +53,20 @@ class CutNet(AbstractNet):
     def head(self) -> Head:
         return self._head
 
-    def built_from(self, source: dict[str, Any], vocabulary: Vocabulary | None = None) -> CutNet:
-        """Return the same network with another ``source``, and a ``vocabulary`` if it reads texts."""
-        return CutNet(self._blocks, self._head, self.image_shape, source, vocabulary)
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        if self._source["kind"] == "cut" or not self.pretrained:
+            return {}
+        return {name: value for block in self._blocks for name, value in block.module_tensors.items()}
+
+    def built_from(
+        self,
+        source: dict[str, Any],
+        vocabulary: Vocabulary | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> CutNet:
+        """Return the same network with another ``source``, a ``vocabulary`` if it reads texts, or ``preprocessing``."""
+        return CutNet(self._blocks, self._head, self.image_shape, source, vocabulary, preprocessing)
 
     def description(self) -> dict[str, Any]:
         """Describe names and shapes of everything, with checksums of tensors that a saved model does not hold.
@@ -74,12 +88,71 @@ class CutNet(AbstractNet):
             "head": {**asdict(self._head), "hidden": list(self._head.hidden)},
             "constants": self._sums[0],
             "pretrained": self._sums[1],
+            **({} if self.preprocessing is None else {"preprocessing": to_plain(self.preprocessing)}),
         }
 
     @cached_property
     def _sums(self) -> tuple[str, str | None]:
         start = [block.initial(torch.Generator(), self.initial) for block in self._blocks if block.pretrained]
         return _checksum([block.constants for block in self._blocks]), _checksum(start) if start else None
+
+
+@final
+class StoredNet(AbstractNet):
+    """A cut network that a saved model describes. It is built when its blocks are first needed."""
+
+    initial: InitialWeights = "he"
+
+    def __init__(self, description: Mapping[str, Any], build: Callable[[Mapping[str, Any]], CutNet]) -> None:
+        """Take a description and the function that builds its network."""
+        self._description, self._build = description, build
+        channels, height, width = map(int, description["image_shape"])
+        self.image_shape, self.origin = (channels, height, width), str(description.get("origin", ""))
+        if "preprocessing" in description:
+            self.preprocessing = from_plain(Preprocessing, description["preprocessing"], "preprocessing")
+
+    @property
+    def depth(self) -> int:
+        return len(self._description["blocks"])
+
+    @property
+    def pretrained(self) -> bool:
+        return self._description["pretrained"] is not None
+
+    @property
+    def block_shapes(self) -> Sequence[Mapping[str, tuple[int, ...]]]:
+        return [{k: tuple(v) for k, v in block["weights"].items()} for block in self._description["blocks"]]
+
+    @property
+    def head(self) -> Head:
+        head = self._description["head"]
+        return Head(int(head["in_features"]), tuple(map(int, head["hidden"])), float(head["dropout"]))
+
+    @property
+    def blocks(self) -> tuple[AbstractBlock, ...]:
+        return self._net.blocks
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        return self._net.tensors
+
+    def description(self) -> dict[str, Any]:
+        return dict(self._description)
+
+    @cached_property
+    def _net(self) -> CutNet:
+        net = self._build(self._description)
+        check_described(self._description, net)
+        return net
+
+
+def check_described(description: Mapping[str, Any], net: AbstractNet) -> None:
+    """Raise StorageError unless a network is the one that a saved model describes."""
+    stored, found = flat(description), flat(net.description())
+    differing = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
+    if differing:
+        first = "; ".join(f"{n}: {stored.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
+        raise StorageError(f"The model was saved with another network ({first}). Pass net=... as it was then.")
 
 
 def _checksum(tensors: Sequence[Mapping[str, Tensor]]) -> str:
@@ -102,12 +175,13 @@ def cut(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
     example: Tensor | None = None,
+    statistics: Statistics = "measured",
 ) -> CutNet:
     """Cut a module into blocks that may be transferred, and put every task's own head after them.
 
-    Between two blocks one tensor passes; skip connections lie within a block. Normalisation layers measure running
-    statistics for each task (and, while configurations are searched, for each path through the network by itself).
-    The module is copied: training does not change it.
+    Between two blocks one tensor passes; skip connections lie within a block. The module is copied: training does not
+    change it. Normalisation layers measure running statistics for each task (and, while configurations are searched,
+    for each path through the network by itself), unless ``statistics`` says otherwise.
 
     Args:
         module: from images (batch, channels, height, width) to one tensor (batch, ...).
@@ -124,6 +198,8 @@ def cut(
         hidden: hidden layers of the head.
         dropout: share of the features that training drops, once, where the head begins; in [0, 1).
         example: two images (2, channels, height, width) for a trial of the module; None: random numbers.
+        statistics: of a pretrained module's normalisation layers: ``"pretrained"``: always the module's.
+            ``"measured"``: each task measures its own, but of frozen layers (``train_shared=False``) that it transfers.
 
     Raises:
         ConfigError: if the module cannot be cut like that. The message says which submodule is in the way.
@@ -158,7 +234,7 @@ def cut(
     x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)) if example is None else example
     expected = _features_of(module, replaced, x)
     titles = [group[0] for group in groups] or [flow.title(*stretch) for stretch in stretches]
-    cut_blocks, features = _make_blocks(parts, titles, x, pretrained=pretrained)
+    cut_blocks, features = _make_blocks(parts, titles, x, pretrained=pretrained, statistics=statistics)
     if not agree(features, expected):
         raise ConfigError(
             f"The blocks of {type(module).__name__} one after another give something else than the module does: it "
@@ -197,7 +273,7 @@ def _features_of(module: nn.Module, classifier: nn.Linear | None, x: Tensor) -> 
 
 @torch.no_grad()
 def _make_blocks(
-    parts: Sequence[nn.Module], names: Sequence[str], x: Tensor, *, pretrained: bool
+    parts: Sequence[nn.Module], names: Sequence[str], x: Tensor, *, pretrained: bool, statistics: Statistics
 ) -> tuple[tuple[CutBlock, ...], Tensor]:
     """Make blocks of the parts of a module, for two random images, and return them with the output of the last."""
     blocks: list[CutBlock] = []
@@ -211,7 +287,9 @@ def _make_blocks(
                 )
         if not any(parameter.requires_grad for parameter in part.parameters()):
             raise ConfigError(f"Block '{name}' has no weights that require gradients. Group it with another block.")
-        block = CutBlock(part, name, statistics=_changed_by_training(part, x, name), pretrained=pretrained)
+        changed = _changed_by_training(part, x, name)
+        measured = frozenset[str]() if pretrained and statistics == "pretrained" else changed
+        block = CutBlock(part, name, statistics=measured, pretrained=pretrained)
         out = _evaluated(part, x, name)
         _check_same(block, part, x, out)
         blocks.append(block)

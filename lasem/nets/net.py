@@ -8,12 +8,15 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, final
 
+from torch import Tensor
+
 from lasem.errors import ConfigError, StorageError
 from lasem.nets.abstract import AbstractNet, Head, Size, SizedNet
+from lasem.nets.backbone import stored_timm
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
-from lasem.nets.pretrained import timm_from_description
+from lasem.nets.cut_net import StoredNet, check_described
 from lasem.nets.resnet import ResNet, padded_resnet, resnet
-from lasem.settings import check_choice, flat, from_plain
+from lasem.settings import check_choice, from_plain
 
 ImageShape = tuple[int, int, int]
 
@@ -124,12 +127,17 @@ def for_images(image_shape: ImageShape) -> Net:
     return (digits if side <= 16 else cifar if side <= 64 else stl10 if side <= 112 else office_home)(image_shape)
 
 
-def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) -> AbstractNet:
+def rebuild(
+    description: Mapping[str, Any],
+    given: AbstractNet | None = None,
+    tensors: Callable[[], Mapping[str, Tensor]] = dict,
+) -> AbstractNet:
     """Build the network of a description (``AbstractNet.description``).
 
     Args:
         description: what was saved. A plain network has no ``kind``.
         given: the network, if the caller has it; a module that was cut must be given, because code is never saved.
+        tensors: reads those of a pretrained module (``AbstractNet.tensors``).
 
     Raises:
         StorageError: if ``given`` is another network, or is needed.
@@ -148,10 +156,7 @@ def rebuild(description: Mapping[str, Any], given: AbstractNet | None = None) ->
         )
     if given is None and kind != "timm":
         raise ConfigError(f"Expected a plain, resnet, cut or timm network; got '{kind}'.")
-    net = timm_from_description(description) if given is None else given
-    stored, found = flat(description), flat(net.description())
-    differing = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
-    if differing:
-        first = "; ".join(f"{n}: {stored.get(n, 'none')}, got {found.get(n, 'none')}" for n in differing[:3])
-        raise StorageError(f"The model was saved with another network ({first}). Pass net=... as it was then.")
-    return net
+    if given is None:
+        return StoredNet(description, lambda described: stored_timm(described, tensors()))
+    check_described(description, given)
+    return given

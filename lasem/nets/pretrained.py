@@ -1,21 +1,21 @@
-"""Models of timm, by name, and encoders of Hugging Face transformers as networks (optional extras of those names).
+"""Encoders of Hugging Face transformers as networks (optional extra of that name).
 
-timm needs a torchvision that fits torch, which machines without a GPU often do not have. transformers were tried at
-version 5.23 with torch 2.13 on a CPU, with small configurations and random weights; docs/networks.md lists the models.
+They were tried at version 5.23 with torch 2.13 on a CPU, with small configurations and random weights; docs/networks.md
+lists the models.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from lasem.data import Vocabulary
-from lasem.errors import ConfigError, StorageError, nearest
-from lasem.nets.cut_net import Blocks, CutNet, cut
+from lasem.errors import ConfigError
+from lasem.nets.backbone import optional
+from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.encoders import ImageEncoder, Parts, Pooling, TextEncoder
 
 _LAYERS = ("layers", "encoder.layers", "encoder.layer")
@@ -28,85 +28,6 @@ _PATHS = {
     ),
 }
 """Names of ``Parts`` in models of images and of texts, of which a model has one or none."""
-
-
-@contextmanager
-def _optional(package: str, advice: str, extra: str) -> Iterator[None]:
-    try:
-        yield
-    except (ImportError, RuntimeError) as error:
-        raise ConfigError(
-            f"from_{package} needs the package {package}, which does not import here ({error}). {advice}: pip install "
-            f"'lasem[{extra}]'."
-        ) from error
-
-
-def from_timm(
-    name: str,
-    *,
-    pretrained: bool = False,
-    image_shape: tuple[int, int, int] | None = None,
-    blocks: Blocks = "auto",
-    rank: int | None = None,
-    hidden: Sequence[int] = (),
-    dropout: float = 0.0,
-) -> CutNet:
-    """Cut a model of timm, without its classifier, into blocks.
-
-    A saved learner holds the name: ``Learner.load`` builds the model again, with ``pretrained`` from the copy of its
-    weights that timm keeps on the machine, or from the network.
-
-    Args:
-        name: one of ``timm.list_models()``.
-        pretrained: whether its weights are the first shared knowledge; timm downloads them.
-        image_shape: channels, height and width of the images; None: the shape that the model was made for.
-        blocks, rank, hidden, dropout: see ``cut``.
-
-    Raises:
-        ConfigError: if timm cannot be imported, knows no such model, or the model cannot be cut.
-    """
-    with _optional("timm", "Install it with a torchvision that fits torch", "pretrained"):
-        import timm
-    if not timm.is_model(name):
-        raise ConfigError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
-    model = _created(timm, name, pretrained, image_shape)
-    shape: Any = image_shape or tuple(int(size) for size in model.pretrained_cfg["input_size"])
-    settings: dict[str, Any] = {"pretrained": pretrained, "rank": rank, "hidden": hidden, "dropout": dropout}
-    net = cut(model, blocks, image_shape=shape, classifier=None, **settings)
-    groups = blocks if isinstance(blocks, str) else [[b] if isinstance(b, str) else list(b) for b in blocks]
-    return net.built_from({"kind": "timm", "name": name, "cut": groups, "rank": rank})
-
-
-def _created(timm: Any, name: str, pretrained: bool, image_shape: tuple[int, int, int] | None) -> Any:
-    settings: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
-    if image_shape is None:
-        return timm.create_model(name, **settings)
-    settings["in_chans"] = image_shape[0]
-    size = {"img_size": tuple(image_shape[1:])}  # only models with positions ask for it, some for one at a time
-    for further in ({**size, "dynamic_img_size": False}, size):
-        with suppress(TypeError):
-            return timm.create_model(name, **settings, **further)
-    return timm.create_model(name, **settings)
-
-
-def timm_from_description(description: Mapping[str, Any]) -> CutNet:
-    """Build the network of ``from_timm`` that a saved model describes; StorageError if its weights cannot be had."""
-    head = description["head"]
-    try:
-        return from_timm(
-            description["name"],
-            pretrained=description["pretrained"] is not None,
-            image_shape=tuple(map(int, description["image_shape"])),  # type: ignore[arg-type]
-            blocks=description["cut"],
-            rank=description["rank"],
-            hidden=head["hidden"],
-            dropout=head["dropout"],
-        )
-    except OSError as error:
-        raise StorageError(
-            f"The model's network is timm's '{description['name']}' with pretrained weights, which are not on this "
-            f"machine and cannot be downloaded ({error})."
-        ) from error
 
 
 def from_transformers(
@@ -138,7 +59,7 @@ def from_transformers(
     Raises:
         ConfigError: if transformers is not installed, or the model is no such encoder.
     """
-    with _optional("transformers", "Install it", "transformers"):
+    with optional("transformers", "from_transformers", "Install it: pip install 'lasem[transformers]'."):
         from transformers import PreTrainedModel
     if not isinstance(model, PreTrainedModel):
         raise ConfigError(f"Expected a model of transformers; got {type(model).__name__}. Use cut for other modules.")

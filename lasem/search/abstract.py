@@ -130,7 +130,9 @@ def selected(
     """
 
     def choice(snapshot: Snapshot[TaskWeights]) -> Choice:
-        return Choice(Configuration.parse(snapshot.summary.configuration), snapshot.weights)
+        configuration, weights = Configuration.parse(snapshot.summary.configuration), snapshot.weights
+        before = start.weights.layers[: len(configuration) - len(weights.layers)]  # whose outputs were kept
+        return Choice(configuration, TaskWeights((*before, *weights.layers), weights.head))
 
     return Selected(
         best=choice(result.best),

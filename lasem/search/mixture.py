@@ -86,7 +86,7 @@ class Mixture:
 def _node(block: AbstractBlock, made: Weights, own: LayerWeights, prefix: str, x: Value, training: bool) -> Value:
     """One node of the tree, with statistics of its own."""
     statistics = own.statistics_of(prefix)
-    if not training:
+    if not training or not statistics:
         return block.apply({**made, **statistics}, x)
     out, measured = block.measure({**made, **statistics}, x)
     with torch.no_grad():

@@ -9,6 +9,7 @@ Two of them have their answer given: ``Fixed`` one configuration for every task,
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, TypeVar, final
 
@@ -22,6 +23,8 @@ from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligibl
 from lasem.settings import Range
 from lasem.space import Configuration, Pattern, Space, grouped, listed
 from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, TaskStart, TaskWeights
+from lasem.training.kept import prepared
+from lasem.training.phase import batches_of
 from lasem.tree import Path, map_tensors
 
 State = TypeVar("State")
@@ -108,7 +111,9 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         self, search: AbstractSearch[State], start: TaskStart, *, title: str = "", forgets: tuple[int, ...] = ()
     ) -> None:
         """Start before the first epoch; ``title`` and ``forgets`` as in ``AbstractPhase``."""
+        start = prepared(start)
         self.task, self.config, self.title, self.forgets = start.task, start.config, title, forgets
+        self.solved = start.solved
         self.start, self.search = start, search.with_prior(start.sharing.prior_start)
         self.search_state: State = map_tensors(lambda t: t.to(start.device), self.search.init(start.space.size))
         self.committed: int | None = None if start.space.size > 1 else 0
@@ -117,7 +122,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         own = np.random.SeedSequence(start.seed, spawn_key=(2,)).generate_state(1)
         self._draws = torch.Generator().manual_seed(int(own[0]))
         self._num_configurations, self._is_protected = start.space.size, start.protection.quadratic is not None
-        self._num_evaluated, self._num_batches = 0, 0  # in the epoch under way
+        self._epoch = self._num_evaluated = self._num_batches = 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()
         self._mixture: Mixture
 
@@ -149,12 +154,16 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
 
     def begin_epoch(self, weights: TaskWeights, epoch: int, learning_rate: float) -> None:
         """End the search if it commits; what was taken over is then blended with fresh weights."""
-        self._num_evaluated, self._num_batches = 0, 0
+        self._epoch, self._num_evaluated, self._num_batches = epoch, 0, 0
         searching = self.committed is None
         if searching and self.search.commits(self.search_state, epoch, self.config.epochs):
             self.committed, self.commit_epoch = self.leading, epoch + 1
         if self.committed is not None and (searching or (epoch == 0 and self.start.space.size == 1)):
             self._blend_with_fresh(weights, self.start.space[self.committed], with_head=searching)
+
+    def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
+        views = self.start.views or (self.task.train,)
+        return batches_of(views[self._epoch % len(views)], self.config, self.task.name, device, order)
 
     def loss(self, weights: TaskWeights, batch: Batch, dropout: torch.Generator) -> Tensor:
         """E-step, and the M-step's loss: sum_c q_c (CE_c + penalties of the layers that c transfers), q constant."""
@@ -191,7 +200,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             prior = None if self.committed is not None else self.search.prior(self.search_state)
             if prior is None:
                 prior = torch.nn.functional.one_hot(torch.tensor(leading), space.size).double()
-            return EpochSummary(str(space[leading]), tuple(prior.tolist()), evaluated, commit_epoch=self.commit_epoch)
+            configuration = self.start.prefix + str(space[leading])
+            return EpochSummary(configuration, tuple(prior.tolist()), evaluated, commit_epoch=self.commit_epoch)
         configuration, probability = space[leading], 1.0
         by_layer: list[float] = []
         for p, size in zip(by_group.tolist(), space.sizes, strict=True):

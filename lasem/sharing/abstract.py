@@ -60,6 +60,10 @@ class AbstractSharing(Settings, ABC):
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter that a task owns for this layer if it transfers the layer."""
 
+    def keeps(self, block: AbstractBlock) -> bool:
+        """Return whether tasks share a pretrained block's own weights for good, so that no model holds them."""
+        return block.pretrained and not self.train_shared
+
     @abstractmethod
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
         """Make fresh shared knowledge on the CPU, shaped as ``shared_shapes`` says.
@@ -159,6 +163,8 @@ class AbstractKernelSharing(AbstractSharing):
         return None
 
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
+        if self.keeps(block):
+            return {}
         shared = _by_kernel(block, lambda _, kernel: self.shared_kernel_shapes(kernel))
         return shared | (_rest(block, block.shapes) if self.shares_rest else {})
 
@@ -167,6 +173,9 @@ class AbstractKernelSharing(AbstractSharing):
         return own | ({} if self.shares_rest else _rest(block, block.shapes))
 
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
+        return {} if self.keeps(block) else self._initial_shared(block, plain, generator)
+
+    def _initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
         shared = _by_kernel(block, lambda source, kernel: self.initial_shared_kernel(kernel, plain[source], generator))
         return shared | (_rest(block, plain) if self.shares_rest else {})
 
@@ -183,6 +192,8 @@ class AbstractKernelSharing(AbstractSharing):
         return own | _by_kernel(block, start)
 
     def weights(self, block: AbstractBlock, shared: Weights, task: Weights) -> dict[str, Tensor]:
+        if self.keeps(block):
+            shared = self._initial_shared(block, block.held(next(iter(task.values()))), torch.Generator())
         kernels = {name: self.kernel(of, _of(of, shared), _of(of, task)) for name, of in kernels_of(block)}
         return kernels | _rest(block, shared if self.shares_rest else task)
 

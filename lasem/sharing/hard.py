@@ -27,13 +27,13 @@ class HardSharing(AbstractSharing):
         return 1.0 if self.train_shared else 0.0
 
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
-        return block.shapes
+        return {} if self.keeps(block) else block.shapes
 
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         return {}
 
     def initial_shared(self, block: AbstractBlock, plain: Weights, generator: torch.Generator) -> dict[str, Tensor]:
-        return dict(plain)
+        return {} if self.keeps(block) else dict(plain)
 
     def initial_task(
         self, block: AbstractBlock, shared: Weights, plain: Weights, generator: torch.Generator

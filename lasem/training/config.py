@@ -54,6 +54,9 @@ class TrainingConfig(Settings):
     """Random changes of the training images, the same for every method: ``shift`` (small shifts), ``photo`` (crops,
     mirror images and colour), ``trivial`` (one strong change of fourteen, for long training) or ``none``. ``auto``: by
     the images' channels and size; see ``lasem.training.augment``."""
+    views: Annotated[int, Range(least=1)] = 4
+    """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
+    outputs; the first is the image itself."""
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"
     """``rmsprop-tf`` is RMSProp as TensorFlow defines it. The optimiser's state starts afresh with each task."""
     learning_rate: Annotated[float, Range(above=0)] = 5e-4

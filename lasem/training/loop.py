@@ -65,7 +65,8 @@ class Loop(Generic[Weights]):
     def finished(self) -> bool:
         """Whether the epochs or the patience are spent."""
         out_of_patience = 0 < self._config.patience <= self._progress.epochs_without_gain
-        return self.num_epochs >= self._config.epochs or out_of_patience
+        most = self._config.epochs if self.phase.solved is None else 1
+        return self.num_epochs >= most or out_of_patience
 
     def run_epoch(self) -> tuple[EpochRecord, TimingRecord]:
         """Train on every image once, then look at the validation images.
@@ -77,7 +78,7 @@ class Loop(Generic[Weights]):
         rate = learning_rate(self._config, before.num_epochs, self._epochs_before)
         self.phase.begin_epoch(self.weights, before.num_epochs, rate)
         set_learning_rate(self._optimiser, rate)
-        loss = self._train(rate)
+        loss = self._train(rate) if self.phase.solved is None else self.phase.solved
         trained = time.perf_counter()
         with self._autocast:
             accuracy = self.phase.accuracy(self.weights)

@@ -24,7 +24,13 @@ Weights = TypeVar("Weights", default=dict[str, Tensor])
 """What a phase trains: a tree of tensors (``lasem.tree``)."""
 
 EVALUATION_BATCH = 500
-"""Images at a time where no gradients are needed."""
+"""Most images at a time where no gradients are needed."""
+
+
+def evaluation_batch(shape: tuple[int, int, int]) -> int:
+    """Return how many images of (channels, height, width) are looked at together: 16 MiB of them at most."""
+    channels, height, width = shape
+    return max(1, min(EVALUATION_BATCH, 2**22 // (channels * height * width)))
 
 
 class Batch(NamedTuple):
@@ -146,6 +152,8 @@ class AbstractPhase(ABC, Generic[Weights]):
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
     goes_on: bool = False
     """Whether a schedule that counts the epochs of all tasks counts those of this task's earlier phases too."""
+    solved: float | None = None
+    """Mean training loss of weights that are at their best from the start: no step is taken, and there is one epoch."""
     state: Any = None
     """What later epochs depend on besides the weights, a tree of tensors and plain values (``lasem.tree``). The loop
     saves it after an epoch, and sets it where an interrupted phase goes on."""
@@ -204,6 +212,6 @@ class AbstractPhase(ABC, Generic[Weights]):
 def accuracy(answer: Callable[[Tensor], Tensor], split: Split, device: torch.device) -> float:
     """Return the share of a split's images that a function from images to logits labels rightly, in [0, 1]."""
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for x, labels in split.batches(EVALUATION_BATCH, device=device):
+    for x, labels in split.batches(evaluation_batch(split.images.shape), device=device):
         correct += (answer(x).argmax(dim=1) == labels).sum()
     return int(correct) / len(split)

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from lasem.data import Task
+from lasem.data import Split, Task
 from lasem.nets import AbstractBlock, AbstractNet
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
@@ -17,7 +17,7 @@ from lasem.space.configuration import SPECIFIC, TRANSFER
 from lasem.training.config import TrainingConfig
 from lasem.training.importance import Quadratic
 from lasem.training.phase import Named
-from lasem.tree import Path
+from lasem.tree import Path, map_tensors
 
 FreshWeights = Mapping[tuple[int, bool], Mapping[str, Tensor]]
 """Fresh plain weights for each (layer, whether transferred) where the task's own part was taken over from another task,
@@ -35,6 +35,10 @@ class LayerWeights:
     statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """Running statistics, which training measures and no optimiser moves. What reaches a layer depends on the choices
     before it, so there are some for every prefix of a configuration, such as ``ST``."""
+
+    def on(self, device: torch.device) -> LayerWeights:
+        """Return them on a device."""
+        return map_tensors(lambda t: t.to(device), self)
 
     def statistics_of(self, prefix: str) -> dict[str, Tensor]:
         """Return those of the layer after some choices; where they are not kept for each prefix, after its last one."""
@@ -92,6 +96,12 @@ class TaskStart:
     """Of the random numbers of a search: the learner's seed and the task's position."""
     protection: SharedProtection = field(default_factory=SharedProtection)
     """What holds shared knowledge that earlier tasks use."""
+    views: tuple[Split, ...] = ()
+    """The training images in several versions, one for each epoch in turn; none: as the task has them."""
+    prefix: str = ""
+    """Letters of the layers before the network's, which are not computed any more (``lasem.training.kept``)."""
+    solved: float | None = None
+    """See ``AbstractPhase``."""
 
     def only(self, configuration: Configuration) -> TaskStart:
         """Return the same with one configuration to train, from the same start."""
@@ -118,12 +128,17 @@ class TaskStart:
         return self.protection.penalty(weights.shared())
 
 
-def initial_statistics(block: AbstractBlock, layer: int, space: Space) -> dict[str, dict[str, Tensor]]:
+def initial_statistics(
+    block: AbstractBlock, layer: int, space: Space, *, kept: bool = False
+) -> dict[str, dict[str, Tensor]]:
     """Return ``LayerWeights.statistics`` before anything was measured, on the CPU.
+
+    A block that is ``kept`` as it is where it is transferred (``AbstractSharing.keeps``) measures none there.
 
     Where a space has too many members to be listed, all prefixes with the same last choice share them.
     """
     if not block.statistics:
         return {}
     prefixes = {str(c)[: layer + 1]: None for c in space} if space.is_listed else dict.fromkeys((SPECIFIC, TRANSFER))
-    return {prefix: {n: t.clone() for n, t in block.initial_statistics().items()} for prefix in prefixes}
+    measuring = [prefix for prefix in prefixes if not (kept and prefix.endswith(TRANSFER))]
+    return {prefix: {n: t.clone() for n, t in block.initial_statistics().items()} for prefix in measuring}

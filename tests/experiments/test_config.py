@@ -171,7 +171,7 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         specific_start="fresh",
         specific_shrink=1.0,
     )
-    assert config.net.build((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper", pool_border="both")
+    assert config.net((3, 32, 32)) == replace(NETS["cifar"]((3, 32, 32)), initial="paper", pool_border="both")
 
 
 def test_a_preset_says_nothing_that_a_class_does_not_know() -> None:
@@ -189,8 +189,8 @@ def test_a_preset_leaves_what_is_explicit() -> None:
 
 
 def test_net_choice_overrides_the_named_network() -> None:
-    assert NetChoice().build((1, 8, 8)) == NETS["digits"]((1, 8, 8))
-    net = NetChoice(name="cifar", hidden=(), dropout=0.0).build((3, 32, 32))
+    assert NetChoice()((1, 8, 8)) == NETS["digits"]((1, 8, 8))
+    net = NetChoice(name="cifar", hidden=(), dropout=0.0)((3, 32, 32))
     assert net == replace(NETS["cifar"]((3, 32, 32)), hidden=(), dropout=0.0)
 
 

@@ -68,7 +68,7 @@ def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(tmp
     config = tiny(3, search=Fixed("all"), training=training)
     directory = run(config, tmp_path / "run")
     tasks = list(config.stream.open(0))
-    net = config.net.build(tasks[0].image_shape)
+    net = config.net(tasks[0].image_shape)
     learner = Learner(net, sharing=config.sharing, search=config.search, training=training)
     rows, valid = [], []
     for number, task in enumerate(tasks):

@@ -167,7 +167,7 @@ def test_deconvolution_keeps_a_tasks_part_of_wide_layers_within_bounds() -> None
 def test_a_description_builds_it_again_and_a_choice_names_it() -> None:
     assert rebuild(SMALL.description()) == SMALL
     assert rebuild(resnet().description()) == resnet() != padded_resnet()
-    assert NetChoice(name="resnet", hidden=(5,), dropout=0.1).build((1, 8, 8)) == replace(
+    assert NetChoice(name="resnet", hidden=(5,), dropout=0.1)((1, 8, 8)) == replace(
         resnet((1, 8, 8)), hidden=(5,), dropout=0.1
     )
 

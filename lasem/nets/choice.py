@@ -1,0 +1,155 @@
+"""A network as settings: what ``--net NAME`` means for images of a size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, final
+
+from lasem.errors import ConfigError
+from lasem.nets.abstract import AbstractNet, Preprocessing, Size
+from lasem.nets.backbone import DEFAULT, default_is_installed, from_timm, timm_preprocessing
+from lasem.nets.block import InitialWeights, PoolBorder
+from lasem.nets.cut_net import Statistics
+from lasem.nets.net import NETS, ImageShape, for_images
+from lasem.settings import Range, Settings, check_choice
+
+AUTO = "auto"
+"""The network that suits the images' size."""
+LIBRARIES = ("timm:",)
+"""What names of models of other libraries begin with."""
+_LARGEST_SMALL = 40
+"""Side of images up to which a small network learns from the start."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NetChoice(Settings):
+    """One of lasem's networks, fitted to the images.
+
+    Raises:
+        ConfigError: if there is no network of that name, or a setting is out of range.
+    """
+
+    name: str = AUTO
+    """auto, or one of ``lasem.nets.NETS``."""
+    hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] | None = None
+    """Hidden layers of the head, which belong to the task, such as 256,64; none: the network's own."""
+    dropout: Annotated[float, Range(least=0, below=1)] | None = None
+    """Share of the features that training drops, once, where the head begins; none: the network's own."""
+    initial: InitialWeights | None = None
+    """How plain weights start: ``he`` (normal, by the layer's inputs) or ``paper``; none: the network's own."""
+    pool_border: PoolBorder | None = None
+    """Where pooling fills up a side that its window does not divide: ``end``, or ``both`` as in the paper; none: the
+    network's own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("NetChoice.name", self.name, (AUTO, *NETS))
+
+    def __call__(self, image_shape: ImageShape) -> AbstractNet:
+        """Build the network for images of (channels, height, width)."""
+        net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
+        given = {setting: value for setting, value in vars(self).items() if setting != "name" and value is not None}
+        built: AbstractNet = replace(net, **given)
+        return built
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Backbone(Settings):
+    """A model of another library, cut into stages that may be transferred.
+
+    Raises:
+        ConfigError: if there is no model of that name, or a setting is out of range.
+    """
+
+    name: str = f"timm:{DEFAULT}"
+    """``timm:NAME``."""
+    weights: str | None = None
+    """File with the weights of a pretrained model, safetensors or a checkpoint."""
+    pretrained: bool | None = None
+    """Take the weights from the library's hub, which keeps them on this machine; false: start at random. none: the
+    weights in ``weights``, or those that the extra ``pretrained`` brings."""
+    groups: str = "stages"
+    """What decides together: ``stages`` (at most eight), ``blocks``, or the number of blocks in each group, such as
+    4,4,4."""
+    rank: Size | None = None
+    """Rank of the change that a task's own stages are, where the backbone's weights stay as they are; none: they have
+    weights of their own."""
+    statistics: Statistics = "pretrained"
+    """Running statistics of normalisation in a task's own stages: the backbone's (``pretrained``), or ``measured``."""
+    options: tuple[str, ...] = ()
+    """Further options of the library for the model, such as drop_path_rate=0."""
+    hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] = ()
+    """Hidden layers of the head, which belong to the task."""
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.0
+    """Share of the features that training drops, once, where the head begins."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the model expects its images."""
+        return timm_preprocessing(self._model)
+
+    @property
+    def _model(self) -> str:
+        return self.name.removeprefix("timm:")
+
+    def __call__(self, image_shape: ImageShape | None = None) -> AbstractNet:
+        """Build the network for images of (channels, height, width)."""
+        if self.weights is None and self.pretrained is None and not (self._model == DEFAULT and default_is_installed()):
+            raise ConfigError(
+                f"Expected where the weights of {self.name} are from: --net.weights FILE, --net.pretrained true (the "
+                f"library's hub), or --net.pretrained false (random)."
+            )
+        return from_timm(
+            self._model,
+            pretrained=self.pretrained is not False,
+            weights=self.weights,
+            image_shape=image_shape,
+            groups=_groups(self.groups),
+            rank=self.rank,
+            statistics=self.statistics,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            **dict(map(_option, self.options)),
+        )
+
+
+def pretrained_for(side: int) -> tuple[Backbone | None, str]:
+    """Return the pretrained network for images of that side, if one suits them and is installed, and what to say."""
+    if side <= _LARGEST_SMALL:
+        return None, ""
+    if default_is_installed():
+        return Backbone(), ""
+    return None, (
+        "A small network learns from the start. For photographs a pretrained one is far better: pip install "
+        "'lasem[pretrained]', and begin a new model."
+    )
+
+
+def _groups(text: str) -> Literal["stages", "blocks"] | tuple[int, ...]:
+    if text in ("stages", "blocks"):
+        return text  # type: ignore[return-value]
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"net.groups must be stages, blocks, or numbers of blocks such as 4,4,4; got '{text}'."
+        ) from error
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Read ``name=value``: a number, true, false, none, or a text."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise ConfigError(f"net.options must be NAME=VALUE, such as drop_path_rate=0; got '{text}'.")
+    known: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+    if value.lower() in known:
+        return name, known[value.lower()]
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
