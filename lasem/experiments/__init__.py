@@ -2,8 +2,9 @@
 
 from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare, compared_methods
 from lasem.experiments.config import PRESETS, ExperimentConfig
-from lasem.experiments.parts import READERS, NetChoice
+from lasem.experiments.parts import READERS
 from lasem.experiments.runner import Observer, run
+from lasem.nets.choice import NetChoice
 
 __all__ = [
     "PRESETS",

@@ -16,7 +16,6 @@ from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import (
     DEFAULT_NAMES,
     AnyNet,
-    NetChoice,
     build_net,
     build_part,
     check_part,
@@ -26,6 +25,7 @@ from lasem.experiments.parts import (
 )
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
+from lasem.nets.choice import NetChoice
 from lasem.search import EM, AbstractSelection
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing

@@ -41,7 +41,6 @@ from lasem.search import EM, AbstractSelection
 from lasem.settings import Range, check_plain, from_plain, read_value, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import (
-    EVALUATION_BATCH,
     Named,
     OnEpoch,
     Precision,
@@ -50,6 +49,7 @@ from lasem.training import (
     accuracy,
     autocast,
     check_precision,
+    evaluation_batch,
     follow,
 )
 
@@ -207,8 +207,8 @@ class Learner:
         self.check_new(task, training)
         self.find_search()
         training = training or self.training
-        splits = (self._prepared(split) for split in (task.train, task.valid, task.test))
-        task = replace(task, **dict(zip(("train", "valid", "test"), splits, strict=True)))
+        train, valid, test = map(self._prepared, (task.train, task.valid, task.test))
+        task = replace(task, train=train, valid=valid, test=valid if task.test is task.valid else test)
         task = task_on(task, self.device, training.images_share)
         index = self._num_learned
         learned = follow(

@@ -25,7 +25,7 @@ from lasem.methods.plain import Gate, NetworkPhase, initial_head, initial_layers
 from lasem.nets import ConvBlock, Head, Net, Weights, as_float32, full_precision
 from lasem.nets.block import initial_weight
 from lasem.settings import Range, Settings
-from lasem.training import EVALUATION_BATCH, Batch, Named, PhaseResult, Plan, Snapshot, Step, autocast, part_of
+from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, Step, autocast, evaluation_batch, part_of
 from lasem.tree import Path
 
 _MOMENTUM = 0.1
@@ -244,7 +244,7 @@ def firing_rates(net: Net, weights: Named, split: Split, device: torch.device) -
     """Return for each layer the share of a split's images that open each channel, shape (out,)."""
     totals = [torch.zeros(outputs, device=device) for _, outputs in channels(net)]
     gate = decided(weights)
-    for x, _ in split.batches(EVALUATION_BATCH, device=device):
+    for x, _ in split.batches(evaluation_batch(split.images.shape), device=device):
         for total, factor in zip(totals, run_gated(net, weights, x, gate)[1], strict=True):
             total += factor.sum(dim=0)
     return [total / len(split) for total in totals]

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, StorageError, nearest
 from lasem.nets.abstract import Preprocessing
 from lasem.nets.cut_net import Blocks, CutNet, Statistics, cut
@@ -112,7 +113,7 @@ def from_timm(
         dropout=dropout,
     )
     of_groups = named if isinstance(named, str) else [[b] if isinstance(b, str) else list(b) for b in named]
-    source = {"kind": "timm", "name": name, "cut": of_groups, "rank": rank, "statistics": statistics}
+    source: dict[str, Any] = {"kind": "timm", "name": name, "cut": of_groups, "rank": rank, "statistics": statistics}
     if not known:
         return net.built_from({**source, "options": options})
     source |= {"options": options, "origin": f"{name} of timm, weights {_origin(name, config, weights)}"}
@@ -167,7 +168,7 @@ def _preprocessing(config: Any, channels: int) -> Preprocessing:
     mean, std = (tuple(map(float, values)) for values in (config.mean, config.std))
     if channels != len(mean):  # timm sums a first convolution's weights over the colours
         mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
-    kind = config.interpolation if config.interpolation in ("bilinear", "bicubic", "lanczos", "nearest") else "bicubic"
+    kind: Interpolation = config.interpolation if config.interpolation in get_args(Interpolation) else "bicubic"
     crop = float(config.crop_pct) if config.crop_mode == "center" else None
     return Preprocessing(side=int(config.input_size[1]), mean=mean, std=std, crop=crop, interpolation=kind)
 

@@ -27,6 +27,8 @@ class CutBlock(AbstractWholeBlock):
         tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         held = {key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in tensors.items()}
         self.name, self.pretrained = name, pretrained
+        self.any_layout = False
+        """Whether images may be channels_last, which is faster on a CPU; modules may ask for views that it has not."""
         self.start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
         """The module's own weights."""
         fresh = _fresh_statistics(module) if statistics and not pretrained else {}
@@ -106,8 +108,8 @@ class CutBlock(AbstractWholeBlock):
         return out, measured
 
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            x = x.contiguous()  # modules may ask for views that channels_last does not have
+        if x.ndim == 4 and not self.any_layout:
+            x = x.contiguous()
         own = {key: weights[key] for key in (*self.start, *self._measured) if key in weights}
         if self.pretrained and len(own) < len(self.start) + len(self._measured):
             own = {**self._own.like(x), **own}

@@ -292,6 +292,7 @@ def _make_blocks(
         block = CutBlock(part, name, statistics=measured, pretrained=pretrained)
         out = _evaluated(part, x, name)
         _check_same(block, part, x, out)
+        block.any_layout = x.ndim == 4 and _takes_channels_last(block, part, x, out)
         blocks.append(block)
         x = out
     return tuple(blocks), x
@@ -310,6 +311,16 @@ def _check_same(block: CutBlock, part: nn.Module, x: Tensor, expected: Tensor) -
         f"tensors that are neither its parameters nor its buffers. Register them, or write that layer in plain "
         f"operations."
     )
+
+
+def _takes_channels_last(block: CutBlock, part: nn.Module, x: Tensor, expected: Tensor) -> bool:
+    block.any_layout = True
+    weights = {**dict(part.named_parameters()), **dict(part.named_buffers())}
+    try:
+        found = block.apply(weights, x.clone(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return bool(agree(found, expected))
 
 
 def _changed_by_training(part: nn.Module, x: Tensor, name: str) -> frozenset[str]:

@@ -200,8 +200,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             prior = None if self.committed is not None else self.search.prior(self.search_state)
             if prior is None:
                 prior = torch.nn.functional.one_hot(torch.tensor(leading), space.size).double()
-            configuration = self.start.prefix + str(space[leading])
-            return EpochSummary(configuration, tuple(prior.tolist()), evaluated, commit_epoch=self.commit_epoch)
+            chosen = self.start.prefix + str(space[leading])
+            return EpochSummary(chosen, tuple(prior.tolist()), evaluated, commit_epoch=self.commit_epoch)
         configuration, probability = space[leading], 1.0
         by_layer: list[float] = []
         for p, size in zip(by_group.tolist(), space.sizes, strict=True):

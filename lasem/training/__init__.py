@@ -14,7 +14,6 @@ from lasem.training.config import (
 from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
 from lasem.training.loop import Loop
 from lasem.training.phase import (
-    EVALUATION_BATCH,
     AbstractPhase,
     Batch,
     EpochSummary,
@@ -25,6 +24,7 @@ from lasem.training.phase import (
     accuracy,
     batches_of,
     class_weights,
+    evaluation_batch,
 )
 from lasem.training.plan import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, OnEpoch, Plan, TrainingState, follow
 from lasem.training.task_start import (
@@ -38,7 +38,6 @@ from lasem.training.task_start import (
 
 __all__ = [
     "CHECKPOINT_SECONDS",
-    "EVALUATION_BATCH",
     "MAX_IMAGES",
     "PRESETS",
     "AbstractPhase",
@@ -73,6 +72,7 @@ __all__ = [
     "build_optimiser",
     "check_precision",
     "class_weights",
+    "evaluation_batch",
     "fisher_information",
     "follow",
     "initial_statistics",

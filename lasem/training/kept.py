@@ -216,11 +216,13 @@ def _outputs(
 ) -> Tensor:
     """Return what some layers in a row make of a split's images at their start, on the CPU, shape (N, ...)."""
     space, device = start.space, start.device
-    configuration = max(space, key=lambda c: c.num_transferred) if space.is_listed else Configuration((True,) * start.net.depth)
+    configuration = (
+        max(space, key=lambda c: c.num_transferred) if space.is_listed else Configuration((True,) * start.net.depth)
+    )
     made: list[Weights] = []
     for i in layers:
         block, own = start.net.blocks[i], start.weights.layers[i].on(device)
-        weights = own.specific
+        weights: Weights = own.specific
         if configuration[i]:
             with full_precision(device):
                 weights = start.sharing.weights(block, own.shared, own.factors)

@@ -15,13 +15,11 @@ CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 TASK = tiny_task(num_classes=3, num_train=10)
 """Ten images for training: two parts of four, and one of two."""
-USES = ("lasem.training.phase", "lasem.learner.learner", "lasem.methods.gated")
 
 
 @pytest.fixture
 def parts_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in USES:
-        monkeypatch.setattr(f"{module}.EVALUATION_BATCH", 4)
+    monkeypatch.setattr("lasem.training.phase.EVALUATION_BATCH", 4)
 
 
 @pytest.mark.usefixtures("parts_of_four")
