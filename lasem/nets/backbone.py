@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lasem.data.decode import Interpolation
@@ -97,6 +98,8 @@ def from_timm(
     """
     config, shape = _config(name), image_shape
     model = _created(name, options, image_shape, {} if not (pretrained or weights) else _source(name, weights))
+    if weights is not None:
+        _check_names(model, name, weights)
     shape = shape or tuple(int(size) for size in config.input_size)  # type: ignore[assignment]
     assert shape is not None
     named = stage_groups(model, groups) if blocks is None else blocks
@@ -208,6 +211,22 @@ def _source(name: str, weights: str | Path | None) -> dict[str, Any]:
     if name != DEFAULT or find_spec(_WHEEL) is None:
         return {"pretrained": True}
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _wheel_weights()}}
+
+
+def _check_names(model: nn.Module, name: str, weights: str | Path) -> None:
+    """Raise ConfigError if a file lacks some of a model's weights, which timm passes over."""
+    if Path(weights).suffix == ".safetensors":
+        with safe_open(weights, framework="pt") as file:
+            there = set(file.keys())
+    else:
+        stored = torch.load(weights, weights_only=True, map_location="meta")
+        there = set(stored.get("state_dict", stored))
+    missing = [key for key in dict(model.named_parameters()) if key not in there]
+    if missing:
+        raise ConfigError(
+            f"Expected the weights of timm's {name} in {weights}; {len(missing)} of them are not there, such as "
+            f"{missing[0]}. Give the file of that model."
+        )
 
 
 def _wheel_weights() -> dict[str, Tensor]:

@@ -54,6 +54,8 @@ class TrainingConfig(Settings):
     """Random changes of the training images, the same for every method: ``shift`` (small shifts), ``photo`` (crops,
     mirror images and colour), ``trivial`` (one strong change of fourteen, for long training) or ``none``. ``auto``: by
     the images' channels and size; see ``lasem.training.augment``."""
+    fit_head: bool = True
+    """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
     views: Annotated[int, Range(least=1)] = 4
     """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
     outputs; the first is the image itself."""

@@ -30,7 +30,7 @@ SEARCHES: list[AbstractSelection] = [
 
 
 def phase_of(search: Any, sharing: Any = None, precision: Any = "bf16", net: Any = None, batch_size: int = 5) -> Any:
-    training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision)
+    training = TrainingConfig(epochs=2, batch_size=batch_size, precision=precision, fit_head=False)
     learner = Learner(net or tiny_net(dropout=0.0), sharing=sharing, search=search, training=training)
     return next(search.plan(start_of(learner, tiny_task(num_train=2 * batch_size))))
 

@@ -1,0 +1,108 @@
+"""Outputs of frozen layers that are kept, next to the same training without them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import tiny_task
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from lasem import Fixed, HardSharing, Learner, TrainingConfig
+from lasem.nets import cut
+from lasem.search import PrefixSearch
+from lasem.training import kept
+from lasem.training.kept import fit_head
+
+SHAPE = (1, 6, 6)
+
+
+def net_of(**settings: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        module = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(),
+            nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2),
+        )  # fmt: skip
+    return cut(module, [("0", "1"), "3", "6"], image_shape=SHAPE, statistics="pretrained", **settings)
+
+
+def learner_of(configuration: str, **training: Any) -> Learner:
+    config = TrainingConfig(epochs=4, batch_size=5, **training)
+    return Learner(net_of(), sharing=HardSharing(train_shared=False), search=Fixed(configuration), training=config)
+
+
+@pytest.mark.parametrize("configuration", ["TTS", "TSS", "SSS", "TST"])
+def test_training_on_kept_outputs_is_training_on_images(configuration: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, slow = learner_of(configuration), learner_of(configuration)
+    records = learner.learn(tiny_task("a"))
+    monkeypatch.setattr(kept, "_without_frozen", lambda start: start)
+    assert slow.learn(tiny_task("a")) == records
+    for name, value in slow.model.own["a"].items():
+        torch.testing.assert_close(learner.model.own["a"][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_where_all_is_transferred_the_head_is_fitted_and_no_step_is_taken() -> None:
+    learner, seen = learner_of("all"), list[Any]()
+    record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: seen.append(epoch))
+    assert (record.configuration, record.num_epochs, record.parameters_added) == ("TTT", 1, 8 * 2 + 2)
+    assert set(learner.model.own["a"]) == {"head.weight.0", "head.bias.0"}
+    assert len(seen) == 1
+    assert 0 < seen[0].loss < np.log(2)
+    before = learner.logits("a", tiny_task("a").test.images.take(torch.arange(4)))
+    learner.learn(tiny_task("b", seed=1))
+    assert torch.equal(before, learner.logits("a", tiny_task("a").test.images.take(torch.arange(4))))
+
+
+@pytest.mark.parametrize("configuration", ["all", "TTS"])
+def test_views_are_the_same_when_learning_goes_on(configuration: str) -> None:
+    whole, states = learner_of(configuration, augment="shift", views=3), list[Any]()
+    whole.learn(tiny_task("a"), on_epoch=lambda epoch, timing, state: states.append(state()))
+    again = learner_of(configuration, augment="shift", views=3)
+    again.learn(tiny_task("a"), resume_from=states[0])
+    plain = learner_of(configuration)
+    plain.learn(tiny_task("a"))
+    for name, value in whole.model.own["a"].items():
+        assert torch.equal(again.model.own["a"][name], value)
+        assert not torch.equal(plain.model.own["a"][name], value)
+
+
+def test_outputs_that_are_large_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = learner_of("TTS")
+    learner.learn(tiny_task("a"))
+    monkeypatch.setattr(kept, "_IN_MEMORY", 0)
+    on_disk = learner_of("TTS")
+    on_disk.learn(tiny_task("a"))
+    for name, value in learner.model.own["a"].items():
+        assert torch.equal(on_disk.model.own["a"][name], value)
+
+
+def test_searches_of_whole_configurations_use_it() -> None:
+    learner = Learner(net_of(), sharing=HardSharing(train_shared=False), search=PrefixSearch(first_task="search"))
+    learner.learn(tiny_task("a"), training=TrainingConfig(epochs=1))
+    assert learner.configuration("a") in ("TTT", "TTS", "TSS", "SSS")
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_head_is_logistic_regression_on_standardised_features(num_classes: int) -> None:
+    source = torch.Generator().manual_seed(0)
+    x, labels = (
+        torch.randn(60, 5, generator=source) * torch.tensor([1, 2, 3, 0, 9.0]) + 4,
+        torch.arange(60) % num_classes,
+    )
+    x = x + labels[:, None]
+    head, loss = fit_head(x, labels, x, labels, num_classes, TrainingConfig())
+    found = F.linear(x, head["weight.0"], head["bias.0"])
+    z = ((x - x.mean(0)) / torch.where(x.std(0) > 0, x.std(0, correction=0), 1.0)).numpy()
+    fits = [LogisticRegression(C=c, max_iter=1000).fit(z, labels.numpy()) for c in (0.01, 0.1, 1.0)]
+    best = max(fits, key=lambda fit: fit.score(z, labels.numpy()))
+    np.testing.assert_allclose(torch.softmax(found, dim=1).numpy(), best.predict_proba(z), atol=1e-4)
+    assert loss == pytest.approx(float(F.cross_entropy(found, labels)))
+
+
+def test_a_class_without_training_images_is_never_answered() -> None:
+    x, labels = torch.eye(4).repeat(3, 1), torch.tensor([0, 1, 3, 1]).repeat(3)
+    head, _ = fit_head(x, labels, x, labels, 4, TrainingConfig(class_weights="balanced"))
+    assert 2 not in F.linear(x, head["weight.0"], head["bias.0"]).argmax(dim=1)
