@@ -120,7 +120,11 @@ def prepared(start: TaskStart) -> TaskStart:
     if not start.net.pretrained:
         return start
     start = _without_frozen(start) if start.space.size == 1 and start.protection.quadratic is None else start
-    can_fit = start.config.fit_head and not start.net.head.hidden and len(start.task.train.labels.unique()) > 1
+    can_fit = (
+        start.config.fit_head
+        and not start.net.head.hidden
+        and int(start.task.train.labels.bincount().count_nonzero()) > 1
+    )
     return _with_fitted_head(start) if can_fit else start
 
 
