@@ -115,7 +115,10 @@ MODEL = Choosable(
     ("net", "method", "sharing", "search", "protect", "training"),
     ("device", "threads", "preset"),
     ("method", "sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
-    ("image-column", "label-column", "image-size", "channels", "restart", "wait", "checkpoint-seconds", "quiet"),
+    (
+        *("image-column", "label-column", "text-column", "image-size", "channels"),
+        *("restart", "wait", "checkpoint-seconds", "quiet"),
+    ),
 )
 
 

@@ -27,8 +27,9 @@ _GENERAL: Rows = [
 _COMMON = {
     "model": "the model's folder",
     "task": "the task's name",
-    "image_column": "of the images in parquet",
-    "label_column": "of the classes in parquet",
+    "image_column": "of the images in a table",
+    "label_column": "of the classes in a table",
+    "text_column": "of the texts in a table, if the model is one of texts",
     "wait": "seconds to wait for another process that changes the model (default: 0)",
     "checkpoint_seconds": "how much training a kill may lose; Ctrl-C and errors lose only the epoch under way",
     "device": "where to compute",
@@ -128,7 +129,7 @@ class Command:
         for word in self._words:
             several = word.kind is word.VAR_POSITIONAL
             taken, left = (left, []) if several else (left[:1], left[1:])
-            if not taken:
+            if not taken and not several:
                 self._fail(f"Expected {_metavar(word)}, {self._texts[word.name]}; got none")
             values += [read_value(text, word.annotation, _metavar(word)) for text in taken]
         if left:

@@ -23,6 +23,7 @@ def learn(
     test: Path | None = None,
     image_column: str = "image",
     label_column: str = "label",
+    text_column: str | None = None,
     image_size: Annotated[int, Range(least=1, most=8192)] | None = None,
     channels: Literal[1, 3] | None = None,
     seed: int | None = None,
@@ -38,7 +39,7 @@ def learn(
     """Add a task to the model in a folder; the first one makes the model.
 
     Args:
-        train: a folder of CLASS/*.png, or a parquet file or folder.
+        train: a folder CLASS/*.png, parquet, or texts (--text-column).
         valid: images to stop by (default: a share of --train).
         test: images that only measure.
         image_size: side of a new model's images (default: that of the first ones).
@@ -85,7 +86,11 @@ def learn(
     growing = GrowingModel(model, **given, device=config.device, checkpoint_seconds=checkpoint_seconds)
 
     def images(path: Path | None) -> Source | None:
-        named = {"image_column": image_column, "label_column": label_column}
+        named: dict[str, Any] = {
+            "image_column": image_column,
+            "label_column": label_column,
+            "text_column": text_column,
+        }
         return None if path is None else Source(path=str(path), skip_damaged=skip_damaged, **named)
 
     shown = make_observer(quiet=quiet)

@@ -6,15 +6,15 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from lasem.cli.command import Typed
 from lasem.cli.main import FAILURE, say
 from lasem.cli.run import failing, print_table
-from lasem.errors import DataError, csv_text, printable
+from lasem.errors import ConfigError, DataError, csv_text, printable
 from lasem.settings import Range
 
 if TYPE_CHECKING:
@@ -28,16 +28,20 @@ def predict(
     model: str,
     *images: str,
     task: str,
+    text: str | None = None,
+    text_column: str = "text",
     top: Annotated[int, Range(least=1)] = 1,
     format: Literal["csv", "jsonl"] = "csv",
     device: str = "cpu",
 ) -> int:
-    """Write the likeliest class and its probability for each image.
+    """Write the likeliest class and its probability for each image, or for each text.
 
     Images that cannot be read are named on stderr, and the others go on.
 
     Args:
-        images: files, folders, or - for a list on standard input.
+        images: files, folders, or - for a list on standard input; of texts, files with one in each line, tables with
+            --text-column, or - for lines on standard input.
+        text: one text.
         top: the number of likeliest classes.
         format: csv, or jsonl for JSON lines. In CSV an apostrophe precedes a name that a spreadsheet would compute.
 
@@ -45,6 +49,8 @@ def predict(
         lasem predict model --task cats new/*.png
         lasem predict model --task cats folder --top 3 --format jsonl
         find . -name '*.jpg' | lasem predict model --task cats -
+        lasem predict model --task mood --text "What a film!"
+        lasem predict model --task mood reviews.csv --text-column review
     """
     from lasem.learner import GrowingModel
 
@@ -55,17 +61,24 @@ def predict(
         num_skipped += 1
         say(f"lasem: {printable(str(error))}", error=True)
 
+    if not images and text is None:
+        raise ConfigError("Expected IMAGES..., files, folders, or - for a list, or --text; got none.")
+    growing = GrowingModel(model, device=device)
+    unit = growing.reads.removesuffix("s")
+    if unit == "image" and text is not None:
+        raise ConfigError(f"The model in {model} answers for images; leave --text out.")
+    places = _places(images) if unit == "image" else _texts(text, images, text_column, skip)
     table = csv.writer(sys.stdout, lineterminator="\n")
     first = True
-    for answer in GrowingModel(model, device=device).predict(task, _places(images), top=top, skip=skip):
+    for answer in growing.predict(task, places, top=top, skip=skip):
         pairs = list(zip(answer.classes, answer.probabilities, strict=True))
         if format == "jsonl":
             best = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-            print(json.dumps({"image": answer.image, "predictions": best}))
+            print(json.dumps({unit: answer.image, "predictions": best}))
             continue
         if first:
             more = [f"{what}_{k}" for k in range(2, len(pairs) + 1) for what in ("class", "probability")]
-            table.writerow(["image", "class", "probability", *more])
+            table.writerow([unit, "class", "probability", *more])
         cells = [cell for name, p in pairs for cell in (csv_text(name), f"{p:.6f}")]
         table.writerow([csv_text(answer.image), *cells])
         first = False
@@ -82,6 +95,7 @@ def evaluate(
     task: str,
     image_column: str = "image",
     label_column: str = "label",
+    text_column: str | None = None,
     skip_damaged: bool = False,
     html: Path | None = None,
     json: bool = False,
@@ -92,7 +106,7 @@ def evaluate(
     Of data with splits, the test split counts.
 
     Args:
-        path: labelled images: a folder CLASS/*.png, or a parquet file or folder.
+        path: labelled images, a folder CLASS/*.png or a parquet file or folder; or texts, a table with --text-column.
         skip_damaged: leave out images that cannot be decoded.
         html: write a page with the pictures of the surest mistakes.
         json: write JSON, with all mistakes.
@@ -112,8 +126,10 @@ def evaluate(
 
         check_place(html, model)
         pictures = PICTURES
-    source = Source(path=path, image_column=image_column, label_column=label_column, skip_damaged=skip_damaged)
-    result = GrowingModel(model, device=device).evaluate(task, source, pictures=pictures)
+    columns: dict[str, Any] = {"image_column": image_column, "label_column": label_column, "text_column": text_column}
+    growing = GrowingModel(model, device=device)
+    source = Source(path=path, skip_damaged=skip_damaged, **columns)
+    result = growing.evaluate(task, source, pictures=pictures)
     if html is not None:
         with failing():
             write_evaluation(html, result, task=task, model=model, images=path, command=typed)
@@ -137,7 +153,7 @@ def evaluate(
             }
         )
         return 0
-    measured = f"{percent(result.accuracy)} ({result.num_right} of {result.num_images} images)"
+    measured = f"{percent(result.accuracy)} ({result.num_right} of {result.num_images} {growing.reads})"
     say(f"{task}: {measured}{and_left_out(result.left_out)}")
     width = max(len(printable(name)) for name in result.by_class)
     for name, (count, right) in result.by_class.items():
@@ -257,6 +273,27 @@ def _places(words: Sequence[str]) -> Iterator[str]:
             yield word
 
 
+def _texts(
+    text: str | None, words: Sequence[str], column: str, skip: Callable[[str, DataError], None]
+) -> Iterator[str]:
+    """The texts that are given as they are, in files, and on standard input."""
+    from lasem.data.readers import existing_path
+    from lasem.data.texts import texts_in
+
+    if text is not None:
+        yield text
+    for word in words:
+        try:
+            lines = (line.decode(errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
+            for number, found in enumerate(lines if word == "-" else texts_in(existing_path(word), column), 1):
+                if found.strip():
+                    yield found
+                elif word != "-":
+                    skip(word, DataError(f"Expected a text in each row of {word}; row {number} has none."))
+        except DataError as error:
+            skip(word, error)
+
+
 def _print_overview(overview: ModelOverview) -> None:
     from rich.markup import escape
     from rich.table import Table
@@ -264,7 +301,7 @@ def _print_overview(overview: ModelOverview) -> None:
     table = Table(show_edge=False, header_style="")
     table.add_column("task")
     table.add_column("layers")
-    for heading in ("classes", "images", "valid", "test", "now", "parameters", "bytes"):
+    for heading in ("classes", overview.reads, "valid", "test", "now", "parameters", "bytes"):
         table.add_column(heading, justify="right")
     for task in overview.tasks:
         accuracies = task.valid_accuracy, task.test_accuracy, task.test_accuracy_now
@@ -280,6 +317,7 @@ def _print_overview(overview: ModelOverview) -> None:
     print_table(table)
     channels, height, width = overview.image_shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    size = f"images {height}x{width} {colour}" if overview.reads == "images" else f"texts of at most {width} tokens"
     count = len(overview.tasks)
     made = {
         part: str(value["name"])
@@ -289,7 +327,7 @@ def _print_overview(overview: ModelOverview) -> None:
     method = "method {method}" if "method" in made else "{sharing}, {search}, protect {protect}"
     layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
     say("Accuracies in %: valid and test when the task was learned, now on the same test images.")
-    say(f"\n{layers}, images {height}x{width} {colour}; {method.format(**made)}")
+    say(f"\n{layers}, {size}; {method.format(**made)}")
     say(
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"
@@ -301,7 +339,7 @@ def _print_overview(overview: ModelOverview) -> None:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
             say(f"Task '{task.name}' was trained with {different}.")
         if task.left_out:
-            say(f"Left out of the images of task '{task.name}': {', '.join(task.left_out)}.")
+            say(f"Left out of the {overview.reads} of task '{task.name}': {', '.join(task.left_out)}.")
     if not overview.keeps:
         say("Later tasks may have changed what earlier ones answer; lasem evaluate measures how accurate they are.")
     elif overview.num_kept_parameters:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lasem.data.images import AbstractImages, Scale, TensorImages, as_images, as_labels, in_chunks, on_one_scale
 from lasem.data.split import Part, Split, Standardise, check_labels, make_splits
-from lasem.data.tokens import PADDING, Texts, Vocabulary, as_tokens
+from lasem.data.tokens import PADDING, Texts, Vocabulary, as_tokens, said_of_cut
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range
 
@@ -228,20 +228,25 @@ class Task:
         train_split, valid_split, test_split = (replace(split, images=some) for split, some in splits)
         return replace(task, train=train_split, valid=valid_split, test=test_split)
 
-    def in_tokens(self, vocabulary: Vocabulary, length: int) -> Task:
+    def in_tokens(self, vocabulary: Vocabulary | None, length: int) -> Task:
         """Return the task with the token ids of its texts; itself if it has no ``Texts``.
 
         Args:
-            vocabulary: of the network, with its tokenizer.
+            vocabulary: of the network, with its tokenizer; None: it takes images.
             length: the network's; longer texts are cut, and ``left_out`` says how many.
 
         Raises:
-            DataError: if there is no tokenizer.
+            DataError: if there are texts, and no tokenizer.
         """
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         texts = {id(s): s.images.texts for s in splits.values()}  # two splits of a task may be one object
         if any(some is None for some in texts.values()):
             return self
+        if vocabulary is None:
+            raise DataError(
+                f"Task '{self.name}' has texts, and the network takes images. Choose a network for texts: --net "
+                f"hf:FOLDER (lasem.nets.from_transformers)."
+            )
         read = {key: vocabulary.read(some or (), length, f"texts (task '{self.name}')") for key, some in texts.items()}
         longest = max(tokens.shape[3] for tokens, _ in read.values())
         made = {}
@@ -250,9 +255,8 @@ class Task:
             tokens = F.pad(tokens, (0, longest - tokens.shape[3]), value=PADDING)
             made[key] = replace(split, images=TensorImages(tokens, "none"))
         num, num_cut = sum(len(some or ()) for some in texts.values()), sum(cut for _, cut in read.values())
-        said = f"the ends of {num_cut:,} of {num:,} texts, which are longer than {length} tokens"
         new: Any = {part: made[id(split)] for part, split in splits.items()}
-        return replace(self, **new, left_out=(*self.left_out, said) if num_cut else self.left_out)
+        return replace(self, **new, left_out=(*self.left_out, *said_of_cut(num_cut, num, length)))
 
 
 @final

@@ -134,7 +134,7 @@ class TextReader(CutCounts, AbstractReader):
 
 
 def texts_in(file: Path, text_column: str) -> Iterator[str]:
-    """Read texts without labels: each line of a file, or of a table a column; empty ones too.
+    """Read texts without labels: each line of a file that is not blank; or of a table a column, with empty cells.
 
     Raises:
         DataError: if the file cannot be read, or is a table without that column.
@@ -144,7 +144,7 @@ def texts_in(file: Path, text_column: str) -> Iterator[str]:
         return
     try:
         with file.open(encoding="utf-8-sig") as opened:
-            yield from (line.rstrip("\n") for line in opened)
+            yield from (line.rstrip("\n") for line in opened if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Expected a text in each line of {file}; it cannot be read: {error}.") from error
 

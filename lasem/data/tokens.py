@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, final
@@ -105,10 +105,7 @@ class Texts(AbstractImages):
         return None
 
     def take(self, indices: Tensor) -> Tensor:
-        raise DataError(
-            "Texts become numbers by the tokenizer of a network for texts, and this network takes images. Choose one "
-            "for texts: --net hf:FOLDER, or lasem.nets.from_transformers(FOLDER)."
-        )
+        raise DataError("Texts have no numbers before a network's tokenizer has read them.")
 
 
 @final
@@ -167,8 +164,8 @@ class Vocabulary:
     """Ids are below it."""
     padding_id: int | None = None
     """The id that a tokenizer pads with, if it means nothing else; None: not known."""
-    tokenizer: Tokenizer | None = None
-    """Makes token ids of texts; None: they come from elsewhere."""
+    tokenizer: Callable[[], Tokenizer | None] | None = field(default=None, compare=False)
+    """Returns what makes token ids of texts; None: they come from elsewhere."""
     any_length: bool = False
     """Whether the network also takes tensors that end earlier, with the longest text."""
 
@@ -178,15 +175,22 @@ class Vocabulary:
         Raises:
             DataError: if there is no tokenizer, or a text is empty.
         """
-        if self.tokenizer is None:
+        tokenizer = self.tokenizer() if self.tokenizer else None
+        if tokenizer is None:
             raise DataError(
                 f"Expected {what} as token ids, for the network has no tokenizer. Make it with "
                 f"lasem.nets.from_transformers(FOLDER), whose tokenizer is kept; or give what the tokenizer returns: "
                 f"Task.from_tokens, lasem.data.as_tokens."
             )
-        ids, num_cut = self.tokenizer.ids(Texts(texts, what).texts, length)
+        ids, num_cut = tokenizer.ids(Texts(texts, what).texts, length)
         most = max(map(len, ids), default=1) if self.any_length else length
         return as_tokens(ids, length=most, what=what), num_cut
+
+    def fits(self, shape: Sequence[int], wanted: Sequence[int]) -> bool:
+        """Return whether texts of a shape (1, 1, length) fit a network for another one."""
+        return tuple(shape) == tuple(wanted) or (
+            self.any_length and shape[2] <= wanted[2] and tuple(shape[:2]) == (1, 1)
+        )
 
     def check(self, images: Tensor, what: str = "texts") -> None:
         """Raise DataError unless images (N, 1, 1, length) are texts as ``as_tokens`` makes them, of known ids."""
@@ -216,6 +220,13 @@ class Vocabulary:
                     f"Expected {what} without padding; text {_first(padded)} ends in the model's padding id, "
                     f"{self.padding_id}. Give all that the tokenizer gives, its attention_mask too, or unpadded ids."
                 )
+
+
+def said_of_cut(num_cut: int, num_texts: int, length: int) -> tuple[str, ...]:
+    """Return what is left out, as in ``Task.left_out``, if texts were cut at ``length`` tokens."""
+    one = "which is" if num_cut == 1 else "which are"
+    said = f"the ends of {num_cut:,} of {num_texts:,} texts, {one} longer than {length} tokens"
+    return (said,) if num_cut else ()
 
 
 def _first(wrong: Tensor) -> int:

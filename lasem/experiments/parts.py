@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream
+from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream, TextReader
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape
@@ -37,7 +37,7 @@ from lasem.training import TrainingConfig
 
 AnyNet = NetChoice | Backbone | AbstractNet | Callable[[ImageShape], AbstractNet]
 
-_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, *BENCHMARKS)
+_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, TextReader, *BENCHMARKS)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that have a name; in Python, any AbstractReader can be passed."""
 _PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}

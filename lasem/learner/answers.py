@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
 from lasem.data.decode import Channels, Resize, decode
 from lasem.data.folders import BROKEN, files_below
-from lasem.data.images import in_chunks
+from lasem.data.images import TensorImages, in_chunks
 from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
 from lasem.errors import ConfigError, DataError
@@ -36,6 +36,7 @@ class Prediction:
     """The answer for one image: the likeliest classes first."""
 
     image: str
+    """Its file; or the text."""
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
@@ -167,6 +168,8 @@ class ModelOverview:
     """All numbers of the model."""
     num_bytes: int
     """Of its files."""
+    reads: Literal["images", "texts"]
+    """What the network takes."""
     unfinished: str | None
     """Task whose learning was interrupted and will go on."""
 
@@ -221,6 +224,9 @@ def predict(
     learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
+    if learner.net.vocabulary is not None:
+        yield from _predict_texts(learner, name, map(str, places), top)
+        return
     channels, size = reading(learner.net)
 
     def decoded() -> Iterator[tuple[str, Tensor]]:
@@ -232,19 +238,32 @@ def predict(
                     raise
                 skip(path, error)
 
-    images, classes = decoded(), learner.classes(name)
+    images = decoded()
     while part := list(islice(images, _IMAGES_AT_ONCE)):
         logits = learner.logits(name, torch.stack([pixels for _, pixels in part]))
-        best = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
-        found = torch.softmax(logits, dim=1).gather(1, best)
-        for (image, _), values, numbers in zip(part, found, best, strict=True):
-            yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
+        yield from _likeliest([image for image, _ in part], logits, learner.classes(name), top)
+
+
+def _predict_texts(learner: Learner, name: str, texts: Iterator[str], top: int) -> Iterator[Prediction]:
+    while part := list(islice(texts, _IMAGES_AT_ONCE)):
+        yield from _likeliest(part, learner.logits(name, part), learner.classes(name), top)
+
+
+def _likeliest(names: Sequence[str], logits: Tensor, classes: Sequence[str], top: int) -> Iterator[Prediction]:
+    best = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
+    found = torch.softmax(logits, dim=1).gather(1, best)
+    for image, values, numbers in zip(names, found, best, strict=True):
+        yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
 
 
 def evaluate(learner: Learner, name: str, data: Labelled, pictures: int) -> Evaluation:
     """Compare answers with labels; see ``GrowingModel.evaluate``."""
     classes = learner.classes(name)
     images, labels = data.read(classes)
+    left_out = counted(data.left_out)
+    if images.texts is not None:
+        ids, cut = learner.tokens(images.texts)
+        images, left_out = TensorImages(ids, "none"), (*left_out, *cut)
     logits = torch.cat([learner.logits(name, chunk) for chunk in in_chunks(images)])
     answers = logits.argmax(dim=1)
     sure = torch.softmax(logits, dim=1).gather(1, answers[:, None])[:, 0]
@@ -268,7 +287,7 @@ def evaluate(learner: Learner, name: str, data: Labelled, pictures: int) -> Eval
             for position, (label, answer, probability), picture in zip_longest(wrong.tolist(), found, shown)
         ),
         calibration=calibration_bins(sure, labels == answers),
-        left_out=counted(data.left_out),
+        left_out=left_out,
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 
@@ -18,7 +18,7 @@ from lasem.data.labelled import and_left_out
 from lasem.data.sources import Source, task_from
 from lasem.data.split import Part
 from lasem.data.task import check_task_name
-from lasem.errors import ConfigError, StorageError, TaskError
+from lasem.errors import ConfigError, DataError, StorageError, TaskError
 from lasem.files import checksum
 from lasem.learner import export as exporting
 from lasem.learner.answers import (
@@ -163,7 +163,7 @@ class GrowingModel:
             check_task_name(name)
         if isinstance(train, Task) and (valid is not None or test is not None):
             raise ConfigError("A task in memory has its own splits; leave valid and test out.")
-        given = {"train": _source(train), "valid": _source(valid), "test": _source(test)}
+        given = {"train": _source(train)} | {"valid": _source(valid, train), "test": _source(test, train)}
         early: Task | None = None
         if self._folder.names() is None:
             if resume or update:
@@ -198,10 +198,11 @@ class GrowingModel:
             task = early or self._task(learner, name, given)
             learner = learner or self._fresh(task.image_shape)
             training = self._training or training or learner.training
+            task = learner.in_tokens(task)
             learner.check_new(task, training)
             if learner.net.origin or self._missing:
                 notify(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
-            notify(_first_line(task))
+            notify(_first_line(task, _reads(learner)))
             _notify_if_dark(task, notify)
             if remark := learner.method.remark(learner.net):
                 notify(remark)
@@ -214,11 +215,12 @@ class GrowingModel:
     def predict(
         self, name: str, images: Iterable[Place], *, top: int = 1, skip: Skip | None = None
     ) -> Iterator[Prediction]:
-        """Answer for image files, a part of them at a time.
+        """Answer for image files, or for texts, a part of them at a time.
 
         Args:
             name: of the task.
-            images: files, and folders of which every image is taken, also in folders below.
+            images: files, and folders of which every image is taken, also in folders below; for a model of texts,
+                the texts.
             top: how many of the likeliest classes.
             skip: called with a file that is no image, and the others go on; if not given, it is an error.
 
@@ -251,8 +253,9 @@ class GrowingModel:
             StorageError: if there is no model, or it is damaged.
         """
         learner = self._reader(name)
-        channels, size = reading(learner.net)
-        data = _source(path).part(Part.TEST, size, channels)
+        source = _source(path)
+        channels, size = _reading(learner, source)
+        data = source.part(Part.TEST, size, channels)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return evaluate(learner, name, data, pictures)
 
@@ -298,6 +301,11 @@ class GrowingModel:
         learner = self._reader(name)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return exporting.export(learner, name, format, out, model=self.directory)
+
+    @property
+    def reads(self) -> Literal["images", "texts"]:
+        """What the model takes; StorageError if there is no model, or it is damaged."""
+        return self._folder.read(lambda data: _reads(self._open(data)))
 
     def settings(self, *, begun: bool = False) -> dict[str, Any] | None:
         """Return what the model was made with, as plain values by part and seed; None if there is no model.
@@ -357,7 +365,7 @@ class GrowingModel:
     def _task(self, learner: Learner | None, name: str, given: Given) -> Task:
         train, valid, test = (given[part] for part in ("train", "valid", "test"))
         size, channels, seed = (self._numbers[key] for key in ("image_size", "channels", "seed"))
-        resize: int | Resize
+        resize: int | Resize | None
         if isinstance(train, Task):
             there, side, _ = train.image_shape
             if size not in (None, side) or channels not in (None, there):
@@ -367,7 +375,9 @@ class GrowingModel:
                 )
             return replace(train, name=name)
         if learner is not None:
-            (channels, resize), seed = reading(learner.net), learner.seed
+            (channels, resize), seed = _reading(learner, train), learner.seed
+        elif train.text_column is not None:
+            resize = None
         elif (expected := self._expected(train, size)) is not None:
             resize, channels = expected.resize(size), channels or 3
         elif size is None or channels is None:
@@ -377,7 +387,7 @@ class GrowingModel:
             resize = size
         kept: Channels = 1 if channels == 1 else 3
         task = task_from(name, train, valid, test, image_size=resize, channels=kept, seed=seed or 0)
-        if kept == 1 and learner is not None and train.in_colour(resize):
+        if kept == 1 and learner is not None and resize is not None and train.in_colour(resize):
             task = replace(task, left_out=(*task.left_out, "the colour of images, as the model is grey"))
         return task
 
@@ -484,6 +494,7 @@ class GrowingModel:
             num_kept_parameters=num_kept(learner.model),
             num_parameters=learner.num_parameters(),
             num_bytes=self._folder.num_bytes(),
+            reads=_reads(learner),
             unfinished=None if unfinished.is_ended(learner.task_names, checksum(data)) else unfinished.task,
         )
 
@@ -509,14 +520,30 @@ def _settings_in(index: Mapping[str, Any]) -> dict[str, Any]:
         return found | {"seed": index["seed"]}
 
 
-def _source(place: Any) -> Any:
-    return Source(path=str(place)) if isinstance(place, str | Path) else place
+def _source(place: Any, like: Any = None) -> Any:
+    """The images in a place, which is like that of the images to train with."""
+    if not isinstance(place, str | Path):
+        return place
+    return replace(like, path=str(place)) if isinstance(like, Source) else Source(path=str(place))
 
 
-def _first_line(task: Task) -> str:
+def _reads(learner: Learner) -> Literal["images", "texts"]:
+    return "images" if learner.net.vocabulary is None else "texts"
+
+
+def _reading(learner: Learner, source: Source) -> tuple[Channels, Resize | None]:
+    """Return channels of the model's images, and how files become such; they are of no matter for texts."""
+    if (source.text_column is None) == (learner.net.vocabulary is None):
+        return reading(learner.net) if source.text_column is None else (1, None)
+    if source.text_column is None:
+        raise DataError("The model reads texts. Say which column has them: --text-column (Source(text_column=...)).")
+    raise DataError(f"The model takes images; column '{source.text_column}' is said to have texts. Leave it out.")
+
+
+def _first_line(task: Task, unit: str) -> str:
     tested = "" if task.test is task.valid else f", {len(task.test):,} to test"
     return (
-        f"Task '{task.name}': {len(task.train):,} images to train with, {len(task.valid):,} to validate{tested}, "
+        f"Task '{task.name}': {len(task.train):,} {unit} to train with, {len(task.valid):,} to validate{tested}, "
         f"{task.num_classes} classes{and_left_out(task.left_out)}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lasem.data import Split, Task, Vocabulary, standardise, task_on
+from lasem.data import Split, Task, TensorImages, Vocabulary, standardise, task_on
 from lasem.data.images import in_chunks
+from lasem.data.tokens import said_of_cut
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
@@ -53,9 +54,9 @@ from lasem.training import (
     follow,
 )
 
-Images = Tensor | NDArray[np.generic]
+Images = Tensor | NDArray[np.generic] | Sequence[str]
 """Images of shape (N, channels, height, width): uint8 pixels, from 0 to 255 whatever the task learned from; or floats
-on the scale of the task's own images."""
+on the scale of the task's own images. For a network that has a tokenizer also texts."""
 
 
 @final
@@ -170,7 +171,8 @@ class Learner:
         """
         if task.name in self._tasks:
             raise TaskError(f"Task '{task.name}' has been learned already. Give the new task another name.")
-        if task.image_shape != self.net.image_shape:
+        task = self.in_tokens(task)
+        if not self._fits(task.image_shape):
             raise ShapeError(
                 f"Task '{task.name}' has images of shape {task.image_shape}; this network takes {self.net.image_shape}."
             )
@@ -180,6 +182,18 @@ class Learner:
             check_plain(training)
             check_precision(training.precision, self.device)
             self.method.check(self.net, training)
+
+    def in_tokens(self, task: Task) -> Task:
+        """Return a task with its texts as the network's token ids; DataError if the network has no tokenizer."""
+        return task.in_tokens(self.net.vocabulary, self.net.image_shape[2])
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+        """Return the token ids of texts for ``predict``, and what was cut, in words; errors as of ``in_tokens``."""
+        length, vocabulary = self.net.image_shape[2], self.net.vocabulary
+        if vocabulary is None:
+            raise DataError("Expected images, which the network takes; got texts.")
+        ids, num_cut = vocabulary.read(texts, length)
+        return ids, said_of_cut(num_cut, len(texts), length)
 
     def learn(
         self,
@@ -204,6 +218,7 @@ class Learner:
             TrainingError: if training cannot go on.
             StorageError: if ``resume_from`` belongs to something else.
         """
+        task = self.in_tokens(task)
         self.check_new(task, training)
         self.find_search()
         training = training or self.training
@@ -306,6 +321,8 @@ class Learner:
     def accuracy(self, name: str, split: Split) -> float:
         """Return the share of a split's images that the task's network labels rightly, in [0, 1]."""
         info = self.info(name)
+        if split.images.texts is not None:
+            split = replace(split, images=TensorImages(self.tokens(split.images.texts)[0], "none"))
         scale, other = info.scale, split.images.scale
         if None not in (scale, other) and scale != other:
             raise DataError(
@@ -551,12 +568,20 @@ class Learner:
             for images in in_chunks(split.images):
                 vocabulary.check(standardise(images, split.mean, split.std), what)
 
+    def _fits(self, shape: Sequence[int]) -> bool:
+        wanted, vocabulary = self.net.image_shape, self.net.vocabulary
+        return tuple(shape) == wanted if vocabulary is None else vocabulary.fits(shape, wanted)
+
     def _as_pixels(self, images: Images) -> Tensor:
         """Return images as a tensor; ShapeError or DataError if they are not what the network takes."""
         shape, vocabulary = self.net.image_shape, self.net.vocabulary
+        if not isinstance(images, Tensor | np.ndarray):
+            if vocabulary is None:
+                raise ShapeError(f"Expected images as a tensor or an array; got a {type(images).__name__}.")
+            return self.tokens(images)[0]
         how = "" if vocabulary is None else f" Make texts with lasem.data.as_tokens(texts, length={shape[2]})."
         pixels = torch.from_numpy(np.ascontiguousarray(images)) if isinstance(images, np.ndarray) else images
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != shape:
+        if pixels.ndim != 4 or not self._fits(pixels.shape[1:]):
             raise ShapeError(
                 f"Expected images of shape (N, {', '.join(map(str, shape))}); got {tuple(pixels.shape)}.{how}"
             )

@@ -150,8 +150,7 @@ class TextEncoder(_Encoder):
 
     def __init__(self, model: Any, parts: Parts, pooling: Pooling, length: int) -> None:
         """Take the parts of a model, uncopied; ConfigError if it cannot take texts of such a length, with padding."""
-        rates = {key: rate for key, rate in vars(model.config).items() if "drop" in key and isinstance(rate, float)}
-        rates = {name: rate for name, rate in rates.items() if rate > 0 and "classif" not in name}
+        rates = dropout_rates(model.config)
         if any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules()):
             raise ConfigError(
                 f"{type(model).__name__} draws random numbers in training "
@@ -172,6 +171,7 @@ class TextEncoder(_Encoder):
         embeddings = _TextEmbeddings(model.embeddings, parts.before, padding_id or 0)
         super().__init__(embeddings, nn.Identity(), layers, parts.norm, pooling)
         self.padding_id, self.example = padding_id, texts
+        self.any_length = self._takes_any_length(texts[1:])
         try:
             with torch.no_grad():
                 found = self.norm(self.eval().tokens(texts)[..., :-1])[texts.flatten(1) >= 0]
@@ -180,11 +180,26 @@ class TextEncoder(_Encoder):
         if not agree(found, expected):
             raise ConfigError(_does_more(model, padding=True))
 
+    @torch.no_grad()
+    def _takes_any_length(self, text: Tensor) -> bool:
+        """Return whether a text has the same tokens without the padding after it: no layer has tables of a length."""
+        there = text[..., text.flatten() >= 0]
+        try:
+            return agree(self.eval().tokens(there), self.tokens(text)[:, : there.shape[-1]])
+        except Exception:  # whatever such a layer raises
+            return False
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.tokens(x)
         tokens: Tensor = self.norm(x[..., :-1])
         there = x[..., -1:].detach()
         return tokens[:, 0] if self.pooling == "first" else (tokens * there).sum(dim=1) / there.sum(dim=1)
+
+
+def dropout_rates(config: Any) -> dict[str, float]:
+    """Return the settings of a model's configuration that make it drop values in training, by name."""
+    rates = {key: rate for key, rate in vars(config).items() if "drop" in key and isinstance(rate, float)}
+    return {name: rate for name, rate in rates.items() if rate > 0 and "classif" not in name}
 
 
 def _observed(model: Any, layers: Sequence[nn.Module], texts: Tensor) -> tuple[list[dict[str, Any]], Tensor]:

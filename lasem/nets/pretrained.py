@@ -95,7 +95,7 @@ def from_transformers(
         # a padding id with another meaning, too, says nothing of a text's end
         others = [getattr(base.config, f"{kind}_token_id", None) for kind in ("bos", "eos", "sep", "cls")]
         padding_id = None if texts.padding_id in others else texts.padding_id
-        return net.built_from(source, Vocabulary(int(base.config.vocab_size), padding_id))
+        return net.built_from(source, Vocabulary(int(base.config.vocab_size), padding_id, any_length=texts.any_length))
     if pooling is None:
         inside = [path.rpartition(".")[2] for path, _ in base.embeddings.named_parameters()]
         pooling = "first" if "cls_token" in inside or "class_embedding" in inside else "mean"

@@ -59,7 +59,7 @@ def stage_groups(model: nn.Module, groups: Groups = "stages") -> list[list[str]]
     if groups == "blocks":
         return separate
     if groups == "stages":
-        return separate[:num_apart] + _merged(separate[num_apart:], MOST_STAGES - num_apart)
+        return separate[:num_apart] + merged(separate[num_apart:], MOST_STAGES - num_apart)
     if sum(groups) != len(separate) or min(groups) < 1:
         raise ConfigError(
             f"{type(model).__name__} has {len(separate)} blocks; expected groups of as many in all, got "
@@ -99,7 +99,7 @@ def _belongs_before(names: list[str], before: list[str], after: list[str], kerne
     return first > second or (first == second and not any(kernels[name] for name in names))
 
 
-def _merged(found: list[list[str]], most: int) -> list[list[str]]:
+def merged(found: list[list[str]], most: int) -> list[list[str]]:
     """Put neighbours together so that at most some groups of nearly equal length are left."""
     num = -(-len(found) // -(-len(found) // most))
     bounds = [round(i * len(found) / num) for i in range(num + 1)]

@@ -144,7 +144,7 @@ def test_numbers_in_parquet_are_no_texts(tmp_path: Path) -> None:
 
 def test_texts_without_labels_are_lines_or_a_column(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("one, two\n\nthree\u2028four")
-    assert list(texts_in(tmp_path / "x.txt", "text")) == ["one, two", "", "three\u2028four"]
+    assert list(texts_in(tmp_path / "x.txt", "text")) == ["one, two", "three\u2028four"]
     assert list(texts_in(write(tmp_path / "x.jsonl", ROWS), "review")) == [row["review"].strip() for row in ROWS]
 
 
@@ -169,27 +169,29 @@ def task(*more: str) -> Task:
 
 
 def test_a_tokenizer_makes_token_ids_of_a_task() -> None:
-    vocabulary = Vocabulary(8, 0, tokenizer(), any_length=True)
+    vocabulary = Vocabulary(8, 0, tokenizer, any_length=True)
     read = task("good " * 9, "a \ud800").in_tokens(vocabulary, 6)
     assert read.image_shape == (1, 1, 6)
     ids = [[1, 6, 4, 7, 2, -1], [1, 6, 5, 7, 2, -1], [1, 4, 4, 4, 4, 2], [1, 6, 3, 2, -1, -1]]
     assert read.train.images.take(torch.arange(4)).flatten(1).tolist() == ids
     assert read.test.images.take(torch.arange(1)).flatten(1).tolist() == [ids[1]]
-    assert read.left_out == ("the ends of 1 of 7 texts, which are longer than 6 tokens",)
+    assert read.left_out == ("the ends of 1 of 7 texts, which is longer than 6 tokens",)
     assert read.in_tokens(vocabulary, 6) is read
     assert task().in_tokens(vocabulary, 6).image_shape == (1, 1, 5)  # as long as the longest text
-    assert task().in_tokens(Vocabulary(8, 0, tokenizer()), 6).image_shape == (1, 1, 6)
+    assert task().in_tokens(Vocabulary(8, 0, tokenizer), 6).image_shape == (1, 1, 6)
     with pytest.raises(ConfigError, match="room for a word besides the tokens around a text; got 2"):
         task().in_tokens(vocabulary, 2)
     with pytest.raises(DataError, match=r"the network has no tokenizer\. Make it with .*from_transformers"):
         task().in_tokens(Vocabulary(8), 6)
     with pytest.raises(ConfigError, match=r"that tokenizers .* can read, written by version 0\.0"):
-        task().in_tokens(Vocabulary(8, None, Tokenizer("{}", "0.0")), 6)
+        task().in_tokens(Vocabulary(8, None, lambda: Tokenizer("{}", "0.0")), 6)
 
 
 def test_texts_are_strings_and_have_no_numbers() -> None:
-    with pytest.raises(DataError, match=r"this network takes images.*--net hf:FOLDER"):
+    with pytest.raises(DataError, match="no numbers before a network's tokenizer"):
         task().train.images.take(torch.arange(1))
+    with pytest.raises(DataError, match=r"the network takes images.*--net hf:FOLDER"):
+        task().in_tokens(None, 6)
     for wrong, message in (("good", "got str"), (["a", 5], "text 1 is a int"), (["a", " "], "none in text 1")):
         with pytest.raises(DataError, match=message):
             Texts(wrong)  # type: ignore[arg-type]

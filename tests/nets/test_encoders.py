@@ -1,6 +1,7 @@
 """Small text encoders with random weights; nothing is downloaded. Without transformers, one of torch alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lasem import EM, TrainingConfig
-from lasem.data import Task, Vocabulary, as_tokens
+from lasem import EM, Fixed, GrowingModel, TrainingConfig
+from lasem.data import Task, Tokenizer, Vocabulary, as_tokens
 from lasem.errors import ConfigError, DataError, ShapeError, StorageError, TrainingError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.learner.learner import check_sizes
-from lasem.nets import AbstractNet, cut, from_transformers
+from lasem.nets import AbstractNet, cut, digits, from_transformers
 from lasem.sharing import AbstractSharing, HardSharing, LowRank
 
 from .modules import SMALL
@@ -192,9 +193,9 @@ def test_texts_that_the_model_does_not_know_are_refused() -> None:
 
 
 def test_a_padding_id_that_means_something_else_may_end_a_text() -> None:
-    assert from_transformers(encoder("Bert"), length=4).vocabulary == Vocabulary(40, 0)
+    assert from_transformers(encoder("Bert"), length=4).vocabulary == Vocabulary(40, 0, any_length=True)
     net = from_transformers(encoder("Bert", eos_token_id=0), length=4)
-    assert net.vocabulary == Vocabulary(40, None)
+    assert net.vocabulary == Vocabulary(40, None, any_length=True)
     torch.testing.assert_close(
         features(net, [[3, 0]], 4), features(from_transformers(encoder("Bert"), length=2), [[3, 0]], 2)
     )
@@ -264,3 +265,50 @@ def test_a_table_of_words_makes_no_network_too_large() -> None:
     check_sizes(net.built_from({"kind": "cut"}, Vocabulary(num_words)))
     with pytest.raises(StorageError, match="this one makes up to 1,073,741,824"):
         check_sizes(net)
+
+
+def words() -> Tokenizer:
+    """A tokenizer of words by spaces."""
+    tokenizers = pytest.importorskip("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{k}": k for k in range(1, 30)}, unk_token="w1"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return Tokenizer(made.to_str())
+
+
+@pytest.mark.parametrize("name", ["Bert", "ModernBert"])
+def test_a_network_with_a_tokenizer_learns_texts(name: str, tmp_path: Path) -> None:
+    net = from_transformers(encoder(name), length=LENGTH)
+    assert net.vocabulary is not None
+    assert net.vocabulary.any_length == (name == "Bert")  # the other one has tables of positions
+    net = net.built_from({"kind": "cut"}, replace(net.vocabulary, tokenizer=words))
+    texts, labels = ["w5 w6 w7", "w10 w11", "w5 w7", "w10 w9 w8"], ["+", "-", "+", "-"]
+    task = Task.from_texts("t", train=(texts, labels), valid=(texts, labels), test=(texts[:2], labels[:2]))
+    settings: Any = {"training": TrainingConfig(epochs=2), "search": Fixed("all")}
+    learner, same = Learner(net, **settings), Learner(net, **settings)
+    learner.learn(task)
+    same.learn(learner.in_tokens(task))
+    assert torch.equal(learner.predict("t", texts, probabilities=True), same.predict("t", texts, probabilities=True))
+    assert learner.accuracy("t", task.train) == learner.accuracy("t", learner.in_tokens(task).train)
+    padded = as_tokens([[5, 6, 7], [10, 11]], length=LENGTH)
+    alone = learner.predict("t", texts[:2], probabilities=True)
+    torch.testing.assert_close(learner.predict("t", padded, probabilities=True), alone)
+
+    growing = GrowingModel(tmp_path / "model", net=net, **settings)
+    lines: list[str] = []
+    growing.learn("t", task, note=lines.append)
+    assert lines[0].startswith("Task 't': 4 texts to train with")
+    assert (growing.reads, growing.show().reads) == ("texts", "texts")
+    assert [answer.image for answer in growing.predict("t", texts)] == texts
+    with pytest.raises(DataError, match=r"The model reads texts\. Say which column has them: --text-column"):
+        growing.evaluate("t", tmp_path)
+    images = Task.from_tensors("i", train=(torch.zeros(2, 8, 8), [0, 1]), valid=(torch.zeros(2, 8, 8), [0, 1]),
+                               test=(torch.zeros(2, 8, 8), [0, 1]))  # fmt: skip
+    with pytest.raises(ShapeError, match=r"images of shape \(1, 8, 8\)"):
+        growing.learn("i", images)
+
+
+def test_networks_for_images_take_no_texts() -> None:
+    texts = (["a", "b"], [0, 1])
+    learner = Learner(digits())
+    with pytest.raises(DataError, match=r"Task 't' has texts, and the network takes images.*hf:FOLDER"):
+        learner.learn(Task.from_texts("t", train=texts, valid=texts, test=texts))
