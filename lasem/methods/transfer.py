@@ -82,7 +82,7 @@ class Transfer(AbstractMethod):
             )
 
     def remark(self, net: AbstractNet) -> str:
-        return self.search.remark(net.depth) if self.search is not None else ""
+        return f"{net.remark} {self.search.remark(net.depth) if self.search is not None else ''}".strip()
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = self.start(model, task, setup)

@@ -99,6 +99,8 @@ class AbstractNet(ABC):
     """How plain weights start."""
     vocabulary: Vocabulary | None = None
     """Token ids that the network reads, if its images are texts (``lasem.data.as_tokens``); None: any numbers."""
+    remark: str = ""
+    """What a person should know of the network before it learns; empty for nothing."""
 
     preprocessing: Preprocessing | None = None
     """How images are read and standardised for a pretrained network; None: as the data's settings say."""

@@ -38,6 +38,8 @@ class CutBlock(AbstractWholeBlock):
         self._constants, self._own = Constants(self.constants), Constants({**self.start, **self._measured})
         self._kernels = tuple(key for key in self.start if is_kernel(module, key))
         self._aliases = _aliases(module)
+        self.forgets = False
+        """Whether it starts afresh for every input, because layers keep what they computed from earlier weights."""
         structure = copy.deepcopy(module).to("meta")
         self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
 
@@ -92,6 +94,8 @@ class CutBlock(AbstractWholeBlock):
         return {key: own[key] for key in self.start if key in own}
 
     def apply(self, weights: Weights, x: Value) -> Value:
+        if self.forgets:
+            self._evaluating.train().eval()
         return self._run(self._evaluating, weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:

@@ -18,7 +18,7 @@ from lasem.errors import ConfigError, StorageError, nearest
 from lasem.nets.abstract import AbstractNet, Head, Preprocessing, check_image_shape
 from lasem.nets.block import AbstractBlock, InitialWeights
 from lasem.nets.cut_block import ChangedBlock, CutBlock
-from lasem.nets.tracing import Flow, automatic_borders, borders
+from lasem.nets.tracing import Flow, automatic_borders, borders, without_dropout
 from lasem.settings import Range, flat, from_plain, to_plain
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
@@ -66,7 +66,9 @@ class CutNet(AbstractNet):
         preprocessing: Preprocessing | None = None,
     ) -> CutNet:
         """Return the same network with another ``source``, a ``vocabulary`` if it reads texts, or ``preprocessing``."""
-        return CutNet(self._blocks, self._head, self.image_shape, source, vocabulary, preprocessing)
+        net = CutNet(self._blocks, self._head, self.image_shape, source, vocabulary, preprocessing)
+        net.remark = self.remark
+        return net
 
     def description(self) -> dict[str, Any]:
         """Describe names and shapes of everything, with checksums of tensors that a saved model does not hold.
@@ -181,7 +183,8 @@ def cut(
 
     Between two blocks one tensor passes; skip connections lie within a block. The module is copied: training does not
     change it. Normalisation layers measure running statistics for each task (and, while configurations are searched,
-    for each path through the network by itself), unless ``statistics`` says otherwise.
+    for each path through the network by itself), unless ``statistics`` says otherwise. Dropout and stochastic
+    depth within blocks are switched off, and the network's ``remark`` says so.
 
     Args:
         module: from images (batch, channels, height, width) to one tensor (batch, ...).
@@ -211,6 +214,7 @@ def cut(
             raise ConfigError("With a rank the module's weights stay as they are, so pretrained must be True.")
     check_image_shape("image_shape", image_shape)
     module = copy.deepcopy(module).float().cpu()
+    still = without_dropout(module)
     given = () if isinstance(blocks, str) else blocks
     groups = [(entry,) if isinstance(entry, str) else tuple(entry) for entry in given]
     names = [name for group in groups for name in group]
@@ -242,12 +246,18 @@ def cut(
         )
     head = Head(math.prod(features.shape[1:]), tuple(hidden), dropout)
     changed = cut_blocks if rank is None else tuple(ChangedBlock(block, rank) for block in cut_blocks)
-    return CutNet(changed, head, (image_shape[0], image_shape[1], image_shape[2]))
+    net = CutNet(changed, head, (image_shape[0], image_shape[1], image_shape[2]))
+    if still:
+        further = f" and {len(still) - 3} more" if len(still) > 3 else ""
+        net.remark = f"Dropout within {type(module).__name__} is off ({', '.join(still[:3])}{further})."
+    return net
 
 
 def agree(found: Tensor, expected: Tensor) -> bool:
-    """Return whether two results are the same up to rounding."""
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+    """Return whether two results are the same up to rounding, which grows with the largest number."""
+    if found.shape != expected.shape:
+        return False
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 @torch.no_grad()
@@ -287,12 +297,20 @@ def _make_blocks(
                 )
         if not any(parameter.requires_grad for parameter in part.parameters()):
             raise ConfigError(f"Block '{name}' has no weights that require gradients. Group it with another block.")
-        changed = _changed_by_training(part, x, name)
+        trained = copy.deepcopy(part).train()
+        changed = _changed_by(trained, x, name)
         measured = frozenset[str]() if pretrained and statistics == "pretrained" else changed
         block = CutBlock(part, name, statistics=measured, pretrained=pretrained)
         out = _evaluated(part, x, name)
         _check_same(block, part, x, out)
         block.any_layout = x.ndim == 4 and _takes_channels_last(block, part, x, out)
+        if not _follows(block, trained, x[:1]):
+            block.forgets = True
+        if block.forgets and not _follows(block, trained, x[:1]):
+            raise ConfigError(
+                f"Block '{name}' keeps what it computed from other weights and goes on to use it, also after train(). "
+                f"Write it so that it computes anew."
+            )
         blocks.append(block)
         x = out
     return tuple(blocks), x
@@ -323,19 +341,24 @@ def _takes_channels_last(block: CutBlock, part: nn.Module, x: Tensor, expected: 
     return bool(agree(found, expected))
 
 
-def _changed_by_training(part: nn.Module, x: Tensor, name: str) -> frozenset[str]:
-    """Return the names of buffers that a mini-batch of training changes."""
-    trained = copy.deepcopy(part).train()
+def _follows(block: CutBlock, trained: nn.Module, x: Tensor) -> bool:
+    """Return whether a block that has run follows other weights, as the same module does that was only trained."""
+    changed = {name: value * 1.1 + 0.1 * value.roll(1) for name, value in block.start.items()}
+    given = block.constants | block.initial_statistics() | changed
+    expected = torch.func.functional_call(copy.deepcopy(trained).eval(), given, (x.clone(),))
+    return agree(block.apply(given, x.clone()), expected)
+
+
+def _changed_by(trained: nn.Module, x: Tensor, name: str) -> frozenset[str]:
+    """Train a module on a mini-batch, and return the names of buffers that change."""
     before = {key: value.clone() for key, value in trained.named_buffers()}
     with torch.random.fork_rng(devices=[]):
         source = torch.random.get_rng_state()
         trained(x.clone())
         if not torch.equal(source, torch.random.get_rng_state()):
-            kinds = {path: type(module).__name__ for path, module in part.named_modules()}
-            random = ", ".join(f"'{path}' ({kind})" for path, kind in kinds.items() if "drop" in kind.lower())
             raise ConfigError(
-                f"Block '{name}' draws random numbers in training{', in ' if random else ''}{random}; blocks must be "
-                f"functions of weights and inputs. Set its rates to 0 (the head has cut's dropout=...)."
+                f"Block '{name}' draws random numbers in training; blocks must be functions of weights and inputs. "
+                f"Set its rates to 0 (the head has cut's dropout=...)."
             )
     return frozenset(key for key, value in trained.named_buffers() if not torch.equal(value, before[key]))
 

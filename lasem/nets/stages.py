@@ -11,13 +11,15 @@ from torch import nn
 
 from lasem.errors import ConfigError
 from lasem.nets.cut_block import is_kernel
-from lasem.nets.tracing import Flow
+from lasem.nets.tracing import Flow, within, without_dropout
 
 Groups = Literal["stages", "blocks"] | Sequence[int]
 
 MOST_STAGES = 8
 _LARGE_STEM = 0.1
 """Share of a model's weights from which on its stem is a stage of its own: a table of words."""
+_NEARLY_ALL = 0.8
+"""Share of the weights of two stages from which on the larger is taken apart: most of a model is in one list."""
 
 
 def stage_groups(model: nn.Module, groups: Groups = "stages") -> list[list[str]]:
@@ -38,12 +40,12 @@ def stage_groups(model: nn.Module, groups: Groups = "stages") -> list[list[str]]
     """
     if isinstance(groups, str) and groups not in ("stages", "blocks"):
         raise ConfigError(f"groups must be 'stages', 'blocks' or numbers of blocks; got '{groups}'.")
-    inside = _stages(model) if groups == "stages" else dict(_units(model))
+    flow, inside = _called(model, _stages(model) if groups == "stages" else dict(_units(model)))
     kernels = {name: _num_kernels(model.get_submodule(name)) for name in inside}
     least = 2 if any(inside[name] and kernels[name] > 1 for name in inside) else 1
     is_block = {name for name in inside if inside[name] and kernels[name] >= least}
     separate, between, num_apart = list[list[str]](), list[list[str]](), 0
-    for names in _apart(Flow(copy.deepcopy(model), list(inside)), inside):
+    for names in _apart(flow, inside):
         if is_block.isdisjoint(names):
             between.append(names)
             continue
@@ -85,8 +87,7 @@ def _apart(flow: Flow, names: Collection[str]) -> Iterator[list[str]]:
 
 
 def _is_large(stem: list[str], model: nn.Module) -> bool:
-    weights = sum(p.numel() for name in stem for p in model.get_submodule(name).parameters())
-    return weights > _LARGE_STEM * sum(p.numel() for p in model.parameters())
+    return sum(_num_weights(model.get_submodule(name)) for name in stem) > _LARGE_STEM * _num_weights(model)
 
 
 def _belongs_before(names: list[str], before: list[str], after: list[str], kernels: Mapping[str, int]) -> bool:
@@ -106,13 +107,40 @@ def merged(found: list[list[str]], most: int) -> list[list[str]]:
     return [[name for group in found[a:b] for name in group] for a, b in pairwise(bounds)]
 
 
+def _called(model: nn.Module, parts: dict[str, bool]) -> tuple[Flow, dict[str, bool]]:
+    """Trace a model whose parts are one step each; of parts that it does not call, their submodules are instead."""
+    while True:
+        module = copy.deepcopy(model)
+        without_dropout(module)
+        flow = Flow(module, list(parts))
+        steps = {flow.name_of(step) for step in flow.steps if flow.parameters_of(step)} - parts.keys()
+        opened = {name for name in parts if any(within(step, name) for step in steps)}
+        if not opened:
+            return flow, parts
+        parts = _opened(model, parts, opened)
+
+
 def _stages(model: nn.Module) -> dict[str, bool]:
     """Name the parts of a model at the level where its stages are next to each other, and say whether each is one."""
-    children, inner = dict(_with_weights(model)), _inner(model)
-    if len(inner) != 1:
-        return {name: name in inner or not inner for name in children}
-    parts = {f"{inner[0]}.{name}": inside for name, inside in _stages(children[inner[0]]).items()}
-    return {key: inside for name in children for key, inside in (parts.items() if name in inner else [(name, False)])}
+    inner = _inner(model)
+    parts = {name: name in inner or not inner for name, _ in _with_weights(model)}
+    while True:
+        sizes = {name: _num_weights(model.get_submodule(name)) for name, inside in parts.items() if inside}
+        largest = max(sizes, key=sizes.__getitem__, default="")
+        if len(sizes) > 2 or not largest or not _is_container(model.get_submodule(largest)):
+            return parts
+        if sizes[largest] < _NEARLY_ALL * sum(sizes.values()):
+            return parts
+        parts = _opened(model, parts, {largest})
+
+
+def _opened(model: nn.Module, parts: dict[str, bool], names: Collection[str]) -> dict[str, bool]:
+    """Replace some parts by their submodules with weights."""
+    opened = dict[str, bool]()
+    for name, inside in parts.items():
+        of = [f"{name}.{child}" for child, _ in _with_weights(model.get_submodule(name))] if name in names else [name]
+        opened |= dict.fromkeys(of, inside)
+    return opened
 
 
 def _units(module: nn.Module, path: str = "", inside: bool = False) -> Iterator[tuple[str, bool]]:
@@ -156,6 +184,10 @@ def _is_container(module: nn.Module) -> bool:
 
 def _with_weights(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, child) for name, child in module.named_children() if any(True for _ in child.parameters()))
+
+
+def _num_weights(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _num_kernels(module: nn.Module) -> int:

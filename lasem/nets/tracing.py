@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Sequence
-from operator import attrgetter
+from operator import attrgetter, getitem
 from typing import Any, final
 
 import torch
@@ -37,10 +37,19 @@ class _Tracer(fx.Tracer):
     def __init__(self, whole: Collection[str]) -> None:
         super().__init__()
         self._whole = whole
+        self.stuck = ""
+        """The innermost submodule in which it failed; empty for none."""
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.stuck = self.stuck or _name(self.path_of_module(m))
+            raise
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         derived = any(kind.__module__.startswith("torch.nn.modules") and kind not in _PLAIN for kind in type(m).__mro__)
-        return module_qualified_name.removeprefix(_ROOT) in self._whole or derived
+        return _name(module_qualified_name) in self._whole or derived
 
 
 @final
@@ -48,31 +57,19 @@ class Flow:
     """The steps of a module in their order, from its input to the features for a head."""
 
     def __init__(self, module: nn.Module, whole: Collection[str]) -> None:
-        """Trace a module that takes images and gives one tensor; ``whole`` names submodules that are one step each."""
+        """Trace a module that takes images and gives one tensor; ``whole`` names submodules that are one step each.
+
+        Further ones are, with all of their class, if they cannot be traced or do something else in training.
+        """
         self.root = _Single(module)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch about its own modules
-                in_training = _Tracer(whole).trace(self.root.train())
-                graph = _Tracer(whole).trace(self.root.eval())
-        except Exception as error:  # anything that the module's own code raises when it gets no numbers
-            reason = str(error).strip().split("\n")[0]
-            raise ConfigError(
-                f"{type(module).__name__} cannot be traced: what its forward does depends on the values of tensors, or "
-                f"it is no plain Python ({type(error).__name__}: {reason}). Name the submodules that do so as "
-                f"whole blocks: blocks=['stem', 'layers.0', ...]; or put the module's parts into an nn.Sequential."
-            ) from error
-        for node, other in zip(graph.nodes, in_training.nodes, strict=False):
-            if any(
-                str(getattr(node, part)) != str(getattr(other, part)) for part in ("op", "target", "args", "kwargs")
-            ):
-                where = [name.removeprefix(_ROOT) for name in other.meta.get("nn_module_stack") or {}]
-                raise ConfigError(
-                    f"What submodule '{where[-1] if where else 'forward'}' does in training differs from what it does "
-                    f"in evaluation ('{getattr(other.target, '__name__', other.target)}'), outside of torch's own "
-                    f"layers. Random steps such as dropout must be off; for anything else name that submodule as a "
-                    f"whole block."
-                )
+        steps, graph = set(whole), None
+        while graph is None:
+            graph, where, reason = self._traced(steps)
+            if graph is None:
+                further = {name for name in _alike(module, where) if not any(within(other, name) for other in whole)}
+                if where not in further - steps:
+                    raise ConfigError(f"{type(module).__name__} cannot be cut: {reason}")
+                steps |= further
         self.graph = graph
         self.steps = [node for node in graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
         (output,) = (node for node in graph.nodes if node.op == "output")
@@ -84,6 +81,53 @@ class Flow:
                 f"the features that a classifier would get."
             )
 
+    def _traced(self, whole: Collection[str]) -> tuple[Graph | None, str, str]:
+        """Return the steps; or None, the submodule that is in the way ("" for the whole module), and the reason."""
+        tracer = _Tracer(whole)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch about its own modules
+                in_training = tracer.trace(self.root.train())
+                graph = tracer.trace(self.root.eval())
+        except Exception as error:  # anything that the module's own code raises when it gets no numbers
+            reason = str(error).strip().split("\n")[0]
+            return (
+                None,
+                tracer.stuck,
+                f"what its forward does depends on the values of tensors, or it is no plain Python "
+                f"({type(error).__name__}: {reason}). Name the submodules that do so as whole blocks: "
+                f"blocks=['stem', 'layers.0', ...]; or put the module's parts into an nn.Sequential.",
+            )
+        other = self._first_difference(graph, in_training)
+        if other is None:
+            return graph, "", ""
+        where = [_name(path) for path in other.meta.get("nn_module_stack") or {}]
+        where = where[:-1] if other.op == "call_module" else where  # a layer's own name is the last
+        return (
+            None,
+            where[-1] if where else "",
+            f"what it does in training differs from what it does in evaluation "
+            f"('{getattr(other.target, '__name__', other.target)}'), outside of torch's own layers. Random steps such "
+            f"as dropout must be off; put anything else into a submodule.",
+        )
+
+    def _first_difference(self, graph: Graph, in_training: Graph) -> Node | None:
+        """Return the first step of training that evaluation does not have; constants are compared by their values."""
+        same: dict[Node, Node] = {}
+        for node, other in zip(graph.nodes, in_training.nodes, strict=False):
+            args, kwargs = fx.map_arg((other.args, other.kwargs), lambda used: same.get(used, used))
+            equal = (node.op, node.args, node.kwargs) == (other.op, args, kwargs)
+            if node.op == other.op == "get_attr":
+                values = [attrgetter(str(of.target))(self.root) for of in (node, other)]
+                equal = torch.equal(*values)
+            elif node.target != other.target:
+                equal = False
+            if not equal:
+                found: Node = other
+                return found
+            same[other] = node
+        return None
+
     def module_of(self, node: Node) -> nn.Module | None:
         """Return the submodule that a step calls, if it calls one."""
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -92,7 +136,7 @@ class Flow:
         """Return a name of a step for messages: the submodule's, or the function's."""
         target = node.target
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-        return name.removeprefix(_ROOT)
+        return _name(name)
 
     def parameters_of(self, node: Node) -> dict[str, nn.Parameter]:
         """Return the parameters that a step uses and that require gradients, by their path from ``root``."""
@@ -144,7 +188,13 @@ class Flow:
         """Return the values from before a position that the steps from there on need."""
         later = set(self.steps[position:])
         known = [node for node in self.graph.nodes if node.op == "placeholder"] + self.steps[:position]
-        return [node for node in known if any(user in later for user in node.users) or node is self.result]
+        passing = [node for node in known if any(user in later for user in node.users) or node is self.result]
+        return [part for node in passing for part in self._parts(node)]
+
+    @staticmethod
+    def _parts(node: Node) -> list[Node]:
+        """Return a value and its parts, if it is a tuple that its users take apart."""
+        return [node, *(user for user in node.users if user.target is getitem and isinstance(user.args[1], int))]
 
     def part(self, start: int, end: int) -> GraphModule:
         """Make a module of one stretch of steps, from the one value before it to the one after it."""
@@ -171,12 +221,12 @@ def borders(flow: Flow, groups: Sequence[Sequence[str]]) -> list[int]:
     """Return the first step of each block, of which there is one for each group of submodules."""
     group_of = {name: i for i, names in enumerate(groups) for name in names}
     called = [flow.name_of(step) if step.op == "call_module" else "" for step in flow.steps]
-    owners = [next((i for name, i in group_of.items() if _within(step, name)), None) for step in called]
+    owners = [next((i for name, i in group_of.items() if within(step, name)), None) for step in called]
     for name in group_of:
-        outer = next((other for other in group_of if other != name and _within(name, other)), None)
+        outer = next((other for other in group_of if other != name and within(name, other)), None)
         if outer is not None:
             raise ConfigError(f"Submodule '{name}' lies within '{outer}', which is named too. Name one of them.")
-        if not any(_within(step, name) for step in called):
+        if not any(within(step, name) for step in called):
             raise ConfigError(f"Submodule '{name}' is not used before the classifier, so that it is no block.")
     begins = [0]
     for i in range(1, len(groups)):
@@ -220,5 +270,35 @@ def automatic_borders(flow: Flow) -> list[int]:
     return begins
 
 
-def _within(step: str, name: str) -> bool:
+def within(step: str, name: str) -> bool:
+    """Return whether a step is a submodule or lies within it."""
     return step == name or step.startswith(name + ".")
+
+
+def _name(path: str) -> str:
+    """Return a submodule's name in the traced module, which is the root's ``module``; empty for the module itself."""
+    return path.removeprefix(_ROOT) if path != _ROOT[:-1] else ""
+
+
+def _alike(module: nn.Module, name: str) -> set[str]:
+    """Name a submodule and all of the same class, but for torch's own lists of modules."""
+    kind = type(module.get_submodule(name))
+    return {name, *(other for other, part in module.named_modules() if type(part) is kind and kind not in _PLAIN)} - {
+        ""
+    }
+
+
+def without_dropout(module: nn.Module) -> list[str]:
+    """Set all rates of dropout and of stochastic depth to 0, and return their names."""
+    found = []
+    for path, part in module.named_modules():
+        kind = type(part).__name__.lower()
+        rates = ["drop_rate", "drop_prob", "attn_drop_rate"]
+        rates += ["p"] if "drop" in kind or "stochasticdepth" in kind else []
+        rates += ["dropout"] if isinstance(part, nn.MultiheadAttention | nn.RNNBase) else []
+        for name in rates:
+            value = getattr(part, name, None)
+            if isinstance(value, float | int) and value > 0:
+                setattr(part, name, 0.0)
+                found.append(f"{path}.{name}".removeprefix("."))
+    return found

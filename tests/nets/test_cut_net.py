@@ -41,6 +41,19 @@ CUTS: dict[str, tuple[Callable[[], nn.Module], Any, list[str]]] = {
     "twice": (lambda: nn.Sequential(Twice(), nn.Flatten(), nn.Linear(36, 2)), ["0"], ["0"]),
     "vit-named": (SmallViT, ["patch", "layers.0", ("layers.1", "norm")], ["patch", "layers.0", "layers.1"]),
 }
+CUTS |= {
+    "constants": (lambda: OwnConstants(), "auto", ["conv"]),
+    "keeping": (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), Keeping(), nn.Flatten(), nn.Linear(32, 2)),
+        "auto",
+        ["0", "1"],
+    ),
+    "choosing": (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), Choosing(), nn.Flatten(), nn.Linear(32, 2)),
+        "auto",
+        ["0", "1"],
+    ),
+}
 every_cut = pytest.mark.parametrize(("build", "blocks", "names"), CUTS.values(), ids=CUTS)
 
 
@@ -168,6 +181,49 @@ class FunctionalDropout(Branching):
         return self.fc(F.dropout(self.conv(x), 0.3, self.training).flatten(1))  # type: ignore[no-any-return]
 
 
+class OwnConstants(Branching):
+    """Makes tensors where it runs, which every trace numbers on, and takes a tuple apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = (self.conv(x) * torch.full((1, 1, 1, 1), 2.0)).split(1, dim=1)
+        return self.fc(torch.cat([one, two + torch.ones(1)], dim=1).flatten(1))  # type: ignore[no-any-return]
+
+
+class Keeping(nn.Module):
+    """Keeps what it computed from weights until it is trained, as some layers of attention do with positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.scale, self.kept = nn.Conv2d(2, 2, 3, padding=1), nn.Parameter(torch.ones(2, 1, 1)), list[Any]()
+
+    def train(self, mode: bool = True) -> "Keeping":
+        self.kept = []
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.conv(x) * self.scale.exp()  # type: ignore[no-any-return]
+        if not self.kept:
+            self.kept.append(self.scale.exp())
+        return self.conv(x) * self.kept[0]  # type: ignore[no-any-return]
+
+
+class KeepingOn(Keeping):
+    def train(self, mode: bool = True) -> "Keeping":
+        return nn.Module.train(self, mode)  # type: ignore[return-value]
+
+
+class Choosing(nn.Module):
+    """Cannot be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x if x.shape[-1] > 2 and len(x) else -x)  # type: ignore[no-any-return]
+
+
 class TwoAnswers(Tied):
     def forward(self, x: Tensor) -> Any:
         return {"logits": super().forward(x)}
@@ -190,14 +246,11 @@ CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
         [STEM, *[(f"layer1.0.conv{i}", f"layer1.0.bn{i}") for i in (1, 2)], "layer2"],
         r"Between block 'layer1.0.bn1' and block 'layer1.0.conv2' more than one value passes.*Group them into one",
     ),
-    (
-        sequential(nn.Dropout(0.2), nn.Conv2d(2, 2, 3, padding=1)),
-        "auto",
-        r"random numbers in training, in '1' \(Dropout\)",
-    ),
-    (FunctionalDropout, "auto", r"'module' does in training differs .*\('dropout'\)"),
+    (sequential(nn.RReLU(), nn.Conv2d(2, 2, 3, padding=1)), "auto", "Block '0' draws random numbers in training"),
+    (FunctionalDropout, "auto", r"FunctionalDropout cannot be cut: what it does in training differs .*\('dropout'\)"),
+    (sequential(KeepingOn()), ["0", "1"], "Block '1' keeps what it computed from other weights"),
     (sequential(nn.BatchNorm2d(2, track_running_stats=False)), "auto", "depends on the other images of the batch"),
-    (Branching, "auto", "cannot be traced.*Name the submodules that do so as whole blocks"),
+    (Branching, "auto", "depends on the values of tensors.*Name the submodules that do so as whole blocks"),
     (
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3))),
         ["0", "1"],
@@ -219,6 +272,24 @@ CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
 def test_what_cannot_be_cut_is_named(build: Callable[[], nn.Module], blocks: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         cut(seeded(build), blocks, image_shape=SHAPE)
+
+
+def test_a_block_follows_its_weights_whatever_its_layers_keep() -> None:
+    (_, block) = cut(seeded(sequential(Keeping())), image_shape=SHAPE).blocks
+    weights, x = block.initial(generator(), "he"), torch.randn(2, 2, 6, 6)
+    for factor in (1.0, 2.0):
+        given = weights | {"1.scale": factor * weights["1.scale"]}
+        expected = torch.nn.functional.conv2d(x, given["1.conv.weight"], given["1.conv.bias"], padding=1)
+        torch.testing.assert_close(block.apply(given, x), (expected * given["1.scale"].exp()).flatten(1))
+
+
+def test_dropout_is_switched_off_and_said() -> None:
+    module = seeded(sequential(nn.Dropout(0.2), nn.Conv2d(2, 2, 3, padding=1), nn.Dropout2d(0.0), nn.Dropout(0.1)))
+    net = cut(module, image_shape=SHAPE)
+    assert net.remark == "Dropout within Sequential is off (1.p, 4.p)."
+    assert net.built_from({}).remark == net.remark
+    assert cut(seeded(SmallResNet), image_shape=SHAPE).remark == ""
+    assert module[1].p == 0.2  # type: ignore[index]
 
 
 def test_layers_that_only_a_classifier_needs_are_replaced_or_kept() -> None:

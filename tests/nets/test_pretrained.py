@@ -13,7 +13,7 @@ from torch import nn
 
 from lasem import EM, HardSharing, LowRank
 from lasem.errors import ConfigError
-from lasem.nets import AbstractNet, from_transformers
+from lasem.nets import AbstractNet, cut, from_transformers, stage_groups
 
 from .modules import SMALL, assert_goes_on_after_loading, features, generator
 
@@ -24,6 +24,31 @@ except (ImportError, RuntimeError):
 
 SHAPE = (1, 32, 32)
 with_timm = pytest.mark.skipif(timm is None, reason="timm does not import here")
+
+
+SMALL_ONES: dict[str, tuple[int, dict[str, Any], int]] = {
+    "swin_tiny_patch4_window7_224": (28, {"embed_dim": 12, "depths": (2, 1), "num_heads": (1, 2)}, 2),
+    "swinv2_tiny_window8_256": (32, {"embed_dim": 12, "depths": (2, 1), "num_heads": (1, 2)}, 2),
+    "eva02_tiny_patch14_224": (28, {"embed_dim": 24, "depth": 2, "num_heads": 2}, 2),
+    "beit_base_patch16_224": (32, {"embed_dim": 24, "depth": 2, "num_heads": 2}, 2),
+    "vit_small_patch16_dinov3": (32, {"embed_dim": 24, "depth": 2, "num_heads": 2, "dynamic_img_size": False}, 2),
+}
+
+
+@with_timm
+@pytest.mark.parametrize("name", SMALL_ONES)
+def test_stochastic_depth_and_constants_of_attention_are_no_obstacle(name: str) -> None:
+    side, settings, depth = SMALL_ONES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=0, img_size=side, drop_path_rate=0.3, **settings)
+    x = torch.randn(2, 3, side, side)
+    for blocks in ("auto", stage_groups(model)):
+        net = cut(model, blocks, image_shape=(3, side, side), classifier=None)
+        assert net.depth >= depth
+        assert "drop_path" in net.remark
+        with torch.no_grad():
+            torch.testing.assert_close(features(net, x), model.eval()(x), rtol=1e-3, atol=1e-4)
 
 
 TINY = SMALL | {"num_hidden_layers": 3, "image_size": 6, "patch_size": 3, "num_channels": 1}
@@ -82,5 +107,6 @@ def test_models_that_are_no_image_encoders_are_named() -> None:
         from_transformers(transformers.ASTModel(sounds))
     with pytest.raises(ConfigError, match=r"length is for models of texts; ViTModel takes images\. Leave it out"):
         from_transformers(encoder("ViT"), length=6)
-    with pytest.raises(ConfigError, match="draws random numbers in training"):
-        from_transformers(encoder("ViT", hidden_dropout_prob=0.1))
+    assert "Dropout within ImageEncoder is off (embeddings.layer.dropout.p" in (
+        from_transformers(encoder("ViT", hidden_dropout_prob=0.1)).remark
+    )
