@@ -25,15 +25,20 @@ from torch import Tensor
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError
 from lasem.files import write_file
+from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
 from lasem.learner.plain_network import MEANINGS, PlainNetwork, operations, plain_network
 from lasem.nets import AbstractNet
+from lasem.nets.backbone import as_timm
+from lasem.nets.cut_net import agree
 from lasem.settings import check_choice
 
 Format = Literal["onnx", "torch", "safetensors"]
 _RESERVED = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)[0-9]")
 """Names of devices on Windows, with any ending."""
+
+_BY_ITSELF = "the network standardises them itself"
 
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
@@ -47,7 +52,8 @@ def export(
         learner: has learned the task.
         name: the task's.
         format: ``onnx`` runs in onnxruntime; ``torch`` is a ``torch.export`` program, read by ``torch.export.load``;
-            ``safetensors`` are the plain weights, and the page next to them says what is computed with them.
+            ``safetensors`` are the plain weights, and the page next to them says what is computed with them; of a
+            model of timm they are its state dict, with the task's head as its classifier.
         out: the file; or a folder, made if it is not there, that gets NAME with the format's ending: what ends in a
             slash, is a folder already, or has no ending.
         model: the model's folder, into which nothing is exported.
@@ -73,7 +79,11 @@ def export(
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
     _check_free(file, page_file, name)
     described: dict[str, Any] = {}
-    if format == "safetensors":
+    info = learner.info(name)
+    of_timm = format == "safetensors" and net.description().get("kind") == "timm"
+    if of_timm:
+        data, described["timm"] = _timm(network, net, info)
+    elif format == "safetensors":
         weights = network.named_weights()
         shapes = {
             f"layer.{i}.{key}": shape for i, block in enumerate(net.blocks) for key, shape in block.shapes.items()
@@ -96,13 +106,13 @@ def export(
         "file": file.name,
         "format": format,
         "classes": classes,
-        "input": _input(net, learner.info(name).scale),
+        "input": _input(net, info.scale, "standardise them: (x - mean) / std" if of_timm else _BY_ITSELF),
         "output": {
             "name": "logits",
             "dtype": "float32",
             "shape": ["N", len(classes)],
             "means": "softmax: probability",
-            "temperature": learner.info(name).temperature,
+            "temperature": info.temperature,
             "calibration": "the network divides its logits by the temperature itself",
         },
         **described,
@@ -130,7 +140,23 @@ def _check_free(file: Path, page_file: Path, name: str) -> None:
         )
 
 
-def _input(net: AbstractNet, scale: float | None) -> dict[str, Any]:
+def _timm(network: PlainNetwork, net: AbstractNet, info: TaskInfo) -> tuple[bytes, dict[str, Any]]:
+    """Make a state dict of timm, compared with the network itself on random images, and say how it is used."""
+    model, made = as_timm(net, network.named_weights(), info.temperature)
+    x = torch.randn(2, *net.image_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        agreed = agree(model(x), network(x * network.std[:, None, None] + network.mean[:, None, None]))
+    if not agreed:
+        raise ConfigError(f"timm's {made['model_name']} with a classifier computes otherwise; use onnx or torch.")
+    return to_bytes(model.state_dict()), {
+        "use": "timm.create_model(**create_model).load_state_dict(safetensors.torch.load_file(file)), then eval()",
+        "create_model": made,
+        "mean": info.mean,
+        "std": info.std,
+    }
+
+
+def _input(net: AbstractNet, scale: float | None, standardised: str) -> dict[str, Any]:
     channels, height, width = net.image_shape
     found = {"name": "images", "dtype": "float32", "shape": ["N", channels, height, width]}
     if net.vocabulary is not None:
@@ -142,7 +168,7 @@ def _input(net: AbstractNet, scale: float | None) -> dict[str, Any]:
         **found,
         "channels": {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, channels),
         "scale": scale,
-        "pixels": f"{pixels}; the network standardises them itself",
+        "pixels": f"{pixels}; {standardised}",
         "preprocessing": _preprocessing(channels, height, width, scale) if scale and channels in (1, 3) else [],
     }
 

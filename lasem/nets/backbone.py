@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, StorageError, nearest
-from lasem.nets.abstract import Preprocessing
+from lasem.nets.abstract import AbstractNet, Preprocessing
+from lasem.nets.block import part_of
+from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import Blocks, CutNet, Statistics, cut
 from lasem.nets.stages import Groups, stage_groups
 
@@ -159,6 +161,41 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     return net.built_from(source, preprocessing=_preprocessing(_config(name), channels) if known else None)
 
 
+def as_timm(net: AbstractNet, tensors: Mapping[str, Tensor], temperature: float) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a task's network as a model of timm, whose classifier is the task's head divided by its temperature.
+
+    Args:
+        net: made by ``from_timm``.
+        tensors: the task's weights, by flat name: ``layer.0.NAME``, ..., ``head.weight.0``, ``head.bias.0``.
+        temperature: divides the logits.
+
+    Returns:
+        The model, which takes standardised images, and the arguments of ``timm.create_model`` for its structure.
+
+    Raises:
+        ConfigError: if the model's own classifier is not one linear layer on the features.
+    """
+    described = net.description()
+    name, num_classes = str(described["name"]), len(tensors[f"head.bias.{len(net.head.hidden)}"])
+    made: dict[str, Any] = {}
+    model: Any = _created(name, described.get("options", {}), net.image_shape, {"num_classes": num_classes}, made)
+    last = model.get_classifier()
+    place = next((path for path, part in model.named_modules() if part is last and isinstance(part, nn.Linear)), None)
+    if place is not None and not net.head.hidden and last.bias is not None:
+        state = {f"{place}.weight": tensors["head.weight.0"], f"{place}.bias": tensors["head.bias.0"]}
+        state = {key: value / temperature for key, value in state.items()}
+        for i, block in enumerate(net.blocks):
+            assert isinstance(block, CutBlock | ChangedBlock)
+            state |= block.tensors_with(part_of(tensors, f"layer.{i}"))
+        if all(key in state and state[key].shape == value.shape for key, value in model.state_dict().items()):
+            model.load_state_dict({key: state[key] for key in model.state_dict()})
+            return model.eval(), made
+    raise ConfigError(
+        f"Expected a task whose head is one linear layer, as is the classifier of timm's {name}, and whose layers are "
+        f"all of the model's; this one has more or others. Use the format onnx or torch."
+    )
+
+
 def _config(name: str) -> Any:
     """What timm knows of a model's weights and images."""
     timm = _timm()
@@ -177,14 +214,19 @@ def _preprocessing(config: Any, channels: int) -> Preprocessing:
 
 
 def _created(
-    name: str, options: Mapping[str, Any], shape: tuple[int, int, int] | None, source: Mapping[str, Any]
+    name: str,
+    options: Mapping[str, Any],
+    shape: tuple[int, int, int] | None,
+    source: Mapping[str, Any],
+    made: dict[str, Any] | None = None,
 ) -> nn.Module:
+    """Make a model of timm, and put the arguments that it was made with into ``made``."""
     timm = _timm()
     for option in options:
         if option.startswith(_NOT_OPTIONS):
             raise ConfigError(f"{option} is no option of a network; weights are given by weights or pretrained.")
     settings: dict[str, Any] = {"num_classes": 0, **source, **options}
-    sizes: list[dict[str, Any]] = [{}]
+    sizes: list[dict[str, Any]] = [{"dynamic_img_size": False}, {}]  # of those that take any size, one for all images
     if shape is not None:
         settings["in_chans"] = shape[0]
         size = {"img_size": tuple(shape[1:])}  # only models with positions ask for it, some for one at a time
@@ -194,6 +236,8 @@ def _created(
     for further in sizes:
         try:
             model: nn.Module = timm.create_model(name, **settings, **further)
+            if made is not None:
+                made.update(model_name=name, **settings, **further)
             return model
         except TypeError as error:
             wrong = error

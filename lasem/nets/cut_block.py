@@ -48,6 +48,10 @@ class CutBlock(AbstractWholeBlock):
         """All tensors of the module, by name."""
         return {**self.constants, **self.start, **self._measured}
 
+    def tensors_with(self, weights: Weights) -> dict[str, Tensor]:
+        """Return all tensors of the module with a task's weights and statistics in place of its own, on the CPU."""
+        return {**self.module_tensors, **weights}
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {key: tuple(value.shape) for key, value in self.start.items()}
@@ -158,6 +162,10 @@ class ChangedBlock(AbstractWholeBlock):
     def module_tensors(self) -> dict[str, Tensor]:
         """All tensors of the module, by name."""
         return self._block.module_tensors
+
+    def tensors_with(self, weights: Weights) -> dict[str, Tensor]:
+        """Return all tensors of the module with a task's changes of its kernels, on the CPU."""
+        return self._block.tensors_with(self._changed(weights, torch.zeros(0)))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

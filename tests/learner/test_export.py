@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lasem import Fixed, Learner, TrainingConfig
@@ -20,7 +20,7 @@ from lasem.data import Task
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
 from lasem.learner.export import export
-from lasem.nets import AbstractNet, Net, ResNet, cut
+from lasem.nets import AbstractNet, Net, ResNet, cut, from_timm
 from lasem.sharing import AbstractSharing
 
 from .fixture import GREY, SHARINGS, files_in, tiny_net, tiny_task
@@ -192,3 +192,26 @@ def test_the_page_holds_every_name_that_a_file_system_gives(tmp_path: Path) -> N
     learner.save(tmp_path / "m")
     _, page = export(Learner.load(tmp_path / "m"), "a", "safetensors", tmp_path / "out")
     assert json.loads(page.read_text())["classes"] == names
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("test_resnet", {"statistics": "measured"}), ("test_resnet", {"rank": 2}), ("test_vit", {})]
+)
+def test_plain_weights_of_a_model_of_timm_are_its_state_dict(name: str, settings: Any, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", exc_type=ImportError)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(timm.create_model(name).state_dict(), tmp_path / "weights.safetensors")
+    net = from_timm(name, weights=tmp_path / "weights.safetensors", image_shape=(1, 32, 32), **settings)
+    learner = Learner(net, search=Fixed("bottom-2"), training=QUICK)
+    images = torch.rand(6, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    split = (images, [0, 1, 2] * 2)
+    learner.learn(Task.from_tensors("a", train=split, valid=split, test=split))
+    file, page = export(learner, "a", "safetensors", tmp_path / "out")
+    said = json.loads(page.read_text())["timm"]
+    model = timm.create_model(**said["create_model"])
+    model.load_state_dict(load_file(file), strict=True)
+    mean, std = (torch.tensor(said[key])[:, None, None] for key in ("mean", "std"))
+    with torch.no_grad():
+        found = model.eval()((images - mean) / std)
+    torch.testing.assert_close(found, learner.logits("a", images), rtol=1e-4, atol=1e-5)
