@@ -23,6 +23,7 @@ from lasem.settings import Range, flat, from_plain, to_plain
 
 Blocks = Literal["auto"] | Sequence[str | Sequence[str]]
 Statistics = Literal["pretrained", "measured"]
+Trainable = Literal["all", "norm"]
 
 
 @final
@@ -304,13 +305,7 @@ def _make_blocks(
         out = _evaluated(part, x, name)
         _check_same(block, part, x, out)
         block.any_layout = x.ndim == 4 and _takes_channels_last(block, part, x, out)
-        if not _follows(block, trained, x[:1]):
-            block.forgets = True
-        if block.forgets and not _follows(block, trained, x[:1]):
-            raise ConfigError(
-                f"Block '{name}' keeps what it computed from other weights and goes on to use it, also after train(). "
-                f"Write it so that it computes anew."
-            )
+        block.forgets = not _follows(block, trained, x[:1])
         blocks.append(block)
         x = out
     return tuple(blocks), x

@@ -208,11 +208,6 @@ class Keeping(nn.Module):
         return self.conv(x) * self.kept[0]  # type: ignore[no-any-return]
 
 
-class KeepingOn(Keeping):
-    def train(self, mode: bool = True) -> "Keeping":
-        return nn.Module.train(self, mode)  # type: ignore[return-value]
-
-
 class Choosing(nn.Module):
     """Cannot be followed."""
 
@@ -248,7 +243,6 @@ CANNOT: list[tuple[Callable[[], nn.Module], Any, str]] = [
     ),
     (sequential(nn.RReLU(), nn.Conv2d(2, 2, 3, padding=1)), "auto", "Block '0' draws random numbers in training"),
     (FunctionalDropout, "auto", r"FunctionalDropout cannot be cut: what it does in training differs .*\('dropout'\)"),
-    (sequential(KeepingOn()), ["0", "1"], "Block '1' keeps what it computed from other weights"),
     (sequential(nn.BatchNorm2d(2, track_running_stats=False)), "auto", "depends on the other images of the batch"),
     (Branching, "auto", "depends on the values of tensors.*Name the submodules that do so as whole blocks"),
     (
