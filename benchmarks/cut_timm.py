@@ -43,7 +43,7 @@ def main(names: list[str]) -> None:
         for way in done:
             started = time.perf_counter()
             try:
-                net = from_timm(name, image_shape=size, **({"blocks": "auto"} if way == "auto" else {"groups": way}))
+                net = from_timm(name, image_shape=size, blocks="auto" if way == "auto" else None)
                 line += f"  {way} {net.depth:3} {time.perf_counter() - started:5.1f} s"
                 done[way] += 1
             except ConfigError as error:
