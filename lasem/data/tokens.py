@@ -22,6 +22,7 @@ MOST_ID: Final = 2**24 - 1
 """float32 holds whole numbers up to here exactly."""
 
 _TEXTS_AT_ONCE = 1000
+_FILE = "tokenizer.json"
 
 
 def as_tokens(texts: Any, *, length: int, truncate: bool = False, what: str = "texts") -> Tensor:
@@ -117,6 +118,15 @@ class Tokenizer:
     """Its vocabulary, rules and special tokens."""
     version: str = ""
     """Of the library that wrote it."""
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return it as a file of tensors can hold it."""
+        return {_FILE: torch.frombuffer(bytearray(self.json.encode()), dtype=torch.uint8)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], version: str) -> Tokenizer | None:
+        """Return the one among some tensors; None if there is none."""
+        return cls(bytes(tensors[_FILE].numpy()).decode(), version) if _FILE in tensors else None
 
     @cached_property
     def _made(self) -> Any:

@@ -20,7 +20,7 @@ from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, P
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape
-from lasem.nets.choice import AUTO, LIBRARIES, Backbone, NetChoice
+from lasem.nets.choice import AUTO, LIBRARIES, Choice, NetChoice
 from lasem.search import SEARCHES, AbstractSelection
 from lasem.settings import (
     check_choice,
@@ -35,7 +35,7 @@ from lasem.settings import (
 from lasem.sharing import SHARINGS, AbstractSharing
 from lasem.training import TrainingConfig
 
-AnyNet = NetChoice | Backbone | AbstractNet | Callable[[ImageShape], AbstractNet]
+AnyNet = Choice | AbstractNet | Callable[[ImageShape], AbstractNet]
 
 _READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, TextReader, *BENCHMARKS)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
@@ -74,8 +74,9 @@ def find_class(part: str, name: str) -> Any:
     Raises:
         ConfigError: if there is no such class (the nearest name is given), or it is of another kind.
     """
-    if part == "net" and name.startswith(LIBRARIES):
-        return Backbone
+    library = next((cls for prefix, cls in LIBRARIES.items() if part == "net" and name.startswith(prefix)), None)
+    if library is not None:
+        return library
     module, _, attribute = (_PAPER_STREAMS.get(name, name) if part == "stream" else name).rpartition(".")
     if not module or name in PARTS[part]:
         check_choice(part, name, PARTS[part])
@@ -156,7 +157,7 @@ def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
             raise ConfigError(f"{whose} has no setting '{setting}'.{hint}")
     below = {key: value for key, value in start.items() if key in known}
     built: Any = from_plain(cls, {**below, **settings}, part, whose)
-    return replace(built, name=name) if isinstance(built, NetChoice | Backbone) else built
+    return replace(built, name=name) if isinstance(built, Choice) else built
 
 
 def owners(part: str, setting: str) -> str:
@@ -175,7 +176,7 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
         return to_plain(value)
     if isinstance(value, AbstractNet):
         return {"name": full_name(type(value)), "description": value.description()}
-    if isinstance(value, NetChoice | Backbone):
+    if isinstance(value, Choice):
         return to_plain(value)
     if part == "net":
         return {"name": full_name(value if hasattr(value, "__qualname__") else type(value))}
@@ -187,7 +188,7 @@ def part_to_plain(part: str, value: Any) -> dict[str, Any]:
 def is_readable(part: str, value: Any) -> bool:
     """Return whether a file brings a part back: not a network, a tensor, or a class of a script or a function."""
     plain = part_to_plain(part, value)
-    if part == "training" or plain["name"] in PARTS[part] or isinstance(value, Backbone):
+    if part == "training" or plain["name"] in PARTS[part] or isinstance(value, Choice):
         return True
     try:
         return bool(build_part(part, plain, {}) == value)
@@ -232,7 +233,7 @@ def build_net(net: AnyNet, image_shape: ImageShape) -> AbstractNet:
 
 
 def _check_net(net: Any) -> None:
-    if isinstance(net, NetChoice | Backbone | AbstractNet):
+    if isinstance(net, Choice | AbstractNet):
         return
     if not callable(net) or isinstance(net, nn.Module | type):
         raise ConfigError(

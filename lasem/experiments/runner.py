@@ -30,7 +30,7 @@ from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
-from lasem.nets.choice import Backbone, NetChoice
+from lasem.nets.choice import Choice
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report import write_accuracy_matrix, write_report
 from lasem.training import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, TrainingState
@@ -256,7 +256,7 @@ class _SeedRun:
     def _own_net(self) -> AbstractNet | None:
         """The network that the model was saved with, unless it is one that a file can bring back."""
         net = self._config.net
-        if isinstance(net, NetChoice | Backbone | AbstractNet):
+        if isinstance(net, Choice | AbstractNet):
             return net if isinstance(net, AbstractNet) else None
         shape = (ModelFolder(self._model).index() or {"net": {}})["net"].get("image_shape", ())
         if len(shape) != 3:

@@ -117,6 +117,7 @@ class Learner:
         self._tasks: dict[str, TaskInfo] = {}
         self._num_learned = 0
         self._backbone: StoredPart | None = None  # the pretrained network's tensors, in a folder
+        self._tokenizer: StoredPart | None = None  # its tokenizer
         self._read: set[str] = set()  # tasks whose tensors were read and checked
         self._precision: Precision | None = None  # of all answers, whatever tasks were trained with
         self._forgotten: list[tuple[TaskInfo, StoredPart | None]] = []
@@ -392,8 +393,12 @@ class Learner:
         flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
         if self.net.tensors and (self._backbone is None or not folder.has(self._backbone)):
             self._backbone = folder.put(self.net.tensors)
+        if self._tokenizer is None or not folder.has(self._tokenizer):
+            tokenizer = self.net.vocabulary and self.net.vocabulary.tokenizer and self.net.vocabulary.tokenizer()
+            self._tokenizer = folder.put(tokenizer.to_tensors()) if tokenizer else None
         index = {
             **({} if self._backbone is None else {"backbone": part_to_plain(self._backbone)}),
+            **({} if self._tokenizer is None else {"tokenizer": part_to_plain(self._tokenizer)}),
             "seed": self.seed,
             "num_learned": self._num_learned,
             "net": self.net.description(),
@@ -454,15 +459,17 @@ class Learner:
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
             learner.seed, learner.device = read_value(index["seed"], Natural, "seed"), device
-            backbone = part_from_plain(index["backbone"]) if "backbone" in index else None
-            learner.net = rebuild(
-                index["net"], given.get("net"), lambda: {} if backbone is None else folder.tensors(backbone, CPU)
-            )
+            of_net = [part_from_plain(index[key]) if key in index else None for key in ("backbone", "tokenizer")]
+
+            def tensors() -> dict[str, Tensor]:
+                return {name: t for part in of_net if part for name, t in folder.tensors(part, CPU).items()}
+
+            learner.net = rebuild(index["net"], given.get("net"), tensors)
             check_sizes(learner.net)
             learner.method = stored_method(index, given)
             learner.training = given.get("training") or from_plain(TrainingConfig, index["training"], "training")
             learner._begin()
-            learner._backbone = backbone
+            learner._backbone, learner._tokenizer = of_net
             if isinstance(learner.method, Transfer) and learner.method.search is None:
                 learner._stored_search = index["search"]
             learner._take(folder, index, device)

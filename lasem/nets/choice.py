@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, final
 
 from lasem.errors import ConfigError
@@ -11,13 +12,13 @@ from lasem.nets.abstract import AbstractNet, Preprocessing, Size
 from lasem.nets.backbone import DEFAULT, default_is_installed, from_timm, timm_preprocessing
 from lasem.nets.block import InitialWeights, PoolBorder
 from lasem.nets.cut_net import Statistics
+from lasem.nets.encoders import Pooling
 from lasem.nets.net import NETS, ImageShape, for_images
+from lasem.nets.pretrained import from_transformers
 from lasem.settings import Range, Settings, check_choice
 
 AUTO = "auto"
 """The network that suits the images' size."""
-LIBRARIES = ("timm:",)
-"""What names of models of other libraries begin with."""
 _LARGEST_SMALL = 40
 """Side of images up to which a small network learns from the start."""
 
@@ -114,6 +115,70 @@ class Backbone(Settings):
             dropout=self.dropout,
             **dict(map(_option, self.options)),
         )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Settings):
+    """An encoder of Hugging Face transformers for texts or images, cut into groups of layers that may be transferred.
+
+    Raises:
+        ConfigError: if a setting is out of range.
+    """
+
+    name: str = "hf:"
+    """``hf:FOLDER`` with config.json, model.safetensors and, for texts, tokenizer.json; or ``hf:NAME`` on the hub."""
+    weights: str | None = None
+    """Safetensors file with the weights, where the folder has none."""
+    pretrained: bool | None = None
+    """Of a name: download it from the hub, which keeps it on this machine; false: start at random. none: the folder's
+    weights, or what is on this machine."""
+    groups: str = "stages"
+    """What decides together: the embeddings for themselves, and the layers as ``stages`` (at most seven), as ``blocks``
+    (each for itself), or the number of layers in each group, such as 4,4,4."""
+    length: Size | None = None
+    """Tokens of the longest text; longer ones are cut. none: as many as the model is made for, at most 512."""
+    pooling: Pooling | None = None
+    """What the head gets: the ``mean`` of all tokens or the ``first``; none: as the model's folder says, else the mean
+    of a text's."""
+    rank: Size | None = None
+    """As of a model of timm: rank of the change that a task's own layers are; none: they have weights of their own."""
+    options: tuple[str, ...] = ()
+    """Further settings of the model's configuration, such as num_hidden_layers=3."""
+    hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] = ()
+    """Hidden layers of the head, which belong to the task."""
+    dropout: Annotated[float, Range(least=0, below=1)] = 0.0
+    """Share of the features that training drops, once, where the head begins."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How the model expects its images."""
+        return self._net.preprocessing
+
+    def __call__(self, image_shape: ImageShape | None = None) -> AbstractNet:
+        """Build the network, whose images or texts are of the model's own shape."""
+        return self._net
+
+    @cached_property
+    def _net(self) -> AbstractNet:
+        return from_transformers(
+            self.name.removeprefix("hf:"),
+            groups=_groups(self.groups),
+            pooling=self.pooling,
+            pretrained=self.pretrained,
+            weights=self.weights,
+            rank=self.rank,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            length=self.length,
+            **dict(map(_option, self.options)),
+        )
+
+
+LIBRARIES: dict[str, type[Backbone] | type[Encoder]] = {"timm:": Backbone, "hf:": Encoder}
+"""What names of models of other libraries begin with."""
+Choice = NetChoice | Backbone | Encoder
+"""A network by its name."""
 
 
 def pretrained_for(side: int) -> tuple[Backbone | None, str]:

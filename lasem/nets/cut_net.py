@@ -6,14 +6,14 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from lasem.data import Vocabulary
+from lasem.data import Tokenizer, Vocabulary
 from lasem.errors import ConfigError, StorageError, nearest
 from lasem.nets.abstract import AbstractNet, Head, Preprocessing, check_image_shape
 from lasem.nets.block import AbstractBlock, InitialWeights
@@ -71,6 +71,11 @@ class CutNet(AbstractNet):
         net.remark = self.remark
         return net
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """What the network is built from again."""
+        return dict(self._source)
+
     def description(self) -> dict[str, Any]:
         """Describe names and shapes of everything, with checksums of tensors that a saved model does not hold.
 
@@ -113,6 +118,10 @@ class StoredNet(AbstractNet):
         self.image_shape, self.origin = (channels, height, width), str(description.get("origin", ""))
         if "preprocessing" in description:
             self.preprocessing = from_plain(Preprocessing, description["preprocessing"], "preprocessing")
+        if "vocabulary" in description.get("texts", {}):
+            self.vocabulary = replace(
+                from_plain(Vocabulary, description["texts"]["vocabulary"], "vocabulary"), tokenizer=self._tokenizer
+            )
 
     @property
     def depth(self) -> int:
@@ -141,6 +150,10 @@ class StoredNet(AbstractNet):
 
     def description(self) -> dict[str, Any]:
         return dict(self._description)
+
+    def _tokenizer(self) -> Tokenizer | None:
+        tokenizer = self._net.vocabulary and self._net.vocabulary.tokenizer
+        return tokenizer() if tokenizer else None
 
     @cached_property
     def _net(self) -> CutNet:

