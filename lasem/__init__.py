@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader
+    from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader, TextReader
     from lasem.errors import LasemError
     from lasem.learner import GrowingModel, Learner
     from lasem.methods import Branch, Freeze, Penalty
@@ -45,6 +45,7 @@ __all__ = [
     "TaskStream",
     "TensorFactorization",
     "TensorReader",
+    "TextReader",
     "TrainingConfig",
     "alternating",
     "bottom",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lasem import DigitsReader, FolderReader, ParquetReader, TrainingConfig
+from lasem import DigitsReader, FolderReader, ParquetReader, TextReader, TrainingConfig
 from lasem.errors import ConfigError
 from lasem.experiments import PRESETS, READERS, ExperimentConfig, NetChoice
 from lasem.experiments.parts import PARTS
@@ -18,7 +18,7 @@ from lasem.sharing import SHARINGS, Deconvolution, TensorFactorization
     ("part", "name"), [(part, name) for part, names in PARTS.items() for name in names], ids=lambda x: x
 )
 def test_every_choice_survives_yaml(part: str, name: str, preset: str) -> None:
-    entry: dict[str, Any] = {"name": name, "path": "data"} if name in ("parquet", "folder") else {"name": name}
+    entry: dict[str, Any] = {"name": name, "path": "data"} if name in ("parquet", "folder", "texts") else {"name": name}
     config = ExperimentConfig.from_plain({"preset": preset, part: entry})
     assert ExperimentConfig.from_yaml(config.to_yaml()) == config
 
@@ -202,4 +202,4 @@ def test_only_a_path_must_be_given() -> None:
         for f in fields(cls)
         if f.default is MISSING and f.default_factory is MISSING
     }
-    assert required == {(ParquetReader, "path"), (FolderReader, "path")}
+    assert required == {(ParquetReader, "path"), (FolderReader, "path"), (TextReader, "path")}
