@@ -22,7 +22,7 @@ from lasem.errors import ConfigError, StorageError, nearest
 from lasem.nets.abstract import AbstractNet, Preprocessing
 from lasem.nets.block import part_of
 from lasem.nets.cut_block import ChangedBlock, CutBlock
-from lasem.nets.cut_net import Blocks, CutNet, Statistics, cut
+from lasem.nets.cut_net import Blocks, CutNet, Statistics, Trainable, cut
 from lasem.nets.stages import Groups, stage_groups
 
 DEFAULT = "tf_efficientnet_lite0"
@@ -75,6 +75,7 @@ def from_timm(
     groups: Groups = "stages",
     blocks: Blocks | None = None,
     rank: int | None = None,
+    trainable: Trainable = "all",
     statistics: Statistics = "pretrained",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
@@ -92,7 +93,7 @@ def from_timm(
         image_shape: channels, height and width of the images; None: the shape that the model was made for.
         groups: which blocks decide together; see ``stage_groups``.
         blocks: submodules as in ``cut``, in place of ``groups``.
-        rank, statistics, hidden, dropout: see ``cut``.
+        rank, trainable, statistics, hidden, dropout: see ``cut``.
         options: for ``timm.create_model``, such as ``drop_path_rate=0``.
 
     Raises:
@@ -113,12 +114,15 @@ def from_timm(
         classifier=None,
         pretrained=known,
         rank=rank,
+        trainable=trainable,
         statistics=statistics,
         hidden=hidden,
         dropout=dropout,
     )
     of_groups = named if isinstance(named, str) else [[b] if isinstance(b, str) else list(b) for b in named]
     source: dict[str, Any] = {"kind": "timm", "name": name, "cut": of_groups, "rank": rank, "statistics": statistics}
+    if trainable != "all":
+        source["trainable"] = trainable
     if not known:
         return net.built_from({**source, "options": options})
     source |= {"options": options, "origin": f"{name} of timm, weights {_origin(name, config, weights)}"}
@@ -152,11 +156,12 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         classifier=None,
         pretrained=known,
         rank=description["rank"],
+        trainable=description.get("trainable", "all"),
         statistics=description.get("statistics", "measured"),
         hidden=head["hidden"],
         dropout=head["dropout"],
     )
-    kept = ("kind", "name", "cut", "rank", "statistics", "options", "origin")
+    kept = ("kind", "name", "cut", "rank", "trainable", "statistics", "options", "origin")
     source = {key: description[key] for key in kept if key in description}
     return net.built_from(source, preprocessing=_preprocessing(_config(name), channels) if known else None)
 
@@ -281,7 +286,9 @@ def _wheel_weights() -> dict[str, Tensor]:
     if hashlib.sha256(path.read_bytes()).hexdigest() != _WHEEL_SUM:
         raise ConfigError(f"{path} is not the file that lasem knows (its checksum differs). Install again: {_INSTALL}.")
     stored = torch.load(path, weights_only=True, map_location="cpu")
-    return dict(zip(_timm().create_model(DEFAULT).state_dict(), stored.values(), strict=True))
+    with torch.device("meta"):
+        names = list(_timm().create_model(DEFAULT).state_dict())
+    return dict(zip(names, stored.values(), strict=True))
 
 
 def _origin(name: str, config: Any, weights: str | Path | None) -> str:

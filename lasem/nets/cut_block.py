@@ -41,7 +41,8 @@ class CutBlock(AbstractWholeBlock):
         self.forgets = False
         """Whether it starts afresh for every input, because layers keep what they computed from earlier weights."""
         structure = copy.deepcopy(module).to("meta")
-        self._evaluating, self._training = structure.eval(), copy.deepcopy(structure).train()
+        self._evaluating = structure.eval()
+        self._training = copy.deepcopy(structure).train() if self._measured else structure
 
     @property
     def module_tensors(self) -> dict[str, Tensor]:

@@ -187,6 +187,7 @@ def cut(
     image_shape: tuple[int, int, int],
     pretrained: bool = True,
     rank: int | None = None,
+    trainable: Trainable = "all",
     classifier: str | None = "auto",
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
@@ -210,6 +211,9 @@ def cut(
             that take nothing over. If not, only its structure is used, and weights are drawn with the learner's seed.
         rank: of a pretrained module, all of whose weights then stay as they are: tasks transfer or learn for themselves
             a change of its kernels of this rank (``ChangedBlock``); None: they transfer or learn the weights.
+        trainable: of a pretrained module: which weights tasks transfer or learn: ``"all"``, or only scales and shifts
+            of normalisation layers, ``"norm"``; all else stays the module's, and blocks without any join others if
+            ``blocks`` is ``"auto"``.
         classifier: name of the linear layer that heads replace; ``"auto"``: the last layer of the module, if it is
             linear; None: there is none.
         hidden: hidden layers of the head.
@@ -226,6 +230,8 @@ def cut(
         Range(least=1).check("rank", rank)
         if not pretrained:
             raise ConfigError("With a rank the module's weights stay as they are, so pretrained must be True.")
+    if trainable != "all" and (rank is not None or not pretrained):
+        raise ConfigError("With trainable='norm' all else stays the module's: pretrained must be True, and rank None.")
     check_image_shape("image_shape", image_shape)
     module = copy.deepcopy(module).float().cpu()
     still = without_dropout(module)
@@ -247,6 +253,15 @@ def cut(
     if not flow.steps:
         raise ConfigError(f"{type(module).__name__} has nothing before its classifier; there is no layer to transfer.")
     begins = borders(flow, groups) if groups else automatic_borders(flow)
+    if trainable == "norm":
+        for part in module.modules():
+            if "norm" not in type(part).__name__.lower():
+                for parameter in part.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+        if not groups:
+            ends = [*begins[1:], len(flow.steps)]
+            with_any = [a for a, b in zip(begins, ends, strict=True) if any(map(flow.parameters_of, flow.steps[a:b]))]
+            begins = [0, *with_any[1:]]
     stretches = list(zip(begins, [*begins[1:], len(flow.steps)], strict=True))
     parts = [flow.part(*stretch) for stretch in stretches]
     x = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)) if example is None else example
@@ -310,7 +325,10 @@ def _make_blocks(
                     f"Parameter '{path}' is used in two blocks, '{other}' and '{name}'. Group them into one block."
                 )
         if not any(parameter.requires_grad for parameter in part.parameters()):
-            raise ConfigError(f"Block '{name}' has no weights that require gradients. Group it with another block.")
+            raise ConfigError(
+                f"Block '{name}' has no weights that require gradients (or, with trainable='norm', no normalisation "
+                f"with any). Group it with another block."
+            )
         trained = copy.deepcopy(part).train()
         changed = _changed_by(trained, x, name)
         measured = frozenset[str]() if pretrained and statistics == "pretrained" else changed
@@ -353,7 +371,7 @@ def _follows(block: CutBlock, trained: nn.Module, x: Tensor) -> bool:
     """Return whether a block that has run follows other weights, as the same module does that was only trained."""
     changed = {name: value * 1.1 + 0.1 * value.roll(1) for name, value in block.start.items()}
     given = block.constants | block.initial_statistics() | changed
-    expected = torch.func.functional_call(copy.deepcopy(trained).eval(), given, (x.clone(),))
+    expected = torch.func.functional_call(trained.eval(), given, (x.clone(),))
     return agree(block.apply(given, x.clone()), expected)
 
 

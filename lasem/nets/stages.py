@@ -109,9 +109,10 @@ def merged(found: list[list[str]], most: int) -> list[list[str]]:
 
 def _called(model: nn.Module, parts: dict[str, bool]) -> tuple[Flow, dict[str, bool]]:
     """Trace a model whose parts are one step each; of parts that it does not call, their submodules are instead."""
+    tensors = (*model.parameters(), *model.buffers())
+    module = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})  # they are only looked at
+    without_dropout(module)
     while True:
-        module = copy.deepcopy(model)
-        without_dropout(module)
         flow = Flow(module, list(parts))
         steps = {flow.name_of(step) for step in flow.steps if flow.parameters_of(step)} - parts.keys()
         opened = {name for name in parts if any(within(step, name) for step in steps)}

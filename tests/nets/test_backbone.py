@@ -53,7 +53,9 @@ def weights(tmp_path: Path) -> Path:
 
 
 @with_timm
-@pytest.mark.parametrize("settings", [{"hidden": (4,)}, {"rank": 2}, {"statistics": "measured"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"hidden": (4,)}, {"rank": 2}, {"statistics": "measured"}, {"trainable": "norm"}], ids=str
+)
 def test_it_is_built_again_from_the_tensors_in_the_models_folder(settings: Any, weights: Path, tmp_path: Path) -> None:
     def net() -> AbstractNet:
         return from_timm("test_resnet", weights=weights, image_shape=SHAPE, **settings)

@@ -277,6 +277,23 @@ def test_a_block_follows_its_weights_whatever_its_layers_keep() -> None:
         torch.testing.assert_close(block.apply(given, x), (expected * given["1.scale"].exp()).flatten(1))
 
 
+def test_only_normalisation_may_be_trained() -> None:
+    module = seeded(SmallResNet)
+    net = cut(module, [STEM, "layer1", "layer2"], image_shape=SHAPE, trainable="norm")
+    names = [name for block in net.blocks for name in block.shapes]
+    assert names == [name for name, _ in module.named_parameters() if ".bn" in f".{name}" or "shortcut.1" in name]
+    x = torch.randn(2, *SHAPE)
+    torch.testing.assert_close(features(net, x), features_of(module.eval(), x))
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.GroupNorm(1, 2), nn.Conv2d(2, 2, 1), nn.Flatten())
+    assert [list(block.shapes) for block in cut(plain, image_shape=SHAPE, trainable="norm").blocks] == [
+        ["2.weight", "2.bias"]
+    ]
+    with pytest.raises(ConfigError, match=r"Block '0' has no weights .*no normalisation with any\). Group it"):
+        cut(plain, ["0", ("1", "2"), "3"], image_shape=SHAPE, trainable="norm")
+    with pytest.raises(ConfigError, match="pretrained must be True, and rank None"):
+        cut(plain, image_shape=SHAPE, trainable="norm", rank=2)
+
+
 def test_dropout_is_switched_off_and_said() -> None:
     module = seeded(sequential(nn.Dropout(0.2), nn.Conv2d(2, 2, 3, padding=1), nn.Dropout2d(0.0), nn.Dropout(0.1)))
     net = cut(module, image_shape=SHAPE)
