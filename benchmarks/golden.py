@@ -28,6 +28,10 @@ from lasem.cli.main import main as lasem
 RENEWED = "--training.specific_shrink 0.25 "
 """What a task of few epochs leaves out by default: these cases are short, and check what longer ones do."""
 
+STEP = " --training.learning_rate 5e-4"
+OWN_STEP = ("lasem-paper", "hat")
+"""Cases whose preset or method has another step."""
+
 DIGITS = {
     "lasem-hps": RENEWED + "--method lasem --sharing hps",
     "lasem-tf": RENEWED + "--method lasem --sharing tf",
@@ -78,9 +82,11 @@ def cases(cifar: Path) -> dict[str, str]:
     """Every case's options."""
     digits = "--stream.num_tasks 3 --training.epochs 3"
     found = {name: f"{options} {digits}" for name, options in DIGITS.items()}
+    found = {name: options + ("" if name in OWN_STEP else STEP) for name, options in found.items()}
     if cifar.is_dir():
         images = (
-            f"--stream cifar100 --stream.path {cifar} --stream.classes drawn --stream.num_tasks 3 --training.epochs 2"
+            f"--stream cifar100 --stream.path {cifar} --stream.classes drawn --stream.num_tasks 3 --training.epochs 2 "
+            "--training.augment none" + STEP
         )
         found |= {name: f"{options} {images}" for name, options in CIFAR.items()}
     return found

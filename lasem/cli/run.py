@@ -47,6 +47,7 @@ def run(
     from lasem.cli.progress import make_observer
     from lasem.experiments import ExperimentConfig
     from lasem.experiments import run as run_experiment
+    from lasem.experiments.config import stored_settings
     from lasem.experiments.runner import check_same, read_config
 
     above = nested(settings)
@@ -56,7 +57,9 @@ def run(
         if out or config:
             other = "--out" if out else "--config"
             raise ConfigError(f"--resume goes on in a run's own folder with its own settings; got {other} as well.")
-        stored = ExperimentConfig.from_yaml(read_config(resume), str(resume / "config.yaml")).to_plain()
+        stored = ExperimentConfig.from_plain(
+            stored_settings(read_config(resume), str(resume / "config.yaml"))
+        ).to_plain()
         chosen = ExperimentConfig.from_plain(layered(stored, above))
         check_same(chosen, resume, "A run goes on with its own settings: leave those options out, or start a new run.")
     if print_config:

@@ -25,17 +25,17 @@ from lasem.experiments.parts import (
 )
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
-from lasem.nets.choice import NetChoice
+from lasem.nets.choice import AUTO, NetChoice
 from lasem.search import EM, AbstractSelection
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.training import TrainingConfig
+from lasem.training import EARLIER, TrainingConfig
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "paper": {
         "stream": {"standardise": "split", "rounded": False},
-        "net": {"initial": "paper", "pool_border": "both"},
+        "net": {"among": "paper", "initial": "paper", "pool_border": "both"},
         "sharing": {"start": "glorot", "step_scale": 1.0, "factors_start": "fresh", "max_rank": 512},
         "search": {
             "likelihood": "mean",
@@ -237,6 +237,18 @@ def starting_values(
     return values
 
 
+def stored_settings(text: str, where: str) -> dict[str, Any]:
+    """Return the settings in a run's file; what those of earlier versions lack is what all runs had then.
+
+    Raises:
+        ConfigError: if the file holds no settings.
+    """
+    entry = from_yaml(text, where)
+    net = with_name("net", entry.get("net"))
+    net = {"among": "paper", **net} if net.get("name", AUTO) == AUTO else net
+    return {**entry, "net": net, "training": EARLIER | with_name("training", entry.get("training"))}
+
+
 def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """The settings in which a run's file differs from a configuration: (name, value there, value here).
 
@@ -248,7 +260,7 @@ def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[
     Raises:
         ConfigError: if the file holds no settings.
     """
-    there = from_yaml(text, where)
+    there = stored_settings(text, where)
     with suppress(ConfigError):
         there = ExperimentConfig.from_plain(there).to_plain()  # with the defaults of what it leaves out
     return differences(there, config.to_plain())

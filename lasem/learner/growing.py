@@ -40,13 +40,14 @@ from lasem.learner.unfinished import Given, Unfinished, about_learning, called, 
 from lasem.methods.method import AbstractMethod
 from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
-from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images
+from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
 from lasem.records import EpochRecord, TimingRecord
 from lasem.search import AbstractSelection, Fixed
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
-from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState
+from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState, preset_for
+from lasem.training.augment import IN_WORDS
 
 Place = str | Path
 _DARK = 2**12 >> 8
@@ -203,6 +204,7 @@ class GrowingModel:
             if learner.net.origin or self._missing:
                 notify(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
             notify(_first_line(task, _reads(learner)))
+            _notify_of_changes(task, training, notify)
             _notify_if_dark(task, notify)
             if remark := learner.method.remark(learner.net):
                 notify(remark)
@@ -402,7 +404,7 @@ class GrowingModel:
     def _fresh(self, image_shape: ImageShape) -> Learner:
         """A learner without tasks."""
         parts = {part: value for part, value in self._parts.items() if value is not None}
-        net = self._net_for(image_shape) or for_images(image_shape)
+        net = self._net_for(image_shape) or (of_paper if "method" in parts else for_images)(image_shape)
         if "method" not in parts:
             parts.setdefault("protect", Branch())
             if net.pretrained:  # what is transferred stays as it is, so that nothing can be forgotten
@@ -546,6 +548,15 @@ def _first_line(task: Task, unit: str) -> str:
         f"Task '{task.name}': {len(task.train):,} {unit} to train with, {len(task.valid):,} to validate{tested}, "
         f"{task.num_classes} classes{and_left_out(task.left_out)}"
     )
+
+
+def _notify_of_changes(task: Task, training: TrainingConfig, notify: Callable[[str], None]) -> None:
+    preset = preset_for(training.augment, task.image_shape, task.scale)
+    if preset != "none":
+        notify(
+            f"Training images are changed at random, by preset {preset}: {IN_WORDS[preset]}. Where that may change a "
+            f"class, set training.augment to none or shift."
+        )
 
 
 def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:

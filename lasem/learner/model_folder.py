@@ -32,6 +32,7 @@ from torch import Tensor
 from lasem.errors import LasemError, MovedError, StorageError
 from lasem.files import MAX_INDEX_BYTES, check_inside, checksum, parse_json, read_bytes, write_file
 from lasem.methods.model import StoredPart, count
+from lasem.training import EARLIER
 
 FORMAT_VERSION = 3
 
@@ -97,6 +98,8 @@ class ModelFolder:
         rest = {key: value for key, value in index.items() if key != _CHECKSUM}
         if index.get(_CHECKSUM) != _sum(rest):
             raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
+        if isinstance(rest.get("training"), dict):
+            rest["training"] = EARLIER | rest["training"]
         return rest
 
     def read(self, action: Callable[[bytes], Result]) -> Result:

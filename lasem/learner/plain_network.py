@@ -15,7 +15,7 @@ from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Learner
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import run
-from lasem.nets import AbstractNet, ClosingBlock, ConvBlock, LinearBlock, OpeningBlock
+from lasem.nets import AbstractNet, ClosingBlock, ConvBlock, LinearBlock, NormalisedBlock, OpeningBlock
 from lasem.training import Named, part_of
 
 _OF_TASK = ("mean", "std", "temperature")
@@ -87,12 +87,14 @@ Operation = dict[str, Any]
 
 MEANINGS = {
     "standardise": "x of shape (N, channels, height, width): (x - mean) / std, one number of each for a channel",
-    "conv2d": "cross-correlation with weight (out, in, height, width), then + bias; padding is the number of zeros put "
-    "around x before it, [left, right, top, bottom]",
+    "conv2d": "cross-correlation with weight (out, in, height, width), then + bias unless it is null; padding is the "
+    "number of zeros put around x before it, [left, right, top, bottom]",
+    "normalise": "(x - mean) / sqrt(variance + 1e-5) + bias, one number of each for a channel",
     "relu": "max(x, 0)",
     "max_pool2d": "the largest of each window, side and stride equal; at the right and the bottom, windows that x does "
     "not fill are kept (ceil_mode); padding is what is put around x before it and is never the largest, [left, right, "
     "top, bottom]",
+    "average": "the mean over height and width, which become 1",
     "keep": "remember x as it is, until add",
     "add": "x + what was kept, which first gets channels of zeros after its own",
     "flatten": "(N, channels, height, width) to (N, channels * height * width), the width running fastest",
@@ -111,7 +113,12 @@ def operations(net: AbstractNet) -> list[Operation]:
         ConfigError: if the network has layers that are code, such as those cut from a module.
     """
     strange = next(
-        (b for b in net.blocks if not isinstance(b, ConvBlock | LinearBlock | OpeningBlock | ClosingBlock)), None
+        (
+            b
+            for b in net.blocks
+            if not isinstance(b, ConvBlock | LinearBlock | OpeningBlock | ClosingBlock | NormalisedBlock)
+        ),
+        None,
     )
     if strange is not None:
         raise ConfigError(
@@ -129,13 +136,17 @@ def operations(net: AbstractNet) -> list[Operation]:
             found += [{"operation": "linear", **named}, {"operation": "relu"}]
             flat = True
             continue
-        conv = block.conv if isinstance(block, OpeningBlock | ClosingBlock) else block
+        conv = block.conv if isinstance(block, OpeningBlock | ClosingBlock | NormalisedBlock) else block
         assert isinstance(conv, ConvBlock)
         if isinstance(block, OpeningBlock):
             found.append({"operation": "keep"})
             kept = conv.in_channels
         padding = conv.same_padding(height, width)
         found.append({"operation": "conv2d", **named, "stride": conv.stride, "padding": padding})
+        if isinstance(block, NormalisedBlock):
+            measured = {name: f"layer.{i}.{name}" for name in block.statistics}
+            found[-1] |= {"bias": None}
+            found.append({"operation": "normalise", **measured, "bias": named["bias"]})
         after: list[Operation] = [{"operation": "relu"}]
         if isinstance(block, ClosingBlock):
             after.insert(block.added_last, {"operation": "add", "channels_of_zeros": conv.out_channels - kept})
@@ -143,6 +154,8 @@ def operations(net: AbstractNet) -> list[Operation]:
         if conv.pool > 1:
             pooled = conv.pool_padding(-(-height // conv.stride), -(-width // conv.stride))
             found.append({"operation": "max_pool2d", "window": conv.pool, "padding": pooled, "ceil_mode": True})
+        if isinstance(block, NormalisedBlock) and block.averaged:
+            found.append({"operation": "average"})
         height, width = conv.output_size(height), conv.output_size(width)
     found += [] if flat else [{"operation": "flatten"}]
     for i in range(len(net.head.hidden) + 1):

@@ -23,7 +23,7 @@ from lasem.files import MAX_INDEX_BYTES, parse_json, read_bytes, write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import LEARNING, as_storage_error
 from lasem.settings import flat, from_plain, to_plain
-from lasem.training import Checkpoint, TrainingConfig, TrainingState
+from lasem.training import EARLIER, Checkpoint, TrainingConfig, TrainingState
 
 _ABOUT = "learning.json"
 _MAY_DIFFER = ("begun", "test images")
@@ -112,7 +112,7 @@ class Unfinished:
             begun = self.about.get("begun")
             if begun is None:
                 raise StorageError(f"An earlier lasem began task '{self.task}'. Give the command that began it.")
-            training = from_plain(TrainingConfig, begun["training"], "training")
+            training = from_plain(TrainingConfig, EARLIER | begun["training"], "training")
             stored = {part: from_plain(Source, plain, part) for part, plain in begun["images"].items()}
         images = {part: place if place is not None else stored.get(part) for part, place in given.items()}
         if isinstance(images["train"], Task):

@@ -113,7 +113,8 @@ class AbstractMethod(ABC):
         if not isinstance(net, Net):
             raise ConfigError(
                 f"Method '{self.name}' looks into the layers of a plain convolutional network (Net); got "
-                f"{type(net).__name__}. Choose such a network, or another method: sharing and search take any network."
+                f"{type(net).__name__}. Choose such a network (--net cifar, or lasem.cifar), or another method: "
+                f"sharing and search take any network."
             )
         if self.harm_of_decay and training.weight_decay > 0:
             raise ConfigError(

@@ -17,9 +17,10 @@ from lasem.nets.block import (
 )
 from lasem.nets.cut_block import CutBlock
 from lasem.nets.cut_net import CutNet, cut
-from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, office_home, rebuild, stl10
+from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, of_paper, office_home, rebuild, stl10
 from lasem.nets.pretrained import from_transformers
 from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
+from lasem.nets.small import NormalisedBlock, SmallNet, small
 from lasem.nets.stages import stage_groups
 
 __all__ = [
@@ -35,10 +36,12 @@ __all__ = [
     "InitialWeights",
     "LinearBlock",
     "Net",
+    "NormalisedBlock",
     "OpeningBlock",
     "PoolBorder",
     "Preprocessing",
     "ResNet",
+    "SmallNet",
     "Value",
     "Weights",
     "as_float32",
@@ -49,11 +52,13 @@ __all__ = [
     "from_timm",
     "from_transformers",
     "full_precision",
+    "of_paper",
     "office_home",
     "padded_resnet",
     "part_of",
     "rebuild",
     "resnet",
+    "small",
     "stage_groups",
     "start_generator",
     "stl10",

@@ -13,7 +13,7 @@ from lasem.nets.backbone import DEFAULT, default_is_installed, from_timm, timm_p
 from lasem.nets.block import InitialWeights, PoolBorder
 from lasem.nets.cut_net import Statistics
 from lasem.nets.encoders import Pooling
-from lasem.nets.net import NETS, ImageShape, for_images
+from lasem.nets.net import NETS, ImageShape, for_images, of_paper
 from lasem.nets.pretrained import from_transformers
 from lasem.settings import Range, Settings, check_choice
 
@@ -34,6 +34,8 @@ class NetChoice(Settings):
 
     name: str = AUTO
     """auto, or one of ``lasem.nets.NETS``."""
+    among: Literal["all", "paper"] = "all"
+    """Which networks auto chooses from: all (``lasem.nets.for_images``), or the paper's alone."""
     hidden: tuple[Annotated[int, Range(least=1, most=2**20)], ...] | None = None
     """Hidden layers of the head, which belong to the task, such as 256,64; none: the network's own."""
     dropout: Annotated[float, Range(least=0, below=1)] | None = None
@@ -50,8 +52,10 @@ class NetChoice(Settings):
 
     def __call__(self, image_shape: ImageShape) -> AbstractNet:
         """Build the network for images of (channels, height, width)."""
-        net: Any = (for_images if self.name == AUTO else NETS[self.name])(image_shape)
-        given = {setting: value for setting, value in vars(self).items() if setting != "name" and value is not None}
+        auto = for_images if self.among == "all" else of_paper
+        net: Any = (auto if self.name == AUTO else NETS[self.name])(image_shape)
+        other = {name: value for name, value in vars(self).items() if name not in ("name", "among")}
+        given = {name: value for name, value in other.items() if value is not None}
         built: AbstractNet = replace(net, **given)
         return built
 

@@ -17,6 +17,7 @@ from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
 from lasem.nets.cut_net import StoredNet, check_described
 from lasem.nets.pretrained import stored_transformers
 from lasem.nets.resnet import ResNet, padded_resnet, resnet
+from lasem.nets.small import SmallNet, small
 from lasem.settings import check_choice, from_plain
 
 ImageShape = tuple[int, int, int]
@@ -116,13 +117,23 @@ NETS: dict[str, Callable[[ImageShape], AbstractNet]] = {
     "office-home": office_home,
     "stl-10": stl10,
     "digits": digits,
+    "small": small,
     "resnet": resnet,
     "resnet-padded": padded_resnet,
 }
 """The networks that a name on the command line can mean."""
 
+_SIZED: dict[str, type[SizedNet]] = {"plain": Net, "resnet": ResNet, "small": SmallNet}
+"""Networks that are their settings, by kind of description."""
 
-def for_images(image_shape: ImageShape) -> Net:
+
+def for_images(image_shape: ImageShape) -> SizedNet:
+    """Build a network for images of a size: ``small`` for colour images of 17 to 112 pixels, else the paper's one."""
+    photographs = image_shape[0] == 3 and 16 < max(image_shape[1:]) <= 112
+    return small(image_shape) if photographs else of_paper(image_shape)
+
+
+def of_paper(image_shape: ImageShape) -> Net:
     """Build the network that the paper's choices suggest: digits to 16 pixels, CIFAR to 64, STL-10 to 112."""
     side = max(image_shape[1:])
     return (digits if side <= 16 else cifar if side <= 64 else stl10 if side <= 112 else office_home)(image_shape)
@@ -148,9 +159,9 @@ def rebuild(
         ConfigError: if the description is damaged.
     """
     kind = description.get("kind", "plain")
-    if given is None and kind in ("plain", "resnet"):
+    if given is None and kind in _SIZED:
         settings = {name: value for name, value in description.items() if name != "kind"}
-        return from_plain(Net if kind == "plain" else ResNet, settings, "net")
+        return from_plain(_SIZED[kind], settings, "net")
     if given is None and kind == "cut":
         names = ", ".join(str(block["name"]) for block in description["blocks"])
         raise StorageError(
@@ -159,7 +170,8 @@ def rebuild(
             f"lasem.Learner.load(folder, net=...); the command line cannot know the module."
         )
     if given is None and kind not in _STORED:
-        raise ConfigError(f"Expected a plain, resnet, cut, timm or transformers network; got '{kind}'.")
+        known = ", ".join((*_SIZED, "cut", *_STORED))
+        raise ConfigError(f"Expected a network of one of the kinds {known}; got '{kind}'.")
     if given is None:
         return StoredNet(description, lambda described: _STORED[kind](described, tensors()))
     check_described(description, given)

@@ -3,6 +3,7 @@
 from lasem.nets.block import part_of
 from lasem.training.augment import PRESETS, Augment, Augmentation, augmented, preset_for
 from lasem.training.config import (
+    EARLIER,
     Precision,
     RMSpropTF,
     TrainingConfig,
@@ -38,6 +39,7 @@ from lasem.training.task_start import (
 
 __all__ = [
     "CHECKPOINT_SECONDS",
+    "EARLIER",
     "MAX_IMAGES",
     "PRESETS",
     "AbstractPhase",

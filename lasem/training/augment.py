@@ -52,9 +52,16 @@ class Augmentation(Settings):
 PRESETS: dict[str, Augmentation] = {
     "none": Augmentation(),
     "shift": Augmentation(shift=1 / 16),
-    "photo": Augmentation(shift=1 / 8, flip=True, colour=0.2),
+    "photo": Augmentation(shift=1 / 8, flip=True, colour=0.4),
     "trivial": Augmentation(shift=1 / 8, flip=True, trivial=True),
 }
+
+IN_WORDS = {
+    "shift": "small shifts",
+    "photo": "crops, mirror images, brightness, contrast and saturation",
+    "trivial": "crops, mirror images, and one strong change of fourteen",
+}
+"""What presets change."""
 
 _LARGEST_PLAIN = 16
 """Side of images that ``auto`` leaves as they are: a shift by a pixel is much of them."""

@@ -25,6 +25,9 @@ from lasem.settings import Range, Settings
 from lasem.training.augment import Augment
 
 Precision = Literal["float32", "bf16"]
+EARLIER = {"augment": "none"}
+"""Settings that files of earlier versions lack, and what all trainings had then."""
+
 RENEWED = 0.25
 """What is kept of a weight that is renewed, where settings do not say."""
 
@@ -42,7 +45,7 @@ class TrainingConfig(Settings):
         ConfigError: if a setting is out of range.
     """
 
-    epochs: Annotated[int, Range(least=1)] = 30
+    epochs: Annotated[int, Range(least=1)] = 60
     """Passes over a task's training images; at least 1."""
     batch_size: Annotated[int, Range(least=1)] = 10
     """Images in a mini-batch; at least 1. A single image that is left over at the end goes into the last one."""
@@ -50,7 +53,7 @@ class TrainingConfig(Settings):
     """Whether an incomplete last mini-batch is passed over, as in the paper."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: all classes of a task count the same in its loss, however many training images each has."""
-    augment: Augment = "none"
+    augment: Augment = "auto"
     """Random changes of the training images, the same for every method: ``shift`` (small shifts), ``photo`` (crops,
     mirror images and colour), ``trivial`` (one strong change of fourteen, for long training) or ``none``. ``auto``: by
     the images' channels and size; see ``lasem.training.augment``."""
@@ -61,7 +64,7 @@ class TrainingConfig(Settings):
     outputs; the first is the image itself."""
     optimiser: Literal["adam", "adamw", "sgd", "rmsprop", "rmsprop-tf"] = "adam"
     """``rmsprop-tf`` is RMSProp as TensorFlow defines it. The optimiser's state starts afresh with each task."""
-    learning_rate: Annotated[float, Range(above=0)] = 5e-4
+    learning_rate: Annotated[float, Range(above=0)] = 1e-3
     """Step size at the start; positive."""
     schedule: Literal["constant", "cosine", "inverse"] = "cosine"
     """``cosine``: to 0 over each task's epochs. ``inverse``: learning_rate / (1 + epoch * learning_rate_decay), the
@@ -72,7 +75,7 @@ class TrainingConfig(Settings):
     """For ``sgd``; in [0, 1)."""
     weight_decay: Annotated[float, Range(least=0)] = 0.0
     """L2 penalty of the optimiser; not negative."""
-    patience: Annotated[int, Range(least=0)] = 20
+    patience: Annotated[int, Range(least=0)] = 30
     """Epochs without a better validation accuracy before training stops; 0 never stops early."""
     restore_best: bool = True
     """Keep the weights and the configuration of the best epoch (see ``tolerance``), not the last ones."""

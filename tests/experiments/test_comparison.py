@@ -19,7 +19,7 @@ from lasem.experiments import (
     run,
 )
 from lasem.experiments.comparison import methods_to_yaml
-from lasem.experiments.config import differences, from_yaml
+from lasem.experiments.config import differences, from_yaml, stored_differences, to_yaml
 from lasem.methods import METHODS as BASELINES
 
 from .tiny import READER, Fake, records_of, stop, without_report
@@ -108,6 +108,16 @@ def test_settings_that_come_to_the_same_are_the_same(here: Path) -> None:
     before = {"stream": {"classes_per_task": 10}}  # of an earlier lasem, which had this default
     assert differences(before, {"stream": {"classes_per_task": None}}) == []
     assert len(differences(before, {"stream": {"classes_per_task": 5}})) == 1
+
+
+def test_a_run_of_an_earlier_version_has_the_network_and_images_of_then() -> None:
+    then = ExperimentConfig.from_plain({"net": {"among": "paper"}, "training": {"augment": "none"}})
+    written = then.to_plain()
+    del written["net"]["among"], written["training"]["augment"]
+    text = to_yaml(written)
+    assert stored_differences(text, "config.yaml", then) == []
+    found = [name for name, _, _ in stored_differences(text, "config.yaml", ExperimentConfig())]
+    assert found == ["net.among", "training.augment"]
 
 
 def test_a_run_with_other_settings_is_refused_before_anything_runs(whole: Path) -> None:

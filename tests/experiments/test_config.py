@@ -120,6 +120,9 @@ def test_a_mistake_is_named(text: str, said: str) -> None:
         ExperimentConfig.from_yaml(text)
 
 
+PAPER: dict[str, Any] = {"among": "paper", "initial": "paper", "pool_border": "both"}
+
+
 @pytest.mark.parametrize(
     ("entry", "part", "expected"),
     [
@@ -129,10 +132,10 @@ def test_a_mistake_is_named(text: str, said: str) -> None:
         (
             {"net": "stl-10", "sharing": "tf"},
             "net",
-            NetChoice(name="stl-10", hidden=(128,), initial="paper", pool_border="both"),
+            NetChoice(name="stl-10", hidden=(128,), **PAPER),
         ),
-        ({"stream": "stl10", "sharing": "tf"}, "net", NetChoice(hidden=(128,), initial="paper", pool_border="both")),
-        ({"stream": "stl10", "method": "ewc"}, "net", NetChoice(initial="paper", pool_border="both")),
+        ({"stream": "stl10", "sharing": "tf"}, "net", NetChoice(hidden=(128,), **PAPER)),
+        ({"stream": "stl10", "method": "ewc"}, "net", NetChoice(**PAPER)),
         ({"net": {"name": "stl-10", "hidden": [7]}, "sharing": "tf"}, "net.hidden", (7,)),
         ({"net": "stl-10", "sharing": "dfcnn"}, "sharing.sizes", "stl-10"),
         ({"stream": "stl10"}, "stream.rounded", False),
@@ -161,6 +164,7 @@ def test_the_paper_preset_is_what_the_authors_ran() -> None:
         epochs=5,
         batch_size=10,
         drop_last=True,
+        augment="none",
         optimiser="rmsprop-tf",
         learning_rate=1e-4,
         schedule="inverse",

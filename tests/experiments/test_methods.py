@@ -140,5 +140,5 @@ def test_differences_name_the_settings() -> None:
     one = ExperimentConfig.from_yaml("method: {name: ewc, strength: 7}\nseeds: 1").to_plain()
     assert differences(one, one) == []
     other = ExperimentConfig.from_yaml("method: {name: ewc, strength: 8}\ntraining: {epochs: 3}\nseeds: 1").to_plain()
-    assert differences(one, other) == [("method.strength", 7.0, 8.0), ("training.epochs", 30, 3)]
+    assert differences(one, other) == [("method.strength", 7.0, 8.0), ("training.epochs", 60, 3)]
     assert ("sharing.name", None, "hps") in differences(one, ExperimentConfig(seeds=(1,)).to_plain())

@@ -20,7 +20,7 @@ from lasem.data import Task
 from lasem.data.decode import decode
 from lasem.errors import ConfigError, StorageError
 from lasem.learner.export import export
-from lasem.nets import AbstractNet, Net, ResNet, cut, from_timm
+from lasem.nets import AbstractNet, Net, ResNet, SmallNet, cut, from_timm
 from lasem.sharing import AbstractSharing
 
 from .fixture import GREY, SHARINGS, files_in, tiny_net, tiny_task
@@ -42,12 +42,17 @@ def answered_by_operations(page: dict[str, Any], weights: dict[str, Tensor], x: 
     kept = x
     for step in page["computes"]:
         if "weight" in step:
-            weight, bias = weights[step["weight"]], weights[step["bias"]]
+            weight, bias = weights[step["weight"]], weights.get(step["bias"])
         match step["operation"]:
             case "standardise":
                 x = (x - weights[step["mean"]][:, None, None]) / weights[step["std"]][:, None, None]
             case "conv2d":
                 x = F.conv2d(F.pad(x, step["padding"]), weight, bias, stride=step["stride"])
+            case "normalise":
+                mean, variance, bias = (weights[step[name]][:, None, None] for name in ("mean", "variance", "bias"))
+                x = (x - mean) / (variance + 1e-5).sqrt() + bias
+            case "average":
+                x = x.mean(dim=(2, 3), keepdim=True)
             case "relu":
                 x = x.clamp(min=0)
             case "max_pool2d":
@@ -83,9 +88,10 @@ POOLED = Net(image_shape=GREY, channels=(2,), kernels=(3,), pools=(4,), strides=
         (RESIDUAL, SHARINGS[0], "none"),
         (replace(RESIDUAL, form="paper"), SHARINGS[0], "none"),
         (POOLED, SHARINGS[0], "none"),
+        (SmallNet(image_shape=GREY, channels=(3, 4)), SHARINGS[0], "TS"),
         *((tiny_net(linear=(6,)), sharing, "TST") for sharing in SHARINGS),
     ],
-    ids=["plain", "residual", "paper", "pooled", *(sharing.name for sharing in SHARINGS)],
+    ids=["plain", "residual", "paper", "pooled", "small", *(sharing.name for sharing in SHARINGS)],
 )
 def test_plain_weights_and_the_page_say_all(net: Any, sharing: Any, configuration: str, tmp_path: Path) -> None:
     learner = learned(net, sharing, configuration)
@@ -95,7 +101,8 @@ def test_plain_weights_and_the_page_say_all(net: Any, sharing: Any, configuratio
         found = answered_by_operations(page, weights, IMAGES)
         torch.testing.assert_close(found, learner.logits(name, IMAGES), rtol=0, atol=1e-4)
         assert (page["classes"], page["input"]["shape"]) == (list(learner.classes(name)), ["N", *GREY])
-        shapes = {f"layer.{i}.{key}": shape for i, b in enumerate(net.blocks) for key, shape in b.shapes.items()}
+        blocks = enumerate(net.blocks)
+        shapes = {f"layer.{i}.{key}": shape for i, b in blocks for key, shape in (b.shapes | b.statistics).items()}
         assert {key: tuple(t.shape) for key, t in weights.items() if key.startswith("layer.")} == shapes
 
 

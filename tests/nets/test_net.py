@@ -17,7 +17,9 @@ from lasem.nets import (
     cifar,
     digits,
     for_images,
+    of_paper,
     office_home,
+    small,
     stl10,
 )
 
@@ -99,7 +101,9 @@ def test_the_cifar_networks_parameters_counted_by_hand() -> None:
 def test_the_network_that_suits_a_size() -> None:
     limits = {digits: (8, 16), cifar: (17, 64), stl10: (65, 112), office_home: (113,)}
     for net, side in ((net, side) for net, sides in limits.items() for side in sides):
-        assert for_images((3, 5, side)) == net((3, 5, side))
+        assert of_paper((3, 5, side)) == net((3, 5, side))
+        assert for_images((3, 5, side)) == (small if 16 < side <= 112 else net)((3, 5, side))
+        assert for_images((1, 5, side)) == net((1, 5, side))
 
 
 def test_other_depths_are_refused() -> None:
