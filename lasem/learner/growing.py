@@ -42,7 +42,7 @@ from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
-from lasem.records import EpochRecord, TimingRecord
+from lasem.records import EpochRecord, Record, TimingRecord
 from lasem.search import AbstractSelection, Fixed
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
@@ -265,6 +265,18 @@ class GrowingModel:
         """Return what the folder holds; StorageError if there is no model, or it is damaged."""
         return self._folder.read(self._overview)
 
+    def records(self) -> dict[str, tuple[Record, ...]]:
+        """Return for each task what was recorded while it was learned: an EpochRecord each epoch, and a TaskRecord.
+
+        Empty for a task that an earlier lasem learned. StorageError if there is no model, or it is damaged.
+        """
+
+        def read(data: bytes) -> dict[str, tuple[Record, ...]]:
+            learner = self._open(data)
+            return {name: learner.records(name) for name in learner.task_names}
+
+        return self._folder.read(read)
+
     def forget(self, name: str, *, wait: float = 0) -> bool:
         """Give up a task and what only it used; or, if it or its update is unfinished, what was learned of that so far.
 
@@ -342,24 +354,28 @@ class GrowingModel:
         else:
             unfinished.begin(about)
 
+        records = unfinished.records(before.num_epochs if before else 0)
+
         def keep(record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
             self._folder.check_held()
+            records.append(_shortened(record))
             checkpoints.epoch_ends(record.epoch, state)
             if on_epoch is not None:
                 on_epoch(record, timing)
 
         def write(num_epochs: int, state: TrainingState) -> None:
             self._folder.check_held()
-            unfinished.keep(num_epochs, state)
+            unfinished.keep(num_epochs, state, records)
 
         checkpoints = Checkpoints(write, self._checkpoint_seconds)
         with checkpoints.written_if_stopped():
             if before is None:
-                learner.learn(task, training=training, on_epoch=keep)
+                learned = learner.learn(task, training=training, on_epoch=keep)
             else:
                 with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
-                    learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
+                    learned = learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
             self._folder.check_held()
+            learner.keep_records(task.name, [*records, learned])
             learner.save(self.directory)
         with suppress(StorageError):  # it is known by the model, which has the task
             unfinished.remove()
@@ -499,6 +515,12 @@ class GrowingModel:
             reads=_reads(learner),
             unfinished=None if unfinished.is_ended(learner.task_names, checksum(data)) else unfinished.task,
         )
+
+
+def _shortened(record: EpochRecord) -> EpochRecord:
+    """Leave out the probabilities of all configurations once one of them is certain: they are most of a record."""
+    certain = max(record.probabilities, default=1) == 1
+    return replace(record, probabilities=(1.0,)) if certain else record
 
 
 @contextmanager

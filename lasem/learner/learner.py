@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from lasem.data import Split, Task, TensorImages, Vocabulary, standardise, task_
 from lasem.data.images import in_chunks
 from lasem.data.tokens import said_of_cut
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
+from lasem.files import MAX_INDEX_BYTES
 from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
     KNOWN,
@@ -37,7 +38,7 @@ from lasem.methods.model import Model, Parts, Route, StoredPart, count
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
-from lasem.records import TaskRecord
+from lasem.records import Record, TaskRecord, from_json, to_json
 from lasem.search import EM, AbstractSelection
 from lasem.settings import Range, check_plain, from_plain, read_value, to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
@@ -120,6 +121,7 @@ class Learner:
         self._tokenizer: StoredPart | None = None  # its tokenizer
         self._read: set[str] = set()  # tasks whose tensors were read and checked
         self._precision: Precision | None = None  # of all answers, whatever tasks were trained with
+        self._records = Parts()  # of how tasks were learned, for those who keep them
         self._forgotten: list[tuple[TaskInfo, StoredPart | None]] = []
         self._stored_search: Mapping[str, Any] | None = None  # of a model that was read and has learned nothing since
 
@@ -362,6 +364,26 @@ class Learner:
             self.method.check_stored(self.net, self._model, classes, self.device)
             self._read.add(name)
 
+    def keep_records(self, name: str, records: Iterable[Record]) -> None:
+        """Save with a learned task what was recorded while it was learned; TaskError if it was not learned."""
+        self.info(name)
+        lines = "".join(f"{to_json(record)}\n" for record in records).encode()
+        self._records = self._records.with_part(name, {_LINES: torch.tensor(list(lines), dtype=torch.uint8)})
+
+    def records(self, name: str) -> tuple[Record, ...]:
+        """Return the records that were kept of a learned task; there may be none.
+
+        Raises:
+            TaskError: if the task was not learned.
+            StorageError: if they are damaged.
+        """
+        self.info(name)
+        if name not in self._records:
+            return ()
+        with as_storage_error(f"Expected records of task '{name}'; they are damaged"):
+            lines = bytes(self._records[name][_LINES].tolist()).decode().splitlines()
+            return tuple(map(from_json, lines))
+
     def forget(self, name: str) -> None:
         """Give up a task and what only it used; the others answer as before.
 
@@ -375,6 +397,7 @@ class Learner:
         model = self.method.forget(self.net, self._model, name)
         self._forgotten.append(self._identity_of(name))
         self._model = model
+        self._records = self._records.only(lambda key: key != name)
         del self._tasks[name]
 
     def save(self, directory: str | Path) -> None:
@@ -389,7 +412,9 @@ class Learner:
         self._check_same(folder)
         model = self._model
         own = Parts.of(model.own)
-        tasks, versions = ({key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions))
+        tasks, versions, records = (
+            {key: self._put(folder, parts, key) for key in parts} for parts in (own, model.versions, self._records)
+        )
         flat = {part: folder.put(tensors) for part in _FLAT if (tensors := getattr(model, part))}
         if self.net.tensors and (self._backbone is None or not folder.has(self._backbone)):
             self._backbone = folder.put(self.net.tensors)
@@ -407,13 +432,18 @@ class Learner:
             **{part: part_to_plain(stored) for part, stored in flat.items()},
             "versions": {key: part_to_plain(stored) for key, stored in versions.items()},
             "tasks": [
-                {**info.to_plain(self.training), "weights": part_to_plain(tasks[name])}
+                {
+                    **info.to_plain(self.training),
+                    "weights": part_to_plain(tasks[name]),
+                    **({"records": part_to_plain(records[name])} if name in records else {}),
+                }
                 for name, info in self._tasks.items()
             ],
         }
         folder.commit(index)
         own.saved_as(tasks)
         model.versions.saved_as(versions)
+        self._records.saved_as(records)
         if own is not model.own:
             self._model = model.having(own=own)
 
@@ -507,6 +537,11 @@ class Learner:
                 folder, part, device, self.method.version_shapes(self.net, key), f"version {key} of a layer"
             )
 
+        def lines(name: str, part: StoredPart) -> Named:
+            return folder.tensors(part, torch.device("cpu"), max_bytes=MAX_INDEX_BYTES)
+
+        recorded = {entry["name"]: part_from_plain(entry["records"]) for entry in index["tasks"] if "records" in entry}
+        self._records = Parts(None, recorded, lines)
         weights = {entry["name"]: part_from_plain(entry["weights"]) for entry in index["tasks"]}
         versions = {key: part_from_plain(entry) for key, entry in index["versions"].items()}
         flat = {part: folder.tensors(part_from_plain(index[part]), device) for part in _FLAT if part in index}
@@ -600,6 +635,9 @@ class Learner:
 
 
 CPU = torch.device("cpu")
+
+_LINES = "json_lines"
+"""The tensor that records are stored as: the bytes of their lines."""
 
 _FLAT = ("shared", "memory")
 """Parts of a model that are one file each."""

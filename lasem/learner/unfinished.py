@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -22,10 +23,11 @@ from lasem.errors import StorageError, quoted
 from lasem.files import MAX_INDEX_BYTES, parse_json, read_bytes, write_file
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import LEARNING, as_storage_error
+from lasem.records import EpochRecord, of_kind, read_records, to_json
 from lasem.settings import flat, from_plain, to_plain
 from lasem.training import EARLIER, Checkpoint, TrainingConfig, TrainingState
 
-_ABOUT = "learning.json"
+_ABOUT, _RECORDS = "learning.json", "records.jsonl"
 _MAY_DIFFER = ("begun", "test images")
 """What may differ when learning goes on."""
 
@@ -76,8 +78,16 @@ class Unfinished:
         write_file(self._folder / _ABOUT, json.dumps(about, indent=1) + "\n", durable=False)
         self.about = about
 
-    def keep(self, num_epochs: int, state: TrainingState) -> None:
-        """Keep what the epochs still to come depend on; StorageError if it cannot be written."""
+    def records(self, num_epochs: int) -> list[EpochRecord]:
+        """Return the records of the first epochs; none if they cannot be read."""
+        with suppress(StorageError):
+            return [r for r in of_kind(read_records(self._folder / _RECORDS), EpochRecord) if r.epoch <= num_epochs]
+        return []
+
+    def keep(self, num_epochs: int, state: TrainingState, records: Sequence[EpochRecord]) -> None:
+        """Keep the records so far and what the epochs still to come depend on; StorageError if that fails."""
+        lines = "".join(f"{to_json(record)}\n" for record in records)
+        write_file(self._folder / _RECORDS, lines, durable=False)
         Checkpoint(0, num_epochs, state).save(self._folder)
 
     def reached(self) -> Checkpoint | None:
