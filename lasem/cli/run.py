@@ -84,28 +84,53 @@ def run(
     return 0
 
 
-def report(run: Path) -> int:
-    """Draw RUN/report.html and RUN/figures again, from the run's records alone.
+def report(folder: Path, *, out: Path | None = None) -> int:
+    """Draw the page of a run, a comparison, a reproduction or a growing model, from its folder alone.
 
-    The run may still be going on. Of a comparison's folder, draw the comparison again; of a reproduction's, every
-    recipe's page.
+    Of a run, which may still be going on, FOLDER/report.html and FOLDER/figures; of a comparison its page, of a
+    reproduction every recipe's. A model's page goes next to its folder.
 
     Args:
-        run: the folder of a run, such as runs/digits-hps-em-001, of a comparison or of a reproduction.
+        folder: such as runs/digits-hps-em-001, or a model's.
+        out: a model's page (default: FOLDER.html).
+
+    Examples:
+        lasem report runs/digits-hps-em-001
+        lasem report model --out pages/model.html
     """
     from lasem.metrics import load_runs
     from lasem.report import load_comparison, write_comparison, write_report
     from lasem.report.comparison import INDEX
 
-    if (run / "reproduce.json").exists():
-        find_module("reproduce").draw_again(run)
+    if (folder / "config.json").exists():
+        return _report_model(folder, out)
+    if out is not None:
+        raise ConfigError(f"--out is for the page of a model; {folder} is none. Leave --out out.")
+    if (folder / "reproduce.json").exists():
+        find_module("reproduce").draw_again(folder)
         return 0
-    compared = (run / INDEX).exists()
+    compared = (folder / INDEX).exists()
     # a folder without a run is wrong input; a report that cannot be written is a failure
-    (load_comparison if compared else load_runs)(run)
+    (load_comparison if compared else load_runs)(folder)
     with failing():
-        (write_comparison if compared else write_report)(run)
-    (print_comparison if compared else print_result)(run)
+        (write_comparison if compared else write_report)(folder)
+    (print_comparison if compared else print_result)(folder)
+    return 0
+
+
+def _report_model(folder: Path, out: Path | None) -> int:
+    from lasem.learner import GrowingModel
+    from lasem.report import check_place
+    from lasem.report.model import write_model
+
+    place = folder if folder.name not in ("", "..") else folder.resolve()
+    page = out or place.with_name(f"{place.name}.html")
+    check_place(page, folder)
+    model = GrowingModel(folder)
+    overview, records = model.show(), model.records()
+    with failing():
+        write_model(page, overview, records)
+    say(f"Report: {page}")
     return 0
 
 

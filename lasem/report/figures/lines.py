@@ -192,7 +192,7 @@ def _draw_search(axes: Axes, search: _Search, width: int) -> None:
     letters = width // 7
     axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}", pad=20)
     if len(search.names) < 2 or not len(search.epochs):
-        reason = "one configuration: nothing to choose" if len(search.names) < 2 else "no epochs recorded"
+        reason = "one configuration: nothing to choose" if len(search.epochs) else "no epochs recorded"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=colour("muted"), size=10)
         axes.set_axis_off()
         return
