@@ -90,7 +90,7 @@ def _classes(result: Evaluation) -> Frame:
             most = f"{display_name(answer, 40)} ({times:,})" if times else DASH
             numbers = (number_cell(num, count), number_cell(right, count), number_cell(right / num, percent))
             first = Cell(text=str(number), number=number)
-            rows.append((first, Cell(text=display_name(name, 80)), *numbers, Cell(text=most)))
+            rows.append((first, Cell(text=display_name(name, 60)), *numbers, Cell(text=most)))
     return Frame(
         columns=(
             Column(heading="#"),
@@ -114,8 +114,8 @@ def _pairs(result: Evaluation) -> Frame:
         ),
         rows=tuple(
             (
-                Cell(text=display_name(name, 80)),
-                Cell(text=display_name(answer, 80)),
+                Cell(text=display_name(name, 60)),
+                Cell(text=display_name(answer, 48)),
                 number_cell(times, count),
                 number_cell(times / result.by_class[name][0], percent),
             )

@@ -102,7 +102,7 @@ def _tasks(overview: ModelOverview, *, chooses: bool) -> Frame:
         tested = task.test_accuracy, task.test_accuracy_now
         cells = (
             Cell(text=str(number), number=number),
-            Cell(text=display_name(task.name, 80)),
+            Cell(text=display_name(task.name, 60)),
             number_cell(len(task.classes), count),
             number_cell(task.num_train, count) if task.num_train else Cell(text=DASH),
             Cell(text=task.configuration or DASH, configurations=(task.configuration,)),
