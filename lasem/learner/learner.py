@@ -381,8 +381,8 @@ class Learner:
         if name not in self._records:
             return ()
         with as_storage_error(f"Expected records of task '{name}'; they are damaged"):
-            lines = bytes(self._records[name][_LINES].tolist()).decode().splitlines()
-            return tuple(map(from_json, lines))
+            lines = bytes(self._records[name][_LINES].tolist()).decode().split("\n")
+            return tuple(from_json(line) for line in lines if line)
 
     def forget(self, name: str) -> None:
         """Give up a task and what only it used; the others answer as before.
@@ -538,7 +538,7 @@ class Learner:
             )
 
         def lines(name: str, part: StoredPart) -> Named:
-            return folder.tensors(part, torch.device("cpu"), max_bytes=MAX_INDEX_BYTES)
+            return folder.tensors(part, CPU, max_bytes=MAX_INDEX_BYTES)
 
         recorded = {entry["name"]: part_from_plain(entry["records"]) for entry in index["tasks"] if "records" in entry}
         self._records = Parts(None, recorded, lines)

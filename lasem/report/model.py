@@ -37,6 +37,8 @@ def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Seque
     check_place(page, overview.directory)
     settings = dict(overview.settings)
     network = {key: value for key, value in settings.pop("net").items() if key != "blocks"}
+    if "origin" in network:
+        network = {"backbone": f"{network.pop('origin')}; stored once, for all tasks", **network}
     method = settings.get("method", {}).get("name")
     tested = [task.test_accuracy for task in overview.tasks if task.test_accuracy is not None]
     text = render(
