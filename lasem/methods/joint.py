@@ -129,6 +129,8 @@ def to_remember(task: Task, k: int, device: torch.device) -> dict[str, Tensor]:
     for part, split in (("train", task.train), ("valid", task.valid)):
         images = split.images.take(torch.arange(len(split)))
         of = {"images": images, "labels": split.labels, "mean": split.mean, "std": split.std}
+        if split.images.scale is None:  # by which augmentation goes
+            of["no_scale"] = torch.zeros(1)
         for name, value in of.items():  # without the strides of views, which no file keeps and sums go by
             tensors[f"{k}.{part}.{name}"] = value.to(device, copy=True, memory_format=torch.contiguous_format)
     return tensors
@@ -139,6 +141,7 @@ def remembered(memory: Named, k: int) -> tuple[Split, Split]:
 
     def split(part: str) -> Split:
         of = part_of(memory, f"{k}.{part}")
-        return Split(TensorImages.placed(of["images"]), of["labels"], of["mean"], of["std"])
+        images = TensorImages.placed(of["images"], None if "no_scale" in of else 1.0)
+        return Split(images, of["labels"], of["mean"], of["std"])
 
     return split("train"), split("valid")

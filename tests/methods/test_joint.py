@@ -130,18 +130,19 @@ def test_earlier_tasks_are_not_forgotten() -> None:
     assert [learner.accuracy(task.name, task.train) for task in tasks] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("kind", ["bytes", "floats"])
+@pytest.mark.parametrize("kind", ["bytes", "floats", "signed"])
 @pytest.mark.parametrize("standardise", ["train", "split", "none"])
 def test_what_is_remembered_gives_the_same_batches(kind: str, standardise: Any) -> None:
     images = torch.randint(0, 256, (12, *GREY), dtype=torch.uint8, generator=seeded())
-    if kind == "floats":
-        images = images / 255
+    if kind != "bytes":
+        images = images / 255 - (0.5 if kind == "signed" else 0)
     labels = torch.arange(12) % 3
     parts = [(images[part], labels[part]) for part in (slice(0, 6), slice(6, 9), slice(9, 12))]
     task = Task.from_tensors("a", train=parts[0], valid=parts[1], test=parts[2], standardise=standardise)
     memory = to_remember(task, 0, CPU) | to_remember(tiny_task("b", seed=3), 10, CPU)
     assert memory["0.train.images"].dtype == (torch.uint8 if kind == "bytes" else torch.float32)
     for again, split in zip(remembered(memory, 0), (task.train, task.valid), strict=True):
+        assert (again.images.scale is None) == (kind == "signed")
         for (x, numbers), (y, others) in zip(again.batches(4), split.batches(4), strict=True):
             assert torch.equal(x, y)
             assert torch.equal(numbers, others)
