@@ -38,7 +38,7 @@ def main(names: list[str]) -> None:
     done = dict.fromkeys(("auto", "stages"), 0)
     for name in names:
         config = timm.get_pretrained_cfg(name)
-        size = config.input_size if config.fixed_input_size else (3, 112, 112)
+        size = config.input_size if config.fixed_input_size else (3, 96, 96)
         line = f"{name:34} {size[1]:4}"
         for way in done:
             started = time.perf_counter()
