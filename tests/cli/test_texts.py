@@ -95,5 +95,3 @@ def test_texts_are_learned_and_answered_without_the_encoders_folder(
     assert [(a["text"], a["predictions"][0]["class"]) for a in answers] == [expected[2], *expected]
     measured = json.loads(lasem("evaluate", "model", "--task", "topics", test, *columns, "--json").out)
     assert (measured["accuracy"], measured["num_images"]) == (1.0, 6)
-    lasem("export", "model", "--task", "topics", "--format", "torch", "--out", "topics.pt2")
-    assert json.loads(Path("topics.pt2.json").read_text())["input"]["shape"] == ["N", 1, 1, 32]

@@ -12,6 +12,7 @@ from lasem.data import Task, as_tokens
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments import ExperimentConfig
 from lasem.learner import Learner
+from lasem.learner.export import export
 from lasem.nets import from_transformers
 
 from .modules import SMALL
@@ -60,6 +61,10 @@ def test_a_folder_is_the_model_and_its_tokenizer(folder: Path, tmp_path: Path) -
         file.unlink()
     again = Learner.load(tmp_path / "model")
     assert torch.equal(again.predict("t", TEXTS[0], probabilities=True), answers)
+    file, page = export(again, "t", "torch", tmp_path / "t.pt2")
+    exported: Any = torch.export.load(file).module()
+    torch.testing.assert_close(torch.softmax(exported(as_tokens(theirs, length=20)), dim=1), answers)
+    assert json.loads(page.read_text())["input"]["shape"] == ["N", 1, 1, 20]
     again.save(tmp_path / "elsewhere")
     assert torch.equal(Learner.load(tmp_path / "elsewhere").predict("t", TEXTS[0], probabilities=True), answers)
     assert again.num_parameters("t") == 8 * 2 + 2
