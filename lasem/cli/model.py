@@ -70,7 +70,8 @@ def predict(
     places = _places(images) if unit == "image" else _texts(text, images, text_column, skip)
     table = csv.writer(sys.stdout, lineterminator="\n")
     first = True
-    for answer in growing.predict(task, places, top=top, skip=skip):
+    notes: list[str] = []
+    for answer in growing.predict(task, places, top=top, skip=skip, note=notes.append):
         pairs = list(zip(answer.classes, answer.probabilities, strict=True))
         if format == "jsonl":
             best = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
@@ -82,6 +83,8 @@ def predict(
         cells = [cell for name, p in pairs for cell in (csv_text(name), f"{p:.6f}")]
         table.writerow([csv_text(answer.image), *cells])
         first = False
+    for note in notes:
+        say(f"lasem: {note}", error=True)
     if num_skipped:
         say(f"lasem: {num_skipped} could not be read.", error=True)
     return FAILURE if num_skipped else 0

@@ -223,8 +223,9 @@ class _SeedRun:
             self._learner = _new_learner(self._config, task, self._seed)
             if self._seed == self._config.seeds[0] and (remark := self._learner.method.remark(self._learner.net)):
                 self._observer.note(remark)
-            if self._seed == self._config.seeds[0] and task.left_out:
-                self._observer.note(f"Left out of the stream's images: {', '.join(task.left_out)}.")
+            left_out = self._learner.in_tokens(task).left_out
+            if self._seed == self._config.seeds[0] and left_out:
+                self._observer.note(f"Left out of the stream's data: {', '.join(left_out)}.")
         before, self._checkpoint = self._checkpoint, None
         self._observer.task_starts(task.name, before.num_epochs if before else 0)
 

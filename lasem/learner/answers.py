@@ -17,6 +17,7 @@ from lasem.data.folders import BROKEN, files_below
 from lasem.data.images import TensorImages, in_chunks
 from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
+from lasem.data.tokens import Vocabulary, said_of_cut
 from lasem.errors import ConfigError, DataError
 from lasem.learner.calibration import Bin, calibration_bins, expected_calibration_error
 from lasem.learner.learner import Learner
@@ -221,11 +222,16 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
 
 
 def predict(
-    learner: Learner, name: str, places: Iterable[str | Path], top: int, skip: Skip | None
+    learner: Learner,
+    name: str,
+    places: Iterable[str | Path],
+    top: int,
+    skip: Skip | None,
+    note: Callable[[str], None],
 ) -> Iterator[Prediction]:
     """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
     if learner.net.vocabulary is not None:
-        yield from _predict_texts(learner, name, map(str, places), top)
+        yield from _predict_texts(learner, learner.net.vocabulary, name, map(str, places), top, note)
         return
     channels, size = reading(learner.net)
 
@@ -244,9 +250,16 @@ def predict(
         yield from _likeliest([image for image, _ in part], logits, learner.classes(name), top)
 
 
-def _predict_texts(learner: Learner, name: str, texts: Iterator[str], top: int) -> Iterator[Prediction]:
+def _predict_texts(
+    learner: Learner, vocabulary: Vocabulary, name: str, texts: Iterator[str], top: int, note: Callable[[str], None]
+) -> Iterator[Prediction]:
+    length, num, num_cut = learner.net.image_shape[2], 0, 0
     while part := list(islice(texts, _IMAGES_AT_ONCE)):
-        yield from _likeliest(part, learner.logits(name, part), learner.classes(name), top)
+        ids, cut = vocabulary.read(part, length)
+        num, num_cut = num + len(part), num_cut + cut
+        yield from _likeliest(part, learner.logits(name, ids), learner.classes(name), top)
+    for said in said_of_cut(num_cut, num, length):
+        note(f"Left out: {said}.")
 
 
 def _likeliest(names: Sequence[str], logits: Tensor, classes: Sequence[str], top: int) -> Iterator[Prediction]:

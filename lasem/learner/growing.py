@@ -215,7 +215,13 @@ class GrowingModel:
             return overview_of(learner, name, measured_now=True)
 
     def predict(
-        self, name: str, images: Iterable[Place], *, top: int = 1, skip: Skip | None = None
+        self,
+        name: str,
+        images: Iterable[Place],
+        *,
+        top: int = 1,
+        skip: Skip | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> Iterator[Prediction]:
         """Answer for image files, or for texts, a part of them at a time.
 
@@ -225,6 +231,7 @@ class GrowingModel:
                 the texts.
             top: how many of the likeliest classes.
             skip: called with a file that is no image, and the others go on; if not given, it is an error.
+            note: called with how many texts were cut, after the last one.
 
         Raises:
             TaskError: if the task was not learned.
@@ -233,7 +240,7 @@ class GrowingModel:
         """
         if top < 1:
             raise ConfigError(f"top must be at least 1; got {top}.")
-        answers = predict(self._reader(name), name, images, top, skip)
+        answers = predict(self._reader(name), name, images, top, skip, note or (lambda _: None))
 
         def computed() -> Iterator[Prediction]:
             with _computing(f"The network of the model in {self.directory} cannot be computed"):

@@ -91,7 +91,9 @@ def test_texts_are_learned_and_answered_without_the_encoders_folder(
     with monkeypatch.context() as patch:
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n\n".join(text for text, _ in expected).encode())))
         command = ["predict", "model", "--task", "topics", "--text", expected[2][0], "-", "--top", "2"]
-        answers = [json.loads(line) for line in lasem(*command, "--format", "jsonl").out.splitlines()]
+        said = lasem(*command, "--format", "jsonl")
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert said.err == ""
     assert [(a["text"], a["predictions"][0]["class"]) for a in answers] == [expected[2], *expected]
     measured = json.loads(lasem("evaluate", "model", "--task", "topics", test, *columns, "--json").out)
     assert (measured["accuracy"], measured["num_images"]) == (1.0, 6)

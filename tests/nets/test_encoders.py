@@ -299,6 +299,9 @@ def test_a_network_with_a_tokenizer_learns_texts(name: str, tmp_path: Path) -> N
     assert lines[0].startswith("Task 't': 4 texts to train with")
     assert (growing.reads, growing.show().reads) == ("texts", "texts")
     assert [answer.image for answer in growing.predict("t", texts)] == texts
+    long = [*texts, "w5 " * 20]
+    assert [answer.image for answer in growing.predict("t", long, note=lines.append)] == long
+    assert lines[-1] == "Left out: the ends of 1 of 5 texts, which is longer than 12 tokens."
     with pytest.raises(DataError, match=r"The model reads texts\. Say which column has them: --text-column"):
         growing.evaluate("t", tmp_path)
     images = Task.from_tensors("i", train=(torch.zeros(2, 8, 8), [0, 1]), valid=(torch.zeros(2, 8, 8), [0, 1]),
