@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import yaml
 
 from lasem.data import AbstractReader, DigitsReader
+from lasem.data.readers import FileReader
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import (
@@ -25,8 +26,8 @@ from lasem.experiments.parts import (
 )
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
-from lasem.nets.choice import AUTO, NetChoice
-from lasem.search import EM, AbstractSelection
+from lasem.nets.choice import AUTO, Backbone, NetChoice
+from lasem.search import EM, AbstractSelection, Fixed
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import EARLIER, TrainingConfig
@@ -126,6 +127,8 @@ class ExperimentConfig(Settings):
             raise ConfigError("seeds must hold at least one seed; got none.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
+        if isinstance(self.net, Backbone) and isinstance(self.stream, FileReader):
+            object.__setattr__(self, "stream", _read_for(self.net, self.stream))
         for part in dict.fromkeys((*parts_used(False), *self.parts)):
             check_part(part, getattr(self, part))
         if self.method is not None:
@@ -203,6 +206,12 @@ class ExperimentConfig(Settings):
         parts: dict[str, Any] = {}
         for part in parts_used("method" in entry):
             start = starting_values(part, preset, parts.get("method"), entry)
+            net = parts.get("net")
+            if isinstance(net, Backbone) and net.pretrained is not False:
+                # what is transferred stays as it is, so that nothing is forgotten, and is computed once
+                start |= {"train_shared": False} if part == "sharing" else {}
+                if part == "search" and "search" not in entry:
+                    entry, start = {**entry, "search": {"name": Fixed.name}}, {}
             parts[part] = build_part(part, entry.get(part), start)
         return cls(preset=preset, **parts, **plain)
 
@@ -214,6 +223,20 @@ class ExperimentConfig(Settings):
     def from_yaml(cls, text: str, where: str = "the configuration") -> ExperimentConfig:
         """Read what ``to_yaml`` wrote, or a part of it that a person wrote; see ``from_plain``."""
         return cls.from_plain(from_yaml(text, where))
+
+
+def _read_for(net: Backbone, stream: FileReader) -> FileReader:
+    """Return a reader whose images are as a pretrained network expects them, where it does not say otherwise."""
+    expected = net.preprocessing
+    size, crop, kind = stream.image_size, stream.crop, stream.interpolation
+    if size is not None and crop is not None:
+        return stream
+    return replace(
+        stream,
+        image_size=expected.side if size is None else size,
+        crop=expected.crop if crop is None else crop,
+        interpolation=expected.interpolation if kind == "bilinear" else kind,
+    )
 
 
 def parts_used(baseline: bool) -> tuple[str, ...]:

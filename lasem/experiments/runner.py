@@ -223,6 +223,8 @@ class _SeedRun:
             self._learner = _new_learner(self._config, task, self._seed)
             if self._seed == self._config.seeds[0] and (remark := self._learner.method.remark(self._learner.net)):
                 self._observer.note(remark)
+            if self._seed == self._config.seeds[0] and self._learner.net.origin:
+                self._observer.note(f"Backbone: {self._learner.net.origin}.")
             left_out = self._learner.in_tokens(task).left_out
             if self._seed == self._config.seeds[0] and left_out:
                 self._observer.note(f"Left out of the stream's data: {', '.join(left_out)}.")

@@ -72,6 +72,7 @@ def from_timm(
     pretrained: bool = False,
     weights: str | Path | None = None,
     image_shape: tuple[int, int, int] | None = None,
+    side: int | None = None,
     groups: Groups = "stages",
     blocks: Blocks | None = None,
     rank: int | None = None,
@@ -91,6 +92,7 @@ def from_timm(
             that the extra ``pretrained`` brings.
         weights: safetensors or checkpoint file of a pretrained model of that name; instead of ``pretrained``.
         image_shape: channels, height and width of the images; None: the shape that the model was made for.
+        side: to which the network enlarges smaller images first; None: it takes them as they are.
         groups: which blocks decide together; see ``stage_groups``.
         blocks: submodules as in ``cut``, in place of ``groups``.
         rank, trainable, statistics, hidden, dropout: see ``cut``.
@@ -100,17 +102,21 @@ def from_timm(
         ConfigError: if timm cannot be imported, knows no such model, its weights cannot be had, or it cannot be cut.
     """
     config, shape = _config(name), image_shape
+    if side is not None and shape is not None:
+        if max(shape[1:]) > side:
+            raise ConfigError(f"side must be at least the images' {max(shape[1:])} pixels; got {side}.")
+        image_shape = (shape[0], side, side)
     model = _created(name, options, image_shape, {} if not (pretrained or weights) else _source(name, weights))
     if weights is not None:
         _check_names(model, name, weights)
-    shape = shape or tuple(int(size) for size in config.input_size)  # type: ignore[assignment]
-    assert shape is not None
+    image_shape = image_shape or tuple(int(size) for size in config.input_size)  # type: ignore[assignment]
+    assert image_shape is not None
     named = stage_groups(model, groups) if blocks is None else blocks
     known = bool(pretrained or weights)
     net = cut(
         model,
         named,
-        image_shape=shape,
+        image_shape=image_shape,
         classifier=None,
         pretrained=known,
         rank=rank,
@@ -120,13 +126,14 @@ def from_timm(
         dropout=dropout,
     )
     of_groups = named if isinstance(named, str) else [[b] if isinstance(b, str) else list(b) for b in named]
+    net = net.for_images(shape or image_shape, side)
     source: dict[str, Any] = {"kind": "timm", "name": name, "cut": of_groups, "rank": rank, "statistics": statistics}
     if trainable != "all":
         source["trainable"] = trainable
     if not known:
         return net.built_from({**source, "options": options})
     source |= {"options": options, "origin": f"{name} of timm, weights {_origin(name, config, weights)}"}
-    return net.built_from(source, preprocessing=_preprocessing(config, shape[0]))
+    return net.built_from(source, preprocessing=_preprocessing(config, image_shape[0]))
 
 
 def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CutNet:
@@ -141,7 +148,10 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         ConfigError: if the description is damaged, or timm cannot build it.
     """
     name, options, head = str(description["name"]), dict(description.get("options", {})), description["head"]
-    channels, height, width = map(int, description["image_shape"])
+    channels, height, width = images = tuple(map(int, description["image_shape"]))
+    side = description.get("side")
+    if side is not None:
+        height, width = int(side), int(side)
     model = _created(name, options, (channels, height, width), {})
     known = description["pretrained"] is not None
     if known:
@@ -161,6 +171,7 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         hidden=head["hidden"],
         dropout=head["dropout"],
     )
+    net = net.for_images(images, side)
     kept = ("kind", "name", "cut", "rank", "trainable", "statistics", "options", "origin")
     source = {key: description[key] for key in kept if key in description}
     return net.built_from(source, preprocessing=_preprocessing(_config(name), channels) if known else None)

@@ -19,6 +19,8 @@ from lasem.settings import Range, Settings, check_choice
 
 AUTO = "auto"
 """The network that suits the images' size."""
+_LEAST, _ENLARGED = 64, 96
+"""Side of images below which a pretrained network enlarges them, and to which."""
 _LARGEST_SMALL = 40
 """Side of images up to which a small network learns from the start."""
 
@@ -76,6 +78,9 @@ class Backbone(Settings):
     pretrained: bool | None = None
     """Take the weights from the library's hub, which keeps them on this machine; false: start at random. none: the
     weights in ``weights``, or those that the extra ``pretrained`` brings."""
+    image_size: Annotated[int, Range(least=1, most=8192)] | None = None
+    """Side of the images: files are resized to it, and the network enlarges images in memory to it. none: files to
+    the model's own side; in memory those of fewer than 64 pixels to 96."""
     groups: str = "stages"
     """What decides together: ``stages`` (at most eight), ``blocks``, or the number of blocks in each group, such as
     4,4,4."""
@@ -94,7 +99,14 @@ class Backbone(Settings):
     @property
     def preprocessing(self) -> Preprocessing:
         """How the model expects its images."""
-        return timm_preprocessing(self._model)
+        found = timm_preprocessing(self._model)
+        return replace(found, side=self.image_size or found.side)
+
+    def _side(self, image_shape: ImageShape | None) -> int | None:
+        """The side to which the network enlarges images."""
+        side = max(image_shape[1:]) if image_shape else 0
+        wanted = self.image_size or (_ENLARGED if side < _LEAST else 0)
+        return wanted if image_shape and wanted > side else None
 
     @property
     def _model(self) -> str:
@@ -112,6 +124,7 @@ class Backbone(Settings):
             pretrained=self.pretrained is not False,
             weights=self.weights,
             image_shape=image_shape,
+            side=self._side(image_shape),
             groups=_groups(self.groups),
             rank=self.rank,
             statistics=self.statistics,

@@ -7,6 +7,7 @@ import math
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lasem.errors import ConfigError, TrainingError
@@ -29,6 +30,8 @@ class CutBlock(AbstractWholeBlock):
         self.name, self.pretrained = name, pretrained
         self.any_layout = False
         """Whether images may be channels_last, which is faster on a CPU; modules may ask for views that it has not."""
+        self.side: int | None = None
+        """Height and width to which images are enlarged first."""
         self.start = {key: held[key] for key, value in module.named_parameters() if value.requires_grad}
         """The module's own weights."""
         fresh = _fresh_statistics(module) if statistics and not pretrained else {}
@@ -43,6 +46,10 @@ class CutBlock(AbstractWholeBlock):
         structure = copy.deepcopy(module).to("meta")
         self._evaluating = structure.eval()
         self._training = copy.deepcopy(structure).train() if self._measured else structure
+
+    def enlarge_to(self, side: int | None) -> None:
+        """Enlarge images to a side before anything else."""
+        self.side = side
 
     @property
     def module_tensors(self) -> dict[str, Tensor]:
@@ -117,6 +124,8 @@ class CutBlock(AbstractWholeBlock):
         return out, measured
 
     def _run(self, structure: nn.Module, weights: Weights, x: Tensor) -> Tensor:
+        if self.side is not None and x.shape[-1] != self.side:
+            x = F.interpolate(x, (self.side, self.side), mode="bicubic", align_corners=False)
         if x.ndim == 4 and not self.any_layout:
             x = x.contiguous()
         own = {key: weights[key] for key in (*self.start, *self._measured) if key in weights}
@@ -158,6 +167,15 @@ class ChangedBlock(AbstractWholeBlock):
             out, inputs = block.start[kernel].shape[0], math.prod(block.start[kernel].shape[1:])
             low = min(rank, out, inputs)
             self._shapes |= {kernel + _DOWN: (low, inputs), kernel + _UP: (out, low)}
+
+    @property
+    def side(self) -> int | None:
+        """As of the block."""
+        return self._block.side
+
+    def enlarge_to(self, side: int | None) -> None:
+        """Enlarge images to a side before anything else."""
+        self._block.enlarge_to(side)
 
     @property
     def module_tensors(self) -> dict[str, Tensor]:

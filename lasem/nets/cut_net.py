@@ -60,6 +60,12 @@ class CutNet(AbstractNet):
             return {}
         return {name: value for block in self._blocks for name, value in block.module_tensors.items()}
 
+    def for_images(self, image_shape: tuple[int, int, int], side: int | None) -> CutNet:
+        """Return the same network for images that it enlarges to a side first; None: as they are."""
+        for block in self._blocks[:1]:
+            block.enlarge_to(side)
+        return CutNet(self._blocks, self._head, image_shape, self._source, self.vocabulary, self.preprocessing)
+
     def built_from(
         self,
         source: dict[str, Any],
@@ -92,6 +98,7 @@ class CutNet(AbstractNet):
         return {
             **self._source,
             "image_shape": list(self.image_shape),
+            **({} if self._blocks[0].side is None else {"side": self._blocks[0].side}),
             "blocks": blocks,
             "head": {**asdict(self._head), "hidden": list(self._head.hidden)},
             "constants": self._sums[0],

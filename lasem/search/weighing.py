@@ -113,7 +113,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         """Start before the first epoch; ``title`` and ``forgets`` as in ``AbstractPhase``."""
         start = prepared(start)
         self.task, self.config, self.title, self.forgets = start.task, start.config, title, forgets
-        self.solved = start.solved
+        self.solved, self.warmup = start.solved, start.warmup
         self.start, self.search = start, search.with_prior(start.sharing.prior_start)
         self.search_state: State = map_tensors(lambda t: t.to(start.device), self.search.init(start.space.size))
         self.committed: int | None = None if start.space.size > 1 else 0

@@ -59,6 +59,8 @@ class TrainingConfig(Settings):
     the images' channels and size; see ``lasem.training.augment``."""
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
+    pretrained_step: Annotated[float, Range(above=0)] = 0.2
+    """Step size of pretrained weights that a task trains as its own, relative to ``learning_rate``."""
     views: Annotated[int, Range(least=1)] = 4
     """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
     outputs; the first is the image itself."""

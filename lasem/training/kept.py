@@ -33,6 +33,11 @@ _MOST_ROWS = 20_000
 """Of images and their versions to which a head is fitted."""
 _STRENGTHS = (0.01, 0.1, 1.0)
 """The inverse penalties of a head that the validation images choose from."""
+_WARMUP = 3
+"""Epochs in which steps grow, so that pretrained weights are not lost to the optimiser's first ones."""
+_LEAST_DEVIATION = 0.5
+"""Of a feature, of the root of the mean of all variances: slopes of features that hardly differ would be so steep that
+the first steps of training the layers before them throw the answers about."""
 _ABSENT = -20.0
 """Bias of a class without training images."""
 
@@ -169,13 +174,17 @@ def _with_fitted_head(start: TaskStart) -> TaskStart:
     y = torch.cat([view.labels for view in views])
     head, loss = fit_head(x, y, outputs(task.valid).flatten(1), task.valid.labels, task.num_classes, start.config)
     weights = TaskWeights(start.weights.layers, head)
-    return replace(start, weights=weights, solved=loss if isinstance(start.net.blocks[0], _Passing) else None)
+    return replace(
+        start, weights=weights, warmup=_WARMUP, solved=loss if isinstance(start.net.blocks[0], _Passing) else None
+    )
 
 
 def fit_head(
     x: Tensor, labels: Tensor, valid_x: Tensor, valid_labels: Tensor, num_classes: int, config: TrainingConfig
 ) -> tuple[dict[str, Tensor], float]:
     """Fit a linear head by logistic regression on standardised features; validation images choose the penalty.
+
+    Features of a small deviation are divided by half the usual one.
 
     Args:
         x: features, shape (N, F).
@@ -192,7 +201,7 @@ def fit_head(
     from sklearn.linear_model import LogisticRegression
 
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    std = torch.where(std > 1e-6 * mean.abs() + 1e-12, std, 1.0)
+    std = std.clamp(min=max(1e-12, _LEAST_DEVIATION * float(std.square().mean().sqrt())))
     inputs = ((x - mean) / std).numpy()
     best: tuple[float, dict[str, Tensor]] | None = None
     for strength in _STRENGTHS:

@@ -120,6 +120,9 @@ class Loop(Generic[Weights]):
         total, num_batches, number = torch.zeros((), device=self.device), self.phase.num_batches, 0
         for batch in self.phase.batches(self.device, self._order):
             step = Step(self.num_epochs, number, num_batches, rate)
+            if self.num_epochs < self.phase.warmup:
+                share = (self.num_epochs * num_batches + number + 1) / (self.phase.warmup * num_batches)
+                set_learning_rate(self._optimiser, share * rate)
             with self._autocast:
                 loss = self.phase.loss(self.weights, batch, self._dropout)
             self._optimiser.zero_grad(set_to_none=True)

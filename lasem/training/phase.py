@@ -158,6 +158,8 @@ class AbstractPhase(ABC, Generic[Weights]):
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
     goes_on: bool = False
     """Whether a schedule that counts the epochs of all tasks counts those of this task's earlier phases too."""
+    warmup: int = 0
+    """Epochs in which the step size rises from 0 in a straight line, step by step."""
     solved: float | None = None
     """Mean training loss of weights that are at their best from the start: no step is taken, and there is one epoch."""
     state: Any = None

@@ -95,7 +95,8 @@ def test_a_head_is_logistic_regression_on_standardised_features(num_classes: int
     x = x + labels[:, None]
     head, loss = fit_head(x, labels, x, labels, num_classes, TrainingConfig())
     found = F.linear(x, head["weight.0"], head["bias.0"])
-    z = ((x - x.mean(0)) / torch.where(x.std(0) > 0, x.std(0, correction=0), 1.0)).numpy()
+    deviation = x.std(0, correction=0)
+    z = ((x - x.mean(0)) / deviation.clamp(min=0.5 * float(deviation.square().mean().sqrt()))).numpy()
     fits = [LogisticRegression(C=c, max_iter=1000).fit(z, labels.numpy()) for c in (0.01, 0.1, 1.0)]
     best = max(fits, key=lambda fit: fit.score(z, labels.numpy()))
     np.testing.assert_allclose(torch.softmax(found, dim=1).numpy(), best.predict_proba(z), atol=1e-4)

@@ -1,0 +1,72 @@
+"""Runs whose network is a model of timm, by name."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lasem import Fixed, HardSharing
+from lasem.experiments import ExperimentConfig
+from lasem.nets.backbone import default_is_installed
+from lasem.nets.choice import Backbone
+
+pytestmark = pytest.mark.skipif(not default_is_installed(), reason="needs the extra pretrained")
+NAME = "timm:tf_efficientnet_lite0"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four classes of five images, wider than high, each of one colour and noise."""
+    source = np.random.default_rng(0)
+    for k, colour in enumerate([(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40)]):
+        (tmp_path / f"photos/{k}").mkdir(parents=True)
+        for i in range(5):
+            pixels = np.clip(np.array(colour) + source.normal(0, 40, (20, 30, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"photos/{k}/{i}.png")
+    return tmp_path / "photos"
+
+
+def test_a_backbone_is_chosen_with_what_suits_it(photos: Path) -> None:
+    entry = {"stream": {"name": "folder", "path": str(photos)}, "net": {"name": NAME, "image_size": 40}}
+    config = ExperimentConfig.from_plain(entry)
+    stream: Any = config.stream
+    assert (stream.image_size, stream.crop, stream.interpolation) == (40, 0.875, "bicubic")
+    assert (config.search, config.sharing) == (Fixed("all"), HardSharing(train_shared=False))
+    assert ExperimentConfig.from_plain(config.to_plain()) == config
+    assert config.net == Backbone(name=NAME, image_size=40)
+    stretched = ExperimentConfig.from_plain({**entry, "stream": {**entry["stream"], "image_size": 32, "crop": 1.0}})
+    stream = stretched.stream
+    assert (stream.image_size, stream.crop) == (32, 1.0)
+    assert ExperimentConfig.from_plain({**entry, "search": "em"}).search.name == "em"
+
+
+def test_run_learn_and_the_other_commands_take_it_by_name(photos: Path, here: Path, lasem: Any) -> None:
+    options = ["--stream", "folder", "--stream.path", str(photos), "--stream.classes_per_task", "2"]
+    shown = lasem(
+        "run", *options, "--net", NAME, "--net.image_size", "32", "--training.augment", "none", "--out", "run"
+    )
+    assert "Backbone: tf_efficientnet_lite0 of timm, weights from the package" in shown.err
+    assert "TTTTTTT" in shown.out + shown.err
+    shown = lasem("learn", "model", "--task", "a", "--train", str(photos), "--net", NAME, "--image-size", "32")
+    assert "5,124 parameters of its own" in shown.out  # 4 classes: the head alone
+    lasem("learn", "model", "--task", "b", "--train", str(photos))
+    assert "tf_efficientnet_lite0" in lasem("learn", "model", "--task", "c", "--train", str(photos)).err
+    answers = lasem("predict", "model", "--task", "a", str(photos / "1")).out.splitlines()
+    assert [line.split(",")[1] for line in answers[1:]] == ["1"] * 5
+    assert "100.0 %" in lasem("evaluate", "model", "--task", "b", str(photos)).out
+    assert lasem("forget", "model", "--task", "b").out
+    sizes = [file.stat().st_size for file in (here / "model/parts").glob("*")]
+    assert sum(size > 1_000_000 for size in sizes) == 1  # the backbone, once
+
+
+def test_auto_takes_it_for_photographs(photos: Path, here: Path, lasem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--task", "a", "--train", str(photos))
+    assert "Backbone:" not in lasem("learn", "small", *words, "--image-size", "16").err
+    assert "Backbone: tf_efficientnet_lite0" in lasem("learn", "large", *words, "--image-size", "41").err
+    monkeypatch.setattr("lasem.nets.choice.default_is_installed", lambda: False)
+    assert (
+        "pip install 'lasem[pretrained]'"
+        in lasem("learn", "without", *words, "--image-size", "41", "--epochs", "1").err
+    )
