@@ -26,7 +26,7 @@ from lasem.experiments.parts import (
 )
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
-from lasem.nets.choice import AUTO, Backbone, NetChoice
+from lasem.nets.choice import AUTO, Backbone, Encoder, NetChoice
 from lasem.search import EM, AbstractSelection, Fixed
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
@@ -127,7 +127,7 @@ class ExperimentConfig(Settings):
             raise ConfigError("seeds must hold at least one seed; got none.")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
-        if isinstance(self.net, Backbone) and isinstance(self.stream, FileReader):
+        if isinstance(self.net, Backbone | Encoder) and isinstance(self.stream, FileReader):
             object.__setattr__(self, "stream", _read_for(self.net, self.stream))
         for part in dict.fromkeys((*parts_used(False), *self.parts)):
             check_part(part, getattr(self, part))
@@ -207,7 +207,7 @@ class ExperimentConfig(Settings):
         for part in parts_used("method" in entry):
             start = starting_values(part, preset, parts.get("method"), entry)
             net = parts.get("net")
-            if isinstance(net, Backbone) and net.pretrained is not False:
+            if isinstance(net, Backbone | Encoder) and net.pretrained is not False:
                 # what is transferred stays as it is, so that nothing is forgotten, and is computed once
                 start |= {"train_shared": False} if part == "sharing" else {}
                 if part == "search" and "search" not in entry:
@@ -225,11 +225,11 @@ class ExperimentConfig(Settings):
         return cls.from_plain(from_yaml(text, where))
 
 
-def _read_for(net: Backbone, stream: FileReader) -> FileReader:
+def _read_for(net: Backbone | Encoder, stream: FileReader) -> FileReader:
     """Return a reader whose images are as a pretrained network expects them, where it does not say otherwise."""
     expected = net.preprocessing
     size, crop, kind = stream.image_size, stream.crop, stream.interpolation
-    if size is not None and crop is not None:
+    if expected is None or (size is not None and crop is not None):
         return stream
     return replace(
         stream,

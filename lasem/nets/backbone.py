@@ -148,7 +148,8 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         ConfigError: if the description is damaged, or timm cannot build it.
     """
     name, options, head = str(description["name"]), dict(description.get("options", {})), description["head"]
-    channels, height, width = images = tuple(map(int, description["image_shape"]))
+    channels, height, width = map(int, description["image_shape"])
+    images = (channels, height, width)
     side = description.get("side")
     if side is not None:
         height, width = int(side), int(side)

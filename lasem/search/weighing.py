@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Generic, TypeVar, final
 
 import numpy as np
@@ -22,7 +22,7 @@ from lasem.search.abstract import AbstractSelection, GroupedSelection, Selected,
 from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, log_likelihood
 from lasem.settings import Range
 from lasem.space import Configuration, Pattern, Space, grouped, listed
-from lasem.training import AbstractPhase, Batch, EpochSummary, Plan, TaskStart, TaskWeights
+from lasem.training import AbstractPhase, Batch, EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights
 from lasem.training.kept import prepared
 from lasem.training.phase import batches_of
 from lasem.tree import Path, map_tensors
@@ -86,8 +86,25 @@ class AbstractSearch(AbstractSelection, Generic[State]):
         return tuple(range(num_configurations))
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        result = yield MixturePhase(self, start)
-        return selected(start, result)
+        ready = prepared(start)
+        steps = start.config.steps if start.space.size == 1 and start.net.pretrained and ready.solved is None else ()
+        if not steps:
+            result = yield MixturePhase(self, ready)
+            return selected(start, result)
+        best: tuple[PhaseResult[TaskWeights], int, int] | None = None
+        num_epochs = 0
+        for number, step in enumerate(steps):
+            rate, leader = step * start.config.learning_rate, 0 if best is None else best[2]
+            tried = replace(ready, config=replace(ready.config, learning_rate=rate))
+            forgets = tuple(other for other in range(number) if other != leader)
+            phase = MixturePhase(self, tried, title=f"step {rate:.0e}", forgets=forgets)
+            phase.seeds_of = 0  # the same order of images for every step
+            result = yield phase
+            if best is None or result.best.valid_accuracy > best[0].best.valid_accuracy:
+                best = result, num_epochs, number
+            num_epochs += result.num_epochs
+        assert best is not None
+        return selected(start, best[0], epochs_before=best[1], num_epochs=num_epochs)
 
 
 @final

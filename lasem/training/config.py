@@ -59,8 +59,9 @@ class TrainingConfig(Settings):
     the images' channels and size; see ``lasem.training.augment``."""
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
-    pretrained_step: Annotated[float, Range(above=0)] = 0.2
-    """Step size of pretrained weights that a task trains as its own, relative to ``learning_rate``."""
+    steps: tuple[Annotated[float, Range(above=0)], ...] = (0.2, 0.6, 2.0)
+    """Where a task trains layers of a pretrained network in one configuration, it is trained with each of these
+    multiples of ``learning_rate``, and the validation images choose; empty: with ``learning_rate`` alone."""
     views: Annotated[int, Range(least=1)] = 4
     """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
     outputs; the first is the image itself."""

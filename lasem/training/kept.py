@@ -122,8 +122,9 @@ def prepared(start: TaskStart) -> TaskStart:
 
     Other starts are returned as they are.
     """
-    if not start.net.pretrained:
+    if not start.net.pretrained or start.is_prepared:
         return start
+    start = replace(start, is_prepared=True)
     start = _without_frozen(start) if start.space.size == 1 and start.protection.quadratic is None else start
     can_fit = (
         start.config.fit_head

@@ -100,6 +100,8 @@ class TaskStart:
     """The training images in several versions, one for each epoch in turn; none: as the task has them."""
     prefix: str = ""
     """Letters of the layers before the network's, which are not computed any more (``lasem.training.kept``)."""
+    is_prepared: bool = False
+    """Whether it comes from ``lasem.training.kept.prepared``."""
     warmup: int = 0
     """See ``AbstractPhase``."""
     solved: float | None = None
@@ -119,8 +121,6 @@ class TaskStart:
         match path:
             case ("layers", _, "statistics", *_):
                 return 0.0  # they are measured
-            case ("layers", int(layer), "specific", _) if self.net.blocks[layer].pretrained:
-                return self.config.pretrained_step
             case ("layers", int(layer), "shared", _) if layer in self.protection.read_only:
                 return 0.0
             case ("layers", _, "shared" | "factors", str(name)):

@@ -30,7 +30,7 @@ def net_of(**settings: Any) -> Any:
 
 
 def learner_of(configuration: str, **training: Any) -> Learner:
-    config = TrainingConfig(epochs=4, batch_size=5, **training)
+    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "steps": (), **training})
     return Learner(net_of(), sharing=HardSharing(train_shared=False), search=Fixed(configuration), training=config)
 
 
@@ -42,6 +42,21 @@ def test_training_on_kept_outputs_is_training_on_images(configuration: str, monk
     assert slow.learn(tiny_task("a")) == records
     for name, value in slow.model.own["a"].items():
         torch.testing.assert_close(learner.model.own["a"][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_validation_images_choose_a_step() -> None:
+    steps, phases = (1e-9, 2.0, 0.4), list[str]()
+    learner = learner_of("TTS", steps=steps)
+    record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
+    assert list(dict.fromkeys(phases)) == ["step 5e-13", "step 1e-03", "step 2e-04"]
+    alone = []
+    for step in steps:
+        other = learner_of("TTS", learning_rate=step * 5e-4)
+        alone.append((other.learn(tiny_task("a")).valid_accuracy, other))
+    best, chosen = max(alone, key=lambda pair: pair[0])  # of equal ones the first
+    assert (record.valid_accuracy, record.num_epochs) == (best, len(phases))
+    for name, value in chosen.model.own["a"].items():
+        assert torch.equal(learner.model.own["a"][name], value)
 
 
 def test_where_all_is_transferred_the_head_is_fitted_and_no_step_is_taken() -> None:
