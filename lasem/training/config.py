@@ -59,7 +59,7 @@ class TrainingConfig(Settings):
     the images' channels and size; see ``lasem.training.augment``."""
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
-    steps: tuple[Annotated[float, Range(above=0)], ...] = (0.2, 0.6, 2.0)
+    steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 0.3, 1.0)
     """Where a task trains layers of a pretrained network in one configuration, it is trained with each of these
     multiples of ``learning_rate``, and the validation images choose; empty: with ``learning_rate`` alone."""
     views: Annotated[int, Range(least=1)] = 4

@@ -30,7 +30,7 @@ def net_of(**settings: Any) -> Any:
 
 
 def learner_of(configuration: str, **training: Any) -> Learner:
-    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "steps": (), **training})
+    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "learning_rate": 5e-4, "steps": (), **training})
     return Learner(net_of(), sharing=HardSharing(train_shared=False), search=Fixed(configuration), training=config)
 
 
