@@ -68,6 +68,8 @@ def learn(
         raise ConfigError(f"Expected {missing}; got none. See lasem learn --help.")
     held = GrowingModel(model).settings(begun=resume)
     above = nested(settings)
+    if held is None and train is not None and text_column is None:
+        _take_backbone(above, train, image_size, image_column, label_column)
     stored = _stored(held) if held else {"protect": {"name": Branch.name}}
     below = {k: v for k, v in stored.items() if k in ("protect", "method")} if "preset" in above else stored
     config = ExperimentConfig.from_plain(layered(below, above))
@@ -116,6 +118,23 @@ def learn(
         f"{and_left_out(learned.left_out)}"
     )
     return 0
+
+
+def _take_backbone(
+    above: dict[str, Any], train: Path, side: int | None, image_column: str, label_column: str
+) -> None:
+    """Name the pretrained network in the settings of a new model, where nothing else is chosen and it suits images."""
+    from lasem.experiments.methods import resolve
+    from lasem.learner import Source
+    from lasem.nets.choice import AUTO, pretrained_for
+
+    net = above.get("net", {})
+    if set(net) - {"name"} or net.get("name", AUTO) != AUTO or "preset" in above or "method" in resolve(above):
+        return
+    source = Source(path=str(train), image_column=image_column, label_column=label_column)
+    found, _ = pretrained_for(side or max(max(sides) for sides in source.first_sizes()))
+    if found is not None:
+        above["net"] = {"name": found.name}
 
 
 def _stored(held: dict[str, Any]) -> dict[str, Any]:

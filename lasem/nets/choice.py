@@ -11,7 +11,7 @@ from lasem.errors import ConfigError
 from lasem.nets.abstract import AbstractNet, Preprocessing, Size
 from lasem.nets.backbone import DEFAULT, default_is_installed, from_timm, timm_preprocessing
 from lasem.nets.block import InitialWeights, PoolBorder
-from lasem.nets.cut_net import Statistics
+from lasem.nets.cut_net import Statistics, Trainable
 from lasem.nets.encoders import Pooling
 from lasem.nets.net import NETS, ImageShape, for_images, of_paper
 from lasem.nets.pretrained import from_transformers
@@ -87,6 +87,8 @@ class Backbone(Settings):
     rank: Size | None = None
     """Rank of the change that a task's own stages are, where the backbone's weights stay as they are; none: they have
     weights of their own."""
+    trainable: Trainable = "all"
+    """What a task's own stages may change: ``all``, or only the scales and offsets of normalisation (``norm``)."""
     statistics: Statistics = "pretrained"
     """Running statistics of normalisation in a task's own stages: the backbone's (``pretrained``), or ``measured``."""
     options: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class Backbone(Settings):
             side=self._side(image_shape),
             groups=_groups(self.groups),
             rank=self.rank,
+            trainable=self.trainable,
             statistics=self.statistics,
             hidden=self.hidden,
             dropout=self.dropout,
