@@ -120,9 +120,7 @@ def learn(
     return 0
 
 
-def _take_backbone(
-    above: dict[str, Any], train: Path, side: int | None, image_column: str, label_column: str
-) -> None:
+def _take_backbone(above: dict[str, Any], train: Path, side: int | None, image_column: str, label_column: str) -> None:
     """Name the pretrained network in the settings of a new model, where nothing else is chosen and it suits images."""
     from lasem.experiments.methods import resolve
     from lasem.learner import Source
