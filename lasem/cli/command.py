@@ -39,10 +39,11 @@ _COMMON = {
 """What parameters mean that several commands have."""
 
 
-_MEANT = {"gpu": "device", "cuda": "device", "data": "stream", "dataset": "stream", "backbone": "net", "arch": "net"}
+_MEANT = {"gpu": "device", "cuda": "device", "data": "stream", "dataset": "stream", "arch": "net"}
 """What other programs call some options."""
 _ELSEWHERE = {
-    "pretrained": " Python cuts a pretrained network into layers: lasem.nets.from_timm, from_transformers or cut.",
+    "pretrained": " A pretrained network is named: --net timm:NAME, with --net.weights FILE or --net.pretrained true.",
+    "backbone": " A backbone is named as a network: --net timm:NAME, with --net.weights FILE or --net.pretrained true.",
 }
 
 

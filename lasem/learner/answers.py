@@ -149,6 +149,8 @@ class ModelOverview:
     """A model and its tasks."""
 
     directory: str
+    origin: str
+    """What its pretrained network is and where its weights were from; empty if there is none."""
     image_shape: tuple[int, int, int]
     """Channels, height and width."""
     depth: int
@@ -192,8 +194,7 @@ def reading(net: AbstractNet) -> tuple[Channels, Resize]:
 
 def layer_names(net: AbstractNet) -> tuple[str, ...]:
     """Return the names of the layers that may be transferred; empty where they have numbers only."""
-    names = tuple(block.name for block in net.blocks)
-    return names if all(names) else ()
+    return tuple(net.block_names) if all(net.block_names) else ()
 
 
 def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> TaskOverview:

@@ -2,7 +2,7 @@
 
 Standardisation is part of the network: it takes pixels divided by 255, or on the scale of the floats that the task
 learned from, in the model's size and channels; or a text's token ids. The page says which, and how an image file
-becomes these pixels, as ``lasem.data.decode`` does it.
+becomes these pixels, as ``lasem.data.decode`` does it. An ONNX file has the same in its metadata.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _RESERVED = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)[0-9]")
 """Names of devices on Windows, with any ending."""
 
 _BY_ITSELF = "the network standardises them itself"
-
+_IN_METADATA = ("classes", "input", "output")
+"""Parts of the page that an ONNX file holds as JSON."""
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
@@ -117,6 +118,8 @@ def export(
         },
         **described,
     }
+    if format == "onnx":
+        data = _with_metadata(data, {"task": name} | {key: json.dumps(page[key]) for key in _IN_METADATA})
     write_file(page_file, json.dumps(page, indent=1) + "\n")
     write_file(file, data)  # last: what a kill leaves behind is known by its page
     return file, page_file
@@ -161,6 +164,7 @@ def _input(net: AbstractNet, scale: float | None, standardised: str) -> dict[str
     found = {"name": "images", "dtype": "float32", "shape": ["N", channels, height, width]}
     if net.vocabulary is not None:
         return {**found, "texts": f"token ids, 0 to {net.vocabulary.size - 1}, and -1 after a text's last token"}
+    of_files = scale is not None and channels in (1, 3)
     pixels = "floats as the task's training images were, no pixels of a known scale"
     if scale is not None:
         pixels = "0 to 255, divided by 255" if scale == 1 else f"0 to 255, divided by 255 and multiplied by {scale:g}"
@@ -169,26 +173,42 @@ def _input(net: AbstractNet, scale: float | None, standardised: str) -> dict[str
         "channels": {1: ["grey"], 3: ["red", "green", "blue"]}.get(channels, channels),
         "scale": scale,
         "pixels": f"{pixels}; {standardised}",
-        "preprocessing": _preprocessing(channels, height, width, scale) if scale and channels in (1, 3) else [],
+        "preprocessing": _preprocessing(net, scale) if scale and of_files else [],
+        "resize": asdict(net.resize()) if of_files and height == width else None,
     }
 
 
-def _preprocessing(channels: int, height: int, width: int, scale: float) -> list[str]:
+def _preprocessing(net: AbstractNet, scale: float) -> list[str]:
     """What ``lasem.data.decode`` does with a file, one step after another; every step's result has 8 bits."""
+    (channels, height, width), how = net.image_shape, net.resize()
     colour = (
         "to grey: (19595 red + 38470 green + 7471 blue + 32768) >> 16 (Pillow's convert('L')); grey stays as it is"
         if channels == 1
         else "to red, green, blue (Pillow's convert('RGB')); grey is taken three times"
     )
+    kind = how.interpolation.upper()
+    if how.crop is None:
+        resized = (
+            f"if it is not {height} x {width}, resize to that height and width, whatever its proportions: Pillow's "
+            f"resize(({width}, {height}), {kind})"
+        )
+    else:
+        resized = (
+            f"resize a square in its middle, of side s = {how.crop:g} min(width, height), to {height} x {width}: "
+            f"Pillow's resize(({width}, {height}), {kind}, box=((width - s) / 2, (height - s) / 2, (width + s) / 2, "
+            f"(height + s) / 2)), nothing rounded"
+        )
+    if how.interpolation != "nearest":
+        resized += f". That is {how.interpolation} with antialiasing, a filter widened by the reduction"
+    if how.crop is None and how.interpolation == "bilinear":
+        resized += "; torch's interpolate(mode='bilinear', antialias=True), rounded, differs by 1 of 255 at most"
     return [
         "decode the file's first image, colours as they are stored: colour profiles are not applied",
         "16-bit grey: value >> 8, the upper 8 bits",
         "transparency, if any pixel has it: over white, value * alpha + 255 * (1 - alpha) (Pillow's alpha_composite)",
         colour,
         "turn it upright as its EXIF orientation says (Pillow's ImageOps.exif_transpose)",
-        f"if it is not {height} x {width}, resize to that height and width, whatever its proportions: "
-        f"Pillow's resize(({width}, {height}), BILINEAR). That is bilinear with antialiasing, a filter widened by the "
-        f"reduction; torch's interpolate(mode='bilinear', antialias=True), rounded, differs by 1 of 255 at most",
+        resized,
         f"divide by 255{'' if scale == 1 else f', multiply by {scale:g}'}; height before width, channels first",
     ]
 
@@ -211,6 +231,14 @@ def _onnx(network: PlainNetwork, example: Tensor) -> bytes:
         )
         assert program is not None
         return bytes(program.model_proto.SerializeToString())
+
+
+def _with_metadata(data: bytes, values: dict[str, str]) -> bytes:
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    onnx.helper.set_model_props(model, values)
+    return bytes(model.SerializeToString())
 
 
 def _program(network: PlainNetwork, example: Tensor) -> bytes:

@@ -352,7 +352,7 @@ class GrowingModel:
         notify: Callable[[str], None],
     ) -> None:
         learner.find_search()
-        before = None
+        reason, before = learner.method.reason(learner.model, learner.setup), None
         if unfinished.task == task.name:
             unfinished.check_same(about)
             before = unfinished.reached()
@@ -384,6 +384,8 @@ class GrowingModel:
             self._folder.check_held()
             learner.keep_records(task.name, [*records, learned])
             learner.save(self.directory)
+        if reason:
+            notify(f"{learner.configuration(task.name)}: {reason}.")
         with suppress(StorageError):  # it is known by the model, which has the task
             unfinished.remove()
 
@@ -509,6 +511,7 @@ class GrowingModel:
         learner, unfinished = self._open(data), Unfinished(self.directory, only_look=True)
         return ModelOverview(
             directory=str(self.directory),
+            origin=learner.net.origin,
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
             layers=layer_names(learner.net),

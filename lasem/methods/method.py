@@ -126,6 +126,10 @@ class AbstractMethod(ABC):
         """Return what a person should know of learning with such a network; empty for nothing."""
         return ""
 
+    def reason(self, model: Model, setup: Setup) -> str:
+        """Return why the next task will transfer what it does; empty if the method leaves no choice."""
+        return ""
+
     @abstractmethod
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """Return the phases of learning one more task.

@@ -84,6 +84,9 @@ class Transfer(AbstractMethod):
     def remark(self, net: AbstractNet) -> str:
         return f"{net.remark} {self.search.remark(net.depth) if self.search is not None else ''}".strip()
 
+    def reason(self, model: Model, setup: Setup) -> str:
+        return self._learning_search.reason(setup.net, setup.index if model.own else 0)
+
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = self.start(model, task, setup)
         found = yield from self._learning_search.plan(start)
@@ -188,7 +191,7 @@ class Transfer(AbstractMethod):
                 if length != net.depth:
                     raise StorageError(f"Task '{name}' has {length} {what}; the network has {net.depth} layers.")
             missing = [key for key in route.keys if key not in model.versions]
-            if any(not self.sharing.keeps(net.blocks[_numbers(key)[0]]) for key in missing):
+            if not self.sharing.keeps(net) and any(not self.sharing.keeps(net.blocks[_numbers(key)[0]]) for key in missing):
                 raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
         if model.memory:
             _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])

@@ -128,6 +128,11 @@ class AbstractNet(ABC):
         return all(block.pretrained for block in self.blocks)
 
     @property
+    def block_names(self) -> Sequence[str]:
+        """What each block is called; empty texts where they have numbers only."""
+        return [block.name for block in self.blocks]
+
+    @property
     def block_shapes(self) -> Sequence[Mapping[str, tuple[int, ...]]]:
         """The shapes of each block's weights by name."""
         return [block.shapes for block in self.blocks]

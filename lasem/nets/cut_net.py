@@ -139,6 +139,10 @@ class StoredNet(AbstractNet):
         return self._description["pretrained"] is not None
 
     @property
+    def block_names(self) -> Sequence[str]:
+        return [str(block["name"]) for block in self._description["blocks"]]
+
+    @property
     def block_shapes(self) -> Sequence[Mapping[str, tuple[int, ...]]]:
         return [{k: tuple(v) for k, v in block["weights"].items()} for block in self._description["blocks"]]
 

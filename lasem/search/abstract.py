@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
 from lasem.errors import ConfigError
+from lasem.nets import AbstractNet
 from lasem.settings import Range, Settings
 from lasem.space import Configuration, Pattern, Space, grouped, listed
 from lasem.training import PhaseResult, Plan, Snapshot, TaskStart, TaskWeights
@@ -66,6 +67,14 @@ class AbstractSelection(Settings, ABC):
         """Return what a person should know of the search with a network of ``depth`` layers; empty for nothing."""
         return ""
 
+    def reason(self, net: AbstractNet, task_index: int) -> str:
+        """Return why the task at that position transfers what it does."""
+        size = self.space(net.depth, task_index).size
+        if size == 1:
+            return f"search '{self.name}' does not choose for a first task"
+        number = f"{size:,}" if size < 10**6 else f"2^{size.bit_length() - 1}"
+        return f"search '{self.name}' chose it among {number} configurations"
+
     @abstractmethod
     def plan(self, start: TaskStart) -> Plan[Selected]:
         """Yield the phases that the search takes for one task, and return what it comes to."""
@@ -100,6 +109,11 @@ class GroupedSelection(AbstractSelection):
                 f"got {', '.join(map(str, self.groups))}, which is {sum(self.groups)}."
             )
         return self.choices(self.sizes(depth))
+
+    def reason(self, net: AbstractNet, task_index: int) -> str:
+        reason = super().reason(net, task_index)
+        first = task_index == 0 and self.first_task != "search"
+        return f"{reason} (in a new model it would with --search.first_task search)" if first else reason
 
     def sizes(self, depth: int) -> tuple[int, ...]:
         """Return how many layers decide together in each group, for a network of ``depth`` layers."""

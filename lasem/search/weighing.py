@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.nets import full_precision
+from lasem.nets import AbstractNet, full_precision
 from lasem.search.abstract import AbstractSelection, GroupedSelection, Selected, selected
 from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, log_likelihood
 from lasem.settings import Range
@@ -282,6 +282,13 @@ class Fixed(AbstractSearch[None]):
     def space(self, depth: int, task_index: int) -> Space:
         return listed([Pattern(self.configuration).of(depth)])
 
+    def reason(self, net: AbstractNet, task_index: int) -> str:
+        usual = ", the default with a pretrained network" if net.pretrained and self.configuration == "all" else ""
+        return (
+            f"search 'fixed' has the same for every task, '{self.configuration}'{usual}; in a new model --search em "
+            f"decides layer by layer"
+        )
+
     def init(self, num_configurations: int) -> None:
         return None
 
@@ -318,6 +325,11 @@ class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
         """Return all configurations of the groups, the probable one first."""
         chosen = Pattern(self.configuration).of(sum(groups))
         return listed([chosen, *(other for other in grouped(groups) if other != chosen)])
+
+    def reason(self, net: AbstractNet, task_index: int) -> str:
+        searched = self.space(net.depth, task_index).size > 1
+        given = f"search '{self.name}' trains all configurations, and gives every task '{self.configuration}'"
+        return given if searched else super().reason(net, task_index)
 
     def init(self, num_configurations: int) -> Tensor:
         """Return the probabilities, which stay as they are."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.nets import AbstractBlock, Weights
+from lasem.nets import AbstractBlock, AbstractNet, Weights
 from lasem.nets.block import glorot_uniform
 from lasem.settings import Settings
 
@@ -60,8 +60,11 @@ class AbstractSharing(Settings, ABC):
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter that a task owns for this layer if it transfers the layer."""
 
-    def keeps(self, block: AbstractBlock) -> bool:
-        """Return whether tasks share a pretrained block's own weights for good, so that no model holds them."""
+    def keeps(self, block: AbstractBlock | AbstractNet) -> bool:
+        """Return whether tasks share a pretrained block's (or all blocks') own weights for good.
+
+        Then no model holds them.
+        """
         return block.pretrained and not self.train_shared
 
     @abstractmethod
