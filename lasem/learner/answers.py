@@ -149,8 +149,6 @@ class ModelOverview:
     """A model and its tasks."""
 
     directory: str
-    origin: str
-    """What its pretrained network is and where its weights were from; empty if there is none."""
     image_shape: tuple[int, int, int]
     """Channels, height and width."""
     depth: int

@@ -511,7 +511,6 @@ class GrowingModel:
         learner, unfinished = self._open(data), Unfinished(self.directory, only_look=True)
         return ModelOverview(
             directory=str(self.directory),
-            origin=learner.net.origin,
             image_shape=learner.net.image_shape,
             depth=learner.net.depth,
             layers=layer_names(learner.net),
