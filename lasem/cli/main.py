@@ -21,7 +21,7 @@ COMMANDS = {
     "run": ("lasem.cli.run", "learn a stream of tasks; everything is kept in a folder"),
     "compare": ("lasem.cli.compare", "learn it with several methods side by side: a table, a figure"),
     "reproduce": ("paper.cli", "make a table or figure of the paper, its runs and its page"),
-    "report": ("lasem.cli.run", "draw the page of a run, a comparison or a growing model, from its files"),
+    "report": ("lasem.cli.run", "draw the page of a run, comparison or growing model, from its files"),
     "bench": ("benchmarks.cli", "measure what searches cost on this machine"),
     "learn": ("lasem.cli.learn", "add a task to a growing model, from a folder or a parquet file"),
     "predict": ("lasem.cli.model", "let a growing model answer for images"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lasem import Fixed, Learner, TrainingConfig
 from lasem.data import Task
-from lasem.data.decode import decode
+from lasem.data.decode import Resize, decode
 from lasem.errors import ConfigError, StorageError
 from lasem.learner.export import export
 from lasem.nets import AbstractNet, Net, ResNet, SmallNet, cut, from_timm
@@ -166,6 +166,12 @@ def test_the_page_says_how_files_become_pixels(tmp_path: Path) -> None:
             pixels = np.array(image.resize((7, 7), Image.Resampling.BILINEAR)).reshape(7, 7, channels)
             found = decode(path, path.name, channels=1 if channels == 1 else 3, size=7)
             assert np.array_equal(found.permute(1, 2, 0).numpy(), pixels), path
+            kept = 0.8 * min(image.size)
+            box = [(side + sign * kept) / 2 for sign in (-1, 1) for side in image.size]
+            cropped = np.array(image.resize((7, 7), Image.Resampling.BICUBIC, box)).reshape(7, 7, channels)
+            how = Resize(side=7, crop=0.8, interpolation="bicubic")
+            as_said = decode(path, path.name, channels=1 if channels == 1 else 3, size=how)
+            assert np.array_equal(as_said.permute(1, 2, 0).numpy(), cropped), path
             by_torch = F.interpolate(whole[None].float(), (7, 7), mode="bilinear", antialias=True)[0].round()
             assert (by_torch - found).abs().max() <= 1
 
