@@ -37,7 +37,9 @@ def picture(kind: str) -> Image.Image:
 
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    model = lasem.GrowingModel(folder / "model", image_size=64, training=lasem.TrainingConfig(epochs=10, augment="none"))
+    model = lasem.GrowingModel(
+        folder / "model", image_size=64, training=lasem.TrainingConfig(epochs=10, augment="none")
+    )
     for task, classes in TASKS.items():
         for kind in classes:
             (folder / task / kind).mkdir(parents=True)

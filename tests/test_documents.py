@@ -79,7 +79,8 @@ def test_command_in_a_document_is_understood(command: str, here: Path, lasem: An
 
 def test_commands_of_a_growing_model_run_one_after_another(here: Path, lasem: Any) -> None:
     """With the pretrained network that README.md installs, if it is there."""
-    write_digits(here / "photos", (0, 1), size=64)
+    for folder in ("photos", "new"):
+        write_digits(here / folder, (0, 1), size=64)
     for command in DAILY:
         words = shlex.split(command)[1:]
         begins = words[0] == "learn" and not Path("model").exists()

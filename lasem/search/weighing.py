@@ -284,10 +284,8 @@ class Fixed(AbstractSearch[None]):
 
     def reason(self, net: AbstractNet, task_index: int) -> str:
         usual = ", the default with a pretrained network" if net.pretrained and self.configuration == "all" else ""
-        return (
-            f"search 'fixed' has the same for every task, '{self.configuration}'{usual}; in a new model --search em "
-            f"decides layer by layer"
-        )
+        given = f"search 'fixed' gives every task '{self.configuration}'{usual}"
+        return f"{given}; in a new model --search em decides layer by layer"
 
     def init(self, num_configurations: int) -> None:
         return None
@@ -328,7 +326,7 @@ class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
 
     def reason(self, net: AbstractNet, task_index: int) -> str:
         searched = self.space(net.depth, task_index).size > 1
-        given = f"search '{self.name}' trains all configurations, and gives every task '{self.configuration}'"
+        given = f"search '{self.name}' trains all configurations and gives every task '{self.configuration}'"
         return given if searched else super().reason(net, task_index)
 
     def init(self, num_configurations: int) -> Tensor:

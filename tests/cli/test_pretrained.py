@@ -48,7 +48,7 @@ def photos(here: Path) -> Path:
 def test_a_task_is_learned_looked_at_and_exported(photos: Path, here: Path, lasem: Any) -> None:
     said = lasem(LEARN[0], "model", *LEARN[1:])
     assert "Backbone: tf_efficientnet_lite0 of timm, weights from the package efficientnet-lite0" in said.err
-    assert "TTTTTTT: search 'fixed' has the same for every task, 'all', the default with a pretrained" in said.err
+    assert "TTTTTTT: search 'fixed' gives every task 'all', the default with a pretrained" in said.err
     assert said.out.startswith("digits: TTTTTTT (conv_stem, blocks.1 to blocks.6 transferred), valid ")
 
     shown = Forked("-c", SHOW, folder=here).ended()

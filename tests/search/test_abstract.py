@@ -8,8 +8,10 @@ from lasem.errors import ConfigError
 from lasem.search import (
     DARTS,
     EM,
+    AbstractSelection,
     DeepEM,
     Exhaustive,
+    Fixed,
     FixedProbability,
     GroupedSelection,
     PrefixSearch,
@@ -33,6 +35,25 @@ def test_a_first_task_and_groups(kind: type[GroupedSelection]) -> None:
         kind(groups=(2, 0))
     with pytest.raises(ConfigError, match="Expected a configuration: all, none"):
         kind(first_task="searched")
+
+
+@pytest.mark.parametrize(
+    ("search", "task_index", "reason"),
+    [
+        (Fixed("none"), 0, "search 'fixed' gives every task 'none'; in a new model --search em decides layer by layer"),
+        (
+            EM(),
+            0,
+            "search 'em' does not choose for a first task (in a new model it would with --search.first_task search)",
+        ),
+        (EM(first_task="search"), 0, "search 'em' chose it among 16 configurations"),
+        (DeepEM(), 1, "search 'deep-em' chose it among 2^30 configurations"),
+        (FixedProbability(configuration="top-1"), 1, "trains all configurations and gives every task 'top-1'"),
+    ],
+)
+def test_why_a_task_transfers_what_it_does(search: AbstractSelection, task_index: int, reason: str) -> None:
+    net = Net(image_shape=(1, 4, 4), channels=(2,) * 30, kernels=(1,) * 30, pools=(1,) * 30)
+    assert search.reason(net, task_index).endswith(reason)
 
 
 @pytest.mark.parametrize("kind", [EM, DARTS, Exhaustive], ids=lambda k: k.name)
