@@ -79,7 +79,7 @@ def find_class(part: str, name: str) -> Any:
         return library
     module, _, attribute = (_PAPER_STREAMS.get(name, name) if part == "stream" else name).rpartition(".")
     if not module or name in PARTS[part]:
-        check_choice(part, name, PARTS[part])
+        check_choice(part, name, _named(part))
         return PARTS[part][name]
     if module == "__main__":
         raise ConfigError(f"{part} '{name}' is of a script, which is not imported. Move it to a module of its own.")
@@ -162,8 +162,14 @@ def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
 
 def owners(part: str, setting: str) -> str:
     """Return ``" It is a setting of ..."``, with lasem's classes that have a setting; an empty string if none has."""
-    names = [name for name, cls in PARTS.get(part, {}).items() if setting in settings_of(cls)]
+    names = [name for name, cls in _named(part).items() if setting in settings_of(cls)]
     return f" It is a setting of {part} {', '.join(names)}." if names else ""
+
+
+def _named(part: str) -> dict[str, type[Any]]:
+    """The classes that have a name, and those of networks of other libraries."""
+    others = {f"{library}NAME": cls for library, cls in LIBRARIES.items()} if part == "net" else {}
+    return {**PARTS.get(part, {}), **others}
 
 
 def part_to_plain(part: str, value: Any) -> dict[str, Any]:
