@@ -23,7 +23,7 @@ _TEXTS = {
     "search": ("NAME", "which layers transfer: em, darts, ... or mine.Class"),
     "protect": ("NAME", "what earlier tasks know: branch, freeze, penalty, none"),
     "stream": ("NAME", "what is learned: digits, parquet, cifar100, ..."),
-    "net": ("NAME", "which layers there are: auto, timm:NAME, cifar, ..."),
+    "net": ("NAME", "which layers: auto, timm:NAME, hf:FOLDER, cifar, ..."),
     "epochs": ("N", "passes over a task's training images (default: 60)"),
     "batch-size": ("N", "images in a mini-batch (default: 10)"),
     "lr": ("NUMBER", "step size of the optimiser (default: 1e-3)"),

@@ -6,12 +6,15 @@ timm needs a torchvision that fits torch.
 from __future__ import annotations
 
 import hashlib
+import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import safe_open
@@ -43,6 +46,27 @@ def optional(package: str, what: str, advice: str) -> Iterator[None]:
         raise ConfigError(
             f"{what} needs the package {package}, which does not import here ({error}). {advice}"
         ) from error
+
+
+@contextmanager
+def from_hub() -> Iterator[None]:
+    """Ask only for what is on this machine, at once and silently, where the Hugging Face hub cannot be reached."""
+    from huggingface_hub import constants
+
+    before, loggers = constants.HF_HUB_OFFLINE, [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            socket.getaddrinfo(str(urlsplit(constants.ENDPOINT).hostname), 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _timm() -> Any:
@@ -195,7 +219,9 @@ def as_timm(net: AbstractNet, tensors: Mapping[str, Tensor], temperature: float)
     described = net.description()
     name, num_classes = str(described["name"]), len(tensors[f"head.bias.{len(net.head.hidden)}"])
     made: dict[str, Any] = {}
-    model: Any = _created(name, described.get("options", {}), net.image_shape, {"num_classes": num_classes}, made)
+    side = described.get("side")
+    shape = net.image_shape if side is None else (net.image_shape[0], int(side), int(side))
+    model: Any = _created(name, described.get("options", {}), shape, {"num_classes": num_classes}, made)
     last = model.get_classifier()
     place = next((path for path, part in model.named_modules() if part is last and isinstance(part, nn.Linear)), None)
     if place is not None and not net.head.hidden and last.bias is not None:
@@ -252,7 +278,8 @@ def _created(
     wrong: Exception = RuntimeError()
     for further in sizes:
         try:
-            model: nn.Module = timm.create_model(name, **settings, **further)
+            with from_hub() if source.get("pretrained") else nullcontext():
+                model: nn.Module = timm.create_model(name, **settings, **further)
             if made is not None:
                 made.update(model_name=name, **settings, **further)
             return model
@@ -314,6 +341,8 @@ def _origin(name: str, config: Any, weights: str | Path | None) -> str:
 def _unavailable(name: str, source: Mapping[str, Any], error: Exception) -> str:
     """What to do where a model's weights cannot be had."""
     overlay, reason = source.get("pretrained_cfg_overlay", {}), _first_line(error)
+    if "offline" in reason.lower() or "Hub" in reason:
+        reason = "the hub cannot be reached"
     if "file" in overlay:
         return f"Expected the weights of timm's {name} in {overlay['file']}; {reason}."
     if not source:
