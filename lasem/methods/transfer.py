@@ -167,7 +167,8 @@ class Transfer(AbstractMethod):
         found = {f"head.{key}": shape for key, shape in net.head.shapes(num_classes).items()}
         for i, (block, transferred) in enumerate(zip(net.blocks, model.routes[name].transfers, strict=True)):
             own = self.sharing.task_shapes(block) if transferred else block.shapes
-            own = own if transferred and self.sharing.keeps(block) else own | block.statistics
+            if block.statistics and not (transferred and self.sharing.keeps(block)):
+                own = own | block.statistics
             found |= {f"layer.{i}.{key}": shape for key, shape in own.items()}
         return found
 

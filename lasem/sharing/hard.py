@@ -27,7 +27,7 @@ class HardSharing(AbstractSharing):
         return 1.0 if self.train_shared else 0.0
 
     def shared_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
-        return {} if self.keeps(block) else block.shapes
+        return block.shapes if self.train_shared or not self.keeps(block) else {}
 
     def task_shapes(self, block: AbstractBlock) -> dict[str, tuple[int, ...]]:
         return {}

@@ -10,6 +10,7 @@ from lasem.training.config import (
     autocast,
     build_optimiser,
     check_precision,
+    evaluation_batch,
     learning_rate,
 )
 from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
@@ -25,7 +26,6 @@ from lasem.training.phase import (
     accuracy,
     batches_of,
     class_weights,
-    evaluation_batch,
 )
 from lasem.training.plan import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, OnEpoch, Plan, TrainingState, follow
 from lasem.training.task_start import (

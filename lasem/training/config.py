@@ -36,6 +36,10 @@ _FEW_EPOCHS, _FEW_STEPS = 30, 500
 OPTIMISERS = ("adam", "adamw", "sgd", "rmsprop", "rmsprop-tf")
 
 
+EVALUATION_BATCH = 500
+"""Most images at a time where no gradients are needed."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):
@@ -121,6 +125,18 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
     # code that asks with them, as the M-step does (pytorch#165068)
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def evaluation_batch(shape: tuple[int, int, int]) -> int:
+    """Return how many images of (channels, height, width) are looked at together: 8 MiB of them at most.
+
+    Large images are faster in few at a time on a CPU, whose caches then hold a layer's outputs. Of texts, each token of
+    which becomes hundreds of numbers, there are at most 4,096 tokens.
+    """
+    channels, height, width = shape
+    if channels == height == 1:
+        return max(1, min(EVALUATION_BATCH, 2**12 // width))
+    return max(1, min(EVALUATION_BATCH, 2**21 // (channels * height * width)))
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

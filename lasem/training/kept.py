@@ -23,8 +23,7 @@ from lasem.nets import AbstractBlock, AbstractNet, Head, InitialWeights, Value, 
 from lasem.nets.block import AbstractWholeBlock
 from lasem.space import Configuration, Space
 from lasem.training.augment import augmented, preset_for
-from lasem.training.config import TrainingConfig, autocast
-from lasem.training.phase import evaluation_batch
+from lasem.training.config import TrainingConfig, autocast, evaluation_batch
 from lasem.training.task_start import LayerWeights, SharedProtection, TaskStart, TaskWeights
 
 _IN_MEMORY = 2**30

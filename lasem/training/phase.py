@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 
 from lasem.data import Split, Task
 from lasem.training.augment import change_of
-from lasem.training.config import TrainingConfig
+from lasem.training.config import TrainingConfig, evaluation_batch
 from lasem.tree import Path
 
 Named = Mapping[str, Tensor]
@@ -22,21 +22,6 @@ Named = Mapping[str, Tensor]
 
 Weights = TypeVar("Weights", default=dict[str, Tensor])
 """What a phase trains: a tree of tensors (``lasem.tree``)."""
-
-EVALUATION_BATCH = 500
-"""Most images at a time where no gradients are needed."""
-
-
-def evaluation_batch(shape: tuple[int, int, int]) -> int:
-    """Return how many images of (channels, height, width) are looked at together: 8 MiB of them at most.
-
-    Large images are faster in few at a time on a CPU, whose caches then hold a layer's outputs. Of texts, each token of
-    which becomes hundreds of numbers, there are at most 4,096 tokens.
-    """
-    channels, height, width = shape
-    if channels == height == 1:
-        return max(1, min(EVALUATION_BATCH, 2**12 // width))
-    return max(1, min(EVALUATION_BATCH, 2**21 // (channels * height * width)))
 
 
 class Batch(NamedTuple):

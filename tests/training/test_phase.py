@@ -19,7 +19,7 @@ TASK = tiny_task(num_classes=3, num_train=10)
 
 @pytest.fixture
 def parts_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lasem.training.phase.EVALUATION_BATCH", 4)
+    monkeypatch.setattr("lasem.training.config.EVALUATION_BATCH", 4)
 
 
 @pytest.mark.usefixtures("parts_of_four")
