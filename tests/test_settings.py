@@ -181,7 +181,7 @@ def test_the_range_is_the_one_of_the_comparisons(value: float, low: float, high:
 
 PER_CLASS = "standardise=train|split|none num_tasks>=1 train_per_class>=1 valid_per_class>=1 test_per_class>=1"
 CUT = f"{PER_CLASS} classes_per_task>=2"
-FILES = f"{CUT} image_size>=1<=8192 channels=1|3"
+FILES = f"{CUT} image_size>=1<=8192 crop>0<=1 interpolation=bilinear|bicubic|lanczos|nearest channels=1|3"
 TWO_WAY = "standardise=train|split|none num_tasks=5|10 num_train>=2 num_valid>=2 num_test>=2"
 OFFICE_HOME = "image_size>=1<=8192 images_per_class>=10 scaling=unit|train|split"
 SIZED = "image_shape>=1 hidden>=1 dropout>=0<1 initial=he|paper channels>=1 pool_border=end|both"
@@ -192,6 +192,7 @@ SETTINGS: dict[str, str] = {
     " valid_per_class>=1<=26 test_per_class>=1<=44",
     "FolderReader": f"{FILES} memory_limit_mb>=0",
     "ParquetReader": FILES,
+    "TextReader": "num_tasks>=1 classes_per_task>=2 train_per_class>=1 valid_per_class>=1 test_per_class>=1",
     "Cifar100Reader": f"{CUT} classes=paper|drawn",
     "OmniglotReader": f"{PER_CLASS} image_size>=1",
     "Cifar10Reader": TWO_WAY,
@@ -202,7 +203,8 @@ SETTINGS: dict[str, str] = {
     " test_per_class>=1 scaling=centred|train|split",
     "Net": f"{SIZED} kernels>=1 pools>=1 strides>=1 linear>=1",
     "ResNet": f"{SIZED} blocks_per_stage>=1 stem_kernel>=1 form=padded|paper",
-    "TrainingConfig": "epochs>=1 batch_size>=1 class_weights=none|balanced"
+    "TrainingConfig": "epochs>=1 batch_size>=1 class_weights=none|balanced views>=1 steps>0"
+    " augment=auto|none|shift|photo|trivial"
     " optimiser=adam|adamw|sgd|rmsprop|rmsprop-tf learning_rate>0"
     " schedule=constant|cosine|inverse learning_rate_decay>=0 momentum>=0<1 weight_decay>=0 patience>=0 tolerance>=0"
     " specific_start=fresh|shared|latest specific_shrink>=0<=1 precision=float32|bf16 images_share>=0<=1",
@@ -240,6 +242,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "ResNet": {"image_shape": (1, 4, 4)},
     "FolderReader": {"path": "data"},
     "ParquetReader": {"path": "data"},
+    "TextReader": {"path": "data"},
 }
 SIGNS = {">=": ("at least", -1), ">": ("above", 0), "<=": ("at most", 1), "<": ("below", 0)}
 """How a bound is said, and how far from it a value is the nearest whole one that is out of range."""

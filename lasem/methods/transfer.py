@@ -191,8 +191,8 @@ class Transfer(AbstractMethod):
             for what, length in (("layers", len(route.configuration)), ("versions", len(route.versions))):
                 if length != net.depth:
                     raise StorageError(f"Task '{name}' has {length} {what}; the network has {net.depth} layers.")
-            missing = [] if self.sharing.keeps(net) else [key for key in route.keys if key not in model.versions]
-            if any(not self.sharing.keeps(net.blocks[_numbers(key)[0]]) for key in missing):
+            missing = [key for key in route.keys if key not in model.versions]
+            if missing and not self.sharing.keeps(net):
                 raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
         if model.memory:
             _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])

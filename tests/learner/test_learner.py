@@ -13,6 +13,8 @@ from torch import Tensor
 from lasem import Learner, Net, Penalty, Task
 from lasem.errors import ConfigError, DeviceError, ShapeError, TaskError, TrainingError
 from lasem.experiments import PRESETS
+from lasem.methods import Transfer
+from lasem.nets import part_of
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.search import DARTS, EM, AbstractSearch, Fixed
 from lasem.sharing import AbstractSharing, Deconvolution, HardSharing, TensorFactorization
@@ -28,7 +30,6 @@ from .fixture import (
     assert_same_tensors,
     every_sharing,
     files_in,
-    followed,
     saved,
     tiny_net,
     tiny_task,
@@ -114,15 +115,12 @@ def start_of_second(sharing: AbstractSharing, first_task: str, **settings: Any) 
     training = TrainingConfig(epochs=1, learning_rate=1e-30, optimiser="sgd", **settings)
     search = EM(first_task=first_task, likelihood="mean", commit_share=1, commit_probability=2)
     learner = Learner(paper_net(1), sharing=sharing, search=search, training=training)
-    states = [followed(learner, tiny_task(name))[2][0].tensors for name in ("a", "b")]
-    found = {}
-    for part, place, index in (
-        *((part, part, 1) for part in ("shared", "factors", "specific")),
-        ("own", "specific", 0),
-    ):
-        name = f"loop.weights.layers.0.{place}."
-        found[part] = {k.removeprefix(name): v for k, v in states[index].items() if k.startswith(name)}
-    return found
+    learner.learn(tiny_task("a"))
+    method = learner.method
+    assert isinstance(method, Transfer)
+    layer = method.start(learner.model, tiny_task("b"), learner.setup).weights.layers[0]
+    own = part_of(learner.model.own["a"], "layer.0")
+    return {"shared": layer.shared, "factors": layer.factors, "specific": layer.specific, "own": own}
 
 
 @every_sharing
