@@ -86,7 +86,7 @@ def cases(cifar: Path) -> dict[str, str]:
     if cifar.is_dir():
         images = (
             f"--stream cifar100 --stream.path {cifar} --stream.classes drawn --stream.num_tasks 3 --training.epochs 2 "
-            "--training.augment none" + STEP
+            "--net cifar --training.augment none" + STEP
         )
         found |= {name: f"{options} {images}" for name, options in CIFAR.items()}
     return found
