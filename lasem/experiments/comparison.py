@@ -20,6 +20,7 @@ from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same
 from lasem.files import write_file
 from lasem.learner.learner import find_device
+from lasem.nets.choice import NetChoice
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
 from lasem.settings import Range
@@ -108,7 +109,15 @@ def compared_methods(
     if not methods:
         raise ConfigError("Expected at least one method to compare; got none.")
     _check_labels(methods)
+    if any(isinstance(one.config.net, NetChoice) and one.config.method is not None for one in methods):
+        methods = [replace(one, config=_among_paper(one.config)) for one in methods]
     return tuple(methods)
+
+
+def _among_paper(config: ExperimentConfig) -> ExperimentConfig:
+    """Return settings whose network is one that every method takes, if none is named."""
+    net = config.net
+    return replace(config, net=replace(net, among="paper")) if isinstance(net, NetChoice) else config
 
 
 def _checked(entry: Any) -> dict[str, Any]:

@@ -206,6 +206,8 @@ class ExperimentConfig(Settings):
         parts: dict[str, Any] = {}
         for part in parts_used("method" in entry):
             start = starting_values(part, preset, parts.get("method"), entry)
+            if part == "net" and "method" in entry:
+                start = {"among": "paper"} | start  # baselines look into the layers of plain networks
             net = parts.get("net")
             if isinstance(net, Backbone | Encoder) and net.pretrained is not False:
                 # what is transferred stays as it is, so that nothing is forgotten, and is computed once

