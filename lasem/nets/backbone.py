@@ -275,10 +275,10 @@ def _created(
         size = {"img_size": tuple(shape[1:])}  # only models with positions ask for it, some for one at a time
         sizes = [{**size, "dynamic_img_size": False}, size, {}]
     _config(name)
-    wrong: Exception = RuntimeError()
+    asks_hub, wrong = "pretrained" in source and "pretrained_cfg_overlay" not in source, Exception()
     for further in sizes:
         try:
-            with from_hub() if source.get("pretrained") else nullcontext():
+            with from_hub() if asks_hub else nullcontext():
                 model: nn.Module = timm.create_model(name, **settings, **further)
             if made is not None:
                 made.update(model_name=name, **settings, **further)
