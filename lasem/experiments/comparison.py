@@ -12,7 +12,7 @@ from typing import Any, final
 
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import folder
-from lasem.experiments.config import ExperimentConfig, to_yaml
+from lasem.experiments.config import ExperimentConfig, among_paper, to_yaml
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
 from lasem.experiments.methods import LASEM
 from lasem.experiments.parts import with_name
@@ -20,7 +20,6 @@ from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same
 from lasem.files import write_file
 from lasem.learner.learner import find_device
-from lasem.nets.choice import NetChoice
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
 from lasem.settings import Range
@@ -109,15 +108,9 @@ def compared_methods(
     if not methods:
         raise ConfigError("Expected at least one method to compare; got none.")
     _check_labels(methods)
-    if any(isinstance(one.config.net, NetChoice) and one.config.method is not None for one in methods):
-        methods = [replace(one, config=_among_paper(one.config)) for one in methods]
+    if any(one.config.method is not None for one in methods):  # one network for all, which baselines take, too
+        methods = [replace(one, config=replace(one.config, net=among_paper(one.config.net))) for one in methods]
     return tuple(methods)
-
-
-def _among_paper(config: ExperimentConfig) -> ExperimentConfig:
-    """Return settings whose network is one that every method takes, if none is named."""
-    net = config.net
-    return replace(config, net=replace(net, among="paper")) if isinstance(net, NetChoice) else config
 
 
 def _checked(entry: Any) -> dict[str, Any]:

@@ -129,6 +129,8 @@ class ExperimentConfig(Settings):
             raise ConfigError(f"seeds must differ from each other; got {', '.join(map(str, self.seeds))}.")
         if isinstance(self.net, Backbone | Encoder) and isinstance(self.stream, FileReader):
             object.__setattr__(self, "stream", _read_for(self.net, self.stream))
+        if self.method is not None:  # baselines look into the layers of plain networks
+            object.__setattr__(self, "net", among_paper(self.net))
         for part in dict.fromkeys((*parts_used(False), *self.parts)):
             check_part(part, getattr(self, part))
         if self.method is not None:
@@ -206,8 +208,6 @@ class ExperimentConfig(Settings):
         parts: dict[str, Any] = {}
         for part in parts_used("method" in entry):
             start = starting_values(part, preset, parts.get("method"), entry)
-            if part == "net" and "method" in entry:
-                start = {"among": "paper"} | start  # baselines look into the layers of plain networks
             net = parts.get("net")
             if isinstance(net, Backbone | Encoder) and net.pretrained is not False:
                 # what is transferred stays as it is, so that nothing is forgotten, and is computed once
@@ -225,6 +225,11 @@ class ExperimentConfig(Settings):
     def from_yaml(cls, text: str, where: str = "the configuration") -> ExperimentConfig:
         """Read what ``to_yaml`` wrote, or a part of it that a person wrote; see ``from_plain``."""
         return cls.from_plain(from_yaml(text, where))
+
+
+def among_paper(net: AnyNet) -> AnyNet:
+    """Return the choice of a network among the paper's, if none is named."""
+    return replace(net, among="paper") if isinstance(net, NetChoice) and net.name == AUTO else net
 
 
 def _read_for(net: Backbone | Encoder, stream: FileReader) -> FileReader:
