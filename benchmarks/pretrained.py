@@ -28,9 +28,10 @@ from torch import Tensor
 from lasem import Fixed, HardSharing, Learner, LowRank, Task, TrainingConfig
 from lasem.nets import AbstractNet
 from lasem.nets.choice import Backbone
+from lasem.search import Evidence
 
 SIDE = 96
-Row = tuple[dict[str, Any], Any, str]
+Row = tuple[dict[str, Any], Any, str | Evidence]
 ROWS: dict[str, Row] = {
     "head": ({}, HardSharing(train_shared=False), "all"),
     "norm": ({"trainable": "norm"}, HardSharing(train_shared=False), "none"),
@@ -38,8 +39,9 @@ ROWS: dict[str, Row] = {
     "first-two": ({}, HardSharing(train_shared=False), "top-5"),
     "low-rank": ({}, LowRank(rank=4, train_shared=False), "all"),
     "all-owned": ({}, HardSharing(train_shared=False), "none"),
+    "evidence": ({}, HardSharing(train_shared=False), Evidence()),
 }
-"""What the network may change, the mechanism, and the configuration of each static row."""
+"""What the network may change, the mechanism, and the configuration of each row, or the search for it."""
 
 
 def main() -> None:
@@ -64,22 +66,28 @@ def main() -> None:
             task = task_of()
             for row in waiting:
                 started = time.process_time()
-                right = logistic(task) if row == "logistic" else learned(task, row, seed, chosen.epochs)
-                result = {"task": name, "row": row, "seed": seed, "accuracy": right}
+                found = {"accuracy": logistic(task)} if row == "logistic" else learned(task, row, seed, chosen.epochs)
+                result = {"task": name, "row": row, "seed": seed, **found}
                 done.append(result | {"seconds": round(time.process_time() - started, 1)})
                 with chosen.out.open("a") as file:
                     file.write(json.dumps(done[-1]) + "\n")
     print(table(done))
 
 
-def learned(task: Task, row: str, seed: int, epochs: int | None) -> float:
-    """Return the test accuracy of a static row."""
+def learned(task: Task, row: str, seed: int, epochs: int | None) -> dict[str, Any]:
+    """Return the test accuracy of a row, its configuration, and the numbers that the task owns."""
     settings, sharing, configuration = ROWS[row]
     training = TrainingConfig() if epochs is None else TrainingConfig(epochs=epochs)
-    net = Backbone(**settings)(task.image_shape)
-    learner = Learner(net, sharing=sharing, search=Fixed(configuration), training=training, seed=seed)
+    search = Fixed(configuration) if isinstance(configuration, str) else configuration
+    learner = Learner(
+        Backbone(**settings)(task.image_shape), sharing=sharing, search=search, training=training, seed=seed
+    )
     record = learner.learn(task)
-    return record.peak_accuracy
+    return {
+        "accuracy": record.peak_accuracy,
+        "configuration": record.configuration,
+        "parameters": learner.num_parameters(task.name),
+    }
 
 
 def logistic(task: Task) -> float:

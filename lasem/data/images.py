@@ -236,6 +236,39 @@ class SelectedImages(AbstractImages):
         return self._images.take(self._indices[indices])
 
 
+@final
+class JoinedImages(AbstractImages):
+    """Images of two places on one scale, the second one's after the first one's, without a copy of their pixels."""
+
+    def __init__(self, first: AbstractImages, second: AbstractImages) -> None:
+        self._first, self._second = first, second
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._first.shape
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    @property
+    def in_files(self) -> bool:
+        return self._first.in_files or self._second.in_files
+
+    @property
+    def scale(self) -> float | None:
+        return self._first.scale
+
+    def take(self, indices: Tensor) -> Tensor:
+        indices, num = indices.cpu(), len(self._first)
+        early = indices < num
+        if bool(early.all()) or not bool(early.any()):
+            return self._first.take(indices) if bool(early.all()) else self._second.take(indices - num)
+        first, second = self._first.take(indices[early]), self._second.take(indices[~early] - num)
+        taken = first.new_empty((len(indices), *first.shape[1:]))
+        taken[early.to(taken.device)], taken[~early.to(taken.device)] = first, second.to(first)
+        return taken
+
+
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Return the tensor on a device; on the way from a CPU to a GPU neither of the two waits.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data.images import AbstractImages, TensorImages, in_chunks, moved
+from lasem.data.images import AbstractImages, JoinedImages, SelectedImages, TensorImages, in_chunks, moved
 from lasem.errors import ConfigError, DataError, ShapeError
 from lasem.settings import Settings, check_choice
 
@@ -101,6 +101,19 @@ class Split:
             return self
         moments = (torch.tensor(values, device=self.mean.device) * scale for values in (mean, std))
         return Split(self.images, self.labels, *moments)
+
+    def only(self, chosen: Tensor) -> Split:
+        """Return the images where a mask, shape (N,), is true."""
+        indices = chosen.nonzero()[:, 0].cpu()
+        labels = self.labels[indices.to(self.labels.device)]
+        return Split(SelectedImages(self.images, indices), labels, self.mean, self.std)
+
+    def joined(self, other: Split) -> Split | None:
+        """Return these images and another split's; None if the two are standardised differently."""
+        if not (torch.equal(self.mean, other.mean) and torch.equal(self.std, other.std)):
+            return None
+        labels = torch.cat([self.labels, other.labels.to(self.labels.device)])
+        return Split(JoinedImages(self.images, other.images), labels, self.mean, self.std)
 
     def batches(
         self,

@@ -19,11 +19,11 @@ from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
 from lasem.data.tokens import Vocabulary, said_of_cut
 from lasem.errors import ConfigError, DataError
-from lasem.learner.calibration import Bin, calibration_bins, expected_calibration_error
 from lasem.learner.learner import Learner
 from lasem.methods.model import Parts
 from lasem.nets import AbstractNet
 from lasem.space import layers_in_words
+from lasem.training.calibration import Bin, calibration_bins, expected_calibration_error
 
 Skip = Callable[[str, DataError], None]
 """Called with a file that is no image, and why."""

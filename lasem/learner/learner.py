@@ -20,7 +20,6 @@ from lasem.data.images import in_chunks
 from lasem.data.tokens import said_of_cut
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.files import MAX_INDEX_BYTES
-from lasem.learner.calibration import best_temperature
 from lasem.learner.index import (
     KNOWN,
     Natural,
@@ -54,6 +53,7 @@ from lasem.training import (
     evaluation_batch,
     follow,
 )
+from lasem.training.calibration import best_temperature
 
 Images = Tensor | NDArray[np.generic] | Sequence[str]
 """Images of shape (N, channels, height, width): uint8 pixels, from 0 to 255 whatever the task learned from; or floats
@@ -239,7 +239,7 @@ class Learner:
         )
         with autocast(training.precision, self.device):
             peak = accuracy(self._answer(learned.best, task.name), task.test, self.device)
-            temperature = self._temperature(learned.model, task) if training.calibrate else 1.0
+            temperature = self._temperature(learned.judge or learned.model, task) if training.calibrate else 1.0
         route = learned.model.routes.get(task.name)
         configuration = route.configuration if route else self.method.transferred(self.net)
         # from here on nothing can fail: the learner is what it was, or has learned the task

@@ -85,7 +85,7 @@ class Transfer(AbstractMethod):
         return f"{net.remark} {self.search.remark(net.depth) if self.search is not None else ''}".strip()
 
     def reason(self, model: Model, setup: Setup) -> str:
-        return self._learning_search.reason(setup.net, setup.index if model.own else 0)
+        return self._learning_search.reason(setup.net, self._position(model, setup))
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = self.start(model, task, setup)
@@ -99,6 +99,7 @@ class Transfer(AbstractMethod):
             best_epoch=found.best_epoch,
             valid_accuracy=found.valid_accuracy,
             num_epochs=found.num_epochs,
+            judge=None if found.judge is None else self._with_task(model, task, setup, found.judge),
             num_epochs_kept=found.num_epochs_kept,
             commit_epoch=found.commit_epoch,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),
@@ -106,8 +107,7 @@ class Transfer(AbstractMethod):
 
     def start(self, model: Model, task: Task, setup: Setup) -> TaskStart:
         """Return what a search of the next task starts from."""
-        # a first task has nothing to transfer, also when others were forgotten before it
-        space = self._learning_search.space(setup.net.depth, setup.index if model.own else 0)
+        space = self._learning_search.space(setup.net.depth, self._position(model, setup))
         weights, replaced = self._initial(model, task, setup, space)
         used = frozenset(i for i in range(setup.net.depth) if _in_use(model, i))
         needed = Quadratic.from_named(model.memory) if model.memory else None
@@ -196,6 +196,12 @@ class Transfer(AbstractMethod):
                 raise StorageError(f"Task '{name}' uses version {missing[0]}, which the model lacks: it is damaged.")
         if model.memory:
             _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])
+
+    def _position(self, model: Model, setup: Setup) -> int:
+        """Return the next task's position; 0 if it has nothing to transfer, as also when all others were forgotten."""
+        if self.sharing.keeps(setup.net):
+            return setup.index + 1
+        return setup.index if model.own else 0
 
     @property
     def _learning_search(self) -> AbstractSelection:

@@ -4,12 +4,14 @@ from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, S
 from lasem.search.darts import DARTS, DARTSPhase
 from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
+from lasem.search.evidence import Evidence
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
 from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
-    cls.name: cls for cls in (EM, DeepEM, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
+    cls.name: cls
+    for cls in (EM, DeepEM, Evidence, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
 }
 """The searches that a saved file or a command line can name; in Python, any AbstractSelection can be passed."""
 
@@ -24,6 +26,7 @@ __all__ = [
     "DARTSPhase",
     "DeepEM",
     "DeepEMState",
+    "Evidence",
     "Exhaustive",
     "Fixed",
     "FixedProbability",

@@ -8,26 +8,40 @@ Two of them have their answer given: ``Fixed`` one configuration for every task,
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Generic, TypeVar, final
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.nets import AbstractNet, full_precision
 from lasem.search.abstract import AbstractSelection, GroupedSelection, Selected, selected
-from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, log_likelihood
+from lasem.search.mixture import Mixture, configuration_accuracy, drop_negligible, evaluate, log_likelihood
 from lasem.settings import Range
 from lasem.space import Configuration, Pattern, Space, grouped, listed
-from lasem.training import AbstractPhase, Batch, EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights
-from lasem.training.kept import prepared
+from lasem.training import (
+    AbstractPhase,
+    Batch,
+    EpochSummary,
+    PhaseResult,
+    Plan,
+    TaskStart,
+    TaskWeights,
+    evaluation_batch,
+)
+from lasem.training.calibration import best_temperature
+from lasem.training.kept import prepared, with_all_images
 from lasem.training.phase import batches_of
 from lasem.tree import Path, map_tensors
 
 State = TypeVar("State")
+_TRIED = 3
+"""A step is tried for the epochs divided by this."""
 
 
 class AbstractSearch(AbstractSelection, Generic[State]):
@@ -87,24 +101,10 @@ class AbstractSearch(AbstractSelection, Generic[State]):
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         ready = prepared(start)
-        steps = start.config.steps if start.space.size == 1 and start.net.pretrained and ready.solved is None else ()
-        if not steps:
+        if start.space.size > 1 or not start.net.pretrained:
             result = yield MixturePhase(self, ready)
             return selected(start, result)
-        best: tuple[PhaseResult[TaskWeights], int, int] | None = None
-        num_epochs = 0
-        for number, step in enumerate(steps):
-            rate, leader = step * start.config.learning_rate, 0 if best is None else best[2]
-            tried = replace(ready, config=replace(ready.config, learning_rate=rate))
-            forgets = tuple(other for other in range(number) if other != leader)
-            phase = MixturePhase(self, tried, title=f"step {rate:.0e}", forgets=forgets)
-            phase.seeds_of = 0  # the same order of images for every step
-            result = yield phase
-            if best is None or result.best.valid_accuracy > best[0].best.valid_accuracy:
-                best = result, num_epochs, number
-            num_epochs += result.num_epochs
-        assert best is not None
-        return selected(start, best[0], epochs_before=best[1], num_epochs=num_epochs)
+        return (yield from fine_tuned(self, start, ready))
 
 
 @final
@@ -206,6 +206,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
     def accuracy(self, weights: TaskWeights) -> float:
         """Of the leading configuration."""
         start = self.start
+        if start.valid_accuracy is not None:
+            return start.valid_accuracy
         return configuration_accuracy(start.net, start.sharing, start.space[self.leading], weights, self.task.valid)
 
     def summary(self) -> EpochSummary:
@@ -264,6 +266,65 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             else:
                 for name, value in fresh.items():
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
+
+
+def fine_tuned(
+    search: AbstractSearch[Any],
+    start: TaskStart,
+    ready: TaskStart,
+    *,
+    phases_before: int = 0,
+    epochs_before: int = 0,
+) -> Plan[Selected]:
+    """Yield the phases in which a pretrained network learns a task in one configuration.
+
+    Each step is tried for a third of the epochs, and the one whose answers to the validation images are likeliest
+    trains from the start again, for all epochs. With ``TrainingConfig.refit`` it does so on all images.
+
+    Args:
+        search: has the configuration.
+        start: what ``selected`` needs.
+        ready: the same, prepared.
+        phases_before: of the plan.
+        epochs_before: of these phases.
+    """
+    config, tried = ready.config, list[PhaseResult[TaskWeights]]()
+    leader, best, rate = 0, -math.inf, config.learning_rate
+    steps = () if ready.solved is not None else config.steps
+    for number, step in enumerate(steps):
+        short = replace(config, learning_rate=step * config.learning_rate, epochs=math.ceil(config.epochs / _TRIED))
+        forgets = tuple(phases_before + other for other in range(number) if other != leader)
+        title = f"step {short.learning_rate:.0e}"
+        phase = MixturePhase(search, replace(ready, config=short), title=title, forgets=forgets)
+        phase.seeds_of = phases_before  # the same order of images for every step
+        tried.append((yield phase))
+        likelihood = _valid_log_likelihood(ready, tried[-1].best.weights)
+        if likelihood > best:
+            leader, best, rate = number, likelihood, short.learning_rate
+    if not steps:
+        tried.append((yield MixturePhase(search, ready)))
+        if not (config.refit and ready.solved is not None):
+            before = epochs_before
+            return selected(start, tried[0], epochs_before=before, num_epochs=before + tried[0].num_epochs)
+    final = replace(ready, config=replace(config, learning_rate=rate))
+    whole = with_all_images(final, tried[leader].best.valid_accuracy) if config.refit else None
+    forgets = tuple(phases_before + other for other in range(len(tried)) if other != leader)
+    title = "" if whole is None else "all images"
+    phase = MixturePhase(search, whole or final, title=title, forgets=forgets)
+    phase.seeds_of = phases_before
+    result = yield phase
+    before = epochs_before + sum(short.num_epochs for short in tried)
+    judge = None if whole is None else tried[leader].best
+    return selected(start, result, epochs_before=before, num_epochs=before + result.num_epochs, judge=judge)
+
+
+def _valid_log_likelihood(start: TaskStart, weights: TaskWeights) -> float:
+    """Return the mean log-likelihood of the validation images at the temperature that suits them."""
+    mixture = Mixture(start.net, start.sharing, (start.space[0],))
+    size, device = evaluation_batch(start.task.image_shape), start.device
+    found = [(evaluate(mixture, weights, x)[0], y) for x, y in start.task.valid.batches(size, device=device)]
+    logits, labels = torch.cat([logits for logits, _ in found]), torch.cat([y for _, y in found])
+    return -float(F.cross_entropy(logits / best_temperature(logits, labels), labels))
 
 
 @final

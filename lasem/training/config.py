@@ -25,7 +25,7 @@ from lasem.settings import Range, Settings
 from lasem.training.augment import Augment
 
 Precision = Literal["float32", "bf16"]
-EARLIER = {"augment": "none"}
+EARLIER = {"augment": "none", "refit": False}
 """Settings that files of earlier versions lack, and what all trainings had then."""
 
 RENEWED = 0.25
@@ -64,8 +64,12 @@ class TrainingConfig(Settings):
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
     steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 0.3, 1.0)
-    """Where a task trains layers of a pretrained network in one configuration, it is trained with each of these
-    multiples of ``learning_rate``, and the validation images choose; empty: with ``learning_rate`` alone."""
+    """Where a task trains layers of a pretrained network in one configuration, it is first trained for a third of the
+    epochs with each of these multiples of ``learning_rate``, and the likelihood of the validation images chooses;
+    empty: with ``learning_rate`` alone."""
+    refit: bool = True
+    """Once the validation images have chosen the step, or the penalty of a head, train a pretrained network's task
+    again on them as well, to the last epoch. The validation accuracy is that of the training before."""
     views: Annotated[int, Range(least=1)] = 4
     """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
     outputs; the first is the image itself."""

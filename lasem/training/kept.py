@@ -30,7 +30,7 @@ _IN_MEMORY = 2**30
 """Bytes of kept outputs up to which they wait in memory; more wait in a temporary file."""
 _MOST_ROWS = 20_000
 """Of images and their versions to which a head is fitted."""
-_STRENGTHS = (0.01, 0.1, 1.0)
+STRENGTHS = (0.01, 0.1, 1.0)
 """The inverse penalties of a head that the validation images choose from."""
 _WARMUP = 3
 """Epochs in which steps grow, so that pretrained weights are not lost to the optimiser's first ones."""
@@ -145,11 +145,13 @@ def _without_frozen(start: TaskStart) -> TaskStart:
     task, config = start.task, start.config
     preset = preset_for(config.augment, task.image_shape, task.scale)
     outputs = partial(_outputs, start, range(first))
-    views = [outputs(task.train)]
+    views, valid_views = [outputs(task.train)], [outputs(task.valid)]
     for k in range(1, 1 if preset == "none" else config.views):
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([*start.seed, 3, k]).generate_state(1)[0]))
-        views.append(outputs(task.train, change=partial(augmented, generator=generator, preset=preset)))
-    valid = _as_split(outputs(task.valid), task.valid)
+        change = partial(augmented, generator=generator, preset=preset)
+        views.append(outputs(task.train, change=change))
+        valid_views += [outputs(task.valid, change=change)] if config.refit else []
+    valid = _as_split(valid_views[0], task.valid)
     splits = [_as_split(view, task.train) for view in views]
     rest = len(configuration) - first
     return replace(
@@ -162,6 +164,7 @@ def _without_frozen(start: TaskStart) -> TaskStart:
         fresh_weights={(i - first, kind): w for (i, kind), w in start.fresh_weights.items() if i >= first},
         protection=SharedProtection(frozenset(i - first for i in start.protection.read_only)),
         views=tuple(splits),
+        valid_views=tuple(_as_split(view, task.valid) for view in valid_views),
         prefix="T" * (first if rest else first - 1),
     )
 
@@ -172,16 +175,49 @@ def _with_fitted_head(start: TaskStart) -> TaskStart:
     outputs = partial(_outputs, start, range(start.net.depth))
     x = torch.cat([outputs(view).flatten(1) for view in views])
     y = torch.cat([view.labels for view in views])
-    head, loss = fit_head(x, y, outputs(task.valid).flatten(1), task.valid.labels, task.num_classes, start.config)
-    weights = TaskWeights(start.weights.layers, head)
-    return replace(
-        start, weights=weights, warmup=_WARMUP, solved=loss if isinstance(start.net.blocks[0], _Passing) else None
+    strengths = STRENGTHS if start.strength is None else (start.strength,)
+    head, loss, strength = fit_head(
+        x, y, outputs(task.valid).flatten(1), task.valid.labels, task.num_classes, start.config, strengths
     )
+    solved = loss if isinstance(start.net.blocks[0], _Passing) else None
+    weights = TaskWeights(start.weights.layers, head)
+    return replace(start, weights=weights, warmup=_WARMUP, solved=solved, strength=strength)
+
+
+def with_all_images(start: TaskStart, valid_accuracy: float) -> TaskStart | None:
+    """Return a prepared start that trains on the validation images as well, to the last epoch.
+
+    Args:
+        start: as ``prepared`` returns it.
+        valid_accuracy: of the same training without the validation images, which takes the place of what could be
+            measured now.
+
+    Returns:
+        The start, with a head fitted to all images; None if validation images are standardised by their own moments.
+    """
+    train = start.task.train.joined(start.task.valid)
+    if train is None:
+        return None
+    views = (first.joined(second) for first, second in zip(start.views, start.valid_views, strict=False))
+    start = replace(
+        start,
+        config=replace(start.config, patience=0, tolerance=1.0),
+        task=replace(start.task, train=train),
+        views=tuple(view for view in views if view is not None),
+        valid_accuracy=valid_accuracy,
+    )
+    return start if start.strength is None else _with_fitted_head(start)
 
 
 def fit_head(
-    x: Tensor, labels: Tensor, valid_x: Tensor, valid_labels: Tensor, num_classes: int, config: TrainingConfig
-) -> tuple[dict[str, Tensor], float]:
+    x: Tensor,
+    labels: Tensor,
+    valid_x: Tensor,
+    valid_labels: Tensor,
+    num_classes: int,
+    config: TrainingConfig,
+    strengths: Sequence[float] = STRENGTHS,
+) -> tuple[dict[str, Tensor], float, float]:
     """Fit a linear head by logistic regression on standardised features; validation images choose the penalty.
 
     Features of a small deviation are divided by half the usual one.
@@ -193,9 +229,11 @@ def fit_head(
         valid_labels: their labels.
         num_classes: K.
         config: says how classes count.
+        strengths: inverse penalties to choose from.
 
     Returns:
-        ``weight.0`` (K, F) and ``bias.0`` (K,) for features as they are, and the mean training loss.
+        ``weight.0`` (K, F) and ``bias.0`` (K,) for features as they are, the mean training loss, and the inverse
+        penalty.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -203,8 +241,8 @@ def fit_head(
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     std = std.clamp(min=max(1e-12, _LEAST_DEVIATION * float(std.square().mean().sqrt())))
     inputs = ((x - mean) / std).numpy()
-    best: tuple[float, dict[str, Tensor]] | None = None
-    for strength in _STRENGTHS:
+    best: tuple[float, dict[str, Tensor], float] | None = None
+    for strength in strengths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = LogisticRegression(
@@ -218,10 +256,10 @@ def fit_head(
         weight[places], bias[places] = slopes / std, offsets - slopes @ (mean / std)
         right = (F.linear(valid_x, weight, bias).argmax(dim=1) == valid_labels).float().mean()
         if best is None or float(right) > best[0]:
-            best = float(right), {"weight.0": weight, "bias.0": bias}
+            best = float(right), {"weight.0": weight, "bias.0": bias}, strength
     assert best is not None
-    head = best[1]
-    return head, float(F.cross_entropy(F.linear(x, head["weight.0"], head["bias.0"]), labels))
+    _, head, strength = best
+    return head, float(F.cross_entropy(F.linear(x, head["weight.0"], head["bias.0"]), labels)), strength
 
 
 @torch.no_grad()

@@ -98,6 +98,8 @@ class TaskStart:
     """What holds shared knowledge that earlier tasks use."""
     views: tuple[Split, ...] = ()
     """The training images in several versions, one for each epoch in turn; none: as the task has them."""
+    valid_views: tuple[Split, ...] = ()
+    """The validation images in the same versions."""
     prefix: str = ""
     """Letters of the layers before the network's, which are not computed any more (``lasem.training.kept``)."""
     is_prepared: bool = False
@@ -106,6 +108,10 @@ class TaskStart:
     """See ``AbstractPhase``."""
     solved: float | None = None
     """See ``AbstractPhase``."""
+    strength: float | None = None
+    """The inverse penalty of a head that is fitted; None: it is not, or none has been chosen."""
+    valid_accuracy: float | None = None
+    """Where the validation images are trained on: the accuracy on them before they were."""
 
     def only(self, configuration: Configuration) -> TaskStart:
         """Return the same with one configuration to train, from the same start."""

@@ -1,5 +1,6 @@
 """Outputs of frozen layers that are kept, next to the same training without them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from lasem import Fixed, HardSharing, Learner, TrainingConfig
+from lasem.data import Split
 from lasem.nets import cut
 from lasem.search import PrefixSearch
 from lasem.training import kept
@@ -30,7 +32,7 @@ def net_of(**settings: Any) -> Any:
 
 
 def learner_of(configuration: str, **training: Any) -> Learner:
-    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "learning_rate": 5e-4, "steps": (), **training})
+    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "learning_rate": 5e-4, "steps": (), "refit": False, **training})
     return Learner(net_of(), sharing=HardSharing(train_shared=False), search=Fixed(configuration), training=config)
 
 
@@ -44,19 +46,48 @@ def test_training_on_kept_outputs_is_training_on_images(configuration: str, monk
         torch.testing.assert_close(learner.model.own["a"][name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_validation_images_choose_a_step() -> None:
+@pytest.mark.parametrize("refit", [False, True])
+def test_the_likelihood_of_the_validation_images_chooses_a_step(refit: bool) -> None:
     steps, phases = (1e-9, 2.0, 0.4), list[str]()
-    learner = learner_of("TTS", steps=steps)
-    record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
-    assert list(dict.fromkeys(phases)) == ["step 5e-13", "step 1e-03", "step 2e-04"]
-    alone = []
-    for step in steps:
-        other = learner_of("TTS", learning_rate=step * 5e-4)
-        alone.append((other.learn(tiny_task("a")).valid_accuracy, other))
-    best, chosen = max(alone, key=lambda pair: pair[0])  # of equal ones the first
-    assert (record.valid_accuracy, record.num_epochs) == (best, len(phases))
-    for name, value in chosen.model.own["a"].items():
-        assert torch.equal(learner.model.own["a"][name], value)
+    learner, task = learner_of("TTS", steps=steps, epochs=6, refit=refit), tiny_task("a")
+    record = learner.learn(task, on_epoch=lambda epoch, *_: phases.append(epoch.phase))
+    short = [learner_of("TTS", learning_rate=step * 5e-4, epochs=2) for step in steps]
+    records = [other.learn(task) for other in short]
+    likelihoods = []
+    for other in short:  # answers are at the temperature that suits the validation images
+        logits = other.logits("a", task.valid.images.take(torch.arange(len(task.valid))))
+        likelihoods.append(-float(F.cross_entropy(logits, task.valid.labels)))
+    best = int(np.argmax(likelihoods))
+    last = "all images" if refit else ""
+    assert list(dict.fromkeys(phases)) == ["step 5e-13", "step 1e-03", "step 2e-04", last]
+    assert record.num_epochs == len(phases) == 3 * 2 + 6
+    if refit:
+        assert record.valid_accuracy == records[best].valid_accuracy
+        task = replace(task, train=task.train.joined(task.valid))
+    alone = learner_of("TTS", learning_rate=steps[best] * 5e-4, epochs=6, tolerance=2.0 * (not refit))
+    alone.learn(task)
+    for name, value in alone.model.own["a"].items():
+        torch.testing.assert_close(learner.model.own["a"][name], value, rtol=0, atol=0.05 * refit)
+
+
+def test_a_head_is_fitted_to_all_images_with_the_penalty_that_the_validation_images_chose() -> None:
+    learner, task = learner_of("all", refit=True), tiny_task("a")
+    record = learner.learn(task)
+    net = learner.net
+    train, valid = (features(net, split) for split in (task.train, task.valid))
+    labels = torch.cat([task.train.labels, task.valid.labels])
+    _, _, strength = fit_head(train, task.train.labels, valid, task.valid.labels, 2, TrainingConfig())
+    x = torch.cat([train, valid])
+    head, _, _ = fit_head(x, labels, x, labels, 2, TrainingConfig(), (strength,))
+    torch.testing.assert_close(learner.model.own["a"]["head.weight.0"], head["weight.0"], rtol=1e-3, atol=1e-4)
+    assert record.valid_accuracy == learner_of("all").learn(task).valid_accuracy
+
+
+def features(net: Any, split: Split) -> torch.Tensor:
+    (x, _), *_ = split.batches(len(split))
+    for block in net.blocks:
+        x = block.apply({}, x)
+    return x.flatten(1)
 
 
 def test_where_all_is_transferred_the_head_is_fitted_and_no_step_is_taken() -> None:
@@ -108,7 +139,7 @@ def test_a_head_is_logistic_regression_on_standardised_features(num_classes: int
         torch.arange(60) % num_classes,
     )
     x = x + labels[:, None]
-    head, loss = fit_head(x, labels, x, labels, num_classes, TrainingConfig())
+    head, loss, _ = fit_head(x, labels, x, labels, num_classes, TrainingConfig())
     found = F.linear(x, head["weight.0"], head["bias.0"])
     deviation = x.std(0, correction=0)
     z = ((x - x.mean(0)) / deviation.clamp(min=0.5 * float(deviation.square().mean().sqrt()))).numpy()
@@ -120,5 +151,5 @@ def test_a_head_is_logistic_regression_on_standardised_features(num_classes: int
 
 def test_a_class_without_training_images_is_never_answered() -> None:
     x, labels = torch.eye(4).repeat(3, 1), torch.tensor([0, 1, 3, 1]).repeat(3)
-    head, _ = fit_head(x, labels, x, labels, 4, TrainingConfig(class_weights="balanced"))
+    head, _, _ = fit_head(x, labels, x, labels, 4, TrainingConfig(class_weights="balanced"))
     assert 2 not in F.linear(x, head["weight.0"], head["bias.0"]).argmax(dim=1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lasem.learner.calibration import Bin
+    from lasem.training.calibration import Bin
 
 _COMPARED = ("peak_accuracy", "final_accuracy", "parameters_total", "seconds_training")
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from learner.fixture import assert_same_tensors, changed_index, tensors_in, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem import Learner, TrainingConfig
-from lasem.learner.calibration import best_temperature, calibration_bins, expected_calibration_error
-
-from .fixture import assert_same_tensors, changed_index, tensors_in, tiny_net, tiny_task
+from lasem.training.calibration import best_temperature, calibration_bins, expected_calibration_error
 
 
 def drawn(sharpness: float, num: int = 400, num_classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
