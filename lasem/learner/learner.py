@@ -239,7 +239,7 @@ class Learner:
         )
         with autocast(training.precision, self.device):
             peak = accuracy(self._answer(learned.best, task.name), task.test, self.device)
-            temperature = self._temperature(learned.judge or learned.model, task) if training.calibrate else 1.0
+            temperature = learned.temperature or self._temperature(learned.model, task)
         route = learned.model.routes.get(task.name)
         configuration = route.configuration if route else self.method.transferred(self.net)
         # from here on nothing can fail: the learner is what it was, or has learned the task
@@ -261,7 +261,7 @@ class Learner:
             configuration=configuration,
             versions=route.versions if route else (),
             scale=task.scale,
-            temperature=temperature,
+            temperature=temperature if training.calibrate else 1.0,
             left_out=task.left_out,
             training=training,
         )

@@ -62,8 +62,8 @@ class Learned:
     """Of the phase that trained what is kept: schedules count these over all tasks."""
     commit_epoch: int | None = None
     """First epoch after a search had committed; None if it never did."""
-    judge: Model | None = None
-    """A model that the validation images were new to, where ``model`` was trained on them."""
+    temperature: float | None = None
+    """What divides the logits, where no image is left to choose it by when the training ends."""
     configurations: tuple[str, ...] = ()
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 

@@ -99,7 +99,7 @@ class Transfer(AbstractMethod):
             best_epoch=found.best_epoch,
             valid_accuracy=found.valid_accuracy,
             num_epochs=found.num_epochs,
-            judge=None if found.judge is None else self._with_task(model, task, setup, found.judge),
+            temperature=found.temperature,
             num_epochs_kept=found.num_epochs_kept,
             commit_epoch=found.commit_epoch,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),

@@ -40,8 +40,8 @@ class Selected:
     num_epochs_kept: int
     """Of the weights that are kept alone, for schedules that count the epochs of earlier tasks."""
     commit_epoch: int | None
-    judge: Choice | None = None
-    """What the validation images were new to, where ``kept`` was trained on them; its answers say how sure to be."""
+    temperature: float | None = None
+    """What divides the logits, where no image is left to choose it by when the training ends."""
 
 
 class AbstractSelection(Settings, ABC):
@@ -143,12 +143,11 @@ def selected(
     *,
     epochs_before: int = 0,
     num_epochs: int | None = None,
-    judge: Snapshot[TaskWeights] | None = None,
+    temperature: float | None = None,
 ) -> Selected:
     """Return the outcome of a plan whose last phase trains ``TaskWeights``.
 
     ``epochs_before`` are those of earlier phases, ``num_epochs`` those of all; by default there is this phase alone.
-    ``judge`` is as in ``Selected``.
     """
 
     def choice(snapshot: Snapshot[TaskWeights]) -> Choice:
@@ -164,5 +163,5 @@ def selected(
         num_epochs=result.num_epochs if num_epochs is None else num_epochs,
         num_epochs_kept=result.num_epochs,
         commit_epoch=result.last.summary.commit_epoch,
-        judge=None if judge is None else choice(judge),
+        temperature=temperature,
     )

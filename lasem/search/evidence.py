@@ -1,16 +1,16 @@
 """LASEM's search by evidence: configurations are weighed by images that they were not trained on.
 
 The task's labelled images are divided into K folds. For each fold the M-step trains the mixture of all configurations
-on the other folds, a configuration drawn from the prior pi for each mini-batch, and the E-step scores every one on the
-fold. With ell_n(c) = log p(y_n | x_n, c) of the N images, each from the training that has not seen it::
+on the other folds, a configuration drawn evenly for each mini-batch, and the E-step scores every one on the fold. With
+ell_n(c) = log p(y_n | x_n, c) of the N images, each from the training that has not seen it::
 
-    q(c) proportional to pi(c) exp(tau sum_n ell_n(c))                     tau: images do not count as independent
-    se(c, c') = sqrt(N) std_n(ell_n(c) - ell_n(c'))                        of a difference of two sums
+    L(c) = sum_n ell_n(c)
+    se(c, c') = sqrt(N) std_n(ell_n(c) - ell_n(c'))        the standard error of L(c) - L(c')
 
-The task gets the configuration that owns least among those at most some standard errors below the likeliest one, and
-trains it from the start. Log-likelihoods of held-out images tell configurations apart where accuracies do not: with 30
-images an accuracy's standard error is 9 points. Taking the simplest model within one standard error is [Breiman1984]_'s
-rule.
+The likeliest ones, and those that own all and nothing, are then trained by themselves on the same folds, those of a
+pretrained network with each step size. The task gets the configuration that owns least among those at most some
+standard errors below the best ([Breiman1984]_'s rule), and trains it from the start. Log-likelihoods of held-out images
+tell configurations apart where accuracies do not: with 30 images an accuracy's standard error is 9 points.
 
 .. [Breiman1984] L. Breiman, J. Friedman, R. Olshen, C. Stone. Classification and Regression Trees. 1984. Section 3.4.3.
 .. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
@@ -30,7 +30,7 @@ from torch import Tensor
 from lasem.data import Split
 from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
-from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, fine_tuned
+from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, TriedPhase, judged, outcome_of, trained
 from lasem.settings import Range
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
@@ -48,37 +48,59 @@ class Evidence(GroupedSelection):
     most_groups: ClassVar[int | None] = 8  # 256 configurations, each scored on every image
 
     folds: Annotated[int, Range(least=2)] = 2
-    """Parts of the labelled images, each of which is scored by a training on the others; at least 2."""
+    """Parts of the labelled images, each of which is scored by trainings on the others; at least 2."""
     epochs_share: Annotated[float, Range(above=0, most=1)] = 0.25
-    """Share of the task's epochs that each of these trainings takes; in (0, 1]."""
+    """Share of the task's epochs in which the mixture of all configurations is trained for each fold; in (0, 1]."""
     step: Annotated[float, Range(above=0)] = 0.5
-    """Their step size, relative to ``learning_rate``; positive."""
-    errors: Annotated[float, Range(least=0)] = 1.0
+    """Step size of the mixture's training, relative to ``learning_rate``; positive."""
+    errors: Annotated[float, Range(least=0)] = 0.5
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
-    temperature: Annotated[float, Range(above=0)] = 0.3
-    """tau; changes the posterior that is shown, and not what is chosen."""
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        if start.space.size == 1:
-            return (yield from Fixed(str(start.space[0])).plan(start))
+        space, config, pretrained = start.space, start.config, start.net.pretrained
+        if space.size == 1:
+            return (yield from Fixed(str(space[0])).plan(start))
         images = start.task.train.joined(start.task.valid) or start.task.train
-        scores, num_epochs = torch.zeros(start.space.size, len(images)), 0
-        folds = self._folds(images.labels, start.seed)
-        for number in range(self.folds):
-            phase = _FoldPhase(self, start, images, folds, number)
-            result = yield phase
-            scores[:, folds == number] = phase.scores(result.last.weights)
-            num_epochs += result.num_epochs
-        owned = torch.tensor([_num_owned(start.only(c).weights) for c in start.space])
-        chosen = start.space[self.choose(scores, owned)]
-        search, only = Fixed(str(chosen)), start.only(chosen)
-        if only.net.pretrained:
-            ready = prepared(only)
-            return (yield from fine_tuned(search, only, ready, phases_before=self.folds, epochs_before=num_epochs))
-        result = yield MixturePhase(search, only)
+        folds = self.folds_of(images.labels, start.seed)
+        starts = [_without(start, images, folds == number) for number in range(self.folds)]
+        scores, num_phases, num_epochs = torch.zeros(space.size, len(images)), 0, 0
+        for number, part in enumerate(starts):
+            result = yield _MixedPhase(self, part, f"evidence {number + 1} of {self.folds}", tuple(range(num_phases)))
+            scores[:, folds == number] = outcome_of(result)
+            num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+        owned = torch.tensor([_num_owned(start.only(c).weights) for c in space])
+        found: list[_Found] = []
+        for position in self.finalists(scores, owned):
+            name = str(space[position])
+            ready = [prepared(part.only(space[position])) for part in starts]
+            for step in config.steps if pretrained and config.steps and ready[0].solved is None else (1.0,):
+                rate, logits = step * config.learning_rate, torch.zeros(len(images), start.task.num_classes)
+                for number, part in enumerate(ready):
+                    title = f"{name}, step {rate:.0e}, {number + 1} of {self.folds}"
+                    phase = TriedPhase(Fixed(name), part, rate, 1 / 6, title)
+                    phase.forgets = tuple(range(num_phases))
+                    result = yield phase
+                    logits[folds == number] = outcome_of(result)
+                    num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+                found.append(_Found(position, rate, *judged(logits, images.labels)))
+        chosen = found[self.choose(torch.stack([one.scores for one in found]), owned[[one.position for one in found]])]
+        configuration, before = space[chosen.position], (num_phases, num_epochs)
+        search, only = Fixed(str(configuration)), start.only(configuration)
+        if pretrained:
+            last = prepared(only)
+            return (yield from trained(search, only, last, chosen.rate, chosen.accuracy, chosen.temperature, before))
+        result = yield MixturePhase(search, only, forgets=tuple(range(num_phases)))
         return selected(only, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
 
-    def _folds(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
+    def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
+        """Return the positions of configurations that are trained by themselves, the task's own before the others.
+
+        These are the likeliest one, the one that ``choose`` would take, and those that own all and nothing; arguments
+        as there.
+        """
+        return sorted({0, int(scores.sum(dim=1).argmax()), self.choose(scores, owned), len(scores) - 1})
+
+    def folds_of(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
         """Return each image's fold, shape (N,): of every class as many as possible in each."""
         # its own source: no other random number of the task is drawn from the seed with this spawn key
         own = np.random.SeedSequence(seed, spawn_key=(4,)).generate_state(1)
@@ -99,7 +121,8 @@ class Evidence(GroupedSelection):
         behind = scores[best] - scores
         error = behind.std(dim=1) * math.sqrt(scores.shape[1])
         near = behind.sum(dim=1) <= self.errors * error
-        return int(torch.where(near, owned, owned.max() + 1).argmin())
+        least = near & (owned == owned[near].min())
+        return int(torch.where(least, behind.sum(dim=1), math.inf).argmin())
 
 
 def _num_owned(weights: TaskWeights) -> int:
@@ -108,34 +131,39 @@ def _num_owned(weights: TaskWeights) -> int:
     return sum(tensor.numel() for part in parts for tensor in part.values())
 
 
+def _without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
+    """Return the start of a training without some images, which validate."""
+    task = replace(start.task, train=images.only(~held_out), valid=images.only(held_out))
+    return replace(start, task=task, config=replace(start.config, patience=0), strength=_PENALTY)
+
+
 @final
-class _FoldPhase(MixturePhase["_DrawnState"]):
-    """Training of the mixture on all folds but one, which validates."""
+@dataclass(frozen=True)
+class _Found:
+    """What is known of a configuration, trained with one step size."""
 
-    def __init__(self, search: Evidence, start: TaskStart, images: Split, folds: Tensor, number: int) -> None:
-        train, held_out = images.only(folds != number), images.only(folds == number)
+    position: int
+    rate: float
+    scores: Tensor
+    """Log-likelihood of each image outside of the training, at the temperature that suits them, shape (N,)."""
+    accuracy: float
+    temperature: float
+
+
+@final
+class _MixedPhase(MixturePhase["_DrawnState"]):
+    """Training of the mixture without a fold; its outcome are log-likelihoods of the fold's images, shape (C, n)."""
+
+    def __init__(self, search: Evidence, start: TaskStart, title: str, forgets: tuple[int, ...]) -> None:
         config, rate = start.config, search.step * start.config.learning_rate
-        epochs = max(1, round(search.epochs_share * config.epochs))
-        config = replace(config, epochs=epochs, learning_rate=rate, patience=0)
-        task = replace(start.task, train=train, valid=held_out)
-        start = prepared(replace(start, config=config, task=task, strength=_PENALTY))
-        super().__init__(_Drawn(), start, title=f"evidence {number + 1} of {search.folds}")
+        config = replace(config, epochs=math.ceil(search.epochs_share * config.epochs), learning_rate=rate)
+        super().__init__(_Drawn(), prepared(replace(start, config=config)), title=title, forgets=forgets)
 
-    @torch.no_grad()
-    def scores(self, weights: TaskWeights) -> Tensor:
-        """Return the log-likelihood of each image of the fold under each configuration, shape (C, n).
-
-        Where nothing that is transferred changes, the configuration that transfers all is what it was at the start.
-        """
+    def outcome(self, weights: TaskWeights) -> Tensor:
         start, size = self.start, max(1, evaluation_batch(self.task.image_shape) // 4)
         mixture = Mixture(start.net, start.sharing, tuple(start.space))
-        frozen = Mixture(start.net, start.sharing, (start.space[start.space.size - 1],))
-        found = []
-        for x, labels in self.task.valid.batches(size, device=start.device):
-            found.append(log_likelihood(evaluate(mixture, weights, x), labels))
-            if start.warmup > 0 and start.sharing.keeps(start.net):  # the head was fitted
-                found[-1][-1:] = log_likelihood(evaluate(frozen, start.weights, x), labels)
-        return torch.cat(found, dim=1).cpu()
+        batches = self.task.valid.batches(size, device=start.device)
+        return torch.cat([log_likelihood(evaluate(mixture, weights, x), labels) for x, labels in batches], dim=1)
 
 
 @final

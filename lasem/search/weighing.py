@@ -40,8 +40,6 @@ from lasem.training.phase import batches_of
 from lasem.tree import Path, map_tensors
 
 State = TypeVar("State")
-_TRIED = 3
-"""A step is tried for the epochs divided by this."""
 
 
 class AbstractSearch(AbstractSelection, Generic[State]):
@@ -269,62 +267,105 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
 
 
 def fine_tuned(
-    search: AbstractSearch[Any],
-    start: TaskStart,
-    ready: TaskStart,
-    *,
-    phases_before: int = 0,
-    epochs_before: int = 0,
+    search: AbstractSearch[Any], start: TaskStart, ready: TaskStart, *, before: tuple[int, int] = (0, 0)
 ) -> Plan[Selected]:
     """Yield the phases in which a pretrained network learns a task in one configuration.
 
-    Each step is tried for a third of the epochs, and the one whose answers to the validation images are likeliest
-    trains from the start again, for all epochs. With ``TrainingConfig.refit`` it does so on all images.
+    Half of the epochs go to trying steps. The one after which the answers to the validation images are likeliest trains
+    from the start again, in the other half (``trained``).
 
     Args:
         search: has the configuration.
         start: what ``selected`` needs.
         ready: the same, prepared.
-        phases_before: of the plan.
-        epochs_before: of these phases.
+        before: the plan's phases before these, and their epochs.
     """
-    config, tried = ready.config, list[PhaseResult[TaskWeights]]()
-    leader, best, rate = 0, -math.inf, config.learning_rate
-    steps = () if ready.solved is not None else config.steps
-    for number, step in enumerate(steps):
-        short = replace(config, learning_rate=step * config.learning_rate, epochs=math.ceil(config.epochs / _TRIED))
-        forgets = tuple(phases_before + other for other in range(number) if other != leader)
-        title = f"step {short.learning_rate:.0e}"
-        phase = MixturePhase(search, replace(ready, config=short), title=title, forgets=forgets)
-        phase.seeds_of = phases_before  # the same order of images for every step
-        tried.append((yield phase))
-        likelihood = _valid_log_likelihood(ready, tried[-1].best.weights)
-        if likelihood > best:
-            leader, best, rate = number, likelihood, short.learning_rate
-    if not steps:
-        tried.append((yield MixturePhase(search, ready)))
-        if not (config.refit and ready.solved is not None):
-            before = epochs_before
-            return selected(start, tried[0], epochs_before=before, num_epochs=before + tried[0].num_epochs)
-    final = replace(ready, config=replace(config, learning_rate=rate))
-    whole = with_all_images(final, tried[leader].best.valid_accuracy) if config.refit else None
-    forgets = tuple(phases_before + other for other in range(len(tried)) if other != leader)
-    title = "" if whole is None else "all images"
-    phase = MixturePhase(search, whole or final, title=title, forgets=forgets)
-    phase.seeds_of = phases_before
+    config, num_phases, num_epochs = ready.config, *before
+    if not (config.steps if ready.solved is None else config.refit):
+        result = yield MixturePhase(search, ready)
+        return selected(start, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
+    tried: list[tuple[float, float, float, float]] = []  # likelihood, accuracy, temperature, step size
+    steps = config.steps if ready.solved is None else (1.0,)
+    for step in steps:
+        rate = step * config.learning_rate
+        title = "head" if ready.solved is not None else f"step {rate:.0e}"
+        phase = TriedPhase(search, ready, rate, 1 / (2 * len(steps)), title)
+        phase.seeds_of = 0  # the same order of images for every step
+        phase.forgets = tuple(range(num_phases + len(tried)))
+        result = yield phase
+        num_epochs += result.num_epochs
+        scores, accuracy, temperature = judged(outcome_of(result), ready.task.valid.labels)
+        tried.append((float(scores.mean()), accuracy, temperature, rate))
+    _, accuracy, temperature, rate = max(tried, key=lambda one: one[0])  # of equal ones the first
+    after = num_phases + len(tried), num_epochs
+    return (yield from trained(search, start, ready, rate, accuracy, temperature, after))
+
+
+def trained(
+    search: AbstractSearch[Any],
+    start: TaskStart,
+    ready: TaskStart,
+    rate: float,
+    valid_accuracy: float,
+    temperature: float,
+    before: tuple[int, int],
+) -> Plan[Selected]:
+    """Yield the phase that trains with the step size that was chosen, with ``TrainingConfig.refit`` on all images.
+
+    Args:
+        search, start, ready, before: as for ``fine_tuned``.
+        rate: the step size.
+        valid_accuracy: of a training that had not seen the validation images.
+        temperature: likewise.
+    """
+    num_phases, num_epochs = before
+    epochs = math.ceil(ready.config.epochs / 2)
+    ready = replace(ready, config=replace(ready.config, learning_rate=rate, epochs=epochs))
+    whole = with_all_images(ready, valid_accuracy) if ready.config.refit else None
+    title, forgets = "" if whole is None else "all images", tuple(range(num_phases))
+    phase = MixturePhase(search, whole or ready, title=title, forgets=forgets)
+    phase.seeds_of = 0
     result = yield phase
-    before = epochs_before + sum(short.num_epochs for short in tried)
-    judge = None if whole is None else tried[leader].best
-    return selected(start, result, epochs_before=before, num_epochs=before + result.num_epochs, judge=judge)
+    return selected(
+        start,
+        result,
+        epochs_before=num_epochs,
+        num_epochs=num_epochs + result.num_epochs,
+        temperature=None if whole is None else temperature,
+    )
 
 
-def _valid_log_likelihood(start: TaskStart, weights: TaskWeights) -> float:
-    """Return the mean log-likelihood of the validation images at the temperature that suits them."""
-    mixture = Mixture(start.net, start.sharing, (start.space[0],))
-    size, device = evaluation_batch(start.task.image_shape), start.device
-    found = [(evaluate(mixture, weights, x)[0], y) for x, y in start.task.valid.batches(size, device=device)]
-    logits, labels = torch.cat([logits for logits, _ in found]), torch.cat([y for _, y in found])
-    return -float(F.cross_entropy(logits / best_temperature(logits, labels), labels))
+class TriedPhase(MixturePhase[Any]):
+    """Training of one configuration with a step size that is tried; its outcome are the validation images' logits."""
+
+    def __init__(self, search: AbstractSearch[Any], ready: TaskStart, rate: float, share: float, title: str) -> None:
+        """Train a prepared start for a share of its epochs."""
+        config = replace(ready.config, learning_rate=rate, epochs=math.ceil(share * ready.config.epochs))
+        super().__init__(search, replace(ready, config=config), title=title)
+
+    def outcome(self, weights: TaskWeights) -> Tensor:
+        start = self.start
+        mixture = Mixture(start.net, start.sharing, (start.space[self.leading],))
+        batches = self.task.valid.batches(evaluation_batch(start.task.image_shape), device=start.device)
+        return torch.cat([evaluate(mixture, weights, x)[0] for x, _ in batches])
+
+
+def outcome_of(result: PhaseResult[Any]) -> Tensor:
+    """Return the outcome of a phase that has one."""
+    assert result.outcome is not None
+    return result.outcome
+
+
+def judged(logits: Tensor, labels: Tensor) -> tuple[Tensor, float, float]:
+    """Return log-likelihoods (N,) at the temperature that suits some images, the accuracy, and that temperature.
+
+    Args:
+        logits: of images that were not trained on, shape (N, num_classes).
+        labels: shape (N,).
+    """
+    labels, temperature = labels.cpu(), best_temperature(logits, labels)
+    right = float((logits.argmax(dim=1) == labels).double().mean())
+    return -F.cross_entropy(logits / temperature, labels, reduction="none"), right, temperature
 
 
 @final

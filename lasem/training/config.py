@@ -64,9 +64,9 @@ class TrainingConfig(Settings):
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
     steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 0.3, 1.0)
-    """Where a task trains layers of a pretrained network in one configuration, it is first trained for a third of the
-    epochs with each of these multiples of ``learning_rate``, and the likelihood of the validation images chooses;
-    empty: with ``learning_rate`` alone."""
+    """Where a task trains layers of a pretrained network in one configuration, it tries each of these multiples of
+    ``learning_rate``, in half of its epochs, and the likelihood of the validation images chooses the one for the other
+    half; empty: all epochs with ``learning_rate``."""
     refit: bool = True
     """Once the validation images have chosen the step, or the penalty of a head, train a pretrained network's task
     again on them as well, to the last epoch. The validation accuracy is that of the training before."""

@@ -113,7 +113,10 @@ class Loop(Generic[Weights]):
     def result(self) -> PhaseResult[Weights]:
         """Return what has come out so far; at least one epoch has been trained."""
         assert self.best is not None
-        return PhaseResult(self.best, self._snapshot(), self.num_epochs, self._progress.loss)
+        with torch.no_grad(), self._autocast:
+            outcome = self.phase.outcome(self.weights)
+        outcome = None if outcome is None else outcome.cpu()
+        return PhaseResult(self.best, self._snapshot(), self.num_epochs, self._progress.loss, outcome)
 
     def _train(self, rate: float) -> float:
         """Take one pass of optimiser steps and return the mean loss."""

@@ -117,6 +117,8 @@ class PhaseResult(Generic[Weights]):
     num_epochs: int
     last_loss: float = float("nan")
     """Mean training loss of the last epoch."""
+    outcome: Tensor | None = None
+    """See ``AbstractPhase``; on the CPU."""
 
     def kept(self, restore_best: bool) -> Snapshot[Weights]:
         """Return the best epoch or the last one, as the settings say."""
@@ -172,6 +174,10 @@ class AbstractPhase(ABC, Generic[Weights]):
     @abstractmethod
     def summary(self) -> EpochSummary:
         """Return what the epoch's record says of the search."""
+
+    def outcome(self, weights: Weights) -> Tensor | None:
+        """Return what the plan asks for besides the weights, which it may then forget; called after the last epoch."""
+        return None
 
     @property
     def num_valid(self) -> int:

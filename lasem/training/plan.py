@@ -222,7 +222,7 @@ def _finished(
     with _storage_errors():
         last = unpack(tensors, plain["last"], start)
         best = unpack(tensors, plain["best"], last)
-        rest = {**plain, "best": None, "last": None}
+        rest = {"outcome": None, **plain, "best": None, "last": None}
         result: PhaseResult[Any] = replace(unpack(tensors, rest, PhaseResult(start, start, 0)), best=best, last=last)
     return result
 

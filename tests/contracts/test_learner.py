@@ -34,7 +34,18 @@ from lasem.learner.index import parts_of
 from lasem.methods import APD, EWC, METHODS, AbstractMethod, Branch, Freeze, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
-from lasem.search import DARTS, EM, SEARCHES, DeepEM, Exhaustive, Fixed, FixedProbability, PrefixSearch, RandomSearch
+from lasem.search import (
+    DARTS,
+    EM,
+    SEARCHES,
+    DeepEM,
+    Evidence,
+    Exhaustive,
+    Fixed,
+    FixedProbability,
+    PrefixSearch,
+    RandomSearch,
+)
 from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
 
@@ -77,6 +88,7 @@ TRANSFERS = [
     Transfer(search=Exhaustive()),
     Transfer(sharing=TF, search=PrefixSearch(first_task="search")),
     Transfer(sharing=DFCNN, search=RandomSearch(num_candidates=2)),
+    *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
     *(Transfer(sharing=sharing, search=DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
     Transfer(sharing=TF, search=DARTS(order="second", first_task="search", retrain=True)),
 ]
@@ -107,6 +119,7 @@ SEARCHED: list[tuple[Any, str]] = [
     (EM(likelihood="mean", prior_form="average", prior_start=(0.8, 0.3), **NEVER), "constant"),
     (FixedProbability(first_task="search"), "constant"),
     (MovingPrior(), "constant"),
+    (Evidence(folds=3), "cosine"),
     *(
         (DARTS(first_task="search", **settings), schedule)
         for schedule in ("cosine", "inverse")

@@ -32,7 +32,9 @@ def net_of(**settings: Any) -> Any:
 
 
 def learner_of(configuration: str, **training: Any) -> Learner:
-    config = TrainingConfig(**{"epochs": 4, "batch_size": 5, "learning_rate": 5e-4, "steps": (), "refit": False, **training})
+    config = TrainingConfig(
+        **{"epochs": 4, "batch_size": 5, "learning_rate": 5e-4, "steps": (), "refit": False, **training}
+    )
     return Learner(net_of(), sharing=HardSharing(train_shared=False), search=Fixed(configuration), training=config)
 
 
@@ -49,7 +51,7 @@ def test_training_on_kept_outputs_is_training_on_images(configuration: str, monk
 @pytest.mark.parametrize("refit", [False, True])
 def test_the_likelihood_of_the_validation_images_chooses_a_step(refit: bool) -> None:
     steps, phases = (1e-9, 2.0, 0.4), list[str]()
-    learner, task = learner_of("TTS", steps=steps, epochs=6, refit=refit), tiny_task("a")
+    learner, task = learner_of("TTS", steps=steps, epochs=12, refit=refit), tiny_task("a")
     record = learner.learn(task, on_epoch=lambda epoch, *_: phases.append(epoch.phase))
     short = [learner_of("TTS", learning_rate=step * 5e-4, epochs=2) for step in steps]
     records = [other.learn(task) for other in short]

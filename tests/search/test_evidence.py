@@ -1,0 +1,91 @@
+"""The search by evidence: which images score what, and what is chosen."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from learner.fixture import start_of, tiny_net, tiny_task
+from torch import Tensor
+from training.test_kept import net_of
+
+from lasem import HardSharing, Learner, TrainingConfig
+from lasem.search import Evidence
+from lasem.search.evidence import _MixedPhase, _without
+from lasem.training.plan import follow
+
+
+@pytest.mark.parametrize(("errors", "expected"), [(0.0, 2), (2.0, 1), (6.0, 0)])
+def test_what_owns_least_among_the_near_ones_is_chosen(errors: float, expected: int) -> None:
+    scores = torch.tensor([[-2.0, -1.5, -2.0, -1.5], [-1.0, -1.1, -1.0, -1.2], [-1.0, -1.0, -1.0, -1.0]])
+    owned = torch.tensor([1, 5, 9])
+    difference = scores[2] - scores
+    near = difference.sum(dim=1) <= errors * 2 * difference.std(dim=1)
+    assert min(int(o) for o, within in zip(owned, near, strict=True) if within) == owned[expected]
+    assert Evidence(errors=errors).choose(scores, owned) == expected
+
+
+def test_of_configurations_that_own_as_much_the_likeliest_is_chosen() -> None:
+    scores = torch.tensor([[-2.0, -1.0], [-1.0, -1.0], [-1.5, -1.0]])
+    assert Evidence(errors=9.0).choose(scores, torch.tensor([4, 4, 4])) == 1
+
+
+def test_every_class_is_in_every_fold() -> None:
+    labels = torch.tensor([0] * 7 + [1] * 8 + [2] * 6)
+    folds = Evidence(folds=3).folds_of(labels, (5, 1))
+    for label in range(3):
+        counts = folds[labels == label].bincount(minlength=3)
+        assert int(counts.max() - counts.min()) <= 1
+    assert not torch.equal(folds, Evidence(folds=3).folds_of(labels, (6, 1)))
+
+
+def learner_of(net: Any, **settings: Any) -> Learner:
+    config = TrainingConfig(epochs=4, batch_size=5, learning_rate=5e-3, augment="none", steps=(1.0,))
+    frozen = HardSharing(train_shared=not net.pretrained)
+    return Learner(net, sharing=frozen, search=Evidence(epochs_share=0.5, **settings), training=config, seed=3)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_scores_are_those_of_each_configuration_by_itself(pretrained: bool) -> None:
+    learner, task = learner_of(net_of() if pretrained else tiny_net(depth=3)), tiny_task("a")
+    if not pretrained:
+        learner.learn(task)
+        task = tiny_task("b", seed=1)
+    search, start = Evidence(epochs_share=0.5), start_of(learner, task)
+    images = task.train.joined(task.valid)
+    assert images is not None
+    held_out = search.folds_of(images.labels, start.seed) == 0
+    phase = _MixedPhase(search, _without(start, images, held_out), "", ())
+    assert len(phase.task.train) + len(phase.task.valid) == len(images)
+
+    def plan() -> Any:
+        return (yield phase)
+
+    result = follow(plan(), seeds=(1, 2), epochs_before=0, device=torch.device("cpu"))
+    weights = result.last.weights
+    (x, labels), *_ = images.only(held_out).batches(100)
+    for row, configuration in zip(result.outcome, start.space, strict=True):
+        y: Tensor = x
+        for i, (block, own) in enumerate(zip(learner.net.blocks, weights.layers, strict=True)):
+            shared = HardSharing().weights(block, own.shared, own.factors)
+            y = block.apply(shared if configuration[i] else own.specific, y)
+        logits = learner.net.head.apply(weights.head, y)
+        torch.testing.assert_close(row, -F.cross_entropy(logits, labels, reduction="none"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pretrained_network_s_first_task_is_searched() -> None:
+    learner, phases = learner_of(net_of()), list[str]()
+    record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
+    assert list(dict.fromkeys(phases))[:2] == ["evidence 1 of 2", "evidence 2 of 2"]
+    assert len(record.configurations) == 8
+    assert len(phases) == record.num_epochs
+
+
+def test_nothing_is_owned_where_nothing_can_be_gained() -> None:
+    """The labels are chance: what is learned for a fold does not help outside of it."""
+    task = tiny_task("a", num_train=60)
+    generator = torch.Generator().manual_seed(0)
+    shuffled = task.train.labels[torch.randperm(len(task.train), generator=generator)]
+    task.train.labels.copy_(shuffled)
+    learner = learner_of(net_of())
+    assert learner.learn(task).configuration == "TTT"
