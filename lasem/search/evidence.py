@@ -20,6 +20,7 @@ tell configurations apart where accuracies do not: with 30 images an accuracy's 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, final
 
@@ -56,49 +57,66 @@ class Evidence(GroupedSelection):
     errors: Annotated[float, Range(least=0)] = 0.5
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
 
+    enough: Annotated[float, Range(above=0, most=1)] = 0.99
+    """Accuracy outside of the training with which a configuration that transfers all is taken at once; in (0, 1]."""
+
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        space, config, pretrained = start.space, start.config, start.net.pretrained
+        space = start.space
         if space.size == 1:
             return (yield from Fixed(str(space[0])).plan(start))
         images = start.task.train.joined(start.task.valid) or start.task.train
         folds = self.folds_of(images.labels, start.seed)
         starts = [_without(start, images, folds == number) for number in range(self.folds)]
-        scores, num_phases, num_epochs = torch.zeros(space.size, len(images)), 0, 0
-        for number, part in enumerate(starts):
-            result = yield _MixedPhase(self, part, f"evidence {number + 1} of {self.folds}", tuple(range(num_phases)))
-            scores[:, folds == number] = outcome_of(result)
-            num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+        before = 0, 0  # phases and epochs so far
+        found, before = yield from self._by_itself(starts, folds, images.labels, space.size - 1, before)
         owned = torch.tensor([_num_owned(start.only(c).weights) for c in space])
-        found: list[_Found] = []
-        for position in self.finalists(scores, owned):
-            name = str(space[position])
-            ready = [prepared(part.only(space[position])) for part in starts]
-            for step in config.steps if pretrained and config.steps and ready[0].solved is None else (1.0,):
-                rate, logits = step * config.learning_rate, torch.zeros(len(images), start.task.num_classes)
-                for number, part in enumerate(ready):
-                    title = f"{name}, step {rate:.0e}, {number + 1} of {self.folds}"
-                    phase = TriedPhase(Fixed(name), part, rate, 1 / 6, title)
-                    phase.forgets = tuple(range(num_phases))
-                    result = yield phase
-                    logits[folds == number] = outcome_of(result)
-                    num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
-                found.append(_Found(position, rate, *judged(logits, images.labels)))
+        if max(one.accuracy for one in found) < self.enough:
+            scores = torch.zeros(space.size, len(images))
+            for number, part in enumerate(starts):
+                title = f"evidence {number + 1} of {self.folds}"
+                result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
+                scores[:, folds == number] = outcome_of(result)
+                before = before[0] + 1, before[1] + result.num_epochs
+            for position in self.finalists(scores, owned):
+                more, before = yield from self._by_itself(starts, folds, images.labels, position, before)
+                found += more
         chosen = found[self.choose(torch.stack([one.scores for one in found]), owned[[one.position for one in found]])]
-        configuration, before = space[chosen.position], (num_phases, num_epochs)
+        configuration = space[chosen.position]
         search, only = Fixed(str(configuration)), start.only(configuration)
-        if pretrained:
+        if start.net.pretrained:
             last = prepared(only)
             return (yield from trained(search, only, last, chosen.rate, chosen.accuracy, chosen.temperature, before))
-        result = yield MixturePhase(search, only, forgets=tuple(range(num_phases)))
-        return selected(only, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
+        result = yield MixturePhase(search, only, forgets=tuple(range(before[0])))
+        return selected(only, result, epochs_before=before[1], num_epochs=before[1] + result.num_epochs)
+
+    def _by_itself(
+        self, starts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int, before: tuple[int, int]
+    ) -> Plan[tuple[list[_Found], tuple[int, int]]]:
+        """Yield trainings of one configuration without each fold; return what they found, and ``before`` with them."""
+        num_phases, num_epochs = before
+        found: list[_Found] = []
+        ready = [prepared(start.only(start.space[position])) for start in starts]
+        config, task, name = ready[0].config, ready[0].task, str(starts[0].space[position])
+        has_steps = ready[0].net.pretrained and ready[0].solved is None
+        for step in config.steps if has_steps and config.steps else (1.0,):
+            rate, logits = step * config.learning_rate, torch.zeros(len(folds), task.num_classes)
+            for number, part in enumerate(ready):
+                step_words = f", step {rate:.0e}" if has_steps else ""
+                title = f"{name}{step_words}, {number + 1} of {self.folds}"
+                phase = TriedPhase(Fixed(name), part, rate, 1 / 6, title)
+                phase.forgets = tuple(range(num_phases))
+                result = yield phase
+                logits[folds == number] = outcome_of(result)
+                num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+            found.append(_Found(position, rate, *judged(logits, labels)))
+        return found, (num_phases, num_epochs)
 
     def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
-        """Return the positions of configurations that are trained by themselves, the task's own before the others.
+        """Return the positions of configurations to train by themselves, besides the one that transfers all.
 
-        These are the likeliest one, the one that ``choose`` would take, and those that own all and nothing; arguments
-        as there.
+        These are the likeliest one, the one that ``choose`` would take, and the one that owns all; arguments as there.
         """
-        return sorted({0, int(scores.sum(dim=1).argmax()), self.choose(scores, owned), len(scores) - 1})
+        return sorted({0, int(scores.sum(dim=1).argmax()), self.choose(scores, owned)} - {len(scores) - 1})
 
     def folds_of(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
         """Return each image's fold, shape (N,): of every class as many as possible in each."""

@@ -76,9 +76,16 @@ def test_scores_are_those_of_each_configuration_by_itself(pretrained: bool) -> N
 def test_a_pretrained_network_s_first_task_is_searched() -> None:
     learner, phases = learner_of(net_of()), list[str]()
     record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
-    assert list(dict.fromkeys(phases))[:2] == ["evidence 1 of 2", "evidence 2 of 2"]
+    assert list(dict.fromkeys(phases))[:4] == ["TTT, 1 of 2", "TTT, 2 of 2", "evidence 1 of 2", "evidence 2 of 2"]
     assert len(record.configurations) == 8
     assert len(phases) == record.num_epochs
+
+
+def test_nothing_is_searched_where_transferring_all_is_enough() -> None:
+    learner, phases = learner_of(net_of(), enough=0.1), list[str]()
+    record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
+    assert phases == ["TTT, 1 of 2", "TTT, 2 of 2", "all images"]
+    assert (record.configuration, record.num_epochs) == ("TTT", 3)
 
 
 def test_nothing_is_owned_where_nothing_can_be_gained() -> None:
