@@ -38,6 +38,8 @@ from lasem.training.kept import prepared
 
 _PENALTY = 0.1
 """Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
+_MORE_ERRORS = 1.5
+"""Standard errors by which a configuration may be further behind in the mixture than when it is trained by itself."""
 
 
 @final
@@ -114,9 +116,12 @@ class Evidence(GroupedSelection):
     def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
 
-        These are the likeliest one, the one that ``choose`` would take, and the one that owns all; arguments as there.
+        These are the one that owns all, the likeliest one, and the one that owns least among those not far from it:
+        a mixture's weights suit none of its configurations as well as weights of its own. Arguments as of ``choose``.
         """
-        return sorted({0, int(scores.sum(dim=1).argmax()), self.choose(scores, owned)} - {len(scores) - 1})
+        near = self.errors + _MORE_ERRORS
+        found = {0, *(replace(self, errors=errors).choose(scores, owned) for errors in (0.0, near))}
+        return sorted(found - {len(scores) - 1})
 
     def folds_of(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
         """Return each image's fold, shape (N,): of every class as many as possible in each."""
