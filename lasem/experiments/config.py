@@ -27,7 +27,7 @@ from lasem.experiments.parts import (
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.nets.choice import AUTO, Backbone, Encoder, NetChoice
-from lasem.search import EM, AbstractSelection, Fixed
+from lasem.search import EM, AbstractSelection, Evidence
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import EARLIER, TrainingConfig
@@ -213,7 +213,7 @@ class ExperimentConfig(Settings):
                 # what is transferred stays as it is, so that nothing is forgotten, and is computed once
                 start |= {"train_shared": False} if part == "sharing" else {}
                 if part == "search" and "search" not in entry:
-                    entry, start = {**entry, "search": {"name": Fixed.name}}, {}
+                    entry, start = {**entry, "search": {"name": Evidence.name}}, {}
             parts[part] = build_part(part, entry.get(part), start)
         return cls(preset=preset, **parts, **plain)
 

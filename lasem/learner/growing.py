@@ -43,7 +43,7 @@ from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
 from lasem.records import EpochRecord, Record, TimingRecord
-from lasem.search import AbstractSelection, Fixed
+from lasem.search import AbstractSelection, Evidence
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState, preset_for
@@ -434,7 +434,7 @@ class GrowingModel:
             parts.setdefault("protect", Branch())
             if net.pretrained:  # what is transferred stays as it is, so that nothing can be forgotten
                 parts.setdefault("sharing", HardSharing(train_shared=False))
-                parts.setdefault("search", Fixed("all"))
+                parts.setdefault("search", Evidence())
         return Learner(net, seed=self._numbers["seed"] or 0, device=self._device, training=self._training, **parts)
 
     def _net_for(self, image_shape: ImageShape) -> AbstractNet | None:

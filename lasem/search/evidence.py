@@ -38,6 +38,8 @@ from lasem.training.kept import prepared
 
 _PENALTY = 0.1
 """Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
+_FEW_WRONG = 2
+"""Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
 _MORE_ERRORS = 1.5
 """Standard errors by which a configuration may be further behind in the mixture than when it is trained by itself."""
 
@@ -72,7 +74,8 @@ class Evidence(GroupedSelection):
         before = 0, 0  # phases and epochs so far
         found, before = yield from self._by_itself(starts, folds, images.labels, space.size - 1, before)
         owned = torch.tensor([_num_owned(start.only(c).weights) for c in space])
-        if max(one.accuracy for one in found) < self.enough:
+        wrong = (1 - found[0].accuracy) * len(images)
+        if found[0].accuracy < self.enough and round(wrong) > _FEW_WRONG:
             scores = torch.zeros(space.size, len(images))
             for number, part in enumerate(starts):
                 title = f"evidence {number + 1} of {self.folds}"

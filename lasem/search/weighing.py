@@ -385,9 +385,9 @@ class Fixed(AbstractSearch[None]):
         return listed([Pattern(self.configuration).of(depth)])
 
     def reason(self, net: AbstractNet, task_index: int) -> str:
-        usual = ", the default with a pretrained network" if net.pretrained and self.configuration == "all" else ""
-        given = f"search 'fixed' gives every task '{self.configuration}'{usual}"
-        return f"{given}; in a new model --search em decides layer by layer"
+        search = "evidence" if net.pretrained else "em"
+        given = f"search 'fixed' gives every task '{self.configuration}'"
+        return f"{given}; in a new model --search {search} decides layer by layer"
 
     def init(self, num_configurations: int) -> None:
         return None

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lasem import Fixed, HardSharing
+from lasem import HardSharing
 from lasem.experiments import ExperimentConfig
 from lasem.experiments.comparison import compared_methods
 from lasem.nets.backbone import default_is_installed
 from lasem.nets.choice import Backbone
+from lasem.search import Evidence
 
 pytestmark = pytest.mark.skipif(not default_is_installed(), reason="needs the extra pretrained")
 NAME = "timm:tf_efficientnet_lite0"
@@ -34,7 +35,7 @@ def test_a_backbone_is_chosen_with_what_suits_it(photos: Path) -> None:
     config = ExperimentConfig.from_plain(entry)
     stream: Any = config.stream
     assert (stream.image_size, stream.crop, stream.interpolation) == (40, 0.875, "bicubic")
-    assert (config.search, config.sharing) == (Fixed("all"), HardSharing(train_shared=False))
+    assert (config.search, config.sharing) == (Evidence(), HardSharing(train_shared=False))
     assert ExperimentConfig.from_plain(config.to_plain()) == config
     assert config.net == Backbone(name=NAME, image_size=40)
     stretched = ExperimentConfig.from_plain({**entry, "stream": {**entry["stream"], "image_size": 32, "crop": 1.0}})
