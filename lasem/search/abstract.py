@@ -91,7 +91,7 @@ class GroupedSelection(AbstractSelection):
     network with too many layers for that."""
     first_task: str = "all"
     """Configuration of a learner's first task, which has nothing to transfer: all, none, letters such as STTS, ...;
-    ``search``: it is searched for as any other's."""
+    ``search``: it is searched for as any other's, as always where a pretrained network's shared layers never change."""
 
     most_groups: ClassVar[int | None] = 16
     """Groups with which the search can work, so that 2^16 configurations can be listed; None: any number."""

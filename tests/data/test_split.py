@@ -131,3 +131,20 @@ def test_one_shuffle_is_one_draw() -> None:
 def test_a_split_that_does_not_fit_is_refused(make: Callable[..., Split], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make(TensorImages(random_images(5)))
+
+
+def test_joined_splits_and_parts_of_them_are_those_images_in_order() -> None:
+    first, second = random_split(5), random_split(4)
+    second = Split(second.images, second.labels, first.mean, first.std)
+    joined = first.joined(second)
+    assert joined is not None
+    pixels, labels = (torch.cat([getattr(a, "tensor", a), getattr(b, "tensor", b)]) for a, b in (
+        (first.images, second.images), (first.labels, second.labels)
+    ))  # fmt: skip
+    for order in (torch.arange(9), torch.tensor([8, 0, 5, 2]), torch.tensor([1, 0]), torch.tensor([7, 6])):
+        assert torch.equal(joined.images.take(order), pixels[order])
+    chosen = torch.arange(9) % 3 == 0
+    some = joined.only(chosen)
+    assert torch.equal(some.images.take(torch.arange(3)), pixels[chosen])
+    assert torch.equal(some.labels, labels[chosen])
+    assert first.joined(Split(second.images, second.labels, first.mean + 1, first.std)) is None
