@@ -71,6 +71,10 @@ class TaskRecord:
     """Parameters of the shared knowledge after this task."""
     parameters_total: int
     """Everything the model holds after this task."""
+    true_source: str | None = None
+    """The earlier task that the stream says is the right one to transfer from, of streams that know."""
+    true_layers: str | None = None
+    """Which of its layers: ``all``, ``last`` or ``none``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +108,9 @@ _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 def to_json(record: Record) -> str:
     """Write one line of JSON without a line break; floats keep every bit."""
     entry = {"kind": record.kind, **asdict(record)}
-    if entry.get("transfer_probabilities", ()) is None:
-        del entry["transfer_probabilities"]  # most searches have none, and files written before must stay the same
+    for name in ("transfer_probabilities", "true_source", "true_layers"):
+        if entry.get(name, ()) is None:
+            del entry[name]  # most searches and streams have none, and files written before must stay the same
     line = json.dumps(entry, ensure_ascii=False, allow_nan=True)
     # a folder's name that is not UTF-8 becomes a class name with lone surrogates, which no file can hold unescaped
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

@@ -195,6 +195,9 @@ SETTINGS: dict[str, str] = {
     "TextReader": "num_tasks>=1 classes_per_task>=2 train_per_class>=1 valid_per_class>=1 test_per_class>=1",
     "Cifar100Reader": f"{CUT} classes=paper|drawn",
     "OmniglotReader": f"{PER_CLASS} image_size>=1",
+    "CtrlReader": "standardise=train|split|none kind=s-minus|s-plus|s-in|s-out|s-pl|s-long source=digits|cifar100|files"
+    " image_size>=1<=8192 channels=1|3 classes_per_task>=2 distractors>=0 num_tasks>=2 train_large>=1 valid_large>=1"
+    " train_small>=1 valid_small>=1 test_per_class>=1 transformation=drawn|channels|inverted|noise",
     "Cifar10Reader": TWO_WAY,
     "MnistReader": TWO_WAY,
     "OfficeHomeReader": f"{OFFICE_HOME} num_tasks>=1<=10",

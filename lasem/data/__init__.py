@@ -1,6 +1,7 @@
 """Tasks, streams of tasks, and readers that cut them out of tensors, tables, image folders and digits."""
 
 from lasem.data.benchmarks import BENCHMARKS
+from lasem.data.ctrl import CtrlReader
 from lasem.data.digits import DigitsReader, DigitStyle
 from lasem.data.folders import FolderReader
 from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
@@ -16,6 +17,7 @@ __all__ = [
     "BENCHMARKS",
     "AbstractImages",
     "AbstractReader",
+    "CtrlReader",
     "CutSettings",
     "DigitStyle",
     "DigitsReader",

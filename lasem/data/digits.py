@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lasem.data.images import TensorImages
+from lasem.data.labelled import Labelled
 from lasem.data.split import Part, StandardiseSettings
 from lasem.data.task import AbstractReader, Count, Task, TaskStream, child_generator, task_by_class
 from lasem.settings import Range
@@ -117,6 +118,13 @@ class DigitsReader(StandardiseSettings, AbstractReader):
             num_train, num_valid = (round(share * len(positions)) for share in _POOL_SHARES[:2])
             pools.append(torch.split(shuffled, [num_train, num_valid, len(positions) - num_train - num_valid]))
         return pools
+
+
+def labelled_digits() -> Labelled:
+    """Return all images as they are, none of them divided from the others."""
+    images, labels = _load()
+    names = [str(digit) for digit in range(10)]
+    return Labelled(labels, torch.zeros_like(labels), names, lambda used: TensorImages(images[used]), "the digits")
 
 
 @cache

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Any, ClassVar, TypeVar, final
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
@@ -29,6 +29,16 @@ _NAME = re.compile(r"(?=.{1,100}\Z)[A-Za-z0-9._-]+( +[A-Za-z0-9._-]+)*")
 
 
 @final
+class Truth(NamedTuple):
+    """What is known of a task that was made to be like an earlier one, for streams that try choices out."""
+
+    source: str | None
+    """The name of the earlier task that helps; None if none does."""
+    layers: Literal["all", "last", "none"]
+    """Which of its layers help."""
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Task:
     """Images of some classes, for training, for validation and for testing, that are learned at once.
@@ -47,6 +57,8 @@ class Task:
     test: Split
     left_out: tuple[str, ...] = ()
     """What of the place that the images come from is not used, in words such as "2 damaged"."""
+    truth: Truth | None = None
+    """Which earlier task helps, if that is known."""
 
     def __post_init__(self) -> None:
         check_task_name(self.name)

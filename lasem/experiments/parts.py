@@ -16,7 +16,16 @@ from typing import Any
 
 from torch import nn
 
-from lasem.data import BENCHMARKS, AbstractReader, DigitsReader, FolderReader, ParquetReader, TaskStream, TextReader
+from lasem.data import (
+    BENCHMARKS,
+    AbstractReader,
+    CtrlReader,
+    DigitsReader,
+    FolderReader,
+    ParquetReader,
+    TaskStream,
+    TextReader,
+)
 from lasem.errors import ConfigError, nearest
 from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection
 from lasem.nets import NETS, AbstractNet, ImageShape
@@ -37,7 +46,14 @@ from lasem.training import TrainingConfig
 
 AnyNet = Choice | AbstractNet | Callable[[ImageShape], AbstractNet]
 
-_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, TextReader, *BENCHMARKS)
+_READERS: tuple[type[Any], ...] = (
+    DigitsReader,
+    ParquetReader,
+    FolderReader,
+    TextReader,
+    *BENCHMARKS,
+    CtrlReader,
+)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that have a name; in Python, any AbstractReader can be passed."""
 _PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}
