@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Container
+from functools import partial
 from typing import final
 
 import torch
@@ -43,9 +45,9 @@ class CutBlock(AbstractWholeBlock):
         self._aliases = _aliases(module)
         self.forgets = False
         """Whether it starts afresh for every input, because layers keep what they computed from earlier weights."""
-        structure = copy.deepcopy(module).to("meta")
-        self._evaluating = structure.eval()
-        self._training = copy.deepcopy(structure).train() if self._measured else structure
+        self.structure = copy.deepcopy(module).to("meta").eval()
+        """The module without its tensors."""
+        self._training = copy.deepcopy(self.structure).train() if self._measured else self.structure
 
     def enlarge_to(self, side: int | None) -> None:
         """Enlarge images to a side before anything else."""
@@ -90,7 +92,7 @@ class CutBlock(AbstractWholeBlock):
             drawn = torch.randn(value.shape, generator=generator) if spread > 0 else torch.zeros(value.shape)
             fresh[key] = value.mean() + spread * drawn
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        layers = copy.deepcopy(self._evaluating).to_empty(device="cpu")
+        layers = copy.deepcopy(self.structure).to_empty(device="cpu")
         with torch.random.fork_rng(devices=[]), torch.no_grad():  # layers draw from the global source only
             torch.manual_seed(seed)
             for prefix, layer in layers.named_modules():
@@ -107,8 +109,8 @@ class CutBlock(AbstractWholeBlock):
 
     def apply(self, weights: Weights, x: Value) -> Value:
         if self.forgets:
-            self._evaluating.train().eval()
-        return self._run(self._evaluating, weights, x)
+            self.structure.train().eval()
+        return self._run(self.structure, weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
         if not self._measured:
@@ -160,6 +162,9 @@ class ChangedBlock(AbstractWholeBlock):
                 f"another block."
             )
         self._held = Constants(block.start)
+        self._apart = _ApartLayers(block)
+        self.is_apart: bool | None = None
+        """Whether layers compute the change by themselves, B (A x); None: not known before the first image."""
         self.constants = {**block.constants, **block.start}
         """Tensors that never change: of the module everything but the statistics."""
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -210,21 +215,85 @@ class ChangedBlock(AbstractWholeBlock):
         }
 
     def apply(self, weights: Weights, x: Value) -> Value:
+        if self.is_apart is None and weights:
+            self.is_apart = self._agrees(weights, x)
+        if self.is_apart and weights:
+            return self._apart.block.apply(
+                self._apart.given(weights, self._changed(weights, x, self._apart.kernels)), x
+            )
         return self._block.apply(self._changed(weights, x), x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
         return self._block.measure(self._changed(weights, x), x)
 
-    def _changed(self, weights: Weights, x: Tensor) -> dict[str, Tensor]:
-        """Return the block's weights and statistics; kernels in the precision of the change."""
+    @torch.no_grad()
+    def _agrees(self, weights: Weights, x: Tensor) -> bool:
+        """Return whether layers that multiply by A and B apart answer as the changed kernels do.
+
+        They do not where a module takes a layer's weight and does not call the layer.
+        """
+        drawn = {
+            name: torch.randn(value.shape, generator=torch.Generator().manual_seed(i)).to(value)
+            / value.shape[-1] ** 0.5
+            if name in self._shapes
+            else value.detach()
+            for i, (name, value) in enumerate(weights.items())
+        }
+        one = x[:1].detach()
+        expected: Tensor = self._block.apply(self._changed(drawn, one), one)
+        found: Tensor = self._apart.block.apply(
+            self._apart.given(drawn, self._changed(drawn, one, self._apart.kernels)), one
+        )
+        return torch.allclose(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+
+    def _changed(self, weights: Weights, x: Tensor, without: Container[str] = ()) -> dict[str, Tensor]:
+        """Return the block's weights and statistics, some kernels without their change; in the change's precision."""
         made = {**self._held.like(x), **{name: weights[name] for name in self.statistics if name in weights}}
         if not weights:
             return made
         with full_precision(x.device):
             for kernel in self._block.kernels:
+                if kernel in without:
+                    continue
                 change = weights[kernel + _UP] @ weights[kernel + _DOWN]
                 made[kernel] = made[kernel] + change.reshape(made[kernel].shape)
         return made
+
+
+@final
+class _ApartLayers:
+    """A block whose linear layers and convolutions add B (A x) to W_0 x, which is cheaper than (W_0 + B A) x."""
+
+    def __init__(self, block: CutBlock) -> None:
+        self.block = copy.copy(block)
+        self._weights: Weights = {}
+        structure = copy.deepcopy(block.structure)
+        self.kernels = tuple(kernel for kernel in block.kernels if self._hooked(structure, kernel))
+        """Those whose change is not part of the weights any more."""
+        self.block.structure = structure
+
+    def given(self, weights: Weights, made: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Let the next call of ``block`` add the changes in ``weights``; return the weights to pass to it."""
+        self._weights = weights
+        return made
+
+    def _hooked(self, structure: nn.Module, kernel: str) -> bool:
+        name, _, parameter = kernel.rpartition(".")
+        layer = structure.get_submodule(name)
+        plain = type(layer) is nn.Linear or (
+            type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
+        )
+        if plain and parameter == "weight":
+            layer.register_forward_hook(partial(self._add, kernel))
+        return plain and parameter == "weight"
+
+    def _add(self, kernel: str, layer: nn.Module, given: tuple[Tensor], out: Tensor) -> Tensor:
+        (x,), down, up = given, self._weights[kernel + _DOWN], self._weights[kernel + _UP]
+        if not isinstance(layer, nn.Conv2d):
+            return out + F.linear(F.linear(x, down), up)
+        down = down.view(-1, layer.in_channels, *layer.kernel_size)
+        low = F.conv2d(x, down, None, layer.stride, layer.padding, layer.dilation)
+        return out + F.conv2d(low, up[:, :, None, None])
 
 
 @final

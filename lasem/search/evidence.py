@@ -7,10 +7,10 @@ ell_n(c) = log p(y_n | x_n, c) of the N images, each from the training that has 
     L(c) = sum_n ell_n(c)
     se(c, c') = sqrt(N) std_n(ell_n(c) - ell_n(c'))        the standard error of L(c) - L(c')
 
-The likeliest ones, and those that own all and nothing, are then trained by themselves on the same folds, those of a
-pretrained network with each step size. The task gets the configuration that owns least among those at most some
-standard errors below the best ([Breiman1984]_'s rule), and trains it from the start. Log-likelihoods of held-out images
-tell configurations apart where accuracies do not: with 30 images an accuracy's standard error is 9 points.
+The likeliest one, one that owns little and the one that owns nothing are then trained by themselves on the same folds,
+those of a pretrained network with each step size. The task gets the one that owns least among those at most a part of a
+standard error below the best (after [Breiman1984]_'s rule), and trains it from the start. Log-likelihoods of held-out
+images tell configurations apart where accuracies do not: with 30 images an accuracy's standard error is 9 points.
 
 .. [Breiman1984] L. Breiman, J. Friedman, R. Olshen, C. Stone. Classification and Regression Trees. 1984. Section 3.4.3.
 .. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
@@ -33,6 +33,7 @@ from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
 from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, TriedPhase, judged, outcome_of, trained
 from lasem.settings import Range
+from lasem.space import listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
 
@@ -58,16 +59,19 @@ class Evidence(GroupedSelection):
     """Share of the task's epochs in which the mixture of all configurations is trained for each fold; in (0, 1]."""
     step: Annotated[float, Range(above=0)] = 0.5
     """Step size of the mixture's training, relative to ``learning_rate``; positive."""
-    errors: Annotated[float, Range(least=0)] = 0.5
+    most_owned: Annotated[float, Range(least=0, most=1)] = 0.35
+    """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
+    errors: Annotated[float, Range(least=0)] = 0.25
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
 
     enough: Annotated[float, Range(above=0, most=1)] = 0.99
     """Accuracy outside of the training with which a configuration that transfers all is taken at once; in (0, 1]."""
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
+        if start.space.size == 1:
+            return (yield from Fixed(str(start.space[0])).plan(start))
+        start = self._affordable(start)
         space = start.space
-        if space.size == 1:
-            return (yield from Fixed(str(space[0])).plan(start))
         images = start.task.train.joined(start.task.valid) or start.task.train
         folds = self.folds_of(images.labels, start.seed)
         starts = [_without(start, images, folds == number) for number in range(self.folds)]
@@ -94,6 +98,14 @@ class Evidence(GroupedSelection):
         result = yield MixturePhase(search, only, forgets=tuple(range(before[0])))
         return selected(only, result, epochs_before=before[1], num_epochs=before[1] + result.num_epochs)
 
+    def _affordable(self, start: TaskStart) -> TaskStart:
+        """Return the start with those configurations only that own as little as ``most_owned`` says, or nothing."""
+        if not start.net.pretrained:
+            return start
+        most = self.most_owned * max(_num_owned(start.only(c).weights) for c in start.space)
+        kept = [c for c in start.space if _num_owned(start.only(c).weights) <= most or all(c)]
+        return replace(start, space=listed(kept))
+
     def _by_itself(
         self, starts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int, before: tuple[int, int]
     ) -> Plan[tuple[list[_Found], tuple[int, int]]]:
@@ -119,11 +131,11 @@ class Evidence(GroupedSelection):
     def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
 
-        These are the one that owns all, the likeliest one, and the one that owns least among those not far from it:
-        a mixture's weights suit none of its configurations as well as weights of its own. Arguments as of ``choose``.
+        These are the likeliest one, and the one that owns least among those not far from it: a mixture's weights suit
+        none of its configurations as well as weights of its own. Arguments as of ``choose``.
         """
         near = self.errors + _MORE_ERRORS
-        found = {0, *(replace(self, errors=errors).choose(scores, owned) for errors in (0.0, near))}
+        found = {replace(self, errors=errors).choose(scores, owned) for errors in (0.0, near)}
         return sorted(found - {len(scores) - 1})
 
     def folds_of(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
@@ -221,5 +233,5 @@ class _Drawn(AbstractSearch[_DrawnState]):
         return torch.ones(1, device=log_likelihood.device), state
 
     def best(self, state: _DrawnState) -> int:
-        """Return the configuration that owns all, which is what the records show."""
+        """Return the configuration that owns most layers, which is what the records show."""
         return 0

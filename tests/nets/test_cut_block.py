@@ -1,5 +1,6 @@
 """Learning with networks that were cut and with changes of low rank: against plain torch, and over an interruption."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,30 @@ def test_a_change_is_the_module_with_changed_kernels_forward_and_backward(build:
     found = features(net, x, given, {} if training else None)
     every = [tensor for weights in given for tensor in weights.values()]
     assert_same_with_gradients(found, features_of(module, x, kernels), every, every)
+    assert all(block.is_apart is (None if training else True) for block in net.blocks)
+
+
+def test_a_module_that_takes_a_layer_s_weight_without_calling_it_gets_changed_kernels() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.linear(x, self.layer.weight, self.layer.bias)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), 6), Tied()).double()
+    net = cut(module, ["1", "2"], image_shape=SHAPE, classifier=None, rank=2)
+    given = [random(block.shapes, torch.float64, i) for i, block in enumerate(net.blocks)]
+    x = torch.randn(4, *SHAPE, generator=generator(9)).double()
+    kernels = {
+        name: module.get_parameter(name) + weights[f"{name}.up"] @ weights[f"{name}.down"]
+        for weights, name in zip(given, ("1.weight", "2.layer.weight"), strict=True)
+    }
+    torch.testing.assert_close(features(net, x, given), torch.func.functional_call(module, kernels, (x,)))
+    assert [block.is_apart for block in net.blocks] == [True, False]
 
 
 def test_it_starts_as_the_module_and_is_small() -> None:
