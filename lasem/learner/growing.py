@@ -582,7 +582,7 @@ def _first_line(task: Task, unit: str) -> str:
 
 
 def _notify_of_changes(task: Task, training: TrainingConfig, notify: Callable[[str], None]) -> None:
-    preset = preset_for(training.augment, task.image_shape, task.scale)
+    preset = preset_for(training.augment, task.train.images)
     if preset != "none":
         notify(
             f"Training images are changed at random, by preset {preset}: {IN_WORDS[preset]}. Where that may change a "

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.data.images import moved
+from lasem.data.images import AbstractImages, moved
 from lasem.settings import Range, Settings
 
 Change = Callable[[Tensor], Tensor]
@@ -63,19 +63,28 @@ IN_WORDS = {
 }
 """What presets change."""
 
+_LOOKED_AT = 8
+"""Images that say whether a task's are grey."""
 _LARGEST_PLAIN = 16
 """Side of images that ``auto`` leaves as they are: a shift by a pixel is much of them."""
 
 
-def preset_for(augment: Augment, shape: tuple[int, int, int], scale: float | None) -> str:
-    """Return what a setting comes to for images of (channels, height, width) and a scale (``AbstractImages.scale``)."""
-    if shape[:2] == (1, 1):  # texts and signals
+def preset_for(augment: Augment, images: AbstractImages) -> str:
+    """Return what a setting comes to for some images; grey ones stay grey if they are stored as colour."""
+    channels, height, width = images.shape
+    if (channels, height) == (1, 1):  # texts and signals
         return "none"
     if augment != "auto":
         return augment
-    if scale is None or max(shape[1:]) <= _LARGEST_PLAIN:
+    if images.scale is None or max(height, width) <= _LARGEST_PLAIN:
         return "none"
-    return "photo" if shape[0] == 3 else "shift"
+    return "photo" if channels == 3 and _in_colour(images) else "shift"
+
+
+def _in_colour(images: AbstractImages) -> bool:
+    """Return whether any of a few images has channels that differ."""
+    some = images.take(torch.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).long())
+    return bool((some != some[:, :1]).any())
 
 
 def change_of(augment: Augment, split: Split, order: torch.Generator) -> Change | None:
@@ -83,7 +92,7 @@ def change_of(augment: Augment, split: Split, order: torch.Generator) -> Change 
 
     The generator of the order is in the state of the loop, so that a killed run goes on to the same changes.
     """
-    preset = preset_for(augment, split.images.shape, split.images.scale)
+    preset = preset_for(augment, split.images)
     if preset == "none":
         return None
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=order)))

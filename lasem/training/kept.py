@@ -143,7 +143,7 @@ def _without_frozen(start: TaskStart) -> TaskStart:
     if first == 0:
         return start
     task, config = start.task, start.config
-    preset = preset_for(config.augment, task.image_shape, task.scale)
+    preset = preset_for(config.augment, task.train.images)
     outputs = partial(_outputs, start, range(first))
     views, valid_views = [outputs(task.train)], [outputs(task.valid)]
     for k in range(1, 1 if preset == "none" else config.views):

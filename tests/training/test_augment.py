@@ -105,7 +105,11 @@ def test_every_way_of_trivial_augmentation_changes_images_and_each_by_itself(way
 def test_what_is_changed_by_default(
     augment: Augment, shape: tuple[int, int, int], scale: float | None, preset: str
 ) -> None:
-    assert preset_for(augment, shape, scale) == preset
+    images = torch.rand(5, *shape)
+    assert preset_for(augment, TensorImages(images, "none" if scale is None else scale)) == preset
+    grey = images[:, :1].expand(-1, shape[0], -1, -1)
+    expected = "shift" if (augment, preset) == ("auto", "photo") else preset
+    assert preset_for(augment, TensorImages(grey, "none" if scale is None else scale)) == expected
 
 
 def test_training_batches_are_changed_anew_in_each_epoch_and_others_never() -> None:
