@@ -5,6 +5,7 @@ two operators of its own are missing, which no test needs. They are declared her
 """
 
 import contextlib
+import gc
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ if importlib.util.find_spec("torchvision") is not None:
         with contextlib.suppress(RuntimeError):  # it fails for another reason, if they are there
             torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+gc.freeze()  # what was imported stays: to look through it again and again takes 6 % of the time
 
 
 @pytest.fixture(autouse=True, scope="session")

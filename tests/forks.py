@@ -13,10 +13,13 @@ import warnings
 from multiprocessing import forkserver, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from unittest import mock
 
 _CONTEXT = get_context("forkserver")
-_PRELOAD = ["torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg"]
+_SERVER = forkserver.ForkServer()  # its own, for lasem's process pool has another
+_SERVER.set_forkserver_preload(
+    ["torch._dynamo", "sklearn.datasets", "matplotlib.figure", "matplotlib.backends.backend_svg"]
+)
 
 
 class Forked:
@@ -26,11 +29,8 @@ class Forked:
         self._words = words
         self._place = TemporaryDirectory()
         self._process = _CONTEXT.Process(target=_run, args=(words, str(folder), self._place.name))
-        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-        if server._preload_modules != _PRELOAD:  # it is lasem's process pool's, or has not been started
-            server._stop()
-            server.set_forkserver_preload(_PRELOAD)
-        self._process.start()
+        with mock.patch.object(forkserver, "connect_to_new_process", _SERVER.connect_to_new_process):
+            self._process.start()
 
     def poll(self) -> int | None:
         return self._process.exitcode
@@ -62,6 +62,7 @@ def _run(words: tuple[str, ...], folder: str, place: str) -> None:
     for name, descriptor in (("out", 1), ("error", 2)):
         with open(f"{place}/{name}", "wb") as file:
             os.dup2(file.fileno(), descriptor)
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]  # its processes are forks, too
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("error")

@@ -34,7 +34,8 @@ def folder(tmp_path: Path) -> Path:
 COMPARE = "compare --methods-file=methods.yaml --out=c --workers=2 --epochs=1 --quiet"
 OTHERS = [
     f"run --search=mine.MovingPrior --out=r --epochs=1 --quiet {' '.join(STREAM)}",
-    f"reproduce selection --stream=planted --out=p --epochs=1 --quiet {' '.join(STREAM[:4])}",
+    f"reproduce selection --stream=planted --print-config {' '.join(STREAM[:4])}",  # its runs are as those of compare
+    "report c",
     "learn m --task=low --train=low --epochs=1 --quiet",
     "predict m --task=low low",
 ]

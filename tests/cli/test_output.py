@@ -102,17 +102,19 @@ def test_names_of_strangers_are_text_for_terminal_shell_and_spreadsheet(here: Pa
     assert "--resume 'a $(b)'" in lasem("run", "--out", "a $(b)", code=2).err
 
 
-def test_a_pseudo_terminal_of_80_columns_shows_whole_numbers(here: Path, lasem: Any) -> None:
+def test_a_pseudo_terminal_of_80_columns_shows_whole_numbers(here: Path, monkeypatch: Any, lasem: Any) -> None:
     write_digits(here / "photos", (0, 1), 6)
     lasem(
         "learn", "m", "--task", "a-rather-long-name-of-a-task", "--train=photos", "--epochs=1", "--threads=1", "--quiet"
     )
     for width in ("80", "60"):
+        monkeypatch.setenv("COLUMNS", width)
         main, terminal = pty.openpty()
-        words = [sys.executable, "-m", "lasem", "show", "m"]
-        subprocess.run(words, stdout=terminal, check=True, env={**os.environ, "COLUMNS": width})
-        os.close(terminal)
-        shown = os.read(main, 100_000).decode()
+        with os.fdopen(terminal, "w") as opened, monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", opened)
+            lasem("show", "m")
+            opened.flush()
+            shown = os.read(main, 100_000).decode()
         os.close(main)
         assert "…" not in shown
         assert "parameters" in shown

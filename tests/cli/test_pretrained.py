@@ -47,7 +47,7 @@ def never(*given: Any) -> None:
 def test_a_task_is_learned_looked_at_and_exported(
     photos: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
 ) -> None:
-    said = lasem(LEARN[0], "model", *LEARN[1:], "--search", "fixed")
+    said = lasem(LEARN[0], "model", *LEARN[1:], "--search", "fixed", "--epochs", "5")
     assert "Backbone: tf_efficientnet_lite0 of timm, weights from the package efficientnet-lite0" in said.err
     assert "TTTTTTT: search 'fixed' gives every task 'all'" in said.err
     assert said.out.startswith("digits: TTTTTTT (conv_stem, blocks.1 to blocks.6 transferred), valid ")

@@ -47,11 +47,24 @@ def test_a_backbone_is_chosen_with_what_suits_it(photos: Path) -> None:
 def test_run_learn_and_the_other_commands_take_it_by_name(photos: Path, here: Path, lasem: Any) -> None:
     options = ["--stream", "folder", "--stream.path", str(photos), "--stream.classes_per_task", "2"]
     shown = lasem(
-        "run", *options, "--net", NAME, "--net.image_size", "32", "--training.augment", "none", "--out", "run"
+        "run",
+        *options,
+        "--net",
+        NAME,
+        "--net.image_size",
+        "32",
+        "--training.augment",
+        "none",
+        "--epochs",
+        "6",
+        "--out",
+        "run",
     )
     assert "Backbone: tf_efficientnet_lite0 of timm, weights from the package" in shown.err
     assert "TTTTTTT" in shown.out + shown.err
-    shown = lasem("learn", "model", "--task", "a", "--train", str(photos), "--net", NAME, "--image-size", "32")
+    shown = lasem(
+        "learn", "model", "--task", "a", "--train", str(photos), "--net", NAME, "--image-size", "32", "--epochs", "10"
+    )
     assert "5,124 parameters of its own" in shown.out  # 4 classes: the head alone
     lasem("learn", "model", "--task", "b", "--train", str(photos))
     assert "tf_efficientnet_lite0" in lasem("learn", "model", "--task", "c", "--train", str(photos)).err
@@ -64,14 +77,11 @@ def test_run_learn_and_the_other_commands_take_it_by_name(photos: Path, here: Pa
 
 
 def test_auto_takes_it_for_photographs(photos: Path, here: Path, lasem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("--task", "a", "--train", str(photos))
+    words = ("--task", "a", "--train", str(photos), "--epochs", "1")
     assert "Backbone:" not in lasem("learn", "small", *words, "--image-size", "16").err
     assert "Backbone: tf_efficientnet_lite0" in lasem("learn", "large", *words, "--image-size", "41").err
     monkeypatch.setattr("lasem.nets.choice.default_is_installed", lambda: False)
-    assert (
-        "pip install 'lasem[pretrained]'"
-        in lasem("learn", "without", *words, "--image-size", "41", "--epochs", "1").err
-    )
+    assert "pip install 'lasem[pretrained]'" in lasem("learn", "without", *words, "--image-size", "41").err
 
 
 def test_a_comparison_has_one_network_that_every_method_takes() -> None:
