@@ -58,11 +58,7 @@ class Settings:
     """A base of settings dataclasses that checks each field against its annotation."""
 
     def __post_init__(self) -> None:
-        """Check the fields.
-
-        Raises:
-            ConfigError: if a value is out of its range, or none of the choices.
-        """
+        """Check the fields; ConfigError if a value is out of its range, or none of the choices."""
         with suppress(NameError):  # a user's annotation may name what is imported for type checkers only
             settings_of(type(self))
         for name, annotation in _KNOWN.get(type(self), {}).items():
@@ -70,13 +66,7 @@ class Settings:
 
 
 def check_value(where: str, value: Any, annotation: Any) -> None:
-    """Raise ConfigError if a value is out of the annotation's range, or none of its choices.
-
-    Args:
-        where: what a message calls the value, for instance ``training.epochs``.
-        value: of the annotated type.
-        annotation: as in ``read_value``.
-    """
+    """Raise ConfigError if a value of the annotated type is out of its range, or none of its choices."""
     if value is None and _not_none(annotation) is not annotation:
         return
     annotation = _not_none(annotation)
@@ -218,6 +208,13 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
         return {name: value}
     parts = {f"{name}.{key}" if name else str(key): part for key, part in value.items()}
     return {key: entry for path, part in parts.items() for key, entry in flat(part, path).items()}
+
+
+def in_words(value: Any) -> str:
+    """Return a setting's value as a person types it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "empty"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _not_none(annotation: Any) -> Any:

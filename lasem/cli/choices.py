@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.errors import ConfigError
-from lasem.settings import metavar, settings_of
+from lasem.settings import in_words, metavar, settings_of
 
 Rows = list[tuple[str, str]]
 """Options and their texts in a help page."""
@@ -218,14 +218,7 @@ def _settings(part: str, cls: type[Any], start: Mapping[str, Any], unused: Colle
     for field, annotation in settings_of(cls).items():
         text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(field, "").replace("``", ""))  # markup: code and references
         default = start.get(field, cls.__dataclass_fields__[field].default)
-        shown = "required" if default is MISSING else f"default: {_in_words(default)}"
+        shown = "required" if default is MISSING else f"default: {in_words(default)}"
         if field not in unused:
             rows.append((f"--{part}.{field} {metavar(annotation)}", " ".join(f"{text} ({shown})".split())))
     return rows
-
-
-def _in_words(value: Any) -> str:
-    """A default as a person types it."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "empty"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -38,13 +38,10 @@ _COMMON = {
 }
 """What parameters mean that several commands have."""
 
-
 _MEANT = {"gpu": "device", "cuda": "device", "data": "stream", "dataset": "stream", "arch": "net"}
 """What other programs call some options."""
-_ELSEWHERE = {
-    "pretrained": " A pretrained network is named: --net timm:NAME, with --net.weights FILE or --net.pretrained true.",
-    "backbone": " A backbone is named as a network: --net timm:NAME, with --net.weights FILE or --net.pretrained true.",
-}
+_NAMED = " A {} is named: --net timm:NAME, with --net.weights FILE or --net.pretrained true."
+_ELSEWHERE = {"pretrained": _NAMED.format("pretrained network"), "backbone": _NAMED.format("backbone")}
 
 
 class Typed(tuple[str, ...]):
@@ -56,12 +53,7 @@ class Command:
     """A function that is called with words from a command line."""
 
     def __init__(self, name: str, function: Callable[..., int]) -> None:
-        """Read the function's signature.
-
-        Args:
-            name: what a person types after ``lasem``.
-            function: does it; returns the exit code.
-        """
+        """Name a function that returns the exit code."""
         self._name, self._function = name, function
         parameters = inspect.signature(function, eval_str=True).parameters.values()
         self._typed = any(p.annotation is Typed for p in parameters)

@@ -88,12 +88,9 @@ def learn(
     growing = GrowingModel(model, **given, device=config.device, checkpoint_seconds=checkpoint_seconds)
 
     def images(path: Path | None) -> Source | None:
-        named: dict[str, Any] = {
-            "image_column": image_column,
-            "label_column": label_column,
-            "text_column": text_column,
-        }
-        return None if path is None else Source(path=str(path), skip_damaged=skip_damaged, **named)
+        named: dict[str, Any] = {"image_column": image_column, "label_column": label_column}
+        named |= {"text_column": text_column, "skip_damaged": skip_damaged}
+        return None if path is None else Source(path=str(path), **named)
 
     shown = make_observer(quiet=quiet)
     again = quoted(*(word for word in typed if word != "--restart"))
@@ -136,10 +133,7 @@ def _take_backbone(above: dict[str, Any], train: Path, side: int | None, image_c
 
 
 def _stored(held: dict[str, Any]) -> dict[str, Any]:
-    """A model's settings by part: not the network, which is kept as a description, and no class that is not lasem's.
-
-    A user's class is named on the command line each time: a model's folder never names code to import.
-    """
+    """A model's settings by part, but for the network and a user's classes: a folder never names code to import."""
     kept = [part for part in MODEL.parts if part in held and part != "net"]
     parts = {part: held[part] for part in kept if "." not in str(held[part].get("name"))}
     return {part: {k: v for k, v in entry.items() if v is not None or k != "name"} for part, entry in parts.items()}

@@ -28,7 +28,6 @@ class Remaining:
     """An estimate of the time left, from the seconds of each epoch: searched epochs take longer than later ones."""
 
     def __init__(self) -> None:
-        """Start without any epoch."""
         self._seconds: dict[int, float] = {}
         self._last: float | None = None
         self._warm = False
@@ -93,12 +92,7 @@ class Shown(Observer):
         """Show a line that stays."""
 
     def moment(self, text: str, share: float | None) -> None:
-        """Show where the run is.
-
-        Args:
-            text: in words.
-            share: of the whole run that is done, in [0, 1]; None: not known.
-        """
+        """Show where the run is; ``share`` is the part of it that is done, in [0, 1], None if that is not known."""
 
     def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
         self._config = config
@@ -172,7 +166,6 @@ class Log(Shown):
     """Plain lines, for files and pipes."""
 
     def __init__(self) -> None:
-        """Start silent."""
         self._last = time.monotonic()
 
     def line(self, text: str) -> None:
@@ -188,7 +181,6 @@ class Bar(Shown):
     """A bar and a text that move, in a terminal."""
 
     def __init__(self, console: Console) -> None:
-        """Draw on a console."""
         self._progress = Progress(
             BarColumn(bar_width=8),
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
@@ -254,7 +246,6 @@ class ComparisonShown(ComparisonObserver):
     """A line for each run that ends, and in a terminal one that moves."""
 
     def __init__(self, shown: Shown, folder: Path, command: Sequence[str], *, num_workers: int) -> None:
-        """Show on ``shown`` the runs in a folder that a command makes, so many at a time."""
         self._shown, self._folder, self._command, self._num_workers = shown, folder, command, num_workers
 
     def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:

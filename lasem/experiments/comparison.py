@@ -50,13 +50,7 @@ class ComparisonObserver:
     """Is notified of how a comparison goes and does nothing; override what is of interest."""
 
     def comparison_starts(self, directory: Path, waiting: Sequence[str], finished: Sequence[str]) -> None:
-        """Everything that can be checked before training has been checked.
-
-        Args:
-            directory: the comparison's folder.
-            waiting: the runs to make or resume, ``METHOD-SEED``.
-            finished: the runs that were finished before.
-        """
+        """Everything was checked: these runs (``METHOD-SEED``) are to be made or resumed, and these were before."""
 
     def notify(self, event: Event) -> None:
         """Something has happened to a run."""

@@ -159,11 +159,7 @@ class ExperimentConfig(Settings):
         return tuple(part for part in self.parts if not is_readable(part, getattr(self, part)))
 
     def build_net(self, image_shape: ImageShape) -> AbstractNet:
-        """The network for images of (channels, height, width).
-
-        Raises:
-            ConfigError: if the function that was given as ``net`` gives something else.
-        """
+        """Return the network for images of (channels, height, width); ConfigError if there is none."""
         return build_net(self.net, image_shape)
 
     def to_plain(self) -> dict[str, Any]:
@@ -282,10 +278,7 @@ def stored_settings(text: str, where: str) -> dict[str, Any]:
 def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """The settings in which a run's file differs from a configuration: (name, value there, value here).
 
-    Args:
-        text: what the file holds. It may name own classes, which no file can bring back: their names are compared.
-        where: what a message calls the file.
-        config: what is to be run.
+    Of own classes, which no file can bring back, the names are compared.
 
     Raises:
         ConfigError: if the file holds no settings.

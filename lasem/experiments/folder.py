@@ -108,11 +108,7 @@ def check_comparison(directory: Path) -> None:
 
 
 def next_free(parent: Path, config: ExperimentConfig) -> Path:
-    """Make the first folder ``STREAM-SHARING-SEARCH-001`` or ``STREAM-METHOD-001``, ... that does not exist yet.
-
-    Raises:
-        StorageError: if it cannot be made.
-    """
+    """Make the first folder ``STREAM-SHARING-SEARCH-001`` or ``STREAM-METHOD-001``, ... that does not exist yet."""
     names = {part: folder_name(getattr(config, part)) for part in config.parts if part not in ("net", "training")}
     if names.get("protect") == DEFAULT_NAMES["protect"]:
         del names["protect"]
@@ -183,13 +179,9 @@ class Journal:
         append(self.records, f"{to_json(record)}\n{to_json(evaluation)}\n", durable=True)
 
     def cut_back(self, num_learned: int, num_epochs: int) -> bool:
-        """Drop everything after some tasks and some epochs of the next one.
+        """Drop everything after some tasks and some epochs of the next one, unless there are fewer; return if not.
 
-        Returns:
-            Whether the records reach that far. If they do not, nothing is dropped.
-
-        Raises:
-            StorageError: if a file is damaged or cannot be written.
+        StorageError if a file is damaged or cannot be written.
         """
         ends = [(path, _end(path, num_learned, num_epochs)) for path in (self.records, self.timings)]
         if any(end is None for _, end in ends):

@@ -24,7 +24,6 @@ LASEM = "lasem"
 METHOD_PARTS = ("sharing", "search", "protect")
 """The parts of a run's settings that make LASEM and its relatives; a baseline has none of them."""
 
-
 _RELATIVES = {
     "joint": ("learn from images of earlier tasks again", "replay rehearsal er der der++ gem agem icarl gdumb mir hal"),
     "ewc": ("hold back what would change earlier answers", "si mas lwf rwalk oewc gpm"),
@@ -77,13 +76,7 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
 
 
 def resolve(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with what a method's name stands for in the name's place.
-
-    Args:
-        entry: plain values by part, as in a file. ``method`` is a name, or a mapping with a baseline's settings.
-
-    Returns:
-        The same settings with ``method`` for a baseline, and without it for everything else.
+    """Settings with what a method's name stands for in the name's place: ``method`` is left for a baseline only.
 
     Raises:
         ConfigError: if the method is unknown, or contradicts what is said of sharing or search.

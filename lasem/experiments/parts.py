@@ -46,14 +46,7 @@ from lasem.training import TrainingConfig
 
 AnyNet = Choice | AbstractNet | Callable[[ImageShape], AbstractNet]
 
-_READERS: tuple[type[Any], ...] = (
-    DigitsReader,
-    ParquetReader,
-    FolderReader,
-    TextReader,
-    *BENCHMARKS,
-    CtrlReader,
-)
+_READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, TextReader, *BENCHMARKS, CtrlReader)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that have a name; in Python, any AbstractReader can be passed."""
 _PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}
@@ -123,11 +116,7 @@ def find_class(part: str, name: str) -> Any:
 
 
 def with_name(part: str, entry: Any) -> dict[str, Any]:
-    """Return what a file says of a part as a mapping; a text alone is the part's name.
-
-    Raises:
-        ConfigError: if it is something else.
-    """
+    """Return what a file says of a part as a mapping; a text alone is the part's name; ConfigError if it is neither."""
     if entry is None:
         return {}
     if isinstance(entry, str) and part != "training":
@@ -152,12 +141,7 @@ def chosen(part: str, entry: Any) -> tuple[str, Any, dict[str, Any]]:
 
 
 def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
-    """Build a part from plain values.
-
-    Args:
-        part: which one.
-        entry: as for ``chosen``.
-        start: values below the entry's; those of other classes are passed over.
+    """Build a part from an entry of a file; values of ``start`` that the class has are below the entry's.
 
     Raises:
         ConfigError: if there is no such name or setting, or a value is not what it must be.

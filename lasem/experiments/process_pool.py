@@ -86,7 +86,6 @@ class _Child:
     """In a row without another epoch."""
 
     def __init__(self, job: Job, output: Path) -> None:
-        """Start nothing yet; what the process writes to stdout and stderr will go to the file ``output``."""
         self.job, self._output = job, output
 
     def start(self, num_threads: int | None, gpus: Sequence[int | None]) -> None:

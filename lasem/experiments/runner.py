@@ -153,11 +153,7 @@ def check_same(config: ExperimentConfig, path: Path, advice: str) -> None:
 
 
 def read_config(path: Path) -> str:
-    """Return the settings of the run in a folder, as YAML.
-
-    Raises:
-        StorageError: if it holds no run, or the file cannot be read.
-    """
+    """Return the settings of the run in a folder, as YAML; StorageError if it holds no run, or they cannot be read."""
     folder.check_run(path)
     try:
         return (path / folder.CONFIG).read_text(encoding="utf-8")
@@ -183,11 +179,7 @@ class _SeedRun:
     def __init__(
         self, config: ExperimentConfig, seed: int, directory: Path, observer: Observer, checkpoint_seconds: float
     ) -> None:
-        """Find out from the folder how far the run has come.
-
-        Raises:
-            StorageError: if it is damaged.
-        """
+        """Find out from the folder how far the run has come; StorageError if it is damaged."""
         self._config, self._seed, self._observer = config, seed, observer
         self._checkpoint_seconds = checkpoint_seconds
         self._directory, self._model, self._checkpoints = directory, directory / "model", directory / "checkpoint"

@@ -104,12 +104,7 @@ class GrowingModel:
         self._given = net
         self._net = cache(net) if callable(net) else net  # to cut a large module takes seconds
         self._missing = ""
-        self._parts: dict[str, Any] = {
-            "method": method,
-            "sharing": sharing,
-            "search": search,
-            "protect": protect,
-        }
+        self._parts: dict[str, Any] = {"method": method, "sharing": sharing, "search": search, "protect": protect}
         self._training = training
         self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
         self._device, self._checkpoint_seconds = device, checkpoint_seconds
@@ -445,11 +440,7 @@ class GrowingModel:
         return Learner.of_index(self._folder, index, self._parts | {"net": net}, find_device(self._device), lazy)
 
     def _grower(self, begun: Any = None) -> tuple[Learner | None, str]:
-        """The model as it is, to be changed, and the checksum of its index; None and "new" if there is none yet.
-
-        Args:
-            begun: what is gone on with (``about_learning``); where no model is yet, it says what that is made with.
-        """
+        """The model as it is (if there is none, as it was ``begun``) and its index's checksum, or None and "new"."""
         index = self._folder.index()
         made = "new" if index is None else checksum(self._folder.index_bytes())
         if index is None and begun is not None:
@@ -495,11 +486,7 @@ class GrowingModel:
                 )
 
     def _tidy(self, unfinished: Unfinished, learner: Learner | None, made: str) -> str | None:
-        """Remove what interruptions have left, but for what a learning can go on from.
-
-        Returns:
-            The task whose learning was stopped between its last two steps: the model has it. None if there is none.
-        """
+        """Remove what is of no use; return the task that was stopped between its last two steps: the model has it."""
         self._folder.sweep()
         ended = unfinished.task
         if learner is None or not unfinished.is_ended(learner.task_names, made):

@@ -51,7 +51,6 @@ class ModelFolder:
     """The folder of one model. One process at a time changes it (``locked``); reading takes no lock."""
 
     def __init__(self, directory: str | Path) -> None:
-        """Name a folder, which need not be there."""
         self.directory = Path(directory)
         self._parts = self.directory / _PARTS
 
@@ -103,11 +102,7 @@ class ModelFolder:
         return rest
 
     def read(self, action: Callable[[bytes], Result]) -> Result:
-        """Read a model by its index's bytes, and again if another process has replaced the index meanwhile.
-
-        Raises:
-            StorageError: if there is no index; or what ``action`` raises.
-        """
+        """Read a model by its index's bytes, and again if another process has replaced the index meanwhile."""
         for tries_left in reversed(range(_MAX_TRIES)):
             data = self.index_bytes()
             try:
@@ -140,11 +135,7 @@ class ModelFolder:
             raise StorageError(f"Expected tensors that torch knows in {path}; got others ({error}).") from error
 
     def put(self, tensors: Mapping[str, Tensor]) -> StoredPart:
-        """Write tensors unless the folder has them; equal tensors are one file.
-
-        Raises:
-            StorageError: if that fails, or would be outside the folder.
-        """
+        """Write tensors unless the folder has them; StorageError if that fails, or would be outside the folder."""
         part, data = as_part(tensors)
         if not self.has(part):
             check_inside(self._parts, self.directory)
@@ -175,11 +166,7 @@ class ModelFolder:
     def locked(self, wait: float) -> Iterator[None]:
         """Hold the folder, which is made if it is not there.
 
-        Args:
-            wait: seconds to wait for another process.
-
-        Raises:
-            StorageError: if another process still holds it then, or it cannot be written.
+        StorageError if another process still holds it after ``wait`` seconds, or it cannot be written.
         """
         path = self.directory / _LOCK
         try:

@@ -33,13 +33,7 @@ class PlainNetwork(nn.Module):
     temperature: Tensor
 
     def __init__(self, answer: Callable[[Named, Tensor], Tensor], tensors: Named, info: TaskInfo) -> None:
-        """Take tensors over, on the CPU.
-
-        Args:
-            answer: computes logits from the tensors and standardised images.
-            tensors: by flat name.
-            info: how images are standardised, and what divides the logits.
-        """
+        """Take tensors over, on the CPU; ``answer`` computes logits from them and standardised images."""
         super().__init__()
         self._answer, self._names = answer, (*tensors, *_OF_TASK)
         for name, value in {**tensors, **{key: torch.tensor(getattr(info, key)) for key in _OF_TASK}}.items():
@@ -112,14 +106,8 @@ def operations(net: AbstractNet) -> list[Operation]:
     Raises:
         ConfigError: if the network has layers that are code, such as those cut from a module.
     """
-    strange = next(
-        (
-            b
-            for b in net.blocks
-            if not isinstance(b, ConvBlock | LinearBlock | OpeningBlock | ClosingBlock | NormalisedBlock)
-        ),
-        None,
-    )
+    known = ConvBlock | LinearBlock | OpeningBlock | ClosingBlock | NormalisedBlock
+    strange = next((block for block in net.blocks if not isinstance(block, known)), None)
     if strange is not None:
         raise ConfigError(
             f"Expected layers that can be written down next to plain weights; got {type(strange).__name__}, which "

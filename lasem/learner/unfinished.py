@@ -63,12 +63,7 @@ class Unfinished:
         return self.about.get("task")
 
     def is_ended(self, learned: Collection[str], made: str) -> bool:
-        """Return whether the task was learned to its end, and only this is left of it.
-
-        Args:
-            learned: the model's tasks.
-            made: checksum of the model's index.
-        """
+        """Return whether a model with these tasks, whose index has the checksum ``made``, has learned it to its end."""
         is_new_version = bool(self.about.get("update")) and self.about.get("model") == made
         return self.task is not None and self.task in learned and not is_new_version
 
@@ -108,9 +103,7 @@ class Unfinished:
     def begun(self, name: str | None, given: Given) -> tuple[str, bool, TrainingConfig, dict[str, Any]]:
         """Return the name of the unfinished task, whether it is an update, its training and where its images come from.
 
-        Args:
-            name: of the task, if it is given.
-            given: where images come from, if it is given; else they come from where they did.
+        What is not given is as it was begun.
 
         Raises:
             StorageError: if there is none, or it was begun with images in memory that are not given now.
@@ -160,15 +153,7 @@ def made_with(learner: Learner, training: TrainingConfig) -> dict[str, Any]:
 
 
 def about_learning(learner: Learner, task: Task, training: TrainingConfig, made: str, given: Given) -> dict[str, Any]:
-    """Return everything that the result of learning depends on, and under ``begun`` what ``Unfinished.begun`` needs.
-
-    Args:
-        learner: as it is before.
-        task: what is learned.
-        training: how it is trained.
-        made: checksum of the model's index.
-        given: where images come from, by split.
-    """
+    """Return everything that the result of learning depends on, and under ``begun`` what ``Unfinished.begun`` needs."""
     about: dict[str, Any] = {"task": task.name, "model": made, "seed": learner.seed}
     begun = made_with(learner, training)
     for part, plain in begun.items():

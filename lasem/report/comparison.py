@@ -42,7 +42,6 @@ INDEX = "comparison.json"
 _OF_A_RUN = ("preset", "seeds")
 """Settings that say nothing of a method."""
 
-
 _QUANTITIES = (
     ("peak_accuracy", "Peak %", percent),
     ("final_accuracy", "Final %", percent),
@@ -174,13 +173,7 @@ def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict
 
 
 def write_comparison(directory: Path) -> Path:
-    """Draw a comparison from the files of its runs, finished or not.
-
-    Args:
-        directory: the comparison's folder.
-
-    Returns:
-        The path of the page.
+    """Draw a comparison from the files of its runs, finished or not; return the path of the page.
 
     Raises:
         StorageError: if it is no comparison's folder, or a file in it is damaged, or it cannot be written to.

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lasem.errors import quoted
-from lasem.report.frame import Cell, Column, Frame, check_place, keep_together, number_cell, render, write_text
+from lasem.report.frame import (
+    Cell,
+    Frame,
+    check_place,
+    columns_of,
+    keep_together,
+    name_cell,
+    number_cell,
+    render,
+    write_text,
+)
 from lasem.report.numbers import DASH, count, display_name, percent
 
 if TYPE_CHECKING:
@@ -31,13 +41,7 @@ def write_evaluation(
 ) -> Path:
     """Write what an evaluation found as a page that opens without a network.
 
-    Args:
-        page: the file.
-        result: with the pictures of as many mistakes as the page is to show, at most ``PICTURES``.
-        task: the task's name.
-        model: the model's folder.
-        images: where the images are from.
-        command: what a person typed.
+    It shows as many mistakes as have pictures, at most ``PICTURES``; ``images`` is where the images are from.
 
     Raises:
         StorageError: if the place is in the model's folder or another file's, or cannot be written.
@@ -90,38 +94,18 @@ def _classes(result: Evaluation) -> Frame:
             most = f"{display_name(answer, 40)} ({times:,})" if times else DASH
             numbers = (number_cell(num, count), number_cell(right, count), number_cell(right / num, percent))
             first = Cell(text=str(number), number=number)
-            rows.append((first, Cell(text=display_name(name, 60)), *numbers, Cell(text=most)))
-    return Frame(
-        columns=(
-            Column(heading="#"),
-            Column(heading="Class", numeric=False),
-            Column(heading="Images"),
-            Column(heading="Right"),
-            Column(heading="Right %"),
-            Column(heading="Most often taken for", numeric=False),
-        ),
-        rows=tuple(rows),
-    )
+            rows.append((first, name_cell(name, 60), *numbers, Cell(text=most)))
+    headings = ("#", "Class", "Images", "Right", "Right %", "Most often taken for")
+    return Frame(columns=columns_of(*headings, texts=(headings[1], headings[-1])), rows=tuple(rows))
 
 
 def _pairs(result: Evaluation) -> Frame:
-    return Frame(
-        columns=(
-            Column(heading="Class", numeric=False),
-            Column(heading="Answered as", numeric=False),
-            Column(heading="Images"),
-            Column(heading="% of the class"),
-        ),
-        rows=tuple(
-            (
-                Cell(text=display_name(name, 60)),
-                Cell(text=display_name(answer, 48)),
-                number_cell(times, count),
-                number_cell(times / result.by_class[name][0], percent),
-            )
-            for name, answer, times in result.confused[:_PAIRS]
-        ),
-    )
+    texts = ("Class", "Answered as")
+    rows = []
+    for name, answer, times in result.confused[:_PAIRS]:
+        share = number_cell(times / result.by_class[name][0], percent)
+        rows.append((name_cell(name, 60), name_cell(answer, 48), number_cell(times, count), share))
+    return Frame(columns=columns_of(*texts, "Images", "% of the class", texts=texts), rows=tuple(rows))
 
 
 def _address(picture: Tensor) -> str:

@@ -61,6 +61,11 @@ class Column:
     """Whether a page offers no sorting by it."""
 
 
+def columns_of(*headings: str, texts: Sequence[str]) -> tuple[Column, ...]:
+    """Return columns of numbers, but for those of ``texts``."""
+    return tuple(Column(heading=heading, numeric=heading not in texts) for heading in headings)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Frame:
     """One table."""
@@ -129,6 +134,11 @@ def number_cell(value: float, unit: Unit, *, deviation: float = math.nan, strong
         second=unit.scale * deviation if known else None,
         strong=strong,
     )
+
+
+def name_cell(name: str, limit: int) -> Cell:
+    """A name from a user's data."""
+    return Cell(text=numbers.display_name(name, limit))
 
 
 def mean_cell(value: Statistic, unit: Unit, *, strong: bool = False) -> Cell:

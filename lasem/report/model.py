@@ -15,7 +15,17 @@ from lasem.metrics import Run
 from lasem.metrics.measures import mean
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, of_kind
 from lasem.report.experiment import flat_settings
-from lasem.report.frame import Cell, Column, Frame, check_place, keep_together, number_cell, render, write_text
+from lasem.report.frame import (
+    Cell,
+    Frame,
+    check_place,
+    columns_of,
+    keep_together,
+    name_cell,
+    number_cell,
+    render,
+    write_text,
+)
 from lasem.report.numbers import DASH, count, display_name, fixed, percent, short_count
 
 if TYPE_CHECKING:
@@ -24,12 +34,7 @@ if TYPE_CHECKING:
 
 
 def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Sequence[Record]]) -> Path:
-    """Write a growing model's page, which opens without a network.
-
-    Args:
-        page: the file.
-        overview: ``GrowingModel.show()``.
-        records: ``GrowingModel.records()``.
+    """Write a growing model's page, which opens without a network, from what its ``show`` and ``records`` return.
 
     Raises:
         StorageError: if the place is in the model's folder or another file's, or cannot be written.
@@ -85,26 +90,15 @@ def _verdict(overview: ModelOverview, tested: Sequence[float]) -> str:
 
 def _tasks(overview: ModelOverview, *, chooses: bool) -> Frame:
     optional = {"Now %": overview.keeps, "Layers": chooses}
-    columns = (
-        Column(heading="#"),
-        Column(heading="Task", numeric=False),
-        Column(heading="Classes"),
-        Column(heading="Images"),
-        Column(heading="Layers", numeric=False),
-        Column(heading="Valid %"),
-        Column(heading="Test %"),
-        Column(heading="Now %"),
-        Column(heading="Temperature"),
-        Column(heading="Own parameters"),
-        Column(heading="Bytes"),
-    )
+    headings = ("#", "Task", "Classes", "Images", "Layers", "Valid %", "Test %", "Now %", "Temperature")
+    columns = columns_of(*headings, "Own parameters", "Bytes", texts=("Task", "Layers"))
     shown = [n for n, column in enumerate(columns) if optional.get(column.heading, True)]
     rows = []
     for number, task in enumerate(overview.tasks, start=1):
         tested = task.test_accuracy, task.test_accuracy_now
         cells = (
             Cell(text=str(number), number=number),
-            Cell(text=display_name(task.name, 60)),
+            name_cell(task.name, 60),
             number_cell(len(task.classes), count),
             number_cell(task.num_train, count) if task.num_train else Cell(text=DASH),
             Cell(text=task.configuration or DASH, configurations=(task.configuration,)),

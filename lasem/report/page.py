@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lasem.metrics import Run, forgetting_ratios, seconds_training, statistic
 from lasem.records import TaskRecord
 from lasem.report.experiment import Experiment, load_experiment
-from lasem.report.frame import Cell, Column, Frame, keep_together, mean_cell, number_cell, render, write_text
+from lasem.report.frame import Cell, Column, Frame, keep_together, mean_cell, name_cell, number_cell, render, write_text
 from lasem.report.numbers import DASH, Unit, count, display_name, duration, percent, plus_minus, ratio, short_count
 
 if TYPE_CHECKING:
@@ -40,13 +40,7 @@ _QUANTITIES = (
 def write_report(run_dir: Path) -> Path:
     """Draw ``report.html`` and ``figures/`` from the files of a run, finished or not.
 
-    The page is one file that opens without a network; drawn twice from the same files it has the same bytes.
-
-    Args:
-        run_dir: the run's folder, with ``seeds/0/records.jsonl`` and what else the run wrote.
-
-    Returns:
-        The path of the page.
+    Return the path of the page, one file that opens without a network; of the same files it has the same bytes.
 
     Raises:
         StorageError: if ``run_dir`` is no run's folder, or a file in it is damaged, or it cannot be written to.
@@ -194,7 +188,7 @@ def _task_row(number: int, of_task: Sequence[tuple[Run, TaskRecord]]) -> dict[st
     different = len(set(chosen))
     return {
         "#": Cell(text=str(number), number=number),
-        "Task": Cell(text=display_name(task, 48)),
+        "Task": name_cell(task, 48),
         "Classes": Cell(text=str(len(first.classes)), number=len(first.classes)),
         "Layers": Cell(text=(chosen[0] if different == 1 else f"{different} different") or DASH, configurations=chosen),
         "Peak %": mean_cell(statistic(peaks), percent),

@@ -99,11 +99,7 @@ def draw_calibration(bins: Sequence[Bin]) -> Drawing:
 
 @figure_style()
 def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing | None:
-    """Draw methods by their final accuracy, the best above; None if there is none.
-
-    Args:
-        rows: the name of each method and its quantities over seeds, those of a Summary.
-    """
+    """Draw methods, by name with a Summary's quantities over seeds, the best above; None if there is none."""
     if not rows:
         return None
     rows = sorted(rows, key=lambda row: -row[1]["final_accuracy"].mean if row[1]["final_accuracy"].num_seeds else 1)

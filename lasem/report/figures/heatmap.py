@@ -36,16 +36,9 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
     axes.annotate("after learning", (0, 1), (-8, 7), textcoords="offset points", ha="right", **_CORNER)
     for i, j, accuracy in known:
         red, green, blue, _ = mesh.to_rgba(accuracy)
-        axes.text(
-            j + 0.5,
-            i + 0.5,
-            percent(accuracy) if num <= 20 else f"{100 * accuracy:.0f}",
-            color="#fdfdfd" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "#0b0f14",
-            weight=700 if i == j else 400,
-            size=size,
-            ha="center",
-            va="center_baseline",
-        )
+        ink = "#fdfdfd" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "#0b0f14"
+        text = percent(accuracy) if num <= 20 else f"{100 * accuracy:.0f}"
+        _write(axes, i, j, text, color=ink, weight=700 if i == j else 400, size=size)
     return Drawing.of_run(
         figure,
         run,
@@ -79,7 +72,7 @@ def draw_transfer_map(run: Run) -> Drawing | None:
     for row, configuration in enumerate(configurations):
         for layer, choice in enumerate(configuration):
             style = {"color": colour("paper"), "weight": 700} if choice == "T" else {"color": colour("muted")}
-            axes.text(layer + 0.5, row + 0.5, display_name(choice), ha="center", va="center_baseline", **style)
+            _write(axes, row, layer, display_name(choice), **style)
     below = axes.secondary_xaxis("bottom")
     frequencies = [f"{100 * share:.0f} %" for share in transfer_frequencies(configurations)]
     below.set_xticks(np.arange(depth) + 0.5, frequencies, size=10)
@@ -97,12 +90,7 @@ def draw_transfer_map(run: Run) -> Drawing | None:
 
 @figure_style()
 def draw_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> Drawing:
-    """Draw the images of each class by their answers; classes without images have no row.
-
-    Args:
-        classes: names.
-        confusion: images of each class (rows) by their answer (columns).
-    """
+    """Draw the images of each class (rows) by their answer (columns); classes without images have no row."""
     counts = np.array(confusion)
     there = counts.sum(axis=1).nonzero()[0]
     shares = counts[there] / counts[there].sum(axis=1, keepdims=True)
@@ -128,16 +116,8 @@ def draw_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -
         axes.set_xticklabels([str(k + 1) for k in range(num) if k % 5 == 4 or k == 0])
         axes.tick_params(labelsize=9)
     for row, column in zip(*counts[there].nonzero(), strict=True) if size else ():
-        strong = shares[row, column] > 0.5
-        axes.text(
-            column + 0.5,
-            row + 0.5,
-            str(counts[there[row], column]),
-            color=colour("paper") if strong else colour("ink"),
-            size=size,
-            ha="center",
-            va="center_baseline",
-        )
+        ink = colour("paper" if shares[row, column] > 0.5 else "ink")
+        _write(axes, row, column, str(counts[there[row], column]), color=ink, size=size)
     return Drawing.of(
         figure,
         "confusion",
@@ -220,6 +200,11 @@ def _cells(
     edge.spines["right"].set_visible(False)
     axes.annotate(right[1], (1, 1), (8, 7), textcoords="offset points", **_CORNER)
     return figure, axes, mesh
+
+
+def _write(axes: Axes, row: int, column: int, text: str, **style: Any) -> None:
+    """Write into a cell."""
+    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center_baseline", **style)
 
 
 def _table(epochs: Sequence[EpochRecord]) -> Matrix:
