@@ -64,7 +64,7 @@ class CtrlReader(StandardiseSettings, AbstractReader):
     """``s-minus``: the last task has the classes of the first with fewer images (share all). ``s-plus``: with more
     images, the first has the fewer. ``s-in``: fewer images, and these are transformed (own first layers, share the
     last). ``s-out``: fewer images, and the labels are permuted (share all, but not the head). ``s-pl``: other classes,
-    many images (share nothing). ``s-long``: half of the tasks have new classes and many images, half are an earlier
+    many images (share nothing). ``s-long``: half of the tasks have new classes and many images, half are each an earlier
     one's in the way of ``s-minus``, ``s-in`` or ``s-out``."""
     source: Literal["digits", "cifar100", "files"] = "digits"
     """The images: those of scikit-learn, CIFAR-100, or a folder, list or parquet file at ``path``."""
@@ -165,18 +165,19 @@ class CtrlReader(StandardiseSettings, AbstractReader):
             change: Change = {"s-in": transformed(), "s-out": "labels"}.get(self.kind, "none")
             more = self.kind == "s-plus"
             return [_Plan(large=not more), *between, _Plan(large=more, source=0, change=change)]
-        plans, times, turn = [_Plan(large=True)], Counter({0: 0}), 0
-        for index, again in enumerate(_permuted(torch.arange(self.num_tasks - 1) % 2 == 0, generator).tolist(), 1):
-            if again:
-                fewest = [source for source, num in times.items() if num == min(times.values())]
-                source = fewest[int(torch.randint(len(fewest), (), generator=generator))]
+        plans, fresh, turn = [_Plan(large=True)], [0], 0
+        new_left = (self.num_tasks - 1) // 2
+        for index in range(1, self.num_tasks):
+            # each source is repeated once: their images last, however many tasks there are
+            if fresh and (new_left == 0 or bool(torch.randint(2, (), generator=generator))):
+                source = fresh.pop(int(torch.randint(len(fresh), (), generator=generator)))
                 changes: tuple[Change, ...] = ("none", "labels", transformed())
                 plans.append(_Plan(source=source, change=changes[turn % 3]))
-                times[source] += 1
                 turn += 1
             else:
                 plans.append(_Plan(large=True))
-                times[index] = 0
+                fresh.append(index)
+                new_left -= 1
         return plans
 
     def _classes(self, data: Labelled, plans: list[_Plan], seed: int) -> list[Tensor]:
