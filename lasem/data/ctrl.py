@@ -64,8 +64,8 @@ class CtrlReader(StandardiseSettings, AbstractReader):
     """``s-minus``: the last task has the classes of the first with fewer images (share all). ``s-plus``: with more
     images, the first has the fewer. ``s-in``: fewer images, and these are transformed (own first layers, share the
     last). ``s-out``: fewer images, and the labels are permuted (share all, but not the head). ``s-pl``: other classes,
-    many images (share nothing). ``s-long``: half of the tasks have new classes and many images, half are each an earlier
-    one's in the way of ``s-minus``, ``s-in`` or ``s-out``."""
+    many images (share nothing). ``s-long``: half of the tasks have new classes and many images; each of the others is
+    one of these again, in the way of ``s-minus``, ``s-out`` or ``s-in``."""
     source: Literal["digits", "cifar100", "files"] = "digits"
     """The images: those of scikit-learn, CIFAR-100, or a folder, list or parquet file at ``path``."""
     path: str | None = None

@@ -102,9 +102,10 @@ def test_inputs_are_transformed_alike_in_all_splits(tmp_path: Path) -> None:
     assert orders[0] == orders[1] == orders[2] != [0, 1, 2]
 
 
-def test_a_long_stream_repeats_half_of_its_tasks_with_other_images() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_stream_repeats_half_of_its_tasks_with_other_images(seed: int) -> None:
     stream = reader("s-long", num_tasks=7, classes_per_task=2, train_large=60, valid_large=5)
-    tasks = list(stream.open(3))
+    tasks = list(stream.open(seed))
     by_name = {task.name: task for task in tasks}
     repeats = [task for task in tasks if task.truth is not None and task.truth.source is not None]
     assert [len(repeats), len(tasks)] == [3, 7]
