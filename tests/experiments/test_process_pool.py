@@ -75,7 +75,7 @@ class Killer(ComparisonObserver):
             self._spared.discard(event.name)
         elif isinstance(event, Learned):
             self._num_learned += 1
-            if self._num_learned == 4:
+            if self._num_learned == 6:
                 self.server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
                 assert self.server
                 os.kill(self.server, signal.SIGKILL)
@@ -85,16 +85,17 @@ class Killer(ComparisonObserver):
                     self._spared.remove(name)
 
 
-def test_a_grid_of_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_of_twelve_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = {"stream": {"name": "planted", "num_tasks": 1, **PLANTED}, "training": {"epochs": 2}, "threads": 1}
     names = ["lasem", "none", "top-2", "ewc", "alternating", "lasem-tf"]
-    methods = compared_methods({**base, "seeds": [0]}, names)
+    methods = compared_methods({**base, "seeds": [0, 1]}, names)
     without_report(monkeypatch)
-    jobs = [Job(f"{one.label}-0", one.config, tmp_path / f"whole/{one.label}-0") for one in methods]
+    runs = [(method, seed, f"{method.label}-{seed}") for method in methods for seed in (0, 1)]
+    jobs = [Job(name, replace(m.config, seeds=(seed,)), tmp_path / "whole" / name) for m, seed, name in runs]
     events: list[Event] = []
     ThisProcess().run(jobs, 1, events.append)
     assert events[:3] == [Started("lasem-0"), Learned("lasem-0", 0, 1), Learned("lasem-0", 1, 1)]
-    assert [event.error for event in events if isinstance(event, Ended)] == [None] * 6
+    assert [event.error for event in events if isinstance(event, Ended)] == [None] * 12
     for job in jobs:
         (job.directory / "report.html").touch()
 
@@ -102,15 +103,15 @@ def test_a_grid_of_runs_survives_kills_at_random(tmp_path: Path, monkeypatch: py
     killer = Killer(tmp_path / "killed")
     made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
     assert not made.failures
-    assert made.num_made == 6
+    assert made.num_made == 12
     assert killer.server
-    assert len(killer.notes) >= 3
+    assert len(killer.notes) >= 4
     assert all("it goes on in a new one" in note for note in killer.notes)
     assert sum("killed by signal 9" in note for note in killer.notes) >= len(killer.notes) - 2
     compare(methods, tmp_path / "whole")  # nothing is left to do but the table
     assert table_of(tmp_path / "whole") == table_of(tmp_path / "killed")
-    for job in jobs:
-        assert records_of(job.directory) == records_of(tmp_path / "killed" / job.name)
+    for _, seed, name in runs:
+        assert records_of(tmp_path / "whole" / name, seed) == records_of(tmp_path / "killed" / name, seed)
 
 
 def dying_main(*arguments: Any) -> None:
