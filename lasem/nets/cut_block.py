@@ -163,8 +163,8 @@ class ChangedBlock(AbstractWholeBlock):
             )
         self._held = Constants(block.start)
         self._apart = _ApartLayers(block)
-        self.is_apart: bool | None = None
-        """Whether layers compute the change by themselves, B (A x); None: not known before the first image."""
+        self.is_apart = False
+        """Whether the module calls its layers, which then compute the change by themselves, B (A x)."""
         self.constants = {**block.constants, **block.start}
         """Tensors that never change: of the module everything but the statistics."""
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -181,6 +181,7 @@ class ChangedBlock(AbstractWholeBlock):
     def enlarge_to(self, side: int | None) -> None:
         """Enlarge images to a side before anything else."""
         self._block.enlarge_to(side)
+        self._apart.block.enlarge_to(side)
 
     @property
     def module_tensors(self) -> dict[str, Tensor]:
@@ -215,36 +216,12 @@ class ChangedBlock(AbstractWholeBlock):
         }
 
     def apply(self, weights: Weights, x: Value) -> Value:
-        if self.is_apart is None and weights:
-            self.is_apart = self._agrees(weights, x)
         if self.is_apart and weights:
-            return self._apart.block.apply(
-                self._apart.given(weights, self._changed(weights, x, self._apart.kernels)), x
-            )
+            return self._apart.apply(weights, self._changed(weights, x, self._apart.kernels), x)
         return self._block.apply(self._changed(weights, x), x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
         return self._block.measure(self._changed(weights, x), x)
-
-    @torch.no_grad()
-    def _agrees(self, weights: Weights, x: Tensor) -> bool:
-        """Return whether layers that multiply by A and B apart answer as the changed kernels do.
-
-        They do not where a module takes a layer's weight and does not call the layer.
-        """
-        drawn = {
-            name: torch.randn(value.shape, generator=torch.Generator().manual_seed(i)).to(value)
-            / value.shape[-1] ** 0.5
-            if name in self._shapes
-            else value.detach()
-            for i, (name, value) in enumerate(weights.items())
-        }
-        one = x[:1].detach()
-        expected: Tensor = self._block.apply(self._changed(drawn, one), one)
-        found: Tensor = self._apart.block.apply(
-            self._apart.given(drawn, self._changed(drawn, one, self._apart.kernels)), one
-        )
-        return torch.allclose(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
 
     def _changed(self, weights: Weights, x: Tensor, without: Container[str] = ()) -> dict[str, Tensor]:
         """Return the block's weights and statistics, some kernels without their change; in the change's precision."""
@@ -272,20 +249,19 @@ class _ApartLayers:
         """Those whose change is not part of the weights any more."""
         self.block.structure = structure
 
-    def given(self, weights: Weights, made: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Let the next call of ``block`` add the changes in ``weights``; return the weights to pass to it."""
+    def apply(self, weights: Weights, made: Weights, x: Value) -> Value:
+        """Run the block with the weights ``made``, and the changes in ``weights`` added by its layers."""
         self._weights = weights
-        return made
+        return self.block.apply(made, x)
 
     def _hooked(self, structure: nn.Module, kernel: str) -> bool:
         name, _, parameter = kernel.rpartition(".")
         layer = structure.get_submodule(name)
-        plain = type(layer) is nn.Linear or (
-            type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
-        )
-        if plain and parameter == "weight":
+        convolves = type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding_mode == "zeros"
+        can = parameter == "weight" and (convolves or type(layer) is nn.Linear)
+        if can:
             layer.register_forward_hook(partial(self._add, kernel))
-        return plain and parameter == "weight"
+        return can
 
     def _add(self, kernel: str, layer: nn.Module, given: tuple[Tensor], out: Tensor) -> Tensor:
         (x,), down, up = given, self._weights[kernel + _DOWN], self._weights[kernel + _UP]

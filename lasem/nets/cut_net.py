@@ -285,7 +285,7 @@ def cut(
             f"changes values in place, or keeps some between its steps. Use fewer, larger blocks."
         )
     head = Head(math.prod(features.shape[1:]), tuple(hidden), dropout)
-    changed = cut_blocks if rank is None else tuple(ChangedBlock(block, rank) for block in cut_blocks)
+    changed = cut_blocks if rank is None else _changed_blocks(cut_blocks, rank, x)
     net = CutNet(changed, head, (image_shape[0], image_shape[1], image_shape[2]))
     if still:
         further = f" and {len(still) - 3} more" if len(still) > 3 else ""
@@ -351,6 +351,24 @@ def _make_blocks(
         blocks.append(block)
         x = out
     return tuple(blocks), x
+
+
+@torch.no_grad()
+def _changed_blocks(blocks: Sequence[CutBlock], rank: int, x: Tensor) -> tuple[ChangedBlock, ...]:
+    """Make blocks whose weights are changes, which layers compute by themselves where a trial agrees."""
+    changed_blocks = []
+    for block in blocks:
+        changed, source = ChangedBlock(block, rank), torch.Generator().manual_seed(0)
+        drawn = {n: torch.randn(s, generator=source) / math.sqrt(s[-1]) for n, s in changed.shapes.items()}
+        expected = changed.apply(drawn, x)
+        changed.is_apart = True
+        try:
+            changed.is_apart = agree(changed.apply(drawn, x), expected)
+        except Exception:  # anything that the module's own code raises where layers are called in another way
+            changed.is_apart = False
+        changed_blocks.append(changed)
+        x = block.apply({}, x)
+    return tuple(changed_blocks)
 
 
 def _check_same(block: CutBlock, part: nn.Module, x: Tensor, expected: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError, TrainingError
 from lasem.learner import Learner, plain_network
+from lasem.learner.export import export
 from lasem.methods import EWC, Branch, Freeze
 from lasem.methods.transfer import num_kept
 from lasem.nets import AbstractNet, ResNet, cut
@@ -306,7 +307,7 @@ def test_a_change_is_the_module_with_changed_kernels_forward_and_backward(build:
     found = features(net, x, given, {} if training else None)
     every = [tensor for weights in given for tensor in weights.values()]
     assert_same_with_gradients(found, features_of(module, x, kernels), every, every)
-    assert all(block.is_apart is (None if training else True) for block in net.blocks)
+    assert all(block.is_apart for block in net.blocks)
 
 
 def test_a_module_that_takes_a_layer_s_weight_without_calling_it_gets_changed_kernels() -> None:
@@ -330,6 +331,32 @@ def test_a_module_that_takes_a_layer_s_weight_without_calling_it_gets_changed_ke
     }
     torch.testing.assert_close(features(net, x, given), torch.func.functional_call(module, kernels, (x,)))
     assert [block.is_apart for block in net.blocks] == [True, False]
+
+
+def test_a_changed_network_enlarges_images_like_the_module() -> None:
+    plain, enlarging = (net_of(SmallViT, rank=2) for _ in range(2))
+    enlarging = enlarging.for_images((SHAPE[0], 3, 3), SHAPE[1])
+    given = [random(block.shapes, torch.float32, i) for i, block in enumerate(plain.blocks)]
+    x = torch.rand(2, SHAPE[0], 3, 3, generator=generator(9))
+    large = F.interpolate(x, SHAPE[1:], mode="bicubic", align_corners=False)
+    torch.testing.assert_close(features(enlarging, x, given), features(plain, large, given))
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_a_change_is_exported(kind: str, tmp_path: Path) -> None:
+    learner = learner_of(Fixed("none"), net_of(rank=2), sharing=FROZEN)
+    learner.learn(tiny_task("a"))
+    learner.save(tmp_path / "model")
+    file, _ = export(Learner.load(tmp_path / "model", net=net_of(rank=2)), "a", kind, tmp_path)
+    images = tiny_task().test.images.take(torch.arange(4)) / 255
+    if kind == "torch":
+        found = torch.export.load(file).module()(images)
+    else:
+        (answer,) = pytest.importorskip("onnxruntime").InferenceSession(file).run(None, {"images": images.numpy()})
+        found = torch.from_numpy(answer)
+    torch.testing.assert_close(
+        found, learner.logits("a", tiny_task().test.images.take(torch.arange(4))), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_it_starts_as_the_module_and_is_small() -> None:
