@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 
@@ -21,6 +22,9 @@ turned into such."""
 
 _WHITES = (15, 16, 31, 63, 100, 127, 511, 1023, 2047, 4095, 8191, 16383, 32767, 65535)
 """Largest values that images of few or many bits have; scikit-learn's digits go to 16."""
+
+_LOOKED_AT = 8
+"""Images that say whether all are grey."""
 
 Item = TypeVar("Item")
 
@@ -55,6 +59,12 @@ class AbstractImages(ABC):
     def texts(self) -> tuple[str, ...] | None:
         """The texts, if these are ``Texts``, which no tokenizer has read; None: they are images, or token ids."""
         return None
+
+    @cached_property  # training asks in every epoch
+    def some_in_colour(self) -> bool:
+        """Whether any of a few images has channels that differ."""
+        some = self.take(torch.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).long())
+        return bool((some != some[:, :1]).any())
 
     @abstractmethod
     def take(self, indices: Tensor) -> Tensor:

@@ -63,8 +63,6 @@ IN_WORDS = {
 }
 """What presets change."""
 
-_LOOKED_AT = 8
-"""Images that say whether a task's are grey."""
 _LARGEST_PLAIN = 16
 """Side of images that ``auto`` leaves as they are: a shift by a pixel is much of them."""
 
@@ -78,13 +76,7 @@ def preset_for(augment: Augment, images: AbstractImages) -> str:
         return augment
     if images.scale is None or max(height, width) <= _LARGEST_PLAIN:
         return "none"
-    return "photo" if channels == 3 and _in_colour(images) else "shift"
-
-
-def _in_colour(images: AbstractImages) -> bool:
-    """Return whether any of a few images has channels that differ."""
-    some = images.take(torch.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).long())
-    return bool((some != some[:, :1]).any())
+    return "photo" if channels == 3 and images.some_in_colour else "shift"
 
 
 def change_of(augment: Augment, split: Split, order: torch.Generator) -> Change | None:
