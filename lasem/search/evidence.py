@@ -42,7 +42,7 @@ _PENALTY = 0.1
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
 _MORE_ERRORS = 1.5
-"""Standard errors by which a configuration may be further behind in the mixture than when it is trained by itself."""
+"""Standard errors by which a configuration may be worse in the mixture than when it is trained by itself."""
 
 
 @final
@@ -63,21 +63,19 @@ class Evidence(GroupedSelection):
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
-
     enough: Annotated[float, Range(above=0, most=1)] = 0.99
     """Accuracy outside of the training with which a configuration that transfers all is taken at once; in (0, 1]."""
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:
             return (yield from Fixed(str(start.space[0])).plan(start))
-        start = self._affordable(start)
+        start, owned = self._affordable(start)
         space = start.space
         images = start.task.train.joined(start.task.valid) or start.task.train
         folds = self.folds_of(images.labels, start.seed)
         starts = [_without(start, images, folds == number) for number in range(self.folds)]
         before = 0, 0  # phases and epochs so far
         found, before = yield from self._by_itself(starts, folds, images.labels, space.size - 1, before)
-        owned = torch.tensor([_num_owned(start.only(c).weights) for c in space])
         wrong = (1 - found[0].accuracy) * len(images)
         if found[0].accuracy < self.enough and round(wrong) > _FEW_WRONG:
             scores = torch.zeros(space.size, len(images))
@@ -98,13 +96,16 @@ class Evidence(GroupedSelection):
         result = yield MixturePhase(search, only, forgets=tuple(range(before[0])))
         return selected(only, result, epochs_before=before[1], num_epochs=before[1] + result.num_epochs)
 
-    def _affordable(self, start: TaskStart) -> TaskStart:
-        """Return the start with those configurations only that own as little as ``most_owned`` says, or nothing."""
-        if not start.net.pretrained:
-            return start
-        most = self.most_owned * max(_num_owned(start.only(c).weights) for c in start.space)
-        kept = [c for c in start.space if _num_owned(start.only(c).weights) <= most or all(c)]
-        return replace(start, space=listed(kept))
+    def _affordable(self, start: TaskStart) -> tuple[TaskStart, Tensor]:
+        """Return the start with those configurations that own no more than they may, and the numbers that each owns.
+
+        Of a network that is not pretrained all are kept.
+        """
+        owned = {c: _num_owned(start.only(c).weights) for c in start.space}
+        if start.net.pretrained:
+            most = self.most_owned * max(owned.values())
+            owned = {c: num for c, num in owned.items() if num <= most or all(c)}
+        return replace(start, space=listed(list(owned))), torch.tensor(list(owned.values()))
 
     def _by_itself(
         self, starts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int, before: tuple[int, int]
@@ -156,11 +157,11 @@ class Evidence(GroupedSelection):
             owned: numbers that the task would own, shape (C,).
         """
         best = int(scores.sum(dim=1).argmax())
-        behind = scores[best] - scores
-        error = behind.std(dim=1) * math.sqrt(scores.shape[1])
-        near = behind.sum(dim=1) <= self.errors * error
+        lost = scores[best] - scores
+        error = lost.std(dim=1) * math.sqrt(scores.shape[1])
+        near = lost.sum(dim=1) <= self.errors * error
         least = near & (owned == owned[near].min())
-        return int(torch.where(least, behind.sum(dim=1), math.inf).argmin())
+        return int(torch.where(least, lost.sum(dim=1), math.inf).argmin())
 
 
 def _num_owned(weights: TaskWeights) -> int:
