@@ -233,6 +233,7 @@ SETTINGS: dict[str, str] = {
     "HAT": "penalty>=0 max_scale>=1 clip>0",
     "OneNetwork": "outputs=own|shared",
     "ProgNN": "adapters=joined|each reduction>=1 alpha_start>0 head_adapters=all|first|none",
+    "SI": "strength>=0 damping>0",
     "WSN": "capacity>0<=1 score_rate>0",
     "ChannelGated": "sparsity>=0 dense_share>=0<=1 threshold>=0<=1 opening gate_step>0 hidden>=1 temperature>0",
     "LasemChannelGated": "sparsity>=0 hidden>=1 temperature>0",

@@ -11,11 +11,12 @@ from lasem.methods.model import Model, Parts, Route
 from lasem.methods.one_network import OneNetwork
 from lasem.methods.prognn import ProgNN
 from lasem.methods.protection import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
+from lasem.methods.si import SI
 from lasem.methods.transfer import Transfer
 from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
-    cls.name: cls for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN)
+    cls.name: cls for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI)
 }
 """The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""
 
@@ -26,6 +27,7 @@ __all__ = [
     "HAT",
     "METHODS",
     "PROTECTIONS",
+    "SI",
     "WSN",
     "AbstractMethod",
     "AbstractProtection",
