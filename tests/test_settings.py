@@ -232,6 +232,7 @@ SETTINGS: dict[str, str] = {
     "EWC": "strength>=0 fisher=exact|sampled|empirical form=separate|online decay>=0<=1 num_samples>=0",
     "HAT": "penalty>=0 max_scale>=1 clip>0",
     "OneNetwork": "outputs=own|shared",
+    "PackNet": "pruned>=0<1 retrain_share>0<1 retrain_rate>0",
     "ProgNN": "adapters=joined|each reduction>=1 alpha_start>0 head_adapters=all|first|none",
     "SI": "strength>=0 damping>0",
     "WSN": "capacity>0<=1 score_rate>0",

@@ -9,6 +9,7 @@ from lasem.methods.joint import Joint
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, Parts, Route
 from lasem.methods.one_network import OneNetwork
+from lasem.methods.packnet import PackNet
 from lasem.methods.prognn import ProgNN
 from lasem.methods.protection import PROTECTIONS, AbstractProtection, Branch, Freeze, Penalty, Unprotected
 from lasem.methods.si import SI
@@ -16,7 +17,8 @@ from lasem.methods.transfer import Transfer
 from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
-    cls.name: cls for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI)
+    cls.name: cls
+    for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI, PackNet)
 }
 """The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""
 
@@ -39,6 +41,7 @@ __all__ = [
     "Learned",
     "Model",
     "OneNetwork",
+    "PackNet",
     "Parts",
     "Penalty",
     "ProgNN",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -41,6 +41,19 @@ class Setup:
         numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in where]
         seed = np.random.SeedSequence([self.seed, self.index, *numbers]).generate_state(1)
         return torch.Generator().manual_seed(int(seed[0]))
+
+    def divided(self, share: float, rate: float = 1.0) -> tuple[Setup, Setup]:
+        """Return the setups of two phases.
+
+        Args:
+            share: of the epochs, those of the first phase, rounded; each phase has at least one.
+            rate: step size of the second phase, relative to the first's.
+        """
+        epochs = max(1, round(share * self.training.epochs))
+        first = replace(self.training, epochs=epochs)
+        step = rate * self.training.learning_rate
+        second = replace(self.training, epochs=max(1, self.training.epochs - epochs), learning_rate=step)
+        return replace(self, training=first), replace(self, training=second)
 
 
 @final

@@ -20,6 +20,7 @@ from lasem.methods import (
     Learned,
     Model,
     OneNetwork,
+    PackNet,
     ProgNN,
 )
 from lasem.training import AbstractPhase, EpochSummary, PhaseResult, Snapshot, TrainingConfig
@@ -121,7 +122,7 @@ def test_a_phase_measures_and_trains_what_the_task_answers(method: AbstractMetho
         return method.logits(net, model, task.name, x)
 
     assert phase.accuracy(weights) == pytest.approx(naive_accuracy(answer, task.valid))  # type: ignore[attr-defined]
-    if method.name in ("one-network", "prognn", "wsn", "den"):  # no penalty in the loss
+    if method.name in ("one-network", "prognn", "wsn", "den", "packnet"):  # no penalty in the loss
         batch = batch_of(phase)
         loss = float(phase.loss(weights, batch, torch.Generator()))
         assert loss == pytest.approx(naive_cross_entropy(answer(batch.x), batch.labels), rel=1e-5)
@@ -146,6 +147,7 @@ def test_a_model_is_only_read_and_what_tasks_own_stays(method: AbstractMethod) -
     "method",
     [
         WSN(score_rate=5),
+        PackNet(),
         ProgNN(),
         ProgNN(adapters="each", reduction=2.0, head_adapters="none"),
         DEN(split_threshold=0, num_new_units=2, loss_threshold=0),
@@ -193,6 +195,7 @@ def test_where_everything_is_used_only_what_is_a_tasks_own_moves(method: Abstrac
     ("method", "training", "message"),
     [
         (APD(), {"weight_decay": 0.1}, r"APD needs .*weight_decay=0; got 0\.1, .*Set APD\.weight_decay"),
+        (PackNet(), {"weight_decay": 0.1}, r"PackNet needs .*weight_decay=0; got 0\.1"),
         (WSN(), {"weight_decay": 0.1}, r"WSN needs .*weight_decay=0; got 0\.1"),
         (HAT(), {"optimiser": "sgd", "weight_decay": 0.1}, r"HAT needs .*weight_decay=0; got 0\.1"),
         *((HAT(), {"optimiser": o}, f"HAT needs .*optimiser='sgd'; got '{o}'") for o in OPTIMISERS if o != "sgd"),
