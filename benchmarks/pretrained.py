@@ -28,10 +28,10 @@ from torch import Tensor
 from lasem import Fixed, HardSharing, Learner, LowRank, Task, TrainingConfig
 from lasem.nets import AbstractNet
 from lasem.nets.choice import Backbone
-from lasem.search import Evidence
+from lasem.search import AbstractSelection, Evidence, SubTuning
 
 SIDE = 96
-Row = tuple[dict[str, Any], Any, str | Evidence]
+Row = tuple[dict[str, Any], Any, str | AbstractSelection]
 ROWS: dict[str, Row] = {
     "head": ({}, HardSharing(train_shared=False), "all"),
     "norm": ({"trainable": "norm"}, HardSharing(train_shared=False), "none"),
@@ -40,6 +40,7 @@ ROWS: dict[str, Row] = {
     "low-rank": ({}, LowRank(rank=4, train_shared=False), "all"),
     "all-owned": ({}, HardSharing(train_shared=False), "none"),
     "evidence": ({}, HardSharing(train_shared=False), Evidence()),
+    "subtuning": ({}, HardSharing(train_shared=False), SubTuning()),
 }
 """What the network may change, the mechanism, and the configuration of each row, or the search for it."""
 

@@ -6,12 +6,24 @@ from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.evidence import Evidence
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
+from lasem.search.subtuning import SubTuning
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
 from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls
-    for cls in (EM, DeepEM, Evidence, Fixed, Exhaustive, RandomSearch, PrefixSearch, DARTS, FixedProbability)
+    for cls in (
+        EM,
+        DeepEM,
+        Evidence,
+        Fixed,
+        Exhaustive,
+        RandomSearch,
+        PrefixSearch,
+        DARTS,
+        SubTuning,
+        FixedProbability,
+    )
 }
 """The searches that a saved file or a command line can name; in Python, any AbstractSelection can be passed."""
 
@@ -37,6 +49,7 @@ __all__ = [
     "PrefixSearch",
     "RandomSearch",
     "Selected",
+    "SubTuning",
     "Trial",
     "batch_log_likelihood",
     "configuration_accuracy",

@@ -24,21 +24,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lasem.data import Split
 from lasem.search.abstract import GroupedSelection, Selected, selected
+from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
-from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, TriedPhase, judged, outcome_of, trained
+from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, judged, outcome_of, trained
 from lasem.settings import Range
 from lasem.space import listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
 
-_PENALTY = 0.1
-"""Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
 _MORE_ERRORS = 1.5
@@ -72,8 +69,8 @@ class Evidence(GroupedSelection):
         start, owned = self._affordable(start)
         space = start.space
         images = start.task.train.joined(start.task.valid) or start.task.train
-        folds = self.folds_of(images.labels, start.seed)
-        starts = [_without(start, images, folds == number) for number in range(self.folds)]
+        folds = folds_of(images.labels, self.folds, start.seed)
+        starts = [without(start, images, folds == number) for number in range(self.folds)]
         before = 0, 0  # phases and epochs so far
         found, before = yield from self._by_itself(starts, folds, images.labels, space.size - 1, before)
         wrong = (1 - found[0].accuracy) * len(images)
@@ -111,23 +108,16 @@ class Evidence(GroupedSelection):
         self, starts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int, before: tuple[int, int]
     ) -> Plan[tuple[list[_Found], tuple[int, int]]]:
         """Yield trainings of one configuration without each fold; return what they found, and ``before`` with them."""
-        num_phases, num_epochs = before
         found: list[_Found] = []
         ready = [prepared(start.only(start.space[position])) for start in starts]
-        config, task, name = ready[0].config, ready[0].task, str(starts[0].space[position])
+        config, name = ready[0].config, str(starts[0].space[position])
         has_steps = ready[0].net.pretrained and ready[0].solved is None
         for step in config.steps if has_steps and config.steps else (1.0,):
-            rate, logits = step * config.learning_rate, torch.zeros(len(folds), task.num_classes)
-            for number, part in enumerate(ready):
-                step_words = f", step {rate:.0e}" if has_steps else ""
-                title = f"{name}{step_words}, {number + 1} of {self.folds}"
-                phase = TriedPhase(Fixed(name), part, rate, 1 / 6, title)
-                phase.forgets = tuple(range(num_phases))
-                result = yield phase
-                logits[folds == number] = outcome_of(result)
-                num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+            rate = step * config.learning_rate
+            title = f"{name}, step {rate:.0e}" if has_steps else name
+            logits, before = yield from cross_fitted(ready, folds, rate, title, before)
             found.append(_Found(position, rate, *judged(logits, labels)))
-        return found, (num_phases, num_epochs)
+        return found, before
 
     def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
@@ -138,16 +128,6 @@ class Evidence(GroupedSelection):
         near = self.errors + _MORE_ERRORS
         found = {replace(self, errors=errors).choose(scores, owned) for errors in (0.0, near)}
         return sorted(found - {len(scores) - 1})
-
-    def folds_of(self, labels: Tensor, seed: tuple[int, ...]) -> Tensor:
-        """Return each image's fold, shape (N,): of every class as many as possible in each."""
-        # its own source: no other random number of the task is drawn from the seed with this spawn key
-        own = np.random.SeedSequence(seed, spawn_key=(4,)).generate_state(1)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(int(own[0])))
-        order = order[labels.cpu()[order].argsort(stable=True)]
-        folds = torch.empty(len(labels), dtype=torch.int64)
-        folds[order] = torch.arange(len(labels)) % self.folds
-        return folds
 
     def choose(self, scores: Tensor, owned: Tensor) -> int:
         """Return the position of the configuration that a task gets.
@@ -168,12 +148,6 @@ def _num_owned(weights: TaskWeights) -> int:
     """Return the numbers in weights that are a task's own."""
     parts = [part for layer in weights.layers for part in (layer.factors, layer.specific)]
     return sum(tensor.numel() for part in parts for tensor in part.values())
-
-
-def _without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
-    """Return the start of a training without some images, which validate."""
-    task = replace(start.task, train=images.only(~held_out), valid=images.only(held_out))
-    return replace(start, task=task, config=replace(start.config, patience=0), strength=_PENALTY)
 
 
 @final

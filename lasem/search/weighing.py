@@ -99,7 +99,7 @@ class AbstractSearch(AbstractSelection, Generic[State]):
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         ready = prepared(start)
-        if start.space.size > 1 or not start.net.pretrained:
+        if start.space.size > 1:
             result = yield MixturePhase(self, ready)
             return selected(start, result)
         return (yield from fine_tuned(self, start, ready))
@@ -269,10 +269,10 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
 def fine_tuned(
     search: AbstractSearch[Any], start: TaskStart, ready: TaskStart, *, before: tuple[int, int] = (0, 0)
 ) -> Plan[Selected]:
-    """Yield the phases in which a pretrained network learns a task in one configuration.
+    """Yield the phases in which a network learns a task in one configuration.
 
-    Half of the epochs go to trying steps. The one after which the answers to the validation images are likeliest trains
-    from the start again, in the other half (``trained``).
+    Of a pretrained network half of the epochs go to trying steps. The one after which the answers to the validation
+    images are likeliest trains from the start again, in the other half (``trained``).
 
     Args:
         search: has the configuration.
@@ -281,8 +281,8 @@ def fine_tuned(
         before: the plan's phases before these, and their epochs.
     """
     config, num_phases, num_epochs = ready.config, *before
-    if not (config.steps if ready.solved is None else config.refit):
-        result = yield MixturePhase(search, ready)
+    if not (ready.net.pretrained and (config.steps if ready.solved is None else config.refit)):
+        result = yield MixturePhase(search, ready, forgets=tuple(range(num_phases)))
         return selected(start, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
     tried: list[tuple[float, float, float, float]] = []  # likelihood, accuracy, temperature, step size
     steps = config.steps if ready.solved is None else (1.0,)

@@ -45,6 +45,7 @@ from lasem.search import (
     FixedProbability,
     PrefixSearch,
     RandomSearch,
+    SubTuning,
 )
 from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
@@ -90,6 +91,7 @@ TRANSFERS = [
     Transfer(sharing=DFCNN, search=RandomSearch(num_candidates=2)),
     *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
     *(Transfer(sharing=sharing, search=DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
+    Transfer(search=SubTuning(folds=2, most_layers=1)),
     Transfer(sharing=TF, search=DARTS(order="second", first_task="search", retrain=True)),
 ]
 PROTECTED = [
@@ -120,6 +122,7 @@ SEARCHED: list[tuple[Any, str]] = [
     (FixedProbability(first_task="search"), "constant"),
     (MovingPrior(), "constant"),
     (Evidence(folds=3), "cosine"),
+    (SubTuning(folds=2, epsilon=0.0), "cosine"),
     *(
         (DARTS(first_task="search", **settings), schedule)
         for schedule in ("cosine", "inverse")
@@ -478,7 +481,7 @@ def test_every_learner_learns_in_bf16(factory: Factory, tmp_path: Path) -> None:
     assert torch.equal(again.logits("t1", IMAGES), learners[1].logits("t1", IMAGES))
 
 
-@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-2:]), *BASELINES)
+@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-3:]), *BASELINES)
 def test_class_weights_reach_every_loss(factory: Factory) -> None:
     pixels = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(0))
     losses = []

@@ -11,7 +11,8 @@ from training.test_kept import net_of
 
 from lasem import HardSharing, Learner, TrainingConfig
 from lasem.search import Evidence
-from lasem.search.evidence import _MixedPhase, _without
+from lasem.search.evidence import _MixedPhase
+from lasem.search.folds import folds_of, without
 from lasem.training.plan import follow
 
 
@@ -32,11 +33,11 @@ def test_of_configurations_that_own_as_much_the_likeliest_is_chosen() -> None:
 
 def test_every_class_is_in_every_fold() -> None:
     labels = torch.tensor([0] * 7 + [1] * 8 + [2] * 6)
-    folds = Evidence(folds=3).folds_of(labels, (5, 1))
+    folds = folds_of(labels, 3, (5, 1))
     for label in range(3):
         counts = folds[labels == label].bincount(minlength=3)
         assert int(counts.max() - counts.min()) <= 1
-    assert not torch.equal(folds, Evidence(folds=3).folds_of(labels, (6, 1)))
+    assert not torch.equal(folds, folds_of(labels, 3, (6, 1)))
 
 
 def learner_of(net: Any, **settings: Any) -> Learner:
@@ -54,8 +55,8 @@ def test_scores_are_those_of_each_configuration_by_itself(pretrained: bool) -> N
     search, start = Evidence(epochs_share=0.5), start_of(learner, task)
     images = task.train.joined(task.valid)
     assert images is not None
-    held_out = search.folds_of(images.labels, start.seed) == 0
-    phase = _MixedPhase(search, _without(start, images, held_out), "", ())
+    held_out = folds_of(images.labels, search.folds, start.seed) == 0
+    phase = _MixedPhase(search, without(start, images, held_out), "", ())
     assert len(phase.task.train) + len(phase.task.valid) == len(images)
 
     def plan() -> Any:

@@ -1,0 +1,60 @@
+"""Trainings without each fold of a task's labelled images, which then answer the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasem.data import Split
+from lasem.search.weighing import Fixed, TriedPhase, outcome_of
+from lasem.training import Plan, TaskStart
+
+_PENALTY = 0.1
+"""Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
+
+
+def folds_of(labels: Tensor, num_folds: int, seed: tuple[int, ...]) -> Tensor:
+    """Return each image's fold, shape (N,): of every class as many as possible in each."""
+    # its own source: no other random number of the task is drawn from the seed with this spawn key
+    own = np.random.SeedSequence(seed, spawn_key=(4,)).generate_state(1)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(int(own[0])))
+    order = order[labels.cpu()[order].argsort(stable=True)]
+    folds = torch.empty(len(labels), dtype=torch.int64)
+    folds[order] = torch.arange(len(labels)) % num_folds
+    return folds
+
+
+def without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
+    """Return the start of a training without some images, which validate."""
+    task = replace(start.task, train=images.only(~held_out), valid=images.only(held_out))
+    return replace(start, task=task, config=replace(start.config, patience=0), strength=_PENALTY)
+
+
+def cross_fitted(
+    ready: Sequence[TaskStart], folds: Tensor, rate: float, title: str, before: tuple[int, int]
+) -> Plan[tuple[Tensor, tuple[int, int]]]:
+    """Yield short trainings of one configuration, each without a fold.
+
+    Args:
+        ready: for each fold a prepared start ``without`` it, with one configuration.
+        folds: each image's fold, shape (N,).
+        rate: step size.
+        title: of the phases, before their number.
+        before: the plan's phases before these, and their epochs.
+
+    Returns:
+        The logits of each image from the training that has not seen it, shape (N, num_classes); ``before`` with these.
+    """
+    num_phases, num_epochs = before
+    logits = torch.zeros(len(folds), ready[0].task.num_classes)
+    for number, part in enumerate(ready):
+        phase = TriedPhase(Fixed(), part, rate, 1 / 6, f"{title}, {number + 1} of {len(ready)}")
+        phase.forgets = tuple(range(num_phases))
+        result = yield phase
+        logits[folds == number] = outcome_of(result)
+        num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+    return logits, (num_phases, num_epochs)
