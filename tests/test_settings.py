@@ -232,6 +232,7 @@ SETTINGS: dict[str, str] = {
     " split_threshold>=0 head_share>0 expand_share>0 last_share>0",
     "EWC": "strength>=0 fisher=exact|sampled|empirical form=separate|online decay>=0<=1 num_samples>=0",
     "HAT": "penalty>=0 max_scale>=1 clip>0",
+    "LwF": "strength>=0 temperature>0 warmup_share>0<1",
     "OneNetwork": "outputs=own|shared",
     "PackNet": "pruned>=0<1 retrain_share>0<1 retrain_rate>0",
     "ProgNN": "adapters=joined|each reduction>=1 alpha_start>0 head_adapters=all|first|none",

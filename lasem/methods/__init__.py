@@ -6,6 +6,7 @@ from lasem.methods.ewc import EWC
 from lasem.methods.gated import ChannelGated, LasemChannelGated
 from lasem.methods.hat import HAT
 from lasem.methods.joint import Joint
+from lasem.methods.lwf import LwF
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, Parts, Route
 from lasem.methods.one_network import OneNetwork
@@ -18,7 +19,7 @@ from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
     cls.name: cls
-    for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI, PackNet)
+    for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI, PackNet, LwF)
 }
 """The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""
 
@@ -39,6 +40,7 @@ __all__ = [
     "Joint",
     "LasemChannelGated",
     "Learned",
+    "LwF",
     "Model",
     "OneNetwork",
     "PackNet",

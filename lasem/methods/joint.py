@@ -14,11 +14,12 @@ from torch import Tensor
 
 from lasem.data import Split, Task, TensorImages
 from lasem.errors import ConfigError
+from lasem.methods.heads import model_of_heads, network_of, with_heads
 from lasem.methods.method import AbstractMethod, Learned, Setup
 from lasem.methods.model import Model, prefixed
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, shared_and_own
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
 from lasem.nets import AbstractNet, Net
-from lasem.training import Batch, Named, PhaseResult, Plan, Snapshot, TrainingConfig, accuracy, batches_of, part_of
+from lasem.training import Batch, Named, PhaseResult, Plan, TrainingConfig, accuracy, batches_of, part_of
 
 
 @final
@@ -58,11 +59,7 @@ class Joint(AbstractMethod):
         fitted: PhaseResult = yield _Phase(task, setup, self._initial(model, task, setup), splits)
         memory = {**model.memory, **to_remember(task, len(model.own), setup.device)}
 
-        def model_of(snapshot: Snapshot) -> Model:
-            own = {name: part_of(snapshot.weights, f"task.{k}") for k, name in enumerate(splits)}
-            return Model(shared_and_own(snapshot.weights)[0], own, memory)
-
-        return Learned.of(setup, fitted, model_of)
+        return Learned.of(setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, splits, memory))
 
     def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
         return {**model.shared, **model.own[name]}
@@ -76,14 +73,14 @@ class Joint(AbstractMethod):
         return left.having(memory=memory)
 
     def _initial(self, model: Model, task: Task, setup: Setup) -> dict[str, Tensor]:
-        """Start of the layers and of every task's head, the k-th one's under ``task.K.``."""
-        weights = initial_layers(setup) if self.restart or not model.own else dict(model.shared)
+        """Start of the layers and of every task's head."""
+        heads = [*model.own.values(), initial_head(setup, task.num_classes)]
+        if not self.restart:
+            return with_heads(model.shared or initial_layers(setup), heads)
         for k, own in enumerate(model.own.values()):
-            if self.restart:
-                num_classes = len(own[f"head.bias.{len(setup.net.hidden)}"])
-                own = initial_head(setup, num_classes, setup.generator("head", k))
-            weights |= prefixed(f"task.{k}", own)
-        return weights | prefixed(f"task.{len(model.own)}", initial_head(setup, task.num_classes))
+            num_classes = len(own[f"head.bias.{len(setup.net.hidden)}"])
+            heads[k] = initial_head(setup, num_classes, setup.generator("head", k))
+        return with_heads(initial_layers(setup), heads)
 
 
 @dataclass(eq=False)
@@ -102,21 +99,17 @@ class _Phase(NetworkPhase):
         return sum(self._nums_batches())
 
     def loss(self, weights: Named, batch: Batch, dropout: torch.Generator) -> Tensor:
-        return super().loss(self._of(weights, list(self.splits).index(batch.task)), batch, dropout)
+        return super().loss(network_of(weights, list(self.splits).index(batch.task)), batch, dropout)
 
     def accuracy(self, weights: Named) -> float:
         each = []
         for k, (_, valid) in enumerate(self.splits.values()):
-            each.append(accuracy(self.answer(self._of(weights, k)), valid, self.setup.device))
+            each.append(accuracy(self.answer(network_of(weights, k)), valid, self.setup.device))
         return sum(each) / len(each)
 
     @property
     def num_valid(self) -> int:
         return sum(len(valid) for _, valid in self.splits.values())
-
-    def _of(self, weights: Named, k: int) -> dict[str, Tensor]:
-        """The plain network of one task."""
-        return {**shared_and_own(weights)[0], **part_of(weights, f"task.{k}")}
 
     def _nums_batches(self) -> list[int]:
         size, drop_last = self.config.batch_size, self.config.drop_last

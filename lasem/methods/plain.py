@@ -42,6 +42,11 @@ def run(
         dropout: source of the dropout mask; None switches dropout off.
         gate: gives factors that multiply the layers' outputs, after ReLU and pooling.
     """
+    return net.head.apply(part_of(weights, "head"), features(net, weights, x, gate), dropout)
+
+
+def features(net: AbstractNet, weights: Named, x: Tensor, gate: Gate | None = None) -> Tensor:
+    """Return what the head of ``run`` gets, shape (B, ...); arguments as there."""
     x = x.contiguous(memory_format=torch.channels_last)  # 1.1 to 1.4 times faster on a CPU, and no slower elsewhere
     for i, block in enumerate(net.blocks):
         out = block.apply(part_of(weights, f"layer.{i}"), x)
@@ -49,7 +54,7 @@ def run(
             factors = gate(i, x)
             out = out * factors.view(factors.shape + (1,) * (out.dim() - 2))
         x = out
-    return net.head.apply(part_of(weights, "head"), x, dropout)
+    return x
 
 
 def initial_layers(setup: Setup) -> dict[str, Tensor]:
