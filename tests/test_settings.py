@@ -230,6 +230,7 @@ SETTINGS: dict[str, str] = {
     "APD": "l1>=0 l2>=0 weight_decay>=0 period>=0 groups>=1 threshold>=0 start=zero|shared",
     "DEN": "l1>=0 l2>=0 group_lasso>=0 drift_penalty>=0 num_new_units>=1 new_deviation>0 loss_threshold>=0"
     " split_threshold>=0 head_share>0 expand_share>0 last_share>0",
+    "ER": "per_class>=1",
     "EWC": "strength>=0 fisher=exact|sampled|empirical form=separate|online decay>=0<=1 num_samples>=0",
     "HAT": "penalty>=0 max_scale>=1 clip>0",
     "LwF": "strength>=0 temperature>0 warmup_share>0<1",

@@ -25,7 +25,7 @@ METHOD_PARTS = ("sharing", "search", "protect")
 """The parts of a run's settings that make LASEM and its relatives; a baseline has none of them."""
 
 _RELATIVES = {
-    "joint": ("learn from images of earlier tasks again", "replay rehearsal er der der++ gem agem icarl gdumb mir hal"),
+    "er": ("learn from images of earlier tasks again", "replay rehearsal der der++ gem agem icarl gdumb mir hal"),
     "ewc": ("hold back what would change earlier answers", "mas rwalk oewc gpm"),
     "hat": ("give each task a part of one network", "piggyback supsup cpg"),
     "one-network": ("train one network on task after task", "finetune finetuning naive sgd sequential"),

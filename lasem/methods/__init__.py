@@ -2,6 +2,7 @@
 
 from lasem.methods.apd import APD
 from lasem.methods.den import DEN
+from lasem.methods.er import ER
 from lasem.methods.ewc import EWC
 from lasem.methods.gated import ChannelGated, LasemChannelGated
 from lasem.methods.hat import HAT
@@ -19,13 +20,29 @@ from lasem.methods.wsn import WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
     cls.name: cls
-    for cls in (APD, DEN, EWC, Joint, OneNetwork, ProgNN, ChannelGated, LasemChannelGated, HAT, WSN, SI, PackNet, LwF)
+    for cls in (
+        APD,
+        DEN,
+        EWC,
+        Joint,
+        OneNetwork,
+        ProgNN,
+        ChannelGated,
+        LasemChannelGated,
+        HAT,
+        WSN,
+        SI,
+        PackNet,
+        LwF,
+        ER,
+    )
 }
 """The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""
 
 __all__ = [
     "APD",
     "DEN",
+    "ER",
     "EWC",
     "HAT",
     "METHODS",

@@ -65,12 +65,7 @@ class Joint(AbstractMethod):
         return {**model.shared, **model.own[name]}
 
     def forget(self, net: Net, model: Model, name: str) -> Model:
-        left = super().forget(net, model, name)
-        kept = [k for k, other in enumerate(model.own) if other != name]
-        memory: dict[str, Tensor] = {}
-        for position, k in enumerate(kept):
-            memory |= prefixed(f"{position}", part_of(model.memory, f"{k}"))
-        return left.having(memory=memory)
+        return super().forget(net, model, name).having(memory=memory_without(model, name))
 
     def _initial(self, model: Model, task: Task, setup: Setup) -> dict[str, Tensor]:
         """Start of the layers and of every task's head."""
@@ -117,24 +112,36 @@ class _Phase(NetworkPhase):
 
 
 def to_remember(task: Task, k: int, device: torch.device) -> dict[str, Tensor]:
-    """Return the k-th task's training and validation images as they are, labels, means and deviations."""
-    tensors: dict[str, Tensor] = {}
-    for part, split in (("train", task.train), ("valid", task.valid)):
-        images = split.images.take(torch.arange(len(split)))
-        of = {"images": images, "labels": split.labels, "mean": split.mean, "std": split.std}
-        if split.images.scale is None:  # by which augmentation goes
-            of["no_scale"] = torch.zeros(1)
-        for name, value in of.items():  # without the strides of views, which no file keeps and sums go by
-            tensors[f"{k}.{part}.{name}"] = value.to(device, copy=True, memory_format=torch.contiguous_format)
-    return tensors
+    """Return the k-th task's training and validation images with their labels, for ``Model.memory``."""
+    parts = (("train", task.train), ("valid", task.valid))
+    return {name: t for part, split in parts for name, t in prefixed(f"{k}.{part}", as_tensors(split, device)).items()}
 
 
 def remembered(memory: Named, k: int) -> tuple[Split, Split]:
     """Return the splits that ``to_remember`` took apart, where the memory is: their batches are the same to the bit."""
+    return as_split(part_of(memory, f"{k}.train")), as_split(part_of(memory, f"{k}.valid"))
 
-    def split(part: str) -> Split:
-        of = part_of(memory, f"{k}.{part}")
-        images = TensorImages.placed(of["images"], None if "no_scale" in of else 1.0)
-        return Split(images, of["labels"], of["mean"], of["std"])
 
-    return split("train"), split("valid")
+def memory_without(model: Model, name: str) -> dict[str, Tensor]:
+    """Return a memory, whose names begin with the tasks' positions, without one task; positions are counted anew."""
+    kept = [k for k, other in enumerate(model.own) if other != name]
+    memory: dict[str, Tensor] = {}
+    for position, k in enumerate(kept):
+        memory |= prefixed(f"{position}", part_of(model.memory, f"{k}"))
+    return memory
+
+
+def as_tensors(split: Split, device: torch.device) -> dict[str, Tensor]:
+    """Return a split's images as they are, its labels, mean and deviation, as copies on a device."""
+    images = split.images.take(torch.arange(len(split)))
+    of = {"images": images, "labels": split.labels, "mean": split.mean, "std": split.std}
+    if split.images.scale is None:  # by which augmentation goes
+        of["no_scale"] = torch.zeros(1)
+    # without the strides of views, which no file keeps and sums go by
+    return {name: t.to(device, copy=True, memory_format=torch.contiguous_format) for name, t in of.items()}
+
+
+def as_split(tensors: Named) -> Split:
+    """Return the split that ``as_tensors`` took apart."""
+    images = TensorImages.placed(tensors["images"], None if "no_scale" in tensors else 1.0)
+    return Split(images, tensors["labels"], tensors["mean"], tensors["std"])

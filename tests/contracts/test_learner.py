@@ -31,7 +31,7 @@ from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.learner.index import parts_of
-from lasem.methods import APD, EWC, METHODS, SI, AbstractMethod, Branch, Freeze, LwF, OneNetwork, Penalty, ProgNN
+from lasem.methods import APD, ER, EWC, METHODS, SI, AbstractMethod, Branch, Freeze, LwF, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
 from lasem.search import (
@@ -423,7 +423,7 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path
 def test_methods_start_from_the_same_weights() -> None:
     """A first task has nothing to transfer: where a method is plain training then, it is the same training."""
     searches = (Fixed("none"), Fixed("all"), EM(), Exhaustive())
-    methods = [*(Transfer(search=search) for search in searches), EWC(), LwF(), SI(), ProgNN(), OneNetwork()]
+    methods = [*(Transfer(search=search) for search in searches), EWC(), ER(), LwF(), SI(), ProgNN(), OneNetwork()]
     learners = [Learner(tiny_net(), method, training=QUICK, seed=7) for method in methods]
     alone, *others = (followed(learner, tiny_task("t0", 3))[1][0].loss for learner in learners)
     assert others == pytest.approx([alone] * len(others), rel=1e-5)
