@@ -28,7 +28,7 @@ from torch import Tensor
 from lasem import Fixed, HardSharing, Learner, LowRank, Task, TrainingConfig
 from lasem.nets import AbstractNet
 from lasem.nets.choice import Backbone
-from lasem.search import AbstractSelection, Evidence, SubTuning
+from lasem.search import TAPS, AbstractSelection, Evidence, SubTuning
 
 SIDE = 96
 Row = tuple[dict[str, Any], Any, str | AbstractSelection]
@@ -41,6 +41,7 @@ ROWS: dict[str, Row] = {
     "all-owned": ({}, HardSharing(train_shared=False), "none"),
     "evidence": ({}, HardSharing(train_shared=False), Evidence()),
     "subtuning": ({}, HardSharing(train_shared=False), SubTuning()),
+    "taps": ({}, HardSharing(train_shared=False), TAPS()),
 }
 """What the network may change, the mechanism, and the configuration of each row, or the search for it."""
 

@@ -7,6 +7,7 @@ from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.evidence import Evidence
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
 from lasem.search.subtuning import SubTuning
+from lasem.search.taps import TAPS, TAPSPhase
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
 from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
 
@@ -22,6 +23,7 @@ SEARCHES: dict[str, type[AbstractSelection]] = {
         PrefixSearch,
         DARTS,
         SubTuning,
+        TAPS,
         FixedProbability,
     )
 }
@@ -31,6 +33,7 @@ __all__ = [
     "DARTS",
     "EM",
     "SEARCHES",
+    "TAPS",
     "AbstractSearch",
     "AbstractSelection",
     "AbstractTrials",
@@ -50,6 +53,7 @@ __all__ = [
     "RandomSearch",
     "Selected",
     "SubTuning",
+    "TAPSPhase",
     "Trial",
     "batch_log_likelihood",
     "configuration_accuracy",

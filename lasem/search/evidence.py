@@ -22,15 +22,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from lasem.search.abstract import GroupedSelection, Selected, selected
+from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
-from lasem.search.weighing import AbstractSearch, Fixed, MixturePhase, judged, outcome_of, trained
+from lasem.search.weighing import (
+    AbstractSearch,
+    Fixed,
+    MixturePhase,
+    TriedPhase,
+    fine_tuned,
+    judged,
+    outcome_of,
+    shortened,
+    trained,
+)
 from lasem.settings import Range
 from lasem.space import listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
@@ -86,12 +97,11 @@ class Evidence(GroupedSelection):
                 found += more
         chosen = found[self.choose(torch.stack([one.scores for one in found]), owned[[one.position for one in found]])]
         configuration = space[chosen.position]
-        search, only = Fixed(str(configuration)), start.only(configuration)
+        make, only = partial(TriedPhase, Fixed(str(configuration))), start.only(configuration)
         if start.net.pretrained:
             last = prepared(only)
-            return (yield from trained(search, only, last, chosen.rate, chosen.accuracy, chosen.temperature, before))
-        result = yield MixturePhase(search, only, forgets=tuple(range(before[0])))
-        return selected(only, result, epochs_before=before[1], num_epochs=before[1] + result.num_epochs)
+            return (yield from trained(make, only, last, chosen.rate, chosen.accuracy, chosen.temperature, before))
+        return (yield from fine_tuned(make, only, only, before=before))
 
     def _affordable(self, start: TaskStart) -> tuple[TaskStart, Tensor]:
         """Return the start with those configurations that own no more than they may, and the numbers that each owns.
@@ -168,9 +178,8 @@ class _MixedPhase(MixturePhase["_DrawnState"]):
     """Training of the mixture without a fold; its outcome are log-likelihoods of the fold's images, shape (C, n)."""
 
     def __init__(self, search: Evidence, start: TaskStart, title: str, forgets: tuple[int, ...]) -> None:
-        config, rate = start.config, search.step * start.config.learning_rate
-        config = replace(config, epochs=math.ceil(search.epochs_share * config.epochs), learning_rate=rate)
-        super().__init__(_Drawn(), prepared(replace(start, config=config)), title=title, forgets=forgets)
+        short = shortened(start, search.step * start.config.learning_rate, search.epochs_share)
+        super().__init__(_Drawn(), prepared(short), title=title, forgets=forgets)
 
     def outcome(self, weights: TaskWeights) -> Tensor:
         start, size = self.start, max(1, evaluation_batch(self.task.image_shape) // 4)

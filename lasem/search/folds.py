@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.search.weighing import Fixed, TriedPhase, outcome_of
+from lasem.search.weighing import Fixed, TriedPhase, outcome_of, shortened
 from lasem.training import Plan, TaskStart
 
 _PENALTY = 0.1
@@ -52,9 +52,8 @@ def cross_fitted(
     num_phases, num_epochs = before
     logits = torch.zeros(len(folds), ready[0].task.num_classes)
     for number, part in enumerate(ready):
-        phase = TriedPhase(Fixed(), part, rate, 1 / 6, f"{title}, {number + 1} of {len(ready)}")
-        phase.forgets = tuple(range(num_phases))
-        result = yield phase
+        words, forgets = f"{title}, {number + 1} of {len(ready)}", tuple(range(num_phases))
+        result = yield TriedPhase(Fixed(), shortened(part, rate, 1 / 6), title=words, forgets=forgets)
         logits[folds == number] = outcome_of(result)
         num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
     return logits, (num_phases, num_epochs)

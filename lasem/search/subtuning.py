@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, final
 
 from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
-from lasem.search.weighing import Fixed, fine_tuned
+from lasem.search.weighing import Fixed, TriedPhase, fine_tuned
 from lasem.settings import Range
 from lasem.space import Configuration, Space, factorised
 from lasem.training import Plan, TaskStart
@@ -62,7 +63,7 @@ class SubTuning(GroupedSelection):
 
         chosen = yield from self.greedy(start.space.sizes, accuracy)
         only = start.only(chosen)
-        return (yield from fine_tuned(Fixed(str(chosen)), only, prepared(only), before=before))
+        return (yield from fine_tuned(partial(TriedPhase, Fixed(str(chosen))), only, prepared(only), before=before))
 
     def greedy(self, sizes: Sequence[int], accuracy: Callable[[Configuration], Plan[float]]) -> Plan[Configuration]:
         """Yield what it takes to measure configurations, and return the one that is chosen.

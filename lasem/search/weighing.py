@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, final
 
 import numpy as np
@@ -102,7 +103,7 @@ class AbstractSearch(AbstractSelection, Generic[State]):
         if start.space.size > 1:
             result = yield MixturePhase(self, ready)
             return selected(start, result)
-        return (yield from fine_tuned(self, start, ready))
+        return (yield from fine_tuned(partial(TriedPhase, self), start, ready))
 
 
 @final
@@ -266,30 +267,34 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
 
 
-def fine_tuned(
-    search: AbstractSearch[Any], start: TaskStart, ready: TaskStart, *, before: tuple[int, int] = (0, 0)
-) -> Plan[Selected]:
-    """Yield the phases in which a network learns a task in one configuration.
+Make = Callable[[TaskStart], AbstractPhase[Any]]
+"""Gives the phase that trains a prepared start; its outcome are the logits of the validation images."""
+
+
+def fine_tuned(make: Make, start: TaskStart, ready: TaskStart, *, before: tuple[int, int] = (0, 0)) -> Plan[Selected]:
+    """Yield the phases in which a network learns a task, in one configuration or in what its phase chooses.
 
     Of a pretrained network half of the epochs go to trying steps. The one after which the answers to the validation
     images are likeliest trains from the start again, in the other half (``trained``).
 
     Args:
-        search: has the configuration.
+        make: gives the phase.
         start: what ``selected`` needs.
         ready: the same, prepared.
         before: the plan's phases before these, and their epochs.
     """
     config, num_phases, num_epochs = ready.config, *before
     if not (ready.net.pretrained and (config.steps if ready.solved is None else config.refit)):
-        result = yield MixturePhase(search, ready, forgets=tuple(range(num_phases)))
+        phase = make(ready)
+        phase.forgets = tuple(range(num_phases))
+        result = yield phase
         return selected(start, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
     tried: list[tuple[float, float, float, float]] = []  # likelihood, accuracy, temperature, step size
     steps = config.steps if ready.solved is None else (1.0,)
     for step in steps:
         rate = step * config.learning_rate
-        title = "head" if ready.solved is not None else f"step {rate:.0e}"
-        phase = TriedPhase(search, ready, rate, 1 / (2 * len(steps)), title)
+        phase = make(shortened(ready, rate, 1 / (2 * len(steps))))
+        phase.title = "head" if ready.solved is not None else f"step {rate:.0e}"
         phase.seeds_of = 0  # the same order of images for every step
         phase.forgets = tuple(range(num_phases + len(tried)))
         result = yield phase
@@ -298,11 +303,11 @@ def fine_tuned(
         tried.append((float(scores.mean()), accuracy, temperature, rate))
     _, accuracy, temperature, rate = max(tried, key=lambda one: one[0])  # of equal ones the first
     after = num_phases + len(tried), num_epochs
-    return (yield from trained(search, start, ready, rate, accuracy, temperature, after))
+    return (yield from trained(make, start, ready, rate, accuracy, temperature, after))
 
 
 def trained(
-    search: AbstractSearch[Any],
+    make: Make,
     start: TaskStart,
     ready: TaskStart,
     rate: float,
@@ -313,18 +318,16 @@ def trained(
     """Yield the phase that trains with the step size that was chosen, with ``TrainingConfig.refit`` on all images.
 
     Args:
-        search, start, ready, before: as for ``fine_tuned``.
+        make, start, ready, before: as for ``fine_tuned``.
         rate: the step size.
         valid_accuracy: of a training that had not seen the validation images.
         temperature: likewise.
     """
     num_phases, num_epochs = before
-    epochs = math.ceil(ready.config.epochs / 2)
-    ready = replace(ready, config=replace(ready.config, learning_rate=rate, epochs=epochs))
+    ready = shortened(ready, rate, 1 / 2)
     whole = with_all_images(ready, valid_accuracy) if ready.config.refit else None
-    title, forgets = "" if whole is None else "all images", tuple(range(num_phases))
-    phase = MixturePhase(search, whole or ready, title=title, forgets=forgets)
-    phase.seeds_of = 0
+    phase = make(whole or ready)
+    phase.title, phase.forgets, phase.seeds_of = "all images" if whole else "", tuple(range(num_phases)), 0
     result = yield phase
     return selected(
         start,
@@ -335,19 +338,24 @@ def trained(
     )
 
 
-class TriedPhase(MixturePhase[Any]):
-    """Training of one configuration with a step size that is tried; its outcome are the validation images' logits."""
+def shortened(ready: TaskStart, rate: float, share: float) -> TaskStart:
+    """Return a start that trains with a step size, for a share of its epochs."""
+    config = ready.config
+    return replace(ready, config=replace(config, learning_rate=rate, epochs=math.ceil(share * config.epochs)))
 
-    def __init__(self, search: AbstractSearch[Any], ready: TaskStart, rate: float, share: float, title: str) -> None:
-        """Train a prepared start for a share of its epochs."""
-        config = replace(ready.config, learning_rate=rate, epochs=math.ceil(share * ready.config.epochs))
-        super().__init__(search, replace(ready, config=config), title=title)
+
+class TriedPhase(MixturePhase[Any]):
+    """Training whose outcome are the validation images' logits, by the leading configuration."""
 
     def outcome(self, weights: TaskWeights) -> Tensor:
-        start = self.start
-        mixture = Mixture(start.net, start.sharing, (start.space[self.leading],))
-        batches = self.task.valid.batches(evaluation_batch(start.task.image_shape), device=start.device)
-        return torch.cat([evaluate(mixture, weights, x)[0] for x, _ in batches])
+        return valid_logits(self.start, self.start.space[self.leading], weights)
+
+
+def valid_logits(start: TaskStart, configuration: Configuration, weights: TaskWeights) -> Tensor:
+    """Return the logits of a task's validation images by one configuration, shape (N, num_classes)."""
+    mixture = Mixture(start.net, start.sharing, (configuration,))
+    batches = start.task.valid.batches(evaluation_batch(start.task.image_shape), device=start.device)
+    return torch.cat([evaluate(mixture, weights, x)[0] for x, _ in batches])
 
 
 def outcome_of(result: PhaseResult[Any]) -> Tensor:

@@ -38,6 +38,7 @@ from lasem.search import (
     DARTS,
     EM,
     SEARCHES,
+    TAPS,
     DeepEM,
     Evidence,
     Exhaustive,
@@ -92,6 +93,7 @@ TRANSFERS = [
     *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
     *(Transfer(sharing=sharing, search=DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
     Transfer(search=SubTuning(folds=2, most_layers=1)),
+    *(Transfer(sharing=sharing, search=TAPS(unpenalised=0)) for sharing in SHARINGS),
     Transfer(sharing=TF, search=DARTS(order="second", first_task="search", retrain=True)),
 ]
 PROTECTED = [
@@ -123,6 +125,7 @@ SEARCHED: list[tuple[Any, str]] = [
     (MovingPrior(), "constant"),
     (Evidence(folds=3), "cosine"),
     (SubTuning(folds=2, epsilon=0.0), "cosine"),
+    (TAPS(score_step=0.03, first_task="search"), "cosine"),
     *(
         (DARTS(first_task="search", **settings), schedule)
         for schedule in ("cosine", "inverse")
@@ -481,7 +484,7 @@ def test_every_learner_learns_in_bf16(factory: Factory, tmp_path: Path) -> None:
     assert torch.equal(again.logits("t1", IMAGES), learners[1].logits("t1", IMAGES))
 
 
-@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-3:]), *BASELINES)
+@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-6:]), *BASELINES)
 def test_class_weights_reach_every_loss(factory: Factory) -> None:
     pixels = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(0))
     losses = []
