@@ -39,6 +39,7 @@ class PackNet(Settings, AbstractMethod):
     """
 
     name: ClassVar[str] = "packnet"
+    keeps: ClassVar[bool] = True
     harm_of_decay: ClassVar[str] = "shrink the weights that earlier tasks have fixed"
 
     pruned: Annotated[float, Range(least=0, below=1)] = 0.75
