@@ -28,7 +28,7 @@ from torch import Tensor
 from lasem import Fixed, HardSharing, Learner, LowRank, Task, TrainingConfig
 from lasem.nets import AbstractNet
 from lasem.nets.choice import Backbone
-from lasem.search import TAPS, AbstractSelection, Evidence, SubTuning
+from lasem.search import TAPS, AbstractSelection, AutoRGN, Evidence, SubTuning
 
 SIDE = 96
 Row = tuple[dict[str, Any], Any, str | AbstractSelection]
@@ -42,6 +42,7 @@ ROWS: dict[str, Row] = {
     "evidence": ({}, HardSharing(train_shared=False), Evidence()),
     "subtuning": ({}, HardSharing(train_shared=False), SubTuning()),
     "taps": ({}, HardSharing(train_shared=False), TAPS()),
+    "auto-rgn": ({}, HardSharing(train_shared=False), AutoRGN()),
 }
 """What the network may change, the mechanism, and the configuration of each row, or the search for it."""
 

@@ -220,6 +220,7 @@ SETTINGS: dict[str, str] = {
     "Evidence": "groups>=1 folds>=2 epochs_share>0<=1 step>0 most_owned>=0<=1 errors>=0 enough>0<=1",
     "SubTuning": "groups>=1 folds>=2 epsilon>=0<1 most_layers>=0 step>0",
     "TAPS": "groups>=1 penalty>=0 unpenalised>=0 score_step>0",
+    "AutoRGN": "num_batches>=1 steps>0",
     "DeepEM": f"groups>=1 {COUNTED} num_samples>=2 prior_weight>0 draw_every>=1",
     "DARTS": "groups>=1 order=first|second alpha_split=valid|train alpha_optimiser=adam|rmsprop-tf"
     " alpha_learning_rate>0 alpha_weight_decay>=0 xi>0",

@@ -1,6 +1,7 @@
 """Searches: which configuration a task gets, and how it is trained meanwhile."""
 
 from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Selected
+from lasem.search.auto_rgn import AutoRGN
 from lasem.search.darts import DARTS, DARTSPhase
 from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
@@ -24,6 +25,7 @@ SEARCHES: dict[str, type[AbstractSelection]] = {
         DARTS,
         SubTuning,
         TAPS,
+        AutoRGN,
         FixedProbability,
     )
 }
@@ -37,6 +39,7 @@ __all__ = [
     "AbstractSearch",
     "AbstractSelection",
     "AbstractTrials",
+    "AutoRGN",
     "Choice",
     "DARTSPhase",
     "DeepEM",

@@ -39,6 +39,7 @@ from lasem.search import (
     EM,
     SEARCHES,
     TAPS,
+    AutoRGN,
     DeepEM,
     Evidence,
     Exhaustive,
@@ -93,6 +94,7 @@ TRANSFERS = [
     *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
     *(Transfer(sharing=sharing, search=DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
     Transfer(search=SubTuning(folds=2, most_layers=1)),
+    Transfer(search=AutoRGN()),
     *(Transfer(sharing=sharing, search=TAPS(unpenalised=0)) for sharing in SHARINGS),
     Transfer(sharing=TF, search=DARTS(order="second", first_task="search", retrain=True)),
 ]
@@ -125,6 +127,7 @@ SEARCHED: list[tuple[Any, str]] = [
     (MovingPrior(), "constant"),
     (Evidence(folds=3), "cosine"),
     (SubTuning(folds=2, epsilon=0.0), "cosine"),
+    (AutoRGN(num_batches=2), "cosine"),
     (TAPS(score_step=0.03, first_task="search"), "cosine"),
     *(
         (DARTS(first_task="search", **settings), schedule)
@@ -484,7 +487,7 @@ def test_every_learner_learns_in_bf16(factory: Factory, tmp_path: Path) -> None:
     assert torch.equal(again.logits("t1", IMAGES), learners[1].logits("t1", IMAGES))
 
 
-@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-6:]), *BASELINES)
+@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-7:]), *BASELINES)
 def test_class_weights_reach_every_loss(factory: Factory) -> None:
     pixels = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(0))
     losses = []
