@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -33,9 +33,9 @@ from lasem.tree import Path, flatten
 class AutoRGN(AbstractSelection):
     """Tunes all layers; each tensor's step size is multiplied by its ``relative_gradient_norms`` ([Lee2023]_).
 
-    They are measured before every epoch. Two things differ from the authors' program: the optimiser's state goes on
-    from one epoch to the next, and normalisation layers are trained as all others are. Where nothing is fine-tuned, as
-    in the first task of a network that is not pretrained, all steps are as long as usual.
+    They are measured before every epoch. Normalisation layers stay as they start, as in the authors' program; the
+    optimiser's state, which begins anew there in every epoch, goes on here. Where nothing is fine-tuned, as in the
+    first task of a network that is not pretrained, all is trained as usual.
     """
 
     name: ClassVar[str] = "auto-rgn"
@@ -77,13 +77,15 @@ class RGNPhase(TriedPhase):
         own = np.random.SeedSequence(self.start.seed, spawn_key=(5, epoch)).generate_state(1)
         batches = self.batches(self.start.device, torch.Generator().manual_seed(int(own[0])))
         mixture = Mixture(self.start.net, self.start.sharing, tuple(self.start.space))
-        moving = {path: tensor for path, tensor in flatten(weights).items() if tensor.requires_grad}
+        flat = {path: tensor for path, tensor in flatten(weights).items() if tensor.requires_grad}
+        moving = {path: tensor for path, tensor in flat.items() if not _normalises(path, flat)}
         gradients = []
         for batch in islice(batches, self._num_measured):
             with autocast(self.config.precision, self.start.device):
                 loss = batch.cross_entropy(mixture.logits(weights, mixture.features(weights, batch.x))[0])
             gradients.append(torch.autograd.grad(loss, list(moving.values()), materialize_grads=True))
-        self.scales = dict(zip(moving, relative_gradient_norms(list(moving.values()), gradients), strict=True))
+        norms = relative_gradient_norms(list(moving.values()), gradients)
+        self.scales = {**dict.fromkeys(flat, 0.0), **dict(zip(moving, norms, strict=True))}
 
     def change_gradients(self, weights: TaskWeights, step: Step) -> None:
         flat = flatten(weights)
@@ -94,6 +96,12 @@ class RGNPhase(TriedPhase):
         flat = flatten(weights)
         for path, scale in self.scales.items():
             flat[path].copy_(torch.lerp(self._before[path], flat[path], scale))
+
+
+def _normalises(path: Path, flat: Mapping[Path, Tensor]) -> bool:
+    """Return whether a tensor is a scale or a shift of single features: its layer has no matrix and no kernel."""
+    weight = (*path[:-1], str(path[-1]).replace("bias", "weight"))
+    return flat.get(weight, flat[path]).ndim < 2
 
 
 @torch.no_grad()

@@ -62,6 +62,9 @@ def test_a_pretrained_network_tries_steps_of_its_own() -> None:
     record = learner.learn(tiny_task("a"), on_epoch=lambda epoch, *_: phases.append(epoch.phase))
     assert phases == ["step 1e-03", "step 1e-02", "step 1e-01", *["all images"] * 2]
     assert record.configuration == "SSS"
+    start, own = learner.net.blocks[0].initial(torch.Generator(), "he"), learner.model.own["a"]
+    stayed = [name for name, value in start.items() if torch.equal(own[f"layer.0.{name}"], value)]
+    assert stayed == ["1.weight", "1.bias"]  # of the normalisation; the convolution's bias moves
 
 
 def test_a_first_task_that_is_not_fine_tuned_is_trained_as_usual() -> None:
