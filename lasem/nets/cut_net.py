@@ -64,7 +64,9 @@ class CutNet(AbstractNet):
         """Return the same network for images that it enlarges to a side first; None: as they are."""
         for block in self._blocks[:1]:
             block.enlarge_to(side)
-        return CutNet(self._blocks, self._head, image_shape, self._source, self.vocabulary, self.preprocessing)
+        net = CutNet(self._blocks, self._head, image_shape, self._source, self.vocabulary, self.preprocessing)
+        net.remark = self.remark
+        return net
 
     def built_from(
         self,

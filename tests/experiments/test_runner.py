@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import ClassVar
 from unittest.mock import ANY, Mock, call
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 
-from lasem.data import DigitsReader, FolderReader, TaskStream
+from lasem.data import DigitsReader, FolderReader, Task, TaskStream
 from lasem.errors import ConfigError, DataError, DeviceError, StorageError, TrainingError
 from lasem.experiments import ExperimentConfig, Observer, run
 from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod
 from lasem.metrics import load_runs
 from lasem.nets import Net
+from lasem.nets.choice import NetChoice
 from lasem.records import EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
@@ -133,16 +135,27 @@ def test_nothing_is_written_for_wrong_input(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_a_pretrained_network_is_advised_for_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape, times in (((3, 41, 9), 1), ((3, 40, 40), 0), ((1, 1, 64), 0)):
+        part = np.zeros((8, *shape), dtype=np.uint8), ["b", "c"] * 4
+        task = Task.from_tensors("a", train=part, valid=part, test=part)
+        monkeypatch.setattr(DigitsReader, "open", lambda *_, task=task: TaskStream("photos", lambda: iter([task])))
+        run(tiny(net=NetChoice(), seeds=(0,)), tmp_path / str(shape), observer=(observer := Notes()))
+        assert ["--net timm:" in note for note in observer.notes] == [True] * times
+
+
 def test_it_is_said_that_layers_decide_in_groups(tmp_path: Path) -> None:
-    class Notes(Observer):
-        notes: ClassVar[list[str]] = []
-
-        def note(self, message: str) -> None:
-            self.notes.append(message)
-
     net = Net(image_shape=(1, 8, 8), channels=(2,) * 17, kernels=(1,) * 17, pools=(1,) * 17, hidden=())
-    run(tiny(net=net, search=EM()), tmp_path / "run", observer=Notes())
-    assert ["groups of 5, 4, 4, 4" in note for note in Notes.notes] == [True]
+    run(tiny(net=net, search=EM()), tmp_path / "run", observer=(observer := Notes()))
+    assert ["groups of 5, 4, 4, 4" in note for note in observer.notes] == [True]
 
 
 def test_a_loss_that_diverges_keeps_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

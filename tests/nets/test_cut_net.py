@@ -298,7 +298,7 @@ def test_dropout_is_switched_off_and_said() -> None:
     module = seeded(sequential(nn.Dropout(0.2), nn.Conv2d(2, 2, 3, padding=1), nn.Dropout2d(0.0), nn.Dropout(0.1)))
     net = cut(module, image_shape=SHAPE)
     assert net.remark == "Dropout within Sequential is off (1.p, 4.p)."
-    assert net.built_from({}).remark == net.remark
+    assert net.built_from({}).remark == net.for_images(SHAPE, None).remark == net.remark
     assert cut(seeded(SmallResNet), image_shape=SHAPE).remark == ""
     assert module[1].p == 0.2  # type: ignore[index]
 
