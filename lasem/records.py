@@ -71,6 +71,12 @@ class TaskRecord:
     """Parameters of the shared knowledge after this task."""
     parameters_total: int
     """Everything the model holds after this task."""
+    source: str | None = None
+    """The earlier task whose layers the task transfers as they are, where a search has chosen one."""
+    explained: dict[str, float] | None = None
+    """Of the earlier tasks whose layers such a search has looked at, the best five, best first: the share of the
+    labels' variance that a linear classifier on the last layer's outputs explains, of images outside of its
+    training."""
     true_source: str | None = None
     """The earlier task that the stream says is the right one to transfer from, of streams that know."""
     true_layers: str | None = None
@@ -108,7 +114,7 @@ _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 def to_json(record: Record) -> str:
     """Write one line of JSON without a line break; floats keep every bit."""
     entry = {"kind": record.kind, **asdict(record)}
-    for name in ("transfer_probabilities", "true_source", "true_layers"):
+    for name in ("transfer_probabilities", "source", "explained", "true_source", "true_layers"):
         if entry.get(name, ()) is None:
             del entry[name]  # most searches and streams have none, and files written before must stay the same
     line = json.dumps(entry, ensure_ascii=False, allow_nan=True)

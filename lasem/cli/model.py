@@ -340,6 +340,8 @@ def _print_overview(overview: ModelOverview) -> None:
     for task in overview.tasks:
         if overview.layers:
             say(f"Task '{task.name}': {task.layers}.")
+        if task.source is not None:
+            say(f"What task '{task.name}' transfers are the layers of task '{task.source}', as they are.")
         if task.training:
             different = ", ".join(f"{name} = {value}" for name, value in task.training.items())
             say(f"Task '{task.name}' was trained with {different}.")

@@ -14,7 +14,7 @@ from typing import Any
 
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.parts import owners, with_name
-from lasem.methods import METHODS
+from lasem.methods import METHODS, Freeze
 from lasem.search import EM, SEARCHES, Fixed
 from lasem.settings import read_value
 from lasem.sharing import SHARINGS
@@ -59,6 +59,8 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
         parts["search"] = {"name": Fixed.name, "configuration": stem}
     elif stem in SEARCHES and stem not in (EM.name, Fixed.name):
         parts["search"] = {"name": stem}
+        if SEARCHES[stem].reuses:
+            parts["protect"] = {"name": Freeze.name}
     elif stem != LASEM:
         known = method_names()
         word = re.sub("[^a-z+]", "", name.lower())

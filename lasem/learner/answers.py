@@ -121,6 +121,8 @@ class TaskOverview:
     """What it transfers (T) and what it learned for itself (S), for instance ``STTS``."""
     layers: str
     """The same in words (``layers_in_words``)."""
+    source: str | None
+    """The earlier task whose layers it uses as they are; None if there is none."""
     num_epochs: int
     num_train: int
     num_valid: int
@@ -205,6 +207,7 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
         classes=info.classes,
         configuration=info.configuration,
         layers=layers_in_words(info.configuration, layer_names(learner.net)),
+        source=learner.method.source(learner.net, learner.model, name),
         num_epochs=info.num_epochs,
         num_train=num_train,
         num_valid=num_valid,

@@ -42,7 +42,7 @@ from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
-from lasem.records import EpochRecord, Record, TimingRecord
+from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord
 from lasem.search import AbstractSelection, Evidence
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
@@ -380,7 +380,7 @@ class GrowingModel:
             learner.keep_records(task.name, [*records, learned])
             learner.save(self.directory)
         if reason:
-            notify(f"{learner.configuration(task.name)}: {reason}.")
+            notify(f"{learner.configuration(task.name)}: {reason}{_helped(learned)}.")
         with suppress(StorageError):  # it is known by the model, which has the task
             unfinished.remove()
 
@@ -511,6 +511,17 @@ class GrowingModel:
             reads=_reads(learner),
             unfinished=None if unfinished.is_ended(learner.task_names, checksum(data)) else unfinished.task,
         )
+
+
+def _helped(learned: TaskRecord) -> str:
+    """Say which earlier task helped, and how much of the labels its layers explained before anything was trained."""
+    if not learned.explained:
+        return ""
+    said = [f"'{name}' explain {100 * max(0.0, share):.0f} %" for name, share in learned.explained.items()]
+    next_best = f", those of {said[1]}" if len(said) > 1 else ""
+    if learned.source is None:
+        return f"; it transfers nothing. The layers of task {said[0]} of its labels{next_best}"
+    return f"; it transfers layers of an earlier task as they are. Those of {said[0]} of its labels{next_best}"
 
 
 def _shortened(record: EpochRecord) -> EpochRecord:

@@ -279,6 +279,8 @@ class Learner:
             parameters_added=self.num_parameters(task.name),
             parameters_shared=self.num_shared,
             parameters_total=self.num_parameters(),
+            source=learned.source,
+            explained=dict(learned.explained[:5]) or None,
             true_source=task.truth.source if task.truth else None,
             true_layers=task.truth.layers if task.truth else None,
         )

@@ -77,6 +77,10 @@ class Learned:
     """First epoch after a search had committed; None if it never did."""
     temperature: float | None = None
     """What divides the logits, where no image is left to choose it by when the training ends."""
+    source: str | None = None
+    """The earlier task whose layers are transferred as they are."""
+    explained: tuple[tuple[str, float], ...] = ()
+    """See ``TaskRecord``."""
     configurations: tuple[str, ...] = ()
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 
@@ -177,6 +181,10 @@ class AbstractMethod(ABC):
     def transferred(self, net: Any) -> str:
         """Return which layers serve several tasks, one letter a layer (T: several, S: one), for records and reports."""
         return "T" * int(net.depth)
+
+    def source(self, net: Any, model: Model, name: str) -> str | None:
+        """Return the earlier task whose layers a task uses as they are; None if there is none."""
+        return None
 
     def answers_with(self, model: Model, name: str) -> Model:
         """Return the part of a model that one task's answer depends on: what an export holds."""

@@ -23,6 +23,8 @@ class AbstractProtection(ABC):
     """Whether earlier tasks always answer the same, to the bit."""
     branches: ClassVar[bool] = False
     """Whether a layer that a new task changes becomes a new version, and earlier tasks keep the one they know."""
+    reuses: ClassVar[bool] = False
+    """Whether a search may take what any earlier task answers with, as it is, for the layers that are transferred."""
 
     @property
     def measures(self) -> FisherKind | None:
@@ -52,11 +54,13 @@ class Unprotected(AbstractProtection):
 class Freeze(AbstractProtection):
     """Shared knowledge that somebody uses is only read: earlier tasks always answer the same, to the bit.
 
-    A new task takes it as it is, with a part of its own where the mechanism has one, or learns the layer for itself.
+    A new task takes it as it is, with a part of its own where the mechanism has one, or learns the layer for itself. A
+    search that reuses (``TaskStart.sources``) may take any earlier task's layers, also those that only that one owns.
     """
 
     name: ClassVar[str] = "freeze"
     keeps: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
 
     def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
         """The layers in use are only read."""

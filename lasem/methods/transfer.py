@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, final
 
 import torch
@@ -23,6 +24,7 @@ from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, star
 from lasem.search import EM, AbstractSelection, Choice
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
+from lasem.space.configuration import TRANSFER
 from lasem.training import (
     MAX_IMAGES,
     FreshWeights,
@@ -30,6 +32,7 @@ from lasem.training import (
     Named,
     Plan,
     Quadratic,
+    Source,
     TaskStart,
     TaskWeights,
     TrainingConfig,
@@ -65,6 +68,10 @@ class Transfer(AbstractMethod):
 
     @property
     def rewrites(self) -> bool:  # type: ignore[override]
+        return self._imposes or self.protect.reuses
+
+    @property
+    def _imposes(self) -> bool:
         return self.search is not None and self.search.imposes
 
     def check(self, net: AbstractNet, training: TrainingConfig) -> None:
@@ -72,6 +79,12 @@ class Transfer(AbstractMethod):
             self.sharing.check(block)
         if self.search is None:
             return
+        if self.search.reuses and not self._reuses(net):
+            raise ConfigError(
+                f"Search '{self.search.name}' takes earlier tasks' layers as they are: expected protect 'freeze', and "
+                f"sharing 'hps' that trains what is shared; got protect '{self.protect.name}', sharing "
+                f"'{self.sharing.name}'. Set them (--protect freeze --sharing hps)."
+            )
         first, _ = (self.search.space(net.depth, index) for index in (0, 1))
         owned = any(first.can(i, transfer=False) and self.sharing.task_shapes(b) for i, b in enumerate(net.blocks))
         if self.search.imposes and (owned or self.protect != Unprotected()):
@@ -90,8 +103,16 @@ class Transfer(AbstractMethod):
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         start = self.start(model, task, setup)
         found = yield from self._learning_search.plan(start)
-        best = self._with_task(model, task, setup, found.best)
-        kept = best if found.kept is found.best else self._with_task(model, task, setup, found.kept)
+        if found.source is not None:
+            source = start.sources[found.source]
+            found = replace(
+                found,
+                best=_complete(setup.net, found.best, source),
+                kept=_complete(setup.net, found.kept, source),
+            )
+            model = self._lending(model, setup.net, source.name, found.best.configuration)
+        best = self._with_task(model, task, setup, found.best, found.source)
+        kept = best if found.kept is found.best else self._with_task(model, task, setup, found.kept, found.source)
         space = start.space
         return Learned(
             model=kept.having(memory=self._memory(model, task, setup, found.kept)),
@@ -100,6 +121,8 @@ class Transfer(AbstractMethod):
             valid_accuracy=found.valid_accuracy,
             num_epochs=found.num_epochs,
             temperature=found.temperature,
+            source=found.source if "T" in str(found.best.configuration) else None,
+            explained=found.explained,
             num_epochs_kept=found.num_epochs_kept,
             commit_epoch=found.commit_epoch,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),
@@ -122,6 +145,7 @@ class Transfer(AbstractMethod):
             setup.device,
             (setup.seed, setup.index),
             protection=self.protect.guard(used, needed),
+            sources=self._sources(setup.net, model),
         )
 
     def logits(self, net: AbstractNet, model: Model, name: str, x: Tensor) -> Tensor:
@@ -140,6 +164,12 @@ class Transfer(AbstractMethod):
                 mine = {**block.held(head), **made, **statistics}
             found |= {f"layer.{i}.{key}": value for key, value in mine.items()}
         return found
+
+    def source(self, net: AbstractNet, model: Model, name: str) -> str | None:
+        if not self._reuses(net):
+            return None
+        wanted, before = set(model.routes[name].keys), list(model.routes)[: list(model.routes).index(name)]
+        return next((other for other in before if wanted and wanted <= set(model.routes[other].keys)), None)
 
     def answers_with(self, model: Model, name: str) -> Model:
         route = model.routes[name]
@@ -197,6 +227,21 @@ class Transfer(AbstractMethod):
         if model.memory:
             _check_needed(model.memory, [self.sharing.shared_shapes(block) for block in net.blocks])
 
+    def _reuses(self, net: AbstractNet) -> bool:
+        """Return whether what one task owns can be shared with another: it is kept, and whole weights are shared."""
+        return self.protect.reuses and all(self.sharing.shared_shapes(b) == b.shapes for b in net.blocks)
+
+    def _sources(self, net: AbstractNet, model: Model) -> Mapping[str, Source]:
+        """Return the earlier tasks whose layers a new one can use as they are."""
+        if not self._reuses(net):
+            return {}
+        paths: dict[tuple[tuple[int, int] | str, ...], str] = {}
+        for name, route in model.routes.items():
+            layers = enumerate(zip(route.transfers, route.versions, strict=True))
+            path = tuple((i, number) if taken else name for i, (taken, number) in layers)
+            paths[path] = paths.pop(path, name)  # what was used again is among the last
+        return _Sources(net, tuple(paths.values()), partial(self.plain_weights, net, model))
+
     def _position(self, model: Model, setup: Setup) -> int:
         """Return the next task's position; 0 if it has nothing to transfer, as also when all others were forgotten."""
         if self.sharing.keeps(setup.net):
@@ -209,7 +254,24 @@ class Transfer(AbstractMethod):
             raise ConfigError("A model needs a search to learn another task; pass search=... to load.")
         return self.search
 
-    def _with_task(self, model: Model, task: Task, setup: Setup, choice: Choice) -> Model:
+    def _lending(self, model: Model, net: AbstractNet, name: str, wanted: Configuration) -> Model:
+        """Return a model in which a task shares the layers that another one transfers from it.
+
+        What it owns of these becomes a version of them; its answers stay the same, to the bit.
+        """
+        route, own, versions = model.routes[name], dict(model.own[name]), model.versions
+        letters, numbers = list(route.configuration), list(route.versions)
+        for i, (block, transferred) in enumerate(zip(net.blocks, wanted, strict=True)):
+            if transferred and not route.transfers[i]:
+                numbers[i] = 1 + max((number for layer, number in map(_numbers, versions) if layer == i), default=-1)
+                lent = {key: own.pop(f"layer.{i}.{key}") for key in block.shapes}
+                versions, letters[i] = versions.with_part(_key(i, numbers[i]), lent), TRANSFER
+        if "".join(letters) == route.configuration:
+            return model
+        routes = {**model.routes, name: Route("".join(letters), tuple(numbers))}
+        return model.having(own=Parts.of(model.own).with_part(name, own), versions=versions, routes=routes)
+
+    def _with_task(self, model: Model, task: Task, setup: Setup, choice: Choice, source: str | None = None) -> Model:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they are."""
         configuration, weights = choice.configuration, choice.weights
         own = {f"head.{key}": value for key, value in weights.head.items()}
@@ -219,7 +281,9 @@ class Transfer(AbstractMethod):
             mine = mine | layer.statistics_of(str(configuration)[: i + 1])
             own |= {f"layer.{i}.{key}": value for key, value in mine.items()}
             number = 0
-            if configuration[i]:
+            if configuration[i] and source is not None:
+                number = model.routes[source].versions[i]
+            elif configuration[i]:
                 stays = self.protect.branches and self._moves(block) and _in_use(model, i)
                 number = _latest(model.versions, i) + (1 if stays else 0)
                 if not self.sharing.keeps(block):
@@ -239,7 +303,7 @@ class Transfer(AbstractMethod):
 
     def _imposed_on(self, model: Model, setup: Setup) -> str | None:
         """Return the first task, if the next one's configuration is imposed on it."""
-        return next(iter(model.own)) if self.rewrites and setup.index == len(model.own) == 1 else None
+        return next(iter(model.own)) if self._imposes and setup.index == len(model.own) == 1 else None
 
     def _own_in(self, model: Model, name: str, configuration: Configuration, setup: Setup) -> dict[str, Tensor]:
         """Return what a task owns if it has another configuration: of a layer that it gives to all, no weights."""
@@ -335,6 +399,33 @@ class Transfer(AbstractMethod):
         if begin == "latest" and not model.routes[latest].transfers[layer]:
             return _own_weights(setup.net, model, latest, layer)
         return self.sharing.weights(setup.net.blocks[layer], shared, factors)
+
+
+def _complete(net: AbstractNet, choice: Choice, source: Source) -> Choice:
+    """Return a choice with the running statistics of the layers that are an earlier task's."""
+    layers = []
+    for i, (block, own) in enumerate(zip(net.blocks, choice.weights.layers, strict=True)):
+        known = {key: source.layers[i][key] for key in block.statistics}
+        layers.append(replace(own, statistics={TRANSFER: known}) if choice.configuration[i] else own)
+    return replace(choice, weights=replace(choice.weights, layers=tuple(layers)))
+
+
+class _Sources(Mapping[str, Source]):
+    """Earlier tasks by name, each of which is read when it is asked for."""
+
+    def __init__(self, net: AbstractNet, names: tuple[str, ...], weights: Callable[[str], Named]) -> None:
+        """Take the names, and what returns a task's plain weights."""
+        self._net, self._names, self._weights = net, names, weights
+
+    def __getitem__(self, name: str) -> Source:
+        plain = self._weights(name)
+        return Source(name, tuple(part_of(plain, f"layer.{i}") for i in range(self._net.depth)))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def num_kept(model: Model) -> int:

@@ -7,6 +7,7 @@ from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.evidence import Evidence
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
+from lasem.search.mntdp import MNTDP
 from lasem.search.subtuning import SubTuning
 from lasem.search.taps import TAPS, TAPSPhase
 from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
@@ -22,6 +23,7 @@ SEARCHES: dict[str, type[AbstractSelection]] = {
         Exhaustive,
         RandomSearch,
         PrefixSearch,
+        MNTDP,
         DARTS,
         SubTuning,
         TAPS,
@@ -34,6 +36,7 @@ SEARCHES: dict[str, type[AbstractSelection]] = {
 __all__ = [
     "DARTS",
     "EM",
+    "MNTDP",
     "SEARCHES",
     "TAPS",
     "AbstractSearch",

@@ -42,6 +42,10 @@ class Selected:
     commit_epoch: int | None
     temperature: float | None = None
     """What divides the logits, where no image is left to choose it by when the training ends."""
+    source: str | None = None
+    """The earlier task whose layers are transferred as they are (``TaskStart.source``)."""
+    explained: tuple[tuple[str, float], ...] = ()
+    """Earlier tasks whose layers were looked at, the best first, and the share of the labels that each explains."""
 
 
 class AbstractSelection(Settings, ABC):
@@ -49,6 +53,8 @@ class AbstractSelection(Settings, ABC):
 
     name: ClassVar[str]
     """How the command line and saved files call the search."""
+    reuses: ClassVar[bool] = False
+    """Whether it always takes layers of an earlier task as they are (``TaskStart.sources``)."""
 
     @property
     def imposes(self) -> bool:
@@ -164,4 +170,5 @@ def selected(
         num_epochs_kept=result.num_epochs,
         commit_epoch=result.last.summary.commit_epoch,
         temperature=temperature,
+        source=start.source,
     )

@@ -12,6 +12,10 @@ those of a pretrained network with each step size. The task gets the one that ow
 standard error below the best (after [Breiman1984]_'s rule), and trains it from the start. Log-likelihoods of held-out
 images tell configurations apart where accuracies do not: with 30 images an accuracy's standard error is 9 points.
 
+Where tasks may use what earlier ones have learned (``TaskStart.sources``), the shared layers are those of the earlier
+task whose features suit the new one best (``lasem.search.sources``), used as a pretrained network's; and the network
+that the task learns by itself is one more candidate.
+
 .. [Breiman1984] L. Breiman, J. Friedman, R. Olshen, C. Stone. Classification and Regression Trees. 1984. Section 3.4.3.
 .. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
    Transfer. ICML 2021. The posterior over configurations, and the M-step by it.
@@ -28,9 +32,11 @@ from typing import Annotated, ClassVar, final
 import torch
 from torch import Tensor
 
+from lasem.data import Split
 from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
+from lasem.search.sources import ranked
 from lasem.search.weighing import (
     AbstractSearch,
     Fixed,
@@ -46,6 +52,7 @@ from lasem.settings import Range
 from lasem.space import listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
+from lasem.training.reuse import reusing
 
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
@@ -77,56 +84,82 @@ class Evidence(GroupedSelection):
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:
             return (yield from Fixed(str(start.space[0])).plan(start))
-        start, owned = self._affordable(start)
-        space = start.space
         images = start.task.train.joined(start.task.valid) or start.task.train
         folds = folds_of(images.labels, self.folds, start.seed)
+        explained = ranked(start)
+        searched = reusing(start, explained[0][0]) if explained else start
+        found, before = yield from self._search(searched, images, folds)
+        if start.sources and not self._is_enough(found[0], len(images)):
+            parts = [without(start, images, folds == number) for number in range(self.folds)]
+            alone, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
+            found += alone
+        chosen = found[self.choose(torch.stack([one.scores for one in found]), torch.tensor([f.owned for f in found]))]
+        only = chosen.start
+        make = partial(TriedPhase, Fixed(str(only.space[0])))
+        if only.net.pretrained:
+            last, judgement = prepared(only), (chosen.accuracy, chosen.temperature)
+            selection = yield from trained(make, only, last, chosen.rate, *judgement, before)
+        else:
+            selection = yield from fine_tuned(make, only, only, before=before)
+        return replace(selection, explained=tuple(explained))
+
+    def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[tuple[list[_Found], tuple[int, int]]]:
+        """Yield trainings of all configurations, then of some by themselves; return these, and phases and epochs."""
+        start, owned = self._affordable(start)
+        space = start.space
         starts = [without(start, images, folds == number) for number in range(self.folds)]
-        before = 0, 0  # phases and epochs so far
-        found, before = yield from self._by_itself(starts, folds, images.labels, space.size - 1, before)
-        wrong = (1 - found[0].accuracy) * len(images)
-        if found[0].accuracy < self.enough and round(wrong) > _FEW_WRONG:
-            scores = torch.zeros(space.size, len(images))
-            for number, part in enumerate(starts):
-                title = f"evidence {number + 1} of {self.folds}"
-                result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
-                scores[:, folds == number] = outcome_of(result)
-                before = before[0] + 1, before[1] + result.num_epochs
-            for position in self.finalists(scores, owned):
-                more, before = yield from self._by_itself(starts, folds, images.labels, position, before)
-                found += more
-        chosen = found[self.choose(torch.stack([one.scores for one in found]), owned[[one.position for one in found]])]
-        configuration = space[chosen.position]
-        make, only = partial(TriedPhase, Fixed(str(configuration))), start.only(configuration)
-        if start.net.pretrained:
-            last = prepared(only)
-            return (yield from trained(make, only, last, chosen.rate, chosen.accuracy, chosen.temperature, before))
-        return (yield from fine_tuned(make, only, only, before=before))
+        found, before = yield from self._by_itself(start, starts, folds, images.labels, space.size - 1, (0, 0))
+        if self._is_enough(found[0], len(images)):
+            return found, before
+        scores = torch.zeros(space.size, len(images))
+        for number, part in enumerate(starts):
+            title = f"evidence {number + 1} of {self.folds}"
+            result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
+            scores[:, folds == number] = outcome_of(result)
+            before = before[0] + 1, before[1] + result.num_epochs
+        for position in self.finalists(scores, owned):
+            more, before = yield from self._by_itself(start, starts, folds, images.labels, position, before)
+            found += more
+        return found, before
+
+    def _is_enough(self, found: _Found, num_images: int) -> bool:
+        """Return whether so little is answered wrongly that nothing could be gained."""
+        return found.accuracy >= self.enough or round((1 - found.accuracy) * num_images) <= _FEW_WRONG
 
     def _affordable(self, start: TaskStart) -> tuple[TaskStart, Tensor]:
         """Return the start with those configurations that own no more than they may, and the numbers that each owns.
 
-        Of a network that is not pretrained all are kept.
+        Of a network that was not pretrained all are kept.
         """
         owned = {c: _num_owned(start.only(c).weights) for c in start.space}
-        if start.net.pretrained:
+        if start.net.pretrained and start.source is None:
             most = self.most_owned * max(owned.values())
             owned = {c: num for c, num in owned.items() if num <= most or all(c)}
         return replace(start, space=listed(list(owned))), torch.tensor(list(owned.values()))
 
     def _by_itself(
-        self, starts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int, before: tuple[int, int]
+        self,
+        start: TaskStart,
+        parts: Sequence[TaskStart],
+        folds: Tensor,
+        labels: Tensor,
+        position: int,
+        before: tuple[int, int],
     ) -> Plan[tuple[list[_Found], tuple[int, int]]]:
         """Yield trainings of one configuration without each fold; return what they found, and ``before`` with them."""
-        found: list[_Found] = []
-        ready = [prepared(start.only(start.space[position])) for start in starts]
-        config, name = ready[0].config, str(starts[0].space[position])
+        only = start.only(start.space[position])
+        owned, found = _num_owned(only.weights), list[_Found]()
+        ready = [prepared(part.only(only.space[0])) for part in parts]
+        config, name = ready[0].config, str(only.space[0])
+        name += " alone" if start.sources and start.source is None else ""
         has_steps = ready[0].net.pretrained and ready[0].solved is None
-        for step in config.steps if has_steps and config.steps else (1.0,):
+        share = 1 / 6 if start.net.pretrained else 1 / 4
+        steps = config.steps if start.source is None else config.steps[-2:]  # an earlier task has seen few images
+        for step in steps if has_steps and steps else (1.0,):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name
-            logits, before = yield from cross_fitted(ready, folds, rate, title, before)
-            found.append(_Found(position, rate, *judged(logits, labels)))
+            logits, before = yield from cross_fitted(ready, folds, rate, title, before, share)
+            found.append(_Found(only, owned, rate, *judged(logits, labels)))
         return found, before
 
     def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
@@ -165,7 +198,10 @@ def _num_owned(weights: TaskWeights) -> int:
 class _Found:
     """What is known of a configuration, trained with one step size."""
 
-    position: int
+    start: TaskStart
+    """Of it alone."""
+    owned: int
+    """Numbers that the task would own."""
     rate: float
     scores: Tensor
     """Log-likelihood of each image outside of the training, at the temperature that suits them, shape (N,)."""

@@ -35,7 +35,12 @@ def without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
 
 
 def cross_fitted(
-    ready: Sequence[TaskStart], folds: Tensor, rate: float, title: str, before: tuple[int, int]
+    ready: Sequence[TaskStart],
+    folds: Tensor,
+    rate: float,
+    title: str,
+    before: tuple[int, int],
+    share: float = 1 / 6,
 ) -> Plan[tuple[Tensor, tuple[int, int]]]:
     """Yield short trainings of one configuration, each without a fold.
 
@@ -45,6 +50,7 @@ def cross_fitted(
         rate: step size.
         title: of the phases, before their number.
         before: the plan's phases before these, and their epochs.
+        share: of the task's epochs that each training takes.
 
     Returns:
         The logits of each image from the training that has not seen it, shape (N, num_classes); ``before`` with these.
@@ -53,7 +59,7 @@ def cross_fitted(
     logits = torch.zeros(len(folds), ready[0].task.num_classes)
     for number, part in enumerate(ready):
         words, forgets = f"{title}, {number + 1} of {len(ready)}", tuple(range(num_phases))
-        result = yield TriedPhase(Fixed(), shortened(part, rate, 1 / 6), title=words, forgets=forgets)
+        result = yield TriedPhase(Fixed(), shortened(part, rate, share), title=words, forgets=forgets)
         logits[folds == number] = outcome_of(result)
         num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
     return logits, (num_phases, num_epochs)

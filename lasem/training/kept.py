@@ -80,36 +80,52 @@ class _Passing(AbstractWholeBlock):
         return x
 
 
-@final
-class _Reshaped(AbstractWholeBlock):
-    """A layer whose inputs come as images."""
+class WrappedBlock(AbstractWholeBlock):
+    """A layer that is another one, but for what a subclass changes."""
 
-    def __init__(self, block: AbstractBlock, shape: tuple[int, ...]) -> None:
-        self._block, self._shape, self.pretrained = block, shape, block.pretrained
+    def __init__(self, block: AbstractBlock) -> None:
+        """Take the other layer."""
+        self.block, self.pretrained = block, block.pretrained
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._block.shapes
+        return self.block.shapes
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        return self._block.kernels
+        return self.block.kernels
 
     @property
     def statistics(self) -> dict[str, tuple[int, ...]]:
-        return self._block.statistics
+        return self.block.statistics
 
     def held(self, like: Tensor) -> Weights:
-        return self._block.held(like)
+        return self.block.held(like)
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        return self._block.initial(generator, rule)
+        return self.block.initial(generator, rule)
 
     def apply(self, weights: Weights, x: Value) -> Value:
-        return self._block.apply(weights, x.reshape(-1, *self._shape))
+        return self.block.apply(weights, x)
 
     def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
-        return self._block.measure(weights, x.reshape(-1, *self._shape))
+        return self.block.measure(weights, x)
+
+
+@final
+class _Reshaped(WrappedBlock):
+    """A layer whose inputs come as images."""
+
+    def __init__(self, block: AbstractBlock, shape: tuple[int, ...]) -> None:
+        """Take the layer, and its inputs' shape (...)."""
+        super().__init__(block)
+        self._shape = shape
+
+    def apply(self, weights: Weights, x: Value) -> Value:
+        return super().apply(weights, x.reshape(-1, *self._shape))
+
+    def measure(self, weights: Weights, x: Value) -> tuple[Value, dict[str, Tensor]]:
+        return super().measure(weights, x.reshape(-1, *self._shape))
 
 
 def prepared(start: TaskStart) -> TaskStart:

@@ -62,6 +62,16 @@ class TaskWeights:
 
 @final
 @dataclass(frozen=True)
+class Source:
+    """An earlier task, of whose layers a new one may use some as they are."""
+
+    name: str
+    layers: tuple[Mapping[str, Tensor], ...]
+    """Plain weights of each layer, with the statistics, on the CPU: what the task answers with."""
+
+
+@final
+@dataclass(frozen=True)
 class SharedProtection:
     """Shared knowledge that is only read, or pulled back to where earlier tasks need it; by default neither."""
 
@@ -96,6 +106,11 @@ class TaskStart:
     """Of the random numbers of a search: the learner's seed and the task's position."""
     protection: SharedProtection = field(default_factory=SharedProtection)
     """What holds shared knowledge that earlier tasks use."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """Earlier tasks by name whose layers may be used as they are, what was used last at the end; each is read when it
+    is asked for. Of tasks with the same layers the first one."""
+    source: str | None = None
+    """The earlier task whose layers ``weights`` has as shared knowledge; None: the latest version of each layer."""
     views: tuple[Split, ...] = ()
     """The training images in several versions, one for each epoch in turn; none: as the task has them."""
     valid_views: tuple[Split, ...] = ()

@@ -37,6 +37,7 @@ from lasem.methods.transfer import Transfer
 from lasem.search import (
     DARTS,
     EM,
+    MNTDP,
     SEARCHES,
     TAPS,
     AutoRGN,
@@ -102,6 +103,10 @@ PROTECTED = [
     Factory(Transfer(sharing=sharing, search=Fixed("all"), protect=protect), f"{sharing.name}-{protect.name}")
     for sharing, protect in [(HPS, Freeze()), (TF, Branch()), (HPS, Penalty()), (TF, Penalty()), (DFCNN, Penalty())]
 ]
+REUSING = [
+    Factory(Transfer(search=search, protect=Freeze()), f"reusing-{search.name}")
+    for search in (Evidence(epochs_share=0.5), MNTDP(learning_rates=(1e-2,), weight_decays=(0.0, 1e-3)))
+]
 BASELINES = [
     *(Factory(kind()) for kind in METHODS.values()),
     Factory(OneNetwork(outputs="shared"), "one-network-shared"),
@@ -114,7 +119,7 @@ AS_IN_THE_PAPER = Factory(
     "tf-em-paper",
     {"drop_last": True, "optimiser": "rmsprop-tf", "schedule": "inverse", "learning_rate_decay": 0.1, "tolerance": 0.0},
 )
-FACTORIES = [*map(Factory, TRANSFERS), AS_IN_THE_PAPER, *PROTECTED, *BASELINES]
+FACTORIES = [*map(Factory, TRANSFERS), AS_IN_THE_PAPER, *PROTECTED, *REUSING, *BASELINES]
 COMMITS_HALF_WAY = Transfer(search=EM(commit_probability=2.0, commit_share=0.5, prior_form="average"))
 SEARCHED: list[tuple[Any, str]] = [
     (EM(**NEVER), "constant"),

@@ -1,0 +1,65 @@
+"""Which earlier task helps a new one: a screening by features, without training.
+
+.. [Allen1974] D. M. Allen. The Relationship between Variable Selection and Data Augmentation and a Method for
+   Prediction. Technometrics 16(1), 1974. The sum of squares of predictions, each without its own observation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lasem.data import Split
+from lasem.training import Source, TaskStart, evaluation_batch
+
+_RIDGES = (0.01, 0.1, 1.0, 10.0)
+"""Penalties to choose from, of the mean variance of a direction."""
+
+
+_MOST = 64
+"""Earlier tasks that are looked at, those used last: learning a task must not take longer after thousands of them."""
+
+
+def ranked(start: TaskStart) -> list[tuple[str, float]]:
+    """Return some of ``start.sources`` and how well each explains the task's labelled images, the best first."""
+    images = start.task.train.joined(start.task.valid) or start.task.train
+    labels = images.labels.cpu()
+    scores = {
+        name: explained(features(start, start.sources[name], images), labels) for name in list(start.sources)[-_MOST:]
+    }
+    return sorted(scores.items(), key=lambda one: -one[1])
+
+
+@torch.no_grad()
+def features(start: TaskStart, source: Source, split: Split) -> Tensor:
+    """Return what the head of an earlier task would get of images, shape (N, F), on the CPU."""
+    device = start.device
+    weights = [{key: value.to(device) for key, value in layer.items()} for layer in source.layers]
+    found = []
+    for x, _ in split.batches(evaluation_batch(start.task.image_shape), device=device):
+        for block, layer in zip(start.net.blocks, weights, strict=True):
+            x = block.apply(layer, x)
+        found.append(x.flatten(1).cpu())
+    return torch.cat(found)
+
+
+def explained(x: Tensor, labels: Tensor) -> float:
+    """Return the share of the labels' variance that a linear classifier explains of images outside of its training.
+
+    Each image is answered by ridge regression on all others, in closed form ([Allen1974]_).
+
+    Args:
+        x: features, shape (N, F).
+        labels: shape (N,).
+    """
+    x = x.double() - x.double().mean(dim=0)
+    y = torch.nn.functional.one_hot(labels).double()
+    y = y - y.mean(dim=0)
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    projected, best = u.T @ y, -torch.inf
+    for ridge in _RIDGES:
+        kept = s**2 / (s**2 + ridge * float(s.square().mean()))
+        leverage = (u.square() * kept).sum(dim=1) + 1 / len(x)
+        errors = (y - u @ (kept[:, None] * projected)) / (1 - leverage).clamp(min=1e-6)[:, None]
+        best = max(best, 1 - float(errors.square().sum() / y.square().sum()))
+    return best
