@@ -24,6 +24,7 @@ from learner.fixture import (
 )
 from torch import Tensor
 from training.fixture import NEVER
+from training.test_kept import net_of
 
 from lasem.data import Split, Task, TensorImages
 from lasem.data import task as task_module
@@ -50,6 +51,7 @@ from lasem.search import (
     RandomSearch,
     SubTuning,
 )
+from lasem.sharing import HardSharing
 from lasem.training import TrainingConfig
 from lasem.training.config import OPTIMISERS
 
@@ -427,6 +429,24 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path
     for at, state in [(0, states[0]), *enumerate(states)]:  # twice from the first: going on does not change a state
         again = factory.load(tmp_path / "before")
         assert followed(again, task, state)[:2] == (record, epochs[at + 1 :])
+        again.save(tmp_path / f"{at}")
+        assert files_in(tmp_path / f"{at}") == files_in(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "search",
+    [Evidence(), SubTuning(folds=2, epsilon=0.0, most_layers=1), TAPS(score_step=0.03, unpenalised=1), AutoRGN()],
+    ids=lambda search: search.name,
+)
+def test_so_does_a_pretrained_network_s_first_task(search: Any, tmp_path: Path) -> None:
+    training, task = TrainingConfig(epochs=6, batch_size=5, learning_rate=0.01), tiny_task("a", 3, num_train=20)
+    whole, *others = (
+        Learner(net_of(), sharing=HardSharing(train_shared=False), search=search, training=training) for _ in range(5)
+    )
+    record, epochs, states = followed(whole, task)
+    whole.save(tmp_path / "whole")
+    for again, at in zip(others, range(0, len(states), -(-len(states) // 4)), strict=False):
+        assert followed(again, task, states[at])[:2] == (record, epochs[at + 1 :])
         again.save(tmp_path / f"{at}")
         assert files_in(tmp_path / f"{at}") == files_in(tmp_path / "whole")
 
