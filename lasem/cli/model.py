@@ -337,6 +337,10 @@ def _print_overview(overview: ModelOverview) -> None:
         f"{overview.num_shared_parameters:,} parameters shared, {overview.num_parameters:,} in all, "
         f"{overview.num_bytes:,} bytes in {overview.directory}"
     )
+    if overview.prior:
+        names = overview.layers or [f"layer {number}" for number in range(1, overview.depth + 1)]
+        shares = ", ".join(f"{name} {p:.2f}" for name, p in zip(names, overview.prior, strict=True))
+        say(f"Probability that a new task transfers, as the tasks so far say: {shares}.")
     for task in overview.tasks:
         if overview.layers:
             say(f"Task '{task.name}': {task.layers}.")

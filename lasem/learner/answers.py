@@ -161,6 +161,9 @@ class ModelOverview:
     """What the model was made with: network, method (or sharing, search and protection), training and seed."""
     tasks: tuple[TaskOverview, ...]
     """In the order in which they were learned."""
+    prior: tuple[float, ...]
+    """How probable it is that a new task transfers each layer, as the tasks so far say (``lasem.search.prior``); empty
+    if none was searched by evidence."""
     keeps: bool
     """Whether its protection keeps what each task answers, to the bit."""
     num_shared_parameters: int

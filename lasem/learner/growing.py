@@ -44,6 +44,7 @@ from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_pa
 from lasem.nets.choice import pretrained_for
 from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord
 from lasem.search import AbstractSelection, Evidence
+from lasem.search.prior import learned_prior
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState, preset_for
@@ -496,6 +497,7 @@ class GrowingModel:
 
     def _overview(self, data: bytes) -> ModelOverview:
         learner, unfinished = self._open(data), Unfinished(self.directory, only_look=True)
+        evidence = [route.evidence for route in learner.model.routes.values() if route.evidence]
         return ModelOverview(
             directory=str(self.directory),
             image_shape=learner.net.image_shape,
@@ -503,6 +505,7 @@ class GrowingModel:
             layers=layer_names(learner.net),
             settings=made_with(learner, learner.training),
             tasks=tuple(overview_of(learner, name) for name in learner.task_names),
+            prior=tuple(learned_prior(evidence, learner.net.depth).tolist()) if evidence else (),
             keeps=learner.method.keeps,
             num_shared_parameters=learner.num_shared,
             num_kept_parameters=num_kept(learner.model),

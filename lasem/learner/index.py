@@ -58,6 +58,8 @@ class TaskInfo:
     """Which layers it transfers (T) or has for itself (S)."""
     versions: tuple[int, ...] = ()
     """For each layer the version of the shared knowledge that it uses, where there are several."""
+    evidence: tuple[float, ...] = ()
+    """For each layer how much its images speak for transfer (``lasem.search.prior``), where that was measured."""
     temperature: Annotated[float, Range(above=0)] = 1.0
     """Divides logits, so that probabilities are what the validation images say (``best_temperature``)."""
     scale: Annotated[float, Range(above=0)] | None = 1.0
@@ -156,6 +158,8 @@ def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskI
         raise StorageError(
             f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
         )
+    if len(info.evidence) not in (0, net.depth) or not all(map(math.isfinite, info.evidence)):
+        raise StorageError(f"Task '{info.name}' needs one number for each layer as evidence. The model is damaged.")
     if len(info.num_images) != 3:
         raise StorageError(f"Task '{info.name}' needs three numbers of images. The model is damaged.")
     channels = net.image_shape[0]

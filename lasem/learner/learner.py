@@ -260,6 +260,7 @@ class Learner:
             num_images=(len(task.train), len(task.valid), 0 if task.test is task.valid else len(task.test)),
             configuration=configuration,
             versions=route.versions if route else (),
+            evidence=route.evidence if route else (),
             scale=task.scale,
             temperature=temperature if training.calibrate else 1.0,
             left_out=task.left_out,
@@ -529,7 +530,7 @@ class Learner:
         if self._num_learned < len(infos):
             raise StorageError(f"Expected at least {len(infos)} learned tasks; got {self._num_learned}.")
         chosen = infos if isinstance(self.method, Transfer) else []
-        routes = {info.name: Route(info.configuration, info.versions) for info in chosen}
+        routes = {info.name: Route(info.configuration, info.versions, info.evidence) for info in chosen}
         bare = Model(routes=routes)
 
         def own(name: str, part: StoredPart) -> Named:

@@ -109,6 +109,8 @@ class Route:
     """One letter a layer, input side first: T transfers it, S is the task's own."""
     versions: tuple[int, ...]
     """For each layer the version of the shared knowledge that the task uses; 0 where it transfers nothing."""
+    evidence: tuple[float, ...] = ()
+    """For each layer how much the task's images speak for transfer (``lasem.search.prior``); empty: not measured."""
 
     @property
     def transfers(self) -> tuple[bool, ...]:

@@ -21,7 +21,7 @@ from lasem.methods.model import Model, Parts, Route, prefixed
 from lasem.methods.plain import run
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
-from lasem.search import EM, AbstractSelection, Choice
+from lasem.search import EM, AbstractSelection, Choice, Selected
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import TRANSFER
@@ -111,8 +111,8 @@ class Transfer(AbstractMethod):
                 kept=_complete(setup.net, found.kept, source),
             )
             model = self._lending(model, setup.net, source.name, found.best.configuration)
-        best = self._with_task(model, task, setup, found.best, found.source)
-        kept = best if found.kept is found.best else self._with_task(model, task, setup, found.kept, found.source)
+        best = self._with_task(model, task, setup, found, found.best)
+        kept = best if found.kept is found.best else self._with_task(model, task, setup, found, found.kept)
         space = start.space
         return Learned(
             model=kept.having(memory=self._memory(model, task, setup, found.kept)),
@@ -146,6 +146,7 @@ class Transfer(AbstractMethod):
             (setup.seed, setup.index),
             protection=self.protect.guard(used, needed),
             sources=self._sources(setup.net, model),
+            evidence=tuple(route.evidence for route in model.routes.values() if route.evidence),
         )
 
     def logits(self, net: AbstractNet, model: Model, name: str, x: Tensor) -> Tensor:
@@ -268,10 +269,10 @@ class Transfer(AbstractMethod):
                 versions, letters[i] = versions.with_part(_key(i, numbers[i]), lent), TRANSFER
         if "".join(letters) == route.configuration:
             return model
-        routes = {**model.routes, name: Route("".join(letters), tuple(numbers))}
+        routes = {**model.routes, name: replace(route, configuration="".join(letters), versions=tuple(numbers))}
         return model.having(own=Parts.of(model.own).with_part(name, own), versions=versions, routes=routes)
 
-    def _with_task(self, model: Model, task: Task, setup: Setup, choice: Choice, source: str | None = None) -> Model:
+    def _with_task(self, model: Model, task: Task, setup: Setup, found: Selected, choice: Choice) -> Model:
         """Take over the chosen configuration's weights; shared weights of other layers stay as they are."""
         configuration, weights = choice.configuration, choice.weights
         own = {f"head.{key}": value for key, value in weights.head.items()}
@@ -281,15 +282,16 @@ class Transfer(AbstractMethod):
             mine = mine | layer.statistics_of(str(configuration)[: i + 1])
             own |= {f"layer.{i}.{key}": value for key, value in mine.items()}
             number = 0
-            if configuration[i] and source is not None:
-                number = model.routes[source].versions[i]
+            if configuration[i] and found.source is not None:
+                number = model.routes[found.source].versions[i]
             elif configuration[i]:
                 stays = self.protect.branches and self._moves(block) and _in_use(model, i)
                 number = _latest(model.versions, i) + (1 if stays else 0)
                 if not self.sharing.keeps(block):
                     versions = versions.with_part(_key(i, number), layer.shared)
             used.append(number)
-        route, before, routes = Route(str(configuration), tuple(used)), Parts.of(model.own), dict(model.routes)
+        route = Route(str(configuration), tuple(used), found.evidence)
+        before, routes = Parts.of(model.own), dict(model.routes)
         first = self._imposed_on(model, setup)
         if first is not None:
             before, routes[first] = before.with_part(first, self._own_in(model, first, configuration, setup)), route

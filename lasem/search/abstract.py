@@ -44,6 +44,8 @@ class Selected:
     """What divides the logits, where no image is left to choose it by when the training ends."""
     source: str | None = None
     """The earlier task whose layers are transferred as they are (``TaskStart.source``)."""
+    evidence: tuple[float, ...] = ()
+    """For each layer how much the images speak for transfer (``lasem.search.prior``); empty: not measured."""
     explained: tuple[tuple[str, float], ...] = ()
     """Earlier tasks whose layers were looked at, the best first, and the share of the labels that each explains."""
 

@@ -24,7 +24,7 @@ that the task learns by itself is one more candidate.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar, final
@@ -36,6 +36,7 @@ from lasem.data import Split
 from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
+from lasem.search.prior import bayes_factors, learned_prior, log_prior
 from lasem.search.sources import ranked
 from lasem.search.weighing import (
     AbstractSearch,
@@ -49,7 +50,7 @@ from lasem.search.weighing import (
     trained,
 )
 from lasem.settings import Range
-from lasem.space import listed
+from lasem.space import Configuration, listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
 from lasem.training.reuse import reusing
@@ -78,6 +79,9 @@ class Evidence(GroupedSelection):
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
+    temper: Annotated[float, Range(above=0, most=1)] = 0.3
+    """What multiplies log-likelihoods where they meet the prior: those of a few images outside of the training are
+    surer than they should be; in (0, 1]."""
     enough: Annotated[float, Range(above=0, most=1)] = 0.99
     """Accuracy outside of the training with which a configuration that transfers all is taken at once; in (0, 1]."""
 
@@ -88,12 +92,15 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        found, before = yield from self._search(searched, images, folds)
+        found, evidence, before = yield from self._search(searched, images, folds)
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
             alone, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
             found += alone
-        chosen = found[self.choose(torch.stack([one.scores for one in found]), torch.tensor([f.owned for f in found]))]
+        bits = _bits([one.start.space[0] for one in found])
+        prior = log_prior(bits, learned_prior(start.evidence, start.net.depth)) / self.temper
+        scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
+        chosen = found[self.choose(scores, owned, prior)]
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
         if only.net.pretrained:
@@ -101,26 +108,34 @@ class Evidence(GroupedSelection):
             selection = yield from trained(make, only, last, chosen.rate, *judgement, before)
         else:
             selection = yield from fine_tuned(make, only, only, before=before)
-        return replace(selection, explained=tuple(explained))
+        return replace(selection, explained=tuple(explained), evidence=evidence)
 
-    def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[tuple[list[_Found], tuple[int, int]]]:
-        """Yield trainings of all configurations, then of some by themselves; return these, and phases and epochs."""
+    def _search(
+        self, start: TaskStart, images: Split, folds: Tensor
+    ) -> Plan[tuple[list[_Found], tuple[float, ...], tuple[int, int]]]:
+        """Yield trainings of all configurations, then of some by themselves.
+
+        Return what was found of these, what speaks for the transfer of each layer, and phases and epochs.
+        """
         start, owned = self._affordable(start)
-        space = start.space
+        space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
-        found, before = yield from self._by_itself(start, starts, folds, images.labels, space.size - 1, (0, 0))
+        found, before = yield from self._by_itself(start, starts, folds, labels, space.size - 1, (0, 0))
         if self._is_enough(found[0], len(images)):
-            return found, before
-        scores = torch.zeros(space.size, len(images))
+            return found, (), before
+        logits = torch.zeros(space.size, len(images), start.task.num_classes)
         for number, part in enumerate(starts):
             title = f"evidence {number + 1} of {self.folds}"
             result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
-            scores[:, folds == number] = outcome_of(result)
+            logits[:, folds == number] = outcome_of(result).cpu()
             before = before[0] + 1, before[1] + result.num_epochs
-        for position in self.finalists(scores, owned):
-            more, before = yield from self._by_itself(start, starts, folds, images.labels, position, before)
+        bits = _bits(space)
+        prior = log_prior(bits, learned_prior(start.evidence, start.net.depth)) / self.temper
+        for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, prior):
+            more, before = yield from self._by_itself(start, starts, folds, labels, position, before)
             found += more
-        return found, before
+        likelihood = torch.stack([judged(of_one, labels)[0].double().sum() for of_one in logits])
+        return found, tuple(bayes_factors(bits, self.temper * likelihood).tolist()), before
 
     def _is_enough(self, found: _Found, num_images: int) -> bool:
         """Return whether so little is answered wrongly that nothing could be gained."""
@@ -162,29 +177,36 @@ class Evidence(GroupedSelection):
             found.append(_Found(only, owned, rate, *judged(logits, labels)))
         return found, before
 
-    def finalists(self, scores: Tensor, owned: Tensor) -> list[int]:
+    def finalists(self, scores: Tensor, owned: Tensor, prior: Tensor | None = None) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
 
         These are the likeliest one, and the one that owns least among those not far from it: a mixture's weights suit
         none of its configurations as well as weights of its own. Arguments as of ``choose``.
         """
         near = self.errors + _MORE_ERRORS
-        found = {replace(self, errors=errors).choose(scores, owned) for errors in (0.0, near)}
+        found = {replace(self, errors=errors).choose(scores, owned, prior) for errors in (0.0, near)}
         return sorted(found - {len(scores) - 1})
 
-    def choose(self, scores: Tensor, owned: Tensor) -> int:
+    def choose(self, scores: Tensor, owned: Tensor, prior: Tensor | None = None) -> int:
         """Return the position of the configuration that a task gets.
 
         Args:
             scores: log-likelihood of each image that the configuration was not trained on, shape (C, N).
             owned: numbers that the task would own, shape (C,).
+            prior: what is added to a configuration's sum, shape (C,); None: nothing.
         """
-        best = int(scores.sum(dim=1).argmax())
-        lost = scores[best] - scores
-        error = lost.std(dim=1) * math.sqrt(scores.shape[1])
-        near = lost.sum(dim=1) <= self.errors * error
+        sums = scores.sum(dim=1) if prior is None else scores.sum(dim=1) + prior
+        best = int(sums.argmax())
+        error = (scores[best] - scores).std(dim=1) * math.sqrt(scores.shape[1])
+        lost = sums[best] - sums
+        near = lost <= self.errors * error
         least = near & (owned == owned[near].min())
-        return int(torch.where(least, lost.sum(dim=1), math.inf).argmin())
+        return int(torch.where(least, lost, math.inf).argmin())
+
+
+def _bits(configurations: Iterable[Configuration]) -> Tensor:
+    """Return 1 where a configuration transfers a layer, else 0, shape (C, d)."""
+    return torch.tensor([configuration.bits for configuration in configurations], dtype=torch.int64)
 
 
 def _num_owned(weights: TaskWeights) -> int:
@@ -211,7 +233,7 @@ class _Found:
 
 @final
 class _MixedPhase(MixturePhase["_DrawnState"]):
-    """Training of the mixture without a fold; its outcome are log-likelihoods of the fold's images, shape (C, n)."""
+    """Training of the mixture without a fold; its outcome are the logits of the fold's images, (C, n, num_classes)."""
 
     def __init__(self, search: Evidence, start: TaskStart, title: str, forgets: tuple[int, ...]) -> None:
         short = shortened(start, search.step * start.config.learning_rate, search.epochs_share)
@@ -221,7 +243,7 @@ class _MixedPhase(MixturePhase["_DrawnState"]):
         start, size = self.start, max(1, evaluation_batch(self.task.image_shape) // 4)
         mixture = Mixture(start.net, start.sharing, tuple(start.space))
         batches = self.task.valid.batches(size, device=start.device)
-        return torch.cat([log_likelihood(evaluate(mixture, weights, x), labels) for x, labels in batches], dim=1)
+        return torch.cat([evaluate(mixture, weights, x) for x, _ in batches], dim=1)
 
 
 @final
