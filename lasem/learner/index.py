@@ -158,7 +158,7 @@ def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskI
         raise StorageError(
             f"Task '{info.name}' has layers {info.configuration[:20]}; the network has {net.depth} layers."
         )
-    if len(info.evidence) not in (0, net.depth) or not all(map(math.isfinite, info.evidence)):
+    if len(info.evidence) not in (0, net.depth):
         raise StorageError(f"Task '{info.name}' needs one number for each layer as evidence. The model is damaged.")
     if len(info.num_images) != 3:
         raise StorageError(f"Task '{info.name}' needs three numbers of images. The model is damaged.")
