@@ -15,7 +15,7 @@ Rows = list[tuple[str, str]]
 """Options and their texts in a help page."""
 
 _PARTS = ("stream", "net", "method", "sharing", "search", "protect", "training")
-_PLAIN = ("seeds", "device", "threads", "preset")
+_PLAIN = ("seeds", "stream-seed", "device", "threads", "preset")
 """Settings that belong to no part."""
 _TEXTS = {
     "method": ("NAME", "how tasks are learned: lasem, all (transfer-all), none (single-task), ewc ..."),
@@ -28,6 +28,7 @@ _TEXTS = {
     "batch-size": ("N", "images in a mini-batch (default: 10)"),
     "lr": ("NUMBER", "step size of the optimiser (default: 1e-3)"),
     "seeds": ("N,N,...", "one run of the stream for each (default: 0)"),
+    "stream-seed": ("N", "draws the tasks of all seeds, which then differ in weights and order of images alone"),
     "device": ("NAME", "where to compute: cpu, cuda, cuda:1, ... (default: cpu)"),
     "threads": ("N", "threads of the CPU; 0: as many as torch chooses"),
     "preset": ("NAME", "what settings start from: default, or paper for those of LASEM's authors"),
@@ -66,7 +67,9 @@ class Choosable:
         """Return the setting that an option means, such as ``training.epochs`` for ``--epochs``."""
         name = option.removeprefix("--")
         part, dot, _ = name.partition(".")
-        if name in self.plain or (part in self.parts and (dot or part != "training")):
+        if name.replace("_", "-") in self.plain:
+            return name.replace("-", "_")
+        if part in self.parts and (dot or part != "training"):
             return name
         if part in _PARTS and self.elsewhere:
             raise ConfigError(f"{option} is an option of lasem run; {self.elsewhere}")
@@ -103,7 +106,8 @@ class Choosable:
         return groups
 
 
-RUN = Choosable(_PARTS, _PLAIN, tuple(name for name in _TEXTS if name not in ("protect", "threads", "preset")))
+_RARE = ("protect", "stream-seed", "threads", "preset")
+RUN = Choosable(_PARTS, _PLAIN, tuple(name for name in _TEXTS if name not in _RARE))
 COMPARISON = Choosable(
     ("stream", "net", "training"),
     _PLAIN,

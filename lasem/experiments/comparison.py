@@ -74,7 +74,8 @@ def compared_methods(
     """Return the methods of a comparison, with their settings.
 
     Args:
-        base: what all methods have, as plain values: stream, net, training, preset, seeds, device, threads.
+        base: what all methods have, as plain values: stream, net, training, preset, seeds, stream_seed, device and
+            threads.
         names: methods by name alone.
         entries: methods with settings of their own: names, or mappings with ``name`` and perhaps ``label``, ``method``,
             ``sharing``, ``search``, ``protect``, ``net`` and ``training``, as in a file of settings.
@@ -216,7 +217,7 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
         config = method.config
         # plain values, for tensors that a reader may hold do not compare
         one_stream = config.stream is first.stream or config.to_plain()["stream"] == first.to_plain()["stream"]
-        if config.seeds != first.seeds or not one_stream:
+        if (config.seeds, config.stream_seed) != (first.seeds, first.stream_seed) or not one_stream:
             raise ConfigError(f"Methods are compared on one stream with the same seeds; {method.label} has others.")
         if not config.own_parts:
             try:

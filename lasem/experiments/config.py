@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import yaml
 
-from lasem.data import AbstractReader, DigitsReader
+from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.data.readers import FileReader
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.methods import METHOD_PARTS, resolve
@@ -114,6 +114,9 @@ class ExperimentConfig(Settings):
     """How a task is trained. In Python, pass ``TrainingConfig(**method.training)`` to a method that needs its own."""
     seeds: tuple[Annotated[int, Range(least=0)], ...] = (0,)
     """One run of the whole stream for each; the seed draws the tasks and all initial weights."""
+    stream_seed: Annotated[int, Range(least=0)] | None = None
+    """Seed that draws the tasks for every one of ``seeds``, which then differ in weights and order of images alone;
+    None: the run's own seed draws them."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, ..."""
     threads: Annotated[int, Range(least=0, most=1024)] = 0
@@ -158,6 +161,10 @@ class ExperimentConfig(Settings):
         """The parts that no file brings back: networks, what holds tensors, and classes that cannot be imported."""
         return tuple(part for part in self.parts if not is_readable(part, getattr(self, part)))
 
+    def open_stream(self, seed: int) -> TaskStream:
+        """Open the stream for the run of a seed; errors as of ``AbstractReader.open``."""
+        return self.stream.open(seed if self.stream_seed is None else self.stream_seed)
+
     def build_net(self, image_shape: ImageShape) -> AbstractNet:
         """Return the network for images of (channels, height, width); ConfigError if there is none."""
         return build_net(self.net, image_shape)
@@ -175,6 +182,7 @@ class ExperimentConfig(Settings):
             "preset": self.preset,
             **plain,
             "seeds": list(self.seeds),
+            "stream_seed": self.stream_seed,
             "device": self.device,
             "threads": self.threads,
         }
@@ -198,7 +206,9 @@ class ExperimentConfig(Settings):
         preset = read_value(entry.get("preset", "default"), str, "preset")
         check_choice("preset", preset, PRESETS)
         plain = {
-            name: read_value(entry[name], known[name], name) for name in ("seeds", "device", "threads") if name in entry
+            name: read_value(entry[name], known[name], name)
+            for name in ("seeds", "stream_seed", "device", "threads")
+            if name in entry
         }
         entry = resolve(entry)
         parts: dict[str, Any] = {}

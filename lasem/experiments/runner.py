@@ -115,7 +115,7 @@ def run(
             observer.run_starts(config, path)
             for seed in config.seeds:
                 seed_run = _SeedRun(config, seed, path / "seeds" / str(seed), observer, checkpoint_seconds)
-                seed_run.finish(opened.pop() if opened else config.stream.open(seed))
+                seed_run.finish(opened.pop() if opened else config.open_stream(seed))
             write_report(path)
     return path
 
@@ -132,14 +132,14 @@ def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
     for config in configs:
         find_device(config.device)
     seed, *later_seeds = configs[0].seeds
-    stream = configs[0].stream.open(seed)
+    stream = configs[0].open_stream(seed)
     first = next(iter(stream), None)
     if first is None:
         raise DataError(f"Expected at least one task in stream '{stream.name}'; got none.")
     for config in configs:
         _new_learner(config, first, seed)
     for later in later_seeds:
-        configs[0].stream.open(later)
+        configs[0].open_stream(later)
     return stream
 
 

@@ -100,6 +100,7 @@ def test_help_shows_the_settings_that_all_methods_have(lasem: Any) -> None:
     shown = lasem("compare", "--help-all").out
     assert "--training.epochs" in shown
     assert "--stream.num_tasks" in shown
+    assert "--stream-seed N" in shown
     assert "--sharing" not in shown
     assert "--search" not in shown
 

@@ -31,6 +31,7 @@ def test_unusual_values_survive_yaml() -> None:
         search=EM(groups=(2, 4), commit_probability=1 / 3),
         training=TrainingConfig(learning_rate=1e-30, drop_last=True),
         seeds=(3, 1, 2),
+        stream_seed=7,
         device="cuda:1",
         threads=2,
     )
@@ -61,6 +62,7 @@ def test_the_closed_dictionaries_are_complete() -> None:
         "seeds: [-1]",
         "seeds: [true]",
         "seeds: {a: 1}",
+        "stream_seed: -1",
         "threads: -1",
         "training: 3",
         "stream: [digits]",

@@ -22,7 +22,7 @@ from lasem.search import EM, Fixed
 from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
 
-from .tiny import records_of, tiny, without_report
+from .tiny import records_of, stop, tiny, without_report
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,18 @@ def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(tmp
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, sharing: TensorFactorization | Deconvolution) -> None:
     config = tiny(epochs=2, sharing=sharing)
     assert records_of(run(config, tmp_path / "a")) == records_of(run(config, tmp_path / "b"))
+
+
+def test_one_seed_draws_the_tasks_of_all(tmp_path: Path, whole: Path) -> None:
+    config, path = tiny(seeds=(0, 1), stream_seed=0), tmp_path / "run"
+    stop(config, path)
+    run(ExperimentConfig.from_yaml((path / "config.yaml").read_text()), path, resume=True)
+    assert records_of(path, 0) == records_of(whole, 0)
+    assert records_of(path, 1) not in (records_of(path, 0), records_of(whole, 1))
+    first, second = load_runs(path)
+    assert [task.classes for task in first.tasks] == [task.classes for task in second.tasks]
+    with pytest.raises(StorageError, match="stream_seed = 0 there, None here"):
+        run(tiny(seeds=(0, 1)), path, resume=True)
 
 
 def test_folders_are_numbered(here: Path) -> None:
