@@ -18,6 +18,7 @@ from paper import (
     ablations,
     architectures,
     brute_force,
+    choice,
     forgetting,
     groups,
     peak,
@@ -32,7 +33,10 @@ from paper.streams import Scale
 
 RECIPES: Final[dict[str, Recipe]] = {
     module.RECIPE.name: module.RECIPE
-    for module in (architectures, peak, brute_force, forgetting, selective, groups, selection, ablations, planted)
+    for module in (
+        *(architectures, peak, brute_force, forgetting, selective, groups, selection, ablations),
+        *(choice, planted),
+    )
 }
 """Every recipe by name, in the order of the paper."""
 

@@ -109,8 +109,8 @@ class Scale:
         stream = dict(known[self.name]["stream"])
         if self.name != "smoke":
             if self.data is not None:
-                stream["path"] = str(Path(self.data) / stream["name"])
-            if self.download:
+                stream["path"] = str(Path(self.data) / str(stream.get("source", stream["name"])))
+            if self.download and "source" not in stream:  # a stream of another one's images, which that one fetches
                 stream["download"] = True
         return self.stream(key, known["title"], known["depth"], {**known[self.name], "stream": stream})
 

@@ -273,6 +273,11 @@ def paired_difference(
             mine, theirs = getattr(run, quantity), getattr(others[run.seed], quantity)
             num = min(len(mine), len(theirs))
             by_seed.append(np.asarray(mine[:num]) - np.asarray(theirs[:num]))
+    return difference_over_seeds(by_seed)
+
+
+def difference_over_seeds(by_seed: Sequence[Matrix]) -> PairedDifference:
+    """Sum up the differences between two methods, an array for each seed with a number for each task."""
     differences = np.concatenate(by_seed) if by_seed else np.empty(0)
     return PairedDifference(
         mean=float(differences.mean()) if len(differences) else float("nan"),

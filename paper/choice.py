@@ -1,0 +1,258 @@
+"""How well each search chooses: regret against every configuration, trained with other seeds on the same tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Final, final
+
+import numpy as np
+
+from lasem.errors import ConfigError
+from lasem.metrics import Matrix, PairedDifference, Run, Statistic, difference_over_seeds, statistic
+from lasem.records import TaskRecord
+from lasem.report.frame import difference_cells
+from lasem.report.numbers import fixed, percent
+from paper.figures import draw_dots
+from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
+from paper.regret import accuracies_of_others, among_best, regrets, repeated_share
+from paper.runs import PanelRuns
+from paper.streams import Scale
+from paper.table import LINES, Columns, Grid, Row, column, dot, measured, seconds, table
+
+STREAMS: Final = ("cifar100-10", "ctrl-s-minus", "ctrl-s-out", "ctrl-s-in", "ctrl-s-pl")
+SEARCHES: Final = {
+    "LASEM": "lasem-hps",
+    "evidence": "evidence-hps",
+    "brute force": "exhaustive-hps",
+    "prefix search": "prefix-hps",
+    "random search": "random-hps",
+    "DARTS": "darts-hps",
+}
+"""Labels by title."""
+LASEM, ALL, NONE, EVEN = "LASEM", "all, fixed", "none, fixed", "no search: drawn evenly"
+FIXED: Final = "fixed-"
+MOST_LAYERS: Final = 6
+SPREAD_OVER_ALL: Final = "± one standard deviation over tasks and seeds."
+
+
+def panels(scale: Scale) -> tuple[Panel, ...]:
+    """Every search, and every configuration for all tasks, on tasks that all seeds have in common.
+
+    Raises:
+        ConfigError: if the network has too many layers to train every configuration.
+    """
+    found = []
+    for stream in scale.streams(*STREAMS):
+        if stream.depth > MOST_LAYERS:
+            raise ConfigError(
+                f"Recipe choice trains every configuration: expected a network of at most {MOST_LAYERS} layers that "
+                f"can be transferred; got {stream.depth}. Choose another --net."
+            )
+        same = replace(stream, key=f"{stream.key}-same-tasks", base={"stream_seed": 0, **stream.base})
+        entries = [
+            {"name": "lasem-hps", "label": FIXED + letters, "search": {"name": "fixed", "configuration": letters}}
+            for letters in map("".join, product("ST", repeat=stream.depth))
+        ]
+        found.append(panel(same, list(SEARCHES.values()), entries))
+    return tuple(found)
+
+
+@final
+@dataclass(frozen=True)
+class Choices:
+    """The choices on one stream, of all tasks but the first, which has nothing to transfer; arrays as in ``regret``."""
+
+    of: PanelRuns
+
+    @cached_property
+    def configurations(self) -> list[str]:
+        """Of all layers, in the order of the arrays: none transferred first, all last."""
+        return [label.removeprefix(FIXED) for label in self.of.labels if label.startswith(FIXED)]
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """Those with which every configuration is finished."""
+        return [seed for seed in self.of.seeds if all(seed in self.of.runs[FIXED + c] for c in self.configurations)]
+
+    @cached_property
+    def accuracies(self) -> Matrix:
+        """Peak accuracy of every configuration, for all tasks of a run the same one."""
+        runs = [[self.of.runs[FIXED + c][seed] for c in self.configurations] for seed in self.seeds]
+        return np.array([[run.peak_accuracies[1:] for run in of_seed] for of_seed in runs], dtype=np.float64)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything can be said: two seeds, and a task after the first."""
+        return len(self.seeds) > 1 and self.accuracies.size > 0
+
+    @cached_property
+    def chosen(self) -> dict[str, Matrix]:
+        """What is chosen, by title: of searches, of all and none for every task, and of what is no search."""
+        found = {}
+        for title, label in SEARCHES.items():
+            found[title] = self._filled()
+            for s, k, _, task in self._tasks(label):
+                found[title][s, :, k] = [c == task.configuration for c in self.configurations]
+        others = accuracies_of_others(self.accuracies)
+        return {
+            **found,
+            ALL: self._at(-1),
+            NONE: self._at(0),
+            "no search: best one for all tasks": self._at(others.mean(axis=2).argmax(axis=1)[:, None]),
+            "no search: best by its own test images": self._at(self.accuracies.argmax(axis=1)),
+            EVEN: np.full_like(self.accuracies, 1 / len(self.configurations)),
+        }
+
+    @cached_property
+    def probabilities(self) -> dict[str, Matrix]:
+        """q after the last epoch that trained several configurations, by title; NaN for a search without."""
+        found = {}
+        for title, label in SEARCHES.items():
+            found[title] = self._filled()
+            for s, k, run, task in self._tasks(label):
+                weighed = [e.probabilities for e in run.epochs(task.task) if e.num_evaluated > 1]
+                if weighed:
+                    q = dict(zip(task.configurations, weighed[-1], strict=True))
+                    found[title][s, :, k] = [q.get(c, 0.0) for c in self.configurations]
+        return found
+
+    def regrets(self, title: str) -> Matrix:
+        """Of a choice, shape (S, K); NaN where it is not finished."""
+        return regrets(self.accuracies, self.chosen[title])
+
+    def above_lasem(self, title: str) -> PairedDifference | None:
+        """How far a choice's regret is above LASEM's; None for LASEM."""
+        differences = self.regrets(title) - self.regrets(LASEM)
+        both = [of_seed for of_seed in differences if not np.isnan(of_seed).any()]
+        return difference_over_seeds(both) if title != LASEM else None
+
+    def _filled(self) -> Matrix:
+        return np.full_like(self.accuracies, np.nan)
+
+    def _at(self, positions: int | Matrix) -> Matrix:
+        """Weight 1 at one configuration of each seed and task; positions broadcast to (S, K)."""
+        num_seeds, num, num_tasks = self.accuracies.shape
+        where = np.broadcast_to(np.asarray(positions) % num, (num_seeds, num_tasks))
+        return np.moveaxis(np.eye(num)[where], -1, 1)
+
+    def _tasks(self, label: str) -> Iterator[tuple[int, int, Run, TaskRecord]]:
+        """A method's tasks but the first, with their places in the arrays."""
+        for s, seed in enumerate(self.seeds):
+            if run := self.of.runs[label].get(seed):
+                yield from ((s, k, run, task) for k, task in enumerate(run.tasks[1:]))
+
+
+def draw(panels: Sequence[PanelRuns]) -> Findings:
+    """A figure of all regrets, a table of what each stream has to offer, and one of its choices."""
+    every = {of.key: choices for of in panels if (choices := Choices(of)).known}
+    drawing = draw_dots(
+        "regret",
+        [
+            dot(title, choices.of.title, statistic(choices.regrets(title).mean(axis=1).tolist()))
+            for choices in every.values()
+            for title in choices.chosen
+        ],
+        axis="regret in points, mean over tasks; 0 is best",
+        caption=f"How far what is chosen is below the best configuration, by test accuracies with other seeds. {LINES}",
+        unit=percent,
+    )
+    offers = table(
+        "streams-table",
+        "What there is to choose",
+        "Stream",
+        [Row(choices.of.title, choices.of, "") for choices in every.values()],
+        [
+            column("Repeats %", lambda row: statistic([repeated_share(every[row.of.key].accuracies)]), percent),
+            column("Best − worst", lambda row: _all(np.ptp(_others(every[row.of.key]), axis=1)), percent),
+            column(
+                "Among the best %",
+                lambda row: _mean(among_best(every[row.of.key].accuracies).astype(np.float64)),
+                percent,
+            ),
+        ],
+        "Repeats: of the variance over configurations, the share that is the same with another seed (the covariance of "
+        "two seeds divided by the variance); the rest no search can find. Best − worst: in points, of means over other "
+        "seeds. Among the best: configurations at most one standard error of a difference below the best one. "
+        f"{SPREAD_OVER_ALL}",
+    )
+    said = [_said(choices) for choices in every.values()]
+    waits = "Regret is not known yet: it needs every configuration with two seeds or more, and two tasks or more."
+    return Findings(
+        verdict=f"{'; '.join(said)}." if said else waits if any(map(_any_run, panels)) else NO_RUN,
+        sections=(("Regret of each choice", drawing), offers, *map(_table, every.values())),
+    )
+
+
+def _said(choices: Choices) -> str:
+    """Name the search of least regret of a stream, LASEM's regret and that of chance."""
+    means = {title: _all(choices.regrets(title)).mean for title in choices.chosen}
+    searches = [title for title in SEARCHES if means[title] == means[title]]
+    best = min(searches, key=lambda title: means[title], default=EVEN)
+    return (
+        f"{choices.of.title}: {best} has the least regret of the searches, {percent(means[best])} points; LASEM has "
+        f"{percent(means[LASEM])}, chance {percent(means[EVEN])}; {percent(repeated_share(choices.accuracies))} % of "
+        f"the variance over configurations repeats"
+    )
+
+
+def _table(choices: Choices) -> Grid:
+    """The choices of one stream."""
+    chosen, best = choices.chosen, among_best(choices.accuracies)
+    q = {title: choices.probabilities.get(title, chosen[title] * math.nan) for title in chosen}
+    labels = {**SEARCHES, ALL: FIXED + choices.configurations[-1], NONE: FIXED + choices.configurations[0]}
+    return table(
+        f"{choices.of.key}-table",
+        f"{choices.of.title}: choices",
+        "Search",
+        [Row(title, choices.of, labels.get(title, ""), title) for title in chosen],
+        [
+            column("Regret", lambda row: _all(choices.regrets(row.name)), percent),
+            Columns(("− LASEM's", "p"), lambda row: difference_cells(choices.above_lasem(row.name))),
+            column("Among the best %", lambda row: _mean((chosen[row.name] * best).sum(axis=1)), percent),
+            column("q of the choice %", lambda row: _mean((q[row.name] * chosen[row.name]).sum(axis=1)), percent),
+            column("q on the best %", lambda row: _mean((q[row.name] * best).sum(axis=1)), percent),
+            measured("Peak accuracy %", "peak_accuracy", percent),
+            seconds("Time, s", fixed(0)),
+        ],
+        "Regret: in points, how far the test accuracy of the chosen configuration is below that of the best one, both "
+        "means over the runs of other seeds that give it to all tasks. The highest of noisy means is too high, so that "
+        "the best choice, too, has some regret: compare rows. Among the best: share of tasks whose choice is at most "
+        "one standard error below the best. q: probabilities after the last epoch that trained several configurations, "
+        "of the choice, and on all that are among the best. A search knows something if q on the best is above the "
+        "share of what is drawn evenly, and claims too much if q of the choice is above its own share. First tasks are "
+        f"left out of all but peak accuracy and time. {SPREAD_OVER_ALL} Differences are paired over seeds and tasks; "
+        "seeds share the tasks, so that p is rather too small.",
+    )
+
+
+def _any_run(of: PanelRuns) -> bool:
+    return any(of.runs.values())
+
+
+def _others(choices: Choices) -> Matrix:
+    return accuracies_of_others(choices.accuracies)
+
+
+def _all(values: Matrix) -> Statistic:
+    """Mean and deviation over seeds and tasks."""
+    return statistic(values.flatten().tolist())
+
+
+def _mean(values: Matrix) -> Statistic:
+    """The mean alone, of shares that have no deviation of interest."""
+    return replace(_all(values), deviation=math.nan)
+
+
+RECIPE: Final = Recipe(
+    name="choice",
+    title="How well do searches choose?",
+    about="The configuration that a search gives a task is compared with the best of all, by the test accuracies of "
+    "runs with other seeds on the same tasks. That is regret, 0 at best. Where another seed does not repeat what "
+    "configurations differ in, there is nothing to choose by. Not in the paper.",
+    panels=panels,
+    draw=draw,
+)
