@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Final, final
 
 import numpy as np
@@ -15,7 +15,7 @@ from lasem.errors import ConfigError
 from lasem.metrics import Matrix, PairedDifference, Run, Statistic, difference_over_seeds, statistic
 from lasem.records import TaskRecord
 from lasem.report.frame import difference_cells
-from lasem.report.numbers import fixed, percent
+from lasem.report.numbers import fixed, p_value, percent
 from paper.figures import draw_dots
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.regret import accuracies_of_others, among_best, regrets, repeated_share
@@ -33,10 +33,9 @@ SEARCHES: Final = {
     "DARTS": "darts-hps",
 }
 """Labels by title."""
-LASEM, ALL, NONE, EVEN = "LASEM", "all, fixed", "none, fixed", "no search: drawn evenly"
+LASEM, ALL, NONE, EVEN = "LASEM", "all, fixed", "none, fixed", "drawn evenly"
 FIXED: Final = "fixed-"
 MOST_LAYERS: Final = 6
-SPREAD_OVER_ALL: Final = "± one standard deviation over tasks and seeds."
 
 
 def panels(scale: Scale) -> tuple[Panel, ...]:
@@ -102,8 +101,8 @@ class Choices:
             **found,
             ALL: self._at(-1),
             NONE: self._at(0),
-            "no search: best one for all tasks": self._at(others.mean(axis=2).argmax(axis=1)[:, None]),
-            "no search: best by its own test images": self._at(self.accuracies.argmax(axis=1)),
+            "one for all, by hindsight": self._at(others.mean(axis=2).argmax(axis=1)[:, None]),
+            "best by its own test images": self._at(self.accuracies.argmax(axis=1)),
             EVEN: np.full_like(self.accuracies, 1 / len(self.configurations)),
         }
 
@@ -157,7 +156,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             for title in choices.chosen
         ],
         axis="regret in points, mean over tasks; 0 is best",
-        caption=f"How far what is chosen is below the best configuration, by test accuracies with other seeds. {LINES}",
+        caption=f"How far what is chosen is below the best configuration, by test accuracies with other seeds. {LINES} "
+        "The last three are no searches.",
         unit=percent,
     )
     offers = table(
@@ -175,58 +175,75 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
             ),
         ],
         "Repeats: of the variance over configurations, the share that is the same with another seed (the covariance of "
-        "two seeds divided by the variance); the rest no search can find. Best − worst: in points, of means over other "
-        "seeds. Among the best: configurations at most one standard error of a difference below the best one. "
-        f"{SPREAD_OVER_ALL}",
+        "two seeds divided by the variance, about 0 or below for chance); the rest no search can find. Best − worst: "
+        "in points, of means over other seeds, ± one standard deviation over tasks and seeds. Among the best: "
+        "configurations at most one standard error of a difference below the best one.",
     )
     said = [_said(choices) for choices in every.values()]
     waits = "Regret is not known yet: it needs every configuration with two seeds or more, and two tasks or more."
     return Findings(
         verdict=f"{'; '.join(said)}." if said else waits if any(map(_any_run, panels)) else NO_RUN,
-        sections=(("Regret of each choice", drawing), offers, *map(_table, every.values())),
+        sections=(("Regret of each choice", drawing), offers, *chain(*map(_tables, every.values()))),
     )
 
 
 def _said(choices: Choices) -> str:
-    """Name the search of least regret of a stream, LASEM's regret and that of chance."""
+    """Name a stream's search of least regret, LASEM's regret and that of chance, and whether anything repeats."""
     means = {title: _all(choices.regrets(title)).mean for title in choices.chosen}
-    searches = [title for title in SEARCHES if means[title] == means[title]]
-    best = min(searches, key=lambda title: means[title], default=EVEN)
+    best = min((t for t in SEARCHES if means[t] == means[t]), key=lambda title: means[title], default=EVEN)
+    difference, share = choices.above_lasem(best), repeated_share(choices.accuracies)
+    lasem = (
+        f"LASEM {percent(means[LASEM])} (p {p_value(difference.p_value)}), "
+        if difference and difference.num_pairs
+        else ""
+    )
+    repeats = f"{percent(share)} % of the variance over configurations repeats" if share > 0 else "nothing repeats"
     return (
-        f"{choices.of.title}: {best} has the least regret of the searches, {percent(means[best])} points; LASEM has "
-        f"{percent(means[LASEM])}, chance {percent(means[EVEN])}; {percent(repeated_share(choices.accuracies))} % of "
-        f"the variance over configurations repeats"
+        f"{choices.of.title}: {best} has the least regret of the searches, {percent(means[best])} points; {lasem}"
+        f"chance {percent(means[EVEN])}; with another seed {repeats}"
     )
 
 
-def _table(choices: Choices) -> Grid:
-    """The choices of one stream."""
-    chosen, best = choices.chosen, among_best(choices.accuracies)
-    q = {title: choices.probabilities.get(title, chosen[title] * math.nan) for title in chosen}
+def _tables(choices: Choices) -> list[Grid]:
+    """The choices of one stream, and what the searches' probabilities are worth."""
+    chosen, q, best = choices.chosen, choices.probabilities, among_best(choices.accuracies)
     labels = {**SEARCHES, ALL: FIXED + choices.configurations[-1], NONE: FIXED + choices.configurations[0]}
-    return table(
-        f"{choices.of.key}-table",
-        f"{choices.of.title}: choices",
-        "Search",
-        [Row(title, choices.of, labels.get(title, ""), title) for title in chosen],
-        [
-            column("Regret", lambda row: _all(choices.regrets(row.name)), percent),
-            Columns(("− LASEM's", "p"), lambda row: difference_cells(choices.above_lasem(row.name))),
-            column("Among the best %", lambda row: _mean((chosen[row.name] * best).sum(axis=1)), percent),
-            column("q of the choice %", lambda row: _mean((q[row.name] * chosen[row.name]).sum(axis=1)), percent),
-            column("q on the best %", lambda row: _mean((q[row.name] * best).sum(axis=1)), percent),
-            measured("Peak accuracy %", "peak_accuracy", percent),
-            seconds("Time, s", fixed(0)),
-        ],
-        "Regret: in points, how far the test accuracy of the chosen configuration is below that of the best one, both "
-        "means over the runs of other seeds that give it to all tasks. The highest of noisy means is too high, so that "
-        "the best choice, too, has some regret: compare rows. Among the best: share of tasks whose choice is at most "
-        "one standard error below the best. q: probabilities after the last epoch that trained several configurations, "
-        "of the choice, and on all that are among the best. A search knows something if q on the best is above the "
-        "share of what is drawn evenly, and claims too much if q of the choice is above its own share. First tasks are "
-        f"left out of all but peak accuracy and time. {SPREAD_OVER_ALL} Differences are paired over seeds and tasks; "
-        "seeds share the tasks, so that p is rather too small.",
-    )
+    rows = {title: Row(title, choices.of, labels.get(title, ""), title) for title in chosen}
+    hits = column("Choice among the best %", lambda row: _mean((chosen[row.name] * best).sum(axis=1)), percent)
+    return [
+        table(
+            f"{choices.of.key}-table",
+            f"{choices.of.title}: choices",
+            "Search",
+            rows.values(),
+            [
+                column("Regret", lambda row: _all(choices.regrets(row.name)), percent),
+                Columns(("Regret − LASEM's", "p"), lambda row: difference_cells(choices.above_lasem(row.name))),
+                hits,
+                measured("Peak accuracy %", "peak_accuracy", percent),
+                seconds("Time, s", fixed(0)),
+            ],
+            "Regret in points, ± one standard deviation over tasks and seeds. A configuration's accuracy is its mean "
+            "over the runs of other seeds that give it to all tasks. The highest of such means is too high, so that "
+            "the best choice, too, has some regret: compare rows. Differences are paired over seeds and tasks; seeds "
+            "share the tasks, so that p is rather too small. First tasks count for peak accuracy and time alone.",
+        ),
+        table(
+            f"{choices.of.key}-probabilities",
+            f"{choices.of.title}: probabilities of configurations",
+            "Search",
+            [rows[title] for title in q if not np.isnan(q[title]).all()],
+            [
+                column("q of the choice %", lambda row: _mean((q[row.name] * chosen[row.name]).sum(axis=1)), percent),
+                hits,
+                column("q on the best %", lambda row: _mean((q[row.name] * best).sum(axis=1)), percent),
+                column("Even q on the best %", lambda row: _mean(best.astype(np.float64)), percent),
+            ],
+            "q: probabilities after the last epoch that trained several configurations; searches without have no row. "
+            "A search claims too much if q of its choice is above the share of tasks whose choice is among the best. "
+            "It knows something if q on all of the best is above what an even q has there.",
+        ),
+    ]
 
 
 def _any_run(of: PanelRuns) -> bool:

@@ -139,4 +139,5 @@ def _heading(recipe: Recipe, panel: Panel) -> str:
     config = panel.methods[0].config
     stream = ", ".join(f"{name} {value}" for name, value in config.to_plain()["stream"].items() if name != "name")
     seeds = ", ".join(map(str, config.seeds))
+    seeds += "" if config.stream_seed is None else f" on the tasks of seed {config.stream_seed}"
     return f"# {recipe.name}: {panel.stream.title}, {len(panel.methods)} methods, seeds {seeds}\n# stream: {stream}"

@@ -155,7 +155,9 @@ RECIPE: Final = Recipe(
     name="planted",
     title="Do searches find what is truly shared?",
     about="Teachers share some layers with the first task's and differ in the others; tasks are what the teachers "
-    "answer. How often does each search choose just the layers that are truly shared? Not in the paper.",
+    "answer. How often does each search choose just the layers that are truly shared? That is no target: the best of "
+    "16 configurations by 1,000 test images agrees with the plan in 60 % of the layers (a coin: 50 %). Recipe choice "
+    "measures how well searches choose. Not in the paper.",
     panels=panels,
     draw=draw,
     only_stream="planted",

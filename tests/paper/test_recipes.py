@@ -1,6 +1,7 @@
 """Recipes: their grids, and their pages drawn from made-up records."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -37,7 +38,7 @@ def write_fakes(directory: Path, name: str, leave_out: str = "") -> None:
             if folder.exists() or folder.name == leave_out:
                 continue
             names = tuple(f"task-{index}" for index in range(3))
-            records = make_records(seed + 7 * number, names, num_epochs=4)
+            records = make_records(seed + 7 * number, names, num_epochs=8 if name == "choice" else 4)
             write_seed(folder, seed, *records)
             (folder / "config.yaml").write_text(method.config.to_yaml())
             (folder / "environment.json").write_text(json.dumps({"num_tasks": 3}))
@@ -200,6 +201,38 @@ def test_a_table_in_markdown_is_the_pages(drawn: Path) -> None:
     assert (lines[1], len(lines)) == ("|---" + 6 * "|---:" + "|", 2 + 9)
     row = r"\| HPS, brute force \| 51\.\d ± \d\.\d \| 40\.4 ± 0\.3 \| .* \d seeds\) \| .* \(6 pairs\) \|"
     assert re.fullmatch(row, lines[3])
+
+
+def test_regret_is_of_configurations_with_other_seeds(drawn: Path) -> None:
+    stream = "ctrl-s-minus-same-tasks"
+    letters = ["".join(c) for c in itertools.product("ST", repeat=4)]
+    peaks = {c: [run.peak_accuracies.tolist() for run in _runs(drawn, stream, f"fixed-{c}")] for c in letters}
+    regrets, claims = [], []
+    for seed, run in enumerate(_runs(drawn, stream, "lasem-hps")):
+        for task in run.tasks[1:]:
+            there = {c: peaks[c][1 - seed][task.index] for c in letters}
+            regrets.append(max(there.values()) - there[task.configuration])
+            weighed = [epoch for epoch in run.epochs(task.task) if epoch.num_evaluated > 1]
+            if weighed:
+                claims.append(weighed[-1].probabilities[task.configurations.index(task.configuration)])
+    row = _table(drawn / f"choice/{stream}-table.csv")[0]
+    found = statistic(regrets)
+    assert row["Search"] == "LASEM"
+    assert float(row["Regret"]) == pytest.approx(100 * found.mean)
+    assert float(row["Regret ±"]) == pytest.approx(100 * found.deviation)
+    row = _table(drawn / f"choice/{stream}-probabilities.csv")[0]
+    assert claims
+    assert float(row["q of the choice %"]) == pytest.approx(100 * statistic(claims).mean)
+
+
+def test_every_seed_learns_the_same_tasks_where_choices_are_judged() -> None:
+    for panel in RECIPES["choice"].panels(Scale(name="small", given={"stream_seed": 5}, data="DATA")):
+        configs = {method.config.search: method.config for method in panel.methods}
+        assert len(configs) == len(panel.methods) == 16 + 6
+        assert {config.stream_seed for config in configs.values()} == {5}
+        assert panel.methods[0].config.to_plain()["stream"]["path"] == "DATA/cifar100"
+    with pytest.raises(ConfigError, match="at most 6 layers"):
+        RECIPES["choice"].panels(Scale(name="smoke", given={"stream": "digits", "net": "resnet"}))
 
 
 def test_planted_layers_are_counted_against_the_settings(drawn: Path) -> None:
