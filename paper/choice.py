@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
@@ -30,6 +30,9 @@ SEARCHES: Final = {
     "brute force": "exhaustive-hps",
     "prefix search": "prefix-hps",
     "random search": "random-hps",
+    "MNTDP": "mntdp-hps",
+    "SubTuning": "subtuning-hps",
+    "TAPS": "taps-hps",
     "DARTS": "darts-hps",
 }
 """Labels by title."""
@@ -89,48 +92,51 @@ class Choices:
         return len(self.seeds) > 1 and self.accuracies.size > 0
 
     @cached_property
+    def others(self) -> Matrix:
+        """Accuracy of a configuration in the runs of other seeds."""
+        return accuracies_of_others(self.accuracies)
+
+    @cached_property
+    def best(self) -> Matrix:
+        """1 where a configuration is among the best, 0 elsewhere."""
+        return among_best(self.accuracies).astype(np.float64)
+
+    @cached_property
     def chosen(self) -> dict[str, Matrix]:
         """What is chosen, by title: of searches, of all and none for every task, and of what is no search."""
-        found = {}
-        for title, label in SEARCHES.items():
-            found[title] = self._filled()
-            for s, k, _, task in self._tasks(label):
-                found[title][s, :, k] = [c == task.configuration for c in self.configurations]
-        others = accuracies_of_others(self.accuracies)
         return {
-            **found,
+            **{title: self._weights(label, _choice) for title, label in SEARCHES.items()},
             ALL: self._at(-1),
             NONE: self._at(0),
-            "one for all, by hindsight": self._at(others.mean(axis=2).argmax(axis=1)[:, None]),
+            "one for all, by hindsight": self._at(self.others.mean(axis=2).argmax(axis=1)[:, None]),
             "best by its own test images": self._at(self.accuracies.argmax(axis=1)),
             EVEN: np.full_like(self.accuracies, 1 / len(self.configurations)),
         }
 
     @cached_property
     def probabilities(self) -> dict[str, Matrix]:
-        """q after the last epoch that trained several configurations, by title; NaN for a search without."""
-        found = {}
-        for title, label in SEARCHES.items():
-            found[title] = self._filled()
-            for s, k, run, task in self._tasks(label):
-                weighed = [e.probabilities for e in run.epochs(task.task) if e.num_evaluated > 1]
-                if weighed:
-                    q = dict(zip(task.configurations, weighed[-1], strict=True))
-                    found[title][s, :, k] = [q.get(c, 0.0) for c in self.configurations]
-        return found
+        """q after the last epoch that trained several configurations, of the searches that have it, by title."""
+        found = {title: self._weights(label, _probabilities) for title, label in SEARCHES.items()}
+        return {title: q for title, q in found.items() if not np.isnan(q).all()}
 
     def regrets(self, title: str) -> Matrix:
         """Of a choice, shape (S, K); NaN where it is not finished."""
         return regrets(self.accuracies, self.chosen[title])
 
     def above_lasem(self, title: str) -> PairedDifference | None:
-        """How far a choice's regret is above LASEM's; None for LASEM."""
+        """How far a choice's regret is above LASEM's; None for LASEM, and if either is not finished."""
         differences = self.regrets(title) - self.regrets(LASEM)
         both = [of_seed for of_seed in differences if not np.isnan(of_seed).any()]
-        return difference_over_seeds(both) if title != LASEM else None
+        return difference_over_seeds(both) if both and title != LASEM else None
 
-    def _filled(self) -> Matrix:
-        return np.full_like(self.accuracies, np.nan)
+    def _weights(self, label: str, of_task: Callable[[Run, TaskRecord], Mapping[str, float]]) -> Matrix:
+        """A method's weights of configurations; NaN for tasks without any."""
+        found, runs = np.full_like(self.accuracies, np.nan), self.of.runs[label]
+        for s, run in ((s, runs[seed]) for s, seed in enumerate(self.seeds) if seed in runs):
+            for k, task in enumerate(run.tasks[1:]):
+                if given := of_task(run, task):
+                    found[s, :, k] = [given.get(c, 0.0) for c in self.configurations]
+        return found
 
     def _at(self, positions: int | Matrix) -> Matrix:
         """Weight 1 at one configuration of each seed and task; positions broadcast to (S, K)."""
@@ -138,11 +144,14 @@ class Choices:
         where = np.broadcast_to(np.asarray(positions) % num, (num_seeds, num_tasks))
         return np.moveaxis(np.eye(num)[where], -1, 1)
 
-    def _tasks(self, label: str) -> Iterator[tuple[int, int, Run, TaskRecord]]:
-        """A method's tasks but the first, with their places in the arrays."""
-        for s, seed in enumerate(self.seeds):
-            if run := self.of.runs[label].get(seed):
-                yield from ((s, k, run, task) for k, task in enumerate(run.tasks[1:]))
+
+def _choice(run: Run, task: TaskRecord) -> dict[str, float]:
+    return {task.configuration: 1.0}
+
+
+def _probabilities(run: Run, task: TaskRecord) -> dict[str, float]:
+    weighed = [epoch.probabilities for epoch in run.epochs(task.task) if epoch.num_evaluated > 1]
+    return dict(zip(task.configurations, weighed[-1], strict=True)) if weighed else {}
 
 
 def draw(panels: Sequence[PanelRuns]) -> Findings:
@@ -167,12 +176,8 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
         [Row(choices.of.title, choices.of, "") for choices in every.values()],
         [
             column("Repeats %", lambda row: statistic([repeated_share(every[row.of.key].accuracies)]), percent),
-            column("Best − worst", lambda row: _all(np.ptp(_others(every[row.of.key]), axis=1)), percent),
-            column(
-                "Among the best %",
-                lambda row: _mean(among_best(every[row.of.key].accuracies).astype(np.float64)),
-                percent,
-            ),
+            column("Best − worst", lambda row: _all(np.ptp(every[row.of.key].others, axis=1)), percent),
+            column("Among the best %", lambda row: _mean(every[row.of.key].best), percent),
         ],
         "Repeats: of the variance over configurations, the share that is the same with another seed (the covariance of "
         "two seeds divided by the variance, about 0 or below for chance); the rest no search can find. Best − worst: "
@@ -182,7 +187,7 @@ def draw(panels: Sequence[PanelRuns]) -> Findings:
     said = [_said(choices) for choices in every.values()]
     waits = "Regret is not known yet: it needs every configuration with two seeds or more, and two tasks or more."
     return Findings(
-        verdict=f"{'; '.join(said)}." if said else waits if any(map(_any_run, panels)) else NO_RUN,
+        verdict=f"{'; '.join(said)}." if said else waits if any(any(of.runs.values()) for of in panels) else NO_RUN,
         sections=(("Regret of each choice", drawing), offers, *chain(*map(_tables, every.values()))),
     )
 
@@ -192,11 +197,7 @@ def _said(choices: Choices) -> str:
     means = {title: _all(choices.regrets(title)).mean for title in choices.chosen}
     best = min((t for t in SEARCHES if means[t] == means[t]), key=lambda title: means[title], default=EVEN)
     difference, share = choices.above_lasem(best), repeated_share(choices.accuracies)
-    lasem = (
-        f"LASEM {percent(means[LASEM])} (p {p_value(difference.p_value)}), "
-        if difference and difference.num_pairs
-        else ""
-    )
+    lasem = f"LASEM {percent(means[LASEM])} (p {p_value(difference.p_value)}), " if difference else ""
     repeats = f"{percent(share)} % of the variance over configurations repeats" if share > 0 else "nothing repeats"
     return (
         f"{choices.of.title}: {best} has the least regret of the searches, {percent(means[best])} points; {lasem}"
@@ -206,7 +207,7 @@ def _said(choices: Choices) -> str:
 
 def _tables(choices: Choices) -> list[Grid]:
     """The choices of one stream, and what the searches' probabilities are worth."""
-    chosen, q, best = choices.chosen, choices.probabilities, among_best(choices.accuracies)
+    chosen, q, best = choices.chosen, choices.probabilities, choices.best
     labels = {**SEARCHES, ALL: FIXED + choices.configurations[-1], NONE: FIXED + choices.configurations[0]}
     rows = {title: Row(title, choices.of, labels.get(title, ""), title) for title in chosen}
     hits = column("Choice among the best %", lambda row: _mean((chosen[row.name] * best).sum(axis=1)), percent)
@@ -226,32 +227,25 @@ def _tables(choices: Choices) -> list[Grid]:
             "Regret in points, ± one standard deviation over tasks and seeds. A configuration's accuracy is its mean "
             "over the runs of other seeds that give it to all tasks. The highest of such means is too high, so that "
             "the best choice, too, has some regret: compare rows. Differences are paired over seeds and tasks; seeds "
-            "share the tasks, so that p is rather too small. First tasks count for peak accuracy and time alone.",
+            "share the tasks, so that p is rather too small. First tasks count for peak accuracy and time alone. "
+            "MNTDP chooses an earlier task as well, which does not count here.",
         ),
         table(
             f"{choices.of.key}-probabilities",
             f"{choices.of.title}: probabilities of configurations",
             "Search",
-            [rows[title] for title in q if not np.isnan(q[title]).all()],
+            [rows[title] for title in q],
             [
                 column("q of the choice %", lambda row: _mean((q[row.name] * chosen[row.name]).sum(axis=1)), percent),
                 hits,
                 column("q on the best %", lambda row: _mean((q[row.name] * best).sum(axis=1)), percent),
-                column("Even q on the best %", lambda row: _mean(best.astype(np.float64)), percent),
+                column("Even q on the best %", lambda row: _mean(best), percent),
             ],
             "q: probabilities after the last epoch that trained several configurations; searches without have no row. "
             "A search claims too much if q of its choice is above the share of tasks whose choice is among the best. "
             "It knows something if q on all of the best is above what an even q has there.",
         ),
     ]
-
-
-def _any_run(of: PanelRuns) -> bool:
-    return any(of.runs.values())
-
-
-def _others(choices: Choices) -> Matrix:
-    return accuracies_of_others(choices.accuracies)
 
 
 def _all(values: Matrix) -> Statistic:

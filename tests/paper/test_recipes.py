@@ -228,7 +228,7 @@ def test_regret_is_of_configurations_with_other_seeds(drawn: Path) -> None:
 def test_every_seed_learns_the_same_tasks_where_choices_are_judged() -> None:
     for panel in RECIPES["choice"].panels(Scale(name="small", given={"stream_seed": 5}, data="DATA")):
         configs = {method.config.search: method.config for method in panel.methods}
-        assert len(configs) == len(panel.methods) == 16 + 6
+        assert len(configs) == len(panel.methods) == 16 + 9
         assert {config.stream_seed for config in configs.values()} == {5}
         assert panel.methods[0].config.to_plain()["stream"]["path"] == "DATA/cifar100"
     with pytest.raises(ConfigError, match="at most 6 layers"):
