@@ -222,7 +222,7 @@ def _tables(choices: Choices) -> list[Grid]:
                 Columns(("Regret − LASEM's", "p"), lambda row: difference_cells(choices.above_lasem(row.name))),
                 hits,
                 measured("Peak accuracy %", "peak_accuracy", percent),
-                seconds("Time, s", fixed(0)),
+                seconds("Time, s", fixed(1)),
             ],
             "Regret in points, ± one standard deviation over tasks and seeds. A configuration's accuracy is its mean "
             "over the runs of other seeds that give it to all tasks. The highest of such means is too high, so that "
