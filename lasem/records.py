@@ -77,6 +77,11 @@ class TaskRecord:
     """Of the earlier tasks whose layers such a search has looked at, the best five, best first: the share of the
     labels' variance that a linear classifier on the last layer's outputs explains, of images outside of its
     training."""
+    frontier: dict[str, float] | None = None
+    """Accuracies of images outside of the training while the search by evidence trained all configurations at once: of
+    those that are more accurate than all that own no more, the cheapest first."""
+    frontier_owned: dict[str, int] | None = None
+    """The numbers that the task would own with each of them, without the head."""
     true_source: str | None = None
     """The earlier task that the stream says is the right one to transfer from, of streams that know."""
     true_layers: str | None = None
@@ -114,8 +119,8 @@ _R = TypeVar("_R", EpochRecord, TaskRecord, EvaluationRecord, TimingRecord)
 def to_json(record: Record) -> str:
     """Write one line of JSON without a line break; floats keep every bit."""
     entry = {"kind": record.kind, **asdict(record)}
-    for name in ("transfer_probabilities", "source", "explained", "true_source", "true_layers"):
-        if entry.get(name, ()) is None:
+    for name in (field.name for field in fields(record) if field.default is None):
+        if entry[name] is None:
             del entry[name]  # most searches and streams have none, and files written before must stay the same
     line = json.dumps(entry, ensure_ascii=False, allow_nan=True)
     # a folder's name that is not UTF-8 becomes a class name with lone surrogates, which no file can hold unescaped

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": ("lasem.cli.model", "let a growing model answer for images"),
     "evaluate": ("lasem.cli.model", "measure a task of a growing model on labelled images"),
     "show": ("lasem.cli.model", "what a growing model holds, task by task"),
+    "frontier": ("lasem.cli.model", "what other choices of layers would cost a task, and bring"),
     "forget": ("lasem.cli.model", "give up a task of a growing model"),
     "export": ("lasem.cli.model", "write one task as a plain network: ONNX, torch or safetensors"),
 }

@@ -191,6 +191,45 @@ def show(model: str, *, json: bool = False) -> int:
     return 0
 
 
+def frontier(model: str, *, task: str, json: bool = False) -> int:
+    """Show what other choices of layers would have brought a task, and what they would cost, without another search.
+
+    Each row is more accurate than all that own less. Accuracies are of images outside of the training, while the search
+    by evidence trained all choices at once for a short time: they say which choice is better, not how good it becomes.
+
+    Args:
+        json: write everything as JSON.
+
+    Examples:
+        lasem frontier model --task cats
+    """
+    from rich.table import Table
+
+    from lasem.learner import GrowingModel
+
+    record = GrowingModel(model).task_record(task)
+    if record is None or not record.frontier or not record.frontier_owned:
+        raise ConfigError(
+            f"Expected a task whose layers were chosen by evidence (--search evidence); '{task}' is none. lasem show "
+            f"{model} lists its layers."
+        )
+    offers = [(name, record.frontier_owned.get(name, 0), share) for name, share in record.frontier.items()]
+    if json:
+        _print_json([{"layers": name, "owned": owned, "accuracy": share} for name, owned, share in offers])
+        return 0
+    table = Table(show_edge=False, header_style="")
+    table.add_column("layers")
+    for heading in ("owned numbers", "accuracy", ""):
+        table.add_column(heading, justify="right")
+    for name, owned, share in offers:
+        table.add_row(name, f"{owned:,}", percent(share), "chosen" if name == record.configuration else "")
+    print_table(table)
+    if record.configuration not in record.frontier:
+        say(f"The task has {record.configuration}, which was better when it was trained by itself.")
+    say("To take another: lasem learn NEW_MODEL --search fixed --search.configuration LAYERS, with the task's images.")
+    return 0
+
+
 def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0) -> int:
     """Remove a task, and the shared knowledge that no other task uses; the others answer as before.
 

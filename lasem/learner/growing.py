@@ -42,7 +42,7 @@ from lasem.methods.protection import AbstractProtection, Branch
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
-from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord
+from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord, of_kind
 from lasem.search import AbstractSelection, Evidence
 from lasem.search.prior import learned_prior
 from lasem.settings import to_named, to_plain
@@ -277,6 +277,21 @@ class GrowingModel:
         def read(data: bytes) -> dict[str, tuple[Record, ...]]:
             learner = self._open(data)
             return {name: learner.records(name) for name in learner.task_names}
+
+        return self._folder.read(read)
+
+    def task_record(self, name: str) -> TaskRecord | None:
+        """Return what was recorded when a task had been learned; None for one that an earlier lasem learned.
+
+        Raises:
+            TaskError: if it was not learned.
+            StorageError: if there is no model, or it is damaged.
+        """
+
+        def read(data: bytes) -> TaskRecord | None:
+            learner = self._open(data)
+            learner.info(name)
+            return next(of_kind(learner.records(name), TaskRecord), None)
 
         return self._folder.read(read)
 

@@ -282,6 +282,8 @@ class Learner:
             parameters_total=self.num_parameters(),
             source=learned.source,
             explained=dict(learned.explained[:5]) or None,
+            frontier={offer.configuration: offer.accuracy for offer in learned.frontier} or None,
+            frontier_owned={offer.configuration: offer.owned for offer in learned.frontier} or None,
             true_source=task.truth.source if task.truth else None,
             true_layers=task.truth.layers if task.truth else None,
         )

@@ -17,6 +17,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.methods.model import Model
 from lasem.methods.plain import run
 from lasem.nets import AbstractNet, Net
+from lasem.search import Offer
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -81,6 +82,8 @@ class Learned:
     """The earlier task whose layers are transferred as they are."""
     explained: tuple[tuple[str, float], ...] = ()
     """See ``TaskRecord``."""
+    frontier: tuple[Offer, ...] = ()
+    """See ``Selected``."""
     configurations: tuple[str, ...] = ()
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 

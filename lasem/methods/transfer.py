@@ -123,6 +123,7 @@ class Transfer(AbstractMethod):
             temperature=found.temperature,
             source=found.source if "T" in str(found.best.configuration) else None,
             explained=found.explained,
+            frontier=found.frontier,
             num_epochs_kept=found.num_epochs_kept,
             commit_epoch=found.commit_epoch,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),

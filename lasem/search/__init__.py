@@ -1,6 +1,6 @@
 """Searches: which configuration a task gets, and how it is trained meanwhile."""
 
-from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Selected
+from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Offer, Selected
 from lasem.search.auto_rgn import AutoRGN
 from lasem.search.darts import DARTS, DARTSPhase
 from lasem.search.deep_em import DeepEM, DeepEMState
@@ -55,6 +55,7 @@ __all__ = [
     "Mixture",
     "MixturePhase",
     "MixtureState",
+    "Offer",
     "PrefixSearch",
     "RandomSearch",
     "Selected",

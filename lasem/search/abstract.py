@@ -24,6 +24,18 @@ class Choice:
 
 @final
 @dataclass(frozen=True)
+class Offer:
+    """A configuration that could have been chosen."""
+
+    configuration: str
+    accuracy: float
+    """Of images outside of the training, while all configurations were trained at once, in [0, 1]."""
+    owned: int
+    """Numbers that the task would own, without the head."""
+
+
+@final
+@dataclass(frozen=True)
 class Selected:
     """What a search has come to."""
 
@@ -46,6 +58,8 @@ class Selected:
     """The earlier task whose layers are transferred as they are (``TaskStart.source``)."""
     evidence: tuple[float, ...] = ()
     """For each layer how much the images speak for transfer (``lasem.search.prior``); empty: not measured."""
+    frontier: tuple[Offer, ...] = ()
+    """The configurations that are more accurate than all that own no more, the one that owns least first."""
     explained: tuple[tuple[str, float], ...] = ()
     """Earlier tasks whose layers were looked at, the best first, and the share of the labels that each explains."""
 

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split
-from lasem.search.abstract import GroupedSelection, Selected
+from lasem.search.abstract import GroupedSelection, Offer, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
 from lasem.search.prior import bayes_factors, learned_prior, log_prior
@@ -79,6 +79,8 @@ class Evidence(GroupedSelection):
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
+    price: Annotated[float, Range(least=0)] = 0.0
+    """Log-likelihood of an image that each million of owned numbers has to bring; not negative."""
     temper: Annotated[float, Range(above=0, most=1)] = 0.3
     """What multiplies log-likelihoods where they meet the prior: those of a few images outside of the training are
     surer than they should be; in (0, 1]."""
@@ -92,15 +94,15 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        found, evidence, before = yield from self._search(searched, images, folds)
+        weighed = yield from self._search(searched, images, folds)
+        found, before = weighed.found, weighed.before
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
             alone, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
             found += alone
-        bits = _bits([one.start.space[0] for one in found])
-        prior = log_prior(bits, learned_prior(start.evidence, start.net.depth)) / self.temper
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
-        chosen = found[self.choose(scores, owned, prior)]
+        offsets = self._offsets(start, [one.start.space[0] for one in found], owned, len(images))
+        chosen = found[self.choose(scores, owned, offsets)]
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
         if only.net.pretrained:
@@ -108,34 +110,39 @@ class Evidence(GroupedSelection):
             selection = yield from trained(make, only, last, chosen.rate, *judgement, before)
         else:
             selection = yield from fine_tuned(make, only, only, before=before)
-        return replace(selection, explained=tuple(explained), evidence=evidence)
+        return replace(selection, explained=tuple(explained), evidence=weighed.evidence, frontier=weighed.frontier)
 
-    def _search(
-        self, start: TaskStart, images: Split, folds: Tensor
-    ) -> Plan[tuple[list[_Found], tuple[float, ...], tuple[int, int]]]:
-        """Yield trainings of all configurations, then of some by themselves.
-
-        Return what was found of these, what speaks for the transfer of each layer, and phases and epochs.
-        """
+    def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[_Weighed]:
+        """Yield trainings of all configurations, then of some by themselves."""
         start, owned = self._affordable(start)
         space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
         found, before = yield from self._by_itself(start, starts, folds, labels, space.size - 1, (0, 0))
         if self._is_enough(found[0], len(images)):
-            return found, (), before
+            return _Weighed(found, before)
         logits = torch.zeros(space.size, len(images), start.task.num_classes)
         for number, part in enumerate(starts):
             title = f"evidence {number + 1} of {self.folds}"
             result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
             logits[:, folds == number] = outcome_of(result).cpu()
             before = before[0] + 1, before[1] + result.num_epochs
-        bits = _bits(space)
-        prior = log_prior(bits, learned_prior(start.evidence, start.net.depth)) / self.temper
-        for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, prior):
+        offsets = self._offsets(start, space, owned, len(images))
+        for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
             more, before = yield from self._by_itself(start, starts, folds, labels, position, before)
             found += more
-        likelihood = torch.stack([judged(of_one, labels)[0].double().sum() for of_one in logits])
-        return found, tuple(bayes_factors(bits, self.temper * likelihood).tolist()), before
+        judgements = [judged(of_one, labels) for of_one in logits]
+        likelihood = torch.stack([scores.double().sum() for scores, _, _ in judgements])
+        evidence = bayes_factors(_bits(space), self.temper * likelihood)
+        best = undominated([accuracy for _, accuracy, _ in judgements], owned.tolist())
+        frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
+        return _Weighed(found, before, tuple(evidence.tolist()), frontier)
+
+    def _offsets(
+        self, start: TaskStart, configurations: Iterable[Configuration], owned: Tensor, num_images: int
+    ) -> Tensor:
+        """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
+        prior = learned_prior(start.evidence, start.net.depth)
+        return log_prior(_bits(configurations), prior) / self.temper - self.price * num_images * owned / 1e6
 
     def _is_enough(self, found: _Found, num_images: int) -> bool:
         """Return whether so little is answered wrongly that nothing could be gained."""
@@ -177,25 +184,25 @@ class Evidence(GroupedSelection):
             found.append(_Found(only, owned, rate, *judged(logits, labels)))
         return found, before
 
-    def finalists(self, scores: Tensor, owned: Tensor, prior: Tensor | None = None) -> list[int]:
+    def finalists(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
 
         These are the likeliest one, and the one that owns least among those not far from it: a mixture's weights suit
         none of its configurations as well as weights of its own. Arguments as of ``choose``.
         """
         near = self.errors + _MORE_ERRORS
-        found = {replace(self, errors=errors).choose(scores, owned, prior) for errors in (0.0, near)}
+        found = {replace(self, errors=errors).choose(scores, owned, offsets) for errors in (0.0, near)}
         return sorted(found - {len(scores) - 1})
 
-    def choose(self, scores: Tensor, owned: Tensor, prior: Tensor | None = None) -> int:
+    def choose(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> int:
         """Return the position of the configuration that a task gets.
 
         Args:
             scores: log-likelihood of each image that the configuration was not trained on, shape (C, N).
             owned: numbers that the task would own, shape (C,).
-            prior: what is added to a configuration's sum, shape (C,); None: nothing.
+            offsets: what is added to a configuration's sum, shape (C,); None: nothing.
         """
-        sums = scores.sum(dim=1) if prior is None else scores.sum(dim=1) + prior
+        sums = scores.sum(dim=1) if offsets is None else scores.sum(dim=1) + offsets
         best = int(sums.argmax())
         error = (scores[best] - scores).std(dim=1) * math.sqrt(scores.shape[1])
         lost = sums[best] - sums
@@ -213,6 +220,29 @@ def _num_owned(weights: TaskWeights) -> int:
     """Return the numbers in weights that are a task's own."""
     parts = [part for layer in weights.layers for part in (layer.factors, layer.specific)]
     return sum(tensor.numel() for part in parts for tensor in part.values())
+
+
+def undominated(values: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """Return the positions of what is better than all that costs no more, the cheapest first."""
+    best, found = -math.inf, list[int]()
+    for position in sorted(range(len(values)), key=lambda c: (costs[c], -values[c])):
+        if values[position] > best:
+            best, found = values[position], [*found, position]
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class _Weighed:
+    """What a search has come to before it decides."""
+
+    found: list[_Found]
+    before: tuple[int, int]
+    """Phases and epochs."""
+    evidence: tuple[float, ...] = ()
+    """See ``Selected``."""
+    frontier: tuple[Offer, ...] = ()
+    """See ``Selected``."""
 
 
 @final

@@ -265,6 +265,8 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, lasem: Any) ->
         (["evaluate", place, "--task", "low", train], "got 'digit-2'"),
         (["show"], "Expected MODEL, the model's folder; got none"),
         (["show", f"{place}x"], "Expected a saved model"),
+        (["frontier", place, "--task", "low"], "Expected a task whose layers were chosen by evidence"),
+        (["frontier", place, "--task", "lwo"], "Did you mean 'low'?"),
         (["forget", place], "Expected --task; got none"),
         (["forget", place, "--task", "mid"], "'mid' has not been learned"),
         (["export", place, "--task", "low"], "Expected --format; got none"),
@@ -279,7 +281,7 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, lasem: Any) ->
         assert (told in shown.err, shown.out, shown.err.count("\n")) == (True, "", 1), shown.err
 
 
-@pytest.mark.parametrize("command", ["learn", "predict", "evaluate", "show", "forget", "export"])
+@pytest.mark.parametrize("command", ["learn", "predict", "evaluate", "show", "frontier", "forget", "export"])
 def test_help_fits_a_terminal(command: str, lasem: Any) -> None:
     out = lasem(command, "--help").out
     assert f"usage: lasem {command} MODEL" in out

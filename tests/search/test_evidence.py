@@ -10,7 +10,7 @@ from training.test_kept import net_of
 
 from lasem import HardSharing, Learner, TrainingConfig
 from lasem.search import Evidence
-from lasem.search.evidence import _MixedPhase
+from lasem.search.evidence import _MixedPhase, undominated
 from lasem.search.folds import folds_of, without
 from lasem.training.plan import follow
 
@@ -96,3 +96,17 @@ def test_nothing_is_owned_where_nothing_can_be_gained() -> None:
     task.train.labels.copy_(shuffled)
     learner = learner_of(net_of())
     assert learner.learn(task).configuration == "TTT"
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats_and_a_price_moves_the_choice() -> None:
+    values, costs = [0.5, 0.7, 0.6, 0.9, 0.9], [0, 5, 3, 9, 8]
+    expected = [c for c in range(5) if all(values[c] > values[o] or costs[c] < costs[o] or o == c for o in range(5))]
+    assert undominated(values, costs) == sorted(expected, key=lambda c: costs[c]) == [0, 2, 1, 4]
+    learner = learner_of(net_of())
+    record = learner.learn(tiny_task("a"))
+    assert record.frontier is not None
+    assert record.frontier_owned is not None
+    assert list(record.frontier_owned.values()) == sorted(set(record.frontier_owned.values()))
+    assert list(record.frontier.values()) == sorted(set(record.frontier.values()))
+    priced = learner_of(net_of(), price=1e9)
+    assert priced.learn(tiny_task("a")).configuration == "TTT"

@@ -1,13 +1,16 @@
 """The prior that a stream teaches: found where tasks agree, flat where they do not."""
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from learner.fixture import changed_index, tiny_net, tiny_task
 
 from lasem import Freeze, GrowingModel, Learner, TrainingConfig
+from lasem.cli.main import main
 from lasem.errors import StorageError
 from lasem.search import Evidence
 from lasem.search.prior import bayes_factors, learned_prior, log_prior
@@ -67,16 +70,23 @@ def test_a_prior_decides_where_the_evidence_does_not() -> None:
         assert transfers[chosen].tolist() == [round(share) for share in p]
 
 
-def test_a_model_keeps_what_each_task_says_until_it_is_forgotten(tmp_path: Path) -> None:
+def test_a_model_keeps_what_each_task_says_until_it_is_forgotten(tmp_path: Path, capsys: Any) -> None:
     training = TrainingConfig(epochs=4, batch_size=5)
-    learner = Learner(tiny_net(depth=3), search=Evidence(), protect=Freeze(), training=training, seed=3)
+    net, folder = tiny_net(depth=3), tmp_path / "model"
+    model = GrowingModel(folder, net=net, search=Evidence(), protect=Freeze(), training=training, seed=3)
     for seed, name in enumerate("abc"):
-        learner.learn(tiny_task(name, seed=seed))
-    learner.save(tmp_path / "model")
-    model = GrowingModel(tmp_path / "model")
-    kept = {name: route.evidence for name, route in learner.model.routes.items()}
+        model.learn(name, tiny_task(name, seed=seed))
+    kept = {name: route.evidence for name, route in Learner.load(folder).model.routes.items()}
     assert [len(evidence) for evidence in kept.values()] == [0, 3, 3]
     assert model.show().prior == tuple(learned_prior([kept["b"], kept["c"]], 3).tolist())
+    record = model.task_record("c")
+    assert record is not None
+    assert record.frontier is not None
+    assert main(["frontier", str(tmp_path / "model"), "--task", "c"]) == 0
+    shown = capsys.readouterr().out
+    assert all(layers in shown for layers in record.frontier)
+    assert main(["frontier", str(tmp_path / "model"), "--task", "c", "--json"]) == 0
+    assert [offer["layers"] for offer in json.loads(capsys.readouterr().out)] == list(record.frontier)
     model.forget("b")
     assert model.show().prior == tuple(learned_prior([kept["c"]], 3).tolist())
     for evidence, said in (([1.0], "as evidence"), ([1.0, 2.0, math.inf], "finite number")):
