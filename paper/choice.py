@@ -226,7 +226,7 @@ def _tables(choices: Choices) -> list[Grid]:
             ],
             "Regret in points, ± one standard deviation over tasks and seeds. A configuration's accuracy is its mean "
             "over the runs of other seeds that give it to all tasks. The highest of such means is too high, so that "
-            "the best choice, too, has some regret: compare rows. Differences are paired over seeds and tasks; seeds "
+            "even the truly best one has some regret: compare rows. Differences are paired over seeds and tasks; seeds "
             "share the tasks, so that p is rather too small. First tasks count for peak accuracy and time alone. "
             "MNTDP chooses an earlier task as well, which does not count here.",
         ),

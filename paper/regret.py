@@ -32,8 +32,8 @@ def accuracies_of_others(accuracies: Matrix) -> Matrix:
 def regrets(accuracies: Matrix, weights: Matrix) -> Matrix:
     """Return ``max_c M(c, k) - sum_c w(c, k) M(c, k)``, shape (S, K); 0 is best, NaN where a weight is NaN.
 
-    The maximum of noisy means is too high, so that even the best choice has some regret: compare choices with each
-    other. Errors as of ``accuracies_of_others``.
+    The maximum of noisy means is too high, so that even the truly best configuration has some regret: compare choices
+    with each other. Errors as of ``accuracies_of_others``.
     """
     others = accuracies_of_others(accuracies)
     return np.asarray(others.max(axis=1) - (weights * others).sum(axis=1))
