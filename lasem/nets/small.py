@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -43,7 +44,8 @@ class NormalisedBlock(AbstractBlock):
         return {"mean": torch.zeros(self.conv.out_channels), "variance": torch.ones(self.conv.out_channels)}
 
     def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
-        return self.conv.initial(generator, rule)
+        drawn = self.conv.initial(generator, rule)
+        return {**drawn, "weight": drawn["weight"] / math.sqrt(6)}  # as large as torch's, so that steps are, too
 
     def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
         x = self.conv.preactivate({"weight": weights["weight"]}, x)

@@ -43,7 +43,6 @@ from lasem.search.weighing import (
     Fixed,
     MixturePhase,
     TriedPhase,
-    fine_tuned,
     judged,
     outcome_of,
     shortened,
@@ -79,6 +78,9 @@ class Evidence(GroupedSelection):
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
     """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
+    margin: Annotated[float, Range(least=0)] = 1.0
+    """Standard errors by which an earlier task's layers must be likelier than what the task learns by itself: that is
+    judged by a training on a part of the images, of which it needs more; not negative."""
     price: Annotated[float, Range(least=0)] = 0.0
     """Log-likelihood of an image that each million of owned numbers has to bring; not negative."""
     temper: Annotated[float, Range(above=0, most=1)] = 0.3
@@ -96,20 +98,19 @@ class Evidence(GroupedSelection):
         searched = reusing(start, explained[0][0]) if explained else start
         weighed = yield from self._search(searched, images, folds)
         found, before = weighed.found, weighed.before
+        scores, offsets = torch.stack([one.scores for one in found]), self._offsets(start, found)
+        chosen = found[self.choose(scores, torch.tensor([one.owned for one in found]), offsets)]
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
-            alone, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
-            found += alone
-        scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
-        offsets = self._offsets(start, [one.start.space[0] for one in found], owned, len(images))
-        chosen = found[self.choose(scores, owned, offsets)]
+            (alone,), before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
+            gain, (own, reused) = chosen.scores - alone.scores, self._offsets(start, (alone, chosen)).tolist()
+            if float(gain.sum()) + reused - own < self.margin * float(gain.std()) * math.sqrt(len(gain)):
+                chosen = alone
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
-        if only.net.pretrained:
-            last, judgement = prepared(only), (chosen.accuracy, chosen.temperature)
-            selection = yield from trained(make, only, last, chosen.rate, *judgement, before)
-        else:
-            selection = yield from fine_tuned(make, only, only, before=before)
+        judgement = chosen.accuracy, chosen.temperature
+        share = 1 / 2 if only.net.pretrained else 1.0  # what starts from learned weights needs fewer epochs
+        selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, before, share)
         return replace(selection, explained=tuple(explained), evidence=weighed.evidence, frontier=weighed.frontier)
 
     def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[_Weighed]:
@@ -126,7 +127,7 @@ class Evidence(GroupedSelection):
             result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
             logits[:, folds == number] = outcome_of(result).cpu()
             before = before[0] + 1, before[1] + result.num_epochs
-        offsets = self._offsets(start, space, owned, len(images))
+        offsets = self._offset(start, space, owned, len(images))
         for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
             more, before = yield from self._by_itself(start, starts, folds, labels, position, before)
             found += more
@@ -137,12 +138,14 @@ class Evidence(GroupedSelection):
         frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
         return _Weighed(found, before, tuple(evidence.tolist()), frontier)
 
-    def _offsets(
-        self, start: TaskStart, configurations: Iterable[Configuration], owned: Tensor, num_images: int
-    ) -> Tensor:
+    def _offsets(self, start: TaskStart, found: Sequence[_Found]) -> Tensor:
+        owned, space = torch.tensor([one.owned for one in found]), [one.start.space[0] for one in found]
+        return self._offset(start, space, owned, len(found[0].scores))
+
+    def _offset(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
         prior = learned_prior(start.evidence, start.net.depth)
-        return log_prior(_bits(configurations), prior) / self.temper - self.price * num_images * owned / 1e6
+        return log_prior(_bits(space), prior) / self.temper - self.price * num_images * owned / 1e6
 
     def _is_enough(self, found: _Found, num_images: int) -> bool:
         """Return whether so little is answered wrongly that nothing could be gained."""

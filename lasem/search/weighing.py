@@ -314,6 +314,7 @@ def trained(
     valid_accuracy: float,
     temperature: float,
     before: tuple[int, int],
+    share: float = 1 / 2,
 ) -> Plan[Selected]:
     """Yield the phase that trains with the step size that was chosen, with ``TrainingConfig.refit`` on all images.
 
@@ -322,9 +323,10 @@ def trained(
         rate: the step size.
         valid_accuracy: of a training that had not seen the validation images.
         temperature: likewise.
+        share: of the task's epochs that are left for it.
     """
     num_phases, num_epochs = before
-    ready = shortened(ready, rate, 1 / 2)
+    ready = shortened(ready, rate, share)
     whole = with_all_images(ready, valid_accuracy) if ready.config.refit else None
     phase = make(whole or ready)
     phase.title, phase.forgets, phase.seeds_of = "all images" if whole else "", tuple(range(num_phases)), 0

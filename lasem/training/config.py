@@ -68,8 +68,9 @@ class TrainingConfig(Settings):
     ``learning_rate``, in half of its epochs, and the likelihood of the validation images chooses the one for the other
     half; empty: all epochs with ``learning_rate``."""
     refit: bool = True
-    """Once the validation images have chosen the step, or the penalty of a head, train a pretrained network's task
-    again on them as well, to the last epoch. The validation accuracy is that of the training before."""
+    """Once the validation images have chosen the step, the penalty of a head or the configuration (search evidence),
+    train a pretrained network's task, or one searched so, again on them as well, to the last epoch. The validation
+    accuracy is that of the training before."""
     views: Annotated[int, Range(least=1)] = 4
     """Versions of each training image, by augmentation, of which a pretrained network's frozen layers compute and keep
     outputs; the first is the image itself."""
