@@ -59,6 +59,7 @@ def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Seque
         test_accuracy=mean(tested),
         valid_accuracy=mean([task.valid_accuracy for task in overview.tasks]),
         num_own=sum(task.num_parameters for task in overview.tasks),
+        frontiers={name: said for name, of in records.items() if (said := _frontier(of))},
         tasks=_tasks(overview, chooses=method is None),
         figures=_figures(overview, records, chooses=method is None),
         network={key: value for key, value in flat_settings(network).items() if value not in (None, [])},
@@ -110,6 +111,16 @@ def _tasks(overview: ModelOverview, *, chooses: bool) -> Frame:
         )
         rows.append(tuple(cells[n] for n in shown))
     return Frame(columns=tuple(columns[n] for n in shown), rows=tuple(rows))
+
+
+def _frontier(records: Sequence[Record]) -> str:
+    """Say what other choices of layers would bring and cost, as ``lasem frontier`` does; empty if it is not known."""
+    record = next(of_kind(records, TaskRecord), None)
+    if record is None or not record.frontier or not record.frontier_owned:
+        return ""
+    costs = record.frontier_owned
+    offers = ((display_name(name, 80), share, costs.get(name, 0)) for name, share in record.frontier.items())
+    return ", ".join(f"{name} {percent(share)} % ({count(owned)})" for name, share, owned in offers)
 
 
 def _figures(

@@ -12,6 +12,7 @@ from learner.fixture import changed_index, tiny_net, tiny_task
 from lasem import Freeze, GrowingModel, Learner, TrainingConfig
 from lasem.cli.main import main
 from lasem.errors import StorageError
+from lasem.report.model import write_model
 from lasem.search import Evidence
 from lasem.search.prior import bayes_factors, learned_prior, log_prior
 from lasem.space import full
@@ -87,6 +88,8 @@ def test_a_model_keeps_what_each_task_says_until_it_is_forgotten(tmp_path: Path,
     assert all(layers in shown for layers in record.frontier)
     assert main(["frontier", str(tmp_path / "model"), "--task", "c", "--json"]) == 0
     assert [offer["layers"] for offer in json.loads(capsys.readouterr().out)] == list(record.frontier)
+    page = write_model(tmp_path / "page.html", model.show(), model.records()).read_text(encoding="utf-8")
+    assert all(f"{layers} {100 * share:.1f} % (" in page for layers, share in record.frontier.items())
     model.forget("b")
     assert model.show().prior == tuple(learned_prior([kept["c"]], 3).tolist())
     for evidence, said in (([1.0], "as evidence"), ([1.0, 2.0, math.inf], "finite number")):
