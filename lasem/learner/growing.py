@@ -38,7 +38,7 @@ from lasem.learner.learner import Learner, find_device
 from lasem.learner.model_folder import ModelFolder, as_storage_error
 from lasem.learner.unfinished import Given, Unfinished, about_learning, called, in_words, made_with
 from lasem.methods.method import AbstractMethod
-from lasem.methods.protection import AbstractProtection, Branch
+from lasem.methods.protection import AbstractProtection, Branch, Freeze
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
 from lasem.nets.choice import pretrained_for
@@ -89,8 +89,9 @@ class GrowingModel:
             net: which layers there are, or a function of the image shape; ``for_images`` if not given.
             method: as in Learner.
             sharing: as in Learner.
-            search: as in Learner.
-            protect: as in Learner, but Branch() if not given: no task that was learned ever answers otherwise.
+            search: as in Learner, but Evidence() if neither it nor sharing nor protection is given.
+            protect: as in Learner, but Freeze() in that case, else Branch(): no task that was learned ever answers
+                otherwise.
             training: how tasks are trained, as in Learner. What it is for a model's first task becomes usual in the
                 model: later tasks are trained so unless this is given.
             image_size: side that all images are resized to; that of the first task's images if not given.
@@ -442,6 +443,8 @@ class GrowingModel:
         parts = {part: value for part, value in self._parts.items() if value is not None}
         net = self._net_for(image_shape) or (of_paper if "method" in parts else for_images)(image_shape)
         if "method" not in parts:
+            if not (net.pretrained or parts):  # the layers of any earlier task may help
+                parts |= {"protect": Freeze(), "search": Evidence()}
             parts.setdefault("protect", Branch())
             if net.pretrained:  # what is transferred stays as it is, so that nothing can be forgotten
                 parts.setdefault("sharing", HardSharing(train_shared=False))

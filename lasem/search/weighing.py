@@ -395,9 +395,8 @@ class Fixed(AbstractSearch[None]):
         return listed([Pattern(self.configuration).of(depth)])
 
     def reason(self, net: AbstractNet, task_index: int) -> str:
-        search = "evidence" if net.pretrained else "em"
         given = f"search 'fixed' gives every task '{self.configuration}'"
-        return f"{given}; in a new model --search {search} decides layer by layer"
+        return f"{given}; in a new model --search evidence decides layer by layer"
 
     def init(self, num_configurations: int) -> None:
         return None

@@ -40,7 +40,11 @@ def test_a_first_task_and_groups(kind: type[GroupedSelection]) -> None:
 @pytest.mark.parametrize(
     ("search", "task_index", "reason"),
     [
-        (Fixed("none"), 0, "search 'fixed' gives every task 'none'; in a new model --search em decides layer by layer"),
+        (
+            Fixed("none"),
+            0,
+            "search 'fixed' gives every task 'none'; in a new model --search evidence decides layer by layer",
+        ),
         (
             EM(),
             0,
