@@ -1,0 +1,89 @@
+"""Which earlier task helps: the last task of CTrL-mini's streams, whose source is known, after six others.
+
+Streams ``s-minus``, ``s-out`` and ``s-in`` of a seed differ in their last task alone, so the six tasks before it are
+learned once for each method. A line of JSON a result::
+
+    python -m benchmarks.ctrl FOLDER --seeds 0,1 --out ctrl.jsonl
+
+FOLDER has CIFAR-100's parquet files. ``single`` is the task by itself; ``all-images`` the same, trained on the
+validation images as well, for as many epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lasem import EM, Branch, Fixed, Freeze, Learner, Task, TrainingConfig
+from lasem.data.ctrl import CtrlReader
+from lasem.nets import small
+from lasem.search import MNTDP, Evidence
+
+KINDS = ("s-minus", "s-out", "s-in")
+BY_ITSELF = TrainingConfig(specific_start="fresh")
+METHODS = {
+    "single": {"search": Fixed("none"), "training": BY_ITSELF},
+    "all-images": {"search": Fixed("none"), "training": replace(BY_ITSELF, patience=0, tolerance=1e9)},
+    "em": {"search": EM(), "protect": Branch()},
+    "evidence": {"search": Evidence(), "protect": Freeze()},
+    "mntdp": {"search": MNTDP(), "protect": Freeze()},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is not in the file yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="CIFAR-100's parquet files")
+    parser.add_argument("--seeds", default="0", help="such as 0,1,2")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    lines = options.out.read_text().splitlines() if options.out.exists() else []
+    done = {(found["method"], found["seed"]) for found in map(json.loads, lines) if found["task"] == KINDS[-1]}
+    for seed in map(int, options.seeds.split(",")):
+        readers = [CtrlReader(kind=kind, source="cifar100", path=str(options.folder)) for kind in KINDS]  # type: ignore[arg-type]
+        streams = [reader.open(seed) for reader in readers]
+        for method in options.methods.split(","):
+            if (method, seed) in done:
+                continue
+            learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])  # type: ignore[arg-type]
+            for index in range(6 if "protect" in METHODS[method] else 0):
+                write(options.out, learn(learner, streams[0][index]) | {"method": method, "seed": seed})
+            for kind, stream in zip(KINDS, streams, strict=True):
+                task = replace(stream[6], name=kind)
+                if method == "all-images" and (images := task.train.joined(task.valid)):
+                    task = replace(task, train=images)
+                write(options.out, learn(copy.deepcopy(learner), task) | {"method": method, "seed": seed})
+
+
+def learn(learner: Learner, task: Task) -> dict[str, object]:
+    """Learn a task, and return what came of it."""
+    started = time.process_time()
+    record = learner.learn(task)
+    return {
+        "task": task.name,
+        "accuracy": record.peak_accuracy,
+        "configuration": record.configuration,
+        "source": record.source,
+        "explained": record.explained,
+        "parameters": record.parameters_added,
+        "seconds": round(time.process_time() - started, 1),
+    }
+
+
+def write(out: Path, found: dict[str, object]) -> None:
+    """Add a line to the file."""
+    with out.open("a") as file:
+        file.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
