@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ from lasem.search import MNTDP, Evidence
 
 KINDS = ("s-minus", "s-out", "s-in")
 BY_ITSELF = TrainingConfig(specific_start="fresh")
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "single": {"search": Fixed("none"), "training": BY_ITSELF},
     "all-images": {"search": Fixed("none"), "training": replace(BY_ITSELF, patience=0, tolerance=1e9)},
     "em": {"search": EM(), "protect": Branch()},
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for method in options.methods.split(","):
             if (method, seed) in done:
                 continue
-            learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])  # type: ignore[arg-type]
+            learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])
             for index in range(6 if "protect" in METHODS[method] else 0):
                 write(options.out, learn(learner, streams[0][index]) | {"method": method, "seed": seed})
             for kind, stream in zip(KINDS, streams, strict=True):
