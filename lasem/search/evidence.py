@@ -102,7 +102,8 @@ class Evidence(GroupedSelection):
         chosen = found[self.choose(scores, torch.tensor([one.owned for one in found]), offsets)]
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
-            (alone,), before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
+            tried, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
+            alone = max(tried, key=lambda one: float(one.scores.sum()))  # of step sizes, if the network has any to try
             gain, (own, reused) = chosen.scores - alone.scores, self._offsets(start, (alone, chosen)).tolist()
             if float(gain.sum()) + reused - own < self.margin * float(gain.std()) * math.sqrt(len(gain)):
                 chosen = alone

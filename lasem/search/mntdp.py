@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection, Selected, selected
-from lasem.search.sources import features
+from lasem.search.sources import features, some
 from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Space, bottom, listed
@@ -78,11 +78,11 @@ class MNTDP(GroupedSelection):
 
     def source(self, start: TaskStart) -> str:
         """Return the earlier task whose features suit the new one best; of equal ones the first."""
-        task = start.task
+        train, valid = some(start.task.train), start.task.valid
 
         def right(name: str) -> float:
-            x, queries = (features(start, start.sources[name], split) for split in (task.train, task.valid))
-            return neighbours_right(x, task.train.labels, queries, task.valid.labels, self.neighbours)
+            x, queries = (features(start, start.sources[name], split) for split in (train, valid))
+            return neighbours_right(x, train.labels, queries, valid.labels, self.neighbours)
 
         return max(start.sources, key=right)
 

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from learner.fixture import start_of, tiny_net, tiny_task
+from training.test_kept import net_of
 
 from lasem import Freeze, Learner, TrainingConfig
 from lasem.search import AbstractSelection, Evidence, Fixed, GroupedSelection, Selected
 from lasem.search.mntdp import neighbours_right
-from lasem.search.sources import explained, features, ranked
+from lasem.search.sources import explained, features, ranked, some
 from lasem.training import Plan, TaskStart
 from lasem.training.reuse import reusing
 
@@ -141,3 +142,20 @@ def test_what_was_used_last_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(start.sources) == ["a", "b", "c"]
     monkeypatch.setattr("lasem.search.sources._MOST", 2)
     assert {name for name, _ in ranked(start)} == {"b", "c"}
+
+
+def test_a_pretrained_network_that_is_trained_on_reuses_too() -> None:
+    net = net_of()
+    learner = Learner(net, search=Evidence(), protect=Freeze(), training=replace(CONFIG, epochs=6), seed=3)
+    answers = learn(learner, A, B, C)
+    assert all(record for record in map(learner.configuration, "abc"))
+    for task, answer in zip((A, B, C), answers, strict=True):
+        assert torch.equal(learner.logits(task.name, task.test.images.take(torch.arange(5))), answer)
+
+
+def test_of_many_images_a_thousand_from_everywhere_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert some(A.train) is A.train
+    monkeypatch.setattr("lasem.search.sources._MOST_IMAGES", 5)
+    few = some(A.train)
+    assert len(few) <= 5
+    assert torch.equal(few.labels, A.train.labels[:: -(-len(A.train) // 5)])
