@@ -182,6 +182,7 @@ def tasks_frame(experiment: Experiment, runs: Sequence[Run]) -> Frame:
 def _task_row(number: int, of_task: Sequence[tuple[Run, TaskRecord]]) -> dict[str, Cell]:
     """One task over the seeds that learned it, by heading."""
     records = [record for _, record in of_task]
+    sources = sorted({record.source for record in records if record.source is not None})
     task, first, peaks = records[0].task, records[0], [record.peak_accuracy for record in records]
     finals = [[{}, *run.evaluations.values()][-1].get(task, float("nan")) for run, _ in of_task]
     chosen = tuple(record.configuration for record in records)
@@ -190,7 +191,11 @@ def _task_row(number: int, of_task: Sequence[tuple[Run, TaskRecord]]) -> dict[st
         "#": Cell(text=str(number), number=number),
         "Task": name_cell(task, 48),
         "Classes": Cell(text=str(len(first.classes)), number=len(first.classes)),
-        "Layers": Cell(text=(chosen[0] if different == 1 else f"{different} different") or DASH, configurations=chosen),
+        "Layers": Cell(
+            text=(chosen[0] if different == 1 else f"{different} different") or DASH,
+            configurations=chosen,
+            below=f"of {', '.join(display_name(name, 48) for name in sources)}" if sources else "",
+        ),
         "Peak %": mean_cell(statistic(peaks), percent),
         "Final %": mean_cell(statistic(finals), percent),
         "Final / peak": mean_cell(statistic(forgetting_ratios(peaks, finals).tolist()), ratio),

@@ -12,12 +12,13 @@ from chromium import check_page
 
 from lasem.errors import StorageError
 from lasem.metrics import load_run, statistic
+from lasem.records import TaskRecord, read_records, to_json
 from lasem.report import console_table, write_report
 from lasem.report.experiment import load_experiment
 from lasem.report.frame import Cell
 from lasem.report.page import progress_sentence, tasks_frame, verdict
 
-from .fake_run import make_records, task_names, write_run, write_seed
+from .fake_run import changed, make_records, task_names, write_run, write_seed
 from .pages import Outline, check_whole, contents, printed
 
 
@@ -90,6 +91,15 @@ def test_hostile_names_are_text_wherever_they_go(tmp_path: Path) -> None:
                 cell for row in csv.reader(io.StringIO(text)) for cell in row if re.match("[=+@]|-[^0-9]", cell)
             ]
     assert not re.search("[\x07\x1b\x9b\u202e]", printed(console_table(run_dir)))
+
+
+def test_the_earlier_task_that_helped_is_named(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, names=("a", "b"), num_epochs=1)
+    records = changed(read_records(run_dir / "seeds/0/records.jsonl"), TaskRecord, "b", source="\x1b[2J<i>a")
+    (run_dir / "seeds/0/records.jsonl").write_text("".join(to_json(record) + "\n" for record in records))
+    write_report(run_dir)
+    assert ">of \\x1b[2J&lt;i&gt;a</small>" in page(run_dir)
+    assert "(of \\x1b[2J<i>a)" in printed(console_table(run_dir)).replace("\n", "")
 
 
 @pytest.mark.parametrize("command", ["curl x | sh", 3, {"a": "b"}])
