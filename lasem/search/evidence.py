@@ -98,14 +98,17 @@ class Evidence(GroupedSelection):
         searched = reusing(start, explained[0][0]) if explained else start
         weighed = yield from self._search(searched, images, folds)
         found, before = weighed.found, weighed.before
-        scores, offsets = torch.stack([one.scores for one in found]), self._offsets(start, found)
-        chosen = found[self.choose(scores, torch.tensor([one.owned for one in found]), offsets)]
+        scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
+        offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
+        chosen = found[self.choose(scores, owned, offsets)]
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
             tried, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
             alone = max(tried, key=lambda one: float(one.scores.sum()))  # of step sizes, if the network has any to try
-            gain, (own, reused) = chosen.scores - alone.scores, self._offsets(start, (alone, chosen)).tolist()
-            if float(gain.sum()) + reused - own < self.margin * float(gain.std()) * math.sqrt(len(gain)):
+            gain = chosen.scores - alone.scores
+            if float(gain.sum()) + chosen.offset - alone.offset < self.margin * float(gain.std()) * math.sqrt(
+                len(gain)
+            ):
                 chosen = alone
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
@@ -128,7 +131,7 @@ class Evidence(GroupedSelection):
             result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
             logits[:, folds == number] = outcome_of(result).cpu()
             before = before[0] + 1, before[1] + result.num_epochs
-        offsets = self._offset(start, space, owned, len(images))
+        offsets = self._offsets(start, space, owned, len(images))
         for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
             more, before = yield from self._by_itself(start, starts, folds, labels, position, before)
             found += more
@@ -139,11 +142,7 @@ class Evidence(GroupedSelection):
         frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
         return _Weighed(found, before, tuple(evidence.tolist()), frontier)
 
-    def _offsets(self, start: TaskStart, found: Sequence[_Found]) -> Tensor:
-        owned, space = torch.tensor([one.owned for one in found]), [one.start.space[0] for one in found]
-        return self._offset(start, space, owned, len(found[0].scores))
-
-    def _offset(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
+    def _offsets(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
         prior = learned_prior(start.evidence, start.net.depth)
         return log_prior(_bits(space), prior) / self.temper - self.price * num_images * owned / 1e6
@@ -175,6 +174,7 @@ class Evidence(GroupedSelection):
         """Yield trainings of one configuration without each fold; return what they found, and ``before`` with them."""
         only = start.only(start.space[position])
         owned, found = _num_owned(only.weights), list[_Found]()
+        offset = float(self._offsets(start, only.space, torch.tensor([owned]), len(folds)))
         ready = [prepared(part.only(only.space[0])) for part in parts]
         config, name = ready[0].config, str(only.space[0])
         name += " alone" if start.sources and start.source is None else ""
@@ -185,7 +185,7 @@ class Evidence(GroupedSelection):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name
             logits, before = yield from cross_fitted(ready, folds, rate, title, before, share)
-            found.append(_Found(only, owned, rate, *judged(logits, labels)))
+            found.append(_Found(only, owned, offset, rate, *judged(logits, labels)))
         return found, before
 
     def finalists(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> list[int]:
@@ -258,6 +258,8 @@ class _Found:
     """Of it alone."""
     owned: int
     """Numbers that the task would own."""
+    offset: float
+    """What is added to the sum of its scores."""
     rate: float
     scores: Tensor
     """Log-likelihood of each image outside of the training, at the temperature that suits them, shape (N,)."""

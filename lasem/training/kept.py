@@ -42,19 +42,16 @@ _ABSENT = -20.0
 
 
 @final
-class _Rest(AbstractNet):
-    """The layers of a network after its first ones, which may be none."""
+class MadeNet(AbstractNet):
+    """Layers in the place of a network's, with its head, for the training of one task; it is never saved."""
 
-    def __init__(self, net: AbstractNet, first: int, shape: tuple[int, ...]) -> None:
-        """Take the layers from the one at position ``first``, whose input has a shape (...)."""
-        self._head, self.initial = net.head, net.initial
-        self._blocks = [_Reshaped(block, shape) for block in net.blocks[first:]][:1] + list(net.blocks[first + 1 :])
-        self._blocks = self._blocks or [_Passing()]
-        self.image_shape = _as_image(shape)
+    def __init__(self, net: AbstractNet, blocks: Sequence[AbstractBlock], image_shape: tuple[int, int, int]) -> None:
+        """Take the network, the layers, and what the first one takes."""
+        self._head, self.initial, self._blocks, self.image_shape = net.head, net.initial, tuple(blocks), image_shape
 
     @property
     def blocks(self) -> tuple[AbstractBlock, ...]:
-        return tuple(self._blocks)
+        return self._blocks
 
     @property
     def head(self) -> Head:
@@ -62,6 +59,12 @@ class _Rest(AbstractNet):
 
     def description(self) -> dict[str, Any]:
         raise NotImplementedError
+
+
+def _rest(net: AbstractNet, first: int, shape: tuple[int, ...]) -> MadeNet:
+    """Return the layers of a network from one on, whose input has a shape (...); they may be none."""
+    blocks = [_Reshaped(block, shape) for block in net.blocks[first:]][:1] + list(net.blocks[first + 1 :])
+    return MadeNet(net, blocks or [_Passing()], _as_image(shape))
 
 
 class _Passing(AbstractWholeBlock):
@@ -172,7 +175,7 @@ def _without_frozen(start: TaskStart) -> TaskStart:
     rest = len(configuration) - first
     return replace(
         start,
-        net=_Rest(start.net, first, tuple(views[0].shape[1:])),
+        net=_rest(start.net, first, tuple(views[0].shape[1:])),
         config=replace(config, augment="none"),
         task=Task(task.name, task.classes, splits[0], valid, valid),
         space=Space((Configuration(configuration.bits[first:] or (True,)),)),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from lasem.nets import AbstractBlock, AbstractNet, Head, InitialWeights, Value, Weights
+from lasem.nets import AbstractBlock, InitialWeights, Value, Weights
 from lasem.sharing import HardSharing
-from lasem.training.kept import WrappedBlock
+from lasem.training.kept import MadeNet, WrappedBlock
 from lasem.training.task_start import LayerWeights, SharedProtection, TaskStart, TaskWeights, initial_statistics
 
 
@@ -43,27 +43,6 @@ class _KnownBlock(WrappedBlock):
         return {} if len(weights) == len(self._known) else self.held(x if isinstance(x, Tensor) else x[0])
 
 
-@final
-class _KnownNet(AbstractNet):
-    """A network of which an earlier task has learned the layers."""
-
-    def __init__(self, net: AbstractNet, layers: tuple[Mapping[str, Tensor], ...]) -> None:
-        """Take the network, and weights and statistics of each layer."""
-        self._blocks = tuple(_KnownBlock(block, known) for block, known in zip(net.blocks, layers, strict=True))
-        self._head, self.initial, self.image_shape = net.head, net.initial, net.image_shape
-
-    @property
-    def blocks(self) -> tuple[AbstractBlock, ...]:
-        return self._blocks
-
-    @property
-    def head(self) -> Head:
-        return self._head
-
-    def description(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-
 def reusing(start: TaskStart, name: str, *, fresh: bool = False) -> TaskStart:
     """Return the start of a task whose transferred layers are an earlier task's, as they are.
 
@@ -72,7 +51,9 @@ def reusing(start: TaskStart, name: str, *, fresh: bool = False) -> TaskStart:
         name: of the earlier task.
         fresh: whether the task's own layers begin at random; else they begin as the earlier task's.
     """
-    net, sharing, layers = _KnownNet(start.net, start.sources[name].layers), HardSharing(train_shared=False), []
+    known = start.sources[name].layers
+    blocks = [_KnownBlock(block, layer) for block, layer in zip(start.net.blocks, known, strict=True)]
+    net, sharing, layers = MadeNet(start.net, blocks, start.net.image_shape), HardSharing(train_shared=False), []
     for i, (block, own) in enumerate(zip(net.blocks, start.weights.layers, strict=True)):
         random = start.fresh_weights.get((i, False), own.specific)
         specific = random if fresh else block.initial(torch.Generator(), net.initial)
