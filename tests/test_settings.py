@@ -207,7 +207,7 @@ SETTINGS: dict[str, str] = {
     "Net": f"{SIZED} kernels>=1 pools>=1 strides>=1 linear>=1",
     "ResNet": f"{SIZED} blocks_per_stage>=1 stem_kernel>=1 form=padded|paper",
     "TrainingConfig": "epochs>=1 batch_size>=1 class_weights=none|balanced views>=1 steps>0"
-    " augment=auto|none|shift|photo|trivial"
+    " augment=auto|none|shift|photo|trivial mix=none|mixup|cutmix"
     " optimiser=adam|adamw|sgd|rmsprop|rmsprop-tf learning_rate>0"
     " schedule=constant|cosine|inverse learning_rate_decay>=0 momentum>=0<1 weight_decay>=0 patience>=0 tolerance>=0"
     " specific_start=fresh|shared|latest specific_shrink>=0<=1 precision=float32|bf16 images_share>=0<=1",

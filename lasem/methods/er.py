@@ -107,7 +107,7 @@ class _Phase(HeadsPhase):
         """All stored images (N, channels, height, width), changed for an epoch, and their labels (N,)."""
         images, labels = [torch.empty(0, *self.task.image_shape, device=device)], [torch.empty(0, dtype=torch.int64)]
         for k, split in enumerate(self.stored):
-            change = change_of(self.config.augment, split, order)
+            change = change_of(self.config.augment, self.config.mix, split, order)
             parts = split.batches(evaluation_batch(split.images.shape), device=device, change=change)
             images += [x for x, _ in parts]
             labels.append(split.labels.cpu() + sum(self.num_classes[:k]))

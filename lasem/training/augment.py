@@ -4,6 +4,9 @@ All numbers are drawn from a generator on the CPU that is passed in. Images are 
 about 0, so that 0 fills what is erased, and brightness is a sum.
 
 .. [Mueller2021] S. G. Müller, F. Hutter. TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation. ICCV 2021.
+.. [Yun2019] S. Yun et al. CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features. ICCV
+   2019.
+.. [Zhang2018] H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz. mixup: Beyond Empirical Risk Minimization. ICLR 2018.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Literal, final
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from lasem.data import Split
 from lasem.data.images import AbstractImages, moved
+from lasem.errors import ConfigError
 from lasem.settings import Range, Settings
 
 Change = Callable[[Tensor], Tensor]
@@ -30,6 +33,10 @@ Augment = Literal["auto", "none", "shift", "photo", "trivial"]
 colour, for photographs. ``trivial``: ``photo`` without colour, then one change out of fourteen, as strong as it may be
 ([Mueller2021]_), for long training. ``none``: the images as they are. ``auto``: ``photo`` for colour images, ``shift``
 for grey ones, ``none`` for images of at most 16 pixels a side, texts, and values that are no brightness."""
+
+Mix = Literal["none", "mixup", "cutmix"]
+"""``mixup``: each image is l times itself plus 1 - l times another one ([Zhang2018]_). ``cutmix``: a rectangle of 1 - l
+of its area shows another one ([Yun2019]_)."""
 
 
 @final
@@ -79,16 +86,25 @@ def preset_for(augment: Augment, images: AbstractImages) -> str:
     return "photo" if channels == 3 and images.some_in_colour else "shift"
 
 
-def change_of(augment: Augment, split: Split, order: torch.Generator) -> Change | None:
+def change_of(augment: Augment, mix: Mix, split: Split, order: torch.Generator) -> Change | None:
     """Return one epoch's changes of a split's images, from a seed that ``order`` draws; None, drawing none, for none.
 
     The generator of the order is in the state of the loop, so that a killed run goes on to the same changes.
+
+    Raises:
+        ConfigError: if texts or signals are to be mixed.
     """
     preset = preset_for(augment, split.images)
-    if preset == "none":
+    if preset == mix == "none":
         return None
+    if mix != "none" and split.images.shape[:2] == (1, 1):
+        raise ConfigError(f"TrainingConfig.mix '{mix}' is for images; got texts or signals. Set it to none.")
     generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=order)))
-    return partial(augmented, generator=generator, preset=preset)
+
+    def change(x: Tensor) -> Tensor:
+        return mixed(augmented(x, generator, preset), generator, mix)
+
+    return change
 
 
 def augmented(x: Tensor, generator: torch.Generator, preset: str | Augmentation) -> Tensor:
@@ -111,6 +127,22 @@ def augmented(x: Tensor, generator: torch.Generator, preset: str | Augmentation)
     if how.colour > 0:
         x = _coloured(x, moved(how.colour * (2 * draw(3) - 1), x.device))
     return _erased(x, how.erase, draw(5)) if how.erase > 0 else x
+
+
+def mixed(x: Tensor, generator: torch.Generator, mix: Mix) -> Tensor:
+    """Return images (B, channels, height, width) mixed with each other; an image keeps its label.
+
+    The papers draw l evenly from [0, 1] and give an image both labels, its own by l. With pairs in either order that is
+    the mean loss of images that have their own label alone, where the density of l is 2 l. So any loss will do.
+    """
+    if mix == "none":
+        return x
+    others, u = torch.randperm(len(x), generator=generator), torch.rand(len(x), 3, generator=generator)
+    other, own = x[moved(others, x.device)], u[:, 0].sqrt()
+    if mix == "mixup":
+        return torch.lerp(other, x, moved(own, x.device)[:, None, None, None])
+    side = (1 - own).sqrt()
+    return torch.where(moved(_rectangles(x, side, side, u[:, 1:]), x.device), other, x)
 
 
 def _moved(x: Tensor, how: Augmentation, u: Tensor) -> Tensor:
@@ -149,8 +181,13 @@ def _coloured(x: Tensor, u: Tensor) -> Tensor:
 
 def _erased(x: Tensor, share: float, u: Tensor) -> Tensor:
     """Set a rectangle to 0 in a share of the images, by uniform numbers (B, 5)."""
-    height, width = x.shape[-2:]
     area, ratio = 0.02 + 0.31 * u[:, 1], torch.exp((2 * u[:, 2] - 1) * math.log(10 / 3) / 2)
+    erased = _rectangles(x, area.sqrt() * ratio, area.sqrt() / ratio, u[:, 3:]) & (u[:, 0] < share)[:, None, None, None]
+    return x.masked_fill(moved(erased, x.device), 0.0)
+
+
+def _rectangles(x: Tensor, height: Tensor, width: Tensor, u: Tensor) -> Tensor:
+    """Return a rectangle in each image, (B, 1, height, width): shares of its sides (B,), at uniform numbers (B, 2)."""
 
     def inside(side: int, part: Tensor, u: Tensor) -> Tensor:
         size = (part.clamp(max=1) * side).round()
@@ -158,9 +195,8 @@ def _erased(x: Tensor, share: float, u: Tensor) -> Tensor:
         places = torch.arange(side)
         return (places >= start[:, None]) & (places < (start + size)[:, None])
 
-    rows, columns = inside(height, area.sqrt() * ratio, u[:, 3]), inside(width, area.sqrt() / ratio, u[:, 4])
-    erased = rows[:, :, None] & columns[:, None] & (u[:, 0] < share)[:, None, None]
-    return x.masked_fill(moved(erased, x.device)[:, None], 0.0)
+    rows, columns = inside(x.shape[-2], height, u[:, 0]), inside(x.shape[-1], width, u[:, 1])
+    return (rows[:, :, None] & columns[:, None])[:, None]
 
 
 def _trivial(x: Tensor, u: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from lasem.errors import DeviceError
 from lasem.settings import Range, Settings
-from lasem.training.augment import Augment
+from lasem.training.augment import Augment, Mix
 
 Precision = Literal["float32", "bf16"]
 EARLIER = {"augment": "none", "refit": False}
@@ -61,6 +61,9 @@ class TrainingConfig(Settings):
     """Random changes of the training images, the same for every method: ``shift`` (small shifts), ``photo`` (crops,
     mirror images and colour), ``trivial`` (one strong change of fourteen, for long training) or ``none``. ``auto``: by
     the images' channels and size; see ``lasem.training.augment``."""
+    mix: Mix = "none"
+    """After that each training image is mixed with another one, for long training: ``mixup`` or ``cutmix``. Outputs of
+    frozen layers are then computed anew for every mini-batch."""
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
     steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 0.3, 1.0)

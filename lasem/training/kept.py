@@ -143,7 +143,8 @@ def prepared(start: TaskStart) -> TaskStart:
     if not start.net.pretrained or start.is_prepared:
         return start
     start = replace(start, is_prepared=True)
-    start = _without_frozen(start) if start.space.size == 1 and start.protection.quadratic is None else start
+    can_keep = start.space.size == 1 and start.protection.quadratic is None and start.config.mix == "none"
+    start = _without_frozen(start) if can_keep else start
     can_fit = (
         start.config.fit_head
         and not start.net.head.hidden

@@ -55,7 +55,7 @@ def batches_of(
     Their order, and a seed of the changes, are drawn at once.
     """
     weights, size, drop_last = class_weights(split, config), config.batch_size, config.drop_last
-    change = change_of(config.augment, split, order)
+    change = change_of(config.augment, config.mix, split, order)
     parts = split.batches(size, device=device, generator=order, drop_last=drop_last, training=True, change=change)
     return (Batch(x, labels, task, None if weights is None else weights.to(device)[labels]) for x, labels in parts)
 

@@ -420,7 +420,7 @@ def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory,
 @some(*FACTORIES, *RESUMED)
 def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path: Path) -> None:
     """From every epoch of a second task, through the disk."""
-    learner, task = factory.make(), tiny_task("t1", 3, seed=1)
+    learner, task = factory.make(mix="cutmix", class_weights="balanced"), tiny_task("t1", 3, seed=1)
     learner.learn(tiny_task("t0"))
     learner.save(tmp_path / "before")
     record, epochs, states = followed(learner, task)

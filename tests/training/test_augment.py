@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from learner.fixture import assert_same_tensors, followed, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.data import Split, TensorImages
+from lasem.errors import ConfigError
 from lasem.learner import Learner
 from lasem.training import PRESETS, Augmentation, TrainingConfig, augmented, batches_of, preset_for
-from lasem.training.augment import _WAYS, Augment
+from lasem.training.augment import _WAYS, Augment, Mix, change_of, mixed
 
 COLOUR = (3, 8, 6)
 
@@ -64,6 +66,43 @@ def test_a_share_of_images_loses_one_rectangle() -> None:
     for mask in erased[erased.flatten(1).any(dim=1)]:
         assert torch.equal(mask, mask.any(dim=1)[:, None] & mask.any(dim=0))
         assert 0.01 < mask.double().mean() < 0.37
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_images_with_their_own_labels_have_the_mean_loss_of_the_papers(mix: Mix) -> None:
+    num, side, generator = 20_000, 16, seeded()
+    value, labels = torch.randn(num, generator=generator), torch.randint(0, 3, (num,), generator=generator)
+    slopes, offsets = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.3, 0.0, -0.2])
+
+    def losses(mean: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(mean[:, None] * slopes + offsets, labels, reduction="none")
+
+    order, share = torch.randperm(num, generator=generator), torch.rand(num, generator=generator)
+    mean = share * value + (1 - share) * value[order]  # of a mixed image's pixels, by either way
+    expected = share * losses(mean, labels) + (1 - share) * losses(mean, labels[order])
+    x = mixed(value[:, None, None, None].expand(-1, 1, side, side).contiguous(), generator, mix)
+    found = losses(x.mean(dim=(1, 2, 3)), labels)
+    assert float((found - expected).mean()) == pytest.approx(0, abs=4 * float((found - expected).std()) / num**0.5)
+    assert abs(float((losses(value, labels) - expected).mean())) > 0.05  # which is another one
+
+
+def test_mixing_is_a_line_between_two_images_or_a_rectangle_of_the_other() -> None:
+    x = images(500)
+    others = x[torch.randperm(500, generator=seeded())]
+    between = ((mixed(x, seeded(), "mixup") - others) / (x - others)).flatten(1)
+    cut = mixed(x, seeded(), "cutmix")
+    own = (cut == x).all(dim=1)
+    assert torch.equal(cut, torch.where(own[:, None], x, others))
+    assert all(torch.equal(~mask, (~mask).any(dim=1)[:, None] & (~mask).any(dim=0)) for mask in own)
+    for share in (between.median(dim=1).values, own.flatten(1).float().mean(dim=1)):
+        assert share.isfinite().all()
+        assert float(share.mean()) == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_texts_are_not_mixed() -> None:
+    split = Split(TensorImages(torch.rand(4, 1, 1, 9), "none"), torch.arange(4), torch.zeros(1), torch.ones(1))
+    with pytest.raises(ConfigError, match=r"mix 'mixup' is for images; got texts or signals\. Set it to none"):
+        change_of("none", "mixup", split, seeded())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (2, 3, 2), COLOUR], ids=str)
@@ -130,10 +169,10 @@ def test_training_batches_are_changed_anew_in_each_epoch_and_others_never() -> N
     assert len({first[0].numpy().tobytes(), second[0].numpy().tobytes(), kept[0].numpy().tobytes()}) == 3
 
 
-@pytest.mark.parametrize("preset", ["shift", "trivial"])
-def test_an_interrupted_task_goes_on_to_the_same_bits(preset: Augment) -> None:
+@pytest.mark.parametrize(("preset", "mix"), [("shift", "none"), ("trivial", "mixup"), ("none", "cutmix")])
+def test_an_interrupted_task_goes_on_to_the_same_bits(preset: Augment, mix: Mix) -> None:
     def learner() -> Learner:
-        return Learner(tiny_net(COLOUR), training=TrainingConfig(epochs=3, batch_size=4, augment=preset))
+        return Learner(tiny_net(COLOUR), training=TrainingConfig(epochs=3, batch_size=4, augment=preset, mix=mix))
 
     task, whole, resumed = tiny_task(shape=COLOUR), learner(), learner()
     _, epochs, states = followed(whole, task)

@@ -117,6 +117,16 @@ def test_views_are_the_same_when_learning_goes_on(configuration: str) -> None:
         assert not torch.equal(plain.model.own["a"][name], value)
 
 
+def test_mixed_images_pass_all_layers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, slow = (learner_of("all", mix="mixup", augment="none") for _ in range(2))
+    record = learner.learn(tiny_task("a"))
+    monkeypatch.setattr(kept, "_without_frozen", lambda start: start)
+    assert slow.learn(tiny_task("a")) == record
+    assert record.num_epochs == 4
+    for name, value in slow.model.own["a"].items():
+        assert torch.equal(learner.model.own["a"][name], value)
+
+
 def test_outputs_that_are_large_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learner_of("TTS")
     learner.learn(tiny_task("a"))
