@@ -9,7 +9,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from lasem.data.decode import Interpolation
@@ -53,18 +52,28 @@ def from_hub() -> Iterator[None]:
     """Ask only for what is on this machine, at once and silently, where the Hugging Face hub cannot be reached."""
     from huggingface_hub import constants
 
-    before, loggers = constants.HF_HUB_OFFLINE, [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
-    levels = [logger.level for logger in loggers]
+    before = constants.HF_HUB_OFFLINE
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         try:
             socket.getaddrinfo(str(urlsplit(constants.ENDPOINT).hostname), 443)
         except OSError:
             constants.HF_HUB_OFFLINE = True
-        yield
+        with _silent():
+            yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let libraries report errors alone."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -130,9 +139,10 @@ def from_timm(
         if max(shape[1:]) > side:
             raise ConfigError(f"side must be at least the images' {max(shape[1:])} pixels; got {side}.")
         image_shape = (shape[0], side, side)
-    model = _created(name, options, image_shape, {} if not (pretrained or weights) else _source(name, weights))
+    given = _source(name, weights) if pretrained or weights else {}
+    model = _created(name, options, image_shape, given)
     if weights is not None:
-        _check_names(model, name, weights)
+        _check_names(model, name, given)
     image_shape = image_shape or tuple(int(size) for size in config.input_size)  # type: ignore[assignment]
     assert image_shape is not None
     named = stage_groups(model, groups) if blocks is None else blocks
@@ -278,7 +288,7 @@ def _created(
     asks_hub, wrong = "pretrained" in source and "pretrained_cfg_overlay" not in source, Exception()
     for further in sizes:
         try:
-            with from_hub() if asks_hub else nullcontext():
+            with from_hub() if asks_hub else _silent():
                 model: nn.Module = timm.create_model(name, **settings, **further)
             if made is not None:
                 made.update(model_name=name, **settings, **further)
@@ -293,26 +303,33 @@ def _created(
 def _source(name: str, weights: str | Path | None) -> dict[str, Any]:
     """Where timm takes a model's weights from."""
     if weights is not None:
-        if not Path(weights).is_file():
-            raise ConfigError(f"Expected a file of weights at {weights}, but there is none.")
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
+        return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _stored(name, weights), "file": weights}}
     if name != DEFAULT or find_spec(_WHEEL) is None:
         return {"pretrained": True}
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _wheel_weights()}}
 
 
-def _check_names(model: nn.Module, name: str, weights: str | Path) -> None:
+def _stored(name: str, weights: str | Path) -> dict[str, Tensor]:
+    """Read a file of weights, in which no code is run."""
+    if not Path(weights).is_file():
+        raise ConfigError(f"Expected a file of weights at {weights}, but there is none.")
+    try:
+        return dict(_timm().models.load_state_dict(str(weights)))
+    except Exception as error:  # of any of three libraries
+        raise ConfigError(
+            f"Expected the weights of timm's {name} in {weights}, safetensors or a checkpoint; the file is damaged or "
+            f"another one ({_first_line(error).partition('. ')[0]})."
+        ) from error
+
+
+def _check_names(model: nn.Module, name: str, source: Mapping[str, Any]) -> None:
     """Raise ConfigError if a file lacks some of a model's weights, which timm passes over."""
-    if Path(weights).suffix == ".safetensors":
-        with safe_open(weights, framework="pt") as file:
-            there = set(file.keys())
-    else:
-        stored = torch.load(weights, weights_only=True, map_location="meta")
-        there = set(stored.get("state_dict", stored))
-    missing = [key for key in dict(model.named_parameters()) if key not in there]
+    there, file = (source["pretrained_cfg_overlay"][key] for key in ("state_dict", "file"))
+    needed = [*dict(model.named_parameters()), *(key for key in model.state_dict() if ".running_" in key)]
+    missing = [key for key in needed if key not in there]
     if missing:
         raise ConfigError(
-            f"Expected the weights of timm's {name} in {weights}; {len(missing)} of them are not there, such as "
+            f"Expected the weights of timm's {name} in {file}; {len(missing)} of them are not there, such as "
             f"{missing[0]}. Give the file of that model."
         )
 
@@ -356,4 +373,6 @@ def _unavailable(name: str, source: Mapping[str, Any], error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """Return the first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.rstrip().endswith(":")]
+    return next(filter(None, lines), type(error).__name__).rstrip(".")

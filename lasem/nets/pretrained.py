@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from lasem.data import Tokenizer, Vocabulary
 from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, LasemError, StorageError, nearest
 from lasem.nets.abstract import Preprocessing
-from lasem.nets.backbone import optional
+from lasem.nets.backbone import from_hub, optional
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.encoders import ImageEncoder, Parts, Pooling, TextEncoder, dropout_rates
 from lasem.nets.stages import MOST_STAGES, Groups, merged
@@ -219,7 +219,8 @@ def _named(name: str, pretrained: bool | None, weights: str | Path | None, optio
     place = str(folder) if folder.is_dir() else name
     downloads = pretrained is True and not folder.is_dir()
     where: dict[str, Any] = {"local_files_only": not downloads, "trust_remote_code": False}
-    with _transformers(shows=downloads) as library, _explained(name, folder.is_dir(), downloads):
+    hub, said = from_hub() if downloads else nullcontext(), name if weights is None else f"{name}, weights in {weights}"
+    with _transformers(shows=downloads) as library, hub, _explained(said, folder.is_dir(), downloads):
         config = library.AutoConfig.from_pretrained(place, **where)
         rates = dropout_rates(config)
         for key, value in {**dict.fromkeys(rates, 0.0), **options}.items():

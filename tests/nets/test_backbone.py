@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lasem import Fixed, HardSharing
 from lasem.errors import ConfigError
-from lasem.nets import AbstractNet, from_timm
+from lasem.nets import AbstractNet, from_timm, from_transformers
 from lasem.nets.backbone import DEFAULT, default_is_installed
 from lasem.nets.choice import Backbone
 
@@ -88,6 +88,62 @@ def test_what_cannot_be_built_is_refused(name: str, settings: Any, message: str)
 def test_weights_of_another_model_are_refused(weights: Path) -> None:
     with pytest.raises(ConfigError, match=r"timm's test_vit in .*model.safetensors; .* are not there, such as "):
         from_timm("test_vit", weights=weights)
+
+
+@with_timm
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", r"the file is damaged or another one \(Error while deserializing header"),
+        ([1, 2], r"the file is damaged or another one"),
+        ({"state_dict": {"conv1.weight": torch.zeros(1)}}, r"test_resnet in .*; \d+ of them are not there, such as "),
+        ({"layer1.0.bn1.running_mean": None}, r"; 1 of them are not there, such as layer1.0.bn1.running_mean"),
+        (
+            {"layer1.0.bn1.weight": torch.zeros(3)},
+            r"test_resnet in .*; size mismatch for layer1.0.bn1.weight: .*torch.Size",
+        ),
+    ],
+    ids=["text", "list", "other", "statistics", "shape"],
+)
+def test_files_without_a_models_weights_are_refused_in_one_line(
+    content: Any, message: str, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if isinstance(content, bytes):
+        weights.write_bytes(content)
+    elif isinstance(content, dict) and "state_dict" not in content:
+        changed = {**load_file(weights), **content}
+        save_file({key: value for key, value in changed.items() if value is not None}, weights)
+    else:
+        weights = tmp_path / "weights.pth"
+        torch.save(content, weights)
+    with pytest.raises(ConfigError, match=message) as raised:
+        from_timm("test_resnet", weights=weights)
+    assert "\n" not in str(raised.value)
+    assert not caplog.records
+
+
+@with_timm
+def test_a_checkpoint_may_hold_weights_among_other_things(weights: Path, tmp_path: Path) -> None:
+    torch.save({"model": load_file(weights), "epoch": 3}, tmp_path / "checkpoint.pth")
+    x = torch.randn(2, *SHAPE)
+    nets = [from_timm("test_resnet", weights=at, image_shape=SHAPE) for at in (weights, tmp_path / "checkpoint.pth")]
+    assert torch.equal(*(features(net, x) for net in nets))
+
+
+@with_timm
+@pytest.mark.parametrize("library", ["timm", "transformers"])
+def test_a_hub_that_is_not_reached_is_asked_for_once(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(library, exc_type=ImportError)
+    asked = []
+
+    def unknown(host: str, *more: Any) -> None:
+        asked.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    with pytest.raises(ConfigError, match=r"cannot be downloaded.*model\.safetensors"):
+        from_timm("test_vit2", pretrained=True) if library == "timm" else from_transformers("some/one", pretrained=True)
+    assert asked == ["huggingface.co"]
 
 
 @with_timm
