@@ -170,8 +170,10 @@ class Transfer(AbstractMethod):
     def source(self, net: AbstractNet, model: Model, name: str) -> str | None:
         if not self._reuses(net):
             return None
-        wanted, before = set(model.routes[name].keys), list(model.routes)[: list(model.routes).index(name)]
-        return next((other for other in before if wanted and wanted <= set(model.routes[other].keys)), None)
+        before = {other: set(route.keys) for other, route in model.routes.items()}
+        before = dict(list(before.items())[: list(before).index(name)])
+        wanted = set().union(*before.values()) & set(model.routes[name].keys)  # the rest is what it lends itself
+        return next((other for other, keys in before.items() if wanted and wanted <= keys), None)
 
     def answers_with(self, model: Model, name: str) -> Model:
         route = model.routes[name]

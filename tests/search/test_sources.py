@@ -69,6 +69,7 @@ def test_what_a_task_owns_becomes_a_version_that_another_uses_as_it_is(tmp_path:
         images = {"a": A, "b": B, "c": C}[name].test.images.take(torch.arange(5))
         assert torch.equal(learner.logits(name, images), answer)
     assert learner.num_parameters() - before == learner.num_parameters("c")
+    assert [learner.method.source(learner.net, learner.model, name) for name in "abc"] == [None, "a", "b"]
     learner.save(tmp_path / "model")
     again = Learner.load(tmp_path / "model")
     assert torch.equal(again.logits("b", B.test.images.take(torch.arange(5))), answers[1])
