@@ -139,10 +139,11 @@ class Unfinished:
         differing = [name for name in known if name not in _MAY_DIFFER and known[name] != about.get(name)]
         if differing:
             listed = "; ".join(_difference(name, known[name], about.get(name)) for name in differing)
+            images = any(name == "classes" or name.endswith(" images") for name in differing)
             raise StorageError(
                 f"Task '{about['task']}' was begun before and is not finished, but what it is learned from has changed "
-                f"since: {listed}. Go on with what it was begun with by --resume (resume=True), or throw it away with "
-                f"--restart (restart=True)."
+                f"since: {listed}. {'Give the same images' if images else 'Leave those options out'} and go on with "
+                f"--resume (resume=True), or begin anew with --restart (restart=True), without --resume."
             )
 
 
