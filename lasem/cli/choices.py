@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -51,6 +51,8 @@ class Choosable:
     """Options of the command itself that it leaves out."""
     elsewhere: str = ""
     """What a message says of other parts."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """What is used where no method, nor any of a method's parts, is named."""
 
     @property
     def rows(self) -> Rows:
@@ -76,12 +78,17 @@ class Choosable:
         field = "learning_rate" if name == "lr" else name.replace("-", "_")
         return f"training.{field}" if field in _training() else None
 
+    def started(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return settings by part with those of ``start``, unless another choice was made."""
+        chosen = entry.keys() & {"method", "preset", "sharing", "protect"} or "name" in entry.get("search", {})
+        return entry if chosen else layered(self.start, entry)
+
     def groups(self, given: Mapping[str, str]) -> list[tuple[str, Rows]]:
         """Return a title and the options of each part, with the settings of the classes that are chosen."""
         from lasem.experiments.config import parts_used, starting_values
         from lasem.experiments.parts import PARTS, chosen
 
-        entry = layered({}, nested(given))
+        entry = layered({}, self.started(nested(given)))
         method = chosen("method", entry["method"])[1] if "method" in entry else None
         groups = [("settings of the run", _rows(self.plain))]
         for part in self.parts:
@@ -123,6 +130,7 @@ MODEL = Choosable(
         *("image-column", "label-column", "text-column", "image-size", "channels"),
         *("restart", "wait", "checkpoint-seconds", "quiet"),
     ),
+    start={"search": {"name": "evidence"}, "protect": {"name": "freeze"}},
 )
 
 
@@ -219,10 +227,10 @@ def _settings(part: str, cls: type[Any], start: Mapping[str, Any], unused: Colle
             documented = docstring_parser.parse_from_object(parent).params
             texts |= {p.arg_name: p.description or "" for p in documented}
     rows = []
-    for field, annotation in settings_of(cls).items():
-        text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(field, "").replace("``", ""))  # markup: code and references
-        default = start.get(field, cls.__dataclass_fields__[field].default)
+    for name, annotation in settings_of(cls).items():
+        text = re.sub(r"\[(\w+)\]_", r"\1", texts.get(name, "").replace("``", ""))  # markup: code and references
+        default = start.get(name, cls.__dataclass_fields__[name].default)
         shown = "required" if default is MISSING else f"default: {in_words(default)}"
-        if field not in unused:
-            rows.append((f"--{part}.{field} {metavar(annotation)}", " ".join(f"{text} ({shown})".split())))
+        if name not in unused:
+            rows.append((f"--{part}.{name} {metavar(annotation)}", " ".join(f"{text} ({shown})".split())))
     return rows

@@ -70,6 +70,8 @@ def learn(
     above = nested(settings)
     if held is None and train is not None and text_column is None:
         _take_backbone(above, train, image_size, image_column, label_column)
+    if held is None and "search" in above:  # its settings alone do not choose another one
+        above = MODEL.started(above)
     stored = _stored(held) if held else {"protect": {"name": Branch.name}}
     below = {k: v for k, v in stored.items() if k in ("protect", "method")} if "preset" in above else stored
     config = ExperimentConfig.from_plain(layered(below, above))

@@ -207,7 +207,8 @@ def frontier(model: str, *, task: str, json: bool = False) -> int:
 
     from lasem.learner import GrowingModel
 
-    record = GrowingModel(model).task_record(task)
+    growing = GrowingModel(model)
+    record = growing.task_record(task)
     if record is None or not record.frontier or not record.frontier_owned:
         raise ConfigError(
             f"Expected a task whose layers were chosen by evidence (--search evidence); '{task}' is none. lasem show "
@@ -226,7 +227,11 @@ def frontier(model: str, *, task: str, json: bool = False) -> int:
     print_table(table)
     if record.configuration not in record.frontier:
         say(f"The task has {record.configuration}, which was better when it was trained by itself.")
-    say("To take another: lasem learn NEW_MODEL --search fixed --search.configuration LAYERS, with the task's images.")
+    if (growing.settings() or {})["sharing"].get("train_shared") is False:  # else they are layers of earlier tasks
+        say(
+            "To take another: lasem learn NEW_MODEL --search fixed --search.configuration LAYERS, with the task's "
+            "images."
+        )
     return 0
 
 
