@@ -19,7 +19,6 @@ from lasem.nets import Net
 from lasem.nets.choice import NetChoice
 from lasem.records import EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
-from lasem.sharing import Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
 
 from .tiny import records_of, stop, tiny, without_report
@@ -84,12 +83,6 @@ def test_the_accuracy_matrix_is_what_the_same_learner_answers_on_test_images(tmp
     matrix = load_runs(directory)[0].accuracy_matrix
     for i, row in enumerate(rows):
         assert matrix[i, : i + 1].tolist() == list(row.values())
-
-
-@pytest.mark.parametrize("sharing", [TensorFactorization(), Deconvolution()], ids=lambda s: s.name)
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, sharing: TensorFactorization | Deconvolution) -> None:
-    config = tiny(epochs=2, sharing=sharing)
-    assert records_of(run(config, tmp_path / "a")) == records_of(run(config, tmp_path / "b"))
 
 
 def test_one_seed_draws_the_tasks_of_all(tmp_path: Path, whole: Path) -> None:

@@ -35,7 +35,7 @@ from .fixture import (
     tiny_task,
 )
 
-QUICK = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.01)
+QUICK = TrainingConfig(epochs=2, batch_size=5, learning_rate=0.01)
 FEW = {"epochs": 3, "batch_size": 5, "learning_rate": 0.01, "learning_rate_decay": 0.1}
 PAPER = TrainingConfig(**PRESETS["paper"]["training"] | FEW)
 PAPER_SEARCH = EM(likelihood="mean", prior_form="average", first_task="search", commit_probability=2, commit_share=1)
@@ -62,7 +62,7 @@ def test_what_earlier_tasks_own_and_what_is_not_transferred_keeps_every_bit(
 ) -> None:
     learner = Learner(paper_net(), sharing=sharing, search=search, training=training)
     before: dict[str, Tensor] = {}
-    for index in range(4):
+    for index in range(3):
         record = learner.learn(tiny_task(f"t{index}", num_classes=2 + index % 2, seed=index))
         after = saved(learner, tmp_path / str(index))
         for name, value in before.items():

@@ -11,8 +11,10 @@ from lasem.errors import ConfigError
 from lasem.methods import (
     APD,
     DEN,
+    EWC,
     HAT,
     METHODS,
+    SI,
     WSN,
     AbstractMethod,
     ChannelGated,
@@ -131,7 +133,7 @@ def test_a_phase_measures_and_trains_what_the_task_answers(method: AbstractMetho
 @every_method
 def test_a_model_is_only_read_and_what_tasks_own_stays(method: AbstractMethod) -> None:
     learner = learner_of(method, NET, training=training_of(method))
-    for k in range(4):
+    for k in range(3):
         before = learner.model
         copies = {name: value.clone() for name, value in tensors_of(before).items()}
         learner.learn(tiny_task(f"t{k}", 2 + k % 2, seed=k))
@@ -165,6 +167,21 @@ def test_methods_that_forget_nothing_answer_the_same_bits(method: AbstractMethod
         answers[f"t{k}"] = method.logits(net, learner.model, f"t{k}", images)
         for name, answer in answers.items():
             assert torch.equal(method.logits(net, learner.model, name, images), answer)
+
+
+@pytest.mark.parametrize(("kind", "middle"), [(EWC, 200.0), (SI, 10.0)])
+def test_a_stronger_penalty_moves_important_weights_less(kind: type[EWC | SI], middle: float) -> None:
+    training, moved = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.01), []
+    for strength in (0.0, middle, 100 * middle):
+        learner = learner_of(kind(strength=strength), tiny_net(dropout=0.0), 1, training=training)
+        one = learner.model
+        learner.learn(tiny_task("t1", 3, seed=1))
+        distances = [
+            float((one.memory[f"importance.{name}"] * (learner.model.shared[name] - value) ** 2).sum())
+            for name, value in one.shared.items()
+        ]
+        moved.append(sum(distances))
+    assert moved[0] > 2 * moved[1] > 4 * moved[2]
 
 
 @pytest.mark.parametrize(

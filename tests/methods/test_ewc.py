@@ -177,18 +177,6 @@ def test_the_loss_of_a_later_task_is_cross_entropy_and_penalty() -> None:
     assert penalty > 0.01
 
 
-def test_a_stronger_penalty_moves_important_weights_less() -> None:
-    moved = []
-    for strength in (0.0, 100.0, 1000.0):
-        one, two = (model_of(EWC(strength=strength), num_tasks) for num_tasks in (1, 2))
-        distances = [
-            float((one.memory[f"importance.{name}"] * (two.shared[name] - value) ** 2).sum())
-            for name, value in one.shared.items()
-        ]
-        moved.append(sum(distances))
-    assert moved[0] > 2 * moved[1] > 4 * moved[2]
-
-
 def test_what_is_kept_does_not_grow_with_tasks() -> None:
     one, three = (model_of(EWC(), num_tasks).memory for num_tasks in (1, 3))
     assert {name: value.shape for name, value in one.items()} == {name: value.shape for name, value in three.items()}

@@ -185,15 +185,14 @@ def assert_goes_on_after_loading(build: Any, folder: Path, *, give: bool = True,
     """
     training, shape = TrainingConfig(epochs=2, batch_size=5), build().image_shape
     tasks = {name: tiny_task(name, shape=shape, seed=ord(name)) for name in "abc"}
-    whole, half = (Learner(build(), training=training, **settings) for _ in range(2))
-    for learner, names in ((whole, "abc"), (half, "ab")):
-        for name in names:
-            learner.learn(tasks[name])
-    half.save(folder / "half")
+    whole = Learner(build(), training=training, **settings)
+    for name in "ab":
+        whole.learn(tasks[name])
+    whole.save(folder / "half")
     loaded = Learner.load(folder / "half", net=build() if give else None)
-    loaded.learn(tasks["c"])
-    whole.save(folder / "whole")
-    loaded.save(folder / "loaded")
+    for learner, name in ((whole, "whole"), (loaded, "loaded")):
+        learner.learn(tasks["c"])
+        learner.save(folder / name)
     tensors = tensors_in(folder / "whole")
     assert_same_tensors(tensors, tensors_in(folder / "loaded"))
     images = tasks["c"].test.images.take(torch.arange(6))
