@@ -254,7 +254,8 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
     """Write one task as a network that needs no lasem.
 
     A page of JSON next to it has the classes' names and what the network takes: pixels divided by 255, or on the scale
-    of the floats that the task learned from, which it standardises itself.
+    of the floats that the task learned from, which it standardises itself; or a text's token ids, whose tokenizer is
+    written, too.
 
     Args:
         format: of the file.

@@ -2,18 +2,18 @@
 
 Standardisation is part of the network: it takes pixels divided by 255, or on the scale of the floats that the task
 learned from, in the model's size and channels; or a text's token ids. The page says which, and how an image file
-becomes these pixels, as ``lasem.data.decode`` does it. An ONNX file has the same in its metadata.
+becomes these pixels, as ``lasem.data.decode`` does it; of a text, the tokenizer is one more file. An ONNX file has the
+same in its metadata.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
 from lasem.learner.plain_network import MEANINGS, PlainNetwork, operations, plain_network
 from lasem.nets import AbstractNet
-from lasem.nets.backbone import as_timm
+from lasem.nets.backbone import as_timm, silent
 from lasem.nets.cut_net import agree
 from lasem.settings import check_choice
 
@@ -46,7 +46,7 @@ SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".s
 
 def export(
     learner: Learner, name: str, format: Format, out: str | Path, *, model: Path | None = None
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write a task's network and, next to it, what its inputs and outputs are.
 
     Args:
@@ -60,7 +60,7 @@ def export(
         model: the model's folder, into which nothing is exported.
 
     Returns:
-        The file and the page. An earlier export of the same task is replaced.
+        The file, the page, and the tokenizer if the network has one. An earlier export of the same task is replaced.
 
     Raises:
         TaskError: if the task was not learned.
@@ -75,10 +75,12 @@ def export(
     if str(out).endswith(("/", os.sep)) or os.path.isdir(file) or not (file.suffix or os.path.isfile(file)):
         reserved = _RESERVED.fullmatch(name.partition(".")[0].rstrip())
         file /= f"{'_' if reserved else ''}{name}{SUFFIXES[format]}"
-    page_file = file.with_name(f"{file.name}.json")
+    tokenizer = net.vocabulary and net.vocabulary.tokenizer and net.vocabulary.tokenizer()
+    endings = (".json", ".tokenizer.json") if tokenizer else (".json",)
+    beside = [file.with_name(f"{file.name}{ending}") for ending in endings]
     if model is not None and file.resolve().is_relative_to(model.resolve()):
         raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
-    _check_free(file, page_file, name)
+    _check_free([file, *beside], name)
     described: dict[str, Any] = {}
     info = learner.info(name)
     of_timm = format == "safetensors" and net.description().get("kind") == "timm"
@@ -118,19 +120,28 @@ def export(
         },
         **described,
     }
+    if tokenizer:
+        page["input"]["tokenizer"] = {
+            "file": beside[-1].name,
+            "library": "tokenizers",
+            "version": tokenizer.version,
+            "use": f"Tokenizer.from_file(file), no_padding(), enable_truncation({net.image_shape[-1]})",
+        }
     if format == "onnx":
         data = _with_metadata(data, {"task": name} | {key: json.dumps(page[key]) for key in _IN_METADATA})
-    write_file(page_file, json.dumps(page, indent=1) + "\n")
+    write_file(beside[0], json.dumps(page, indent=1) + "\n")
+    if tokenizer:
+        write_file(beside[-1], tokenizer.json)
     write_file(file, data)  # last: what a kill leaves behind is known by its page
-    return file, page_file
+    return file, *beside
 
 
-def _check_free(file: Path, page_file: Path, name: str) -> None:
-    """Raise StorageError if there is anything that is no export of the task."""
-    there = next((path for path in (file, page_file) if os.path.lexists(path)), None)
+def _check_free(files: Sequence[Path], name: str) -> None:
+    """Raise StorageError if there is anything that is no export of the task: a file, the page, and what goes along."""
+    there = next((path for path in files if os.path.lexists(path)), None)
     if there is None:
         return
-    held = None
+    held, (file, page_file, *_) = None, files
     with suppress(OSError, ValueError, RecursionError):  # whatever else it is, it is no page of ours
         held = json.loads(page_file.read_bytes())
     named = str(held.get("file")).casefold() if isinstance(held, dict) else ""  # file systems may not know the case
@@ -252,15 +263,10 @@ def _program(network: PlainNetwork, example: Tensor) -> bytes:
 @contextmanager
 def _explained(format: str) -> Iterator[None]:
     """Exporters warn of their own affairs and print; what they fail at is said in one line."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with silent("torch.onnx", "onnxscript"), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StorageError(f"The network cannot be written as {format}: {first}") from error
-    finally:
-        logger.setLevel(before)

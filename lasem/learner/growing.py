@@ -324,7 +324,7 @@ class GrowingModel:
             learner.save(self.directory)
             return True
 
-    def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, Path]:
+    def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, ...]:
         """Write one task as a plain network; see ``lasem.learner.export``.
 
         Raises:

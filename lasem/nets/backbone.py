@@ -35,6 +35,8 @@ _INSTALL = "pip install 'lasem[pretrained]'"
 _NOT_OPTIONS = ("pretrained", "checkpoint", "cache_dir", "num_classes", "in_chans", "features_only", "scriptable")
 """Beginnings of timm's arguments that say where weights are from, or are said elsewhere."""
 
+_LOGGERS = ("huggingface_hub", "timm")
+
 
 @contextmanager
 def optional(package: str, what: str, advice: str) -> Iterator[None]:
@@ -58,16 +60,16 @@ def from_hub() -> Iterator[None]:
             socket.getaddrinfo(str(urlsplit(constants.ENDPOINT).hostname), 443)
         except OSError:
             constants.HF_HUB_OFFLINE = True
-        with _silent():
+        with silent(*_LOGGERS):
             yield
     finally:
         constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Let libraries report errors alone."""
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+def silent(*names: str) -> Iterator[None]:
+    """Let some libraries' loggers report errors alone."""
+    loggers = list(map(logging.getLogger, names))
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
@@ -288,7 +290,7 @@ def _created(
     asks_hub, wrong = "pretrained" in source and "pretrained_cfg_overlay" not in source, Exception()
     for further in sizes:
         try:
-            with from_hub() if asks_hub else _silent():
+            with from_hub() if asks_hub else silent(*_LOGGERS):
                 model: nn.Module = timm.create_model(name, **settings, **further)
             if made is not None:
                 made.update(model_name=name, **settings, **further)

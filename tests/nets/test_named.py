@@ -1,5 +1,6 @@
 """Models of transformers that are named by a folder: small ones with random weights; nothing is downloaded."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,41 @@ def test_a_folder_is_the_model_and_its_tokenizer(folder: Path, tmp_path: Path) -
         file.unlink()
     again = Learner.load(tmp_path / "model")
     assert torch.equal(again.predict("t", TEXTS[0], probabilities=True), answers)
-    file, page = export(again, "t", "torch", tmp_path / "t.pt2")
-    exported: Any = torch.export.load(file).module()
-    torch.testing.assert_close(torch.softmax(exported(as_tokens(theirs, length=20)), dim=1), answers)
-    assert json.loads(page.read_text())["input"]["shape"] == ["N", 1, 1, 20]
     again.save(tmp_path / "elsewhere")
     assert torch.equal(Learner.load(tmp_path / "elsewhere").predict("t", TEXTS[0], probabilities=True), answers)
     assert again.num_parameters("t") == 8 * 2 + 2
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_an_export_has_its_tokenizer_and_answers_without_lasem(kind: Any, folder: Path, tmp_path: Path) -> None:
+    for library in ("tokenizers", *(("onnxscript", "onnxruntime") if kind == "onnx" else ())):
+        pytest.importorskip(library)
+    learner = Learner(from_transformers(folder), search=Fixed("all"), training=TrainingConfig(epochs=1))
+    learner.learn(Task.from_texts("t", train=TEXTS, valid=TEXTS, test=TEXTS))
+    texts = [*TEXTS[0], "a fine and good book " * 9]
+    answers = learner.predict("t", texts, probabilities=True)
+    file, page, beside = export(learner, "t", kind, f"{tmp_path}/out/")
+    tokenizers = importlib.import_module("tokenizers")
+    taken = json.loads(page.read_text())["input"]
+    length, said = taken["shape"][-1], taken["tokenizer"]
+    assert (said["file"], said["library"], said["version"]) == (beside.name, "tokenizers", tokenizers.__version__)
+    assert said["use"] == f"Tokenizer.from_file(file), no_padding(), enable_truncation({length})"
+    tokenizer = tokenizers.Tokenizer.from_file(str(beside))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(length)
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    x = torch.tensor([[[some + [-1] * (length - len(some))]] for some in ids], dtype=torch.float32)
+    if kind == "torch":
+        logits = torch.export.load(file).module()(x)
+    else:
+        session = importlib.import_module("onnxruntime").InferenceSession(file)
+        assert json.loads(session.get_modelmeta().custom_metadata_map["input"])["tokenizer"] == said
+        logits = torch.tensor(session.run(["logits"], {"images": x.numpy()})[0])
+    torch.testing.assert_close(torch.softmax(logits, dim=1), answers, rtol=1e-4, atol=1e-5)
+    for path in (file, page):
+        path.unlink()
+    with pytest.raises(StorageError, match=r"tokenizer\.json is there already and is no export"):
+        export(learner, "t", kind, f"{tmp_path}/out/")
 
 
 def test_weights_of_another_file_and_settings(folder: Path) -> None:
