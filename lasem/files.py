@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -104,18 +105,7 @@ def read_bytes(
     if inside is not None:
         check_inside(path, inside)
     try:
-        # without waiting for what is no file: a pipe would never end
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise StorageError(f"Expected a file at {path}; got something else. The model is damaged.")
-            most = min(max_bytes, _memory())
-            if about.st_size > most:
-                raise StorageError(
-                    f"Expected at most {most:,} bytes in {path}, by the model's index, the sizes of the network and "
-                    f"the memory of this machine; it has {about.st_size:,}. The model is damaged."
-                )
-            data = file.read()
+        data = regular_bytes(path, min(_memory(), max_bytes))
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise StorageError(
             f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
@@ -123,6 +113,24 @@ def read_bytes(
     if expected is not None and checksum(data) != expected:
         raise StorageError(f"{path} has changed since it was saved (its checksum differs); the model is damaged.")
     return data
+
+
+def regular_bytes(path: Path, max_bytes: float | None = None) -> bytes:
+    """Return a file's bytes; OSError if it is no regular file, or larger than allowed (an eighth of the memory)."""
+    most = _memory() / 8 if max_bytes is None else max_bytes
+    # without waiting for what is no file: a pipe would never end
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"expected at most {most:,.0f} bytes, it has {about.st_size:,}", str(path))
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; errors as of ``regular_bytes``, and UnicodeDecodeError."""
+    return regular_bytes(path).decode()
 
 
 def _memory() -> float:
@@ -140,6 +148,13 @@ def check_inside(path: Path, folder: Path) -> None:
         leads_out = True
     if leads_out:
         raise StorageError(f"Expected {path} inside {folder}; a symbolic link leads out of it. Remove the link.")
+
+
+def check_links(folder: Path) -> None:
+    """Raise StorageError if a symbolic link in a folder, or in one below it, leads out of it."""
+    for place in folder.rglob("*"):
+        if place.is_symlink():
+            check_inside(place, folder)
 
 
 def append(path: Path, text: str, *, durable: bool = False) -> None:

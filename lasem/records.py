@@ -8,7 +8,6 @@ imports no torch.
 from __future__ import annotations
 
 import json
-import os
 import re
 import types
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from lasem.errors import StorageError
+from lasem.files import regular_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +165,8 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         StorageError: if the file does not exist, or a line other than the last is damaged.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
-        raise StorageError(f"Expected records at {path}; it is no file. Is this the folder of a run?")
     try:
-        *lines, _ = path.read_bytes().split(b"\n")  # an unfinished line may end in the middle of a letter
+        *lines, _ = regular_bytes(path).split(b"\n")  # an unfinished line may end in the middle of a letter
         return [from_json(line.decode()) for line in lines if line]
     except OSError as error:
         raise StorageError(f"Expected records at {path}; {error.strerror}. Is this the folder of a run?") from error

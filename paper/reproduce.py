@@ -11,7 +11,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare
 from lasem.experiments.folder import describe_environment
 from lasem.experiments.grid import AbstractExecutor, local_device
-from lasem.files import write_file
+from lasem.files import regular_bytes, write_file
 from lasem.learner.learner import find_device
 from lasem.report.experiment import read_environment
 from paper import (
@@ -172,10 +172,10 @@ def drawn_recipes(directory: Path) -> list[str]:
 def _read_index(directory: Path) -> dict[str, Any]:
     path = directory / INDEX
     try:
-        entry = json.loads(path.read_bytes())
+        entry = json.loads(regular_bytes(path))
     except OSError as error:
         raise StorageError(f"Expected recipes with {path}; {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"Expected recipes as JSON in {path}; got another file.") from error
     if not isinstance(entry, dict):
         raise StorageError(f"Expected recipes by name as JSON in {path}; got another file.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lasem.errors import StorageError
-from lasem.files import append, checksum, write_file
+from lasem.files import append, checksum, read_text, write_file
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -68,6 +68,16 @@ def test_nothing_is_written_through_a_planted_link(tmp_path: Path, monkeypatch: 
     with pytest.raises(StorageError, match="Cannot write"):
         append(tmp_path / "log", "line\n")
     assert (mine.read_text(), (tmp_path / "file").read_text()) == ("years of work", "new")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "terabyte", "none"])
+def test_what_is_no_file_or_too_large_is_not_read(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    makes = {"pipe": os.mkfifo, "device": lambda at: at.symlink_to("/dev/zero"), "folder": os.mkdir}
+    makes |= {"terabyte": lambda at: (at.touch(), os.truncate(at, 10**12)), "none": lambda at: None}
+    makes[kind](place)
+    with pytest.raises(OSError, match="place"):
+        read_text(place)
 
 
 def test_checksum_is_sha256() -> None:

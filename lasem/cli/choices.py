@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from lasem import files
 from lasem.errors import ConfigError
 from lasem.settings import in_words, metavar, settings_of
 
@@ -192,7 +193,7 @@ def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
 def read_text(path: Path) -> str:
     """Return the text of a file of settings; raise ConfigError if it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"Expected a YAML file of settings at {path}; {reason}.") from error

@@ -156,7 +156,7 @@ class Command:
         document, texts = self._documentation, self._texts
         required = [f"--{name} {_metavar(p)}" for name, p in self._options.items() if p.default is p.empty]
         words = [_metavar(word) for word in self._words]
-        width = min(shutil.get_terminal_size().columns, 100) - 2
+        width = min(max(shutil.get_terminal_size().columns, 40), 100) - 2
         usage = " ".join(["usage: lasem", self._name, *words, *required, "[options]"])
         about = " ".join(f"{document.short_description} {document.long_description or ''}".split())
         groups: list[tuple[str, Rows]] = []

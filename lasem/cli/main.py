@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ _OPTIONS = {
     "--version": "show lasem's version",
     "--debug": "show the traceback of an error",
 }
+_NO_MEMORY = re.compile("(allocate|out of) memory|Storage size calculation overflow")
+"""What torch says of a tensor that is too large."""
 
 
 class FailedRunError(Exception):
@@ -141,6 +144,9 @@ def _describe(error: Exception, debug: bool) -> int:
         say(f"lasem: {printable(str(cause))}", error=True)
     elif isinstance(cause, OSError):
         say(f"lasem: Cannot use {cause.filename or 'standard input or output'}: {cause.strerror or cause}.", error=True)
+    elif isinstance(cause, MemoryError) or _NO_MEMORY.search(str(cause)):
+        reason = (str(cause).splitlines() or ["it is too large"])[0]
+        say(f"lasem: Expected enough memory; {reason}. Use smaller files, images, layers or batches.", error=True)
     else:
         hint = "" if debug else " Run it again with --debug to see where."
         say(f"lasem: unexpected {type(cause).__name__}: {' '.join(str(cause).split())}.{hint}", error=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from lasem.data.labelled import Labelled, and_left_out, counted
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
+from lasem.files import read_text
 from lasem.settings import Range
 
 LISTS: Final = ("metadata.csv", "metadata.jsonl", "labels.csv")
@@ -367,7 +369,7 @@ def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list
     """
     rows: list[dict[str, Any]] = []
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
+        with io.StringIO(read_text(file).removeprefix("\ufeff"), newline="") as opened:
             if file.suffix.lower() == ".jsonl":
                 rows += (dict(json.loads(line)) for line in opened if line.strip())
                 return rows
@@ -378,7 +380,7 @@ def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list
                     raise ValueError("it has not as many cells as the first line; quote a text with commas or lines")
                 rows.append(row)
             return rows
-    except (ValueError, TypeError, csv.Error, RecursionError) as error:
+    except (OSError, ValueError, TypeError, csv.Error, RecursionError) as error:
         where = f" (row {len(rows) + 1})" if strict else ""
         raise DataError(
             f"Expected a list of {what} and labels in {file}; it cannot be read: {error}{where}."

@@ -18,7 +18,7 @@ from lasem.experiments.methods import LASEM
 from lasem.experiments.parts import with_name
 from lasem.experiments.process_pool import ProcessPool
 from lasem.experiments.runner import check, check_same
-from lasem.files import write_file
+from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
@@ -171,6 +171,7 @@ def compare(
         StorageError: if the folder cannot be used, or a run in it has other settings.
     """
     Range(least=1).check("workers", num_workers)
+    check_links(Path(directory))
     observer, executor, root = observer or ComparisonObserver(), executor or ProcessPool(), Path(directory)
     by_place = methods if isinstance(methods, Mapping) else {"": methods}
     comparisons = {root / place: of for place, of in by_place.items()}

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from lasem.errors import StorageError, quoted
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.parts import DEFAULT_NAMES, folder_name
-from lasem.files import append, write_file
+from lasem.files import append, check_links, parse_json, regular_bytes, write_file
 from lasem.records import (
     EpochRecord,
     EvaluationRecord,
@@ -99,6 +99,7 @@ def check_run(directory: Path) -> None:
             f"Expected the folder of a run, which holds {CONFIG}; {directory} does not. Give the folder that the run "
             f"writes to, or start a new run."
         )
+    check_links(directory)
 
 
 def check_comparison(directory: Path) -> None:
@@ -149,8 +150,8 @@ def keep_environment(path: Path, about: dict[str, Any]) -> list[str]:
     """Write it to a run's folder once, and return what of it has changed since."""
     place = path / "environment.json"
     try:
-        before = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = parse_json(place, regular_bytes(place))
+    except (OSError, StorageError):
         write_file(place, json.dumps(about, indent=1) + "\n")
         return []
     return [f"{key} was {before.get(key)} and is {about[key]}" for key in _SAME if before.get(key) != about[key]]
@@ -206,7 +207,7 @@ def _end(path: Path, num_learned: int, num_epochs: int) -> int | None:
     if num_learned == num_epochs == 0:
         return end
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        lines = regular_bytes(path).splitlines(keepends=True)
     except OSError:
         return None
     for line in lines:

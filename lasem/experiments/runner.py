@@ -25,7 +25,7 @@ from lasem.data import Split, Task, TaskStream
 from lasem.errors import DataError, StorageError
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig, stored_differences
-from lasem.files import write_file
+from lasem.files import read_text, write_file
 from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
@@ -156,7 +156,7 @@ def read_config(path: Path) -> str:
     """Return the settings of the run in a folder, as YAML; StorageError if it holds no run, or they cannot be read."""
     folder.check_run(path)
     try:
-        return (path / folder.CONFIG).read_text(encoding="utf-8")
+        return read_text(path / folder.CONFIG)
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected the settings of a run in {path / folder.CONFIG}; {error}.") from error
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError
-from lasem.files import write_file
+from lasem.files import regular_bytes, write_file
 from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Learner
 from lasem.learner.model_folder import to_bytes
@@ -143,7 +143,7 @@ def _check_free(files: Sequence[Path], name: str) -> None:
         return
     held, (file, page_file, *_) = None, files
     with suppress(OSError, ValueError, RecursionError):  # whatever else it is, it is no page of ours
-        held = json.loads(page_file.read_bytes())
+        held = json.loads(regular_bytes(page_file))
     named = str(held.get("file")).casefold() if isinstance(held, dict) else ""  # file systems may not know the case
     held = held.get("task") if isinstance(held, dict) and named == file.name.casefold() else None
     if held != name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -676,7 +677,8 @@ def find_device(name: str) -> torch.device:
         DeviceError: if torch does not know it or it is not there.
     """
     try:
-        device = torch.device(name)
+        with warnings.catch_warnings(action="ignore"):  # of names that it has given up
+            device = torch.device(name)
         torch.zeros(1, device=device).item()  # some devices have names only
     except Exception as error:  # torch answers a wrong name with errors of all kinds
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

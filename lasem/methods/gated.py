@@ -79,7 +79,7 @@ class ChannelGated(_AbstractGated):
     gate_step: Annotated[float, Range(above=0)] = 10.0
     """Step size of gates, relative to other weights'; positive. 1 as published; a few hundred steps of 5e-4, all that
     tasks with some hundred images have, close no gate whatever the sparsity."""
-    hidden: Annotated[int, Range(least=1)] = 16
+    hidden: Annotated[int, Range(least=1, most=2**20)] = 16
     """Units of a gate's hidden layer; at least 1."""
     temperature: Annotated[float, Range(above=0)] = 2 / 3
     """Of the sigmoid whose gradient stands in for that of a gate's step from closed to open; positive."""
@@ -144,7 +144,7 @@ class LasemChannelGated(_AbstractGated):
 
     sparsity: Annotated[float, Range(least=0)] = 100.0
     """Weight of the mean size of the gates' factors in the loss, which no gradient changes; not negative."""
-    hidden: Annotated[int, Range(least=1)] = 256
+    hidden: Annotated[int, Range(least=1, most=2**20)] = 256
     """Units of a gate's hidden layer, which reads the layer's whole input; at least 1."""
     temperature: Annotated[float, Range(above=0)] = 0.1
     """Of the softmax over a layer's channels that is its gate; positive."""

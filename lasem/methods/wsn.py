@@ -88,7 +88,7 @@ def best_scored(scores: Tensor, capacity: float) -> Tensor:
     on every device.
     """
     flat = scores.detach().flatten()
-    num = math.ceil(round(capacity * flat.numel(), 6))  # .07 * 100 is a little more than 7
+    num = max(1, math.ceil(round(capacity * flat.numel(), 6)))  # .07 * 100 is a little more than 7
     least = flat.kthvalue(flat.numel() - num + 1).values
     higher, equal = flat > least, flat == least
     mask = higher | (equal & (equal.cumsum(0) <= num - higher.sum()))

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import yaml
 
 from lasem.errors import StorageError
+from lasem.files import check_links
 from lasem.metrics import PairedDifference, Statistic, aggregate, paired_difference, summarise
 from lasem.report.experiment import finished_runs, flat_settings, plain_settings, read_environment, text_of
 from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
@@ -101,6 +102,7 @@ def load_comparison(directory: Path) -> Comparison:
         StorageError: if it is none, or a file in it is damaged.
     """
     directory = Path(directory)
+    check_links(directory)
     labels, seeds = read_index(directory / INDEX)
     found = finished_runs(directory, labels, seeds)
     common, own = _split_settings({label: next(iter(of.values()))[1] for label, of in found.items() if of})

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lasem.errors import StorageError, quoted
+from lasem.files import check_links, read_text
 from lasem.metrics import Run, Statistic, Summary, aggregate, load_runs, summarise
 from lasem.records import Record
 from lasem.report.frame import to_csv, write_text
@@ -93,6 +94,7 @@ def load_experiment(run_dir: Path) -> Experiment:
         StorageError: if it is no run's folder, or a file in it is damaged.
     """
     run_dir = Path(run_dir)
+    check_links(run_dir)
     config, environment = text_of(run_dir / "config.yaml"), read_environment(run_dir / "environment.json")
     return Experiment(run_dir, load_runs(run_dir), config, environment)
 
@@ -137,7 +139,7 @@ def plain_settings(config: str | None) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(config or "", Loader=yaml.SafeLoader)):
             return {}  # thirty lines of them can stand for a thousand million words
         found = yaml.safe_load(config or "")
-    except (yaml.YAMLError, RecursionError, ValueError):  # ValueError: a date that does not exist
+    except Exception:  # some values make the library fail with other errors than its own
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -169,6 +171,6 @@ def text_of(path: Path) -> str | None:
     if not os.path.isfile(path):  # a pipe would never end
         return None
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"Expected text in {path}; {error}. Delete the file to report without it.") from error

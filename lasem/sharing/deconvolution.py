@@ -54,7 +54,7 @@ class Deconvolution(AbstractKernelSharing):
     sizes: Literal["cifar", "stl-10"] = "cifar"
     """The paper's table of the channels of the knowledge base and of Z, for layer sizes that both have; other layers
     follow a rule."""
-    filter_size: Annotated[int, Range(least=1)] = 3
+    filter_size: Annotated[int, Range(least=1, most=2**10)] = 3
     """Side of the transposed convolution's filter; odd."""
     start: Literal["identity", "scaled", "glorot"] = "identity"
     """``identity``: a transferred layer starts as a plain one, and a step of U, the task's matrix, is a plain layer's

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from experiments.tiny import records_of, tiny, without_report
 from forks import Forked
 
@@ -153,6 +154,9 @@ def test_help_shows_the_settings_of_what_is_chosen(lasem: Any) -> None:
         ("run --device nowhere", "Expected a device that is there"),
         ("run --config nowhere.yaml", "nowhere.yaml"),
         ("run --config training.yaml", "Expected a YAML file of settings at training.yaml"),
+        ("run --config /dev/zero", "Expected a YAML file of settings at /dev/zero; it is no file."),
+        ("run --sharing dfcnn --sharing.filter_size 1025", "sharing.filter_size must be at least 1 and at most 1024"),
+        ("run --method gated --method.hidden 3000000000", "method.hidden must be at least 1 and at most 1048576"),
         ("run --preset papr", "Did you mean 'paper'"),
         ("run --out", "--out needs a value"),
         ("run parquet", "got 'parquet'"),
@@ -216,6 +220,17 @@ def test_an_unexpected_error_is_a_failure_without_traceback(monkeypatch: pytest.
     assert "unexpected ZeroDivisionError" in shown
     assert "Traceback" not in shown
     assert "Traceback" in lasem("report", "x", "--debug", code=1).err
+
+
+@pytest.mark.parametrize("sizes", [(2**50,), (2**40, 2**40), ()])
+def test_memory_that_is_not_there_is_named(sizes: tuple[int, ...], monkeypatch: Any, lasem: Any) -> None:
+    def large(folder: Path) -> int:
+        torch.empty(sizes)
+        raise MemoryError
+
+    monkeypatch.setattr("lasem.cli.run.report", large)
+    said = lasem("report", "x", code=1).err
+    assert (said.count("\n"), said.startswith("lasem: Expected enough memory; ")) == (1, True), said
 
 
 def test_writing_that_fails_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:

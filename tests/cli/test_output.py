@@ -41,6 +41,12 @@ def test_an_output_that_takes_nothing_gives_no_traceback(words: str, redirection
         assert done.stderr in ("", said)
 
 
+@pytest.mark.parametrize("width", ["1", "0", "x"])
+def test_help_in_any_terminal(width: str, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert "usage: lasem learn MODEL" in lasem("learn", "--help").out
+
+
 def frame() -> Frame:
     headings = ("Peak %", "Final / peak", "Layers transferred %", "Parameters", "Parameters a task", "Training time")
     texts = ("62.3", "0.973", "55.0", "4,197,234", "197,234", "12 min 23 s")

@@ -291,6 +291,14 @@ def test_a_list_that_cannot_be_is_refused(tmp_path: Path, text: str, message: st
         read(tmp_path).labelled()
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "labels.csv"])
+def test_a_list_that_is_no_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "x.png").write_bytes(b"")
+    with pytest.raises(DataError, match=f"list of images and labels in .*{name}; it cannot be read: .*it is no file"):
+        read(tmp_path).labelled()
+
+
 @pytest.mark.parametrize("suffix", ["zip", "tar", "tgz", "tar.xz"])
 def test_an_archive_is_read_as_the_folder_in_it(tmp_path: Path, suffix: str) -> None:
     write_class_folders(tmp_path / "files/photos/train", CLASSES[:3], 4)

@@ -1,6 +1,8 @@
 """A run that is stopped anywhere goes on to the records of one that was never stopped."""
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -17,8 +19,11 @@ from lasem import EM, Learner
 from lasem.errors import StorageError
 from lasem.experiments import Observer
 from lasem.experiments import run as run_experiment
+from lasem.experiments.folder import keep_environment
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
+from lasem.report import write_report
+from lasem.report.experiment import load_experiment
 
 from .tiny import Killed, records_of, stop, tiny, without_report
 
@@ -168,6 +173,27 @@ def test_damaged_records_are_refused(stopped: Path) -> None:
     os.truncate(stopped / "seeds/0/records.jsonl", 10)
     with pytest.raises(StorageError, match="damaged"):
         run(CONFIG, stopped, resume=True)
+
+
+@pytest.mark.parametrize("place", ["figures", "seeds", "seeds/0", "seeds/0/records.jsonl", "environment.json"])
+def test_a_link_out_of_a_run_is_refused_and_what_it_leads_to_stays(place: str, stopped: Path, tmp_path: Path) -> None:
+    path, outside = stopped / place, tmp_path / "outside"
+    path.rename(outside) if path.exists() else outside.mkdir()
+    shutil.rmtree(stopped / "seeds/0/model", ignore_errors=True)  # so that it begins anew, without records
+    path.symlink_to(outside)
+    before = files_in(tmp_path)
+    for attempt in (write_report, load_experiment, lambda run_dir: run(CONFIG, run_dir, resume=True)):
+        with pytest.raises(StorageError, match="a symbolic link leads out of it"):
+            attempt(stopped)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [None, "[1]", "[" * 10**5])
+def test_an_odd_environment_is_written_anew(content: str | None, tmp_path: Path) -> None:
+    place, about = tmp_path / "environment.json", {"torch": "2.6"}
+    os.mkfifo(place) if content is None else place.write_text(content)
+    assert keep_environment(tmp_path, about) == []
+    assert json.loads(place.read_text()) == about
 
 
 def test_a_resumed_run_trains_no_epoch_twice_and_one_at_its_end_changes_nothing(stopped: Path, whole: Path) -> None:

@@ -260,12 +260,16 @@ def test_linear_layers_and_groups_in_a_learner(tmp_path: Path) -> None:
     [
         ({"seed": -1}, ConfigError, "A seed must be at least 0; got -1"),
         ({"device": "cuda:99"}, DeviceError, r"Expected a device that is there \(cpu.*\); got 'cuda:99'"),
-        *(({"device": name}, DeviceError, f"got '{name}'") for name in ("gpu", "hpu", "meta", "xla", "cuda:-1")),
+        *(({"device": name}, DeviceError, f"got '{name}'") for name in ("gpu", "hpu", "meta", "mkldnn", "cuda:-1")),
         ({"search": Fixed("top-3")}, ConfigError, "'top-3' asks for 3 layers; the network has 2"),
         ({"search": EM(groups=(3,))}, ConfigError, "add up to the network's 2 layers"),
     ],
     ids=str,
 )
-def test_arguments_are_checked_at_the_start(given: dict[str, Any], error: type[Exception], message: str) -> None:
+@pytest.mark.filterwarnings("always")
+def test_arguments_are_checked_at_the_start(
+    given: dict[str, Any], error: type[Exception], message: str, recwarn: pytest.WarningsRecorder
+) -> None:
     with pytest.raises(error, match=message):
         Learner(tiny_net(), **given)
+    assert not recwarn.list

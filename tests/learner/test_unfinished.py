@@ -228,10 +228,10 @@ def test_a_damaged_file_is_an_error_or_a_new_start(name: str, damage: str, begun
     assert Learner.load(begun).task_names == ("low", "mid")
 
 
-@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("stated", [{}, {"bytes": 10**12}, {"bytes": float("nan")}], ids=str)
 @pytest.mark.parametrize("damage", ["pipe", "zero", "terabyte"])
-def test_a_state_that_is_no_state_is_passed_over(damage: str, stated: bool, begun: Path) -> None:
-    DAMAGE[damage](write_state(begun, **({"bytes": 10**12} if stated else {})))
+def test_a_state_that_is_no_state_is_passed_over(damage: str, stated: dict[str, float], begun: Path) -> None:
+    DAMAGE[damage](write_state(begun, **stated))
     notes: list[str] = []
     with memory_grows_by_less_than(300):
         GrowingModel(begun).learn(resume=True, note=notes.append)

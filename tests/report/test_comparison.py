@@ -10,6 +10,7 @@ import yaml
 from chromium import check_page
 
 from lasem.errors import StorageError
+from lasem.experiments import compare
 from lasem.metrics import load_run, sign_flip_p_value, statistic, summarise
 from lasem.report import comparison_table, load_comparison, write_comparison
 from lasem.report.comparison import INDEX, sentence, unfinished_sentence
@@ -173,9 +174,16 @@ def test_a_missing_or_damaged_index_is_refused(tmp_path: Path, content: str | No
 
 
 def test_runs_outside_the_folder_are_not_read(tmp_path: Path) -> None:
-    (tmp_path / INDEX).write_text('{"methods": ["../a"], "seeds": [0]}')
+    inside = write_runs(tmp_path / "inside")
+    (inside / "lasem-0").rename(tmp_path / "lasem-0")
+    (inside / "lasem-0").symlink_to(tmp_path / "lasem-0")
+    for attempt in (write_comparison, lambda directory: compare([], directory)):
+        with pytest.raises(StorageError, match="a symbolic link leads out"):
+            attempt(inside)
+    (inside / "lasem-0").unlink()
+    (inside / INDEX).write_text('{"methods": ["../a"], "seeds": [0]}')
     with pytest.raises(StorageError, match="Expected a comparison's methods"):
-        load_comparison(tmp_path)
+        load_comparison(inside)
 
 
 def test_labels_and_settings_of_strangers_are_text(tmp_path: Path) -> None:
@@ -185,7 +193,7 @@ def test_labels_and_settings_of_strangers_are_text(tmp_path: Path) -> None:
         (directory / f"lasem-{seed}").rename(directory / f"{label}-{seed}")
     lines = ["a0: &a0 [x, x]", *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 40)), "date: 2020-99-99"]
     (directory / "ewc-9-0" / "config.yaml").write_text("\n".join(lines))
-    (directory / "ewc-9-1" / "config.yaml").write_text("date: 2020-99-99")
+    (directory / "ewc-9-1" / "config.yaml").write_text("date: !!timestamp x")
     (directory / INDEX).write_text(json.dumps({"methods": [label, "ewc-9", "x" * 5000], "seeds": [0, 1]}))
     outline = Outline(write_comparison(directory).read_text())
     assert "b" not in outline.tags
