@@ -81,6 +81,7 @@ def _prepare_output() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            os.set_inheritable(getattr(sys, name).fileno(), True)  # else a process of a run takes its number for a pipe
         if mode == "w" and hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="replace")
 
@@ -99,6 +100,10 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(f"There is no {what} '{name}' (there are: {', '.join(known)}).{nearest(name, known)}")
     from lasem.cli.command import Command
 
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("The current folder was removed. Go into another one: cd FOLDER.") from None
     return Command(name, getattr(find_module(name), name))(words[1:])
 
 

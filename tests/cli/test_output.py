@@ -41,6 +41,19 @@ def test_an_output_that_takes_nothing_gives_no_traceback(words: str, redirection
         assert done.stderr in ("", said)
 
 
+def test_processes_inherit_what_was_closed() -> None:
+    """Else the processes of a run would have pipes in the place of outputs."""
+    code = "import os; from lasem.cli import main; main(['--version']); assert all(map(os.get_inheritable, range(3)))"
+    closed = ["bash", "-c", f'{sys.executable} -c "{code}" <&- >&- 2>&-']
+    assert subprocess.run(closed, check=False).returncode == 0
+
+
+def test_a_current_folder_that_was_removed_is_named(here: Path, lasem: Any) -> None:
+    here.rmdir()
+    for words in ("show model", "export /model --task x --format onnx"):
+        assert "The current folder was removed." in lasem(*words.split(), code=2).err
+
+
 @pytest.mark.parametrize("width", ["1", "0", "x"])
 def test_help_in_any_terminal(width: str, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
     monkeypatch.setenv("COLUMNS", width)
