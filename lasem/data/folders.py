@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import os
 import re
 import shutil
@@ -54,6 +57,7 @@ _SYSTEM = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # what systems put
 _KIND = "(?:(?:data)?sets?|data|images?|imgs?|pictures?|photos?|pics?|splits?|folders?|samples?|files?)"
 _SPLIT = re.compile(f"({'|'.join(SPLIT_NAMES)}){_KIND}?")
 _SLACK_BYTES, _MAX_EXPANSION = 2**28, 100
+_TOO_LARGE = "its bytes hold more than there is room for"
 
 
 @final
@@ -171,10 +175,10 @@ def unpack(archive: Path, folder: Path) -> None:
     size = archive.stat().st_size
     room = min(_SLACK_BYTES + _MAX_EXPANSION * size, shutil.disk_usage(folder).free)
     try:
-        for name, num_bytes, file in _members(archive):
+        for name, num_bytes, file in _members(archive, room):
             room -= num_bytes + 512
             if room < 0:
-                raise ValueError(f"its {size:,} bytes hold more than there is room for")
+                raise ValueError(_TOO_LARGE)
             if not _stays_inside(name):
                 raise ValueError(f"it holds {name!r}, a place outside of it")
             target = folder / name
@@ -188,7 +192,22 @@ def unpack(archive: Path, folder: Path) -> None:
         ) from error
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+@dataclass
+class _Bounded:
+    """A stream of at most so many bytes, for tarfile keeps what a header says of a name in memory."""
+
+    stream: IO[bytes]
+    left: int
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(_TOO_LARGE)
+        return data
+
+
+def _members(archive: Path, room: int) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Open one regular file of an archive after the other, with its name and size."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
@@ -196,10 +215,16 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                 if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
                     yield entry.filename, entry.file_size, packed.open(entry)
     else:
-        with tarfile.open(archive) as packed_tar:
-            for member in packed_tar:
-                if member.isreg() and (file := packed_tar.extractfile(member)):
-                    yield member.name, member.size, file
+        with archive.open("rb") as opened:
+            begins = opened.read(6)
+        packers = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+        opener: Any = next((packer for magic, packer in packers.items() if begins.startswith(magic)), open)
+        with opener(archive, "rb") as stream:
+            bounded: Any = _Bounded(stream, room)
+            with tarfile.open(fileobj=bounded, mode="r|") as packed_tar:
+                for member in packed_tar:
+                    if member.isreg() and (file := packed_tar.extractfile(member)):
+                        yield member.name, member.size, file
 
 
 def _stays_inside(name: str) -> bool:

@@ -495,6 +495,8 @@ def opened_table(file: Path, columns: Sequence[str] = ()) -> Iterator[Table]:
         raise DataError(f"Reading {file} needs pyarrow: pip install 'lasem[parquet]'.") from error
     kind = "arrow" if file.suffix.lower() == ".arrow" else "parquet"
     try:
+        if not file.is_file():  # a pipe would never end
+            raise OSError("it is no file")
         with file.open("rb") as opened:  # pyarrow would take the name for UTF-8
             yield _Arrow(opened) if kind == "arrow" else _Parquet(opened, columns)
     except (pyarrow.ArrowException, OSError, ValueError, struct.error) as error:  # ValueError: an empty file

@@ -350,6 +350,17 @@ def test_an_archive_that_expands_is_refused_and_links_are_left_out(tmp_path: Pat
         read(tmp_path / "z.zip").labelled()
 
 
+def test_an_archive_of_a_long_name_or_of_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lasem.data.folders._SLACK_BYTES", 2**20)
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as packed:
+        packed.addfile(tarfile.TarInfo("a" * 2**23))
+    (tmp_path / "x.tar").touch()
+    os.truncate(tmp_path / "x.tar", 10**12)
+    for name, said in (("x.tar.gz", "hold more than there is room for"), ("x.tar", "Expected")):
+        with pytest.raises(DataError, match=said):
+            read(tmp_path / name).labelled()
+
+
 @pytest.mark.parametrize("memory_limit_mb", [1024, 0])
 def test_all_damaged_files_are_named_or_left_out(tmp_path: Path, memory_limit_mb: int) -> None:
     write_class_folders(tmp_path, CLASSES[:2], 8, size=40)

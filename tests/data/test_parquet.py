@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -132,6 +133,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(DataError, match=r"x\.parquet"):
             read(file).open(0)
+    file.unlink()
+    os.mkfifo(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet cannot be read: it is no file"):
+        read(tmp_path).open(0)
 
 
 def test_a_file_of_another_kind_is_told_what_there_is(tmp_path: Path) -> None:
