@@ -123,6 +123,7 @@ AS_IN_THE_PAPER = Factory(
     {"drop_last": True, "optimiser": "rmsprop-tf", "schedule": "inverse", "learning_rate_decay": 0.1, "tolerance": 0.0},
 )
 FACTORIES = [*map(Factory, TRANSFERS), AS_IN_THE_PAPER, *PROTECTED, *REUSING, *BASELINES]
+EVERY_METHOD = [FACTORIES[0], PROTECTED[0], *BASELINES]
 COMMITS_HALF_WAY = Transfer(search=EM(commit_probability=2.0, commit_share=0.5, prior_form="average"))
 SEARCHED: list[tuple[Any, str]] = [
     (EM(**NEVER), "constant"),
@@ -275,6 +276,7 @@ def test_saving_again_only_adds(factory: Factory, tmp_path: Path) -> None:
         assert factory.load(tmp_path).task_names == learner.task_names
 
 
+@some(*EVERY_METHOD)
 def test_names_and_shapes_that_do_not_fit(factory: Factory) -> None:
     learner, images = factory.make(), torch.zeros(1, *GREY)
     with pytest.raises(TaskError, match=r"'cifar-7' has not been learned \(learned: none\)"):
@@ -312,6 +314,7 @@ def test_images_as_arrays_bytes_and_floats(factory: Factory, model: Path) -> Non
     assert np.array_equal(pixels, before)
 
 
+@some(*EVERY_METHOD)
 def test_a_folder_that_holds_something_else_is_left_alone(factory: Factory, tmp_path: Path) -> None:
     learner, other = factory.make(), factory.make((3, 6, 6))
     learner.learn(tiny_task("a"))
@@ -415,7 +418,7 @@ def test_what_is_forgotten_changes_no_other_answer(factory: Factory, learner: Le
     assert torch.equal(factory.load(tmp_path).logits("t9", IMAGES), learner.logits("t9", IMAGES))
 
 
-@some(FACTORIES[0], *BASELINES)
+@some(*EVERY_METHOD)
 def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory, model: Path, tmp_path: Path) -> None:
     learner, name = factory.load(model), "t2"
     file, page = export(learner, name, "torch", f"{tmp_path}/")
