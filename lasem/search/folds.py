@@ -31,7 +31,8 @@ def folds_of(labels: Tensor, num_folds: int, seed: tuple[int, ...]) -> Tensor:
 def without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
     """Return the start of a training without some images, which validate."""
     task = replace(start.task, train=images.only(~held_out), valid=images.only(held_out))
-    return replace(start, task=task, config=replace(start.config, patience=0), strength=_PENALTY)
+    config = replace(start.config, patience=0, drop_last=False)  # there may be fewer images than in a mini-batch
+    return replace(start, task=task, config=config, strength=_PENALTY)
 
 
 def cross_fitted(

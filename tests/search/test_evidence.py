@@ -1,5 +1,6 @@
 """The search by evidence: which images score what, and what is chosen."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,12 @@ def test_a_pretrained_network_s_first_task_is_searched() -> None:
     assert list(dict.fromkeys(phases))[:4] == ["TTT, 1 of 2", "TTT, 2 of 2", "evidence 1 of 2", "evidence 2 of 2"]
     assert len(record.configurations) == 8
     assert len(phases) == record.num_epochs
+
+
+def test_folds_may_hold_fewer_images_than_a_mini_batch_of_the_task() -> None:
+    task, learner = tiny_task("a"), learner_of(net_of())
+    training = replace(learner.training, batch_size=len(task.train), drop_last=True)
+    assert learner.learn(task, training=training).configuration
 
 
 def test_nothing_is_searched_where_transferring_all_is_enough() -> None:
