@@ -387,15 +387,20 @@ class GrowingModel:
             unfinished.keep(num_epochs, state, records)
 
         checkpoints = Checkpoints(write, self._checkpoint_seconds)
-        with checkpoints.written_if_stopped():
-            if before is None:
-                learned = learner.learn(task, training=training, on_epoch=keep)
-            else:
-                with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
-                    learned = learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
-            self._folder.check_held()
-            learner.keep_records(task.name, [*records, learned])
-            learner.save(self.directory)
+        try:
+            with checkpoints.written_if_stopped():
+                if before is None:
+                    learned = learner.learn(task, training=training, on_epoch=keep)
+                else:
+                    with _computing("Training cannot go on from what was kept of it (--restart begins anew)"):
+                        learned = learner.learn(task, training=training, on_epoch=keep, resume_from=before.state)
+                self._folder.check_held()
+                learner.keep_records(task.name, [*records, learned])
+                learner.save(self.directory)
+        except ConfigError:
+            if not records:  # settings that nothing can be trained with are not what a task goes on with
+                unfinished.remove()
+            raise
         if reason:
             notify(f"{learner.configuration(task.name)}: {reason}{_helped(learned)}.")
         with suppress(StorageError):  # it is known by the model, which has the task

@@ -255,12 +255,20 @@ def test_each_task_is_trained_as_was_said_for_it(model: Path, place: Path, image
         small_model(place, training=TrainingConfig(epochs=0))
 
 
-def test_training_that_does_not_suit_the_method_is_refused_at_once(images: Path, tmp_path: Path) -> None:
-    wsn = {"method": WSN(), "search": None}
-    small_model(tmp_path / "model", training=TrainingConfig(epochs=1), **wsn).learn("low", images / "low")
+@pytest.mark.parametrize(
+    ("made", "training", "message"),
+    [
+        ({"method": WSN(), "search": None}, TrainingConfig(weight_decay=0.1), "weight_decay"),
+        ({}, TrainingConfig(batch_size=500, drop_last=True), "batch_size must be at most"),
+    ],
+)
+def test_training_that_cannot_begin_leaves_nothing_begun(
+    made: dict[str, Any], training: TrainingConfig, message: str, images: Path, tmp_path: Path
+) -> None:
+    small_model(tmp_path / "model", training=TrainingConfig(epochs=1), **made).learn("low", images / "low")
     before = model_files(tmp_path / "model")
-    with pytest.raises(ConfigError, match="weight_decay"):
-        small_model(tmp_path / "model", training=TrainingConfig(weight_decay=0.1), **wsn).learn("mid", images / "mid")
+    with pytest.raises(ConfigError, match=message):
+        small_model(tmp_path / "model", training=training, **made).learn("mid", images / "mid")
     assert model_files(tmp_path / "model") == before
     assert Unfinished(tmp_path / "model").task is None
 
