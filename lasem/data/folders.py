@@ -9,7 +9,6 @@ import io
 import json
 import lzma
 import os
-import re
 import shutil
 import stat
 import tarfile
@@ -27,7 +26,7 @@ import torch
 from lasem.data.decode import image_size, suffixes
 from lasem.data.images import AbstractImages, FileImages
 from lasem.data.labelled import Labelled, and_left_out, counted
-from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
+from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
 from lasem.files import read_text
@@ -54,8 +53,6 @@ Columns = tuple[Sequence[str], Sequence[str]]
 _FILE_COLUMNS = ("file_name", "file", "filename", "image", "path", "image_path")
 _CLASS_COLUMNS = ("label", "class", "class_name", "category")
 _SYSTEM = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # what systems put next to images
-_KIND = "(?:(?:data)?sets?|data|images?|imgs?|pictures?|photos?|pics?|splits?|folders?|samples?|files?)"
-_SPLIT = re.compile(f"({'|'.join(SPLIT_NAMES)}){_KIND}?")
 _SLACK_BYTES, _MAX_EXPANSION = 2**28, 100
 _TOO_LARGE = "its bytes hold more than there is room for"
 
@@ -130,17 +127,6 @@ class _Unpacked:
         self.folder = Path(tempfile.mkdtemp(prefix="lasem-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         unpack(archive, self.folder)
-
-
-def split_of(name: str) -> tuple[Part, tuple[str, ...]] | None:
-    """Return the split that a folder's name speaks of and the name's other words: ``seg_train`` is (TRAIN, (seg,)).
-
-    Words such as "images" and "set" do not count. None: the name speaks of no split, or of several.
-    """
-    words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
-    parts = [SPLIT_NAMES[match[1]] for word in words if (match := _SPLIT.fullmatch(word))]
-    others = (word for word in words if not _SPLIT.fullmatch(word) and not re.fullmatch(_KIND, word))
-    return (parts[0], tuple(others)) if len(parts) == 1 else None
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:

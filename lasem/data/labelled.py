@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from lasem.data.task import Count, Task, TaskStream, check_classes, child_genera
 from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range, Settings
 
+_UNLABELLED = ("", "-1", "-1.0", "-100", "nan", "null", "<na>")
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
 _DECODED_AT_ONCE = 64
 
@@ -258,6 +259,19 @@ def _check_enough(name: str, unit: str, part: Part, available: int, needed: dict
             f"Class '{name}' has too few {unit}: its {part.word} split must hold at least {sum(needed.values())} "
             f"({wanted}); it holds {available}. Add {unit}, or ask for fewer of each class."
         )
+
+
+def as_label(value: Any) -> Any:
+    """Return a cell of labels as a class is called: text without space around it, whole numbers as integers.
+
+    None: it stands for no label, as -1 and -100 do on the Hugging Face Hub, and NaN in what pandas writes.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        return None if value.lower() in _UNLABELLED else value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return None if value in (None, -1, -100) or value != value else value
 
 
 def counted(left_out: Iterable[tuple[Part, str]]) -> tuple[str, ...]:

@@ -19,20 +19,15 @@ from torch import Tensor
 
 from lasem.data.decode import DamagedError, decode
 from lasem.data.images import TensorImages
-from lasem.data.labelled import Labelled
-from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path
+from lasem.data.labelled import Labelled, as_label
+from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
 
-UNLABELLED: Final = (None, "", -1, -100)
-"""What stands for no label; test splits of the Hub hide their labels so."""
-
 TABLES: Final = (".parquet", ".arrow")
 """Endings of tables in binary formats."""
-_NUMBER = r"(?P<number>\d+)(?:-of-(?P<total>\d+)(?:-[0-9a-f]{8,})?)?"
-_OF_SPLIT = re.compile(rf"(?:(?P<set>.+)[-_.])?(?P<split>{'|'.join(SPLIT_NAMES)})(?:[-_.]?{_NUMBER})?", re.IGNORECASE)
-"""Files of a split as on the Hub: train, train-00000-of-00002, NAME-train-0; not trainer, test_old, train-extra."""
-_SHARD = re.compile(rf"(?P<before>.*?){_NUMBER}")
+_SHARD = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?:[-_.]of[-_.](?P<total>\d+)(?:-[0-9a-f]{8,})?)?")
+"""Pieces of a table: train-00000-of-00002, part_0, 0001."""
 _SET_COLUMNS = "Set image_column and label_column (lasem learn and evaluate: --image-column, --label-column)."
 _SLACK_ROWS, _SLACK_BYTES, _MAX_EXPANSION = 10**4, 2**26, 100
 _SLACK_PIXELS, _MAX_PIXELS = 2**30, 3000  # bytes; and times a file's size, for an image of one colour is small
@@ -163,10 +158,11 @@ def files_of_splits(place: Path, suffixes: Sequence[str] = TABLES) -> list[tuple
     if place.is_file():
         return [(place, Part.TRAIN)]
     tables, folders = _tables_in(place, suffixes), _folders_with_tables(place, suffixes)
-    splits = {} if tables else {folder: SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
+    named = {folder: split_of(folder.name) for folder in folders}
+    splits = {} if tables else {folder: split[0] if split and not split[1] else None for folder, split in named.items()}
     if tables and not folders:
         files = _by_name(place, tables, suffixes)
-    elif any(splits.values()) or Part.TRAIN in splits.values():
+    elif (parts := set(splits.values())) - {None} and len(parts) == len(splits):
         unknown = next((folder.name for folder, part in splits.items() if part is None), None)
         if unknown is not None:
             raise DataError(
@@ -194,22 +190,24 @@ def files_of_splits(place: Path, suffixes: Sequence[str] = TABLES) -> list[tuple
 
 def _by_name(folder: Path, tables: list[Path], suffixes: Sequence[str]) -> list[tuple[Path, Part]]:
     """Return the split that each file's name says; where none says any, all train."""
-    found = {file: _OF_SPLIT.fullmatch(file.stem) for file in tables}
-    sets = sorted({match["set"] or "" for match in found.values() if match})
-    if not sets:
+    names = {file: match["before"] if (match := _SHARD.fullmatch(file.stem)) else file.stem for file in tables}
+    found = {file: split for file, name in names.items() if (split := split_of(name))}
+    if not found:
         return [(file, Part.TRAIN) for file in _whole(folder, suffixes)]
-    unknown = next((file.name for file, match in found.items() if match is None), None)
+    unknown = next((file.name for file in tables if file not in found), None)
     if unknown is not None:
         raise DataError(
             f"Expected every table in {folder} to be called as its split (train, valid, test, perhaps with a number), "
             f"as some are; got '{unknown}'. Rename it, or move it elsewhere.{nearest(unknown, SPLIT_NAMES)}"
         )
-    if len(sets) > 1:
-        listed = ", ".join(f"'{name}'" for name in sets)
+    sets = {(*words, *re.findall(r"\d+", names[file])) for file, (_, words) in found.items()}
+    several = set(names.values())
+    if len(sets) > 1 or len(several) > len({part for part, _ in found.values()}):
         raise DataError(
-            f"Expected one set of tables in {folder}; the names begin with {listed}. Move each set into a folder."
+            f"Expected one set of tables in {folder}, whose names differ in the split alone; the names begin with "
+            f"{', '.join(map(repr, sorted(several)))}. Move each set into a folder."
         )
-    return [(file, SPLIT_NAMES[match["split"].lower()]) for file in _whole(folder, suffixes) if (match := found[file])]
+    return [(file, found[file][0]) for file in _whole(folder, suffixes)]
 
 
 def _tables_in(folder: Path, suffixes: Sequence[str] = TABLES) -> list[Path]:
@@ -249,13 +247,17 @@ def _whole(folder: Path, suffixes: Sequence[str]) -> list[Path]:
             others[number] = match
     for before, found in pieces.items():
         last = found[max(found)]
-        if not last["total"] and not any(match["number"].startswith("0") for match in found.values()):
+        if not last["total"] and min(found) > 1 and not any(m["number"].startswith("0") for m in found.values()):
             continue  # numbers of other things, such as years
-        wanted = range(int(last["total"]) or 1) if last["total"] else range(min(1, min(found)), max(found) + 1)
+        if last["total"]:
+            first = int(0 not in found and int(last["total"]) in found)  # some count from 1
+            wanted = range(first, first + max(1, int(last["total"])))
+        else:
+            wanted = range(min(1, min(found)), max(found) + 1)
         missing = next((number for number in wanted if number not in found), None)
         if missing is not None or max(found) > max(wanted):
             shown = f"{max(found) if missing is None else missing:0{len(last['number'])}d}"
-            name = f"{before}{shown}{'-of-' + last['total'] if last['total'] else ''}"
+            name = f"{before}{shown}{last.string[last.end('number') : last.end('total')] if last['total'] else ''}"
             raise DataError(
                 f"Expected all pieces of a table in {folder}, {len(wanted)} of '{before}...'; "
                 f"{'there is also' if missing is None else 'there is no'} '{name}{tables[0].suffix}'. Get all of them."
@@ -267,7 +269,7 @@ def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) ->
     """Return the numbers of classes in the label column of each file, -1 for none, and the classes' names."""
     names, kinds = read[0].names, set[type]()
     for file, found in zip(files, read, strict=True):
-        kinds |= {type(value) for value in found.values if value is not None}
+        kinds |= {type(value) for value in map(as_label, found.values) if value is not None}
         if len(kinds) > 1:
             raise DataError(f"Expected labels of one type in all files; column '{column}' of {file} has another.")
         if found.names != names:
@@ -275,7 +277,7 @@ def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) ->
                 f"Expected the same class names in all files; those of column '{column}' in {file} differ from "
                 f"{files[0]}."
             )
-    values = {value for found in read for value in found.values if value not in UNLABELLED}
+    values = {value for found in read for value in map(as_label, found.values) if value is not None}
     if names is None or any(isinstance(value, str) for value in values):
         ordered = sorted(values)
         names, number_of = [str(value) for value in ordered], {value: k for k, value in enumerate(ordered)}
@@ -283,15 +285,15 @@ def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) ->
         number_of = {value: value for value in range(len(names))}
     labels = []
     for file, found in zip(files, read, strict=True):
-        wrong = [k for k, value in enumerate(found.values) if value not in UNLABELLED and value not in number_of]
-        if wrong:
-            row = int((found.places == wrong[0]).argmax())
+        numbers = [-1 if value is None else number_of.get(value, -2) for value in map(as_label, found.values)]
+        wrong = numbers.index(-2) if -2 in numbers else None
+        if wrong is not None:
+            row = int((found.places == wrong).argmax())
             raise DataError(
                 f"Expected labels from 0 to {len(names) - 1}, one for each class name of {file}, or -1 for none; row "
-                f"{row} of column '{column}' holds {found.values[wrong[0]]}."
+                f"{row} of column '{column}' holds {found.values[wrong]}."
             )
-        table_of = torch.tensor([number_of.get(value, -1) for value in found.values], dtype=torch.int64)
-        labels.append(table_of[torch.from_numpy(found.places)])
+        labels.append(torch.tensor(numbers, dtype=torch.int64)[torch.from_numpy(found.places)])
     return labels, names
 
 

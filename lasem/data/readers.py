@@ -32,8 +32,17 @@ SPLIT_NAMES: Final = {
     "testing": Part.TEST,
     "eval": Part.TEST,
     "evaluation": Part.TEST,
+    "trn": Part.TRAIN,
+    "trainval": Part.TRAIN,
+    "vld": Part.VALID,
+    "tst": Part.TEST,
+    "tests": Part.TEST,
+    "holdout": Part.TEST,
 }
 """Names of splits in files and folders."""
+
+_KIND = "(?:(?:data)?sets?|data|images?|imgs?|pictures?|photos?|pics?|splits?|folders?|samples?|files?)"
+_SPLIT = re.compile(f"({'|'.join(SPLIT_NAMES)}){_KIND}?")
 
 
 @final
@@ -131,6 +140,17 @@ class FileReader(CutSettings, AbstractReader):
     def open(self, seed: int) -> TaskStream:
         """Open the stream; it and its tasks are named after the file or folder."""
         return self.labelled().disjoint(self, seed, stream_name(self.path))
+
+
+def split_of(name: str) -> tuple[Part, tuple[str, ...]] | None:
+    """Return the split that a folder's name speaks of and the name's other words: ``seg_train`` is (TRAIN, (seg,)).
+
+    Words such as "images" and "set" do not count. None: the name speaks of no split, or of several.
+    """
+    words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    parts = [SPLIT_NAMES[match[1]] for word in words if (match := _SPLIT.fullmatch(word))]
+    others = (word for word in words if not _SPLIT.fullmatch(word) and not re.fullmatch(_KIND, word))
+    return (parts[0], tuple(others)) if len(parts) == 1 else None
 
 
 def stream_name(path: str) -> str:

@@ -11,11 +11,10 @@ from typing import Any, ClassVar, Final, final
 import numpy as np
 import torch
 
-from lasem.data.folders import LIST_SUFFIXES, read_list, split_of
-from lasem.data.labelled import CutCounts, Labelled, and_left_out, counted, cut, cut_classes
+from lasem.data.folders import LIST_SUFFIXES, read_list
+from lasem.data.labelled import CutCounts, Labelled, and_left_out, as_label, counted, cut, cut_classes
 from lasem.data.parquet import (
     TABLES,
-    UNLABELLED,
     Column,
     check_column,
     files_of_splits,
@@ -23,7 +22,7 @@ from lasem.data.parquet import (
     opened_table,
     read_column,
 )
-from lasem.data.readers import existing_path, stream_name
+from lasem.data.readers import existing_path, split_of, stream_name
 from lasem.data.split import Part
 from lasem.data.task import AbstractReader, Task, TaskStream
 from lasem.data.tokens import Texts
@@ -110,10 +109,11 @@ class TextReader(CutCounts, AbstractReader):
         labels = torch.cat(numbers)
         texts = [text for file, _, columns in read for text in _texts(columns[self.text_column], file)]
         parts = torch.tensor([part for row in read for part in _parts(*row, self.text_column)])
-        tasks = [value for *_, columns in read for value in _values(columns[self.task_column or self.label_column])]
+        of_tasks = self.task_column or self.label_column
+        tasks = [as_label(value) for *_, columns in read for value in _values(columns[of_tasks])]
         left_out = [
             "empty" if not text.strip() else "without a label" if label < 0 else "without a task" if none else ""
-            for text, label, none in zip(texts, labels.tolist(), [task in UNLABELLED for task in tasks], strict=True)
+            for text, label, none in zip(texts, labels.tolist(), [task is None for task in tasks], strict=True)
         ]
         kept = torch.tensor([not why for why in left_out])
         data = Labelled(
@@ -129,8 +129,8 @@ class TextReader(CutCounts, AbstractReader):
         if not bool(kept.any()):
             none = and_left_out(counted(data.left_out))
             raise DataError(f"Expected texts with labels in {self.path}; there are none{none}. {_SET_COLUMNS}")
-        of_tasks = [task for task, why in zip(tasks, left_out, strict=True) if not why]
-        return data.only(kept), of_tasks if self.task_column else None
+        tasks = [task for task, why in zip(tasks, left_out, strict=True) if not why]
+        return data.only(kept), tasks if self.task_column else None
 
 
 def texts_in(file: Path, text_column: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lasem.data import CutSettings, Labelled, Part, TensorImages
-from lasem.data.labelled import TaskCut, cut
+from lasem.data.labelled import TaskCut, as_label, cut
 from lasem.errors import ConfigError, DataError
 
 NAMES = [f"c{number}" for number in range(20)]
@@ -143,3 +143,11 @@ def test_labels_without_a_class_and_classes_of_one_name_are_refused() -> None:
         cut(CutSettings(classes_per_task=2), replace(data(12), class_names=NAMES[:5]), 0)
     with pytest.raises(DataError, match="come more than once: c0"):
         cut(CutSettings(classes_per_task=2), replace(data(12), class_names=[*NAMES, "c0"]), 0)
+
+
+def test_what_stands_for_no_label() -> None:
+    labels = {" cat ": "cat", "None": "None", "-2": "-2", "0.0": "0.0", 3: 3, 2.5: 2.5, True: True}
+    assert {value: as_label(value) for value in labels} == labels
+    assert str(as_label(3.0)) == "3"
+    none = (None, "", " ", "-1", "-1.0", "-100", "NaN", "nan", "NULL", "<NA>", -1, -100, -1.0, float("nan"))
+    assert {as_label(value) for value in none} == {None}

@@ -208,6 +208,12 @@ HUB = [
     ("cifar10-train-00000-of-00002", "cifar10-train-00001-of-00002", "cifar10-test"),
     ("train/data-00000-of-00002", "train/data-00001-of-00002", "test/data-00000-of-00001"),
     ("train_1", "train_2", "test"),
+    ("train-1-of-2", "train-2-of-2", "test-1-of-1"),
+    ("train_0_of_2", "train_1_of_2", "test_0_of_1"),
+    ("training_data_1", "training_data_2", "testing_data_1"),
+    ("my_train_v2-0", "my_train_v2-1", "my_test_v2-0"),
+    ("TrainSet0", "TrainSet1", "TestSet"),
+    ("train_data/0", "train_data/1", "test_data/0"),
 ]  # fmt: skip
 
 
@@ -240,10 +246,17 @@ def test_layouts_of_the_hub(tmp_path: Path, files: tuple[str, ...], suffix: str)
         (["train-00000-of-00001", "train-00001-of-00001"], r"there is also 'train-00001-of-00001\.parquet'"),
         (["train-00000-of-00001", "train-00000-of-00002"], "are of two. Keep one"),
         (["train", "trainer"], r"got 'trainer\.parquet'"),
-        (["train", "test", "test_old"], r"got 'test_old\.parquet'"),
-        (["train", "train-extra"], r"got 'train-extra\.parquet'"),
-        (["train", "old-test"], "one set of tables in .*the names begin with '', 'old'"),
-        (["mnist-train", "fashion-train"], "the names begin with 'fashion', 'mnist'"),
+        (["train_1", "train_2", "train_4"], r"4 of 'train_.*there is no 'train_3\.parquet'"),
+        (["train_0_of_3", "train_2_of_3"], r"there is no 'train_1_of_3\.parquet'"),
+        (["train-1-of-3", "train-3-of-3"], r"there is no 'train-2-of-3\.parquet'"),
+        (["train", "test", "test_old"], "the names begin with 'test', 'test_old', 'train'"),
+        (["train", "train-extra"], "the names begin with 'train', 'train-extra'"),
+        (["train", "training"], "the names begin with 'train', 'training'"),
+        (["train", "old-test"], "one set of tables in .*the names begin with 'old-test', 'train'"),
+        (["mnist-train", "fashion-train"], "the names begin with 'fashion-train', 'mnist-train'"),
+        (["cifar10-train", "cifar100-test"], "the names begin with 'cifar10-train', 'cifar100-test'"),
+        (["train/0", "training/0"], "there are several: .*train, .*training"),
+        (["test_images"], r"training split .*only test_images\.parquet"),
         (["mnist/train", "fashion/train"], r"one set of tables in .*there are several: .*fashion, .*mnist\. Name one"),
         (["train", "old/train"], r"one set of tables in .*there are several: .*old\. Name one"),
         (["train/0000", "extra/0000"], "Expected only folders of splits .*got 'extra'"),
@@ -277,10 +290,12 @@ def test_rows_without_a_label_are_left_out_and_counted(
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 def test_labels_of_text_in_every_form(tmp_path: Path, kind: pa.DataType, suffix: str) -> None:
-    labels = pa.array([NAMES[label] for label in LABELS]).cast(kind)
+    none = ["-1", "nan", "", " "]
+    labels = pa.array([*(NAMES[label] for label in LABELS[4:]), *none]).cast(kind)
     write_table(rows(labels, [png(image) for image in IMAGES]), tmp_path / f"x{suffix}")
     data = read(tmp_path / f"x{suffix}").labelled()
-    assert (list(data.class_names), data.labels.tolist()) == (NAMES, LABELS)
+    assert (list(data.class_names), data.labels.tolist()) == (NAMES, LABELS[4:])
+    assert data.left_out == ((Part.TRAIN, "without a label"),) * 4
 
 
 def test_class_names_that_are_no_text(tmp_path: Path) -> None:
