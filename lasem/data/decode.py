@@ -174,8 +174,10 @@ def _with_channels(image: Image, channels: Channels) -> Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, of unknown range")
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        image = Images.fromarray(grey.astype(np.uint8))
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"its pixels go from {grey.min():,} to {grey.max():,}, not from 0 to 65,535")
+        image = Images.fromarray((grey >> 8).astype(np.uint8))
     if image.mode in _WITH_ALPHA or (image.mode in _WITHOUT_ALPHA and "transparency" in image.info):
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
@@ -197,7 +199,7 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
             warnings.simplefilter("ignore", Images.DecompressionBombWarning)  # an error here, from fewer pixels on
             opened = Images.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
         with opened as image:
-            width, height = image.size
+            width, height = map(max, image.size, _tile(image))
             if width * height > MOST_PIXELS:
                 raise ValueError(
                     f"it has {width}x{height} pixels, more than the {MOST_PIXELS // 10**6} megapixels allowed"
@@ -208,6 +210,12 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
     except Exception as error:  # damaged files reach many of Pillow's parsers, each of which raises its own kinds
         reason = f"it is none of {', '.join(_formats())}" if isinstance(error, UnidentifiedImageError) else error
         raise DamagedError({0: (where, " ".join(str(reason).split()))}, may_skip=False) from error
+
+
+def _tile(image: Image) -> tuple[int, int]:
+    """Width and height of a TIFF file's tiles, which may be larger than the image and are decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(322, 0), tags.get(323, 0)
 
 
 def _whole(image: Image, source: Path | bytes) -> Image:

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -25,7 +26,7 @@ import torch
 
 from lasem.data.decode import image_size, suffixes
 from lasem.data.images import AbstractImages, FileImages
-from lasem.data.labelled import Labelled, and_left_out, counted
+from lasem.data.labelled import Labelled, and_left_out, as_label, counted
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
@@ -46,6 +47,9 @@ Row = tuple[str, str, str]
 
 Found = tuple[Part, str, Path, str]
 """A file's split, class and path, and why it is left out; nothing if it is not."""
+
+Spoken = tuple[Part, tuple[str, ...]]
+"""The split and the other words of a name."""
 
 Columns = tuple[Sequence[str], Sequence[str]]
 """What columns of files and of classes may be called; the first is what a person asked for."""
@@ -79,15 +83,17 @@ class FolderReader(FileReader):
 
     def find(self) -> Labelled:
         place, keep = existing_path(self.path), None
+        found: list[Found] = []
         columns = _columns(self.image_column, _FILE_COLUMNS), _columns(self.label_column, _CLASS_COLUMNS)
         try:
             if place.name.lower().endswith(ARCHIVE_SUFFIXES) and place.is_file():
                 keep = _Unpacked(place)
                 place = _inner(keep.folder)
+                found += [(Part.TRAIN, "", place, "link in an archive")] * keep.num_left_out
             if place.is_dir():
-                found = list(_in_folder(place, columns))
+                found += _in_folder(place, columns)
             elif place.suffix.lower() in LIST_SUFFIXES:
-                found = list(_in_list(place, _rows(place, columns), Part.TRAIN, anywhere=True))
+                found += _in_list(place, _rows(place, columns), Part.TRAIN, anywhere=True)
             else:
                 raise DataError(
                     f"Expected a folder of images, a list of images and labels ({', '.join(LIST_SUFFIXES)}) or an "
@@ -95,6 +101,10 @@ class FolderReader(FileReader):
                 )
         except OSError as error:
             raise DataError(f"Expected images in {place} that can be read; {error}.") from error
+        except DataError as error:
+            if keep is None:
+                raise
+            raise DataError(str(error).replace(str(keep.folder), self.path)) from error
         files = sorted((part, name, path) for part, name, path, why in found if not why)
         left_out = tuple((part, why) for part, _, _, why in found if why)
         if not files:
@@ -106,15 +116,16 @@ class FolderReader(FileReader):
         labels = torch.tensor([number_of[name] for _, name, _ in files])
         parts = torch.tensor([part for part, _, _ in files])
 
-        def take(used: torch.Tensor) -> AbstractImages:
-            paths = [files[k][2] for k in used.tolist()]
-            images = FileImages(paths, channels=self.channels, size=self.resize, keep=keep)
-            fits = len(images) * int(np.prod(images.shape)) <= self.memory_limit_mb * 2**20
-            return images.in_memory() if fits else images
-
         def name_of(position: int) -> str:
             file = files[position][2]
             return str(file if keep is None else Path(self.path) / file.relative_to(keep.folder))
+
+        def take(used: torch.Tensor) -> AbstractImages:
+            paths = [files[k][2] for k in used.tolist()]
+            names = None if keep is None else [name_of(k) for k in used.tolist()]
+            images = FileImages(paths, channels=self.channels, size=self.resize, keep=keep, names=names)
+            fits = len(images) * int(np.prod(images.shape)) <= self.memory_limit_mb * 2**20
+            return images.in_memory() if fits else images
 
         return Labelled(labels, parts, class_names, take, self.path, left_out, name_of=name_of)
 
@@ -126,13 +137,13 @@ class _Unpacked:
     def __init__(self, archive: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lasem-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        unpack(archive, self.folder)
+        self.num_left_out = unpack(archive, self.folder)
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """Iterate over the files in a folder and in those below it, linked ones as well, each with why it is no image.
 
-    What begins with a dot is passed over with all that is in it, as thumbnails and checkpoints are.
+    What begins with a dot is passed over: images are counted, but for those in folders, as of thumbnails.
     """
     seen, waiting = set(), [folder]
     while waiting:
@@ -145,23 +156,33 @@ def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
         folders, files = _entries(here)
         waiting += reversed(folders)
         for path in files:
-            if path.is_file():
-                image = path.suffix.lower() in suffixes() or _is_image(path)
-                yield path, "" if image else f"of type {path.suffix.lower() or 'unknown'}"
-            else:
-                yield path, BROKEN[0] if path.is_symlink() else BROKEN[1]
+            yield path, _why_not(path)
+        for path in sorted(Path(here, name) for name in os.listdir(here) if name.startswith(".")):
+            if path.suffix.lower() in suffixes() and path.is_file() and _is_image(path):
+                yield path, "hidden"
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the files of a zip or tar file: no links, nothing outside the folder.
+def _why_not(path: Path) -> str:
+    """Return why a path is no image; nothing if it is one."""
+    if not path.is_file():
+        return BROKEN[1] if path.exists() else BROKEN[0]
+    image = path.suffix.lower() in suffixes() or _is_image(path)
+    return "" if image else f"of type {path.suffix.lower() or 'unknown'}"
+
+
+def unpack(archive: Path, folder: Path) -> int:
+    """Unpack the files of a zip or tar file: nothing outside the folder, and no links or devices, which are counted.
 
     Raises:
         DataError: if it is damaged, names a place outside the folder, or holds more than its size can explain.
     """
-    size = archive.stat().st_size
+    size, num_left_out = archive.stat().st_size, 0
     room = min(_SLACK_BYTES + _MAX_EXPANSION * size, shutil.disk_usage(folder).free)
     try:
         for name, num_bytes, file in _members(archive, room):
+            if file is None:
+                num_left_out += 1
+                continue
             room -= num_bytes + 512
             if room < 0:
                 raise ValueError(_TOO_LARGE)
@@ -172,10 +193,11 @@ def unpack(archive: Path, folder: Path) -> None:
             with file, target.open("wb") as unpacked:
                 shutil.copyfileobj(file, unpacked)
     except Exception as error:  # damaged files reach many parsers, each of which raises its own kinds
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"Expected an archive that can be unpacked at {archive}; {reason}. Get it again, or unpack it yourself."
         ) from error
+    return num_left_out
 
 
 @dataclass
@@ -193,13 +215,15 @@ class _Bounded:
         return data
 
 
-def _members(archive: Path, room: int) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Open one regular file of an archive after the other, with its name and size."""
+def _members(archive: Path, room: int) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """Open one regular file of an archive after the other, with its name and size; others than folders are None."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
-                if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
-                    yield entry.filename, entry.file_size, packed.open(entry)
+                if not entry.is_dir():
+                    link = stat.S_ISLNK(entry.external_attr >> 16)
+                    name = entry.filename.replace("\\", "/")  # as some programs of Windows write them
+                    yield name, entry.file_size, None if link else packed.open(entry)
     else:
         with archive.open("rb") as opened:
             begins = opened.read(6)
@@ -209,13 +233,13 @@ def _members(archive: Path, room: int) -> Iterator[tuple[str, int, IO[bytes]]]:
             bounded: Any = _Bounded(stream, room)
             with tarfile.open(fileobj=bounded, mode="r|") as packed_tar:
                 for member in packed_tar:
-                    if member.isreg() and (file := packed_tar.extractfile(member)):
-                        yield member.name, member.size, file
+                    if not member.isdir():
+                        yield member.name, member.size, packed_tar.extractfile(member) if member.isreg() else None
 
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -239,7 +263,15 @@ def _is_image(path: Path) -> bool:
 
 
 def _images_in(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in suffixes()]
+    return [path for path in paths if not _why_not(path)]
+
+
+def _strays(paths: Iterable[Path], part: Part, where: str) -> Iterator[Found]:
+    """Find images, and links that lead nowhere, in a folder that should hold folders."""
+    for path in paths:
+        why = _why_not(path)
+        if not why or why in BROKEN:
+            yield part, "", path, why or f"in no folder of a {where}"
 
 
 def _inner(place: Path) -> Path:
@@ -268,7 +300,7 @@ def _in_folder(place: Path, columns: Columns) -> Iterator[Found]:
                     f"{nearest(folder.name, SPLIT_NAMES)}"
                 )
             files += [path for path, why in files_below(folder) if not why]
-    yield from ((Part.TRAIN, "", path, "in no folder of a split") for path in _images_in(files))
+    yield from _strays(files, Part.TRAIN, "split")
     if Part.TRAIN not in splits:
         raise DataError(f"Expected a folder 'train' next to '{of_splits}' in {place}, but there is none.")
     trained = set()
@@ -288,7 +320,7 @@ def _splits(place: Path, folders: list[Path]) -> dict[Part, Path]:
     """Find folders of splits, which are known by their names together: a class may be called "bullet_train" too."""
     named = {folder: split for folder in folders if (split := split_of(folder.name))}
     found = set(named.values())
-    several = any(a != b and (kind == other or not kind) for a, kind in found for b, other in found)
+    several = _several(found)
     above = any(not others and _entries(folder)[0] for folder, (_, others) in named.items())
     splits: dict[Part, Path] = {}
     for folder, (part, _) in named.items() if several or above or len(folders) == 1 else ():
@@ -298,6 +330,11 @@ def _splits(place: Path, folders: list[Path]) -> dict[Part, Path]:
             )
         splits[part] = folder
     return splits
+
+
+def _several(found: Iterable[Spoken]) -> bool:
+    """Whether names speak of several splits of one thing."""
+    return any(a != b and (kind == other or not kind) for a, kind in found for b, other in found)
 
 
 def _unwrapped(folder: Path) -> Path:
@@ -318,14 +355,14 @@ def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
     if listed is not None:
         yield from _in_list(*listed, part)
         return
-    images = _images_in(files)
     if not folders:
+        images = _images_in(files)
         raise DataError(
             f"Expected a folder for each class in {place}, but it holds no folder"
             f"{f', only images of no class such as {images[0].name}' if images else ''}. Put images into CLASS/*.png, "
             f"or list their classes in {place / LISTS[0]}, with columns file_name and label."
         )
-    yield from ((part, "", path, "in no folder of a class") for path in images)
+    yield from _strays(files, part, "class")
     inner = _inner(place)
     if inner != place and part == Part.TRAIN and (below := _entries(inner)[0]):
         raise DataError(
@@ -333,8 +370,10 @@ def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
             f"{inner} ({', '.join(folder.name for folder in below[:3])}{', ...' if len(below) > 3 else ''}). Give that "
             f"folder, or move what is in it up."
         )
+    _check_no_pieces(place, folders)
     for folder in folders:
-        wrong = [below for below in _entries(folder)[0] if (split := split_of(below.name)) and not split[1]]
+        spoken = {below: split for below in _entries(folder)[0] if (split := split_of(below.name))}
+        wrong = [below for below, (_, others) in spoken.items() if not others or _several(set(spoken.values()))]
         if wrong:
             raise DataError(
                 f"Expected the images of class '{folder.name}' in {folder}; got a folder of a split there, "
@@ -348,6 +387,18 @@ def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
                 f"{folder} or below; there are 0{left_out}. Add images, or remove the folder."
             )
         yield from found
+
+
+def _check_no_pieces(place: Path, folders: Sequence[Path]) -> None:
+    """Raise DataError for folders that differ in a number alone and hold the same folders: fold1/a, fold2/a."""
+    inner = [{below.name for below in _entries(folder)[0]} for folder in folders[:2]]
+    alike = len({re.sub(r"\d+", "", folder.name) for folder in folders}) == 1
+    if len(folders) > 1 and alike and len(inner[0]) > 1 and inner[0] == inner[1]:
+        raise DataError(
+            f"Expected a folder for each class in {place}; {folders[0].name} and {folders[1].name} seem to be pieces "
+            f"of a data set, each with its own {', '.join(sorted(inner[0])[:3])}. Give one of them, or put their "
+            f"images together: CLASS/*.png."
+        )
 
 
 def _columns(asked: str, known: Sequence[str]) -> Sequence[str]:
@@ -364,7 +415,9 @@ def _list_in(place: Path, columns: Columns) -> tuple[Path, list[Row]] | None:
         try:
             return file, _rows(file, columns)
         except _NoColumnError:
-            pass  # of captions, boxes or the like
+            if not folders:
+                raise
+            # of captions, boxes or the like
     return None
 
 
@@ -382,11 +435,17 @@ def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list
     try:
         with io.StringIO(read_text(file).removeprefix("\ufeff"), newline="") as opened:
             if file.suffix.lower() == ".jsonl":
-                rows += (dict(json.loads(line)) for line in opened if line.strip())
+                rows += (json.loads(line) for line in opened if line.strip())
+                if not all(isinstance(row, dict) for row in rows):
+                    raise ValueError("a line is no object")
                 return rows
             head = opened.readline()
             opened.seek(0)
-            for row in csv.DictReader(opened, delimiter=max(",;\t", key=head.count), strict=strict):
+            table = csv.DictReader(opened, delimiter=max(",;\t", key=head.count), strict=strict)
+            names = [name for name in table.fieldnames or () if name]
+            if len(set(names)) < len(names):
+                raise ValueError(f"a column's name comes twice: {', '.join(names)}")
+            for row in table:
                 if strict and (None in row or None in row.values()):
                     raise ValueError("it has not as many cells as the first line; quote a text with commas or lines")
                 rows.append(row)
@@ -401,8 +460,10 @@ def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list
 def _rows(file: Path, columns: Columns) -> list[Row]:
     """Read a list: file, class and split of each row, which may be empty."""
     rows = read_list(file)
-    there = list(rows[0]) if rows else []
-    found = [name for names in columns for name in [n for n in names if n in there][:1]]
+    there = list(dict.fromkeys(name for row in rows for name in row if name))
+    called = {name.strip().lower(): name for name in there} | {name: name for name in there}
+    ways = ([called[way] for name in names for way in (name, name.lower()) if way in called] for names in columns)
+    found = [way[0] for way in ways if way]
     if len(found) < 2:
         raise _NoColumnError(
             f"Expected columns {columns[0][0]} and {columns[1][0]} in {file}; its columns are "
@@ -413,25 +474,36 @@ def _rows(file: Path, columns: Columns) -> list[Row]:
     def text(row: dict[str, Any], name: str) -> str:
         return "" if row.get(name) is None else str(row[name]).strip()
 
-    return [(text(row, found[0]), text(row, found[1]), text(row, "split")) for row in rows]
+    wrong = next((row[found[1]] for row in rows if isinstance(row.get(found[1]), list | dict)), None)
+    if wrong is not None:
+        raise DataError(f"Expected text or a number in column '{found[1]}' of {file}, a class; got {wrong!r}.")
+    labels = [as_label(row.get(found[1])) for row in rows]
+    return [
+        (text(row, found[0]), "" if label is None else str(label), text(row, "split"))
+        for row, label in zip(rows, labels, strict=True)
+    ]
 
 
 def _in_list(file: Path, rows: Sequence[Row], part: Part, *, anywhere: bool = False) -> Iterator[Found]:
     """Find the files that a list names, and in its folder those that it does not name."""
-    listed = set()
+    listed: dict[Path, tuple[Part, str]] = {}
     for name, class_name, split in rows:
         if not name or not (anywhere or _stays_inside(name)):
             raise DataError(f"Expected files in the folder of {file}; got {name!r}. Name them from that folder on.")
         path = file.parent / name
-        listed.add(path)
         first = PurePosixPath(name).parts[0]
         spoken = split_of(split or (first if first != name else ""))
         if split and spoken is None:
             raise DataError(f"Expected train, valid or test in column split of {file}; got {split!r}.")
         why = "" if class_name else "without a label"
-        if not path.is_file():
+        if not os.path.isfile(path):
             why = "in the list but not there"
-        yield spoken[0] if spoken and (split or not spoken[1]) else part, class_name, path, why
+        found = spoken[0] if spoken and (split or not spoken[1]) else part, class_name
+        if path in listed:
+            why = why or "twice in the list"
+        if listed.setdefault(path, found) != found:
+            raise DataError(f"Expected one class and one split for each file in {file}; {name} has several.")
+        yield *found, path, why
     for path, why in () if anywhere else files_below(file.parent):
         if not why and path not in listed:
             yield part, "", path, f"not in {file.name}"

@@ -16,12 +16,15 @@ from lasem.data.decode import Channels, DamagedError, Resize, decode, image_size
 from lasem.errors import ConfigError, DataError
 
 Scale = float | Literal["auto", "none"]
-"""The value of white in images, whose black is 0. ``auto``: 255 in uint8 images (1 if none has another value than 0 and
-1), in floats as the training images show it; ``none``: the values are no brightness, so that an image file cannot be
-turned into such."""
+"""The value of white in images, whose black is 0. ``auto``: 255 in uint8 images (1, 15 or 16 if the training images go
+to it), in floats as the training images show it; ``none``: the values are no brightness, so that an image file cannot
+be turned into such."""
 
 _WHITES = (15, 16, 31, 63, 100, 127, 511, 1023, 2047, 4095, 8191, 16383, 32767, 65535)
 """Largest values that images of few or many bits have; scikit-learn's digits go to 16."""
+
+_FEW_BITS = (1, 15, 16)
+"""The same in uint8 images: seldom the brightest pixel of dark ones."""
 
 _LOOKED_AT = 8
 """Images that say whether all are grey."""
@@ -138,6 +141,7 @@ class FileImages(AbstractImages):
         channels: 1 converts to grey, 3 to colour.
         size: what every image is resized to, as in ``decode``; None expects all to be equally large.
         keep: what must live as long as the files are needed, such as a temporary folder.
+        names: what messages call the files; None: as they are.
 
     Raises:
         DamagedError: if images cannot be decoded; it names all of them.
@@ -150,19 +154,21 @@ class FileImages(AbstractImages):
         channels: Channels = 3,
         size: int | Resize | None = None,
         keep: object = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         if not paths:
             raise DataError("Expected at least one image file; got none.")
         self._paths = [str(path) for path in paths]
+        self._names = self._paths if names is None else names
         self._channels: Channels = channels
         self._size = size
         self._keep = keep
-        sizes = list(self._each(range(len(paths)), lambda path: image_size(Path(path), path)))
+        sizes = list(self._each(range(len(paths)), lambda path, name: image_size(Path(path), name)))
         side = size.side if isinstance(size, Resize) else size
         self._shape = (channels, *(sizes[0] if side is None else (side, side)))
         if size is None:
-            for path, found in zip(self._paths, sizes, strict=True):
-                self._check_equal(path, found)
+            for name, found in zip(self._names, sizes, strict=True):
+                self._check_equal(name, found)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -178,21 +184,21 @@ class FileImages(AbstractImages):
     def take(self, indices: Tensor) -> Tensor:
         images = torch.empty(len(indices), *self._shape, dtype=torch.uint8)
 
-        def decoded(path: str) -> Tensor:
-            image = decode(Path(path), path, channels=self._channels, size=self._size)
-            self._check_equal(path, (image.shape[1], image.shape[2]))
+        def decoded(path: str, name: str) -> Tensor:
+            image = decode(Path(path), name, channels=self._channels, size=self._size)
+            self._check_equal(name, (image.shape[1], image.shape[2]))
             return image
 
         for place, image in enumerate(self._each(indices.tolist(), decoded)):
             images[place] = image
         return images
 
-    def _each(self, indices: Iterable[int], read: Callable[[str], Item]) -> Iterator[Item]:
+    def _each(self, indices: Iterable[int], read: Callable[[str, str], Item]) -> Iterator[Item]:
         """Read some files; once one is damaged, the others are only read to name all that are."""
         damaged: dict[int, tuple[str, str]] = {}
         for index in indices:
             try:
-                found = read(self._paths[index])
+                found = read(self._paths[index], self._names[index])
             except DamagedError as error:
                 damaged[index] = error.reasons[0]
             else:
@@ -205,11 +211,11 @@ class FileImages(AbstractImages):
         """Decode all of them."""
         return TensorImages(self.take(torch.arange(len(self))))
 
-    def _check_equal(self, path: str, size: tuple[int, int]) -> None:
+    def _check_equal(self, name: str, size: tuple[int, int]) -> None:
         height, width = self._shape[1:]
         if size != (height, width):
             raise DataError(
-                f"Expected all images to be as large as {self._paths[0]}, {height}x{width} (height x width); {path} is "
+                f"Expected all images to be as large as {self._names[0]}, {height}x{width} (height x width); {name} is "
                 f"{size[0]}x{size[1]}. Set image_size to resize all."
             )
 
@@ -325,24 +331,24 @@ def on_one_scale(splits: Sequence[TensorImages], places: Sequence[str], scale: S
     """
     if isinstance(scale, str) and scale not in ("auto", "none"):
         raise ConfigError(f"scale must be a number, 'auto' or 'none'; got '{scale}'.")
-    if not isinstance(scale, str) and not 0 < scale < float("inf"):
+    if not isinstance(scale, str) and not (isinstance(scale, int | float) and 0 < scale < float("inf")):
         raise ConfigError(f"scale must be above 0 and finite, the value of white in the images; got {scale}.")
     kinds = [images.tensor.dtype for images in splits]
     if scale == "auto" and splits[0].shape[:2] == (1, 1) and torch.uint8 not in kinds:
         scale = "none"  # texts or signals
     ranges = [_extremes(images.tensor) for images in splits]
+    whole = all(kind == torch.uint8 for kind in kinds)
     said = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in zip(map(_word, kinds), ranges, strict=True)]
     for place, kind, (low, high), words in zip(places, kinds, ranges, said, strict=True):
         if not isinstance(scale, str) and not -0.1 * scale <= low <= high <= 1.1 * scale:
             raise DataError(f"Expected images from 0 to {scale:g}, as scale says; got {words} ({place}).")
-        if scale == "auto" and (kind != kinds[0] or _differ(ranges[0], (low, high))):
+        if scale == "auto" and (kind != kinds[0] or _differ(ranges[0], (low, high), whole)):
             raise DataError(
                 f"Expected the images of all splits on one scale; got {said[0]} ({places[0]}), and {words} ({place}). "
                 f"Convert one of them; or, if they are on one scale, say which value is white, for instance scale=255."
             )
-    whole = all(kind == torch.uint8 for kind in kinds)
     if scale == "auto":
-        scale = (1.0 if whole and ranges[0][1] == 1 else 255.0) if whole else _found_scale(*ranges[0]) or "none"
+        scale = _found_scale(*ranges[0], whole) or "none"
     if whole and scale == 255:
         return list(splits)
     return [TensorImages(images.tensor.to(torch.float32), scale) for images in splits]
@@ -358,17 +364,25 @@ def _extremes(values: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _found_scale(low: float, high: float) -> float | None:
-    """The scale of floats by their least and greatest value; None if these do not tell it."""
+def _found_scale(low: float, high: float, whole: bool = False) -> float | None:
+    """The scale of floats, or if ``whole`` of uint8, by the least and greatest value; None if these do not tell it."""
     if low < 0:
         return None
+    if whole:
+        return high if high in _FEW_BITS else 255.0
     if high <= 1 or 128 <= high <= 255:
         return 1.0 if high <= 1 else 255.0
     return high if high in _WHITES else None
 
 
-def _differ(first: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether values are on another scale: ten times as large or small, or below 0 in one of the two only."""
+def _differ(first: tuple[float, float], other: tuple[float, float], whole: bool) -> bool:
+    """Whether values are on another scale: ten times as large or small, or below 0 in one of the two only.
+
+    Or if both seem to be on a scale, and it is not one; or if the first are, and the others go above it.
+    """
+    scale, of_other = _found_scale(*first, whole), _found_scale(*other, whole)
+    if scale and (other[1] > 1.1 * scale or (other[1] > 1 and of_other not in (None, scale))):
+        return True
     sizes = [max(abs(low), abs(high)) for low, high in (first, other)]
     below = [low < -0.1 * size for (low, _), size in zip((first, other), sizes, strict=True)]
     return min(sizes) > 0 and (max(sizes) > 10 * min(sizes) or below[0] != below[1])

@@ -111,6 +111,12 @@ class Labelled:
         """Leave out images that cannot be decoded."""
         damaged = self.damaged()
         kept = self.only(torch.tensor([k not in damaged for k in range(len(self.labels))]))
+        lost = [name for name in self.classes if name not in kept.classes]
+        if lost:
+            raise DataError(
+                f"Class '{lost[0]}' has too few {self.unit}: all of them in {self.where} are damaged. Replace them, or "
+                f"remove the class."
+            )
         return replace(kept, left_out=(*self.left_out, *((Part(int(self.parts[k])), "damaged") for k in damaged)))
 
     def first(self, number: int) -> Tensor:

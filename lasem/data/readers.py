@@ -17,7 +17,7 @@ from lasem.data.decode import Channels, Interpolation, Resize
 from lasem.data.images import Scale, SelectedImages, TensorImages, on_one_scale
 from lasem.data.labelled import CutSettings, Labelled
 from lasem.data.split import Part
-from lasem.data.task import AbstractReader, TaskStream, pair
+from lasem.data.task import AbstractReader, TaskStream, distinct, pair
 from lasem.errors import DataError, nearest
 from lasem.settings import Range
 
@@ -97,7 +97,8 @@ class TensorReader(CutSettings, AbstractReader):
         scaled = on_one_scale(images, [f"split '{Part(int(of_part[:1].sum())).word}'" for of_part in parts], self.scale)
         all_labels, class_names = torch.cat(labels), self.class_names
         if class_names is None:
-            known, all_labels = torch.unique(all_labels, return_inverse=True)
+            known = distinct(all_labels, "labels")
+            all_labels = torch.searchsorted(known, all_labels)
             class_names = [str(number) for number in known.tolist()]
         joined = TensorImages(torch.cat([of_part.tensor for of_part in scaled]), scaled[0].scale or "none")
         data = Labelled(all_labels, torch.cat(parts), class_names, lambda used: SelectedImages(joined, used))

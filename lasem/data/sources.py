@@ -9,11 +9,11 @@ import torch
 
 from lasem.data.decode import Channels, DamagedError, Resize
 from lasem.data.folders import FILE_SUFFIXES, FolderReader
-from lasem.data.labelled import Labelled, counted
+from lasem.data.labelled import Labelled, and_left_out, counted
 from lasem.data.parquet import ParquetReader, holds_tables
 from lasem.data.readers import existing_path
 from lasem.data.split import Part
-from lasem.data.task import Task, child_generator, make_task
+from lasem.data.task import Task, check_classes, child_generator, make_task
 from lasem.data.texts import TextReader
 from lasem.errors import DataError
 
@@ -138,9 +138,13 @@ def task_from(
     """
     data = train.labelled(image_size, channels)
     training, validating, testing = (data.only(data.parts == part) for part in Part)
-    if not len(training.labels):
-        raise DataError(f"Expected {data.unit} to train with in {train.path}; there are none.")
-    classes = training.classes
+    classes, none = training.classes, and_left_out(counted(data.left_out))
+    if len(classes) < 2:
+        raise DataError(
+            f"Expected {data.unit} of at least 2 classes to train with in {train.path}; there are {len(classes)}"
+            f"{f' ({classes[0]})' if classes else ''}{none}."
+        )
+    check_classes(classes)
     if valid is not None:
         validating = valid.part(Part.VALID, image_size, channels)
     elif not len(validating.labels):

@@ -138,9 +138,10 @@ class Task:
                 own order, and each is its class's name.
             standardise: see ``make_splits``.
             scale: the value of white in the images of all splits, where black is 0: 255, 1, 16, ... By it, image files
-                are turned into what the task learned from. ``"auto"``: 255 for uint8; for floats 1 if no training
-                image has more, 255 if the largest value is from 128 to 255, or the largest value if images of few or
-                many bits go to it (15, 16, 31, 63, 100, 127, 1023, 4095, ...). ``"none"``, and floats that go below 0
+                are turned into what the task learned from. ``"auto"``: 255 for uint8, unless the training images go
+                to 1, 15 or 16; for floats 1 if no training image has more, 255 if the largest value is from 128 to
+                255, or the largest value if images of few or many bits go to it (15, 16, 31, 63, 100, 127, 1023,
+                4095, ...). ``"none"``, and floats that go below 0
                 or to another value: there is no such scale, and the task answers for tensors alone.
 
         Raises:
@@ -149,7 +150,7 @@ class Task:
         where = [f"task '{name}', split '{part.word}'" for part in Part]
         parts = [train, valid, test]
         if all(is_named(labels) for _, labels in parts):
-            classes = sorted(set(train[1])) if classes is None else classes
+            classes = sorted({str(label) for label in train[1]}) if classes is None else classes
             parts = [(s[0], _numbered(s[1], classes, place)) for s, place in zip(parts, where, strict=True)]
         pairs = [pair(*split, place) for split, place in zip(parts, where, strict=True)]
         for (images, _), place in zip(pairs, where, strict=True):
@@ -158,7 +159,7 @@ class Task:
         scaled = on_one_scale([images for images, _ in pairs], where, scale)
         pairs = [(images, labels) for images, (_, labels) in zip(scaled, pairs, strict=True)]
         if classes is None:
-            numbers = torch.unique(pairs[0][1])
+            numbers = distinct(pairs[0][1], where[0])
             classes = [str(number) for number in numbers.tolist()]
             pairs = [(s[0], _positions(s[1], numbers, place)) for s, place in zip(pairs, where, strict=True)]
         return make_task(name, classes, pairs, standardise)
@@ -490,6 +491,18 @@ def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:
             f"Expected one label for each image ({where}); got {len(checked)} images and {len(numbers)} labels."
         )
     return checked, numbers
+
+
+def distinct(labels: Tensor, where: str) -> Tensor:
+    """Return the numbers that are labels, rising; DataError if one of them stands for none, next to a class 0."""
+    numbers: Tensor = torch.unique(labels)
+    none = numbers[torch.isin(numbers, torch.tensor([-100, -1]))]
+    if len(none) and 0 in numbers:
+        raise DataError(
+            f"Expected the number of a class as each label ({where}); got {int(none[0])}, which stands for no label. "
+            f"Leave these images out, or name the classes by text."
+        )
+    return numbers
 
 
 def is_named(labels: Any) -> bool:

@@ -17,6 +17,7 @@ from lasem.data.folders import BROKEN, files_below
 from lasem.data.images import TensorImages, in_chunks
 from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
+from lasem.data.split import Part
 from lasem.data.tokens import Vocabulary, said_of_cut
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
@@ -241,7 +242,7 @@ def predict(
     channels, size = reading(learner.net)
 
     def decoded() -> Iterator[tuple[str, Tensor]]:
-        for path in image_files(places, skip):
+        for path in image_files(places, skip, note):
             try:
                 yield path, decode(Path(path), path, channels=channels, size=size)
             except DataError as error:
@@ -309,8 +310,12 @@ def evaluate(learner: Learner, name: str, data: Labelled, pictures: int) -> Eval
     )
 
 
-def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Iterator[str]:
+def image_files(
+    places: Iterable[str | Path], skip: Skip | None = None, note: Callable[[str], None] = lambda _: None
+) -> Iterator[str]:
     """Files as they are; for a folder, the images in it and in the folders below, in the order of their names.
+
+    ``note`` is called with what of a folder is left out.
 
     Raises:
         DataError: for a place where nothing is, or a folder without images, unless there is a ``skip``.
@@ -321,12 +326,15 @@ def image_files(places: Iterable[str | Path], skip: Skip | None = None) -> Itera
             if not place.is_dir():
                 yield str(place)
                 continue
-            files = sorted(path for path, why in files_below(place) if not why or why in BROKEN)
+            found = list(files_below(place))
+            files = sorted(path for path, why in found if not why or why in BROKEN)
+            if left_out := counted((Part.TEST, why) for _, why in found if why and why not in BROKEN):
+                note(f"Left out of {place}: {', '.join(left_out)}.")
             if not files:
                 raise DataError(f"Expected images in {place} (.png, .jpg, ...); there are none.")
             yield from map(str, files)
         except (DataError, OSError, ValueError) as error:  # ValueError: a name that no file can have
-            found = error if isinstance(error, DataError) else DataError(f"Expected an image at {given}; {error}.")
+            said = error if isinstance(error, DataError) else DataError(f"Expected an image at {given}; {error}.")
             if skip is None:
-                raise found from error
-            skip(str(given), found)
+                raise said from error
+            skip(str(given), said)

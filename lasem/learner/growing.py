@@ -228,7 +228,7 @@ class GrowingModel:
                 the texts.
             top: how many of the likeliest classes.
             skip: called with a file that is no image, and the others go on; if not given, it is an error.
-            note: called with how many texts were cut, after the last one.
+            note: called with what of a folder is left out, and with how many texts were cut.
 
         Raises:
             TaskError: if the task was not learned.

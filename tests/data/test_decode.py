@@ -121,6 +121,9 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
             decode(damaged, "row 3", channels=3)
     with pytest.raises(DataError, match="floating-point"):
         decode(encoded(Image.new("F", (3, 3)), "TIFF"), "here", channels=3)
+    for values in ([-1, 3], [0, 65536]):
+        with pytest.raises(DataError, match=r"its pixels go from .* to .*, not from 0 to 65,535"):
+            decode(encoded(Image.fromarray(np.array([values], dtype=np.int32)), "TIFF"), "here", channels=3)
     with pytest.raises(DataError, match=r"no\.png, but there is no such file"):
         decode(tmp_path / "no.png", str(tmp_path / "no.png"), channels=3)
 
@@ -135,6 +138,11 @@ def test_a_decompression_bomb_is_refused_from_its_header() -> None:
         for read in (lambda data: decode(data, "bomb.png", channels=3), lambda data: image_size(data, "bomb.png")):
             with pytest.raises(DataError, match=r"bomb\.png cannot: .*pixels"):
                 read(bomb)
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 322: 30_000, 323: 30_000, 324: 8, 325: 0}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    tiles = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(DataError, match="30000x30000 pixels"):  # of a tile that the image is cut from
+        image_size(tiles, "bomb.tif")
 
 
 def test_postscript_is_given_to_no_program_whatever_it_is_called(

@@ -179,6 +179,8 @@ LAYOUTS = {
     "camels": ("TrainImages/C", "ValidationImages/C"),
     "alphabet": ("asl_alphabet_train/asl_alphabet_train/C", "asl_alphabet_test/asl_alphabet_test/C"),
     "apple": ("train/C", "val/C", "__MACOSX/train/C"),
+    "short": ("trn/C", "tst/C"),
+    "joined": ("trainval/C", "tests/C"),
     "exact and not": ("train/C", "test_images/C"),
 }
 
@@ -209,6 +211,9 @@ def test_folders_that_are_called_like_splits_are_splits(tmp_path: Path, places: 
             ["train/a", "train/b", "val"],
             r"folder for each class in .*val, but it holds no folder, only images .*0\.png",
         ),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "fold1 and fold2 seem to be pieces of a data set, .*own a, b"),
+        (["ant/ant_train", "ant/ant_test", "bee/bee_train"], "split there, 'ant_test'"),
+        (["tests", "trn"], r"folder for each class in .*trn, but it holds no folder"),
         (["train/a", "train/b", "val/c"], r"only classes that have training images.*val/c"),
         (["train/a", "train/b", "bus"], "Expected only folders of splits .* as train is one; got 'bus' as well"),
         (["images/a", "images/b"], r"classes seem to be below, in .*/images \(a, b\)\. Give that folder"),
@@ -236,14 +241,16 @@ def test_what_the_decoder_opens_is_used_and_what_is_not_is_counted(tmp_path: Pat
     (tmp_path / "data/b/again").symlink_to(tmp_path / "data/b")
     (tmp_path / "data/b/gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "data/b/round.png").symlink_to(tmp_path / "data/b/round.png")
-    (tmp_path / "data/stray.png").write_bytes(png(random_images(1)[0]))
+    for name in ("data/stray.png", "data/stray", "data/b/.hidden.png"):
+        (tmp_path / name).write_bytes(png(random_images(1)[0]))
+    (tmp_path / "data/c").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "data/b/pipe.png")
     for name in ("x.txt", "y.txt", "icon.ico", "Thumbs.db", "._0.png"):
         (tmp_path / "data/b" / name).write_bytes(b"\0\0\1\0")
     data = read(tmp_path / "data").labelled()
     assert data.labels.bincount().tolist() == [7, 5]
-    left_out = "1 in no folder of a class, 1 link to a folder that is there already, 1 of type .ico, 1 pipe or device"
-    assert set(counted(data.left_out)) == {"2 dangling link", "2 of type .txt", *left_out.split(", ")}
+    left_out = "2 in no folder of a class, 1 link to a folder that is there already, 1 of type .ico, 1 pipe or device"
+    assert set(counted(data.left_out)) == {"3 dangling link", "2 of type .txt", "1 hidden", *left_out.split(", ")}
 
 
 def test_folders_that_link_to_each_other_come_to_an_end(tmp_path: Path) -> None:
@@ -259,19 +266,21 @@ def test_folders_that_link_to_each_other_come_to_an_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["metadata.csv", "labels.csv", "mine.csv", "metadata.jsonl", "mine.tsv"])
 def test_a_list_takes_the_place_of_classes_folders(tmp_path: Path, name: str, place: str) -> None:
     (tmp_path / place).mkdir(exist_ok=True)
-    rows = [(f"{k}.png", "ab"[k % 2]) for k in range(4)] + [("gone.png", "a"), ("4.png", "")]
-    for k in range(6):
+    rows = [(f"{k}.png", "ab"[k % 2]) for k in range(4)] + [("x" * 300, "a"), ("4.png", ""), ("6.png", "-1")]
+    rows += [("7.png", "NaN"), ("./0.png", "a")]
+    for k in range(8):
         (tmp_path / place / f"{k}.png").write_bytes(png(random_images(1, seed=k)[0]))
     mark = "\t" if name.endswith("tsv") else ";" if name.startswith("labels") else ","
-    lines = [mark.join(row) for row in [("file_name", "label"), *rows]]
+    lines = [mark.join(row) for row in [("File_Name", " Label"), *rows]]
     if name.endswith("jsonl"):
-        lines = [json.dumps({"file_name": file, "label": label or None}) for file, label in rows]
+        lines = [json.dumps({"file_name": file} | ({"label": label} if label else {})) for file, label in rows[::-1]]
     (tmp_path / place / name).write_text("\ufeff" + "\n".join(lines))
     for given in (tmp_path, tmp_path / place / name):
         data = read(given).labelled()
         assert (list(data.class_names), data.labels.tolist()) == (["a", "b"], [0, 0, 1, 1])
         there = () if given != tmp_path else (f"1 not in {name}",)
-        assert counted(data.left_out) == ("1 in the list but not there", *there, "1 without a label")
+        others = "1 twice in the list", "3 without a label"
+        assert counted(data.left_out) == ("1 in the list but not there", *there, *others)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +290,10 @@ def test_a_list_takes_the_place_of_classes_folders(tmp_path: Path, name: str, pl
         ("file_name,label\n/etc/passwd,a", "got '/etc/passwd'"),
         ("file_name,label\n0.png,a\x00\xff", "there are none; left out"),
         ("file_name,label,split\n0.png,a,fold1", "train, valid or test in column split of .*'fold1'"),
-        ("file_name,caption\n0.png,a", "holds no folder, only images"),
+        ("file_name,caption\n0.png,a", r"columns file_name and label in .*its columns are file_name, caption\. Set"),
+        ("file_name,label\n0.png,a\n./0.png,b", r"one class and one split .*; \./0\.png has several"),
+        ("file_name,label,split\n0.png,a,train\n0.png,a,test", "0\\.png has several"),
+        ("file_name,label,label\n0.png,a,b", "a column's name comes twice: file_name, label, label"),
     ],
 )
 def test_a_list_that_cannot_be_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -338,7 +350,7 @@ def test_an_archive_that_expands_is_refused_and_links_are_left_out(tmp_path: Pat
             member.type, member.linkname = kind, "/etc/passwd"
             packed.addfile(member)
     (tmp_path / "inside").mkdir()
-    unpack(tmp_path / "x.tar.gz", tmp_path / "inside")
+    assert unpack(tmp_path / "x.tar.gz", tmp_path / "inside") == 4
     assert not list((tmp_path / "inside").iterdir())
     with zipfile.ZipFile(tmp_path / "y.zip", "w", zipfile.ZIP_DEFLATED) as packed_zip:
         for k in range(3):
@@ -361,6 +373,21 @@ def test_an_archive_of_a_long_name_or_of_nothing_is_refused(tmp_path: Path, monk
             read(tmp_path / name).labelled()
 
 
+def test_an_archive_of_windows_is_read_and_messages_name_its_files(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        link, files = zipfile.ZipInfo("a/link.png"), [f"{name}\\{k}.png" for name in "ab" for k in range(2)]
+        link.external_attr = 0o120777 << 16
+        packed.writestr(link, "0.png")
+        for file in files:
+            member = zipfile.ZipInfo("x")
+            member.filename = file
+            packed.writestr(member, png(random_images(1)[0])[: 20 if file == "b\\1.png" else None])
+    data = read(tmp_path / "x.zip").labelled()
+    assert (data.labels.tolist(), counted(data.left_out)) == ([0, 0, 1, 1], ("1 link in an archive",))
+    with pytest.raises(DamagedError, match=r"but .*/x\.zip/b/1\.png cannot"):
+        data.take(torch.arange(4))
+
+
 @pytest.mark.parametrize("memory_limit_mb", [1024, 0])
 def test_all_damaged_files_are_named_or_left_out(tmp_path: Path, memory_limit_mb: int) -> None:
     write_class_folders(tmp_path, CLASSES[:2], 8, size=40)
@@ -375,6 +402,10 @@ def test_all_damaged_files_are_named_or_left_out(tmp_path: Path, memory_limit_mb
     assert counted(kept.labelled().left_out) == ("3 damaged",)
     task = kept.open(0)[0]
     assert (len(task.train) + len(task.valid) + len(task.test), task.left_out) == (13, ("3 damaged",))
+    for file in (tmp_path / "bee").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"Class 'bee' has too few images: all of them in .* are damaged"):
+        kept.labelled()
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         task_of(train)
     with pytest.raises(DataError, match=r"Expected only the task's classes \(cat, dog\).*'cta'. Did you mean 'cat'"):
         task_of(train, strange)
-    with pytest.raises(DataError, match="needs at least 2 classes"):
+    with pytest.raises(DataError, match=r"at least 2 classes to train with in .*; there are 1 \(cta\)\."):
         task_of(strange, strange)
     with pytest.raises(DataError, match="Expected a file or folder at"):
         task_of(tmp_path / "nowhere")

@@ -18,6 +18,7 @@ from lasem.data import (
     Task,
     TaskStream,
     TensorImages,
+    TensorReader,
     child_generator,
     task_on,
 )
@@ -312,7 +313,8 @@ def scaled(train: Any, test: Any, **more: Any) -> Task:
         (FLOATS, "none", None),
         (FLOATS / 2, 16, 16.0),
         (BYTES, 16, 16.0),
-        (BYTES, "auto", 1.0),
+        (BYTES, "auto", 16.0),
+        (BYTES * 2, "auto", 1.0),
         (BYTES, 255, 1.0),
         ((GREYS > 8).to(torch.uint8), "auto", 1.0),
         (FLOATS[:, :, -1:], "auto", None),  # a signal
@@ -339,6 +341,10 @@ def test_the_scale_is_said_or_found_in_the_training_images(images: Tensor, scale
         ((GREYS > 8).to(torch.uint8), BYTES * 15, "auto", "uint8 from 0 to 1 .*from 0 to 240"),
         (FLOATS, FLOATS * 15, 16, r"Expected images from 0 to 16, as scale says; got float32 from 0 to 240 .*'test'"),
         (FLOATS, FLOATS - 8, 16, "from -8 to 8"),
+        (FLOATS * 31 / 16, FLOATS * 15, "auto", "from 0 to 31 .*from 0 to 240 .*'test'"),
+        (FLOATS * 15, FLOATS * 31 / 16, "auto", "from 0 to 240 .*from 0 to 31 .*'test'"),
+        (FLOATS / 16, FLOATS / 2, "auto", "from 0 to 1 .*from 0 to 8 .*'test'"),
+        (FLOATS / 16 * 4095, FLOATS / 16 * 16383, "auto", "from 0 to 4095 .*from 0 to 16383 .*'test'"),
     ],
 )  # fmt: skip
 def test_splits_on_different_scales_are_refused(train: Tensor, test: Tensor, scale: Any, message: str) -> None:
@@ -350,7 +356,7 @@ def test_one_scale_can_be_said_of_splits_of_two_types_or_of_dark_ones() -> None:
     assert scaled(BYTES * 15, FLOATS * 15, scale=255).scale == 255
     assert scaled(FLOATS * 15, FLOATS / 16, scale=255).scale == 255
     assert scaled(FLOATS, torch.zeros(4, 1, 17, 2)).scale == 16  # black images say nothing
-    for wrong in (0, -1, float("nan"), "atuo"):
+    for wrong in (0, -1, float("nan"), "atuo", None):
         with pytest.raises(ConfigError, match="scale must be"):
             scaled(FLOATS, FLOATS, scale=wrong)
     images, labels = TensorImages(FLOATS), torch.tensor([0, 1, 0, 1])
@@ -358,3 +364,15 @@ def test_one_scale_can_be_said_of_splits_of_two_types_or_of_dark_ones() -> None:
     other = Split(TensorImages(FLOATS, 255), labels, torch.zeros(1), torch.ones(1))
     with pytest.raises(DataError, match=r"one scale: white is 16.0 in those of 'train', 255.0 in those of 'test'"):
         Task("t", ("a", "b"), split, split, other)
+
+
+@pytest.mark.parametrize("none", [-1, -100])
+def test_a_number_that_stands_for_no_label_is_no_class(none: int) -> None:
+    def task(labels: list[int]) -> Task:
+        return Task.from_tensors("t", train=(FLOATS, labels), valid=(FLOATS, labels), test=(FLOATS, labels))
+
+    with pytest.raises(DataError, match=f"'train'.*; got {none}, which stands for no label"):
+        task([none, 0, 1, 1])
+    with pytest.raises(DataError, match=f"got {none}, which stands for no label"):
+        TensorReader(images=FLOATS, labels=[none, 0, 1, 1]).open(0)
+    assert task([none, 1, none, 1]).classes == (str(none), "1")  # as of a margin

@@ -369,9 +369,12 @@ def test_images_of_any_size_and_colour_are_made_to_fit(model: Path, tmp_path: Pa
     Image.fromarray(pixels).save(tmp_path / "photo.JPG")
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    skipped: list[str] = []
-    answers = GrowingModel(model).predict("low", [tmp_path], skip=lambda path, _: skipped.append(path))
+    skipped, notes = list[str](), list[str]()
+    answers = GrowingModel(model).predict(
+        "low", [tmp_path], skip=lambda path, _: skipped.append(path), note=notes.append
+    )
     assert [answer.image for answer in answers] == [str(tmp_path / "photo.JPG")]
+    assert notes == [f"Left out of {tmp_path}: 1 of type .txt."]
     assert skipped == [str(tmp_path / "broken.png")]
     with pytest.raises(DataError, match=r"broken\.png"):
         list(GrowingModel(model).predict("low", [tmp_path]))
