@@ -114,21 +114,22 @@ class DEN(Settings, AbstractMethod):
         """Everything is trained, with L1 and L2 norms, to a sparse network."""
         start = {**initial_layers(setup), **initial_head(setup, task.num_classes)}
         phase = _Phase(task, setup, start, dict.fromkeys(start), l1=self.l1, l2=self.l2)
-        return _learned(Model(), phase, [(yield phase)])
+        return _learned(Model(), phase, (yield phase))
 
     def _later(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         """[Yoon2018]_ Algorithms 2 to 4."""
         net = setup.net
         before, _ = shared_and_own(model.shared)
         num_before = num_units(net, before)
-        finished: list[PhaseResult] = []
+        losses: list[float] = []
 
         def train(
             start: dict[str, Tensor], masks: Masks, title: str, share: float, **penalties: Any
         ) -> Plan[dict[str, Tensor]]:
             phase = _Phase(task, setup, start, masks, title, share, anchor=before, num_before=num_before, **penalties)
-            finished.append((yield phase))
-            return phase.whole(finished[-1].kept(setup.training.restore_best).weights)
+            fitted: PhaseResult = yield phase
+            losses.append(fitted.last_loss)
+            return phase.whole(fitted.kept(setup.training.restore_best).weights)
 
         numbers = net.head.in_features // net.blocks[-1].shapes["bias"][0]
         wider = replace(net.head, in_features=numbers * num_before[-1])
@@ -140,7 +141,7 @@ class DEN(Settings, AbstractMethod):
         weights = yield from train(weights, selected, "retraining", share, l2=self.l2, drift_penalty=self.drift_penalty)
 
         share = self.last_share + self.expand_share
-        if finished[-1].last_loss > self.loss_threshold:
+        if losses[-1] > self.loss_threshold:
             share = self.last_share
             weights = expand(net, weights, self.num_new_units)
             new = added(net, weights, num_before)
@@ -157,10 +158,10 @@ class DEN(Settings, AbstractMethod):
         weights = split(net, weights, before, drifted)
         own = {**added(net, weights, num_before), **dict.fromkeys(head)}
         phase = _Phase(task, setup, weights, own, "last", share, l1=self.l1)
-        return _learned(model, phase, [*finished, (yield phase)])
+        return _learned(model, phase, (yield phase))
 
 
-def _learned(model: Model, phase: _Phase, finished: Sequence[PhaseResult]) -> Learned:
+def _learned(model: Model, phase: _Phase, fitted: PhaseResult) -> Learned:
     """Stamp the units that are new and take the head apart, after the last phase."""
     setup = phase.setup
 
@@ -172,8 +173,7 @@ def _learned(model: Model, phase: _Phase, finished: Sequence[PhaseResult]) -> Le
         memory = {**model.memory, f"position.{phase.task.name}": torch.tensor(setup.index, device=setup.device)}
         return Model(shared, {**model.own, phase.task.name: own}, memory)
 
-    *earlier, last = finished
-    return Learned.of(setup, last, model_of, epochs_before=sum(fitted.num_epochs for fitted in earlier))
+    return Learned.of(setup, fitted, model_of)
 
 
 @final

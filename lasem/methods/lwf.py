@@ -51,17 +51,14 @@ class LwF(Settings, AbstractMethod):
 
     def plan(self, model: Model, task: Task, setup: Setup) -> Plan[Learned]:
         layers, head = model.shared or initial_layers(setup), initial_head(setup, task.num_classes)
-        title, epochs_before, names = "", 0, [*model.own, task.name]
+        title, names = "", [*model.own, task.name]
         if model.own:
             alone, setup = setup.divided(self.warmup_share)
             warmed: PhaseResult = yield _WarmUp(task, alone, head, layers)
-            head, epochs_before = warmed.kept(setup.training.restore_best).weights, warmed.num_epochs
-            title = "last"
+            head, title = warmed.kept(setup.training.restore_best).weights, "last"
         start = with_heads(layers, [*model.own.values(), head])
         fitted: PhaseResult = yield _Phase(task, setup, start, len(names), self, title)
-        return Learned.of(
-            setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, names, {}), epochs_before=epochs_before
-        )
+        return Learned.of(setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, names, {}))
 
     def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
         return {**model.shared, **model.own[name]}

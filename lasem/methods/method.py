@@ -88,23 +88,20 @@ class Learned:
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 
     @classmethod
-    def of(
-        cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model], *, epochs_before: int = 0
-    ) -> Learned:
+    def of(cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model]) -> Learned:
         """Return the outcome of a plan's last phase.
 
         Args:
             setup: says which epoch is kept.
             fitted: the phase's result.
             made: makes the model of a snapshot of the phase; called for each one that is asked for.
-            epochs_before: epochs of earlier phases.
         """
         best, kept = made(fitted.best), fitted.kept(setup.training.restore_best)
-        num_epochs = epochs_before + fitted.num_epochs
+        num_epochs = fitted.epochs_before + fitted.num_epochs
         return cls(
             model=best if kept is fitted.best else made(kept),
             best=best,
-            best_epoch=epochs_before + fitted.best.epoch,
+            best_epoch=fitted.epochs_before + fitted.best.epoch,
             valid_accuracy=fitted.best.valid_accuracy,
             num_epochs=num_epochs,
             num_epochs_kept=num_epochs,

@@ -69,7 +69,7 @@ class PackNet(Settings, AbstractMethod):
             shared, own = shared_and_own(snapshot.weights)
             return Model(shared, {**model.own, task.name: {**prefixed("mask", masks), **own}})
 
-        return Learned.of(setup, fitted, model_of, epochs_before=trained.num_epochs)
+        return Learned.of(setup, fitted, model_of)
 
     def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
         own = model.own[name]

@@ -163,14 +163,11 @@ def selected(
     start: TaskStart,
     result: PhaseResult[TaskWeights],
     *,
-    epochs_before: int = 0,
-    num_epochs: int | None = None,
+    last: PhaseResult[TaskWeights] | None = None,
     temperature: float | None = None,
 ) -> Selected:
-    """Return the outcome of a plan whose last phase trains ``TaskWeights``.
-
-    ``epochs_before`` are those of earlier phases, ``num_epochs`` those of all; by default there is this phase alone.
-    """
+    """Return the outcome of a plan that takes the result of a phase, after which others may come until the ``last``."""
+    last = last or result
 
     def choice(snapshot: Snapshot[TaskWeights]) -> Choice:
         configuration, weights = Configuration.parse(snapshot.summary.configuration), snapshot.weights
@@ -180,9 +177,9 @@ def selected(
     return Selected(
         best=choice(result.best),
         kept=choice(result.kept(start.config.restore_best)),
-        best_epoch=epochs_before + result.best.epoch,
+        best_epoch=result.epochs_before + result.best.epoch,
         valid_accuracy=result.best.valid_accuracy,
-        num_epochs=result.num_epochs if num_epochs is None else num_epochs,
+        num_epochs=last.epochs_before + last.num_epochs,
         num_epochs_kept=result.num_epochs,
         commit_epoch=result.last.summary.commit_epoch,
         temperature=temperature,

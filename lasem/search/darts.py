@@ -74,10 +74,8 @@ class DARTS(GroupedSelection):
             return selected(start, searched)
         chosen = searched.kept(start.config.restore_best).summary.configuration
         again = start.only(Configuration.parse(chosen))
-        result = yield MixturePhase(Fixed(chosen), again, title="retraining", forgets=(0,))
-        before = searched.num_epochs
-        outcome = selected(again, result, epochs_before=before, num_epochs=before + result.num_epochs)
-        return replace(outcome, commit_epoch=before + 1)
+        result = yield MixturePhase(Fixed(chosen), again, title="retraining", forgets=None)
+        return replace(selected(again, result), commit_epoch=searched.num_epochs + 1)
 
 
 @final

@@ -97,13 +97,13 @@ class Evidence(GroupedSelection):
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
         weighed = yield from self._search(searched, images, folds)
-        found, before = weighed.found, weighed.before
+        found = weighed.found
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
         offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
         chosen = found[self.choose(scores, owned, offsets)]
         if start.sources and not self._is_enough(found[0], len(images)):
             parts = [without(start, images, folds == number) for number in range(self.folds)]
-            tried, before = yield from self._by_itself(start, parts, folds, images.labels, 0, before)
+            tried = yield from self._by_itself(start, parts, folds, images.labels, 0)
             alone = max(tried, key=lambda one: float(one.scores.sum()))  # of step sizes, if the network has any to try
             gain = chosen.scores - alone.scores
             if float(gain.sum()) + chosen.offset - alone.offset < self.margin * float(gain.std()) * math.sqrt(
@@ -114,7 +114,7 @@ class Evidence(GroupedSelection):
         make = partial(TriedPhase, Fixed(str(only.space[0])))
         judgement = chosen.accuracy, chosen.temperature
         share = 1 / 2 if only.net.pretrained else 1.0  # what starts from learned weights needs fewer epochs
-        selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, before, share)
+        selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, share)
         return replace(selection, explained=tuple(explained), evidence=weighed.evidence, frontier=weighed.frontier)
 
     def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[_Weighed]:
@@ -122,25 +122,23 @@ class Evidence(GroupedSelection):
         start, owned = self._affordable(start)
         space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
-        found, before = yield from self._by_itself(start, starts, folds, labels, space.size - 1, (0, 0))
+        found = yield from self._by_itself(start, starts, folds, labels, space.size - 1)
         if self._is_enough(found[0], len(images)):
-            return _Weighed(found, before)
+            return _Weighed(found)
         logits = torch.zeros(space.size, len(images), start.task.num_classes)
         for number, part in enumerate(starts):
             title = f"evidence {number + 1} of {self.folds}"
-            result = yield _MixedPhase(self, part, title, tuple(range(before[0])))
+            result = yield _MixedPhase(self, part, title)
             logits[:, folds == number] = outcome_of(result).cpu()
-            before = before[0] + 1, before[1] + result.num_epochs
         offsets = self._offsets(start, space, owned, len(images))
         for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
-            more, before = yield from self._by_itself(start, starts, folds, labels, position, before)
-            found += more
+            found += yield from self._by_itself(start, starts, folds, labels, position)
         judgements = [judged(of_one, labels) for of_one in logits]
         likelihood = torch.stack([scores.double().sum() for scores, _, _ in judgements])
         evidence = bayes_factors(_bits(space), self.temper * likelihood)
         best = undominated([accuracy for _, accuracy, _ in judgements], owned.tolist())
         frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
-        return _Weighed(found, before, tuple(evidence.tolist()), frontier)
+        return _Weighed(found, tuple(evidence.tolist()), frontier)
 
     def _offsets(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
@@ -163,15 +161,9 @@ class Evidence(GroupedSelection):
         return replace(start, space=listed(list(owned))), torch.tensor(list(owned.values()))
 
     def _by_itself(
-        self,
-        start: TaskStart,
-        parts: Sequence[TaskStart],
-        folds: Tensor,
-        labels: Tensor,
-        position: int,
-        before: tuple[int, int],
-    ) -> Plan[tuple[list[_Found], tuple[int, int]]]:
-        """Yield trainings of one configuration without each fold; return what they found, and ``before`` with them."""
+        self, start: TaskStart, parts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int
+    ) -> Plan[list[_Found]]:
+        """Yield trainings of one configuration without each fold, and return what they found."""
         only = start.only(start.space[position])
         owned, found = _num_owned(only.weights), list[_Found]()
         offset = float(self._offsets(start, only.space, torch.tensor([owned]), len(folds)))
@@ -184,9 +176,9 @@ class Evidence(GroupedSelection):
         for step in steps if has_steps and steps else (1.0,):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name
-            logits, before = yield from cross_fitted(ready, folds, rate, title, before, share)
+            logits = yield from cross_fitted(ready, folds, rate, title, share)
             found.append(_Found(only, owned, offset, rate, *judged(logits, labels)))
-        return found, before
+        return found
 
     def finalists(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> list[int]:
         """Return the positions of configurations to train by themselves, besides the one that transfers all.
@@ -241,8 +233,6 @@ class _Weighed:
     """What a search has come to before it decides."""
 
     found: list[_Found]
-    before: tuple[int, int]
-    """Phases and epochs."""
     evidence: tuple[float, ...] = ()
     """See ``Selected``."""
     frontier: tuple[Offer, ...] = ()
@@ -271,9 +261,9 @@ class _Found:
 class _MixedPhase(MixturePhase["_DrawnState"]):
     """Training of the mixture without a fold; its outcome are the logits of the fold's images, (C, n, num_classes)."""
 
-    def __init__(self, search: Evidence, start: TaskStart, title: str, forgets: tuple[int, ...]) -> None:
+    def __init__(self, search: Evidence, start: TaskStart, title: str) -> None:
         short = shortened(start, search.step * start.config.learning_rate, search.epochs_share)
-        super().__init__(_Drawn(), prepared(short), title=title, forgets=forgets)
+        super().__init__(_Drawn(), prepared(short), title=title, forgets=None)
 
     def outcome(self, weights: TaskWeights) -> Tensor:
         start, size = self.start, max(1, evaluation_batch(self.task.image_shape) // 4)

@@ -40,9 +40,8 @@ def cross_fitted(
     folds: Tensor,
     rate: float,
     title: str,
-    before: tuple[int, int],
     share: float = 1 / 6,
-) -> Plan[tuple[Tensor, tuple[int, int]]]:
+) -> Plan[Tensor]:
     """Yield short trainings of one configuration, each without a fold.
 
     Args:
@@ -50,17 +49,14 @@ def cross_fitted(
         folds: each image's fold, shape (N,).
         rate: step size.
         title: of the phases, before their number.
-        before: the plan's phases before these, and their epochs.
         share: of the task's epochs that each training takes.
 
     Returns:
-        The logits of each image from the training that has not seen it, shape (N, num_classes); ``before`` with these.
+        The logits of each image from the training that has not seen it, shape (N, num_classes).
     """
-    num_phases, num_epochs = before
     logits = torch.zeros(len(folds), ready[0].task.num_classes)
     for number, part in enumerate(ready):
-        words, forgets = f"{title}, {number + 1} of {len(ready)}", tuple(range(num_phases))
-        result = yield TriedPhase(Fixed(), shortened(part, rate, share), title=words, forgets=forgets)
+        words = f"{title}, {number + 1} of {len(ready)}"
+        result = yield TriedPhase(Fixed(), shortened(part, rate, share), title=words, forgets=None)
         logits[folds == number] = outcome_of(result)
-        num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
-    return logits, (num_phases, num_epochs)
+    return logits

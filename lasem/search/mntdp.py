@@ -55,8 +55,8 @@ class MNTDP(GroupedSelection):
         return listed(bottom(k).of(sum(groups)) for k in accumulate(groups, initial=0))
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        best: tuple[TaskStart, PhaseResult[TaskWeights], int] | None = None
-        best_phase, num_phases, num_epochs = 0, 0, 0
+        best: tuple[TaskStart, PhaseResult[TaskWeights]] | None = None
+        best_phase, num_phases = 0, 0
         if start.space.size > 1:
             start = replace(reusing(start, self.source(start), fresh=True), is_prepared=True)  # no head is fitted
         for configuration in start.space:
@@ -70,11 +70,10 @@ class MNTDP(GroupedSelection):
                     phase.forgets = tuple(k for k in range(num_phases) if k != best_phase)
                     result = yield phase
                     if best is None or result.best.valid_accuracy > best[1].best.valid_accuracy:
-                        best, best_phase = (only, result, num_epochs), num_phases
-                    num_phases, num_epochs = num_phases + 1, num_epochs + result.num_epochs
+                        best, best_phase = (only, result), num_phases
+                    num_phases += 1
         assert best is not None
-        only, result, before = best
-        return selected(only, result, epochs_before=before, num_epochs=num_epochs)
+        return selected(*best, last=result)
 
     def source(self, start: TaskStart) -> str:
         """Return the earlier task whose features suit the new one best; of equal ones the first."""

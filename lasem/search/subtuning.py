@@ -53,17 +53,15 @@ class SubTuning(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         parts = [without(start, images, folds == number) for number in range(self.folds)]
         rate = start.config.learning_rate * (self.step if start.net.pretrained else 1.0)
-        before = 0, 0  # phases and epochs so far
 
         def accuracy(configuration: Configuration) -> Plan[float]:
-            nonlocal before
             ready = [prepared(part.only(configuration)) for part in parts]
-            logits, before = yield from cross_fitted(ready, folds, rate, str(configuration), before)
+            logits = yield from cross_fitted(ready, folds, rate, str(configuration))
             return float((logits.argmax(dim=1) == images.labels.cpu()).double().mean())
 
         chosen = yield from self.greedy(start.space.sizes, accuracy)
         only = start.only(chosen)
-        return (yield from fine_tuned(partial(TriedPhase, Fixed(str(chosen))), only, prepared(only), before=before))
+        return (yield from fine_tuned(partial(TriedPhase, Fixed(str(chosen))), only, prepared(only)))
 
     def greedy(self, sizes: Sequence[int], accuracy: Callable[[Configuration], Plan[float]]) -> Plan[Configuration]:
         """Yield what it takes to measure configurations, and return the one that is chosen.

@@ -54,8 +54,7 @@ class AbstractTrials(GroupedSelection):
         seed = np.random.SeedSequence(start.seed, spawn_key=(0,)).generate_state(1)
         generator = torch.Generator().manual_seed(int(seed[0]))
         tried: dict[int, float] = {}
-        best: tuple[int, PhaseResult[TaskWeights], int] | None = None
-        num_epochs = 0
+        best: tuple[int, PhaseResult[TaskWeights]] | None = None
         while candidates := self.propose(start.space, dict(tried), generator):
             if len({*candidates, *tried}) < len(candidates) + len(tried):
                 raise ConfigError(f"{type(self).__name__}.propose must not give a candidate twice; got {candidates}.")
@@ -65,12 +64,10 @@ class AbstractTrials(GroupedSelection):
                 result = yield Trial(start, position, leader=leader, forgets=forgets)
                 tried[position] = result.best.valid_accuracy
                 if self.best(start.space, dict(tried)) == position:
-                    best = position, result, num_epochs
-                num_epochs += result.num_epochs
+                    best = position, result
         if best is None:
             raise ConfigError(f"{type(self).__name__}.propose must give at least one candidate; it gave none.")
-        _, result, epochs_before = best
-        return selected(start, result, epochs_before=epochs_before, num_epochs=num_epochs)
+        return selected(start, best[1], last=result)
 
     def best(self, space: Space, tried: Mapping[int, float]) -> int:
         """Return the candidate that the task gets: by accuracy, then by the most layers that transfer, then the first.

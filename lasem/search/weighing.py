@@ -124,7 +124,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
     """Training of all configurations that a search weighs, then of the one to which it commits."""
 
     def __init__(
-        self, search: AbstractSearch[State], start: TaskStart, *, title: str = "", forgets: tuple[int, ...] = ()
+        self, search: AbstractSearch[State], start: TaskStart, *, title: str = "", forgets: tuple[int, ...] | None = ()
     ) -> None:
         """Start before the first epoch; ``title`` and ``forgets`` as in ``AbstractPhase``."""
         start = prepared(start)
@@ -271,7 +271,7 @@ Make = Callable[[TaskStart], AbstractPhase[Any]]
 """Gives the phase that trains a prepared start; its outcome are the logits of the validation images."""
 
 
-def fine_tuned(make: Make, start: TaskStart, ready: TaskStart, *, before: tuple[int, int] = (0, 0)) -> Plan[Selected]:
+def fine_tuned(make: Make, start: TaskStart, ready: TaskStart) -> Plan[Selected]:
     """Yield the phases in which a network learns a task, in one configuration or in what its phase chooses.
 
     Of a pretrained network half of the epochs go to trying steps. The one after which the answers to the validation
@@ -281,14 +281,13 @@ def fine_tuned(make: Make, start: TaskStart, ready: TaskStart, *, before: tuple[
         make: gives the phase.
         start: what ``selected`` needs.
         ready: the same, prepared.
-        before: the plan's phases before these, and their epochs.
     """
-    config, num_phases, num_epochs = ready.config, *before
+    config = ready.config
     if not (ready.net.pretrained and (config.steps if ready.solved is None else config.refit)):
         phase = make(ready)
-        phase.forgets = tuple(range(num_phases))
+        phase.forgets = None
         result = yield phase
-        return selected(start, result, epochs_before=num_epochs, num_epochs=num_epochs + result.num_epochs)
+        return selected(start, result)
     tried: list[tuple[float, float, float, float]] = []  # likelihood, accuracy, temperature, step size
     steps = config.steps if ready.solved is None else (1.0,)
     for step in steps:
@@ -296,14 +295,12 @@ def fine_tuned(make: Make, start: TaskStart, ready: TaskStart, *, before: tuple[
         phase = make(shortened(ready, rate, 1 / (2 * len(steps))))
         phase.title = "head" if ready.solved is not None else f"step {rate:.0e}"
         phase.seeds_of = 0  # the same order of images for every step
-        phase.forgets = tuple(range(num_phases + len(tried)))
+        phase.forgets = None
         result = yield phase
-        num_epochs += result.num_epochs
         scores, accuracy, temperature = judged(outcome_of(result), ready.task.valid.labels)
         tried.append((float(scores.mean()), accuracy, temperature, rate))
     _, accuracy, temperature, rate = max(tried, key=lambda one: one[0])  # of equal ones the first
-    after = num_phases + len(tried), num_epochs
-    return (yield from trained(make, start, ready, rate, accuracy, temperature, after))
+    return (yield from trained(make, start, ready, rate, accuracy, temperature))
 
 
 def trained(
@@ -313,31 +310,23 @@ def trained(
     rate: float,
     valid_accuracy: float,
     temperature: float,
-    before: tuple[int, int],
     share: float = 1 / 2,
 ) -> Plan[Selected]:
     """Yield the phase that trains with the step size that was chosen, with ``TrainingConfig.refit`` on all images.
 
     Args:
-        make, start, ready, before: as for ``fine_tuned``.
+        make, start, ready: as for ``fine_tuned``.
         rate: the step size.
         valid_accuracy: of a training that had not seen the validation images.
         temperature: likewise.
         share: of the task's epochs that are left for it.
     """
-    num_phases, num_epochs = before
     ready = shortened(ready, rate, share)
     whole = with_all_images(ready, valid_accuracy) if ready.config.refit else None
     phase = make(whole or ready)
-    phase.title, phase.forgets, phase.seeds_of = "all images" if whole else "", tuple(range(num_phases)), 0
+    phase.title, phase.forgets, phase.seeds_of = "all images" if whole else "", None, 0
     result = yield phase
-    return selected(
-        start,
-        result,
-        epochs_before=num_epochs,
-        num_epochs=num_epochs + result.num_epochs,
-        temperature=None if whole is None else temperature,
-    )
+    return selected(start, result, temperature=None if whole is None else temperature)
 
 
 def shortened(ready: TaskStart, rate: float, share: float) -> TaskStart:

@@ -119,6 +119,8 @@ class PhaseResult(Generic[Weights]):
     """Mean training loss of the last epoch."""
     outcome: Tensor | None = None
     """See ``AbstractPhase``; on the CPU."""
+    epochs_before: int = 0
+    """Epochs of the earlier phases of the plan."""
 
     def kept(self, restore_best: bool) -> Snapshot[Weights]:
         """Return the best epoch or the last one, as the settings say."""
@@ -138,9 +140,9 @@ class AbstractPhase(ABC, Generic[Weights]):
     """How it is trained: epochs, batches, optimiser."""
     title: str = ""
     """What an epoch's record calls the phase; empty where a task has only one."""
-    forgets: tuple[int, ...] = ()
+    forgets: tuple[int, ...] | None = ()
     """Earlier phases of the same plan, counted from 0, whose weights nothing will ask for again, not even if the plan
-    is begun again from its start: no phase between may have gone on from them."""
+    is begun again from its start: no phase between may have gone on from them. None: all."""
     seeds_of: int | None = None
     """Phase of the same plan, counted from 0, whose order of images and dropout this one draws; None: its own."""
     goes_on: bool = False

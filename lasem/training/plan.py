@@ -165,14 +165,13 @@ def follow(
     try:
         phase = next(plan)
         while True:
-            index = len(finished)
-            for old in phase.forgets:
+            index, num_epochs = len(finished), sum(earlier.num_epochs for earlier in finished)
+            for old in range(index) if phase.forgets is None else phase.forgets:
                 best, last = (replace(s, weights=None) for s in (finished[old].best, finished[old].last))
                 finished[old], starts[old] = replace(finished[old], best=best, last=last), None
             if resume_from is not None and index < len(stored):
                 result = _finished(resume_from.tensors, stored[index], phase, device)
             else:
-                num_epochs = sum(earlier.num_epochs for earlier in finished)
                 loop = Loop(
                     phase,
                     seeds=phase_seeds(seeds, index if phase.seeds_of is None else phase.seeds_of),
@@ -187,6 +186,7 @@ def follow(
                     if on_epoch is not None:
                         on_epoch(record, timing, partial(_state, loop, finished, starts))
                 result = loop.result()
+            result = replace(result, epochs_before=num_epochs)
             finished.append(result)
             starts.append(phase.initial())
             phase = plan.send(result)
@@ -222,7 +222,7 @@ def _finished(
     with _storage_errors():
         last = unpack(tensors, plain["last"], start)
         best = unpack(tensors, plain["best"], last)
-        rest = {"outcome": None, **plain, "best": None, "last": None}
+        rest = {"outcome": None, "epochs_before": 0, **plain, "best": None, "last": None}
         result: PhaseResult[Any] = replace(unpack(tensors, rest, PhaseResult(start, start, 0)), best=best, last=last)
     return result
 

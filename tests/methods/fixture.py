@@ -1,6 +1,7 @@
 """Networks, learners and phases for the tests of methods."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,9 +58,12 @@ def result_of(phase: AbstractPhase, weights: dict[str, Tensor], loss: float = 1.
 def drive(plan: Plan[Learned], train: Callable[[AbstractPhase], PhaseResult]) -> tuple[Learned, list[AbstractPhase]]:
     """What a plan comes to if ``train`` gives the results of its phases, and these."""
     phases: list[AbstractPhase] = [next(plan)]
+    num_epochs = 0
     while True:
+        result = replace(train(phases[-1]), epochs_before=num_epochs)
+        num_epochs += result.num_epochs
         try:
-            phases.append(plan.send(train(phases[-1])))
+            phases.append(plan.send(result))
         except StopIteration as stop:
             return stop.value, phases
 

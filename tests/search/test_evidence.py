@@ -56,7 +56,7 @@ def test_scores_are_those_of_each_configuration_by_itself(pretrained: bool) -> N
     images = task.train.joined(task.valid)
     assert images is not None
     held_out = folds_of(images.labels, search.folds, start.seed) == 0
-    phase = _MixedPhase(search, without(start, images, held_out), "", ())
+    phase = _MixedPhase(search, without(start, images, held_out), "")
     assert len(phase.task.train) + len(phase.task.valid) == len(images)
 
     def plan() -> Any:

@@ -37,7 +37,7 @@ READ = torch.tensor(1.0)
 class Line(AbstractPhase[dict[str, Tensor]]):
     """Logistic regression from a start; counts its steps, which is a condition of its own."""
 
-    def __init__(self, start: Tensor, title: str, config: Any = CONFIG, forgets: tuple[int, ...] = ()) -> None:
+    def __init__(self, start: Tensor, title: str, config: Any = CONFIG, forgets: tuple[int, ...] | None = ()) -> None:
         self.task, self.config, self.title, self.forgets = tiny_task(), config, title, forgets
         self._start, self.state = start, {"steps": 0}
         self.asked: list[Step] = []
@@ -158,6 +158,19 @@ def test_a_plan_goes_on_after_any_epoch_to_the_same_bits() -> None:
             assert_same_tensors(dict(again.tensors), dict(before.tensors))
 
 
+def test_a_phase_may_forget_all_before_it() -> None:
+    names: list[str] = []
+    follow(
+        in_turn(Line(START, "a"), Line(START, "b"), Line(START, "c", forgets=None)),
+        seeds=(3, 0),
+        epochs_before=0,
+        device=torch.device("cpu"),
+        on_epoch=lambda record, _, state: names.extend(state().tensors if record.phase == "c" else ()),
+    )
+    assert names
+    assert not any(name.startswith("finished.") for name in names)
+
+
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_schedule_over_all_tasks_goes_on_with_a_phase_that_says_so(goes_on: bool) -> None:
     config = replace(CONFIG, schedule="inverse", learning_rate_decay=0.5)
@@ -185,6 +198,7 @@ def test_a_step_says_where_training_stands() -> None:
 def test_a_snapshot_holds_what_the_phase_said_then() -> None:
     seen: list[PhaseResult[Any]] = []
     follow_quietly(three_phases(seen))
+    assert [fitted.epochs_before for fitted in seen] == [0, 2, 4]
     for fitted in seen:
         assert fitted.last.summary.probabilities == (3 * fitted.num_epochs,)
         assert fitted.best.summary.probabilities == (3 * fitted.best.epoch,)
