@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from lasem.errors import ConfigError, StorageError
 from lasem.methods.model import Model
 from lasem.methods.plain import run
 from lasem.nets import AbstractNet, Net
+from lasem.nets.block import generator_of
 from lasem.search import Offer
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
@@ -40,8 +40,7 @@ class Setup:
     def generator(self, *where: str | int) -> torch.Generator:
         """Return a source of random numbers on the CPU, another one for each purpose within each task."""
         numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in where]
-        seed = np.random.SeedSequence([self.seed, self.index, *numbers]).generate_state(1)
-        return torch.Generator().manual_seed(int(seed[0]))
+        return generator_of((self.seed, self.index, *numbers))
 
     def divided(self, share: float, rate: float = 1.0) -> tuple[Setup, Setup]:
         """Return the setups of two phases.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -254,5 +254,10 @@ def start_generator(seed: int, task_index: int, layer: int, part: int = 0) -> to
 
     The head is the layer after the last. Part 0 is the start of a plain network, others are a method's further needs.
     """
-    state = np.random.SeedSequence([seed, task_index, layer, part]).generate_state(1)
+    return generator_of((seed, task_index, layer, part))
+
+
+def generator_of(seed: Sequence[int], *key: int) -> torch.Generator:
+    """Make a source of random numbers on the CPU, of which there is another one for every key below a seed."""
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, final
 from lasem.errors import ConfigError
 from lasem.nets import AbstractNet
 from lasem.settings import Range, Settings
-from lasem.space import Configuration, Pattern, Space, grouped, listed
+from lasem.space import Configuration, Pattern, Space, factorised, grouped, listed
 from lasem.training import PhaseResult, Plan, Snapshot, TaskStart, TaskWeights
 
 
@@ -155,8 +155,11 @@ class GroupedSelection(AbstractSelection):
         )
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return the configurations of a task that is searched, for groups of layers of these sizes."""
-        return grouped(groups)
+        """Return the configurations of a task that is searched, for groups of layers of these sizes: here all of them.
+
+        They are listed, unless there may be any number of groups.
+        """
+        return factorised(groups) if self.most_groups is None else grouped(groups)
 
 
 def selected(

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import islice
 from typing import Annotated, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,8 +73,7 @@ class RGNPhase(TriedPhase):
     def begin_epoch(self, weights: TaskWeights, epoch: int, learning_rate: float) -> None:
         super().begin_epoch(weights, epoch, learning_rate)
         # its own source, for every epoch another: the training images keep their order, and there is no state to save
-        own = np.random.SeedSequence(self.start.seed, spawn_key=(5, epoch)).generate_state(1)
-        batches = self.batches(self.start.device, torch.Generator().manual_seed(int(own[0])))
+        batches = self.batches(self.start.device, self.start.generator(5, epoch))
         mixture = Mixture(self.start.net, self.start.sharing, tuple(self.start.space))
         flat = {path: tensor for path, tensor in flatten(weights).items() if tensor.requires_grad}
         moving = {path: tensor for path, tensor in flat.items() if not _normalises(path, flat)}

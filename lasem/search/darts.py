@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -263,9 +262,7 @@ class _Rounds:
 
     def __init__(self, start: TaskStart) -> None:
         self._start = start
-        # a source of its own: the training images keep their order
-        seed = np.random.SeedSequence(start.seed, spawn_key=(1,)).generate_state(1)
-        self._generator = torch.Generator().manual_seed(int(seed[0]))
+        self._generator = start.generator(1)  # the training images keep their order
         self.go_to(self._generator.get_state())
 
     def __next__(self) -> tuple[Tensor, Tensor]:

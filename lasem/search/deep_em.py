@@ -39,7 +39,7 @@ from lasem.search.abstract import GroupedSelection
 from lasem.search.em import Likelihood, batch_log_likelihood, check_prior_start, of_choices, straight_line
 from lasem.search.weighing import AbstractSearch
 from lasem.settings import Range
-from lasem.space import Space, bits_of, factorised
+from lasem.space import bits_of
 from lasem.tree import map_tensors
 
 
@@ -105,10 +105,6 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "prior_start", check_prior_start("DeepEM.prior_start", self.prior_start))
-
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return all configurations of the groups, none of them listed."""
-        return factorised(groups)
 
     def init(self, num_configurations: int) -> DeepEMState:
         """Return what each of the G groups that make 2^G configurations begins with."""

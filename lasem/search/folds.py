@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lasem.data import Split
+from lasem.nets.block import generator_of
 from lasem.search.weighing import Fixed, TriedPhase, outcome_of, shortened
 from lasem.training import Plan, TaskStart
 
@@ -19,9 +19,7 @@ _PENALTY = 0.1
 
 def folds_of(labels: Tensor, num_folds: int, seed: tuple[int, ...]) -> Tensor:
     """Return each image's fold, shape (N,): of every class as many as possible in each."""
-    # its own source: no other random number of the task is drawn from the seed with this spawn key
-    own = np.random.SeedSequence(seed, spawn_key=(4,)).generate_state(1)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(int(own[0])))
+    order = torch.randperm(len(labels), generator=generator_of(seed, 4))
     order = order[labels.cpu()[order].argsort(stable=True)]
     folds = torch.empty(len(labels), dtype=torch.int64)
     folds[order] = torch.arange(len(labels)) % num_folds

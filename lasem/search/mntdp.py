@@ -12,7 +12,6 @@ does not change, and earlier tasks answer as before.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -24,7 +23,7 @@ from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.sources import features, some
 from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
-from lasem.space import Space, bottom, listed
+from lasem.space import Space, prefixes
 from lasem.training import PhaseResult, Plan, TaskStart, TaskWeights
 from lasem.training.reuse import reusing
 
@@ -51,8 +50,7 @@ class MNTDP(GroupedSelection):
             raise ConfigError("MNTDP needs a learning rate and a weight decay to try; got none.")
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return the prefixes from none to all, a group longer each time."""
-        return listed(bottom(k).of(sum(groups)) for k in accumulate(groups, initial=0))
+        return prefixes(groups)
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         best: tuple[TaskStart, PhaseResult[TaskWeights]] | None = None

@@ -15,7 +15,7 @@ from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.weighing import Fixed, TriedPhase, fine_tuned
 from lasem.settings import Range
-from lasem.space import Configuration, Space, factorised
+from lasem.space import Configuration
 from lasem.training import Plan, TaskStart
 from lasem.training.kept import prepared
 
@@ -41,10 +41,6 @@ class SubTuning(GroupedSelection):
     """Layers (or groups) that a task may own at most; None: any number."""
     step: Annotated[float, Range(above=0)] = 0.3
     """Step size of the trainings of a pretrained network in the search, relative to ``learning_rate``; positive."""
-
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return all configurations of the groups, none of them listed."""
-        return factorised(groups)
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:

@@ -26,7 +26,7 @@ from lasem.search.abstract import GroupedSelection, Selected
 from lasem.search.mixture import Mixture, configuration_accuracy
 from lasem.search.weighing import Fixed, fine_tuned, valid_logits
 from lasem.settings import Range
-from lasem.space import Configuration, Pattern, Space, factorised
+from lasem.space import Configuration, Pattern
 from lasem.training import AbstractPhase, Batch, EpochSummary, LayerWeights, Plan, TaskStart, TaskWeights
 from lasem.training.kept import prepared
 from lasem.tree import Path
@@ -62,10 +62,6 @@ class TAPS(GroupedSelection):
         super().__post_init__()
         if self.start < self.threshold:
             raise ConfigError(f"TAPS.start must be at least the threshold, {self.threshold}; got {self.start}.")
-
-    def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return all configurations of the groups, none of them listed."""
-        return factorised(groups)
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:

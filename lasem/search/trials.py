@@ -12,17 +12,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal, final
 
-import numpy as np
 import torch
 
 from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection, Selected, selected
 from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
-from lasem.space import Space, bottom, listed
+from lasem.space import Space, prefixes
 from lasem.training import EpochSummary, PhaseResult, Plan, TaskStart, TaskWeights
 
 
@@ -50,9 +48,7 @@ class AbstractTrials(GroupedSelection):
         """
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        # its own source: no other random number of the task is drawn from the seed with a spawn key
-        seed = np.random.SeedSequence(start.seed, spawn_key=(0,)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(seed[0]))
+        generator = start.generator(0)
         tried: dict[int, float] = {}
         best: tuple[int, PhaseResult[TaskWeights]] | None = None
         while candidates := self.propose(start.space, dict(tried), generator):
@@ -160,8 +156,7 @@ class PrefixSearch(AbstractTrials):
     most_groups: ClassVar[int | None] = None
 
     def choices(self, groups: tuple[int, ...]) -> Space:
-        """Return the prefixes from none to all, a group longer each time."""
-        return listed(bottom(k).of(sum(groups)) for k in accumulate(groups, initial=0))
+        return prefixes(groups)
 
     def propose(self, space: Space, tried: Mapping[int, float], generator: torch.Generator) -> tuple[int, ...]:
         return () if tried else tuple(range(len(space)))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -134,9 +133,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         self.search_state: State = map_tensors(lambda t: t.to(start.device), self.search.init(start.space.size))
         self.committed: int | None = None if start.space.size > 1 else 0
         self.commit_epoch: int | None = None
-        # its own source: no other random number of the task is drawn from the seed with this spawn key
-        own = np.random.SeedSequence(start.seed, spawn_key=(2,)).generate_state(1)
-        self._draws = torch.Generator().manual_seed(int(own[0]))
+        self._draws = start.generator(2)
         self._num_configurations, self._is_protected = start.space.size, start.protection.quadratic is not None
         self._epoch = self._num_evaluated = self._num_batches = 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ from lasem.space.configuration import (
     transfer_none,
 )
 from lasem.space.prefix_tree import PrefixTree, positions, stacked, unstacked
-from lasem.space.space import Space, bits_of, factorised, full, grouped, listed
+from lasem.space.space import Space, bits_of, factorised, full, grouped, listed, prefixes
 
 __all__ = [
     "Configuration",
@@ -27,6 +27,7 @@ __all__ = [
     "layers_in_words",
     "listed",
     "positions",
+    "prefixes",
     "stacked",
     "top",
     "transfer_all",

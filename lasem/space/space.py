@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.space.configuration import Configuration
+from lasem.space.configuration import Configuration, bottom
 
 MAX_ENUMERATED = 1 << 16
 """A space with more members is not listed: group the layers instead."""
@@ -144,6 +144,11 @@ def factorised(sizes: Sequence[int]) -> Space:
     """Return the space of ``grouped``, in the same order, for any number of groups: members are not listed."""
     _check_groups(sizes)
     return Space(Combinations(tuple(sizes)))
+
+
+def prefixes(sizes: Sequence[int]) -> Space:
+    """List the d + 1 configurations that transfer the first layers, from none to all, a group more each time."""
+    return listed(bottom(k).of(sum(sizes)) for k in accumulate(sizes, initial=0))
 
 
 def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:

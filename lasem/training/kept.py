@@ -20,7 +20,7 @@ from torch import Tensor
 from lasem.data import Split, Task
 from lasem.data.images import TensorImages
 from lasem.nets import AbstractBlock, AbstractNet, Head, InitialWeights, Value, Weights, as_float32, full_precision
-from lasem.nets.block import AbstractWholeBlock
+from lasem.nets.block import AbstractWholeBlock, generator_of
 from lasem.space import Configuration, Space
 from lasem.training.augment import augmented, preset_for
 from lasem.training.config import TrainingConfig, autocast, evaluation_batch
@@ -167,8 +167,7 @@ def _without_frozen(start: TaskStart) -> TaskStart:
     outputs = partial(_outputs, start, range(first))
     views, valid_views = [outputs(task.train)], [outputs(task.valid)]
     for k in range(1, 1 if preset == "none" else config.views):
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([*start.seed, 3, k]).generate_state(1)[0]))
-        change = partial(augmented, generator=generator, preset=preset)
+        change = partial(augmented, generator=generator_of((*start.seed, 3, k)), preset=preset)
         views.append(outputs(task.train, change=change))
         valid_views += [outputs(task.valid, change=change)] if config.refit else []
     valid = _as_split(valid_views[0], task.valid)

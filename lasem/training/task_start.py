@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lasem.data import Split, Task
 from lasem.nets import AbstractBlock, AbstractNet
+from lasem.nets.block import generator_of
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import SPECIFIC, TRANSFER
@@ -139,6 +140,10 @@ class TaskStart:
         )
         weights = TaskWeights(layers, self.weights.head)
         return replace(self, space=Space((configuration,)), weights=weights)
+
+    def generator(self, *key: int) -> torch.Generator:
+        """Return a source of random numbers on the CPU; each use in a search has a key of its own."""
+        return generator_of(self.seed, *key)
 
     def scale(self, path: Path) -> float:
         """Return the step size of one of the weights, relative to plain weights': what is transferred has its own."""
