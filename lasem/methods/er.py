@@ -21,20 +21,19 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split, Task
-from lasem.methods.heads import HeadsPhase, model_of_heads, with_heads
 from lasem.methods.joint import as_split, as_tensors, memory_without
-from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.method import AbstractShared, Learned, Setup
 from lasem.methods.model import Model, prefixed
-from lasem.methods.plain import initial_head, initial_layers
+from lasem.methods.plain import HeadsPhase, initial_head, initial_layers, model_of_heads, with_heads
 from lasem.nets import Net
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 from lasem.training import Batch, Named, PhaseResult, Plan, evaluation_batch, part_of
 from lasem.training.augment import change_of
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ER(Settings, AbstractMethod):
+class ER(AbstractShared):
     """All layers shared, heads apart; cross-entropy of new and stored images by their tasks' heads ([Chaudhry2019]_).
 
     The model's memory holds the stored images as tensors, and a saved model holds them as well.
@@ -57,9 +56,6 @@ class ER(Settings, AbstractMethod):
         kept = as_tensors(chosen(task.train, self.per_class, setup.generator("memory")), setup.device)
         memory = {**model.memory, **prefixed(f"{len(model.own)}", kept)}
         return Learned.of(setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, names, memory))
-
-    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return {**model.shared, **model.own[name]}
 
     def forget(self, net: Net, model: Model, name: str) -> Model:
         return super().forget(net, model, name).having(memory=memory_without(model, name))

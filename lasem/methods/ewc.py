@@ -15,18 +15,17 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.method import AbstractShared, Learned, Setup
 from lasem.methods.model import Model
 from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, run, shared_and_own
-from lasem.nets import Net
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, SharedProtection, Snapshot, part_of, with_term
 from lasem.training.importance import MAX_IMAGES, FisherKind, fisher_information
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EWC(Settings, AbstractMethod):
+class EWC(AbstractShared):
     """All layers shared, heads apart; loss CE + strength / 2 sum_i sum_p F_i,p (theta_p - theta*_i,p)^2.
 
     i goes over the earlier tasks, p over the layers' weights, theta*_i are the weights after task i, and F_i is the
@@ -61,9 +60,6 @@ class EWC(Settings, AbstractMethod):
             return Model(shared, {**model.own, task.name: own}, memory)
 
         return Learned.of(setup, fitted, model_of)
-
-    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return {**model.shared, **model.own[name]}
 
     def importances(self, layers: Named, head: Named, task: Task, setup: Setup) -> dict[str, Tensor]:
         """Return the diagonal of the Fisher information of the layers' weights, by name; the head's are constants."""

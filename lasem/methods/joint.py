@@ -14,17 +14,16 @@ from torch import Tensor
 
 from lasem.data import Split, Task, TensorImages
 from lasem.errors import ConfigError
-from lasem.methods.heads import model_of_heads, network_of, with_heads
-from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.method import AbstractShared, Learned, Setup
 from lasem.methods.model import Model, prefixed
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
+from lasem.methods.plain import NetworkPhase, initial_head, initial_layers, model_of_heads, network_of, with_heads
 from lasem.nets import AbstractNet, Net
 from lasem.training import Batch, Named, PhaseResult, Plan, TrainingConfig, accuracy, batches_of, part_of
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Joint(AbstractMethod):
+class Joint(AbstractShared):
     """All layers shared, heads apart, everything trained on the images of all tasks so far ([Caruana1997]_).
 
     Every mini-batch is of one task, and an epoch is one pass over the images of all tasks in one shuffled order of
@@ -60,9 +59,6 @@ class Joint(AbstractMethod):
         memory = {**model.memory, **to_remember(task, len(model.own), setup.device)}
 
         return Learned.of(setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, splits, memory))
-
-    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return {**model.shared, **model.own[name]}
 
     def forget(self, net: Net, model: Model, name: str) -> Model:
         return super().forget(net, model, name).having(memory=memory_without(model, name))

@@ -21,18 +21,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.methods.heads import HeadsPhase, model_of_heads, with_heads
-from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.method import AbstractShared, Learned, Setup
 from lasem.methods.model import Model
-from lasem.methods.plain import NetworkPhase, initial_head, initial_layers
-from lasem.nets import Net, as_float32
-from lasem.settings import Range, Settings
+from lasem.methods.plain import HeadsPhase, NetworkPhase, initial_head, initial_layers, model_of_heads, with_heads
+from lasem.nets import as_float32
+from lasem.settings import Range
 from lasem.training import Batch, Named, PhaseResult, Plan
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LwF(Settings, AbstractMethod):
+class LwF(AbstractShared):
     """All layers shared, heads apart; loss CE + strength sum_k L_k over earlier heads k ([Li2016]_ equations 1 to 3).
 
     L_k is the cross-entropy between what head k answered before the task and what it answers now, both softened by the
@@ -59,9 +58,6 @@ class LwF(Settings, AbstractMethod):
         start = with_heads(layers, [*model.own.values(), head])
         fitted: PhaseResult = yield _Phase(task, setup, start, len(names), self, title)
         return Learned.of(setup, fitted, lambda snapshot: model_of_heads(snapshot.weights, names, {}))
-
-    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return {**model.shared, **model.own[name]}
 
 
 def distillation(logits: Tensor, recorded: Tensor, temperature: float) -> Tensor:

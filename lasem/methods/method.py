@@ -17,7 +17,8 @@ from lasem.methods.model import Model
 from lasem.methods.plain import run
 from lasem.nets import AbstractNet, Net
 from lasem.nets.block import generator_of
-from lasem.search import Offer
+from lasem.search.abstract import Outcome
+from lasem.settings import Settings
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -58,31 +59,13 @@ class Setup:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Learned:
+class Learned(Outcome):
     """The outcome of learning one task."""
 
     model: Model
     """What is kept, the best epoch's or the last one's, as the settings say; with the new task in ``own``."""
     best: Model
     """As it was at the best epoch: the task's peak accuracy is measured with this one."""
-    best_epoch: int
-    """Counted over all phases, from 1."""
-    valid_accuracy: float
-    """At the best epoch."""
-    num_epochs: int
-    """Over all phases."""
-    num_epochs_kept: int
-    """Of the phase that trained what is kept: schedules count these over all tasks."""
-    commit_epoch: int | None = None
-    """First epoch after a search had committed; None if it never did."""
-    temperature: float | None = None
-    """What divides the logits, where no image is left to choose it by when the training ends."""
-    source: str | None = None
-    """The earlier task whose layers are transferred as they are."""
-    explained: tuple[tuple[str, float], ...] = ()
-    """See ``TaskRecord``."""
-    frontier: tuple[Offer, ...] = ()
-    """See ``Selected``."""
     configurations: tuple[str, ...] = ()
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 
@@ -225,3 +208,10 @@ class AbstractMethod(ABC):
                 raise StorageError(f"The tensors of task '{name}' do not fit the network: {error}.") from error
             if tuple(shape) != (1, expected):
                 raise StorageError(f"Task '{name}' has {expected} classes; its network answers with {shape[-1]}.")
+
+
+class AbstractShared(Settings, AbstractMethod):
+    """A method whose tasks share all layers and own their heads, which answer together as the plain network."""
+
+    def plain_weights(self, net: Any, model: Model, name: str) -> dict[str, Tensor]:
+        return {**model.shared, **model.own[name]}

@@ -18,18 +18,17 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.methods.method import AbstractMethod, Learned, Setup
+from lasem.methods.method import AbstractShared, Learned, Setup
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import NetworkPhase, gradient_of, initial_head, initial_layers, shared_and_own
-from lasem.nets import Net
-from lasem.settings import Range, Settings
+from lasem.settings import Range
 from lasem.training import Batch, Named, PhaseResult, Plan, Quadratic, Snapshot, Step, part_of
 from lasem.tree import Path
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SI(Settings, AbstractMethod):
+class SI(AbstractShared):
     """All layers shared, heads apart; loss CE + strength sum_p Omega_p (theta_p - theta*_p)^2 ([Zenke2017]_ eq. 4).
 
     p goes over the layers' weights and theta* are the weights after the last task. Omega = sum_i omega_i / (Delta_i^2 +
@@ -58,9 +57,6 @@ class SI(Settings, AbstractMethod):
             return Model(shared, {**model.own, task.name: own}, memory.named())
 
         return Learned.of(setup, fitted, model_of)
-
-    def plain_weights(self, net: Net, model: Model, name: str) -> dict[str, Tensor]:
-        return {**model.shared, **model.own[name]}
 
     def consolidate(self, before: Quadratic | None, paths: Named, start: Named, end: Named) -> Quadratic:
         """Return the sum in the penalty of the next task, around the weights at the end of this one.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import ClassVar, final
 
@@ -22,6 +22,7 @@ from lasem.methods.plain import run
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice, Selected
+from lasem.search.abstract import Outcome
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.space import Configuration, Space
 from lasem.space.configuration import TRANSFER
@@ -113,20 +114,14 @@ class Transfer(AbstractMethod):
             model = self._lending(model, setup.net, source.name, found.best.configuration)
         best = self._with_task(model, task, setup, found, found.best)
         kept = best if found.kept is found.best else self._with_task(model, task, setup, found, found.kept)
-        space = start.space
+        space, outcome = start.space, {part.name: getattr(found, part.name) for part in fields(Outcome)}
+        if not any(found.best.configuration):
+            outcome["source"] = None
         return Learned(
             model=kept.having(memory=self._memory(model, task, setup, found.kept)),
             best=best,
-            best_epoch=found.best_epoch,
-            valid_accuracy=found.valid_accuracy,
-            num_epochs=found.num_epochs,
-            temperature=found.temperature,
-            source=found.source if "T" in str(found.best.configuration) else None,
-            explained=found.explained,
-            frontier=found.frontier,
-            num_epochs_kept=found.num_epochs_kept,
-            commit_epoch=found.commit_epoch,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),
+            **outcome,
         )
 
     def start(self, model: Model, task: Task, setup: Setup) -> TaskStart:

@@ -34,15 +34,10 @@ class Offer:
     """Numbers that the task would own, without the head."""
 
 
-@final
-@dataclass(frozen=True)
-class Selected:
-    """What a search has come to."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the learning of a task has gone."""
 
-    best: Choice
-    """At the best epoch: the paper's peak accuracy is measured with this one."""
-    kept: Choice
-    """What the learner keeps: the best epoch's or the last one's, as the settings say."""
     best_epoch: int
     """Counted over all phases, from 1."""
     valid_accuracy: float
@@ -50,18 +45,30 @@ class Selected:
     num_epochs: int
     """Over all phases."""
     num_epochs_kept: int
-    """Of the weights that are kept alone, for schedules that count the epochs of earlier tasks."""
-    commit_epoch: int | None
+    """Of the phase that trained what is kept: schedules count these over all tasks."""
+    commit_epoch: int | None = None
+    """First epoch after a search had committed; None if it never did."""
     temperature: float | None = None
     """What divides the logits, where no image is left to choose it by when the training ends."""
     source: str | None = None
     """The earlier task whose layers are transferred as they are (``TaskStart.source``)."""
-    evidence: tuple[float, ...] = ()
-    """For each layer how much the images speak for transfer (``lasem.search.prior``); empty: not measured."""
     frontier: tuple[Offer, ...] = ()
     """The configurations that are more accurate than all that own no more, the one that owns least first."""
     explained: tuple[tuple[str, float], ...] = ()
     """Earlier tasks whose layers were looked at, the best first, and the share of the labels that each explains."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Selected(Outcome):
+    """What a search has come to."""
+
+    best: Choice
+    """At the best epoch: the paper's peak accuracy is measured with this one."""
+    kept: Choice
+    """What the learner keeps: the best epoch's or the last one's, as the settings say."""
+    evidence: tuple[float, ...] = ()
+    """For each layer how much the images speak for transfer (``lasem.search.prior``); empty: not measured."""
 
 
 class AbstractSelection(Settings, ABC):

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from lasem.errors import ConfigError, TrainingError
 from lasem.search.abstract import GroupedSelection
-from lasem.search.em import Likelihood, batch_log_likelihood, check_prior_start, of_choices, straight_line
+from lasem.search.em import Likelihood, batch_log_likelihood, check_prior_start, log_prior, straight_line
 from lasem.search.weighing import AbstractSearch
 from lasem.settings import Range
 from lasem.space import bits_of
@@ -135,7 +135,7 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
             positions = tuple(sorted(times))
             bits = bits_of(positions, num_groups)
             multiplicity = torch.tensor([times[position] for position in positions], dtype=torch.float64)
-            log_factor = multiplicity.log() - _log_prior(bits, probability)
+            log_factor = multiplicity.log() - log_prior(bits, probability)
         drawn = DeepEMState(state.mass, positions, bits, log_factor, torch.zeros_like(log_factor))
         return map_tensors(lambda t: t.to(state.mass.device), drawn)
 
@@ -164,7 +164,7 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     def step(self, state: DeepEMState, log_likelihood: Tensor) -> tuple[Tensor, DeepEMState]:
         """Return the weights of what was drawn, and the mass with this mini-batch in it."""
         evidence = batch_log_likelihood(log_likelihood.to(state.mass), self.likelihood)
-        log_joint = _log_prior(state.bits, self.transfer_probability(state)) + evidence
+        log_joint = log_prior(state.bits, self.transfer_probability(state)) + evidence
         weights = torch.softmax(log_joint + state.log_factor, dim=0)
         if self.prior_form == "average":
             transferred = weights @ state.bits
@@ -184,8 +184,3 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     def best(self, state: DeepEMState) -> int:
         """Return each layer's own choice: it transfers if its probability is above one half."""
         return int("0" + "".join("1" if p > 0.5 else "0" for p in self.transfer_probability(state).tolist()), 2)
-
-
-def _log_prior(bits: Tensor, probability: Tensor) -> Tensor:
-    """Return log pi of each row of bits, shape (n,)."""
-    return of_choices(bits, probability).log().sum(dim=1)

@@ -163,6 +163,11 @@ def of_choices(bits: Tensor, probability: Tensor) -> Tensor:
     return torch.where(bits > 0, probability, 1 - probability)
 
 
+def log_prior(bits: Tensor, probability: Tensor) -> Tensor:
+    """Return the logarithm of each configuration's prior, shape (n,); arguments as of ``of_choices``."""
+    return of_choices(bits, probability).log().sum(dim=1)
+
+
 def _start(prior_start: tuple[float, float], num_configurations: int) -> Tensor:
     """Return probabilities of configurations in the order of ``lasem.space.grouped``, before any mini-batch."""
     if prior_start == (0.5, 0.5):

@@ -34,10 +34,11 @@ from torch import Tensor
 
 from lasem.data import Split
 from lasem.search.abstract import GroupedSelection, Offer, Selected
+from lasem.search.em import log_prior
 from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
-from lasem.search.prior import bayes_factors, learned_prior, log_prior
-from lasem.search.sources import ranked
+from lasem.search.prior import bayes_factors, learned_prior
+from lasem.search.sources import ranked, reusing
 from lasem.search.weighing import (
     AbstractSearch,
     Fixed,
@@ -52,7 +53,6 @@ from lasem.settings import Range
 from lasem.space import Configuration, listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
-from lasem.training.reuse import reusing
 
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""

@@ -20,12 +20,11 @@ from torch import Tensor
 
 from lasem.errors import ConfigError
 from lasem.search.abstract import GroupedSelection, Selected, selected
-from lasem.search.sources import features, some
+from lasem.search.sources import features, reusing, some
 from lasem.search.weighing import Fixed, MixturePhase
 from lasem.settings import Range
 from lasem.space import Space, prefixes
 from lasem.training import PhaseResult, Plan, TaskStart, TaskWeights
-from lasem.training.reuse import reusing
 
 
 @final

@@ -48,8 +48,3 @@ def bayes_factors(transfers: Tensor, evidence: Tensor) -> Tensor:
         means = [side.logsumexp(dim=0) - torch.tensor(len(side)).log() for side in sides if len(side)]
         found.append(means[0] - means[1] if len(means) == 2 else torch.zeros((), dtype=torch.float64))
     return torch.stack(found)
-
-
-def log_prior(transfers: Tensor, prior: Tensor) -> Tensor:
-    """Return log pi(c) of each configuration, shape (C,), from ``transfers`` (C, d) and the p of each layer (d,)."""
-    return torch.where(transfers.bool(), prior, 1 - prior).log().sum(dim=1)
