@@ -163,7 +163,7 @@ class ModelOverview:
     tasks: tuple[TaskOverview, ...]
     """In the order in which they were learned."""
     prior: tuple[float, ...]
-    """How probable it is that a new task transfers each layer, as the tasks so far say (``lasem.search.prior``); empty
+    """How probable it is that a new task transfers each layer, as tasks so far say (``lasem.search.evidence``); empty
     if none was searched by evidence."""
     keeps: bool
     """Whether its protection keeps what each task answers, to the bit."""

@@ -44,7 +44,7 @@ from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_pa
 from lasem.nets.choice import pretrained_for
 from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord, of_kind
 from lasem.search import AbstractSelection, Evidence
-from lasem.search.prior import learned_prior
+from lasem.search.evidence import learned_prior
 from lasem.settings import to_named, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import CHECKPOINT_SECONDS, Checkpoints, TrainingConfig, TrainingState, preset_for

@@ -59,7 +59,7 @@ class TaskInfo:
     versions: tuple[int, ...] = ()
     """For each layer the version of the shared knowledge that it uses, where there are several."""
     evidence: tuple[float, ...] = ()
-    """For each layer how much its images speak for transfer (``lasem.search.prior``), where that was measured."""
+    """For each layer how much its images speak for transfer (``lasem.search.evidence``), where that was measured."""
     temperature: Annotated[float, Range(above=0)] = 1.0
     """Divides logits, so that probabilities are what the validation images say (``best_temperature``)."""
     scale: Annotated[float, Range(above=0)] | None = 1.0

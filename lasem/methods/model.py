@@ -110,7 +110,7 @@ class Route:
     versions: tuple[int, ...]
     """For each layer the version of the shared knowledge that the task uses; 0 where it transfers nothing."""
     evidence: tuple[float, ...] = ()
-    """For each layer how much the task's images speak for transfer (``lasem.search.prior``); empty: not measured."""
+    """For each layer how much the task's images speak for transfer (``lasem.search.evidence``); empty: not measured."""
 
     @property
     def transfers(self) -> tuple[bool, ...]:

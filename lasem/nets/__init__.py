@@ -1,13 +1,15 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
-from lasem.nets.abstract import AbstractNet, Head, Preprocessing
 from lasem.nets.backbone import from_timm
 from lasem.nets.block import (
     AbstractBlock,
+    AbstractNet,
     ConvBlock,
+    Head,
     InitialWeights,
     LinearBlock,
     PoolBorder,
+    Preprocessing,
     Value,
     Weights,
     as_float32,
@@ -21,7 +23,7 @@ from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, of_
 from lasem.nets.pretrained import from_transformers
 from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
 from lasem.nets.small import NormalisedBlock, SmallNet, small
-from lasem.nets.stages import stage_groups
+from lasem.nets.tracing import stage_groups
 
 __all__ = [
     "NETS",

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, StorageError, nearest
-from lasem.nets.abstract import AbstractNet, Preprocessing
-from lasem.nets.block import part_of
+from lasem.nets.block import AbstractNet, Preprocessing, part_of
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.cut_net import Blocks, CutNet, Statistics, Trainable, cut
-from lasem.nets.stages import Groups, stage_groups
+from lasem.nets.tracing import Groups, stage_groups
 
 DEFAULT = "tf_efficientnet_lite0"
 """The model whose weights come with the extra: EfficientNet-Lite0, trained on ImageNet."""

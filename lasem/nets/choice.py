@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, final
 
 from lasem.errors import ConfigError
-from lasem.nets.abstract import AbstractNet, Preprocessing, Size
 from lasem.nets.backbone import DEFAULT, default_is_installed, from_timm, timm_preprocessing
-from lasem.nets.block import InitialWeights, PoolBorder
+from lasem.nets.block import AbstractNet, InitialWeights, PoolBorder, Preprocessing, Size
 from lasem.nets.cut_net import Statistics, Trainable
 from lasem.nets.encoders import Pooling
 from lasem.nets.net import NETS, ImageShape, for_images, of_paper

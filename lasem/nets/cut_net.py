@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from lasem.data import Tokenizer, Vocabulary
 from lasem.errors import ConfigError, StorageError, nearest
-from lasem.nets.abstract import AbstractNet, Head, Preprocessing, check_image_shape
-from lasem.nets.block import AbstractBlock, InitialWeights
+from lasem.nets.block import AbstractBlock, AbstractNet, Head, InitialWeights, Preprocessing, check_image_shape
 from lasem.nets.cut_block import ChangedBlock, CutBlock
 from lasem.nets.tracing import Flow, automatic_borders, borders, without_dropout
 from lasem.settings import Range, flat, from_plain, to_plain

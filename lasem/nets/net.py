@@ -11,9 +11,8 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from lasem.errors import ConfigError, StorageError
-from lasem.nets.abstract import AbstractNet, Head, Size, SizedNet
 from lasem.nets.backbone import stored_timm
-from lasem.nets.block import AbstractBlock, ConvBlock, LinearBlock
+from lasem.nets.block import AbstractBlock, AbstractNet, ConvBlock, Head, LinearBlock, Size, SizedNet
 from lasem.nets.cut_net import StoredNet, check_described
 from lasem.nets.pretrained import stored_transformers
 from lasem.nets.resnet import ResNet, padded_resnet, resnet

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from lasem.data import Tokenizer, Vocabulary
 from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, LasemError, StorageError, nearest
-from lasem.nets.abstract import Preprocessing
 from lasem.nets.backbone import from_hub, optional
+from lasem.nets.block import Preprocessing
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.encoders import ImageEncoder, Parts, Pooling, TextEncoder, dropout_rates
-from lasem.nets.stages import MOST_STAGES, Groups, merged
+from lasem.nets.tracing import MOST_STAGES, Groups, merged
 from lasem.settings import from_plain
 
 _LAYERS = ("layers", "encoder.layers", "encoder.layer")

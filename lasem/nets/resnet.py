@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasem.errors import ConfigError
-from lasem.nets.abstract import Head, Size, SizedNet
-from lasem.nets.block import AbstractBlock, ConvBlock, InitialWeights, Value, Weights
+from lasem.nets.block import AbstractBlock, ConvBlock, Head, InitialWeights, Size, SizedNet, Value, Weights
 
 
 @dataclass(frozen=True)

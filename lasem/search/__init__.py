@@ -7,10 +7,9 @@ from lasem.search.deep_em import DeepEM, DeepEMState
 from lasem.search.em import EM, batch_log_likelihood
 from lasem.search.evidence import Evidence
 from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
-from lasem.search.mntdp import MNTDP
 from lasem.search.subtuning import SubTuning
 from lasem.search.taps import TAPS, TAPSPhase
-from lasem.search.trials import AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
+from lasem.search.trials import MNTDP, AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
 from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {

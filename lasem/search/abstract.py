@@ -68,7 +68,7 @@ class Selected(Outcome):
     kept: Choice
     """What the learner keeps: the best epoch's or the last one's, as the settings say."""
     evidence: tuple[float, ...] = ()
-    """For each layer how much the images speak for transfer (``lasem.search.prior``); empty: not measured."""
+    """For each layer how much the images speak for transfer (``lasem.search.evidence``); empty: not measured."""
 
 
 class AbstractSelection(Settings, ABC):

@@ -16,9 +16,20 @@ Where tasks may use what earlier ones have learned (``TaskStart.sources``), the 
 task whose features suit the new one best (``lasem.search.sources``), used as a pretrained network's; and the network
 that the task learns by itself is one more candidate.
 
+The prior of a configuration, p_l for each layer l, is learned from the tasks before. Of each searched task s the
+logarithm b_sl of a Bayes factor is kept: how much likelier its images are outside of the training where the layer is
+transferred. With p_l before any image of a task, its posterior is q_sl, and p_l is the mean of the posteriors and of a
+share m in as many tasks as a (empirical Bayes, [Robbins1956]_)::
+
+    q_sl = sigmoid(logit p_l + b_sl)
+    p_l = (a m + sum_s q_sl) / (a + S)
+
+Bayes factors are kept, and not posteriors, so that the prior never counts what it has said itself.
+
 .. [Breiman1984] L. Breiman, J. Friedman, R. Olshen, C. Stone. Classification and Regression Trees. 1984. Section 3.4.3.
 .. [Lee2021] S. Lee, S. Behpour, E. Eaton. Sharing Less is More: Lifelong Learning in Deep Networks with Selective Layer
    Transfer. ICML 2021. The posterior over configurations, and the M-step by it.
+.. [Robbins1956] H. Robbins. An Empirical Bayes Approach to Statistics. Third Berkeley Symposium, 1956.
 """
 
 from __future__ import annotations
@@ -33,11 +44,10 @@ import torch
 from torch import Tensor
 
 from lasem.data import Split
+from lasem.nets.block import generator_of
 from lasem.search.abstract import GroupedSelection, Offer, Selected
 from lasem.search.em import log_prior
-from lasem.search.folds import cross_fitted, folds_of, without
 from lasem.search.mixture import Mixture, evaluate, log_likelihood
-from lasem.search.prior import bayes_factors, learned_prior
 from lasem.search.sources import ranked, reusing
 from lasem.search.weighing import (
     AbstractSearch,
@@ -58,6 +68,12 @@ _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
 _MORE_ERRORS = 1.5
 """Standard errors by which a configuration may be worse in the mixture than when it is trained by itself."""
+
+_START, _MASS = 0.5, 4.0
+_STEPS = 100
+"""Of the learned prior: m, a, and how often its two equations are solved."""
+_PENALTY = 0.1
+"""Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
 
 
 @final
@@ -303,3 +319,73 @@ class _Drawn(AbstractSearch[_DrawnState]):
     def best(self, state: _DrawnState) -> int:
         """Return the configuration that owns most layers, which is what the records show."""
         return 0
+
+
+def learned_prior(factors: Sequence[Sequence[float]], depth: int) -> Tensor:
+    """Return p of each layer, float64 of shape (d,), from the b of earlier tasks, shape (S, d); 0.5 before the first.
+
+    The two equations are solved in turn, which rises to a maximum of the likelihood as EM does.
+    """
+    b = torch.tensor([list(of_task) for of_task in factors], dtype=torch.float64).reshape(len(factors), depth)
+    p = torch.full((depth,), _START, dtype=torch.float64)
+    for _ in range(_STEPS if len(b) else 0):
+        p = (_MASS * _START + torch.sigmoid(p.logit() + b).sum(dim=0)) / (_MASS + len(b))
+    return p
+
+
+def bayes_factors(transfers: Tensor, evidence: Tensor) -> Tensor:
+    """Return b of each layer, shape (d,), where all configurations that agree in it are equally probable.
+
+    Args:
+        transfers: 1 where a configuration transfers a layer, else 0, shape (C, d).
+        evidence: log-likelihood of each configuration, shape (C,).
+    """
+    found = []
+    for bits in transfers.bool().T:
+        sides = [evidence[side].double() for side in (bits, ~bits)]
+        means = [side.logsumexp(dim=0) - torch.tensor(len(side)).log() for side in sides if len(side)]
+        found.append(means[0] - means[1] if len(means) == 2 else torch.zeros((), dtype=torch.float64))
+    return torch.stack(found)
+
+
+def folds_of(labels: Tensor, num_folds: int, seed: tuple[int, ...]) -> Tensor:
+    """Return each image's fold, shape (N,): of every class as many as possible in each."""
+    order = torch.randperm(len(labels), generator=generator_of(seed, 4))
+    order = order[labels.cpu()[order].argsort(stable=True)]
+    folds = torch.empty(len(labels), dtype=torch.int64)
+    folds[order] = torch.arange(len(labels)) % num_folds
+    return folds
+
+
+def without(start: TaskStart, images: Split, held_out: Tensor) -> TaskStart:
+    """Return the start of a training without some images, which validate."""
+    task = replace(start.task, train=images.only(~held_out), valid=images.only(held_out))
+    config = replace(start.config, patience=0, drop_last=False)  # there may be fewer images than in a mini-batch
+    return replace(start, task=task, config=config, strength=_PENALTY)
+
+
+def cross_fitted(
+    ready: Sequence[TaskStart],
+    folds: Tensor,
+    rate: float,
+    title: str,
+    share: float = 1 / 6,
+) -> Plan[Tensor]:
+    """Yield short trainings of one configuration, each without a fold.
+
+    Args:
+        ready: for each fold a prepared start ``without`` it, with one configuration.
+        folds: each image's fold, shape (N,).
+        rate: step size.
+        title: of the phases, before their number.
+        share: of the task's epochs that each training takes.
+
+    Returns:
+        The logits of each image from the training that has not seen it, shape (N, num_classes).
+    """
+    logits = torch.zeros(len(folds), ready[0].task.num_classes)
+    for number, part in enumerate(ready):
+        words = f"{title}, {number + 1} of {len(ready)}"
+        result = yield TriedPhase(Fixed(), shortened(part, rate, share), title=words, forgets=None)
+        logits[folds == number] = outcome_of(result)
+    return logits

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Annotated, ClassVar, final
 
 from lasem.search.abstract import GroupedSelection, Selected
-from lasem.search.folds import cross_fitted, folds_of, without
+from lasem.search.evidence import cross_fitted, folds_of, without
 from lasem.search.weighing import Fixed, TriedPhase, fine_tuned
 from lasem.settings import Range
 from lasem.space import Configuration

@@ -3,15 +3,21 @@
 from lasem.space.configuration import (
     Configuration,
     Pattern,
+    Space,
     alternating,
+    bits_of,
     bottom,
+    factorised,
+    full,
+    grouped,
     layers_in_words,
+    listed,
+    prefixes,
     top,
     transfer_all,
     transfer_none,
 )
 from lasem.space.prefix_tree import PrefixTree, positions, stacked, unstacked
-from lasem.space.space import Space, bits_of, factorised, full, grouped, listed, prefixes
 
 __all__ = [
     "Configuration",

@@ -1,16 +1,23 @@
-"""Configurations: for each transferable layer, transfer shared knowledge or learn task-specific weights."""
+"""Configurations, which transfer or learn each layer, and spaces of them, which a search may choose from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby, product
 from typing import final
+
+import torch
+from torch import Tensor
 
 from lasem.errors import ConfigError, nearest
 
 TRANSFER = "T"
 SPECIFIC = "S"
+
+_PLAIN = ("all", "none", "alternating")
+MAX_ENUMERATED = 1 << 16
+"""A space with more members is not listed: group the layers instead."""
 
 
 @final
@@ -81,9 +88,6 @@ def layers_in_words(configuration: str, names: Sequence[str] = ()) -> str:
     return "; ".join(f"{listed(choice)} {what}" for choice, what in parts if choice in configuration)
 
 
-_PLAIN = ("all", "none", "alternating")
-
-
 @final
 class Pattern(str):
     """The name of a configuration at any depth, for instance ``"top-2"`` or, for four layers only, ``"STTS"``.
@@ -151,3 +155,156 @@ def bottom(k: int) -> Pattern:
 def alternating() -> Pattern:
     """Let layers alternate, the first one task-specific: STST..."""
     return Pattern("alternating")
+
+
+@final
+@dataclass(frozen=True)
+class Combinations:
+    """The ``2**G`` configurations of G groups of layers, from SS..S to TT..T, the first group changing slowest.
+
+    None of them is made before it is asked for: its position is a number of G bits.
+    """
+
+    sizes: tuple[int, ...]
+    """Layers in each group, input side first."""
+
+    def __len__(self) -> int:
+        return 1 << len(self.sizes)  # Python refuses a length of 2^63 or more: only small spaces are ever walked
+
+    def __iter__(self) -> Iterator[Configuration]:
+        return (self.of(bits) for bits in product((False, True), repeat=len(self.sizes)))
+
+    def __getitem__(self, position: int) -> Configuration:
+        num_groups = len(self.sizes)
+        if not 0 <= position < 2**num_groups:
+            raise IndexError(f"Expected a position from 0 to 2^{num_groups} - 1; got {position}.")
+        return self.of([bool(position >> (num_groups - 1 - group) & 1) for group in range(num_groups)])
+
+    def of(self, bits: Sequence[bool]) -> Configuration:
+        """Return the configuration of the groups' choices: True transfers."""
+        return Configuration(tuple(bit for bit, size in zip(bits, self.sizes, strict=True) for _ in range(size)))
+
+    def index(self, configuration: Configuration) -> int:
+        """Return the position of a configuration; ValueError if the layers of a group differ or their number does."""
+        first = [0, *accumulate(self.sizes[:-1])]
+        bits = [configuration.bits[i] for i in first if i < len(configuration)]
+        if len(bits) != len(first) or self.of(bits) != configuration:
+            raise ValueError(f"{configuration} is none of them")
+        return sum(bit << place for place, bit in enumerate(reversed(bits)))
+
+
+@final
+@dataclass(frozen=True)
+class Space:
+    """An ordered list of configurations, at least one, which differ and have the same depth; else ConfigError."""
+
+    configurations: tuple[Configuration, ...] | Combinations
+
+    def __post_init__(self) -> None:
+        if isinstance(self.configurations, Combinations):
+            return
+        if not self.configurations:
+            raise ConfigError("A space needs at least one configuration; got none.")
+        depths = {len(c) for c in self.configurations}
+        if len(depths) > 1:
+            raise ConfigError(
+                f"All configurations of a space must have the same number of layers; got {sorted(depths)}."
+            )
+        if len(set(self.configurations)) != len(self.configurations):
+            raise ConfigError("The configurations of a space must differ from each other; got one twice.")
+
+    @property
+    def depth(self) -> int:
+        """Number of layers of each configuration."""
+        return len(self.configurations[0])
+
+    @property
+    def size(self) -> int:
+        """Number of members, which may be too large for ``len``."""
+        configurations = self.configurations
+        return len(configurations) if isinstance(configurations, tuple) else 1 << len(configurations.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Layers in each group of a ``factorised`` space; in others each layer is a group."""
+        return self.configurations.sizes if isinstance(self.configurations, Combinations) else (1,) * self.depth
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the members are in memory one by one; ``factorised`` spaces may have too many for that."""
+        return isinstance(self.configurations, tuple)
+
+    def can(self, layer: int, *, transfer: bool) -> bool:
+        """Return whether any configuration transfers the layer (or learns its own)."""
+        if isinstance(self.configurations, Combinations):
+            return True
+        return any(c[layer] == transfer for c in self.configurations)
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    def __iter__(self) -> Iterator[Configuration]:
+        return iter(self.configurations)
+
+    def __getitem__(self, index: int) -> Configuration:
+        return self.configurations[index]
+
+    def index(self, configuration: Configuration) -> int:
+        """Return the position of a configuration; ConfigError if it is not a member."""
+        try:
+            return self.configurations.index(configuration)
+        except ValueError:
+            raise ConfigError(f"Configuration '{configuration}' is not one of this space's {self.size}.") from None
+
+
+def full(depth: int) -> Space:
+    """List all ``2**depth`` configurations, from SS..S to TT..T, the first layer changing slowest."""
+    return grouped((1,) * depth)
+
+
+def grouped(sizes: Sequence[int]) -> Space:
+    """Let consecutive layers decide together: ``grouped((5, 4, 4, 4))`` is the paper's 4G for 17 convolutions.
+
+    Args:
+        sizes: layers in each group, input side first; each at least 1.
+
+    Raises:
+        ConfigError: if a group is empty, or there are too many configurations to list.
+    """
+    _check_groups(sizes)
+    if 2 ** len(sizes) > MAX_ENUMERATED:
+        raise ConfigError(
+            f"{len(sizes)} groups have 2^{len(sizes)} configurations, more than {MAX_ENUMERATED} that can be listed; "
+            f"put more layers into each group, or use the search 'deep-em', which needs no list."
+        )
+    return Space(tuple(Combinations(tuple(sizes))))
+
+
+def factorised(sizes: Sequence[int]) -> Space:
+    """Return the space of ``grouped``, in the same order, for any number of groups: members are not listed."""
+    _check_groups(sizes)
+    return Space(Combinations(tuple(sizes)))
+
+
+def prefixes(sizes: Sequence[int]) -> Space:
+    """List the d + 1 configurations that transfer the first layers, from none to all, a group more each time."""
+    return listed(bottom(k).of(sum(sizes)) for k in accumulate(sizes, initial=0))
+
+
+def bits_of(positions: Sequence[int], num_groups: int) -> Tensor:
+    """Return 1 where a member of ``grouped`` or ``factorised`` lets a group transfer, else 0.
+
+    The shape is (len(positions), num_groups), in float64, on the CPU.
+    """
+    rows = [[position >> (num_groups - 1 - group) & 1 for group in range(num_groups)] for position in positions]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), num_groups)
+
+
+def listed(configurations: Iterable[Configuration | str]) -> Space:
+    """Make a space of configurations, or their letters, in the given order."""
+    return Space(tuple(c if isinstance(c, Configuration) else Configuration.parse(c) for c in configurations))
+
+
+def _check_groups(sizes: Sequence[int]) -> None:
+    if not sizes or any(size < 1 for size in sizes):
+        raise ConfigError(f"Every group needs at least one layer; got group sizes {list(sizes)}.")

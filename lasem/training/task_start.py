@@ -114,7 +114,7 @@ class TaskStart:
     """The earlier task whose layers ``weights`` has as shared knowledge; None: the latest version of each layer."""
     evidence: tuple[tuple[float, ...], ...] = ()
     """Of each earlier task that was searched so: for each layer how much its images spoke for transfer
-    (``lasem.search.prior``)."""
+    (``lasem.search.evidence``)."""
     views: tuple[Split, ...] = ()
     """The training images in several versions, one for each epoch in turn; none: as the task has them."""
     valid_views: tuple[Split, ...] = ()

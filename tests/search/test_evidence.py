@@ -11,8 +11,7 @@ from training.test_kept import net_of
 
 from lasem import HardSharing, Learner, TrainingConfig
 from lasem.search import Evidence
-from lasem.search.evidence import _MixedPhase, undominated
-from lasem.search.folds import folds_of, without
+from lasem.search.evidence import _MixedPhase, folds_of, undominated, without
 from lasem.training.plan import follow
 
 

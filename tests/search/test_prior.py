@@ -15,7 +15,7 @@ from lasem.errors import StorageError
 from lasem.report.model import write_model
 from lasem.search import Evidence
 from lasem.search.em import log_prior
-from lasem.search.prior import bayes_factors, learned_prior
+from lasem.search.evidence import bayes_factors, learned_prior
 from lasem.space import full
 
 

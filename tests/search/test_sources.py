@@ -11,8 +11,8 @@ from training.test_kept import net_of
 
 from lasem import Freeze, Learner, TrainingConfig
 from lasem.search import AbstractSelection, Evidence, Fixed, GroupedSelection, Selected
-from lasem.search.mntdp import neighbours_right
 from lasem.search.sources import explained, features, ranked, reusing, some
+from lasem.search.trials import neighbours_right
 from lasem.training import Plan, TaskStart
 
 CONFIG = TrainingConfig(epochs=3, batch_size=5, augment="none")

@@ -13,7 +13,7 @@ from training.test_kept import net_of
 
 from lasem import HardSharing, Learner, TrainingConfig
 from lasem.search import SubTuning
-from lasem.search.folds import cross_fitted, folds_of, without
+from lasem.search.evidence import cross_fitted, folds_of, without
 from lasem.space import Configuration
 from lasem.training.kept import prepared
 
