@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lasem import Fixed, HardSharing, Learner, LowRank, Task, TrainingConfig
 from lasem.nets import AbstractNet
-from lasem.nets.choice import Backbone
+from lasem.nets.net import Backbone
 from lasem.search import TAPS, AbstractSelection, AutoRGN, Evidence, SubTuning
 
 SIDE = 96

@@ -153,8 +153,7 @@ def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
     Raises:
         ConfigError: if a method's name contradicts other settings of the command line.
     """
-    from lasem.experiments.methods import METHOD_PARTS, resolve
-    from lasem.experiments.parts import DEFAULT_NAMES, with_name
+    from lasem.experiments.parts import DEFAULT_NAMES, METHOD_PARTS, resolve, with_name
 
     below, above = resolve(stored), dict(typed)
     if "name" in above.get("method", {}):
@@ -207,8 +206,7 @@ def _training() -> Mapping[str, Any]:
 
 
 def _method_names() -> str:
-    from lasem.experiments.methods import method_names
-    from lasem.experiments.parts import PARTS
+    from lasem.experiments.parts import PARTS, method_names
 
     suffixes = ", ".join(f"-{name}" for name in PARTS["sharing"])
     return f"{', '.join(method_names())}; those before {next(iter(PARTS['method']))} may end in one of {suffixes}"

@@ -56,7 +56,7 @@ def compare(
     from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
     from lasem.experiments.config import from_yaml
-    from lasem.experiments.methods import METHOD_PARTS
+    from lasem.experiments.parts import METHOD_PARTS
 
     above = nested(settings)
     stored = read_file(config, above)

@@ -59,7 +59,7 @@ def learn(
     from lasem.cli.progress import EpochLines, make_observer
     from lasem.data.labelled import and_left_out
     from lasem.experiments import ExperimentConfig
-    from lasem.experiments.methods import resolve
+    from lasem.experiments.parts import resolve
     from lasem.learner import GrowingModel, Source
     from lasem.methods import Branch
 
@@ -121,9 +121,9 @@ def learn(
 
 def _take_backbone(above: dict[str, Any], train: Path, side: int | None, image_column: str, label_column: str) -> None:
     """Name the pretrained network in the settings of a new model, where nothing else is chosen and it suits images."""
-    from lasem.experiments.methods import resolve
+    from lasem.experiments.parts import resolve
     from lasem.learner import Source
-    from lasem.nets.choice import AUTO, pretrained_for
+    from lasem.nets.net import AUTO, pretrained_for
 
     net = above.get("net", {})
     if set(net) - {"name"} or net.get("name", AUTO) != AUTO or "preset" in above or "method" in resolve(above):

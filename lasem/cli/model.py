@@ -125,7 +125,7 @@ def evaluate(
     pictures = 0
     if html is not None:
         from lasem.report import check_place
-        from lasem.report.evaluation import PICTURES, write_evaluation
+        from lasem.report.model import PICTURES, write_evaluation
 
         check_place(html, model)
         pictures = PICTURES

@@ -4,7 +4,7 @@ from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, Com
 from lasem.experiments.config import PRESETS, ExperimentConfig
 from lasem.experiments.parts import READERS
 from lasem.experiments.runner import Observer, run
-from lasem.nets.choice import NetChoice
+from lasem.nets.net import NetChoice
 
 __all__ = [
     "PRESETS",

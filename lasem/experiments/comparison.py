@@ -13,10 +13,8 @@ from typing import Any, final
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig, among_paper, to_yaml
-from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ThisProcess, local_device
-from lasem.experiments.methods import LASEM
-from lasem.experiments.parts import with_name
-from lasem.experiments.process_pool import ProcessPool
+from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ProcessPool, ThisProcess, local_device
+from lasem.experiments.parts import LASEM, with_name
 from lasem.experiments.runner import check, check_same
 from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device

@@ -13,20 +13,21 @@ import yaml
 from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.data.readers import FileReader
 from lasem.errors import ConfigError, nearest
-from lasem.experiments.methods import METHOD_PARTS, resolve
 from lasem.experiments.parts import (
     DEFAULT_NAMES,
+    METHOD_PARTS,
     AnyNet,
     build_net,
     build_part,
     check_part,
     is_readable,
     part_to_plain,
+    resolve,
     with_name,
 )
 from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
-from lasem.nets.choice import AUTO, Backbone, Encoder, NetChoice
+from lasem.nets.net import AUTO, Backbone, Encoder, NetChoice
 from lasem.search import EM, AbstractSelection, Evidence
 from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
 from lasem.sharing import AbstractSharing, HardSharing
@@ -191,7 +192,7 @@ class ExperimentConfig(Settings):
     def from_plain(cls, entry: Mapping[str, Any]) -> ExperimentConfig:
         """Build from plain values. What is not given comes from the preset, and what that leaves open from defaults.
 
-        ``method`` may also be a shorthand for sharing and search; see ``lasem.experiments.methods``.
+        ``method`` may also be a shorthand for sharing and search; see ``lasem.experiments.parts``.
 
         Raises:
             ConfigError: if a name is unknown (the nearest known one is named), a value is not what it must be, or the

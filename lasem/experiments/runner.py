@@ -30,7 +30,7 @@ from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
-from lasem.nets.choice import Choice, NetChoice
+from lasem.nets.net import Choice, NetChoice
 from lasem.records import EpochRecord, EvaluationRecord, TaskRecord, TimingRecord, read_records
 from lasem.report import write_accuracy_matrix, write_report
 from lasem.training import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, TrainingState

@@ -3,8 +3,8 @@
 from lasem.data.sources import Source
 from lasem.learner.answers import Evaluation, Mistake, ModelOverview, Prediction, TaskOverview
 from lasem.learner.growing import GrowingModel
-from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Images, Learner, find_device
+from lasem.learner.model_folder import TaskInfo
 from lasem.learner.plain_network import plain_network
 
 __all__ = [

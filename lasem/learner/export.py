@@ -25,9 +25,8 @@ from torch import Tensor
 from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError
 from lasem.files import regular_bytes, write_file
-from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Learner
-from lasem.learner.model_folder import to_bytes
+from lasem.learner.model_folder import TaskInfo, to_bytes
 from lasem.learner.plain_network import MEANINGS, PlainNetwork, operations, plain_network
 from lasem.nets import AbstractNet
 from lasem.nets.backbone import as_timm, silent

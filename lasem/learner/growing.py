@@ -33,15 +33,14 @@ from lasem.learner.answers import (
     predict,
     reading,
 )
-from lasem.learner.index import KNOWN
 from lasem.learner.learner import Learner, find_device
-from lasem.learner.model_folder import ModelFolder, as_storage_error
+from lasem.learner.model_folder import KNOWN, ModelFolder, as_storage_error
 from lasem.learner.unfinished import Given, Unfinished, about_learning, called, in_words, made_with
 from lasem.methods.method import AbstractMethod
 from lasem.methods.protection import AbstractProtection, Branch, Freeze
 from lasem.methods.transfer import Transfer, num_kept
 from lasem.nets import AbstractNet, ImageShape, Preprocessing, for_images, of_paper
-from lasem.nets.choice import pretrained_for
+from lasem.nets.net import pretrained_for
 from lasem.records import EpochRecord, Record, TaskRecord, TimingRecord, of_kind
 from lasem.search import AbstractSelection, Evidence
 from lasem.search.evidence import learned_prior

@@ -21,18 +21,22 @@ from lasem.data.images import in_chunks
 from lasem.data.tokens import said_of_cut
 from lasem.errors import ConfigError, DataError, DeviceError, ShapeError, StorageError, TaskError, nearest
 from lasem.files import MAX_INDEX_BYTES
-from lasem.learner.index import (
+from lasem.learner.model_folder import (
     KNOWN,
+    ModelFolder,
     Natural,
     TaskInfo,
+    as_part,
+    as_storage_error,
     check_sizes,
+    part_from_plain,
+    part_to_plain,
     parts_of,
     read_part,
     stored_choice,
     stored_method,
     stored_task,
 )
-from lasem.learner.model_folder import ModelFolder, as_part, as_storage_error, part_from_plain, part_to_plain
 from lasem.methods.method import AbstractMethod, Setup
 from lasem.methods.model import Model, Parts, Route, StoredPart, count
 from lasem.methods.protection import AbstractProtection, Unprotected

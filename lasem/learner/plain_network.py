@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lasem.data import standardise
 from lasem.errors import ConfigError
-from lasem.learner.index import TaskInfo
 from lasem.learner.learner import Learner
+from lasem.learner.model_folder import TaskInfo
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import run
 from lasem.nets import AbstractNet, ClosingBlock, ConvBlock, LinearBlock, NormalisedBlock, OpeningBlock

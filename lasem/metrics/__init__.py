@@ -1,34 +1,32 @@
 """Metrics: pure functions of records. Formula, unit and source are in each docstring."""
 
-from lasem.metrics.measures import (
-    Matrix,
-    average_incremental_accuracy,
-    backward_transfer,
-    forgetting_chaudhry,
-    forgetting_ratio_of_means,
-    forgetting_ratios,
-    fraction_layers_shared,
-    mean_final_accuracy,
-    mean_of_forgetting_ratios,
-    mean_peak_accuracy,
-    transfer_frequencies,
-)
 from lasem.metrics.run import (
     QUANTITIES,
+    Matrix,
     PairedDifference,
     Run,
     Statistic,
     Summary,
     aggregate,
+    average_incremental_accuracy,
+    backward_transfer,
     difference_over_seeds,
+    forgetting_chaudhry,
+    forgetting_ratio_of_means,
+    forgetting_ratios,
+    fraction_layers_shared,
     load_run,
     load_runs,
+    mean_final_accuracy,
+    mean_of_forgetting_ratios,
+    mean_peak_accuracy,
     paired_difference,
     seconds_evaluating,
     seconds_training,
     sign_flip_p_value,
     statistic,
     summarise,
+    transfer_frequencies,
 )
 
 __all__ = [

@@ -1,8 +1,10 @@
-"""The page of a growing model, one file: what it knows, what it costs, how it learned, and how to use it next."""
+"""The pages of a growing model, one file each: the model with its tasks, and an evaluation with its surest mistakes."""
 
 from __future__ import annotations
 
+import io
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import yaml
 
 from lasem.errors import quoted
 from lasem.metrics import Run
-from lasem.metrics.measures import mean
+from lasem.metrics.run import mean
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, of_kind
 from lasem.report.experiment import flat_settings
 from lasem.report.frame import (
@@ -29,8 +31,17 @@ from lasem.report.frame import (
 from lasem.report.numbers import DASH, count, display_name, fixed, percent, short_count
 
 if TYPE_CHECKING:
-    from lasem.learner import ModelOverview
+    from torch import Tensor
+
+    from lasem.learner import Evaluation, ModelOverview
     from lasem.report.figures import Drawing
+
+PICTURES = 36
+"""Mistakes that a page shows."""
+_PAIRS = 100
+"""Pairs of classes that a page lists."""
+_SIDE = 192
+"""Pixels of a picture's longer side; larger ones are reduced."""
 
 
 def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Sequence[Record]]) -> Path:
@@ -176,3 +187,88 @@ def _commands(overview: ModelOverview) -> str:
         ("forget", model, "--task", task),
     ]
     return "\n".join(quoted("lasem", *words) for words in lines)
+
+
+def write_evaluation(
+    page: Path, result: Evaluation, *, task: str, model: str, images: str, command: Sequence[str]
+) -> Path:
+    """Write what an evaluation found as a page that opens without a network.
+
+    It shows as many mistakes as have pictures, at most ``PICTURES``; ``images`` is where the images are from.
+
+    Raises:
+        StorageError: if the place is in the model's folder or another file's, or cannot be written.
+    """
+    from lasem.report.figures.bars import draw_calibration
+    from lasem.report.figures.heatmap import draw_confusion
+
+    check_place(page, model)
+    shown = result.mistakes[:PICTURES]
+    text = render(
+        "evaluation.html.jinja",
+        name=display_name(task),
+        progress="",
+        verdict=keep_together(_result_in_words(result)),
+        model=display_name(model),
+        images=display_name(images),
+        result=result,
+        mean_accuracy=sum(right / num for num, right in result.by_class.values()) / len(result.by_class),
+        mistakes=[(mistake, None if mistake.picture is None else _address(mistake.picture)) for mistake in shown],
+        classes=_classes(result),
+        pairs=_pairs(result),
+        confusion=draw_confusion(result.classes, result.confusion),
+        calibration=draw_calibration(result.calibration),
+        environment={"command": quoted(*command)},
+    )
+    return write_text(page, text)
+
+
+def _result_in_words(result: Evaluation) -> str:
+    right, num = result.num_right, result.num_images
+    if not result.mistakes:
+        return f"All {num:,} images are answered correctly." if num > 1 else "The one image is answered correctly."
+    sentence = f"Of {num:,} images {right:,} are answered correctly, {percent(result.accuracy)} %"
+    name, answer, times = result.confused[0]
+    if times > 1:
+        most = f"; most often '{display_name(name, 40)}' is taken for '{display_name(answer, 40)}' ({times:,} times)"
+        sentence += most
+    return f"{sentence}."
+
+
+def _classes(result: Evaluation) -> Frame:
+    taken: dict[str, tuple[str, int]] = {}
+    for name, answer, times in result.confused:
+        taken.setdefault(name, (answer, times))
+    rows = []
+    for number, name in enumerate(result.classes, start=1):
+        if name in result.by_class:
+            num, right = result.by_class[name]
+            answer, times = taken.get(name, ("", 0))
+            most = f"{display_name(answer, 40)} ({times:,})" if times else DASH
+            numbers = (number_cell(num, count), number_cell(right, count), number_cell(right / num, percent))
+            first = Cell(text=str(number), number=number)
+            rows.append((first, name_cell(name, 60), *numbers, Cell(text=most)))
+    headings = ("#", "Class", "Images", "Right", "Right %", "Most often taken for")
+    return Frame(columns=columns_of(*headings, texts=(headings[1], headings[-1])), rows=tuple(rows))
+
+
+def _pairs(result: Evaluation) -> Frame:
+    texts = ("Class", "Answered as")
+    rows = []
+    for name, answer, times in result.confused[:_PAIRS]:
+        share = number_cell(times / result.by_class[name][0], percent)
+        rows.append((name_cell(name, 60), name_cell(answer, 48), number_cell(times, count), share))
+    return Frame(columns=columns_of(*texts, "Images", "% of the class", texts=texts), rows=tuple(rows))
+
+
+def _address(picture: Tensor) -> str:
+    """Return a picture as an address that holds it: small ones to the pixel, of large ones a thumbnail."""
+    from PIL import Image
+
+    pixels = picture.permute(1, 2, 0).contiguous().numpy()
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    kind = "PNG" if max(image.size) <= 64 else "JPEG"
+    image.thumbnail((_SIDE, _SIDE))
+    data = io.BytesIO()
+    image.save(data, kind)
+    return f"data:image/{kind.lower()};base64,{b64encode(data.getvalue()).decode()}"

@@ -32,7 +32,7 @@ from lasem.data import task as task_module
 from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
-from lasem.learner.index import parts_of
+from lasem.learner.model_folder import parts_of
 from lasem.methods import APD, ER, EWC, METHODS, SI, AbstractMethod, Branch, Freeze, LwF, OneNetwork, Penalty, ProgNN
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer

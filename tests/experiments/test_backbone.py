@@ -11,7 +11,7 @@ from lasem import HardSharing
 from lasem.experiments import ExperimentConfig
 from lasem.experiments.comparison import compared_methods
 from lasem.nets.backbone import default_is_installed
-from lasem.nets.choice import Backbone
+from lasem.nets.net import Backbone
 from lasem.search import Evidence
 
 pytestmark = pytest.mark.skipif(not default_is_installed(), reason="needs the extra pretrained")
@@ -67,7 +67,7 @@ def test_auto_takes_it_for_photographs(photos: Path, here: Path, lasem: Any, mon
     words = ("--task", "a", "--train", str(photos), "--epochs", "1")
     assert "Backbone:" not in lasem("learn", "small", *words, "--image-size", "16").err
     assert "Backbone: tf_efficientnet_lite0" in lasem("learn", "large", *words, "--image-size", "41").err
-    monkeypatch.setattr("lasem.nets.choice.default_is_installed", lambda: False)
+    monkeypatch.setattr("lasem.nets.net.default_is_installed", lambda: False)
     assert "pip install 'lasem[pretrained]'" in lasem("learn", "without", *words, "--image-size", "41").err
 
 

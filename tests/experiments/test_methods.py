@@ -5,7 +5,7 @@ import pytest
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig
 from lasem.experiments.config import differences
-from lasem.experiments.methods import method_names, parts_of, resolve
+from lasem.experiments.parts import method_names, parts_of, resolve
 from lasem.methods import EWC, METHODS
 from lasem.search import DARTS, EM, SEARCHES, Fixed
 from lasem.sharing import SHARINGS, TensorFactorization

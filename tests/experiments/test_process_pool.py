@@ -13,9 +13,8 @@ import pytest
 from filelock import FileLock
 from forks import Forked
 
-from lasem.experiments import ComparisonObserver, compare, compared_methods, process_pool
-from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, Started, ThisProcess
-from lasem.experiments.process_pool import ProcessPool
+from lasem.experiments import ComparisonObserver, compare, compared_methods, grid
+from lasem.experiments.grid import Ended, Event, Job, Learned, Noted, ProcessPool, Started, ThisProcess
 from lasem.methods import EWC
 from lasem.search import EM
 from paper.planted_stream import PlantedReader
@@ -26,7 +25,7 @@ from .tiny import PLANTED, kill, light_main, records_of, table_of, tiny, without
 @pytest.fixture(autouse=True)
 def _light_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """What draws reports is left out."""
-    monkeypatch.setattr("lasem.experiments.process_pool._PRELOAD", ["lasem.experiments.process_pool", "torch._dynamo"])
+    monkeypatch.setattr("lasem.experiments.grid._PRELOAD", ["lasem.experiments.grid", "torch._dynamo"])
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_a_run_that_fails_says_why_and_others_go_on(job: Job, tmp_path: Path, mo
     assert (job.directory / "report.html").exists()
 
     monkeypatch.setattr("sys.platform", "darwin")  # without a server, and with nothing left to train
-    monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
+    monkeypatch.setattr("lasem.experiments.grid._main", light_main)
     ended = {}
     ProcessPool().run(jobs, 2, lambda event: ended.update({event.name: event}))
     assert ["holds thesis.txt" in str(ended["bad-0"].error), ended["ewc-0"].error] == [True, None]
@@ -98,7 +97,7 @@ def test_a_grid_of_eight_runs_survives_kills_at_random(tmp_path: Path, monkeypat
     for job in jobs:
         (job.directory / "report.html").touch()
 
-    monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
+    monkeypatch.setattr("lasem.experiments.grid._main", light_main)
     killer = Killer(tmp_path / "killed")
     made = compare(methods, tmp_path / "killed", num_workers=2, observer=killer)
     assert not made.failures
@@ -114,7 +113,7 @@ def test_a_grid_of_eight_runs_survives_kills_at_random(tmp_path: Path, monkeypat
 
 
 def dying_main(*arguments: Any) -> None:
-    process_pool.run_job = die
+    grid.run_job = die
     main(*arguments)
 
 
@@ -127,17 +126,17 @@ def leaving_main(*_: Any) -> None:
     os._exit(3)
 
 
-main = process_pool._main
+main = grid._main
 
 
 def test_a_run_that_dies_again_and_again_is_given_up(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Event] = []
-    monkeypatch.setattr("lasem.experiments.process_pool._main", dying_main)
+    monkeypatch.setattr("lasem.experiments.grid._main", dying_main)
     ProcessPool().run([job], 1, events.append)
     assert [type(event) for event in events] == [Started, Noted, Noted, Ended]
     assert events[-1].error == "its process was killed by signal 9: last words"
     assert events[-1].details == "many words\nlast words\n"
-    monkeypatch.setattr("lasem.experiments.process_pool._main", leaving_main)
+    monkeypatch.setattr("lasem.experiments.grid._main", leaving_main)
     ProcessPool().run([job], 1, events.append)
     assert (len(events), events[-1].error) == (6, "its process ended with exit code 3")
 
@@ -148,7 +147,7 @@ def test_no_process_is_left_when_a_listener_raises(job: Job, monkeypatch: pytest
         if isinstance(event, kind):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("lasem.experiments.process_pool._main", light_main)
+    monkeypatch.setattr("lasem.experiments.grid._main", light_main)
     before = active_children()
     with pytest.raises(KeyboardInterrupt):
         ProcessPool().run([job, replace(job, name="other", directory=job.directory.parent / "other")], 2, notify)

@@ -16,7 +16,7 @@ from lasem.learner import Learner
 from lasem.methods import EWC, AbstractMethod
 from lasem.metrics import load_runs
 from lasem.nets import Net
-from lasem.nets.choice import NetChoice
+from lasem.nets.net import NetChoice
 from lasem.records import EvaluationRecord, TaskRecord, TimingRecord, of_kind, read_records
 from lasem.search import EM, Fixed
 from lasem.training import TrainingConfig

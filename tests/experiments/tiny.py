@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lasem import EM, DigitsReader, TrainingConfig
-from lasem.experiments import ExperimentConfig, Observer, process_pool, run, runner
+from lasem.experiments import ExperimentConfig, Observer, grid, run, runner
 from lasem.experiments.grid import AbstractExecutor, Ended, Job, Notify, Started, ThisProcess
 from lasem.records import EpochRecord, TimingRecord
 
@@ -101,4 +101,4 @@ def light_main(*arguments: Any) -> None:
     _MAIN(*arguments)
 
 
-_MAIN = process_pool._main
+_MAIN = grid._main

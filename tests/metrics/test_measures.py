@@ -16,7 +16,7 @@ from lasem.metrics import (
     mean_peak_accuracy,
     transfer_frequencies,
 )
-from lasem.metrics.measures import MatrixLike, as_matrix, mean
+from lasem.metrics.run import MatrixLike, as_matrix, mean
 
 from .records import FINAL, LOWER, MATRIX, PEAK
 

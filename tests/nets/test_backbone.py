@@ -11,7 +11,7 @@ from lasem import Fixed, HardSharing
 from lasem.errors import ConfigError
 from lasem.nets import AbstractNet, from_timm, from_transformers
 from lasem.nets.backbone import DEFAULT, default_is_installed
-from lasem.nets.choice import Backbone
+from lasem.nets.net import Backbone
 
 from .modules import assert_goes_on_after_loading, features
 

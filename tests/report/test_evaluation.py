@@ -11,7 +11,7 @@ from learner.images import write_digits
 
 from lasem.errors import StorageError
 from lasem.learner import Evaluation, Mistake
-from lasem.report.evaluation import PICTURES, write_evaluation
+from lasem.report.model import PICTURES, write_evaluation
 from lasem.training.calibration import calibration_bins
 
 from .pages import Outline, check_whole
