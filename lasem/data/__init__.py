@@ -1,46 +1,31 @@
 """Tasks, streams of tasks, and readers that cut them out of tensors, tables, image folders and digits."""
 
-from lasem.data.benchmarks import BENCHMARKS
-from lasem.data.ctrl import CtrlReader
-from lasem.data.digits import DigitsReader, DigitStyle
-from lasem.data.folders import FolderReader
-from lasem.data.images import AbstractImages, FileImages, SelectedImages, TensorImages
-from lasem.data.labelled import CutSettings, Labelled
-from lasem.data.parquet import ParquetReader
-from lasem.data.readers import TensorReader
-from lasem.data.split import Part, Split, Standardise, channel_statistics, make_splits, standardise
-from lasem.data.task import AbstractReader, Task, TaskStream, child_generator, task_on
-from lasem.data.texts import TextReader
-from lasem.data.tokens import Texts, Tokenizer, Vocabulary, as_tokens
-
-__all__ = [
-    "BENCHMARKS",
-    "AbstractImages",
-    "AbstractReader",
-    "CtrlReader",
-    "CutSettings",
-    "DigitStyle",
-    "DigitsReader",
-    "FileImages",
-    "FolderReader",
-    "Labelled",
-    "ParquetReader",
-    "Part",
-    "SelectedImages",
-    "Split",
-    "Standardise",
-    "Task",
-    "TaskStream",
-    "TensorImages",
-    "TensorReader",
-    "TextReader",
-    "Texts",
-    "Tokenizer",
-    "Vocabulary",
-    "as_tokens",
-    "channel_statistics",
-    "child_generator",
-    "make_splits",
-    "standardise",
-    "task_on",
-]
+from lasem.data.benchmarks import BENCHMARKS as BENCHMARKS
+from lasem.data.ctrl import CtrlReader as CtrlReader
+from lasem.data.digits import DigitsReader as DigitsReader
+from lasem.data.digits import DigitStyle as DigitStyle
+from lasem.data.folders import FolderReader as FolderReader
+from lasem.data.images import AbstractImages as AbstractImages
+from lasem.data.images import FileImages as FileImages
+from lasem.data.images import SelectedImages as SelectedImages
+from lasem.data.images import TensorImages as TensorImages
+from lasem.data.labelled import CutSettings as CutSettings
+from lasem.data.labelled import Labelled as Labelled
+from lasem.data.parquet import ParquetReader as ParquetReader
+from lasem.data.readers import TensorReader as TensorReader
+from lasem.data.split import Part as Part
+from lasem.data.split import Split as Split
+from lasem.data.split import Standardise as Standardise
+from lasem.data.split import channel_statistics as channel_statistics
+from lasem.data.split import make_splits as make_splits
+from lasem.data.split import standardise as standardise
+from lasem.data.task import AbstractReader as AbstractReader
+from lasem.data.task import Task as Task
+from lasem.data.task import TaskStream as TaskStream
+from lasem.data.task import child_generator as child_generator
+from lasem.data.task import task_on as task_on
+from lasem.data.texts import TextReader as TextReader
+from lasem.data.tokens import Texts as Texts
+from lasem.data.tokens import Tokenizer as Tokenizer
+from lasem.data.tokens import Vocabulary as Vocabulary
+from lasem.data.tokens import as_tokens as as_tokens

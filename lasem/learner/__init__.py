@@ -1,23 +1,14 @@
 """Learners: learn tasks one after another, answer for all of them, save and load."""
 
-from lasem.data.sources import Source
-from lasem.learner.answers import Evaluation, Mistake, ModelOverview, Prediction, TaskOverview
-from lasem.learner.growing import GrowingModel
-from lasem.learner.learner import Images, Learner, find_device
-from lasem.learner.model_folder import TaskInfo
-from lasem.learner.plain_network import plain_network
-
-__all__ = [
-    "Evaluation",
-    "GrowingModel",
-    "Images",
-    "Learner",
-    "Mistake",
-    "ModelOverview",
-    "Prediction",
-    "Source",
-    "TaskInfo",
-    "TaskOverview",
-    "find_device",
-    "plain_network",
-]
+from lasem.data.sources import Source as Source
+from lasem.learner.answers import Evaluation as Evaluation
+from lasem.learner.answers import Mistake as Mistake
+from lasem.learner.answers import ModelOverview as ModelOverview
+from lasem.learner.answers import Prediction as Prediction
+from lasem.learner.answers import TaskOverview as TaskOverview
+from lasem.learner.growing import GrowingModel as GrowingModel
+from lasem.learner.learner import Images as Images
+from lasem.learner.learner import Learner as Learner
+from lasem.learner.learner import find_device as find_device
+from lasem.learner.model_folder import TaskInfo as TaskInfo
+from lasem.learner.plain_network import plain_network as plain_network

@@ -1,67 +1,40 @@
 """Networks as blocks that may be transferred and a head that a task owns. Knows nothing of sharing."""
 
-from lasem.nets.backbone import from_timm
-from lasem.nets.block import (
-    AbstractBlock,
-    AbstractNet,
-    ConvBlock,
-    Head,
-    InitialWeights,
-    LinearBlock,
-    PoolBorder,
-    Preprocessing,
-    Value,
-    Weights,
-    as_float32,
-    full_precision,
-    part_of,
-    start_generator,
-)
-from lasem.nets.cut_block import CutBlock
-from lasem.nets.cut_net import CutNet, cut
-from lasem.nets.net import NETS, ImageShape, Net, cifar, digits, for_images, of_paper, office_home, rebuild, stl10
-from lasem.nets.pretrained import from_transformers
-from lasem.nets.resnet import ClosingBlock, OpeningBlock, ResNet, padded_resnet, resnet
-from lasem.nets.small import NormalisedBlock, SmallNet, small
-from lasem.nets.tracing import stage_groups
-
-__all__ = [
-    "NETS",
-    "AbstractBlock",
-    "AbstractNet",
-    "ClosingBlock",
-    "ConvBlock",
-    "CutBlock",
-    "CutNet",
-    "Head",
-    "ImageShape",
-    "InitialWeights",
-    "LinearBlock",
-    "Net",
-    "NormalisedBlock",
-    "OpeningBlock",
-    "PoolBorder",
-    "Preprocessing",
-    "ResNet",
-    "SmallNet",
-    "Value",
-    "Weights",
-    "as_float32",
-    "cifar",
-    "cut",
-    "digits",
-    "for_images",
-    "from_timm",
-    "from_transformers",
-    "full_precision",
-    "of_paper",
-    "office_home",
-    "padded_resnet",
-    "part_of",
-    "rebuild",
-    "resnet",
-    "small",
-    "stage_groups",
-    "start_generator",
-    "stl10",
-]
+from lasem.nets.backbone import from_timm as from_timm
+from lasem.nets.block import AbstractBlock as AbstractBlock
+from lasem.nets.block import AbstractNet as AbstractNet
+from lasem.nets.block import ConvBlock as ConvBlock
+from lasem.nets.block import Head as Head
+from lasem.nets.block import InitialWeights as InitialWeights
+from lasem.nets.block import LinearBlock as LinearBlock
+from lasem.nets.block import PoolBorder as PoolBorder
+from lasem.nets.block import Preprocessing as Preprocessing
+from lasem.nets.block import Value as Value
+from lasem.nets.block import Weights as Weights
+from lasem.nets.block import as_float32 as as_float32
+from lasem.nets.block import full_precision as full_precision
+from lasem.nets.block import part_of as part_of
+from lasem.nets.block import start_generator as start_generator
+from lasem.nets.cut_block import CutBlock as CutBlock
+from lasem.nets.cut_net import CutNet as CutNet
+from lasem.nets.cut_net import cut as cut
+from lasem.nets.net import NETS as NETS
+from lasem.nets.net import ImageShape as ImageShape
+from lasem.nets.net import Net as Net
+from lasem.nets.net import cifar as cifar
+from lasem.nets.net import digits as digits
+from lasem.nets.net import for_images as for_images
+from lasem.nets.net import of_paper as of_paper
+from lasem.nets.net import office_home as office_home
+from lasem.nets.net import rebuild as rebuild
+from lasem.nets.net import stl10 as stl10
+from lasem.nets.pretrained import from_transformers as from_transformers
+from lasem.nets.resnet import ClosingBlock as ClosingBlock
+from lasem.nets.resnet import OpeningBlock as OpeningBlock
+from lasem.nets.resnet import ResNet as ResNet
+from lasem.nets.resnet import padded_resnet as padded_resnet
+from lasem.nets.resnet import resnet as resnet
+from lasem.nets.small import NormalisedBlock as NormalisedBlock
+from lasem.nets.small import SmallNet as SmallNet
+from lasem.nets.small import small as small
+from lasem.nets.tracing import stage_groups as stage_groups

@@ -1,16 +1,36 @@
 """Searches: which configuration a task gets, and how it is trained meanwhile."""
 
-from lasem.search.abstract import AbstractSelection, Choice, GroupedSelection, Offer, Selected
-from lasem.search.auto_rgn import AutoRGN
-from lasem.search.darts import DARTS, DARTSPhase
-from lasem.search.deep_em import DeepEM, DeepEMState
-from lasem.search.em import EM, batch_log_likelihood
-from lasem.search.evidence import Evidence
-from lasem.search.mixture import Mixture, configuration_accuracy, evaluate, log_likelihood
-from lasem.search.subtuning import SubTuning
-from lasem.search.taps import TAPS, TAPSPhase
-from lasem.search.trials import MNTDP, AbstractTrials, Exhaustive, PrefixSearch, RandomSearch, Trial
-from lasem.search.weighing import AbstractSearch, Fixed, FixedProbability, MixturePhase, MixtureState
+from lasem.search.abstract import AbstractSelection as AbstractSelection
+from lasem.search.abstract import Choice as Choice
+from lasem.search.abstract import GroupedSelection as GroupedSelection
+from lasem.search.abstract import Offer as Offer
+from lasem.search.abstract import Selected as Selected
+from lasem.search.auto_rgn import AutoRGN as AutoRGN
+from lasem.search.darts import DARTS as DARTS
+from lasem.search.darts import DARTSPhase as DARTSPhase
+from lasem.search.deep_em import DeepEM as DeepEM
+from lasem.search.deep_em import DeepEMState as DeepEMState
+from lasem.search.em import EM as EM
+from lasem.search.em import batch_log_likelihood as batch_log_likelihood
+from lasem.search.evidence import Evidence as Evidence
+from lasem.search.mixture import Mixture as Mixture
+from lasem.search.mixture import configuration_accuracy as configuration_accuracy
+from lasem.search.mixture import evaluate as evaluate
+from lasem.search.mixture import log_likelihood as log_likelihood
+from lasem.search.subtuning import SubTuning as SubTuning
+from lasem.search.taps import TAPS as TAPS
+from lasem.search.taps import TAPSPhase as TAPSPhase
+from lasem.search.trials import MNTDP as MNTDP
+from lasem.search.trials import AbstractTrials as AbstractTrials
+from lasem.search.trials import Exhaustive as Exhaustive
+from lasem.search.trials import PrefixSearch as PrefixSearch
+from lasem.search.trials import RandomSearch as RandomSearch
+from lasem.search.trials import Trial as Trial
+from lasem.search.weighing import AbstractSearch as AbstractSearch
+from lasem.search.weighing import Fixed as Fixed
+from lasem.search.weighing import FixedProbability as FixedProbability
+from lasem.search.weighing import MixturePhase as MixturePhase
+from lasem.search.weighing import MixtureState as MixtureState
 
 SEARCHES: dict[str, type[AbstractSelection]] = {
     cls.name: cls
@@ -31,38 +51,3 @@ SEARCHES: dict[str, type[AbstractSelection]] = {
     )
 }
 """The searches that a saved file or a command line can name; in Python, any AbstractSelection can be passed."""
-
-__all__ = [
-    "DARTS",
-    "EM",
-    "MNTDP",
-    "SEARCHES",
-    "TAPS",
-    "AbstractSearch",
-    "AbstractSelection",
-    "AbstractTrials",
-    "AutoRGN",
-    "Choice",
-    "DARTSPhase",
-    "DeepEM",
-    "DeepEMState",
-    "Evidence",
-    "Exhaustive",
-    "Fixed",
-    "FixedProbability",
-    "GroupedSelection",
-    "Mixture",
-    "MixturePhase",
-    "MixtureState",
-    "Offer",
-    "PrefixSearch",
-    "RandomSearch",
-    "Selected",
-    "SubTuning",
-    "TAPSPhase",
-    "Trial",
-    "batch_log_likelihood",
-    "configuration_accuracy",
-    "evaluate",
-    "log_likelihood",
-]

@@ -1,87 +1,47 @@
 """Training: how weights are fitted to one task, whatever the method."""
 
-from lasem.nets.block import part_of
-from lasem.training.augment import PRESETS, Augment, Augmentation, augmented, preset_for
-from lasem.training.config import (
-    EARLIER,
-    Precision,
-    RMSpropTF,
-    TrainingConfig,
-    autocast,
-    build_optimiser,
-    check_precision,
-    evaluation_batch,
-    learning_rate,
-)
-from lasem.training.importance import MAX_IMAGES, FisherKind, Quadratic, fisher_information, with_term
-from lasem.training.loop import Loop
-from lasem.training.phase import (
-    AbstractPhase,
-    Batch,
-    EpochSummary,
-    Named,
-    PhaseResult,
-    Snapshot,
-    Step,
-    accuracy,
-    batches_of,
-    class_weights,
-)
-from lasem.training.plan import CHECKPOINT_SECONDS, Checkpoint, Checkpoints, OnEpoch, Plan, TrainingState, follow
-from lasem.training.task_start import (
-    FreshWeights,
-    LayerWeights,
-    SharedProtection,
-    Source,
-    TaskStart,
-    TaskWeights,
-    initial_statistics,
-)
-
-__all__ = [
-    "CHECKPOINT_SECONDS",
-    "EARLIER",
-    "MAX_IMAGES",
-    "PRESETS",
-    "AbstractPhase",
-    "Augment",
-    "Augmentation",
-    "Batch",
-    "Checkpoint",
-    "Checkpoints",
-    "EpochSummary",
-    "FisherKind",
-    "FreshWeights",
-    "LayerWeights",
-    "Loop",
-    "Named",
-    "OnEpoch",
-    "PhaseResult",
-    "Plan",
-    "Precision",
-    "Quadratic",
-    "RMSpropTF",
-    "SharedProtection",
-    "Snapshot",
-    "Source",
-    "Step",
-    "TaskStart",
-    "TaskWeights",
-    "TrainingConfig",
-    "TrainingState",
-    "accuracy",
-    "augmented",
-    "autocast",
-    "batches_of",
-    "build_optimiser",
-    "check_precision",
-    "class_weights",
-    "evaluation_batch",
-    "fisher_information",
-    "follow",
-    "initial_statistics",
-    "learning_rate",
-    "part_of",
-    "preset_for",
-    "with_term",
-]
+from lasem.nets.block import part_of as part_of
+from lasem.training.augment import PRESETS as PRESETS
+from lasem.training.augment import Augment as Augment
+from lasem.training.augment import Augmentation as Augmentation
+from lasem.training.augment import augmented as augmented
+from lasem.training.augment import preset_for as preset_for
+from lasem.training.config import EARLIER as EARLIER
+from lasem.training.config import Precision as Precision
+from lasem.training.config import RMSpropTF as RMSpropTF
+from lasem.training.config import TrainingConfig as TrainingConfig
+from lasem.training.config import autocast as autocast
+from lasem.training.config import build_optimiser as build_optimiser
+from lasem.training.config import check_precision as check_precision
+from lasem.training.config import evaluation_batch as evaluation_batch
+from lasem.training.config import learning_rate as learning_rate
+from lasem.training.importance import MAX_IMAGES as MAX_IMAGES
+from lasem.training.importance import FisherKind as FisherKind
+from lasem.training.importance import Quadratic as Quadratic
+from lasem.training.importance import fisher_information as fisher_information
+from lasem.training.importance import with_term as with_term
+from lasem.training.loop import Loop as Loop
+from lasem.training.phase import AbstractPhase as AbstractPhase
+from lasem.training.phase import Batch as Batch
+from lasem.training.phase import EpochSummary as EpochSummary
+from lasem.training.phase import Named as Named
+from lasem.training.phase import PhaseResult as PhaseResult
+from lasem.training.phase import Snapshot as Snapshot
+from lasem.training.phase import Step as Step
+from lasem.training.phase import accuracy as accuracy
+from lasem.training.phase import batches_of as batches_of
+from lasem.training.phase import class_weights as class_weights
+from lasem.training.plan import CHECKPOINT_SECONDS as CHECKPOINT_SECONDS
+from lasem.training.plan import Checkpoint as Checkpoint
+from lasem.training.plan import Checkpoints as Checkpoints
+from lasem.training.plan import OnEpoch as OnEpoch
+from lasem.training.plan import Plan as Plan
+from lasem.training.plan import TrainingState as TrainingState
+from lasem.training.plan import follow as follow
+from lasem.training.task_start import FreshWeights as FreshWeights
+from lasem.training.task_start import LayerWeights as LayerWeights
+from lasem.training.task_start import SharedProtection as SharedProtection
+from lasem.training.task_start import Source as Source
+from lasem.training.task_start import TaskStart as TaskStart
+from lasem.training.task_start import TaskWeights as TaskWeights
+from lasem.training.task_start import initial_statistics as initial_statistics

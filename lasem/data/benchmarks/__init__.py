@@ -2,10 +2,13 @@
 
 from typing import Any
 
-from lasem.data.benchmarks.hub import Cifar10Reader, Cifar100Reader, MnistReader
-from lasem.data.benchmarks.office_home import OfficeHomeIncrementalReader, OfficeHomeReader
-from lasem.data.benchmarks.omniglot import OmniglotReader
-from lasem.data.benchmarks.stl10 import Stl10Reader
+from lasem.data.benchmarks.hub import Cifar10Reader as Cifar10Reader
+from lasem.data.benchmarks.hub import Cifar100Reader as Cifar100Reader
+from lasem.data.benchmarks.hub import MnistReader as MnistReader
+from lasem.data.benchmarks.office_home import OfficeHomeIncrementalReader as OfficeHomeIncrementalReader
+from lasem.data.benchmarks.office_home import OfficeHomeReader as OfficeHomeReader
+from lasem.data.benchmarks.omniglot import OmniglotReader as OmniglotReader
+from lasem.data.benchmarks.stl10 import Stl10Reader as Stl10Reader
 
 BENCHMARKS: tuple[type[Any], ...] = (
     Cifar100Reader,
@@ -17,14 +20,3 @@ BENCHMARKS: tuple[type[Any], ...] = (
     OmniglotReader,
 )
 """Every benchmark's reader, the paper's first."""
-
-__all__ = [
-    "BENCHMARKS",
-    "Cifar10Reader",
-    "Cifar100Reader",
-    "MnistReader",
-    "OfficeHomeIncrementalReader",
-    "OfficeHomeReader",
-    "OmniglotReader",
-    "Stl10Reader",
-]
