@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lasem.errors import quoted
-from lasem.metrics import Run
-from lasem.metrics.run import mean
+from lasem.metrics import Run, mean
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, of_kind
 from lasem.report.experiment import flat_settings
 from lasem.report.frame import (

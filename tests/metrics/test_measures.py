@@ -5,18 +5,20 @@ import pytest
 
 from lasem.errors import ShapeError
 from lasem.metrics import (
+    MatrixLike,
+    as_matrix,
     average_incremental_accuracy,
     backward_transfer,
     forgetting_chaudhry,
     forgetting_ratio_of_means,
     forgetting_ratios,
     fraction_layers_shared,
+    mean,
     mean_final_accuracy,
     mean_of_forgetting_ratios,
     mean_peak_accuracy,
     transfer_frequencies,
 )
-from lasem.metrics.run import MatrixLike, as_matrix, mean
 
 from .records import FINAL, LOWER, MATRIX, PEAK
 
