@@ -112,7 +112,6 @@ def _children(tree: Any) -> dict[Any, Any]:
 
 
 def _like(tree: Any, children: Mapping[Any, Any]) -> Any:
-    """Return a tree with other children."""
     if isinstance(tree, Mapping):
         return dict(children)
     if isinstance(tree, (tuple, list)):

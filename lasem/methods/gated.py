@@ -263,8 +263,6 @@ def frozen_numbers(layers: Named, frozen: Named) -> dict[str, Tensor]:
 
 @dataclass(eq=False)
 class _GatedPhase(NetworkPhase):
-    """Layers, gates and head at once."""
-
     method: _AbstractGated
 
     def answer(self, weights: Named, dropout: torch.Generator | None = None) -> Callable[[Tensor], Tensor]:

@@ -63,7 +63,6 @@ class Freeze(AbstractProtection):
     reuses: ClassVar[bool] = True
 
     def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
-        """The layers in use are only read."""
         return SharedProtection(read_only=used)
 
 
@@ -85,11 +84,9 @@ class Penalty(AbstractProtection, Settings):
 
     @property
     def measures(self) -> FisherKind:
-        """As set."""
         return self.fisher
 
     def guard(self, used: frozenset[int], needed: Quadratic | None) -> SharedProtection:
-        """The penalty, once there is something to protect."""
         return SharedProtection(quadratic=needed, strength=self.strength)
 
 

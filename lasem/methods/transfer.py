@@ -18,7 +18,6 @@ from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
 from lasem.methods.model import Model, Parts, Route, prefixed
-from lasem.methods.plain import run
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice, Selected
@@ -144,9 +143,6 @@ class Transfer(AbstractMethod):
             sources=self._sources(setup.net, model),
             evidence=tuple(route.evidence for route in model.routes.values() if route.evidence),
         )
-
-    def logits(self, net: AbstractNet, model: Model, name: str, x: Tensor) -> Tensor:
-        return run(net, self.plain_weights(net, model, name), x)
 
     def plain_weights(self, net: AbstractNet, model: Model, name: str) -> dict[str, Tensor]:
         route, own = model.routes[name], model.own[name]

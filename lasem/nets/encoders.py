@@ -233,7 +233,6 @@ def _observed(model: Any, layers: Sequence[nn.Module], texts: Tensor) -> tuple[l
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """Return the tensors of one input of a layer."""
     parts = value if isinstance(value, tuple | list) else (value,)
     return list(parts) if all(isinstance(part, Tensor) for part in parts) else []
 

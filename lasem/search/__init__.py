@@ -8,9 +8,9 @@ from lasem.search.abstract import Selected as Selected
 from lasem.search.auto_rgn import AutoRGN as AutoRGN
 from lasem.search.darts import DARTS as DARTS
 from lasem.search.darts import DARTSPhase as DARTSPhase
-from lasem.search.deep_em import DeepEM as DeepEM
-from lasem.search.deep_em import DeepEMState as DeepEMState
 from lasem.search.em import EM as EM
+from lasem.search.em import DeepEM as DeepEM
+from lasem.search.em import DeepEMState as DeepEMState
 from lasem.search.em import batch_log_likelihood as batch_log_likelihood
 from lasem.search.evidence import Evidence as Evidence
 from lasem.search.mixture import Mixture as Mixture

@@ -91,7 +91,6 @@ class Trial(MixturePhase[None]):
         self.probabilities = tuple(float(other == leader) for other in range(len(start.space)))
 
     def summary(self) -> EpochSummary:
-        """Return the candidate; the probability is 1 for the leader."""
         return replace(super().summary(), probabilities=self.probabilities)
 
 

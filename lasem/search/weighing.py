@@ -200,7 +200,6 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         return loss
 
     def accuracy(self, weights: TaskWeights) -> float:
-        """Of the leading configuration."""
         start = self.start
         if start.valid_accuracy is not None:
             return start.valid_accuracy
@@ -427,7 +426,6 @@ class FixedProbability(GroupedSelection, AbstractSearch[Tensor]):
         return given if searched else super().reason(net, task_index)
 
     def init(self, num_configurations: int) -> Tensor:
-        """Return the probabilities, which stay as they are."""
         rest = (1 - self.probability) / max(1, num_configurations - 1)
         prior = torch.full((num_configurations,), rest, dtype=torch.float64)
         prior[0] = self.probability if num_configurations > 1 else 1.0
