@@ -8,10 +8,9 @@ from typing import Annotated
 
 from lasem.cli.choices import COMPARISON, layered, nested
 from lasem.cli.command import Typed
-from lasem.cli.compare import find_workers, print_failures
 from lasem.cli.main import say
 from lasem.cli.progress import shown_runs
-from lasem.cli.run import print_table
+from lasem.cli.run import find_workers, print_failures, print_table
 from lasem.errors import ConfigError, nearest
 from lasem.experiments.comparison import methods_to_yaml
 from lasem.settings import Range, read_value

@@ -20,7 +20,7 @@ from lasem.errors import ConfigError, LasemError, StorageError, TrainingError, n
 
 COMMANDS = {
     "run": ("lasem.cli.run", "learn a stream of tasks; everything is kept in a folder"),
-    "compare": ("lasem.cli.compare", "learn it with several methods side by side: a table, a figure"),
+    "compare": ("lasem.cli.run", "learn it with several methods side by side: a table, a figure"),
     "reproduce": ("paper.cli", "make a table or figure of the paper, its runs and its page"),
     "report": ("lasem.cli.run", "draw the page of a run, comparison or growing model, from its files"),
     "bench": ("benchmarks.cli", "measure what searches cost on this machine"),

@@ -10,8 +10,7 @@ import pytest
 from lasem.errors import ConfigError, DeviceError
 from lasem.experiments import ComparisonObserver, ExperimentConfig, compare, compared_methods
 from lasem.experiments.config import differences
-from lasem.experiments.grid import Event, Job, Learned, Noted
-from lasem.experiments.ray_executor import RayExecutor, with_absolute_paths
+from lasem.experiments.grid import Event, Job, Learned, Noted, RayExecutor, with_absolute_paths
 
 from .tiny import PLANTED, Fake, kill, records_of, table_of
 
