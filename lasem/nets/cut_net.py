@@ -36,14 +36,10 @@ class CutNet(AbstractNet):
         blocks: tuple[CutBlock, ...] | tuple[ChangedBlock, ...],
         head: Head,
         image_shape: tuple[int, int, int],
-        source: dict[str, Any] | None = None,
-        vocabulary: Vocabulary | None = None,
-        preprocessing: Preprocessing | None = None,
     ) -> None:
-        """Take the parts, and the ``source`` from which the network is built again, if it can be without its module."""
-        self._blocks, self._head, self.image_shape, self.vocabulary = blocks, head, image_shape, vocabulary
-        self._source, self.preprocessing = source or {"kind": "cut"}, preprocessing
-        self.origin = str(self._source.get("origin", ""))
+        """Take the parts."""
+        self._blocks, self._head, self.image_shape = blocks, head, image_shape
+        self._source: dict[str, Any] = {"kind": "cut"}
 
     @property
     def blocks(self) -> tuple[AbstractBlock, ...]:
@@ -61,10 +57,9 @@ class CutNet(AbstractNet):
 
     def for_images(self, image_shape: tuple[int, int, int], side: int | None) -> CutNet:
         """Return the same network for images that it enlarges to a side first; None: as they are."""
-        for block in self._blocks[:1]:
-            block.enlarge_to(side)
-        net = CutNet(self._blocks, self._head, image_shape, self._source, self.vocabulary, self.preprocessing)
-        net.remark = self.remark
+        self._blocks[0].enlarge_to(side)
+        net = copy.copy(self)
+        net.image_shape = image_shape
         return net
 
     def built_from(
@@ -73,9 +68,13 @@ class CutNet(AbstractNet):
         vocabulary: Vocabulary | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> CutNet:
-        """Return the same network with another ``source``, a ``vocabulary`` if it reads texts, or ``preprocessing``."""
-        net = CutNet(self._blocks, self._head, self.image_shape, source, vocabulary, preprocessing)
-        net.remark = self.remark
+        """Return the same network with what it is built from again, if it can be without its module.
+
+        With a ``vocabulary`` if it reads texts, or ``preprocessing``.
+        """
+        net = copy.copy(self)
+        net._source, net.vocabulary, net.preprocessing = source, vocabulary, preprocessing
+        net.origin = str(source.get("origin", ""))
         return net
 
     @property

@@ -23,7 +23,6 @@ from lasem.settings import Range
 from lasem.space import Pattern, Space, listed
 from lasem.training import Plan, Step, TaskStart, TaskWeights
 from lasem.training.config import autocast
-from lasem.training.kept import prepared
 from lasem.tree import Path, flatten
 
 
@@ -55,7 +54,7 @@ class AutoRGN(AbstractSelection):
         if not (start.net.pretrained or start.fresh_weights):
             return (yield from Fixed("none").plan(start))
         start = replace(start, config=replace(start.config, steps=self.steps))
-        return (yield from fine_tuned(partial(RGNPhase, self), start, prepared(start)))
+        return (yield from fine_tuned(partial(RGNPhase, self), start))
 
 
 @final

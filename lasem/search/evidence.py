@@ -279,7 +279,7 @@ class _MixedPhase(MixturePhase["_DrawnState"]):
 
     def __init__(self, search: Evidence, start: TaskStart, title: str) -> None:
         short = shortened(start, search.step * start.config.learning_rate, search.epochs_share)
-        super().__init__(_Drawn(), prepared(short), title=title, forgets=None)
+        super().__init__(_Drawn(), short, title=title, forgets=None)
 
     def outcome(self, weights: TaskWeights) -> Tensor:
         start, size = self.start, max(1, evaluation_batch(self.task.image_shape) // 4)

@@ -56,8 +56,7 @@ class SubTuning(GroupedSelection):
             return float((logits.argmax(dim=1) == images.labels.cpu()).double().mean())
 
         chosen = yield from self.greedy(start.space.sizes, accuracy)
-        only = start.only(chosen)
-        return (yield from fine_tuned(partial(TriedPhase, Fixed(str(chosen))), only, prepared(only)))
+        return (yield from fine_tuned(partial(TriedPhase, Fixed(str(chosen))), start.only(chosen)))
 
     def greedy(self, sizes: Sequence[int], accuracy: Callable[[Configuration], Plan[float]]) -> Plan[Configuration]:
         """Yield what it takes to measure configurations, and return the one that is chosen.

@@ -28,7 +28,6 @@ from lasem.search.weighing import Fixed, fine_tuned, valid_logits
 from lasem.settings import Range
 from lasem.space import Configuration, Pattern
 from lasem.training import AbstractPhase, Batch, EpochSummary, LayerWeights, Plan, TaskStart, TaskWeights
-from lasem.training.kept import prepared
 from lasem.tree import Path
 
 
@@ -66,7 +65,7 @@ class TAPS(GroupedSelection):
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:
             return (yield from Fixed(str(start.space[0])).plan(start))
-        return (yield from fine_tuned(partial(TAPSPhase, self), start, prepared(start)))
+        return (yield from fine_tuned(partial(TAPSPhase, self), start))
 
 
 @final

@@ -98,11 +98,10 @@ class AbstractSearch(AbstractSelection, Generic[State]):
         return tuple(range(num_configurations))
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
-        ready = prepared(start)
         if start.space.size > 1:
-            result = yield MixturePhase(self, ready)
+            result = yield MixturePhase(self, start)
             return selected(start, result)
-        return (yield from fine_tuned(partial(TriedPhase, self), start, ready))
+        return (yield from fine_tuned(partial(TriedPhase, self), start))
 
 
 @final
@@ -267,18 +266,13 @@ Make = Callable[[TaskStart], AbstractPhase[Any]]
 """Gives the phase that trains a prepared start; its outcome are the logits of the validation images."""
 
 
-def fine_tuned(make: Make, start: TaskStart, ready: TaskStart) -> Plan[Selected]:
+def fine_tuned(make: Make, start: TaskStart) -> Plan[Selected]:
     """Yield the phases in which a network learns a task, in one configuration or in what its phase chooses.
 
     Of a pretrained network half of the epochs go to trying steps. The one after which the answers to the validation
-    images are likeliest trains from the start again, in the other half (``trained``).
-
-    Args:
-        make: gives the phase.
-        start: what ``selected`` needs.
-        ready: the same, prepared.
+    images are likeliest trains from the start again, in the other half (``trained``). ``make`` gives the phase.
     """
-    config = ready.config
+    ready, config = prepared(start), start.config
     if not (ready.net.pretrained and (config.steps if ready.solved is None else config.refit)):
         phase = make(ready)
         phase.forgets = None
@@ -311,7 +305,9 @@ def trained(
     """Yield the phase that trains with the step size that was chosen, with ``TrainingConfig.refit`` on all images.
 
     Args:
-        make, start, ready: as for ``fine_tuned``.
+        make: gives the phase.
+        start: what ``selected`` needs.
+        ready: the same, prepared.
         rate: the step size.
         valid_accuracy: of a training that had not seen the validation images.
         temperature: likewise.
