@@ -1,14 +1,15 @@
-"""Methods of learning tasks one after another, one file each, on the same loop, data and records."""
+"""Methods of learning tasks one after another, on the same loop, data and records."""
 
 from lasem.methods.apd import APD as APD
 from lasem.methods.den import DEN as DEN
 from lasem.methods.er import ER as ER
-from lasem.methods.ewc import EWC as EWC
 from lasem.methods.gated import ChannelGated as ChannelGated
 from lasem.methods.gated import LasemChannelGated as LasemChannelGated
 from lasem.methods.hat import HAT as HAT
 from lasem.methods.joint import Joint as Joint
 from lasem.methods.lwf import LwF as LwF
+from lasem.methods.masks import WSN as WSN
+from lasem.methods.masks import PackNet as PackNet
 from lasem.methods.method import AbstractMethod as AbstractMethod
 from lasem.methods.method import Learned as Learned
 from lasem.methods.method import Setup as Setup
@@ -16,7 +17,8 @@ from lasem.methods.model import Model as Model
 from lasem.methods.model import Parts as Parts
 from lasem.methods.model import Route as Route
 from lasem.methods.one_network import OneNetwork as OneNetwork
-from lasem.methods.packnet import PackNet as PackNet
+from lasem.methods.penalties import EWC as EWC
+from lasem.methods.penalties import SI as SI
 from lasem.methods.prognn import ProgNN as ProgNN
 from lasem.methods.protection import PROTECTIONS as PROTECTIONS
 from lasem.methods.protection import AbstractProtection as AbstractProtection
@@ -24,9 +26,7 @@ from lasem.methods.protection import Branch as Branch
 from lasem.methods.protection import Freeze as Freeze
 from lasem.methods.protection import Penalty as Penalty
 from lasem.methods.protection import Unprotected as Unprotected
-from lasem.methods.si import SI as SI
 from lasem.methods.transfer import Transfer as Transfer
-from lasem.methods.wsn import WSN as WSN
 
 METHODS: dict[str, type[AbstractMethod]] = {
     cls.name: cls

@@ -93,7 +93,7 @@ class Learned(Outcome):
 class AbstractMethod(ABC):
     """A way to learn tasks one after another. Holds settings only.
 
-    Methods are frozen dataclasses of their settings, one file each; ``Learner(net, method=EWC())`` learns with one.
+    Methods are frozen dataclasses of their settings; ``Learner(net, method=EWC())`` learns with one.
     """
 
     name: ClassVar[str]

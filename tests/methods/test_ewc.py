@@ -95,7 +95,7 @@ def test_chunks_do_not_change_importances(fisher: str, monkeypatch: pytest.Monke
         monkeypatch.setattr("lasem.training.importance._MAX_NUMBERS", most_numbers)
         parts = flat(method.importances(layers, head, task, setup), layers)
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-8)
-    monkeypatch.setattr("lasem.methods.ewc.MAX_IMAGES", 4)  # three mini-batches, the last one incomplete
+    monkeypatch.setattr("lasem.methods.penalties.MAX_IMAGES", 4)  # three mini-batches, the last one incomplete
     batched = flat(method.importances(layers, head, task, setup), layers)
     torch.testing.assert_close(batched, whole, rtol=1e-5, atol=1e-8)
 

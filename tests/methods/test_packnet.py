@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lasem import TrainingConfig
 from lasem.methods import Model, PackNet
+from lasem.methods.masks import frozen, kernels
 from lasem.methods.plain import run
-from lasem.methods.wsn import frozen, kernels
 from lasem.training import AbstractPhase, PhaseResult, Step
 from methods.fixture import batch_of, drive, learner_of, naive_cross_entropy, noise, result_of, setup_of
 

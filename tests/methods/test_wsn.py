@@ -9,8 +9,8 @@ from learner.fixture import GREY, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.methods import WSN, Model
+from lasem.methods.masks import best_scored, frozen, kernels, subnetwork
 from lasem.methods.plain import run
-from lasem.methods.wsn import best_scored, frozen, kernels, subnetwork
 from lasem.training import Step, TrainingConfig
 from methods.fixture import learner_of, setup_of
 
