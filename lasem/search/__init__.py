@@ -5,7 +5,6 @@ from lasem.search.abstract import Choice as Choice
 from lasem.search.abstract import GroupedSelection as GroupedSelection
 from lasem.search.abstract import Offer as Offer
 from lasem.search.abstract import Selected as Selected
-from lasem.search.auto_rgn import AutoRGN as AutoRGN
 from lasem.search.darts import DARTS as DARTS
 from lasem.search.darts import DARTSPhase as DARTSPhase
 from lasem.search.em import EM as EM
@@ -17,15 +16,16 @@ from lasem.search.mixture import Mixture as Mixture
 from lasem.search.mixture import configuration_accuracy as configuration_accuracy
 from lasem.search.mixture import evaluate as evaluate
 from lasem.search.mixture import log_likelihood as log_likelihood
-from lasem.search.subtuning import SubTuning as SubTuning
-from lasem.search.taps import TAPS as TAPS
-from lasem.search.taps import TAPSPhase as TAPSPhase
 from lasem.search.trials import MNTDP as MNTDP
 from lasem.search.trials import AbstractTrials as AbstractTrials
 from lasem.search.trials import Exhaustive as Exhaustive
 from lasem.search.trials import PrefixSearch as PrefixSearch
 from lasem.search.trials import RandomSearch as RandomSearch
 from lasem.search.trials import Trial as Trial
+from lasem.search.tuning import TAPS as TAPS
+from lasem.search.tuning import AutoRGN as AutoRGN
+from lasem.search.tuning import SubTuning as SubTuning
+from lasem.search.tuning import TAPSPhase as TAPSPhase
 from lasem.search.weighing import AbstractSearch as AbstractSearch
 from lasem.search.weighing import Fixed as Fixed
 from lasem.search.weighing import FixedProbability as FixedProbability

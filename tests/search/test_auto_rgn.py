@@ -11,7 +11,7 @@ from training.test_kept import net_of
 
 from lasem import HardSharing, Learner, TrainingConfig
 from lasem.search import AutoRGN, Fixed
-from lasem.search.auto_rgn import RGNPhase, relative_gradient_norms
+from lasem.search.tuning import RGNPhase, relative_gradient_norms
 from lasem.space import listed
 from lasem.training.config import OPTIMISERS, build_optimiser
 from lasem.tree import flatten
