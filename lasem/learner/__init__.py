@@ -6,9 +6,9 @@ from lasem.learner.answers import Mistake as Mistake
 from lasem.learner.answers import ModelOverview as ModelOverview
 from lasem.learner.answers import Prediction as Prediction
 from lasem.learner.answers import TaskOverview as TaskOverview
+from lasem.learner.export import plain_network as plain_network
 from lasem.learner.growing import GrowingModel as GrowingModel
 from lasem.learner.learner import Images as Images
 from lasem.learner.learner import Learner as Learner
 from lasem.learner.learner import find_device as find_device
 from lasem.learner.model_folder import TaskInfo as TaskInfo
-from lasem.learner.plain_network import plain_network as plain_network

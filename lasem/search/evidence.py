@@ -112,8 +112,7 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        weighed = yield from self._search(searched, images, folds)
-        found = weighed.found
+        found, evidence, frontier = yield from self._search(searched, images, folds)
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
         offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
         chosen = found[self.choose(scores, owned, offsets)]
@@ -131,16 +130,21 @@ class Evidence(GroupedSelection):
         judgement = chosen.accuracy, chosen.temperature
         share = 1 / 2 if only.net.pretrained else 1.0  # what starts from learned weights needs fewer epochs
         selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, share)
-        return replace(selection, explained=tuple(explained), evidence=weighed.evidence, frontier=weighed.frontier)
+        return replace(selection, explained=tuple(explained), evidence=evidence, frontier=frontier)
 
-    def _search(self, start: TaskStart, images: Split, folds: Tensor) -> Plan[_Weighed]:
-        """Yield trainings of all configurations, then of some by themselves."""
+    def _search(
+        self, start: TaskStart, images: Split, folds: Tensor
+    ) -> Plan[tuple[list[_Found], tuple[float, ...], tuple[Offer, ...]]]:
+        """Yield trainings of all configurations, then of some by themselves.
+
+        Return what was found of these, and evidence and frontier of ``Selected``.
+        """
         start, owned = self._affordable(start)
         space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
         found = yield from self._by_itself(start, starts, folds, labels, space.size - 1)
         if self._is_enough(found[0], len(images)):
-            return _Weighed(found)
+            return found, (), ()
         logits = torch.zeros(space.size, len(images), start.task.num_classes)
         for number, part in enumerate(starts):
             title = f"evidence {number + 1} of {self.folds}"
@@ -154,7 +158,7 @@ class Evidence(GroupedSelection):
         evidence = bayes_factors(_bits(space), self.temper * likelihood)
         best = undominated([accuracy for _, accuracy, _ in judgements], owned.tolist())
         frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
-        return _Weighed(found, tuple(evidence.tolist()), frontier)
+        return found, tuple(evidence.tolist()), frontier
 
     def _offsets(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
@@ -241,18 +245,6 @@ def undominated(values: Sequence[float], costs: Sequence[float]) -> list[int]:
         if values[position] > best:
             best, found = values[position], [*found, position]
     return found
-
-
-@final
-@dataclass(frozen=True)
-class _Weighed:
-    """What a search has come to before it decides."""
-
-    found: list[_Found]
-    evidence: tuple[float, ...] = ()
-    """See ``Selected``."""
-    frontier: tuple[Offer, ...] = ()
-    """See ``Selected``."""
 
 
 @final
