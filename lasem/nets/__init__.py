@@ -15,6 +15,14 @@ from lasem.nets.block import as_float32 as as_float32
 from lasem.nets.block import full_precision as full_precision
 from lasem.nets.block import part_of as part_of
 from lasem.nets.block import start_generator as start_generator
+from lasem.nets.convnets import ClosingBlock as ClosingBlock
+from lasem.nets.convnets import NormalisedBlock as NormalisedBlock
+from lasem.nets.convnets import OpeningBlock as OpeningBlock
+from lasem.nets.convnets import ResNet as ResNet
+from lasem.nets.convnets import SmallNet as SmallNet
+from lasem.nets.convnets import padded_resnet as padded_resnet
+from lasem.nets.convnets import resnet as resnet
+from lasem.nets.convnets import small as small
 from lasem.nets.cut_block import CutBlock as CutBlock
 from lasem.nets.cut_net import CutNet as CutNet
 from lasem.nets.cut_net import cut as cut
@@ -29,12 +37,4 @@ from lasem.nets.net import office_home as office_home
 from lasem.nets.net import rebuild as rebuild
 from lasem.nets.net import stl10 as stl10
 from lasem.nets.pretrained import from_transformers as from_transformers
-from lasem.nets.resnet import ClosingBlock as ClosingBlock
-from lasem.nets.resnet import OpeningBlock as OpeningBlock
-from lasem.nets.resnet import ResNet as ResNet
-from lasem.nets.resnet import padded_resnet as padded_resnet
-from lasem.nets.resnet import resnet as resnet
-from lasem.nets.small import NormalisedBlock as NormalisedBlock
-from lasem.nets.small import SmallNet as SmallNet
-from lasem.nets.small import small as small
 from lasem.nets.tracing import stage_groups as stage_groups

@@ -27,11 +27,10 @@ from lasem.nets.block import (
     Size,
     SizedNet,
 )
+from lasem.nets.convnets import ResNet, SmallNet, padded_resnet, resnet, small
 from lasem.nets.cut_net import Statistics, StoredNet, Trainable, check_described
 from lasem.nets.encoders import Pooling
 from lasem.nets.pretrained import from_transformers, stored_transformers
-from lasem.nets.resnet import ResNet, padded_resnet, resnet
-from lasem.nets.small import SmallNet, small
 from lasem.settings import Range, Settings, check_choice, from_plain
 
 ImageShape = tuple[int, int, int]

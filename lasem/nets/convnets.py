@@ -1,11 +1,15 @@
-"""Residual networks, the paper's among them: every convolution is one layer that may be transferred.
+"""Networks whose blocks are more than a convolution: residual ones, the paper's among them, and a small normalised one.
+
+The small one is for photographs, and trained from scratch.
 
 .. [He2016] K. He, X. Zhang, S. Ren, J. Sun. Deep Residual Learning for Image Recognition. CVPR 2016.
+.. [Ioffe2015] S. Ioffe, C. Szegedy. Batch Normalization. ICML 2015.
 .. [Zhang2019] H. Zhang, Y. N. Dauphin, T. Ma. Fixup Initialization. ICLR 2019.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, final
@@ -14,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasem.errors import ConfigError
+from lasem.errors import ConfigError, TrainingError
 from lasem.nets.block import AbstractBlock, ConvBlock, Head, InitialWeights, Size, SizedNet, Value, Weights
 
 
 @dataclass(frozen=True)
-class _ResidualBlock(AbstractBlock):
+class _ConvolutionBlock(AbstractBlock):
     """A block with the weights of one convolution."""
 
     conv: ConvBlock
@@ -34,7 +38,7 @@ class _ResidualBlock(AbstractBlock):
 
 @final
 @dataclass(frozen=True)
-class OpeningBlock(_ResidualBlock):
+class OpeningBlock(_ConvolutionBlock):
     """The first convolution of a residual block, with ReLU, without pooling; its input goes on next to its output."""
 
     def preactivate(self, weights: Weights, x: Value) -> Tensor:
@@ -46,7 +50,7 @@ class OpeningBlock(_ResidualBlock):
 
 @final
 @dataclass(frozen=True)
-class ClosingBlock(_ResidualBlock):
+class ClosingBlock(_ConvolutionBlock):
     """The second convolution of a residual block, with ReLU and its pooling; the block's input is added.
 
     Where the convolution has more channels than the input, zeros replace the input's missing ones ([He2016]_, option
@@ -150,3 +154,88 @@ def resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:
 def padded_resnet(image_shape: tuple[int, int, int] = (3, 32, 32)) -> ResNet:
     """Build one with as many convolutions, and a skip connection in each of its eight residual blocks."""
     return ResNet(image_shape=image_shape)
+
+
+@final
+@dataclass(frozen=True)
+class NormalisedBlock(_ConvolutionBlock):
+    """Convolution, batch normalisation ([Ioffe2015]_), ReLU, and max-pooling or the mean over all places.
+
+    The bias is added to what is normalised. There is no scale for each channel: ReLU and pooling pass a positive one
+    on, so that the next layer's weights can hold it.
+    """
+
+    averaged: bool = False
+    """Whether the mean over all places takes the place of the convolution's pooling."""
+
+    @property
+    def statistics(self) -> dict[str, tuple[int, ...]]:
+        return {"mean": (self.conv.out_channels,), "variance": (self.conv.out_channels,)}
+
+    def initial_statistics(self) -> dict[str, Tensor]:
+        return {"mean": torch.zeros(self.conv.out_channels), "variance": torch.ones(self.conv.out_channels)}
+
+    def initial(self, generator: torch.Generator, rule: InitialWeights) -> dict[str, Tensor]:
+        drawn = super().initial(generator, rule)
+        return {**drawn, "weight": drawn["weight"] / math.sqrt(6)}  # as large as torch's, so that steps are, too
+
+    def preactivate(self, weights: Weights, x: Tensor) -> Tensor:
+        x = self.conv.preactivate({"weight": weights["weight"]}, x)
+        return F.batch_norm(x, weights["mean"], weights["variance"], bias=weights.get("bias"))
+
+    def measure(self, weights: Weights, x: Tensor) -> tuple[Value, dict[str, Tensor]]:
+        measured = {name: weights[name].clone() for name in self.statistics}
+        x = self.conv.preactivate({"weight": weights["weight"]}, x)
+        if x.numel() == x.shape[1]:
+            raise TrainingError(
+                "A network that normalises by the mini-batch cannot be trained on one image of one pixel. Set "
+                "TrainingConfig.batch_size to 2 or more."
+            )
+        x = F.batch_norm(x, measured["mean"], measured["variance"], bias=weights.get("bias"), training=True)
+        return self.reduce(F.relu(x, inplace=True)), measured
+
+    def reduce(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3), keepdim=True) if self.averaged else self.conv.reduce(x)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SmallNet(SizedNet):
+    """Convolutions of 3x3, each normalised, and each but the last one pooled by 2; of that the mean over all places.
+
+    The head gets one number for each channel, so that nearly all of the network can be shared, whatever the images'
+    size. Running statistics are the task's, as in other networks that have any.
+    """
+
+    channels: tuple[Size, ...] = (32, 64, 128, 256)
+    """Output channels of each convolution, input side first."""
+    hidden: tuple[Size, ...] = ()
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.channels:
+            raise ConfigError("SmallNet.channels needs at least one number; got none.")
+
+    @cached_property  # methods ask in every step
+    def blocks(self) -> tuple[AbstractBlock, ...]:
+        sizes, last = (self.image_shape[0], *self.channels), len(self.channels) - 1
+        return tuple(
+            NormalisedBlock(
+                ConvBlock(sizes[i], sizes[i + 1], 3, pool=1 if i == last else 2, pool_border=self.pool_border),
+                averaged=i == last,
+            )
+            for i in range(last + 1)
+        )
+
+    @cached_property
+    def head(self) -> Head:
+        return Head(self.channels[-1], self.hidden, self.dropout)
+
+    def description(self) -> dict[str, Any]:
+        return {"kind": "small", **super().description()}
+
+
+def small(image_shape: tuple[int, int, int] = (3, 64, 64)) -> SmallNet:
+    """Build the default network for photographs that no pretrained backbone is used for."""
+    return SmallNet(image_shape=image_shape)
