@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import ClassVar, final
@@ -105,20 +105,18 @@ class Transfer(AbstractMethod):
         found = yield from self._learning_search.plan(start)
         if found.source is not None:
             source = start.sources[found.source]
-            found = replace(
-                found,
-                best=_complete(setup.net, found.best, source),
-                kept=_complete(setup.net, found.kept, source),
-            )
+            layers = source.layers
+            best, kept = (_complete(setup.net, choice, layers) for choice in (found.best, found.kept))
+            found = replace(found, best=best, kept=kept)
             model = self._lending(model, setup.net, source.name, found.best.configuration)
-        best = self._with_task(model, task, setup, found, found.best)
-        kept = best if found.kept is found.best else self._with_task(model, task, setup, found, found.kept)
+        peak = self._with_task(model, task, setup, found, found.best)
+        last = peak if found.kept is found.best else self._with_task(model, task, setup, found, found.kept)
         space, outcome = start.space, {part.name: getattr(found, part.name) for part in fields(Outcome)}
         if not any(found.best.configuration):
             outcome["source"] = None
         return Learned(
-            model=kept.having(memory=self._memory(model, task, setup, found.kept)),
-            best=best,
+            model=last.having(memory=self._memory(model, task, setup, found.kept)),
+            best=peak,
             configurations=tuple(map(str, space)) if space.is_listed else (str(found.kept.configuration),),
             **outcome,
         )
@@ -235,7 +233,12 @@ class Transfer(AbstractMethod):
             layers = enumerate(zip(route.transfers, route.versions, strict=True))
             path = tuple((i, number) if taken else name for i, (taken, number) in layers)
             paths[path] = paths.pop(path, name)  # what was used again is among the last
-        return _Sources(net, tuple(paths.values()), partial(self.plain_weights, net, model))
+
+        def read(name: str) -> tuple[dict[str, Tensor], ...]:
+            plain = self.plain_weights(net, model, name)
+            return tuple(part_of(plain, f"layer.{i}") for i in range(net.depth))
+
+        return {name: Source(name, partial(read, name)) for name in paths.values()}
 
     def _position(self, model: Model, setup: Setup) -> int:
         """Return the next task's position; 0 if it has nothing to transfer, as also when all others were forgotten."""
@@ -397,31 +400,13 @@ class Transfer(AbstractMethod):
         return self.sharing.weights(setup.net.blocks[layer], shared, factors)
 
 
-def _complete(net: AbstractNet, choice: Choice, source: Source) -> Choice:
+def _complete(net: AbstractNet, choice: Choice, known: tuple[Mapping[str, Tensor], ...]) -> Choice:
     """Return a choice with the running statistics of the layers that are an earlier task's."""
     layers = []
     for i, (block, own) in enumerate(zip(net.blocks, choice.weights.layers, strict=True)):
-        known = {key: source.layers[i][key] for key in block.statistics}
-        layers.append(replace(own, statistics={TRANSFER: known}) if choice.configuration[i] else own)
+        statistics = {TRANSFER: {key: known[i][key] for key in block.statistics}}
+        layers.append(replace(own, statistics=statistics) if choice.configuration[i] else own)
     return replace(choice, weights=replace(choice.weights, layers=tuple(layers)))
-
-
-class _Sources(Mapping[str, Source]):
-    """Earlier tasks by name, each of which is read when it is asked for."""
-
-    def __init__(self, net: AbstractNet, names: tuple[str, ...], weights: Callable[[str], Named]) -> None:
-        """Take the names, and what returns a task's plain weights."""
-        self._net, self._names, self._weights = net, names, weights
-
-    def __getitem__(self, name: str) -> Source:
-        plain = self._weights(name)
-        return Source(name, tuple(part_of(plain, f"layer.{i}") for i in range(self._net.depth)))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def num_kept(model: Model) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -67,8 +67,12 @@ class Source:
     """An earlier task, of whose layers a new one may use some as they are."""
 
     name: str
-    layers: tuple[Mapping[str, Tensor], ...]
-    """Plain weights of each layer, with the statistics, on the CPU: what the task answers with."""
+    read: Callable[[], tuple[Mapping[str, Tensor], ...]]
+
+    @property
+    def layers(self) -> tuple[Mapping[str, Tensor], ...]:
+        """Plain weights of each layer, with the statistics, read each time: what the task answers with."""
+        return self.read()
 
 
 @final
