@@ -2,11 +2,9 @@
 
 from lasem.methods.apd import APD as APD
 from lasem.methods.den import DEN as DEN
-from lasem.methods.er import ER as ER
 from lasem.methods.gated import ChannelGated as ChannelGated
 from lasem.methods.gated import LasemChannelGated as LasemChannelGated
 from lasem.methods.hat import HAT as HAT
-from lasem.methods.joint import Joint as Joint
 from lasem.methods.lwf import LwF as LwF
 from lasem.methods.masks import WSN as WSN
 from lasem.methods.masks import PackNet as PackNet
@@ -26,6 +24,8 @@ from lasem.methods.protection import Branch as Branch
 from lasem.methods.protection import Freeze as Freeze
 from lasem.methods.protection import Penalty as Penalty
 from lasem.methods.protection import Unprotected as Unprotected
+from lasem.methods.replay import ER as ER
+from lasem.methods.replay import Joint as Joint
 from lasem.methods.transfer import Transfer as Transfer
 
 METHODS: dict[str, type[AbstractMethod]] = {

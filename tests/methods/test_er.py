@@ -11,9 +11,8 @@ from torch import Tensor
 from lasem import Task, TrainingConfig
 from lasem.data import Split
 from lasem.methods import ER, Model
-from lasem.methods.er import chosen
-from lasem.methods.joint import as_split
 from lasem.methods.plain import run
+from lasem.methods.replay import as_split, chosen
 from lasem.training import AbstractPhase, part_of
 from methods.fixture import CPU, drive, learner_of, naive_cross_entropy, noise, result_of, seeded, setup_of
 

@@ -10,9 +10,9 @@ from learner.fixture import GREY, assert_same_tensors, tiny_net, tiny_task
 from lasem import Learner, Task
 from lasem.errors import ConfigError
 from lasem.methods import Joint, Model
-from lasem.methods.joint import remembered, to_remember
 from lasem.methods.model import prefixed
 from lasem.methods.plain import run
+from lasem.methods.replay import remembered, to_remember
 from lasem.nets import digits
 from lasem.training import AbstractPhase, Batch, TrainingConfig, TrainingState, accuracy, part_of
 from methods.fixture import CPU, drive, learner_of, naive_cross_entropy, result_of, seeded, setup_of
