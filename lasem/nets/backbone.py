@@ -194,7 +194,7 @@ def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         try:
             model.load_state_dict(dict(tensors), strict=False)
         except RuntimeError as error:
-            raise StorageError(f"Expected the tensors of {name}; got others ({_first_line(error)}).") from error
+            raise StorageError(f"Expected the tensors of {name}; got others ({first_line(error)}).") from error
     net = cut(
         model,
         description["cut"],
@@ -298,7 +298,7 @@ def _created(
             wrong = error
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(_unavailable(name, source, error)) from error
-    raise ConfigError(f"timm's {name} takes no such options: {_first_line(wrong)}.") from wrong
+    raise ConfigError(f"timm's {name} takes no such options: {first_line(wrong)}.") from wrong
 
 
 def _source(name: str, weights: str | Path | None) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def _stored(name: str, weights: str | Path) -> dict[str, Tensor]:
     except Exception as error:  # of any of three libraries
         raise ConfigError(
             f"Expected the weights of timm's {name} in {weights}, safetensors or a checkpoint; the file is damaged or "
-            f"another one ({_first_line(error).partition('. ')[0]})."
+            f"another one ({first_line(error).partition('. ')[0]})."
         ) from error
 
 
@@ -358,7 +358,7 @@ def _origin(name: str, config: Any, weights: str | Path | None) -> str:
 
 def _unavailable(name: str, source: Mapping[str, Any], error: Exception) -> str:
     """What to do where a model's weights cannot be had."""
-    overlay, reason = source.get("pretrained_cfg_overlay", {}), _first_line(error)
+    overlay, reason = source.get("pretrained_cfg_overlay", {}), first_line(error)
     if "offline" in reason.lower() or "Hub" in reason:
         reason = "the hub cannot be reached"
     if "file" in overlay:
@@ -373,7 +373,8 @@ def _unavailable(name: str, source: Mapping[str, Any], error: Exception) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, without a full stop; its class if it has none."""
     """Return the first line that says something."""
     lines = [line.strip() for line in str(error).splitlines() if not line.rstrip().endswith(":")]
     return next(filter(None, lines), type(error).__name__).rstrip(".")

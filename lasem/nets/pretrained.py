@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from lasem.data import Tokenizer, Vocabulary
 from lasem.data.decode import Interpolation
 from lasem.errors import ConfigError, LasemError, StorageError, nearest
-from lasem.nets.backbone import from_hub, optional
+from lasem.nets.backbone import first_line, from_hub, optional
 from lasem.nets.block import Preprocessing
 from lasem.nets.cut_net import CutNet, cut
 from lasem.nets.encoders import ImageEncoder, Parts, Pooling, TextEncoder, dropout_rates
-from lasem.nets.tracing import MOST_STAGES, Groups, merged
+from lasem.nets.tracing import MOST_STAGES, Groups, in_groups, merged
 from lasem.settings import from_plain
 
 _LAYERS = ("layers", "encoder.layers", "encoder.layer")
@@ -304,7 +304,7 @@ def _explained(name: str, is_folder: bool, downloads: bool) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, SafetensorError, KeyError) as error:
         if isinstance(error, LasemError):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         files = "config.json, model.safetensors and, for texts, tokenizer.json"
         if is_folder:
             raise ConfigError(
@@ -334,13 +334,7 @@ def _blocks(encoder: ImageEncoder | TextEncoder, groups: Groups) -> list[list[st
     if groups == "stages":
         layers = merged(layers, MOST_STAGES - 1)
     elif groups != "blocks":
-        if sum(groups) != len(layers) or min(groups) < 1:
-            raise ConfigError(
-                f"The model has {len(layers)} layers; expected groups of as many in all, got "
-                f"{', '.join(map(str, groups))}."
-            )
-        rest = iter(layers)
-        layers = [[name for _ in range(size) for name in next(rest)] for size in groups]
+        layers = in_groups(layers, groups, f"The model has {len(layers)} layers")
     before, last = (
         [part] if any(True for _ in getattr(encoder, part).parameters()) else [] for part in ("before", "norm")
     )

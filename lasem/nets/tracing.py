@@ -353,13 +353,7 @@ def stage_groups(model: nn.Module, groups: Groups = "stages") -> list[list[str]]
         return separate
     if groups == "stages":
         return separate[:num_apart] + merged(separate[num_apart:], MOST_STAGES - num_apart)
-    if sum(groups) != len(separate) or min(groups) < 1:
-        raise ConfigError(
-            f"{type(model).__name__} has {len(separate)} blocks; expected groups of as many in all, got "
-            f"{', '.join(map(str, groups))}."
-        )
-    rest = iter(separate)
-    return [[name for _ in range(size) for name in next(rest)] for size in groups]
+    return in_groups(separate, groups, f"{type(model).__name__} has {len(separate)} blocks")
 
 
 def _apart(flow: Flow, names: Collection[str]) -> Iterator[list[str]]:
@@ -389,6 +383,14 @@ def _belongs_before(names: list[str], before: list[str], after: list[str], kerne
         for of in (before[-1], after[0])
     )
     return first > second or (first == second and not any(kernels[name] for name in names))
+
+
+def in_groups(found: list[list[str]], sizes: Sequence[int], there: str) -> list[list[str]]:
+    """Put so many neighbours into each group; ConfigError unless that are all of them: ``there`` says how many are."""
+    if sum(sizes) != len(found) or min(sizes) < 1:
+        raise ConfigError(f"{there}; expected groups of as many in all, got {', '.join(map(str, sizes))}.")
+    rest = iter(found)
+    return [[name for _ in range(size) for name in next(rest)] for size in sizes]
 
 
 def merged(found: list[list[str]], most: int) -> list[list[str]]:
