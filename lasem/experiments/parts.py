@@ -32,7 +32,8 @@ from lasem.data import (
     TextReader,
 )
 from lasem.errors import ConfigError, nearest
-from lasem.methods import METHODS, PROTECTIONS, AbstractMethod, AbstractProtection, Freeze
+from lasem.learner.model_folder import KNOWN
+from lasem.methods import METHODS, AbstractMethod, AbstractProtection, Freeze
 from lasem.nets import NETS, AbstractNet, ImageShape
 from lasem.nets.net import AUTO, LIBRARIES, Choice, NetChoice
 from lasem.search import EM, SEARCHES, AbstractSelection, Fixed
@@ -57,13 +58,10 @@ READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 _PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}
 """Streams outside the package, from the folder ``paper`` of lasem's repository, that have a name too."""
 
-PARTS: dict[str, dict[str, type[Any]]] = {
+PARTS: dict[str, Mapping[str, type[Any]]] = {
     "stream": READERS,
     "net": dict.fromkeys((AUTO, *NETS), NetChoice),
-    "sharing": dict(SHARINGS),
-    "search": dict(SEARCHES),
-    "protect": dict(PROTECTIONS),
-    "method": dict(METHODS),
+    **KNOWN,
 }
 """The names of lasem's own classes."""
 
