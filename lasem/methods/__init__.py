@@ -2,9 +2,9 @@
 
 from lasem.methods.apd import APD as APD
 from lasem.methods.den import DEN as DEN
-from lasem.methods.gated import ChannelGated as ChannelGated
-from lasem.methods.gated import LasemChannelGated as LasemChannelGated
-from lasem.methods.hat import HAT as HAT
+from lasem.methods.gates import HAT as HAT
+from lasem.methods.gates import ChannelGated as ChannelGated
+from lasem.methods.gates import LasemChannelGated as LasemChannelGated
 from lasem.methods.lwf import LwF as LwF
 from lasem.methods.masks import WSN as WSN
 from lasem.methods.masks import PackNet as PackNet

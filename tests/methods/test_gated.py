@@ -10,7 +10,7 @@ from learner.fixture import tiny_task
 from torch import Tensor
 
 from lasem.methods import AbstractMethod, ChannelGated, LasemChannelGated, Model
-from lasem.methods.gated import channels, decided, firing_rates, frozen_numbers, mean_open, run_gated, straight_through
+from lasem.methods.gates import channels, decided, firing_rates, frozen_numbers, mean_open, run_gated, straight_through
 from lasem.methods.plain import initial_layers
 from lasem.nets import Net
 from lasem.training import AbstractPhase, Batch, Step, TrainingConfig, part_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lasem.data import Task
 from lasem.methods import HAT, Model
-from lasem.methods.hat import EMBEDDING_BOUND, annealed, compensation, free, gates
+from lasem.methods.gates import EMBEDDING_BOUND, annealed, compensation, free, gates
 from lasem.methods.plain import run
 from lasem.nets import ConvBlock, Net
 from lasem.training import AbstractPhase, Step, TrainingConfig, part_of

@@ -8,7 +8,7 @@ from torch import Tensor
 from lasem.data import Split, TensorImages
 from lasem.learner import Learner
 from lasem.methods import ChannelGated
-from lasem.methods.gated import decided, firing_rates, run_gated
+from lasem.methods.gates import decided, firing_rates, run_gated
 from lasem.training import TrainingConfig, accuracy, batches_of, class_weights
 
 CPU = torch.device("cpu")
