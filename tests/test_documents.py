@@ -12,7 +12,7 @@ from forks import Forked
 from learner.images import write_digits
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = [
     pytest.param(code, id=f"{path.name}-{i}")
     for path in DOCUMENTS

@@ -1,0 +1,106 @@
+"""The figures of README and docs/results.md, from the results that are in docs/results.
+
+python -m benchmarks.result_figures
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from lasem.report.figures import colour, figure_style, new_figure
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+NAMES = {
+    "head": "all transferred",
+    "norm": "normalisation owned",
+    "first-two": "first two stages owned",
+    "last-two": "last two stages owned",
+    "low-rank": "changes of low rank",
+    "all-owned": "all owned (fine-tuned copy)",
+    "evidence": "lasem's choice",
+}
+TASKS = {
+    "flowers": "flowers",
+    "steel": "defects of steel",
+    "latin": "Latin characters",
+    "amazon": "things in shops",
+    "cifar-0": "tiny photographs",
+}
+
+
+def main() -> None:
+    """Draw all figures anew."""
+    results = [json.loads(line) for line in (RESULTS / "unlike.jsonl").read_text().splitlines()]
+    with figure_style():
+        draw_model(results).savefig(RESULTS / "one_model.svg", metadata={"Date": None})
+        draw_price(results).savefig(RESULTS / "price.svg", metadata={"Date": None})
+
+
+def draw_model(results: list[dict[str, Any]]) -> Any:
+    """Draw which layers five tasks share and which they own, with what each adds and how accurate it is."""
+    chosen = {one["task"]: one for one in results if one["row"] == "evidence" and one["seed"] == 0}
+    tasks = [name for name in TASKS if name in chosen]
+    figure, axes = new_figure(720, 46 * len(tasks) + 80)
+    for row, name in enumerate(tasks):
+        letters = chosen[name]["configuration"]
+        for place, letter in enumerate(letters):
+            face = colour("blue" if letter == "T" else "orange")
+            axes.barh(row, 0.94, 0.66, left=place, color=face, linewidth=0)
+        axes.barh(row, 0.34, 0.66, left=len(letters), color=colour("orange"), linewidth=0)
+        share, accuracy = owned_share(chosen[name], results), mean_of(results, name, "evidence")
+        axes.text(len(letters) + 0.55, row, f"{accuracy:.1f} %", va="center")
+        adds = f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"
+        axes.text(len(letters) + 1.75, row, adds, va="center")
+    columns = [*range(1, 8), "head", "accuracy", "adds"]
+    places = [*(n + 0.47 for n in range(7)), 7.17, 8.0, 9.0]
+    axes.set(xlim=(0, 9.6), ylim=(len(tasks) - 0.5, -0.6), yticks=range(len(tasks)), xticks=places)
+    axes.set_yticklabels([TASKS[name] for name in tasks], color=colour("ink"))
+    axes.set_xticklabels(map(str, columns))
+    axes.xaxis.tick_top()
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xlabel("blue: shared with every task    orange: the task's own")
+    return figure
+
+
+def draw_price(results: list[dict[str, Any]]) -> Any:
+    """Draw the mean accuracy of each row against the numbers that a task owns."""
+    figure, axes = new_figure(720, 330)
+    for row, name in NAMES.items():
+        accuracy = statistics.mean(mean_of(results, task, row) for task in compared(results))
+        known = [one for one in results if one["row"] == row and "parameters" in one]
+        share = statistics.mean(owned_share(one, results) for one in known)
+        face = colour("blue" if row == "evidence" else "muted")
+        axes.plot(100 * share, accuracy, "o", color=face)
+        axes.annotate(name, (100 * share, accuracy), (8, 0), textcoords="offset points", va="center", color=face)
+    axes.set(xscale="log", xlim=(0.3, 600), xticks=[1, 10, 100])
+    axes.set_xticklabels(["1 %", "10 %", "100 %"])
+    axes.set(xlabel="numbers that a task owns, of the network's", ylabel="accuracy, %")
+    axes.grid(axis="y")
+    return figure
+
+
+def compared(results: list[dict[str, Any]]) -> list[str]:
+    """Return the tasks for which every row was measured with three seeds."""
+    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for one in results:
+        seeds[one["task"], one["row"]].add(one["seed"])
+    return [task for task in TASKS if all(len(seeds[task, row]) >= 3 for row in NAMES)]
+
+
+def mean_of(results: list[dict[str, Any]], task: str, row: str) -> float:
+    """Return the mean accuracy over seeds, in per cent."""
+    return 100 * statistics.mean(one["accuracy"] for one in results if (one["task"], one["row"]) == (task, row))
+
+
+def owned_share(one: dict[str, Any], results: list[dict[str, Any]]) -> float:
+    """Return the numbers that a task owns, as a share of those that it owns with all layers."""
+    whole = max(other.get("parameters", 0) for other in results if other["task"] == one["task"])
+    return float(one["parameters"]) / whole
+
+
+if __name__ == "__main__":
+    main()
