@@ -100,6 +100,8 @@ class Command:
                     value = next(rest, "--")
                     if value.startswith("--"):
                         self._fail(f"{option} needs a value")
+                if parameter is not None and given.get(key, value) != value:
+                    self._fail(f"{option} is given twice, as {given[key]} and {value}; leave one out")
                 given[key] = value
         return left, given
 

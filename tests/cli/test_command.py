@@ -159,6 +159,7 @@ def test_help_shows_the_settings_of_what_is_chosen(lasem: Any) -> None:
         ("run --method gated --method.hidden 3000000000", "method.hidden must be at least 1 and at most 1048576"),
         ("run --preset papr", "Did you mean 'paper'"),
         ("run --out", "--out needs a value"),
+        ("predict m --task a --text b --text c", "--text is given twice, as b and c; leave one out"),
         ("run parquet", "got 'parquet'"),
         ("run --resume nowhere", "there is no folder nowhere"),
         ("run --resume a --out b", "--out"),

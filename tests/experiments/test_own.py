@@ -1,6 +1,7 @@
 """Experiments with classes, networks, readers and tensors of a person's own."""
 
 import re
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -168,8 +169,7 @@ def test_runs_that_no_file_describes_are_made_here_despite_a_cluster(tmp_path: P
 def _as_comparison(place: Path) -> Path:
     """A folder in which a run is that of the method 'run' with seed 0."""
     folder = place.parent / "comparison"
-    folder.mkdir()
-    (folder / "run-0").symlink_to(place)
+    shutil.copytree(place, folder / "run-0")
     return folder
 
 
