@@ -66,6 +66,8 @@ from lasem.training.kept import prepared
 
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
+_STEPS_OF_SOURCE = (0.3, 1.0)
+"""What is tried of ``learning_rate`` where layers begin as an earlier task's, which has seen few images."""
 _MORE_ERRORS = 1.5
 """Standard errors by which a configuration may be worse in the mixture than when it is trained by itself."""
 
@@ -191,8 +193,8 @@ class Evidence(GroupedSelection):
         config, name = ready[0].config, str(only.space[0])
         name += " alone" if start.sources and start.source is None else ""
         has_steps = ready[0].net.pretrained and ready[0].solved is None
-        share = 1 / 6 if start.net.pretrained else 1 / 4
-        steps = config.steps if start.source is None else config.steps[-2:]  # an earlier task has seen few images
+        share = 1 / 4 if start.source is None else 1 / 6
+        steps = config.steps if start.source is None else _STEPS_OF_SOURCE
         for step in steps if has_steps and steps else (1.0,):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name

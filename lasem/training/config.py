@@ -66,7 +66,7 @@ class TrainingConfig(Settings):
     frozen layers are then computed anew for every mini-batch."""
     fit_head: bool = True
     """Begin the linear head of a pretrained network at the solution of logistic regression; false: at random."""
-    steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 0.3, 1.0)
+    steps: tuple[Annotated[float, Range(above=0)], ...] = (0.1, 1.0)
     """Where a task trains layers of a pretrained network in one configuration, it tries each of these multiples of
     ``learning_rate``, in half of its epochs, and the likelihood of the validation images chooses the one for the other
     half; empty: all epochs with ``learning_rate``."""
