@@ -18,6 +18,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,26 +51,30 @@ ROWS: dict[str, Row] = {
 def main() -> None:
     """Measure, and print the table of all results so far."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("stream", choices=("cifar", "unlike"))
+    parser.add_argument("stream", choices=STREAMS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", default="logistic,head")
     parser.add_argument("--tasks", default="")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--steps", help="tried, as parts of the step size, such as 0.1,0.3,1")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     done = [json.loads(line) for line in chosen.out.read_text().splitlines()] if chosen.out.exists() else []
     known = {(result["task"], result["row"], result["seed"]) for result in done}
     rows, wanted = chosen.rows.split(","), set(filter(None, chosen.tasks.split(",")))
+    training = TrainingConfig() if chosen.epochs is None else TrainingConfig(epochs=chosen.epochs)
+    if chosen.steps is not None:
+        training = replace(training, steps=tuple(map(float, chosen.steps.split(","))))
     for seed in map(int, chosen.seeds.split(",")):
-        for name, task_of in (cifar if chosen.stream == "cifar" else unlike)(chosen.folder, seed):
+        for name, task_of in STREAMS[chosen.stream](chosen.folder, seed):
             waiting = [row for row in rows if (name, row, seed) not in known]
             if not waiting or (wanted and name not in wanted):
                 continue
             task = task_of()
             for row in waiting:
                 started = time.process_time()
-                found = {"accuracy": logistic(task)} if row == "logistic" else learned(task, row, seed, chosen.epochs)
+                found = {"accuracy": logistic(task)} if row == "logistic" else learned(task, row, seed, training)
                 result = {"task": name, "row": row, "seed": seed, **found}
                 done.append(result | {"seconds": round(time.process_time() - started, 1)})
                 with chosen.out.open("a") as file:
@@ -77,10 +82,9 @@ def main() -> None:
     print(table(done))
 
 
-def learned(task: Task, row: str, seed: int, epochs: int | None) -> dict[str, Any]:
+def learned(task: Task, row: str, seed: int, training: TrainingConfig) -> dict[str, Any]:
     """Return the test accuracy of a row, its configuration, and the numbers that the task owns."""
     settings, sharing, configuration = ROWS[row]
-    training = TrainingConfig() if epochs is None else TrainingConfig(epochs=epochs)
     search = Fixed(configuration) if isinstance(configuration, str) else configuration
     learner = Learner(
         Backbone(**settings)(task.image_shape), sharing=sharing, search=search, training=training, seed=seed
@@ -144,6 +148,18 @@ def unlike(folder: Path, seed: int) -> Tasks:
     tasks = dict(cifar(folder, seed))
     yield "cifar-0", tasks["cifar-0"]
     yield "cifar-5", tasks["cifar-5"]
+
+
+def tuning(folder: Path, seed: int) -> Tasks:
+    """Yield tasks that no table of results reports, to choose settings by."""
+    omniglot, tasks = folder / "small" / "omniglot_small.parquet", dict(cifar(folder, seed))
+    for alphabet in ("Greek", "Balinese"):
+        yield alphabet, lambda alphabet=alphabet: from_parquet(omniglot, alphabet, 10, seed)  # type: ignore[misc]
+    yield "cifar-1", tasks["cifar-1"]
+    yield "cifar-2", tasks["cifar-2"]
+
+
+STREAMS = {"cifar": cifar, "unlike": unlike, "tuning": tuning}
 
 
 def from_parquet(path: Path, domain: str, num_train: int, seed: int) -> Task:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ TASKS = {
 
 def main() -> None:
     """Draw all figures anew."""
-    results = [json.loads(line) for line in (RESULTS / "unlike.jsonl").read_text().splitlines()]
+    lines = (RESULTS / "unlike.jsonl").read_text().splitlines()
+    results = [one for one in map(json.loads, lines) if one["seed"] == 0]
     with figure_style():
         draw_model(results).savefig(RESULTS / "one_model.svg", metadata={"Date": None})
         draw_price(results).savefig(RESULTS / "price.svg", metadata={"Date": None})
@@ -42,7 +42,7 @@ def main() -> None:
 
 def draw_model(results: list[dict[str, Any]]) -> Any:
     """Draw which layers five tasks share and which they own, with what each adds and how accurate it is."""
-    chosen = {one["task"]: one for one in results if one["row"] == "evidence" and one["seed"] == 0}
+    chosen = {one["task"]: one for one in results if one["row"] == "evidence"}
     tasks = [name for name in TASKS if name in chosen]
     figure, axes = new_figure(720, 46 * len(tasks) + 80)
     for row, name in enumerate(tasks):
@@ -51,7 +51,7 @@ def draw_model(results: list[dict[str, Any]]) -> Any:
             face = colour("blue" if letter == "T" else "orange")
             axes.barh(row, 0.94, 0.66, left=place, color=face, linewidth=0)
         axes.barh(row, 0.34, 0.66, left=len(letters), color=colour("orange"), linewidth=0)
-        share, accuracy = owned_share(chosen[name], results), mean_of(results, name, "evidence")
+        share, accuracy = owned_share(chosen[name], results), accuracy_of(results, name, "evidence")
         axes.text(len(letters) + 0.55, row, f"{accuracy:.1f} %", va="center")
         adds = f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"
         axes.text(len(letters) + 1.75, row, adds, va="center")
@@ -70,8 +70,10 @@ def draw_price(results: list[dict[str, Any]]) -> Any:
     """Draw the mean accuracy of each row against the numbers that a task owns."""
     figure, axes = new_figure(720, 330)
     for row, name in NAMES.items():
-        accuracy = statistics.mean(mean_of(results, task, row) for task in compared(results))
-        known = [one for one in results if one["row"] == row and "parameters" in one]
+        accuracy = statistics.mean(accuracy_of(results, task, row) for task in compared(results))
+        known = [
+            one for one in results if one["row"] == row and "parameters" in one and one["task"] in compared(results)
+        ]
         share = statistics.mean(owned_share(one, results) for one in known)
         face = colour("blue" if row == "evidence" else "muted")
         axes.plot(100 * share, accuracy, "o", color=face)
@@ -84,21 +86,19 @@ def draw_price(results: list[dict[str, Any]]) -> Any:
 
 
 def compared(results: list[dict[str, Any]]) -> list[str]:
-    """Return the tasks for which every row was measured with three seeds."""
-    seeds: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for one in results:
-        seeds[one["task"], one["row"]].add(one["seed"])
-    return [task for task in TASKS if all(len(seeds[task, row]) >= 3 for row in NAMES)]
+    """Return the tasks for which every row was measured."""
+    known = {(one["task"], one["row"]) for one in results}
+    return [task for task in TASKS if all((task, row) in known for row in NAMES)]
 
 
-def mean_of(results: list[dict[str, Any]], task: str, row: str) -> float:
-    """Return the mean accuracy over seeds, in per cent."""
-    return 100 * statistics.mean(one["accuracy"] for one in results if (one["task"], one["row"]) == (task, row))
+def accuracy_of(results: list[dict[str, Any]], task: str, row: str) -> float:
+    """Return an accuracy in per cent."""
+    return statistics.mean(100 * float(one["accuracy"]) for one in results if (one["task"], one["row"]) == (task, row))
 
 
 def owned_share(one: dict[str, Any], results: list[dict[str, Any]]) -> float:
     """Return the numbers that a task owns, as a share of those that it owns with all layers."""
-    whole = max(other.get("parameters", 0) for other in results if other["task"] == one["task"])
+    whole: float = max(other.get("parameters", 0) for other in results if other["task"] == one["task"])
     return float(one["parameters"]) / whole
 
 

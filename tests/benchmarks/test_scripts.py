@@ -1,12 +1,14 @@
 """That the benchmarks run; what they measure is looked at by people, on idle machines."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from metrics.records import task_record
 
-from benchmarks import compiled_step, training_time
+from benchmarks import compiled_step, result_figures, training_time
 from benchmarks.measure import PeakMemory
 from lasem.records import TimingRecord, to_json
 
@@ -52,3 +54,16 @@ def test_training_time_takes_the_fastest_seed_of_each_epoch(tmp_path: Path, caps
     with pytest.raises(SystemExit):
         training_time.main([str(tmp_path), "--unit", "joint"])
     assert "expected runs of joint" in capsys.readouterr().err
+
+
+def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed = result_figures.RESULTS
+    shutil.copy(committed / "unlike.jsonl", tmp_path)
+    monkeypatch.setattr(result_figures, "RESULTS", tmp_path)
+    result_figures.main()
+    for name in ("one_model.svg", "price.svg"):
+        texts = [
+            re.findall(r"<text[^>]*>(.*?)</text>", (folder / name).read_text()) for folder in (committed, tmp_path)
+        ]
+        assert texts[0] == texts[1]
+        assert len(texts[0]) > 10
