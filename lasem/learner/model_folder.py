@@ -30,7 +30,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from lasem.errors import LasemError, MovedError, StorageError
+from lasem.errors import LasemError, MovedError, StorageError, quoted
 from lasem.files import MAX_INDEX_BYTES, check_inside, checksum, parse_json, read_bytes, write_file
 from lasem.methods import METHODS
 from lasem.methods.method import AbstractMethod, Shapes
@@ -77,6 +77,11 @@ class ModelFolder:
 
     def index_bytes(self) -> bytes:
         """Return the index as it is in its file; StorageError if there is none."""
+        if not os.path.lexists(self.directory / _INDEX) and os.path.isdir(self.directory / LEARNING):
+            raise StorageError(
+                f"The first task of {self.directory} was interrupted; there is no model yet. Go on with it: "
+                f"lasem learn {quoted(str(self.directory))} --resume."
+            )
         return read_bytes(self.directory / _INDEX, inside=self.directory, max_bytes=MAX_INDEX_BYTES)
 
     def index(self) -> dict[str, Any] | None:
