@@ -315,7 +315,11 @@ def _stored(name: str, weights: str | Path) -> dict[str, Tensor]:
     if not Path(weights).is_file():
         raise ConfigError(f"Expected a file of weights at {weights}, but there is none.")
     try:
-        return dict(_timm().models.load_state_dict(str(weights)))
+        stored = dict(_timm().models.load_state_dict(str(weights)))
+        wrong = [name for name, value in stored.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+        if wrong:
+            raise TypeError(f"{wrong[0]!r} names no tensor")
+        return stored
     except Exception as error:  # of any of three libraries
         raise ConfigError(
             f"Expected the weights of timm's {name} in {weights}, safetensors or a checkpoint; the file is damaged or "

@@ -96,6 +96,7 @@ def test_weights_of_another_model_are_refused(weights: Path) -> None:
     [
         (b"hello", r"the file is damaged or another one \(Error while deserializing header"),
         ([1, 2], r"the file is damaged or another one"),
+        ({"state_dict": {"conv1.weight": 1}}, r"another one \('conv1.weight' names no tensor"),
         ({"state_dict": {"conv1.weight": torch.zeros(1)}}, r"test_resnet in .*; \d+ of them are not there, such as "),
         ({"layer1.0.bn1.running_mean": None}, r"; 1 of them are not there, such as layer1.0.bn1.running_mean"),
         (
@@ -103,7 +104,7 @@ def test_weights_of_another_model_are_refused(weights: Path) -> None:
             r"test_resnet in .*; size mismatch for layer1.0.bn1.weight: .*torch.Size",
         ),
     ],
-    ids=["text", "list", "other", "statistics", "shape"],
+    ids=["text", "list", "number", "other", "statistics", "shape"],
 )
 def test_files_without_a_models_weights_are_refused_in_one_line(
     content: Any, message: str, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
