@@ -69,11 +69,10 @@ def draw_model(results: list[dict[str, Any]]) -> Any:
 def draw_price(results: list[dict[str, Any]]) -> Any:
     """Draw the mean accuracy of each row against the numbers that a task owns."""
     figure, axes = new_figure(720, 330)
+    tasks = compared(results)
     for row, name in NAMES.items():
-        accuracy = statistics.mean(accuracy_of(results, task, row) for task in compared(results))
-        known = [
-            one for one in results if one["row"] == row and "parameters" in one and one["task"] in compared(results)
-        ]
+        accuracy = statistics.mean(accuracy_of(results, task, row) for task in tasks)
+        known = [one for one in results if one["row"] == row and "parameters" in one and one["task"] in tasks]
         share = statistics.mean(owned_share(one, results) for one in known)
         face = colour("blue" if row == "evidence" else "muted")
         axes.plot(100 * share, accuracy, "o", color=face)
