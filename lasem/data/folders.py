@@ -104,7 +104,8 @@ class FolderReader(FileReader):
         except DataError as error:
             if keep is None:
                 raise
-            raise DataError(str(error).replace(str(keep.folder), self.path)) from error
+            said = str(error).replace(str(keep.folder), self.path)
+            raise DataError(f"{said} What is in an archive can be changed, or given alone, once unpacked.") from error
         files = sorted((part, name, path) for part, name, path, why in found if not why)
         left_out = tuple((part, why) for part, _, _, why in found if why)
         if not files:
@@ -370,7 +371,8 @@ def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
             f"{inner} ({', '.join(folder.name for folder in below[:3])}{', ...' if len(below) > 3 else ''}). Give that "
             f"folder, or move what is in it up."
         )
-    _check_no_pieces(place, folders)
+    if part == Part.TRAIN:  # the others' classes are known
+        _check_no_groups(place, folders)
     for folder in folders:
         spoken = {below: split for below in _entries(folder)[0] if (split := split_of(below.name))}
         wrong = [below for below, (_, others) in spoken.items() if not others or _several(set(spoken.values()))]
@@ -389,15 +391,31 @@ def _in_classes(place: Path, part: Part, columns: Columns) -> Iterator[Found]:
         yield from found
 
 
-def _check_no_pieces(place: Path, folders: Sequence[Path]) -> None:
-    """Raise DataError for folders that differ in a number alone and hold the same folders: fold1/a, fold2/a."""
-    inner = [{below.name for below in _entries(folder)[0]} for folder in folders[:2]]
-    alike = len({re.sub(r"\d+", "", folder.name) for folder in folders}) == 1
-    if len(folders) > 1 and alike and len(inner[0]) > 1 and inner[0] == inner[1]:
+def _check_no_groups(place: Path, folders: Sequence[Path]) -> None:
+    """Raise DataError for groups of images, each with the same classes: fold1/mug, fold2/mug, or amazon/mug, dslr/mug.
+
+    They hold no image themselves, and there are no more of them than of the names below, nine tenths of which are in
+    each on average: fewer names are kinds of images of a class, such as CLASS/images. Or they differ in a number alone.
+    """
+    inner: list[set[str]] = []
+    grouped = len(folders) > 1
+    for folder in folders:
+        below, files = _entries(folder)
+        inner.append({group.name for group in below})
+        grouped = grouped and bool(below) and not any(map(split_of, inner[-1])) and not _images_in(files)
+        if not grouped and len(inner) > 1:
+            break
+    names = set.union(*inner)
+    grouped = grouped and len(folders) <= len(names) and sum(map(len, inner)) >= 0.9 * len(folders) * len(names)
+    numbered = len({re.sub(r"\d+", "", folder.name) for folder in folders}) == 1
+    if grouped or (numbered and len(inner) > 1 and len(inner[0]) > 1 and inner[0] == inner[1]):
+        first, second = (folder.name for folder in folders[:2])
+        shown = ", ".join(sorted(inner[0])[:3])
         raise DataError(
-            f"Expected a folder for each class in {place}; {folders[0].name} and {folders[1].name} seem to be pieces "
-            f"of a data set, each with its own {', '.join(sorted(inner[0])[:3])}. Give one of them, or put their "
-            f"images together: CLASS/*.png."
+            f"Expected a folder for each class in {place}; {first} and {second} seem to be groups of images, as each "
+            f"holds the same folders ({shown}{', ...' if len(inner[0]) > 3 else ''}). If these are the classes, give "
+            f"one group, such as {place / first}, or put the groups' images together: CLASS/*.png. If {first} is a "
+            f"class, list all images in {place / LISTS[0]}, with columns file_name and label."
         )
 
 

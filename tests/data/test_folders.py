@@ -211,7 +211,7 @@ def test_folders_that_are_called_like_splits_are_splits(tmp_path: Path, places: 
             ["train/a", "train/b", "val"],
             r"folder for each class in .*val, but it holds no folder, only images .*0\.png",
         ),
-        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "fold1 and fold2 seem to be pieces of a data set, .*own a, b"),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], r"fold1 and fold2 seem to be groups .* folders \(a, b\)"),
         (["ant/ant_train", "ant/ant_test", "bee/bee_train"], "split there, 'ant_test'"),
         (["tests", "trn"], r"folder for each class in .*trn, but it holds no folder"),
         (["train/a", "train/b", "val/c"], r"only classes that have training images.*val/c"),
@@ -228,6 +228,37 @@ def test_what_looks_like_splits_and_is_none_is_refused(tmp_path: Path, places: l
         (tmp_path / place / "0.png").write_bytes(png(random_images(1)[0]))
     with pytest.raises(DataError, match=message):
         read(tmp_path).labelled()
+
+
+GROUPS = {
+    "domains": (["amazon/mug", "amazon/bike", "dslr/mug", "dslr/bike"], r"amazon and dslr .*\(bike, mug\)\..*/amazon,"),
+    "one class missing": ([f"{a}/{b}" for a in "ab" for b in "pqrst" if a + b != "bt"], r"a and b .*\(p, q, r, ...\)"),
+    "in a split": ([f"{s}/{a}/{b}" for s in ("train", "test") for a in "ab" for b in "pq"], "train; a and b seem to be"),
+    "images of each class": (["ant/images", "bee/images"], ""),
+    "images of wnids": (["n01/images", "n02/images"], ""),
+    "kinds of images": ([f"{a}/{b}" for a in ("ant", "bee", "cat") for b in ("left", "right")], ""),
+    "photographers": (["ant/anna", "ant/ben", "bee/anna", "bee/cleo"], ""),
+    "images as well": (["ant/more", "ant/old", "bee", "bee/more", "bee/old"], ""),
+    "a class without folders": (["ant/more", "ant/old", "bee"], ""),
+    "groups to test": (["train/a", "train/b", "test/a/p", "test/a/q", "test/b/p", "test/b/q"], ""),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(("places", "message"), GROUPS.values(), ids=GROUPS)
+def test_groups_above_classes_are_refused(tmp_path: Path, places: list[str], message: str, zipped: bool) -> None:
+    for place in places:
+        (tmp_path / "data" / place).mkdir(parents=True)
+        for number in range(2):
+            (tmp_path / "data" / place / f"{number}.png").write_bytes(png(random_images(1)[0]))
+    given = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "data")) if zipped else tmp_path / "data"
+    if not message:
+        assert len(read(given).labelled().labels) == 2 * len(places)
+        return
+    with pytest.raises(DataError, match=message) as raised:
+        read(given).labelled()
+    assert str(given) in str(raised.value) and "\n" not in str(raised.value)
+    assert ("once unpacked" in str(raised.value)) == zipped
 
 
 def test_what_the_decoder_opens_is_used_and_what_is_not_is_counted(tmp_path: Path) -> None:
