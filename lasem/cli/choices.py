@@ -150,8 +150,7 @@ def nested(given: Mapping[str, str]) -> dict[str, Any]:
 def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a file below those of a command line, without settings of what is chosen no more.
 
-    Raises:
-        ConfigError: if a method's name contradicts other settings of the command line.
+    ConfigError if a method's name contradicts other settings of the command line.
     """
     from lasem.experiments.parts import DEFAULT_NAMES, METHOD_PARTS, resolve, with_name
 
@@ -170,11 +169,7 @@ def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
 
 
 def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in a YAML file.
-
-    Raises:
-        ConfigError: if it cannot be read, or the command line names another preset than the file.
-    """
+    """Return the settings in a YAML file; ConfigError if it cannot be read, or --preset is not the file's."""
     from lasem.experiments.config import from_yaml
 
     if path is None:

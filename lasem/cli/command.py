@@ -65,11 +65,7 @@ class Command:
         self._settings: Choosable | None = found[0] if found else None
 
     def __call__(self, words: Sequence[str]) -> int:
-        """Call the function, or show its help.
-
-        Raises:
-            ConfigError: if a word or an option is missing, unknown, or not what it must be.
-        """
+        """Call the function, or show its help; ConfigError for a missing, unknown or wrong word or option."""
         if "-h" in words or "--help" in words:
             print(self._help(), end="")
             return 0

@@ -108,11 +108,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def find_module(name: str) -> Any:
-    """Import the module of a command.
-
-    Raises:
-        ConfigError: if it belongs to a package that is not installed.
-    """
+    """Import the module of a command; ConfigError if it belongs to a package that is not installed."""
     module = COMMANDS[name][0]
     package = module.partition(".")[0]
     try:

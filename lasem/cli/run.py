@@ -266,8 +266,7 @@ def compare(
 def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractExecutor | None]:
     """Return how many runs go on at a time, and what makes them; None: processes of this machine.
 
-    Raises:
-        ConfigError: if ray is not installed, or there is no cluster at the address.
+    ConfigError if ray is not installed, or there is no cluster at the address.
     """
     if ray is None:
         return workers or 1, None

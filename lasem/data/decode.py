@@ -63,12 +63,7 @@ class DamagedError(DataError):
     """Images that cannot be decoded."""
 
     def __init__(self, reasons: Mapping[int, tuple[str, str]], *, may_skip: bool = True) -> None:
-        """Name them all.
-
-        Args:
-            reasons: what an error calls each image, and why it cannot be decoded, by its position among others.
-            may_skip: whether they could be left out by a setting.
-        """
+        """Name them all: ``reasons`` has what an error calls each image, and why, by its position among others."""
         self.reasons = reasons
         if len(reasons) == 1:
             where, reason = next(iter(reasons.values()))
@@ -100,15 +95,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def image_size(source: Path | bytes, where: str) -> tuple[int, int]:
-    """Read (height, width) from the header of an image, without decoding its pixels.
-
-    Args:
-        source: a file, or the bytes of one.
-        where: what an error calls the image.
-
-    Raises:
-        DataError: if this is no image, or one of more than ``MOST_PIXELS`` pixels.
-    """
+    """Read (height, width) from an image's header, without decoding pixels; arguments and errors as in ``decode``."""
     with _opened(source, where) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)

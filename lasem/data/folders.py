@@ -444,11 +444,7 @@ class _NoColumnError(DataError):
 
 
 def read_list(file: Path, what: str = "images", *, strict: bool = False) -> list[dict[str, Any]]:
-    """Return the rows of a list by its columns' names; if ``strict``, each row has a cell for each column.
-
-    Raises:
-        DataError: if it cannot be read; the message says of what it should be a list.
-    """
+    """Return a list's rows by column, if ``strict`` with a cell for each column; DataError if it cannot be read."""
     rows: list[dict[str, Any]] = []
     try:
         with io.StringIO(read_text(file).removeprefix("\ufeff"), newline="") as opened:

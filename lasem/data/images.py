@@ -304,11 +304,7 @@ def in_chunks(images: AbstractImages, most_bytes: int = 2**24) -> Iterator[Tenso
 
 
 def as_images(images: Any, what: str = "images") -> TensorImages:
-    """Make TensorImages of a tensor or array: (N, C, H, W), or (N, H, W) for grey; uint8, or any floating type.
-
-    Raises:
-        DataError: for another shape or type, and for values that are not finite.
-    """
+    """Make TensorImages of (N, C, H, W), or (N, H, W) for grey, uint8 or floating; DataError for anything else."""
     tensor = _as_tensor(images, what)
     if tensor.dim() == 3:
         tensor = tensor.unsqueeze(1)
@@ -323,11 +319,8 @@ def as_images(images: Any, what: str = "images") -> TensorImages:
 def on_one_scale(splits: Sequence[TensorImages], places: Sequence[str], scale: Scale = "auto") -> list[TensorImages]:
     """Return the images of a task's splits with their scale, which is that of the first, the training images.
 
-    Uint8 images stay what they are unless their scale is another than 255.
-
-    Raises:
-        DataError: if another split has another scale or type, or values that do not fit the scale that is given.
-        ConfigError: if that is not positive.
+    Uint8 images stay what they are unless their scale is another than 255. DataError if another split has another scale
+    or type, or values that do not fit the scale that is given; ConfigError if that is not positive.
     """
     if isinstance(scale, str) and scale not in ("auto", "none"):
         raise ConfigError(f"scale must be a number, 'auto' or 'none'; got '{scale}'.")
@@ -389,11 +382,7 @@ def _differ(first: tuple[float, float], other: tuple[float, float], whole: bool)
 
 
 def as_labels(labels: Any, what: str = "labels") -> Tensor:
-    """Make an int64 tensor (N,) of a tensor, array or sequence of integers.
-
-    Raises:
-        DataError: for another shape, or labels that are not integers.
-    """
+    """Make an int64 tensor (N,) of a tensor, array or sequence of integers; DataError for anything else."""
     tensor = _as_tensor(labels, what)
     if tensor.dim() != 1:
         raise DataError(f"Expected one label for each image, {what} of shape (N,); got {tuple(tensor.shape)}.")

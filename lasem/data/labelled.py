@@ -143,11 +143,7 @@ class Labelled:
                     positions = positions[[k not in error.reasons for k in range(len(positions))]]
 
     def read(self, classes: Sequence[str]) -> tuple[AbstractImages, Tensor]:
-        """Take all images, with the position of each one's class in ``classes``.
-
-        Raises:
-            DataError: if there is another class, or an image cannot be decoded.
-        """
+        """Take all images, with each one's position in ``classes``; DataError for other classes and damaged images."""
         unknown = next((name for name in self.classes if name not in classes), None)
         if unknown is not None:
             raise DataError(
@@ -182,9 +178,7 @@ class Labelled:
 def cut(settings: CutCounts, data: Labelled, seed: int) -> tuple[TaskCut, ...]:
     """Choose the classes and images of every task. A class without any image is passed over.
 
-    Raises:
-        DataError: if a class that is drawn has too few images, or there are labels without a class.
-        ConfigError: if there are too few classes for the tasks.
+    DataError if a class that is drawn has too few images, ConfigError if there are too few classes for the tasks.
     """
     present = torch.unique(data.labels)
     per_task = settings.classes_per_task or max(2, min(10, len(present)))

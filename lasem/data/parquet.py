@@ -485,11 +485,7 @@ def _check_claims(about: Any, opened: BinaryIO) -> None:
 
 @contextmanager
 def opened_table(file: Path, columns: Sequence[str] = ()) -> Iterator[Table]:
-    """Open a table, for ``read_column`` of some columns.
-
-    Raises:
-        DataError: if it cannot be read, or pyarrow is not installed.
-    """
+    """Open a table, for ``read_column`` of some columns; DataError if it cannot be read, or without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

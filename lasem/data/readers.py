@@ -161,11 +161,7 @@ def stream_name(path: str) -> str:
 
 
 def existing_path(path: str) -> Path:
-    """Return the path of a file or a folder, ``~`` expanded if there is none of that very name.
-
-    Raises:
-        DataError: if nothing is there, and the message names the nearest neighbour; or something else.
-    """
+    """Return the path of a file or folder, ``~`` expanded if there is none of that very name; DataError if none is."""
     place = Path(path)
     try:
         if not os.path.lexists(place):

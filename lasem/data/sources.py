@@ -44,11 +44,7 @@ class Source:
     """Of a table of texts, as TextReader reads it; None: there are images."""
 
     def labelled(self, image_size: int | Resize | None, channels: Channels) -> Labelled:
-        """Find the class and split of every image or text; what is not divided is training.
-
-        Raises:
-            DataError: if there are none with a label.
-        """
+        """Find each image's or text's class and split; what is not divided is training. DataError if there are none."""
         if self.text_column is not None:
             return TextReader(path=self.path, text_column=self.text_column, label_column=self.label_column).labelled()
         place = existing_path(self.path)
@@ -64,11 +60,7 @@ class Source:
         ).labelled()
 
     def part(self, wanted: Part, image_size: int | Resize | None, channels: Channels) -> Labelled:
-        """Find the images of one split, or all images where nothing is divided.
-
-        Raises:
-            DataError: if the source is divided, but has no such split.
-        """
+        """Find the images of one split, or all where nothing is divided; DataError if that split is not there."""
         data = self.labelled(image_size, channels)
         there = [part for part in Part if bool((data.parts == part).any())]
         if there == [Part.TRAIN]:
@@ -84,11 +76,7 @@ class Source:
     def find_shape(self, image_size: int | None = None) -> tuple[int, Channels]:
         """Find the side of the first image of each class, and the channels: 1 if no image has a pixel in colour.
 
-        Args:
-            image_size: the side, if that is known.
-
-        Raises:
-            DataError: if they are not equally large squares, or too large to be taken as they are.
+        DataError if they are not equally large squares, or too large to be taken as they are where no size is given.
         """
         sizes = self.first_sizes(image_size)
         height, width = sizes[0]

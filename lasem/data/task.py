@@ -480,11 +480,7 @@ def check_unique(names: Sequence[str], what: str) -> None:
 
 
 def pair(images: Any, labels: Any, where: str) -> tuple[TensorImages, Tensor]:
-    """Make images and int64 labels of tensors or arrays, one label for each image.
-
-    Raises:
-        DataError: if there are more or fewer labels than images, or one of the two is not what it must be.
-    """
+    """Make images and int64 labels of tensors or arrays; DataError if they are not that, or of unlike numbers."""
     checked, numbers = as_images(images, f"images ({where})"), as_labels(labels, f"labels ({where})")
     if len(checked) != len(numbers):
         raise DataError(

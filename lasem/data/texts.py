@@ -63,11 +63,7 @@ class TextReader(CutCounts, AbstractReader):
             raise ConfigError("TextReader.classes_per_task draws classes for tasks, task_column names tasks; set one.")
 
     def labelled(self) -> Labelled:
-        """Find every text's class and split.
-
-        Raises:
-            DataError: if there are no labelled texts.
-        """
+        """Find every text's class and split; DataError if there are no labelled texts."""
         return self._read()[0]
 
     def open(self, seed: int) -> TaskStream:
@@ -134,10 +130,9 @@ class TextReader(CutCounts, AbstractReader):
 
 
 def texts_in(file: Path, text_column: str) -> Iterator[str]:
-    """Read texts without labels: each line of a file that is not blank; or of a table a column, with empty cells.
+    """Read texts without labels: each line that is not blank; or of a table a column, with empty cells.
 
-    Raises:
-        DataError: if the file cannot be read, or is a table without that column.
+    DataError if the file cannot be read, or is a table without that column.
     """
     if file.suffix.lower() in SUFFIXES:
         yield from _texts(_columns(file, [text_column])[text_column], file)

@@ -180,11 +180,7 @@ class Vocabulary:
     """Whether the network also takes tensors that end earlier, with the longest text."""
 
     def read(self, texts: Sequence[str], length: int, what: str = "texts") -> tuple[Tensor, int]:
-        """Return the token ids of texts as ``as_tokens`` makes them, and how many were cut at ``length`` tokens.
-
-        Raises:
-            DataError: if there is no tokenizer, or a text is empty.
-        """
+        """Return texts as ``as_tokens`` makes them, and how many were cut; DataError without a tokenizer."""
         tokenizer = self.tokenizer() if self.tokenizer else None
         if tokenizer is None:
             raise DataError(

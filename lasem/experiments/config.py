@@ -275,11 +275,7 @@ def starting_values(
 
 
 def stored_settings(text: str, where: str) -> dict[str, Any]:
-    """Return the settings in a run's file; what those of earlier versions lack is what all runs had then.
-
-    Raises:
-        ConfigError: if the file holds no settings.
-    """
+    """Return a run's settings; what earlier versions lack is what all runs had then. ConfigError if there are none."""
     entry = from_yaml(text, where)
     net = with_name("net", entry.get("net"))
     net = {"among": "paper", **net} if net.get("name", AUTO) == AUTO else net
@@ -287,12 +283,9 @@ def stored_settings(text: str, where: str) -> dict[str, Any]:
 
 
 def stored_differences(text: str, where: str, config: ExperimentConfig) -> list[tuple[str, Any, Any]]:
-    """The settings in which a run's file differs from a configuration: (name, value there, value here).
+    """Compare a run's file with a configuration: (name, value there, value here); ConfigError if it has no settings.
 
     Of own classes, which no file can bring back, the names are compared.
-
-    Raises:
-        ConfigError: if the file holds no settings.
     """
     there = stored_settings(text, where)
     with suppress(ConfigError):
@@ -327,11 +320,7 @@ def to_yaml(entry: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 
 def from_yaml(text: str, where: str, *, of_list: bool = False) -> Any:
-    """Read a mapping of names to plain values, or a list. No tag can make anything else.
-
-    Raises:
-        ConfigError: if it is no YAML, has tags of other things or aliases, names a key twice, or is neither.
-    """
+    """Read names and plain values, or a list; ConfigError if it is neither, or has tags, aliases or a key twice."""
     try:
         entry = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except Exception as error:  # some values make the library fail with other errors than its own

@@ -92,10 +92,7 @@ def find_class(part: str, name: str) -> Any:
     """Return the class that a name means: lasem's own one, or a user's, such as ``mine.MovingPrior``.
 
     A user's module is imported from the current folder or the import path. For ``net``, it has a function of the image
-    shape that returns a network.
-
-    Raises:
-        ConfigError: if there is no such class (the nearest name is given), or it is of another kind.
+    shape that returns a network. ConfigError if there is no such class, or it is of another kind.
     """
     library = next((cls for prefix, cls in LIBRARIES.items() if part == "net" and name.startswith(prefix)), None)
     if library is not None:
@@ -142,11 +139,7 @@ def with_name(part: str, entry: Any) -> dict[str, Any]:
 
 
 def chosen(part: str, entry: Any) -> tuple[str, Any, dict[str, Any]]:
-    """Return the name, class and settings that an entry of a file chooses: a mapping with ``name``, or the name alone.
-
-    Raises:
-        ConfigError: if there is no such name, or the entry is something else.
-    """
+    """Return the name, class and settings that an entry of a file chooses; ConfigError if there is no such name."""
     settings = with_name(part, entry)
     if part == "training":
         return part, TrainingConfig, settings
@@ -155,11 +148,7 @@ def chosen(part: str, entry: Any) -> tuple[str, Any, dict[str, Any]]:
 
 
 def build_part(part: str, entry: Any, start: Mapping[str, Any]) -> Any:
-    """Build a part from an entry of a file; values of ``start`` that the class has are below the entry's.
-
-    Raises:
-        ConfigError: if there is no such name or setting, or a value is not what it must be.
-    """
+    """Build a part from an entry of a file; values of ``start`` that the class has are below the entry's."""
     name, cls, settings = chosen(part, entry)
     if not isinstance(cls, type):  # a function that makes a network
         if settings:
@@ -187,11 +176,7 @@ def _named(part: str) -> dict[str, type[Any]]:
 
 
 def part_to_plain(part: str, value: Any) -> dict[str, Any]:
-    """Return the name and settings of a part; a user's class has its module in its name.
-
-    Raises:
-        ConfigError: if a field holds what no file of settings can.
-    """
+    """Return the name and settings of a part, a user's class with its module; ConfigError as of ``to_plain``."""
     if part == "training":
         return to_plain(value)
     if isinstance(value, AbstractNet):
@@ -237,11 +222,7 @@ def folder_name(value: Any) -> str:
 
 
 def build_net(net: AnyNet, image_shape: ImageShape) -> AbstractNet:
-    """Build the network for images of (channels, height, width).
-
-    Raises:
-        ConfigError: if a function returns something else, or the choice does not fit the images.
-    """
+    """Build the network for images of (channels, height, width); ConfigError if a function returns something else."""
     if isinstance(net, AbstractNet):
         return net
     built = net(image_shape)
@@ -286,12 +267,10 @@ def method_names() -> tuple[str, ...]:
 
 
 def parts_of(name: str) -> dict[str, dict[str, Any]]:
-    """What a method's name decides: for each part that it speaks of, the part's name and settings.
+    """Return what a method's name decides: for each part that it speaks of, the part's name and settings.
 
     ``darts-tf`` gives sharing and search, ``all`` the search alone, ``lasem`` nothing, ``ewc`` the part ``method``.
-
-    Raises:
-        ConfigError: if there is no such method (the nearest one is named).
+    ConfigError, which names the nearest method, if there is none.
     """
     if name in METHODS or "." in name:
         return {"method": {"name": name}}
@@ -324,10 +303,9 @@ def parts_of(name: str) -> dict[str, dict[str, Any]]:
 
 
 def resolve(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with what a method's name stands for in the name's place: ``method`` is left for a baseline only.
+    """Return settings with what a method's name stands for in its place: ``method`` is left for a baseline only.
 
-    Raises:
-        ConfigError: if the method is unknown, or contradicts what is said of sharing or search.
+    ConfigError if the method is unknown, or contradicts what is said of sharing or search.
     """
     rest = {part: value for part, value in entry.items() if part != "method"}
     if entry.get("method") is None:

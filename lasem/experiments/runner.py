@@ -121,14 +121,7 @@ def run(
 
 
 def check(configs: Sequence[ExperimentConfig]) -> TaskStream:
-    """Meet every error that runs of one stream with the same seeds would meet at their start or in a later seed.
-
-    Returns:
-        The stream of the first seed, opened.
-
-    Raises:
-        ConfigError, DataError, DeviceError: as ``run``.
-    """
+    """Open the stream of the first seed, and meet every error that a run would meet at its start or in a later seed."""
     for config in configs:
         find_device(config.device)
     seed, *later_seeds = configs[0].seeds

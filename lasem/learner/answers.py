@@ -315,10 +315,8 @@ def image_files(
 ) -> Iterator[str]:
     """Files as they are; for a folder, the images in it and in the folders below, in the order of their names.
 
-    ``note`` is called with what of a folder is left out.
-
-    Raises:
-        DataError: for a place where nothing is, or a folder without images, unless there is a ``skip``.
+    ``note`` is called with what of a folder is left out. DataError for a place where nothing is, or a folder without
+    images, unless there is a ``skip``.
     """
     for given in places:
         try:

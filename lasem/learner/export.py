@@ -123,12 +123,10 @@ def plain_network(learner: Learner, name: str) -> PlainNetwork:
 
 
 def operations(net: AbstractNet) -> list[Operation]:
-    """What a task's network computes from pixels to logits, in order.
+    """Return what a task's network computes from pixels to logits, in order.
 
-    Weights have the names of ``PlainNetwork.named_weights``. Dropout is no part of it: only training drops.
-
-    Raises:
-        ConfigError: if the network has layers that are code, such as those cut from a module.
+    Weights have the names of ``PlainNetwork.named_weights``. Dropout is no part of it: only training drops. ConfigError
+    if the network has layers that are code, such as those cut from a module.
     """
     known = ConvBlock | LinearBlock | OpeningBlock | ClosingBlock | NormalisedBlock
     strange = next((block for block in net.blocks if not isinstance(block, known)), None)

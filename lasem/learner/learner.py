@@ -675,11 +675,7 @@ def _scale_for(pixels: Tensor, info: TaskInfo) -> float:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name, for instance ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises:
-        DeviceError: if torch does not know it or it is not there.
-    """
+    """Return the device of that name, such as ``cuda:1``; DeviceError if torch does not know it or it is not there."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of names that it has given up
             device = torch.device(name)

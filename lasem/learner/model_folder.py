@@ -85,11 +85,7 @@ class ModelFolder:
         return read_bytes(self.directory / _INDEX, inside=self.directory, max_bytes=MAX_INDEX_BYTES)
 
     def index(self) -> dict[str, Any] | None:
-        """Return the index; None where no model is yet.
-
-        Raises:
-            StorageError: if the folder holds something else, a damaged index, or one of another format.
-        """
+        """Return the index; None where no model is yet. StorageError if it is damaged, or another thing is there."""
         if os.path.lexists(self.directory / _INDEX):
             return self.parse(self.index_bytes())
         others = sorted(name for name in self.names() or () if name != _PARTS and not name.startswith("."))
@@ -139,15 +135,9 @@ class ModelFolder:
         raise AssertionError("not reached")
 
     def tensors(self, part: StoredPart, device: torch.device, *, max_bytes: float = math.inf) -> dict[str, Tensor]:
-        """Return the tensors of a part, by name in alphabetical order.
+        """Return the tensors of a part, by name in alphabetical order, on a device.
 
-        Args:
-            part: names the file.
-            device: where the tensors are wanted.
-            max_bytes: of the file, where the network's sizes limit it; a larger one is not read.
-
-        Raises:
-            StorageError: if the file is not there, has changed, or is damaged.
+        StorageError if the file is not there, has changed or is damaged; one of more than ``max_bytes`` is not read.
         """
         path = self._place(part.checksum)
         data = read_bytes(path, part.checksum, inside=self.directory, max_bytes=min(part.num_bytes, max_bytes))
@@ -177,13 +167,9 @@ class ModelFolder:
         return stat.S_ISREG(about.st_mode) and about.st_size == part.num_bytes
 
     def commit(self, index: Mapping[str, Any]) -> None:
-        """Make an index the folder's, then remove the parts that it does not name.
+        """Make an index, whose parts have been ``put``, the folder's, then remove the parts that it does not name.
 
-        Args:
-            index: plain values; the format and a checksum are added. Parts that it names have been ``put``.
-
-        Raises:
-            StorageError: if it cannot be written; the model is as before.
+        Format and checksum are added. StorageError if it cannot be written; the model is as before.
         """
         write_file(self.directory / _INDEX, sealed({"format_version": FORMAT_VERSION, **index}))
         self.sweep()
@@ -382,10 +368,8 @@ def check_sizes(net: AbstractNet) -> None:
 def stored_method(index: Mapping[str, Any], given: Mapping[str, Any]) -> AbstractMethod:
     """Return the method that a model was saved with; what is given replaces what an index says.
 
-    Unless it is given, a search is None: a model answers without it.
-
-    Raises:
-        StorageError: if the index names a user's own part that is not given, or what is given is no part of its method.
+    Unless it is given, a search is None: a model answers without it. StorageError if the index names a user's own part
+    that is not given, or what is given is no part of its method.
     """
     strange = ("sharing", "search", "protect") if "method" in index else ("method",)
     wrong = next((part for part in strange if given[part] is not None), None)
@@ -413,10 +397,7 @@ def stored_choice(entry: Mapping[str, Any], what: str) -> Any:
 def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskInfo:
     """Return what an index says of one task; StorageError if that does not fit the network.
 
-    Args:
-        entry: of the task.
-        net: the model's.
-        usual: the model's settings of training, which are the task's unless it says otherwise.
+    ``usual`` are the model's settings of training, which are the task's unless it says otherwise.
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")

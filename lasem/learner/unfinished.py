@@ -101,12 +101,9 @@ class Unfinished:
         self.about = {}
 
     def begun(self, name: str | None, given: Given) -> tuple[str, bool, TrainingConfig, dict[str, Any]]:
-        """Return the name of the unfinished task, whether it is an update, its training and where its images come from.
+        """Return the unfinished task's name, whether it is an update, its training and where its images come from.
 
-        What is not given is as it was begun.
-
-        Raises:
-            StorageError: if there is none, or it was begun with images in memory that are not given now.
+        What is not given is as it was begun. StorageError if there is none, or it needs images in memory.
         """
         if self.task is None:
             place = self._folder.parent

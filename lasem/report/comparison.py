@@ -96,11 +96,7 @@ class Comparison:
 
 
 def load_comparison(directory: Path) -> Comparison:
-    """Read the folder of a comparison, finished or not.
-
-    Raises:
-        StorageError: if it is none, or a file in it is damaged.
-    """
+    """Read the folder of a comparison, finished or not; StorageError if it is none, or a file in it is damaged."""
     directory = Path(directory)
     check_links(directory)
     labels, seeds = read_index(directory / INDEX)
@@ -133,11 +129,7 @@ def load_comparison(directory: Path) -> Comparison:
 
 
 def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The labels and seeds of a comparison.
-
-    Raises:
-        StorageError: if the file is missing or damaged.
-    """
+    """Return the labels and seeds of a comparison; StorageError if the file is missing or damaged."""
     text = text_of(path)
     if text is None:
         raise StorageError(f"Expected a comparison with {path}; there is no such file.")
@@ -175,11 +167,7 @@ def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict
 
 
 def write_comparison(directory: Path) -> Path:
-    """Draw a comparison from the files of its runs, finished or not; return the path of the page.
-
-    Raises:
-        StorageError: if it is no comparison's folder, or a file in it is damaged, or it cannot be written to.
-    """
+    """Draw a comparison from its files, finished or not; return the path of the page. Errors of ``load_comparison``."""
     directory = Path(directory)
     comparison = load_comparison(directory)
     # here, for matplotlib takes half a second to import and most commands draw nothing
@@ -208,11 +196,7 @@ def write_comparison(directory: Path) -> Path:
 
 
 def comparison_table(directory: Path) -> Table:
-    """Return the table of a comparison for ``rich.print``, with a caption that names what is unfinished.
-
-    Raises:
-        StorageError: if it is no comparison's folder, or a file in it is damaged.
-    """
+    """Return the table for ``rich.print``, its caption naming what is unfinished; errors of ``load_comparison``."""
     comparison = load_comparison(directory)
     return methods_frame(comparison).console(_title(comparison), unfinished_sentence(comparison))
 

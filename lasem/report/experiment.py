@@ -88,11 +88,7 @@ class Experiment:
 
 
 def load_experiment(run_dir: Path) -> Experiment:
-    """Read the folder of a run, finished or not.
-
-    Raises:
-        StorageError: if it is no run's folder, or a file in it is damaged.
-    """
+    """Read the folder of a run, finished or not; StorageError if it is none, or a file in it is damaged."""
     run_dir = Path(run_dir)
     check_links(run_dir)
     config, environment = text_of(run_dir / "config.yaml"), read_environment(run_dir / "environment.json")
@@ -100,11 +96,7 @@ def load_experiment(run_dir: Path) -> Experiment:
 
 
 def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, SeedRuns]:
-    """Read the finished runs of some methods of a comparison, by label.
-
-    Raises:
-        StorageError: if a file is damaged.
-    """
+    """Read the finished runs of some methods of a comparison, by label; StorageError if a file is damaged."""
     found: dict[str, SeedRuns] = {label: {} for label in labels}
     for label in labels:
         for seed in seeds:
@@ -118,11 +110,7 @@ def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) 
 
 
 def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
-    """Read the versions, machine and command in a JSON file, or in its entry ``key``; empty if there is none.
-
-    Raises:
-        StorageError: if it is damaged.
-    """
+    """Read versions, machine and command from a JSON file, or its entry ``key``; StorageError if it is damaged."""
     try:
         entry = json.loads(text_of(path) or "{}")
         flat = flat_settings(entry if key is None else entry.get(key, {}))

@@ -170,13 +170,7 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Replace a file in one step, also where a name in it is no valid text.
-
-    Not durable: everything that is written here can be drawn again from the records.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
+    """Replace a file in one step, but not durably, for it can be drawn again; StorageError if it cannot be written."""
     # names of folders may hold bytes that are no UTF-8; Python keeps them as surrogates, which cannot be written
     write_file(path, text.encode("utf-8", errors="replace"), durable=False)
     return path

@@ -44,10 +44,9 @@ _SIDE = 192
 
 
 def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Sequence[Record]]) -> Path:
-    """Write a growing model's page, which opens without a network, from what its ``show`` and ``records`` return.
+    """Write a model's page, which opens without a network, from what its ``show`` and ``records`` return.
 
-    Raises:
-        StorageError: if the place is in the model's folder or another file's, or cannot be written.
+    StorageError if the place is in the model's folder or another file's, or cannot be written.
     """
     check_place(page, overview.directory)
     settings = dict(overview.settings)
@@ -191,12 +190,9 @@ def _commands(overview: ModelOverview) -> str:
 def write_evaluation(
     page: Path, result: Evaluation, *, task: str, model: str, images: str, command: Sequence[str]
 ) -> Path:
-    """Write what an evaluation found as a page that opens without a network.
+    """Write what an evaluation found as a page that opens without a network; errors of ``write_model``.
 
     It shows as many mistakes as have pictures, at most ``PICTURES``; ``images`` is where the images are from.
-
-    Raises:
-        StorageError: if the place is in the model's folder or another file's, or cannot be written.
     """
     from lasem.report.figures.bars import draw_calibration
     from lasem.report.figures.heatmap import draw_confusion

@@ -38,12 +38,10 @@ _QUANTITIES = (
 
 
 def write_report(run_dir: Path) -> Path:
-    """Draw ``report.html`` and ``figures/`` from the files of a run, finished or not.
+    """Draw ``report.html`` and ``figures/`` from the files of a run, finished or not; return the path of the page.
 
-    Return the path of the page, one file that opens without a network; of the same files it has the same bytes.
-
-    Raises:
-        StorageError: if ``run_dir`` is no run's folder, or a file in it is damaged, or it cannot be written to.
+    It is one file that opens without a network; of the same files it has the same bytes. StorageError if a file is
+    damaged, or the folder is no run's or cannot be written to.
     """
     run_dir = Path(run_dir)
     experiment = load_experiment(run_dir)
@@ -137,11 +135,7 @@ def _tasks(number: int) -> str:
 
 
 def console_table(run_dir: Path) -> Table:
-    """Return the final table of a run for ``rich.print``; with several seeds, mean and deviation over them.
-
-    Raises:
-        StorageError: if ``run_dir`` is no run's folder, or a file in it is damaged.
-    """
+    """Return the final table of a run for ``rich.print``; with several seeds, mean and deviation over them."""
     experiment = load_experiment(run_dir)
     runs = experiment.comparable_runs
     several = f", mean ± deviation of {len(runs)} seeds" if len(runs) > 1 else ""

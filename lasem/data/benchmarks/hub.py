@@ -159,13 +159,10 @@ class TwoWayReader(StandardiseSettings, BenchmarkReader):
         return data.stream(self.cut(data, seed), name=self.name, standardise=self.standardise)
 
     def cut(self, data: Labelled, seed: int) -> tuple[TaskCut, ...]:
-        """Choose the images of every task.
+        """Choose the images of every task; DataError if a class has too few, or there are other than ten classes.
 
         By the seed, each class's training images are first divided into those that train and those that validate, for
         all tasks. Images of a task are then drawn for each task and split.
-
-        Raises:
-            DataError: if there are too few images of a class, or there are other than ten classes.
         """
         names = tuple(data.class_names)
         if len(names) != NUM_CLASSES:

@@ -96,11 +96,7 @@ class BenchmarkReader(Settings, AbstractReader):
         return self.read(self.find(), seed)
 
     def find(self) -> Path:
-        """Return the folder that holds all files, after fetching and unpacking them if need be.
-
-        Raises:
-            DataError: if the files are not there; the message says which to put where.
-        """
+        """Return the folder of all files, fetched and unpacked if need be; DataError says which to put where."""
         place = Path(self.path or Path.home() / ".cache" / "lasem" / self.name).expanduser()
         layout = self.layout
         folders = [place, *(place / inner for inner in layout.folders)]
@@ -145,13 +141,7 @@ def choose(folder: Path, names: str) -> Path:
 def fetch(download: Download, folder: Path, *, otherwise: str) -> None:
     """Fetch a file into a folder and unpack it; one that is there with the right checksum is not fetched again.
 
-    Args:
-        download: the file.
-        folder: made if it is not there.
-        otherwise: what a person can do instead, for the message of an error.
-
-    Raises:
-        DataError: if pooch is not installed, the network does not return the file, or it is another one.
+    DataError, which ends in ``otherwise``, if pooch is not installed or the network does not return that file.
     """
     try:
         import pooch

@@ -160,11 +160,7 @@ class Stl10Reader(BenchmarkReader):
 
 
 def read_stl10(folder: Path, part: str) -> tuple[NDArray[np.uint8], Tensor]:
-    """Read one split: pixels (N, 3, width, height) as they are in the file, which stays there, and labels from 0.
-
-    Raises:
-        DataError: if a file is damaged, or the two do not belong to each other.
-    """
+    """Read a split: pixels (N, 3, width, height), which stay in the file, and labels from 0; DataError if damaged."""
     pixel_file, label_file = folder / f"{part}_X.bin", folder / f"{part}_y.bin"
     labels = torch.from_numpy(np.fromfile(label_file, dtype=np.uint8).astype(np.int64)) - 1
     size, wanted = pixel_file.stat().st_size, len(labels) * int(np.prod(SHAPE))

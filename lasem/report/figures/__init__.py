@@ -97,11 +97,7 @@ class Drawing:
         return self.width if self.width > PAGE_WIDTH + 12 else min(self.width, 640)
 
     def write(self, folder: Path) -> None:
-        """Write it as SVG, and its data as CSV.
-
-        Raises:
-            StorageError: if a file cannot be written.
-        """
+        """Write it as SVG, and its data as CSV; StorageError if a file cannot be written."""
         write_text(folder / f"{self.name}.svg", self.svg)
         write_text(folder / f"{self.name}.csv", to_csv(self.columns, self.rows))
 
