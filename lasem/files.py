@@ -1,7 +1,5 @@
 """Files that are whole or absent, written next to their place and renamed; and files that a stranger may have made."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -9,13 +7,42 @@ import math
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lasem.errors import StorageError
 
 MAX_INDEX_BYTES = 64 * 2**20
 """Of a file of JSON: more than the index of a model of 50,000 tasks needs."""
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(folder: Path, busy: str, wait: float = 0) -> Iterator[None]:
+    """Hold a folder, which is made if it is not there.
+
+    StorageError: ``busy`` if another process still holds it after ``wait`` seconds; or if it cannot be written.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not (stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_nlink == 1):
+            raise StorageError(f"Expected a lock at {path}, a file of its own; got something else. Remove it.")
+        lock = FileLock(path, timeout=max(wait, 0))
+        lock.acquire()
+    except Timeout:
+        raise StorageError(busy) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"Cannot write to {folder}: {reason}. Nothing was changed.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -105,7 +132,7 @@ def read_bytes(
     if inside is not None:
         check_inside(path, inside)
     try:
-        data = regular_bytes(path, min(_memory(), max_bytes))
+        data = regular_bytes(path, min(memory(), max_bytes))
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise StorageError(
             f"Expected a saved model with {path}; {getattr(error, 'strerror', None) or error}."
@@ -117,7 +144,7 @@ def read_bytes(
 
 def regular_bytes(path: Path, max_bytes: float | None = None) -> bytes:
     """Return a file's bytes; OSError if it is no regular file, or larger than allowed (an eighth of the memory)."""
-    most = _memory() / 8 if max_bytes is None else max_bytes
+    most = memory() / 8 if max_bytes is None else max_bytes
     # without waiting for what is no file: a pipe would never end
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         about = os.fstat(file.fileno())
@@ -133,8 +160,8 @@ def read_text(path: Path) -> str:
     return regular_bytes(path).decode()
 
 
-def _memory() -> float:
-    """Bytes of the machine's memory, where the system says so."""
+def memory() -> float:
+    """Return the bytes of the machine's memory, where the system says so."""
     pages = os.sysconf_names if hasattr(os, "sysconf") else {}
     known = "SC_PHYS_PAGES" in pages and "SC_PAGE_SIZE" in pages
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf

@@ -23,6 +23,7 @@ from lasem.data.labelled import Labelled, as_label
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
+from lasem.files import memory
 
 TABLES: Final = (".parquet", ".arrow")
 """Endings of tables in binary formats."""
@@ -136,10 +137,7 @@ def holds_tables(folder: Path) -> bool:
 
 def _check_memory(num_bytes: int, bytes_of_files: int | None, folder: Path) -> None:
     """Raise DataError if images need more memory than the machine has, or more than their files can explain."""
-    try:
-        has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not say
-        has = num_bytes
+    has = memory()
     if num_bytes > has:
         raise DataError(
             f"Expected the images of {folder} to fit into memory; they need {num_bytes / 2**30:.1f} GiB, and the "

@@ -1,7 +1,5 @@
 """The folder of a run: a lock, the environment, and the records of each seed."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -14,8 +12,8 @@ from typing import Any, final
 
 import numpy
 import torch
-from filelock import FileLock, Timeout
 
+from lasem import files
 from lasem.errors import StorageError, quoted
 from lasem.experiments.config import ExperimentConfig
 from lasem.experiments.parts import DEFAULT_NAMES, folder_name
@@ -34,42 +32,23 @@ from lasem.records import (
 CONFIG = "config.yaml"
 """A folder that holds this file holds a run."""
 
-_LOCK = ".lock"
 _SAME = ("python", "torch", "numpy", "lasem", "platform", "device_name", "threads")
 """What the last bits of a run may depend on, of its environment."""
 
 
 @contextmanager
 def locked(directory: Path, check: Callable[[Path], None]) -> Iterator[None]:
-    """Hold a folder, which is made if it does not exist.
+    """Hold a folder, which is made if it does not exist; StorageError as ``check``, or if another process holds it.
 
-    Args:
-        directory: the folder.
-        check: raises StorageError if the folder holds something else than it must: ``check_free``, ``check_run`` or
-            ``check_comparison``.
-
-    Raises:
-        StorageError: as ``check``, or if another process holds the folder, or it cannot be made.
+    ``check`` raises StorageError if the folder holds something else than it must: ``check_free``, ``check_run`` or
+    ``check_comparison``.
     """
-    if directory.exists() and not directory.is_dir():
-        raise StorageError(f"Expected a folder; {directory} is a file. Choose another one.")
-    if not (directory / _LOCK).exists():
+    if not (directory / files.LOCK).exists():
         check(directory)  # a folder of something else gets no lock file
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / _LOCK, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise StorageError(
-            f"Another process is writing to {directory}. Wait until it ends, or choose another folder."
-        ) from None
-    except OSError as error:
-        raise StorageError(f"Cannot write to {directory}: {error.strerror}. Choose another folder.") from error
-    try:
+    busy = f"Another process is writing to {directory}. Wait until it ends, or choose another folder."
+    with files.locked(directory, busy):
         check(directory)
         yield
-    finally:
-        lock.release()
 
 
 def check_free(directory: Path) -> None:
@@ -77,7 +56,7 @@ def check_free(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise StorageError(f"Expected a new folder for the run; {directory} is a file. Choose another folder.")
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    taken = sorted(name for name in names if name != _LOCK and not fnmatch(name, f".{CONFIG}.*.tmp"))
+    taken = sorted(name for name in names if name != files.LOCK and not fnmatch(name, f".{CONFIG}.*.tmp"))
     if CONFIG in taken:
         raise StorageError(
             f"{directory} holds a run already. Continue it with --resume {quoted(str(directory))}, or choose another "

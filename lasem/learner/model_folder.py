@@ -10,8 +10,6 @@ A model's folder may come from a stranger. Nothing in it is executed, no name in
 leads out of it, and a file's size is looked at before its content.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -24,14 +22,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, final
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from lasem.errors import LasemError, MovedError, StorageError, quoted
-from lasem.files import MAX_INDEX_BYTES, check_inside, checksum, parse_json, read_bytes, write_file
+from lasem.files import MAX_INDEX_BYTES, check_inside, checksum, locked, parse_json, read_bytes, write_file
 from lasem.methods import METHODS
 from lasem.methods.method import AbstractMethod, Shapes
 from lasem.methods.model import StoredPart, count
@@ -48,7 +45,7 @@ FORMAT_VERSION = 3
 LEARNING = ".learning"
 """The folder in a model's folder that has the state of the task under way."""
 
-_INDEX, _PARTS, _LOCK, _CHECKSUM = "config.json", "parts", ".lock", "checksum"
+_INDEX, _PARTS, _CHECKSUM = "config.json", "parts", "checksum"
 _PART_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _MAX_TRIES = 20
 
@@ -100,7 +97,8 @@ class ModelFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
-            raise StorageError(f"Expected a model's folder at {self.directory}; {_reason(error)}.") from error
+            reason = getattr(error, "strerror", None) or error
+            raise StorageError(f"Expected a model's folder at {self.directory}; {reason}.") from error
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Return the index in a file's bytes; errors as in ``index``."""
@@ -180,29 +178,18 @@ class ModelFolder:
 
         StorageError if another process still holds it after ``wait`` seconds, or it cannot be written.
         """
-        path = self.directory / _LOCK
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            if os.path.lexists(path) and not (stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_nlink == 1):
-                raise StorageError(f"Expected a lock at {path}, a file of its own; got something else. Remove it.")
-            lock = FileLock(path, timeout=max(wait, 0))
-            lock.acquire()
-        except Timeout:
-            waited = f" for {wait:g} seconds" if wait > 0 else ""
-            raise StorageError(
-                f"Another process is changing the model in {self.directory}{waited}. Try again when it has ended, or "
-                f"wait for it with --wait SECONDS."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise StorageError(f"Cannot write to {self.directory}: {_reason(error)}. Nothing was changed.") from error
-        self._held = _identity(self.directory)
-        try:
-            yield
-        except BaseException:
-            self.check_held()
-            raise
-        finally:
-            lock.release()
+        waited = f" for {wait:g} seconds" if wait > 0 else ""
+        busy = (
+            f"Another process is changing the model in {self.directory}{waited}. Try again when it has ended, or wait "
+            f"for it with --wait SECONDS."
+        )
+        with locked(self.directory, busy, wait):
+            self._held = _identity(self.directory)
+            try:
+                yield
+            except BaseException:
+                self.check_held()
+                raise
 
     def check_held(self) -> None:
         """Raise MovedError if the folder that is held is not at its place any more; so nothing is written elsewhere."""
@@ -246,10 +233,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return about.st_dev, about.st_ino
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 def sealed(index: Mapping[str, Any]) -> str:
