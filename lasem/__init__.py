@@ -5,8 +5,6 @@ The names below are the usual ones; each room (``lasem.data``, ``lasem.nets``, `
 ``lasem.report``) has more.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Every error that a user can cause or meet: what was expected, what came, what to do; and texts of strangers."""
 
-from __future__ import annotations
-
 import difflib
 import shlex
 from collections.abc import Iterable

@@ -10,8 +10,6 @@ helped earlier ones.
 The significance of a difference between methods is from pairs: the same seed and task, learned by both.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields

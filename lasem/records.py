@@ -5,8 +5,6 @@ times, which never repeat, go to ``timings.jsonl``. Metrics are computed from th
 imports no torch.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import types

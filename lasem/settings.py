@@ -5,8 +5,6 @@ Reading makes values of the annotated types only. (jsonargparse was tried: its m
 no nearest choice, and to replace them took as much code as this module.)
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import operator

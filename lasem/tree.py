@@ -1,7 +1,5 @@
 """Trees of tensors: frozen dataclasses, dicts and tuples, nested, whose leaves are tensors and plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The settings of an experiment on the command line: ``--search NAME``, ``--search.FIELD VALUE``, ``--epochs N``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field

@@ -1,7 +1,5 @@
 """``lasem learn``: add a task to a growing model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

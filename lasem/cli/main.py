@@ -4,8 +4,6 @@ Exit codes: 0, 1 for a failure, 2 for wrong input, 130 for Ctrl-C. Commands are 
 ``lasem --help`` does not wait for torch.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

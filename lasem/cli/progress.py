@@ -1,7 +1,5 @@
 """The progress of runs on stderr: a line that moves in a terminal, a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager

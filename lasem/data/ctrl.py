@@ -9,8 +9,6 @@ by changes that suit any image; and ``s-long`` has 30 tasks with a known source 
    Priors. ICLR 2021.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Literal, final

@@ -1,7 +1,5 @@
 """Image folders, lists of image files and archives of them: which files are images, their classes and their splits."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip

@@ -1,7 +1,5 @@
 """A reader of tensors, and what every reader of files has in common."""
 
-from __future__ import annotations
-
 import os
 import re
 from abc import abstractmethod

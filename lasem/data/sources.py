@@ -1,7 +1,5 @@
 """One task from image folders or parquet files, a path for each split or one for all."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, final
 

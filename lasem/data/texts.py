@@ -1,7 +1,5 @@
 """Labelled texts in tables: lists (.csv, .tsv, .jsonl), parquet and Arrow files, one for all or one for each split."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Methods side by side on one stream: a run for each method and seed, each in a folder of its own."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,6 @@ same paths as here. Ray decides where a run goes: it asks for as many CPUs as it
 device is ``cuda``.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

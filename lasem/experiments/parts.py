@@ -8,8 +8,6 @@ configuration, the name of a search lets it choose; ``-hps``, ``-tf``, ``-dfcnn`
 chooses the mechanism. A shorthand is taken apart when settings are read, so that what a run stores says all of it.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

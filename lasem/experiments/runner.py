@@ -9,8 +9,6 @@ checkpoint how many epochs of the next one, and the records are cut back to just
   leads to the same end; with the model the task is finished, and its checkpoint is passed over.
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """A growing model's answers: about image files, and about itself."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field

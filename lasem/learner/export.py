@@ -6,8 +6,6 @@ becomes these pixels, as ``lasem.data.decode`` does it; of a text, the tokenizer
 same in its metadata.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

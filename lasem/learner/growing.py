@@ -1,7 +1,5 @@
 """One growing model in a folder, for daily use: the commands ``lasem learn``, ``predict``, ..., in Python."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace

@@ -4,8 +4,6 @@
 model; both are removed once the model has the task.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

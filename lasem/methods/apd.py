@@ -10,8 +10,6 @@ neither retroactive updates nor consolidation, so that earlier tasks drift with 
 .. [Arthur2007] D. Arthur, S. Vassilvitskii. k-means++: The Advantages of Careful Seeding. SODA 2007.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final

@@ -14,8 +14,6 @@ One thing in HAT is not the paper's: its step size falls by 3 after 5 epochs wit
 follows ``TrainingConfig.schedule``, as every method's.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence

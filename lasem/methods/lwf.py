@@ -10,8 +10,6 @@ it was, without dropout: that is the same, and holds for images that augmentatio
 phases until they converge; here each has its share of the epochs. Its weight decay is ``TrainingConfig.weight_decay``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final

@@ -22,8 +22,6 @@ The paper begins with a network that ImageNet has trained; here the first task b
 others are. The optimiser, and how the step size falls in each phase, are ``TrainingConfig``'s, as every method's.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

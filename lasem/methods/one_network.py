@@ -1,7 +1,5 @@
 """One network for all tasks, trained on one after another without any protection: the naive lower bound."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 

@@ -12,8 +12,6 @@ As in the authors' code, importances are kept from going below 0, where the pena
 trains for a fixed number of epochs; here omega ends at the epoch whose weights are kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial

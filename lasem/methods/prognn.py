@@ -3,8 +3,6 @@
 .. [Rusu2016] A. A. Rusu et al. Progressive Neural Networks. arXiv:1606.04671, 2016.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

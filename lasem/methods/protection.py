@@ -3,8 +3,6 @@
 .. [Kirkpatrick2017] J. Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 114(13), 2017.
 """
 
-from __future__ import annotations
-
 from abc import ABC
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final

@@ -15,8 +15,6 @@ random order, the ones to keep are drawn when the task is learned, and a task do
 changes the memory as it changes the task's images, anew for every epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final

@@ -4,8 +4,6 @@
    Transfer. ICML 2021.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial

@@ -3,8 +3,6 @@
 timm needs a torchvision that fits torch.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import socket

@@ -3,8 +3,6 @@
 They hold no weights; these are passed to them.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

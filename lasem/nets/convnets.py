@@ -7,8 +7,6 @@ The small one is for photographs, and trained from scratch.
 .. [Zhang2019] H. Zhang, Y. N. Dauphin, T. Ma. Fixup Initialization. ICLR 2019.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

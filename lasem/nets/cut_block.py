@@ -1,7 +1,5 @@
 """Blocks that a torch module computes, with weights and statistics that are passed to it."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Container

@@ -4,8 +4,6 @@ In a text, the place of padding travels with the tokens, as one more feature tha
 padding. A layer hides padding from every token; the values at padding itself are never used.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, final

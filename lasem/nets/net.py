@@ -3,8 +3,6 @@
 A choice is a network as settings: what ``--net NAME`` means for images of a size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property

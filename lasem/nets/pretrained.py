@@ -4,8 +4,6 @@ Docs/networks.md lists the models that were tried. Code that comes with a model 
 safetensors only.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The flow of values through a torch module, the places where it can be cut, and its stages."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The files of one experiment: the runs of its seeds, settings, environment and accuracy matrices."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Sequence

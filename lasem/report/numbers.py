@@ -1,7 +1,5 @@
 """Numbers and names as text for tables and figures. A missing value is a dash."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Searches: which configuration a task gets."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final

@@ -5,8 +5,6 @@
    Transfer. ICML 2021. DARTS is one of the searches that it compares LASEM with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final

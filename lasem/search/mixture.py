@@ -1,7 +1,5 @@
 """One network under several configurations at once: outputs, likelihoods and penalties."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final

@@ -4,8 +4,6 @@
    Prediction. Technometrics 16(1), 1974. The sum of squares of predictions, each without its own observation.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -7,8 +7,6 @@
    Priors. ICLR 2021.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -18,8 +18,6 @@ task's. The loss is::
 and s_i has the gradient that it would have without the threshold (straight through), <dloss/dw_i, delta_i>.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

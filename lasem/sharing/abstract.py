@@ -1,7 +1,5 @@
 """Sharing mechanisms in general, and those that make a layer's kernels one by one."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping

@@ -4,8 +4,6 @@
    Networks. IJCAI 2019.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final

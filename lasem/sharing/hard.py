@@ -1,7 +1,5 @@
 """Hard parameter sharing (HPS): transferred layers use the shared weights as they are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, final
 

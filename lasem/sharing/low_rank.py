@@ -4,8 +4,6 @@
    Large Language Models. ICLR 2022.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final

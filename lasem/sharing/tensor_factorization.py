@@ -5,8 +5,6 @@
    Tensor Factorization. AAAI 2020.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ about 0, so that 0 fills what is erased, and brightness is a sum.
 .. [Zhang2018] H. Zhang, M. Cisse, Y. N. Dauphin, D. Lopez-Paz. mixup: Beyond Empirical Risk Minimization. ICLR 2018.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
    Binning. AAAI 2015.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final

@@ -8,8 +8,6 @@ be rounded.
 .. [Kalamkar2019] D. Kalamkar et al. A Study of BFLOAT16 for Deep Learning Training. arXiv 1905.12322, 2019.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """Outputs of layers that never change, computed once for a task's images and kept, so that the rest trains on them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

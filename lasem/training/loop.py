@@ -1,7 +1,5 @@
 """The training of one phase, epoch by epoch, for every method."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Phases: what one stretch of training moves, what it minimises, and what happens around a step."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ of the first answer.
    Proceedings of the IEEE 86(11), 1998.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

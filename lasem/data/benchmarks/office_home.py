@@ -4,8 +4,6 @@
    Unsupervised Domain Adaptation. CVPR 2017.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@
    induction. Science 350, 2015.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final

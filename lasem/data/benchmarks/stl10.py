@@ -4,8 +4,6 @@
    AISTATS 2011.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import ceil, comb
