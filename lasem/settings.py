@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeVar, Union, final, get_args, get_origin, get_type_hints
 
 import numpy as np
+import yaml
 
 from lasem.errors import ConfigError, nearest
 
@@ -293,3 +294,60 @@ def _describe_array(numbers: Any) -> str:
     """A text that differs where two tensors or arrays differ."""
     array = np.ascontiguousarray(numbers.detach().cpu() if hasattr(numbers, "detach") else numbers)
     return f"{array.dtype} {array.shape}, sha256 {hashlib.sha256(array.data).hexdigest()}"
+
+
+def to_yaml(entry: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """Write nested dictionaries in their order, lists on one line; a list of dictionaries one below the other."""
+    if isinstance(entry, list):
+        lines = [to_yaml(item).splitlines() for item in entry]
+        return "".join(f"- {first}\n" + "".join(f"  {line}\n" for line in rest) for first, *rest in lines)
+    return yaml.dump(entry, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def from_yaml(text: str, where: str, *, of_list: bool = False) -> Any:
+    """Read names and plain values, or a list; ConfigError if it is neither, or has tags, aliases or a key twice."""
+    try:
+        entry = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+    except Exception as error:  # some values make the library fail with other errors than its own
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"Expected settings as YAML in {where}{place}; {problem}.") from error
+    if of_list and not isinstance(entry, list):
+        raise ConfigError(f"Expected a list, each line beginning with '- ', in {where}; got {str(entry)[:60]!r}.")
+    entry = {} if entry is None else entry
+    if not of_list and not (isinstance(entry, dict) and all(isinstance(key, str) for key in entry)):
+        raise ConfigError(f"Expected 'setting: value' in every line of {where}; got {str(entry)[:60]!r}.")
+    return entry
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists on one line, no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that comes twice is refused, for the first value would be lost; and aliases, which can grow without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias (*) is not read", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a setting is given twice", node.start_mark)
+        return mapping
+
+
+# no setting is a date
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lasem.report.experiment import flat_settings
 from lasem.report.frame import keep_together, render, write_text
 from lasem.report.numbers import method_name
+from lasem.settings import flat
 from paper.recipe import Findings, Recipe
 from paper.runs import PanelRuns
 from paper.table import Grid, Section
@@ -56,9 +56,7 @@ def write_page(
         progress=unfinished_sentence(panels),
         panels=panels,
         sections=[_section(number, section) for number, section in enumerate(findings.sections)],
-        settings=[
-            (of.title, method_name(m), flat_settings(plain)) for of in panels for m, plain in of.settings.items()
-        ],
+        settings=[(of.title, method_name(m), flat(plain)) for of in panels for m, plain in of.settings.items()],
         method_name=method_name,
         config=None,
         environment=environment,

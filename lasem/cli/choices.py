@@ -8,7 +8,7 @@ from typing import Any, final
 
 from lasem import files
 from lasem.errors import ConfigError
-from lasem.settings import in_words, metavar, settings_of
+from lasem.settings import from_yaml, in_words, metavar, settings_of
 
 Rows = list[tuple[str, str]]
 """Options and their texts in a help page."""
@@ -168,8 +168,6 @@ def layered(stored: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, An
 
 def read_file(path: Path | None, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings in a YAML file; ConfigError if it cannot be read, or --preset is not the file's."""
-    from lasem.experiments.config import from_yaml
-
     if path is None:
         return {}
     stored: dict[str, Any] = from_yaml(read_text(path), str(path))

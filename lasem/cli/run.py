@@ -12,7 +12,7 @@ from lasem.cli.choices import COMPARISON, RUN, layered, nested, read_file, read_
 from lasem.cli.command import Typed
 from lasem.cli.main import FAILURE, FailedRunError, find_module, say
 from lasem.errors import ConfigError, StorageError, printable, quoted
-from lasem.settings import Range
+from lasem.settings import Range, from_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -238,7 +238,6 @@ def compare(
     from lasem.experiments import compare as run_comparison
     from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
-    from lasem.experiments.config import from_yaml
     from lasem.experiments.parts import METHOD_PARTS
 
     above = nested(settings)

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from lasem.errors import ConfigError, nearest
 from lasem.experiments import folder
-from lasem.experiments.config import ExperimentConfig, among_paper, to_yaml
+from lasem.experiments.config import ExperimentConfig, among_paper
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ProcessPool, ThisProcess, local_device
 from lasem.experiments.parts import LASEM, with_name
 from lasem.experiments.runner import check, check_same
@@ -18,7 +18,7 @@ from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
-from lasem.settings import Range
+from lasem.settings import Range, to_yaml
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _METHOD_KEYS = ("name", "label", "method", "sharing", "search", "protect", "net", "training")

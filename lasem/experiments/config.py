@@ -1,4 +1,4 @@
-"""Everything that decides a run's results, as one frozen object, and settings as YAML."""
+"""Everything that decides a run's results, as one frozen object."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
-
-import yaml
 
 from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.data.readers import FileReader
@@ -29,7 +27,17 @@ from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
 from lasem.nets import AbstractNet, ImageShape
 from lasem.nets.net import AUTO, Backbone, Encoder, NetChoice
 from lasem.search import EM, AbstractSelection, Evidence
-from lasem.settings import Range, Settings, check_choice, flat, read_value, settings_of, to_plain
+from lasem.settings import (
+    Range,
+    Settings,
+    check_choice,
+    flat,
+    from_yaml,
+    read_value,
+    settings_of,
+    to_plain,
+    to_yaml,
+)
 from lasem.sharing import AbstractSharing, HardSharing
 from lasem.training import EARLIER, TrainingConfig
 
@@ -309,60 +317,3 @@ def _same(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool
     if name == "stream.classes_per_task" and {one, other} == {None, 10}:
         return True  # what was the default before it depended on the data
     return name == "stream.download" or bool(one == other)
-
-
-def to_yaml(entry: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """Write nested dictionaries in their order, lists on one line; a list of dictionaries one below the other."""
-    if isinstance(entry, list):
-        lines = [to_yaml(item).splitlines() for item in entry]
-        return "".join(f"- {first}\n" + "".join(f"  {line}\n" for line in rest) for first, *rest in lines)
-    return yaml.dump(entry, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-def from_yaml(text: str, where: str, *, of_list: bool = False) -> Any:
-    """Read names and plain values, or a list; ConfigError if it is neither, or has tags, aliases or a key twice."""
-    try:
-        entry = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
-    except Exception as error:  # some values make the library fail with other errors than its own
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"Expected settings as YAML in {where}{place}; {problem}.") from error
-    if of_list and not isinstance(entry, list):
-        raise ConfigError(f"Expected a list, each line beginning with '- ', in {where}; got {str(entry)[:60]!r}.")
-    entry = {} if entry is None else entry
-    if not of_list and not (isinstance(entry, dict) and all(isinstance(key, str) for key in entry)):
-        raise ConfigError(f"Expected 'setting: value' in every line of {where}; got {str(entry)[:60]!r}.")
-    return entry
-
-
-class _Dumper(yaml.SafeDumper):
-    """Lists on one line, no anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_representer(
-    list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
-)
-
-
-class _Loader(yaml.SafeLoader):
-    """A key that comes twice is refused, for the first value would be lost; and aliases, which can grow without end."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "an alias (*) is not read", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep=deep)
-        if len(mapping) < len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a setting is given twice", node.start_mark)
-        return mapping
-
-
-# no setting is a date
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))

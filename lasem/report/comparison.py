@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import yaml
-
 from lasem.errors import StorageError
 from lasem.files import check_links
 from lasem.metrics import PairedDifference, Statistic, aggregate, paired_difference, summarise
-from lasem.report.experiment import finished_runs, flat_settings, plain_settings, read_environment, text_of
+from lasem.report.experiment import finished_runs, plain_settings, read_environment, text_of
 from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
 from lasem.report.numbers import (
     Unit,
@@ -33,6 +31,7 @@ from lasem.report.numbers import (
     ratio,
 )
 from lasem.report.page import WHOLE
+from lasem.settings import flat, to_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,25 +144,25 @@ def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:
     """What all agree on, as YAML, and what each has for itself."""
-    flat = {
-        label: flat_settings({part: of for part, of in plain_settings(config).items() if part not in _OF_A_RUN})
+    settings = {
+        label: flat({part: of for part, of in plain_settings(config).items() if part not in _OF_A_RUN})
         for label, config in configs.items()
     }
     same = {
         name: value
-        for name, value in next(iter(flat.values()), {}).items()
+        for name, value in next(iter(settings.values()), {}).items()
         if not name.startswith(("method.", "sharing.", "search."))
-        and all(name in of and of[name] == value for of in flat.values())
+        and all(name in of and of[name] == value for of in settings.values())
     }
     shared: dict[str, Any] = {}
     for name, value in same.items():
-        part, _, field = name.partition(".")
-        if field:
-            shared.setdefault(part, {})[field] = value
-        else:
-            shared[part] = value
-    own = {label: {n: v for n, v in of.items() if n not in same} for label, of in flat.items()}
-    return yaml.safe_dump(shared, sort_keys=False, allow_unicode=True) if shared else "", own
+        *parts, last = name.split(".")
+        place = shared
+        for part in parts:
+            place = place.setdefault(part, {})
+        place[last] = value
+    own = {label: {n: v for n, v in of.items() if n not in same} for label, of in settings.items()}
+    return to_yaml(shared) if shared else "", own
 
 
 def write_comparison(directory: Path) -> Path:

@@ -3,18 +3,18 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lasem.errors import StorageError, quoted
+from lasem.errors import ConfigError, StorageError, quoted
 from lasem.files import check_links, read_text
 from lasem.metrics import Run, Statistic, Summary, aggregate, load_runs, summarise
 from lasem.records import Record
 from lasem.report.frame import to_csv, write_text
+from lasem.settings import flat, from_yaml
 
 SeedRuns = dict[int, tuple[Run, str | None]]
 """By seed, each with its settings as YAML."""
@@ -111,31 +111,19 @@ def read_environment(path: Path, key: str | None = None) -> dict[str, str]:
     """Read versions, machine and command from a JSON file, or its entry ``key``; StorageError if it is damaged."""
     try:
         entry = json.loads(text_of(path) or "{}")
-        flat = flat_settings(entry if key is None else entry.get(key, {}))
-    except (ValueError, AttributeError, RecursionError) as error:
+        found = flat({**(entry if key is None else entry.get(key, {}))})
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise StorageError(f"Expected a JSON object in {path}; {error}. Delete it to report without it.") from error
-    for name in [name for name in flat if name.endswith("command")]:  # to be typed again
-        flat[name] = quoted(*map(str, flat[name])) if isinstance(flat[name], list) else None
-    return {name: str(value) for name, value in flat.items() if value is not None}
+    for name in [name for name in found if name.endswith("command")]:  # to be typed again
+        found[name] = quoted(*map(str, found[name])) if isinstance(found[name], list) else None
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def plain_settings(config: str | None) -> dict[str, Any]:
     """Return the settings in a ``config.yaml``; empty if it is no YAML of settings, for a report does without them."""
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(config or "", Loader=yaml.SafeLoader)):
-            return {}  # thirty lines of them can stand for a thousand million words
-        found = yaml.safe_load(config or "")
-    except Exception:  # some values make the library fail with other errors than its own
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def flat_settings(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return every setting as ``part.setting``; no deeper, for YAML from a stranger may contain itself."""
-    found: dict[str, Any] = {}
-    for part, value in plain.items():
-        found |= {f"{part}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {part: value}
-    return found
+    with suppress(ConfigError):
+        return dict(from_yaml(config or "", "config.yaml"))
+    return {}
 
 
 def write_accuracy_matrix(records: Iterable[Record], path: Path) -> Path:

@@ -10,12 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from lasem.errors import quoted
 from lasem.metrics import Run, mean
 from lasem.records import EpochRecord, EvaluationRecord, Record, TaskRecord, of_kind
-from lasem.report.experiment import flat_settings
 from lasem.report.frame import (
     Cell,
     Frame,
@@ -28,6 +25,7 @@ from lasem.report.frame import (
     write_text,
 )
 from lasem.report.numbers import DASH, count, display_name, fixed, percent, short_count
+from lasem.settings import flat, to_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,8 +69,8 @@ def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Seque
         frontiers={name: said for name, of in records.items() if (said := _frontier(of))},
         tasks=_tasks(overview, chooses=method is None),
         figures=_figures(overview, records, chooses=method is None),
-        network={key: value for key, value in flat_settings(network).items() if value not in (None, [])},
-        config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+        network={key: value for key, value in flat(network).items() if value not in (None, [])},
+        config=to_yaml(settings),
         environment={"command": _commands(overview)} if overview.tasks else {},
         again="Use it" if overview.tasks else "",
     )

@@ -11,8 +11,8 @@ from experiments.tiny import Fake, without_report
 
 from lasem.errors import ConfigError
 from lasem.experiments import ExperimentConfig, grid
-from lasem.experiments.config import from_yaml
 from lasem.experiments.grid import Job, Notify
+from lasem.settings import from_yaml
 from paper.recipe import Recipe
 from paper.reproduce import RECIPES
 from paper.streams import Scale
