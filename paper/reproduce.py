@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from lasem.errors import ConfigError, StorageError
 from lasem.experiments.comparison import ComparedMethod, ComparisonObserver, ComparisonResult, compare
-from lasem.experiments.folder import describe_environment
 from lasem.experiments.grid import AbstractExecutor, local_device
+from lasem.experiments.runner import describe_environment
 from lasem.files import regular_bytes, write_file
 from lasem.learner.learner import find_device
 from lasem.report.experiment import read_environment

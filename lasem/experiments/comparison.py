@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, final
 
 from lasem.errors import ConfigError, nearest
-from lasem.experiments import folder
+from lasem.experiments import runner
 from lasem.experiments.config import ExperimentConfig, among_paper
 from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ProcessPool, ThisProcess, local_device
 from lasem.experiments.parts import LASEM, with_name
-from lasem.experiments.runner import check, check_same
 from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device
 from lasem.report.comparison import INDEX, read_index, write_comparison
@@ -176,7 +175,7 @@ def compare(
         jobs: list[Job] = []
         finished: list[str] = []
         for (path, of), environment in zip(comparisons.items(), environments, strict=True):
-            locks.enter_context(folder.locked(path, folder.check_comparison))
+            locks.enter_context(runner.locked(path, runner.check_comparison))
             prefix = "" if path == root else f"{path.name}/"
             for seed in of[0].config.seeds:  # seed by seed, so that an early look compares equals
                 for method in of:
@@ -223,16 +222,16 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
                 raise ConfigError(f"{method.label}: {error}") from error
             config = replace(config, device=local_device(config.device, executor))
         configs.append(config)
-    return folder.describe_environment(find_device(configs[0].device), command, check(configs).num_tasks)
+    return runner.describe_environment(find_device(configs[0].device), command, runner.check(configs).num_tasks)
 
 
 def _is_finished(job: Job) -> bool:
     """Return whether a run has come to its end; StorageError if its folder holds something else."""
     place, (seed,) = job.directory, job.config.seeds
-    if not (place / folder.CONFIG).exists():
-        folder.check_free(place)
+    if not (place / runner.CONFIG).exists():
+        runner.check_free(place)
         return False
-    check_same(job.config, place, "Choose another folder or label, or delete that run.")
+    runner.check_same(job.config, place, "Choose another folder or label, or delete that run.")
     if not all((place / name).exists() for name in ("report.html", f"seeds/{seed}/records.jsonl")):
         return False
     experiment = load_experiment(place)

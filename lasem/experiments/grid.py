@@ -28,9 +28,8 @@ from typing import Any, ClassVar, cast, final
 import torch
 
 from lasem.errors import ConfigError, LasemError
-from lasem.experiments import folder
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.runner import Observer, run
+from lasem.experiments.runner import CONFIG, Observer, run
 from lasem.records import TaskRecord
 from lasem.settings import to_plain
 
@@ -140,7 +139,7 @@ def run_job(job: Job, notify: Notify) -> None:
             job.config,
             job.directory,
             observer=_JobObserver(job.name, notify),
-            resume=(job.directory / folder.CONFIG).exists(),
+            resume=(job.directory / CONFIG).exists(),
             command=job.command,
         )
     except Exception as failure:

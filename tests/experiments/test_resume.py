@@ -19,7 +19,7 @@ from lasem import EM, Learner
 from lasem.errors import StorageError
 from lasem.experiments import Observer
 from lasem.experiments import run as run_experiment
-from lasem.experiments.folder import keep_environment
+from lasem.experiments.runner import keep_environment
 from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 from lasem.report import write_report
