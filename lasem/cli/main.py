@@ -22,7 +22,7 @@ COMMANDS = {
     "reproduce": ("paper.cli", "make a table or figure of the paper, its runs and its page"),
     "report": ("lasem.cli.run", "draw the page of a run, comparison or growing model, from its files"),
     "bench": ("benchmarks.cli", "measure what searches cost on this machine"),
-    "learn": ("lasem.cli.learn", "add a task to a growing model, from a folder or a parquet file"),
+    "learn": ("lasem.cli.model", "add a task to a growing model, from a folder or a parquet file"),
     "predict": ("lasem.cli.model", "let a growing model answer for images"),
     "evaluate": ("lasem.cli.model", "measure a task of a growing model on labelled images"),
     "show": ("lasem.cli.model", "what a growing model holds, task by task"),
