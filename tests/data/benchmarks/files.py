@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lasem.data.benchmarks.office_home import CLASSES
+from lasem.data.benchmarks.folders import CLASSES
 
 from ..fixture import write_parquet
 

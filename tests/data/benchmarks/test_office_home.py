@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lasem.data.benchmarks import OfficeHomeIncrementalReader, OfficeHomeReader
-from lasem.data.benchmarks.office_home import CLASSES, TASK_CLASSES
+from lasem.data.benchmarks.folders import CLASSES, TASK_CLASSES
 from lasem.errors import DataError
 
 from ..fixture import all_pixels
