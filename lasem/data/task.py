@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, final
 
@@ -192,20 +193,11 @@ class Task:
             DataError: if anything is not as described here; the message names what.
             ConfigError: if ``length`` is below 1.
         """
-
-        def tokens(part: Part, texts: Any, labels: Any) -> tuple[Tensor, Any]:
-            what = f"texts (task '{name}', split '{part.word}')"
-            return as_tokens(texts, length=length, truncate=truncate, what=what), labels
-
-        return cls.from_tensors(
-            name,
-            train=tokens(Part.TRAIN, *train),
-            valid=tokens(Part.VALID, *valid),
-            test=tokens(Part.TEST, *test),
-            classes=classes,
-            standardise="none",
-            scale="none",
-        )
+        parts: Any = {
+            part: (as_tokens(some, length=length, truncate=truncate, what=f"texts (task '{name}', split '{part}')"), of)
+            for part, (some, of) in {"train": train, "valid": valid, "test": test}.items()
+        }
+        return cls.from_tensors(name, **parts, classes=classes, standardise="none", scale="none")
 
     @classmethod
     def from_texts(
@@ -229,17 +221,12 @@ class Task:
         Raises:
             DataError: if anything is not as described here; the message names what.
         """
-        texts = [
-            Texts(some, f"texts (task '{name}', split '{part.word}')")
-            for part, (some, _) in zip(Part, (train, valid, test), strict=True)
-        ]
-        places = [torch.arange(len(some), dtype=torch.float32)[:, None, None, None] for some in texts]
-        labels = {"train": train[1], "valid": valid[1], "test": test[1]}
-        parts = {part: (some, labels[part]) for part, some in zip(labels, places, strict=True)}
+        given = {"train": train, "valid": valid, "test": test}
+        texts = {part: Texts(some, f"texts (task '{name}', split '{part}')") for part, (some, _) in given.items()}
+        parts: Any = {part: (torch.zeros(len(texts[part]), 1, 1, 1), labels) for part, (_, labels) in given.items()}
         task = cls.from_tensors(name, **parts, classes=classes, standardise="none", scale="none")
-        splits = zip((task.train, task.valid, task.test), texts, strict=True)
-        train_split, valid_split, test_split = (replace(split, images=some) for split, some in splits)
-        return replace(task, train=train_split, valid=valid_split, test=test_split)
+        new: Any = {part: replace(getattr(task, part), images=some) for part, some in texts.items()}
+        return replace(task, **new)
 
     def in_tokens(self, vocabulary: Vocabulary | None, length: int) -> Task:
         """Return the task with the token ids of its texts; itself if it has no ``Texts``.
@@ -251,25 +238,30 @@ class Task:
         Raises:
             DataError: if there are texts, and no tokenizer.
         """
-        splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        texts = {id(s): s.images.texts for s in splits.values()}  # two splits of a task may be one object
-        if any(some is None for some in texts.values()):
+        splits = dict.fromkeys((self.train, self.valid, self.test))
+        if any(split.images.texts is None for split in splits):
             return self
         if vocabulary is None:
             raise DataError(
                 f"Task '{self.name}' has texts, and the network takes images. Choose a network for texts: --net "
                 f"hf:FOLDER (lasem.nets.from_transformers)."
             )
-        read = {key: vocabulary.read(some or (), length, f"texts (task '{self.name}')") for key, some in texts.items()}
+        what = f"texts (task '{self.name}')"
+        read = {split: vocabulary.read(split.images.texts or (), length, what) for split in splits}
         longest = max(tokens.shape[3] for tokens, _ in read.values())
-        made = {}
-        for key, (tokens, _) in read.items():
-            split = next(s for s in splits.values() if id(s) == key)
+
+        def padded(split: Split) -> Split:
+            tokens, _ = read[split]
             tokens = F.pad(tokens, (0, longest - tokens.shape[3]), value=PADDING)
-            made[key] = replace(split, images=TensorImages(tokens, "none"))
-        num, num_cut = sum(len(some or ()) for some in texts.values()), sum(cut for _, cut in read.values())
-        new: Any = {part: made[id(split)] for part, split in splits.items()}
-        return replace(self, **new, left_out=(*self.left_out, *said_of_cut(num_cut, num, length)))
+            return replace(split, images=TensorImages(tokens, "none"))
+
+        said = said_of_cut(sum(num_cut for _, num_cut in read.values()), sum(map(len, splits)), length)
+        return replace(self.with_splits(padded), left_out=(*self.left_out, *said))
+
+    def with_splits(self, change: Callable[[Split], Split]) -> Task:
+        """Return the task with each split changed."""
+        once = cache(change)  # two splits may be one object
+        return replace(self, train=once(self.train), valid=once(self.valid), test=once(self.test))
 
 
 @final
@@ -434,13 +426,15 @@ def task_on(task: Task, device: torch.device, share: float) -> Task:
     if free is None:
         return task
     left = share * free
-    on_device: dict[int, Split] = {}  # two splits of a task may be one object
-    for split in (task.train, task.valid):
-        if id(split) not in on_device and split.num_bytes <= left:
-            on_device[id(split)] = split.on(device)
-            left -= split.num_bytes
-    train, valid, test = (on_device.get(id(split), split) for split in (task.train, task.valid, task.test))
-    return replace(task, train=train, valid=valid, test=test) if on_device else task
+
+    def placed(split: Split) -> Split:
+        nonlocal left
+        if split not in (task.train, task.valid) or split.num_bytes > left:
+            return split
+        left -= split.num_bytes
+        return split.on(device)
+
+    return task.with_splits(placed)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -230,9 +230,7 @@ class Learner:
         self.check_new(task, training)
         self.find_search()
         training = training or self.training
-        train, valid, test = map(self._prepared, (task.train, task.valid, task.test))
-        task = replace(task, train=train, valid=valid, test=valid if task.test is task.valid else test)
-        task = task_on(task, self.device, training.images_share)
+        task = task_on(task.with_splits(self._prepared), self.device, training.images_share)
         index = self._num_learned
         learned = follow(
             self.method.plan(self._model, task, replace(self.setup, training=training)),
