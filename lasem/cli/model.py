@@ -472,26 +472,9 @@ def _texts(
 
 
 def _print_overview(overview: ModelOverview) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    from lasem.report.model import tasks_frame
 
-    table = Table(show_edge=False, header_style="")
-    table.add_column("task")
-    table.add_column("layers")
-    for heading in ("classes", overview.reads, "valid", "test", "now", "parameters", "bytes"):
-        table.add_column(heading, justify="right")
-    for task in overview.tasks:
-        accuracies = task.valid_accuracy, task.test_accuracy, task.test_accuracy_now
-        table.add_row(
-            escape(task.name),
-            task.configuration,
-            str(len(task.classes)),
-            f"{task.num_train:,}" if task.num_train else "-",
-            *(percent(share, unit="") for share in accuracies),
-            f"{task.num_parameters:,}",
-            f"{task.num_bytes:,}",
-        )
-    print_table(table)
+    print_table(tasks_frame(overview).console(""))
     channels, height, width = overview.image_shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     size = f"images {height}x{width} {colour}" if overview.reads == "images" else f"texts of at most {width} tokens"

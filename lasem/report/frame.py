@@ -61,9 +61,9 @@ class Column:
     """Whether a page offers no sorting by it."""
 
 
-def columns_of(*headings: str, texts: Sequence[str]) -> tuple[Column, ...]:
-    """Return columns of numbers, but for those of ``texts``."""
-    return tuple(Column(heading=heading, numeric=heading not in texts) for heading in headings)
+def columns_of(*headings: str, texts: Sequence[str], of_pages: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Return columns of numbers, but for those of ``texts``; a terminal does without those ``of_pages``."""
+    return tuple(Column(heading=of, numeric=of not in texts, console=of not in of_pages) for of in headings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Seque
         valid_accuracy=mean([task.valid_accuracy for task in overview.tasks]),
         num_own=sum(task.num_parameters for task in overview.tasks),
         frontiers={name: said for name, of in records.items() if (said := _frontier(of))},
-        tasks=_tasks(overview, chooses=method is None),
+        tasks=tasks_frame(overview),
         figures=_figures(overview, records, chooses=method is None),
         network={key: value for key, value in flat(network).items() if value not in (None, [])},
         config=to_yaml(settings),
@@ -96,10 +96,12 @@ def _verdict(overview: ModelOverview, tested: Sequence[float]) -> str:
     return f"{sentence}. {parameters}{shared}. {kept}"
 
 
-def _tasks(overview: ModelOverview, *, chooses: bool) -> Frame:
-    optional = {"Now %": overview.keeps, "Layers": chooses}
-    headings = ("#", "Task", "Classes", "Images", "Layers", "Valid %", "Test %", "Now %", "Temperature")
-    columns = columns_of(*headings, "Own parameters", "Bytes", texts=("Task", "Layers"))
+def tasks_frame(overview: ModelOverview) -> Frame:
+    """Return a row for each task of a model."""
+    optional = {"Now %": overview.keeps, "Layers": "method" not in overview.settings}
+    headings = ("#", "Task", "Classes", overview.reads.capitalize(), "Layers", "Valid %", "Test %", "Now %")
+    rest = ("Temperature", "Own parameters", "Bytes")
+    columns = columns_of(*headings, *rest, texts=("Task", "Layers"), of_pages=("#", "Temperature"))
     shown = [n for n, column in enumerate(columns) if optional.get(column.heading, True)]
     rows = []
     for number, task in enumerate(overview.tasks, start=1):
