@@ -46,15 +46,10 @@ def locked(folder: Path, busy: str, wait: float = 0) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Replace a file in one step.
+    """Replace a file, whose folder is made if need be, in one step; text becomes UTF-8.
 
-    Args:
-        path: its place; its folder is made if it does not exist.
-        content: text is written as UTF-8.
-        durable: wait until the disk has it, so that even a power cut leaves the old file or the new one.
-
-    Raises:
-        StorageError: if it cannot be written; the old file stays.
+    ``durable`` waits until the disk has it, so that even a power cut leaves the old file or the new one. StorageError
+    if it cannot be written; the old file stays.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that cannot be guessed and planted
@@ -118,16 +113,9 @@ def parse_json(path: Path, data: bytes) -> dict[str, Any]:
 def read_bytes(
     path: Path, expected: str | None = None, *, inside: Path | None = None, max_bytes: float = math.inf
 ) -> bytes:
-    """Return a regular file's bytes.
+    """Return a regular file's bytes; StorageError if it is not there, or has another checksum than ``expected``.
 
-    Args:
-        path: the file.
-        expected: checksum of its bytes, if it is known.
-        inside: the folder that the file must be in when links are followed.
-        max_bytes: of the file; a larger one is not read, nor one that is larger than the machine's memory.
-
-    Raises:
-        StorageError: if it is not there, has changed, or is something else than a file.
+    It must be ``inside`` a folder when links are followed, and no larger than ``max_bytes`` or the machine's memory.
     """
     if inside is not None:
         check_inside(path, inside)
@@ -185,15 +173,10 @@ def check_links(folder: Path) -> None:
 
 
 def append(path: Path, text: str, *, durable: bool = False) -> None:
-    """Add text to a file in one write; the file and its folder are made if they do not exist.
+    """Add text, as UTF-8, to a file in one write; the file and its folder are made if they do not exist.
 
-    Args:
-        path: the file.
-        text: written as UTF-8; a process that is killed may leave a part of it, so let it end with a line break.
-        durable: wait until the disk has it, as in ``write_file``.
-
-    Raises:
-        StorageError: if it cannot be written, or is a link.
+    A process that is killed may leave a part of it, so let it end with a line break. ``durable`` waits as in
+    ``write_file``. StorageError if it cannot be written, or is a link.
     """
     flag = getattr(os, "O_NOFOLLOW", 0)  # a link that somebody planted may lead anywhere
     try:

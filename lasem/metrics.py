@@ -223,11 +223,7 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """Read ``records.jsonl`` and, if it is there, ``timings.jsonl`` of a seed's folder, which the seed names.
-
-    Raises:
-        StorageError: if the folder is not named by a seed, or its records are missing or damaged.
-    """
+    """Read the records, and the timings if there are any, of a seed's folder; StorageError if they are damaged."""
     folder = Path(folder)
     if not folder.name.isdecimal():
         raise StorageError(
@@ -241,11 +237,7 @@ def load_run(folder: Path) -> Run:
 
 
 def load_runs(run_dir: Path) -> tuple[Run, ...]:
-    """Read every seed under ``RUN/seeds``, by number; seeds that have no records yet are passed over.
-
-    Raises:
-        StorageError: if no seed has records, or some are damaged.
-    """
+    """Read every seed under ``RUN/seeds`` that has records, by number; StorageError if none has, or one is damaged."""
     folders = [f for f in Path(run_dir).glob("seeds/*") if f.name.isdecimal() and (f / "records.jsonl").exists()]
     if not folders:
         raise StorageError(

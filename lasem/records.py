@@ -126,11 +126,7 @@ def to_json(record: Record) -> str:
 
 
 def from_json(line: str) -> Record:
-    """Read what ``to_json`` wrote.
-
-    Raises:
-        StorageError: if the line is not JSON, or not a record of a known kind with its fields.
-    """
+    """Read what ``to_json`` wrote; StorageError if it is not JSON, or no record of a known kind with its fields."""
     try:
         entry = json.loads(line)
         cls = _KINDS[entry.pop("kind")]
@@ -158,11 +154,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read every record of a file, in order; a last line that a killed process left unfinished is skipped.
-
-    Raises:
-        StorageError: if the file does not exist, or a line other than the last is damaged.
-    """
+    """Read a file's records in order, but for a last line that is unfinished; StorageError if there is damage."""
     try:
         *lines, _ = regular_bytes(path).split(b"\n")  # an unfinished line may end in the middle of a letter
         return [from_json(line.decode()) for line in lines if line]

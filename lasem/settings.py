@@ -104,15 +104,9 @@ def settings_of(cls: type[Any]) -> dict[str, Any]:
 def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str | None = None) -> _S:
     """Build a settings dataclass from plain values; fields that are not given keep their defaults.
 
-    Args:
-        cls: a frozen dataclass whose fields are numbers, text, choices and tuples of them.
-        entry: values by field name, as JSON or YAML have them or as text.
-        where: what a message puts before a setting's name, for instance ``training``.
-        whose: what a message calls the settings together, if not ``where``.
-
-    Raises:
-        ConfigError: if a name is unknown (the nearest known one is named) or missing, or a value is not what it must
-            be.
+    Messages put ``where`` before a setting's name, for instance ``training``, and call all together ``whose``, or the
+    same. ConfigError if a name is unknown (the nearest known one is named) or missing, or a value is not what it must
+    be.
     """
     known, retired = settings_of(cls), getattr(cls, "retired", {})
     entry = {name: value for name, value in entry.items() if not (name in retired and retired[name] in (None, value))}
@@ -133,16 +127,11 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
 
 
 def read_value(value: Any, annotation: Any, where: str) -> Any:
-    """Read a value as a setting's annotation says.
+    """Read a plain value, or text (``3``, ``1e-3``, ``true``, ``none``, ``0,1,2``), as a setting's annotation says.
 
-    Args:
-        value: a plain value, or text: ``3``, ``1e-3``, ``true``, ``none``, ``0,1,2``.
-        annotation: int, float, bool, str, Path, a Literal, a tuple of any length of one of these, or one of these or
-            None; each perhaps with a range.
-        where: what a message calls the setting, for instance ``training.epochs``.
-
-    Raises:
-        ConfigError: if the value is none of the annotation's.
+    That is int, float, bool, str, Path, a Literal, a tuple of any length of one of these, or one of these or None;
+    each perhaps with a range. ConfigError, which calls the setting ``where``, if the value is none of the
+    annotation's.
     """
     only = _not_none(annotation)
     if only is not annotation and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):

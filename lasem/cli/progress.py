@@ -37,12 +37,9 @@ class Remaining:
         self._warm = True  # a process's first epoch takes far longer than any other
 
     def estimate(self, epoch: int, num_epochs: int, tasks_left: int) -> float | None:
-        """Return the seconds until the end; None before two epochs have been seen.
+        """Return the seconds until the end, after ``epoch`` of ``num_epochs``; None before two epochs have been seen.
 
-        Args:
-            epoch: the last finished epoch of the task under way.
-            num_epochs: epochs of a task, should none stop early.
-            tasks_left: tasks after this one, over all seeds.
+        ``tasks_left`` are the tasks after this one, over all seeds.
         """
         if self._last is None:
             return None

@@ -110,17 +110,9 @@ def task_from(
 ) -> Task:
     """Make a task; every image is resized and converted, texts stay as they are.
 
-    Args:
-        name: see Task.
-        train: images to train with, and the other splits if it has them.
-        valid: images to validate with; None: those of ``train``'s own split, or a share of each class.
-        test: images to test with; None: those of ``train``'s own split, or those that validate.
-        image_size: height and width, or how images get them; None for texts.
-        channels: 1 for grey, 3 for colour.
-        seed: of the share that validates.
-
-    Raises:
-        DataError: if anything is not there or not what it must be.
+    Images to validate with are those of ``valid``, or of ``train``'s own split, or by the seed a share of each class;
+    those to test with are of ``test``, or of ``train``'s own split, or those that validate. DataError if anything is
+    not there or not what it must be.
     """
     data = train.labelled(image_size, channels)
     training, validating, testing = (data.only(data.parts == part) for part in Part)

@@ -414,13 +414,8 @@ def task_on(task: Task, device: torch.device, share: float) -> Task:
     """Return the task with its training and validation images on the device, as far as they fit there.
 
     Pixels stay as they are stored, uint8 as uint8, and are standardised in every epoch as before, so that no result
-    changes. The memory is the returned task's: it is free again when that is gone. On a CPU, and where it is not known
-    what is free, it is the task itself.
-
-    Args:
-        task: as it was read.
-        device: where it is learned.
-        share: of the device's free memory that images may take, in [0, 1].
+    changes. The memory, a ``share`` of what is free at most, is the returned task's: it is free again when that is
+    gone. On a CPU, and where it is not known what is free, it is the task itself.
     """
     free = free_bytes(device)
     if free is None:

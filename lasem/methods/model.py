@@ -40,13 +40,7 @@ class Parts(Mapping[str, Named]):
         stored: Mapping[str, StoredPart] | None = None,
         read: Callable[[str, StoredPart], Named] | None = None,
     ) -> None:
-        """Take tensors in memory, and after them those in files.
-
-        Args:
-            held: tensors in memory.
-            stored: tensors in files.
-            read: reads those of one key.
-        """
+        """Take tensors in memory, and after them those in files, of which ``read`` reads those of one key."""
         self._held, self._stored, self._read = dict(held or {}), dict(stored or {}), read
         self._keys = dict.fromkeys((*self._held, *self._stored))
 

@@ -170,15 +170,10 @@ def from_timm(
 
 
 def stored_timm(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CutNet:
-    """Build the network of ``from_timm`` that a saved model describes.
+    """Build the network of ``from_timm`` that a saved model describes, with its tensors if it was pretrained.
 
-    Args:
-        description: see ``AbstractNet.description``.
-        tensors: of the pretrained module; none of one that was not pretrained.
-
-    Raises:
-        StorageError: if the tensors are not the module's.
-        ConfigError: if the description is damaged, or timm cannot build it.
+    StorageError if the tensors are not the module's; ConfigError if the description is damaged, or timm cannot build
+    it.
     """
     name, options, head = str(description["name"]), dict(description.get("options", {})), description["head"]
     channels, height, width = map(int, description["image_shape"])

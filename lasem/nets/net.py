@@ -163,16 +163,10 @@ def rebuild(
     given: AbstractNet | None = None,
     tensors: Callable[[], Mapping[str, Tensor]] = dict,
 ) -> AbstractNet:
-    """Build the network of a description (``AbstractNet.description``).
+    """Build the network of a description (``AbstractNet.description``); that of a plain one has no ``kind``.
 
-    Args:
-        description: what was saved. A plain network has no ``kind``.
-        given: the network, if the caller has it; a module that was cut must be given, because code is never saved.
-        tensors: reads those of a pretrained module (``AbstractNet.tensors``).
-
-    Raises:
-        StorageError: if ``given`` is another network, or is needed.
-        ConfigError: if the description is damaged.
+    A module that was cut must be ``given``, because code is never saved; ``tensors`` reads those of a pretrained
+    module. StorageError if ``given`` is another network, or is needed; ConfigError if the description is damaged.
     """
     kind = description.get("kind", "plain")
     if given is None and kind in _SIZED:

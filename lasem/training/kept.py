@@ -204,13 +204,8 @@ def _with_fitted_head(start: TaskStart) -> TaskStart:
 def with_all_images(start: TaskStart, valid_accuracy: float) -> TaskStart | None:
     """Return a prepared start that trains on the validation images as well, to the last epoch.
 
-    Args:
-        start: as ``prepared`` returns it.
-        valid_accuracy: of the same training without the validation images, which takes the place of what could be
-            measured now.
-
-    Returns:
-        The start, with a head fitted to all images; None if validation images are standardised by their own moments.
+    ``valid_accuracy``, of the same training without them, takes the place of what could be measured now. None if
+    validation images are standardised by their own moments.
     """
     train = start.task.train.joined(start.task.valid)
     if train is None:

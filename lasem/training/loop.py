@@ -67,11 +67,7 @@ class Loop(Generic[Weights]):
         return self.num_epochs >= most or out_of_patience
 
     def run_epoch(self) -> tuple[EpochRecord, TimingRecord]:
-        """Train on every image once, then look at the validation images.
-
-        Raises:
-            TrainingError: if the loss or a weight is no longer finite.
-        """
+        """Train on every image once, then look at the validation images; TrainingError if a number is not finite."""
         started, before = time.perf_counter(), self._progress
         rate = learning_rate(self._config, before.num_epochs, self._epochs_before)
         self.phase.begin_epoch(self.weights, before.num_epochs, rate)
@@ -170,11 +166,7 @@ class Loop(Generic[Weights]):
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], plain: Any) -> None:
-        """Go on from what ``lasem.tree.pack`` made of ``state``.
-
-        Raises:
-            StorageError: if it belongs to another task or network, or a part is missing.
-        """
+        """Go on from what ``lasem.tree.pack`` made of ``state``; StorageError if that belongs to something else."""
         summary = self._progress.summary
         try:
             state = unpack(tensors, {**plain, "best": None}, {**self.state(), "weights": self.weights})

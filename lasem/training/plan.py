@@ -64,11 +64,7 @@ class Checkpoint:
     state: TrainingState
 
     def save(self, folder: Path) -> None:
-        """Replace the checkpoint in a folder.
-
-        Raises:
-            StorageError: if it cannot be written; the one before is still there.
-        """
+        """Replace the checkpoint in a folder; StorageError if that fails, and the one before is still there."""
         tensors = save_tensors({name: t.detach().cpu().contiguous() for name, t in self.state.tensors.items()})
         name = f"state-{self.num_learned}-{self.num_epochs}.safetensors"
         index: dict[str, Any] = {
