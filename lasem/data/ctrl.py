@@ -126,14 +126,10 @@ class CtrlReader(StandardiseSettings, AbstractReader):
                 parts.append((images, torch.tensor([answer[number] for number in data.labels[used].tolist()])))
             names = [data.class_names[number] for number in numbers.tolist()]
             task = make_task(f"{self.name}-{index}", names, parts, self.standardise)
-            return replace(task, truth=self._truth(plan))
+            known = Truth(f"{self.name}-{plan.source}", _SHARED.get(plan.change, "last"))
+            return replace(task, truth=Truth(None, "none") if plan.source is None else known)
 
         return TaskStream.made_by(task_at, name=self.name, num_tasks=len(plans))
-
-    def _truth(self, plan: _Plan) -> Truth:
-        if plan.source is None:
-            return Truth(None, "none")
-        return Truth(f"{self.name}-{plan.source}", _SHARED.get(plan.change, "last"))
 
     def _labelled(self) -> Labelled:
         if self.source == "digits":

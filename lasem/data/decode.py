@@ -186,7 +186,8 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
             warnings.simplefilter("ignore", Images.DecompressionBombWarning)  # an error here, from fewer pixels on
             opened = Images.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
         with opened as image:
-            width, height = map(max, image.size, _tile(image))
+            tags = getattr(image, "tag_v2", {})  # a TIFF's tiles may be larger than the image, and are decoded whole
+            width, height = max(image.size[0], tags.get(322, 0)), max(image.size[1], tags.get(323, 0))
             if width * height > MOST_PIXELS:
                 raise ValueError(
                     f"it has {width}x{height} pixels, more than the {MOST_PIXELS // 10**6} megapixels allowed"
@@ -197,12 +198,6 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
     except Exception as error:  # damaged files reach many of Pillow's parsers, each of which raises its own kinds
         reason = f"it is none of {', '.join(_formats())}" if isinstance(error, UnidentifiedImageError) else error
         raise DamagedError({0: (where, " ".join(str(reason).split()))}, may_skip=False) from error
-
-
-def _tile(image: Image) -> tuple[int, int]:
-    """Width and height of a TIFF file's tiles, which may be larger than the image and are decoded whole."""
-    tags = getattr(image, "tag_v2", {})
-    return tags.get(322, 0), tags.get(323, 0)
 
 
 def _whole(image: Image, source: Path | bytes) -> Image:

@@ -331,13 +331,14 @@ def on_one_scale(splits: Sequence[TensorImages], places: Sequence[str], scale: S
         scale = "none"  # texts or signals
     ranges = [_extremes(images.tensor) for images in splits]
     whole = all(kind == torch.uint8 for kind in kinds)
-    said = [f"{kind} from {low:g} to {high:g}" for kind, (low, high) in zip(map(_word, kinds), ranges, strict=True)]
-    for place, kind, (low, high), words in zip(places, kinds, ranges, said, strict=True):
+    words = [str(kind).removeprefix("torch.") for kind in kinds]
+    said = [f"{word} from {low:g} to {high:g}" for word, (low, high) in zip(words, ranges, strict=True)]
+    for place, kind, (low, high), here in zip(places, kinds, ranges, said, strict=True):
         if not isinstance(scale, str) and not -0.1 * scale <= low <= high <= 1.1 * scale:
-            raise DataError(f"Expected images from 0 to {scale:g}, as scale says; got {words} ({place}).")
+            raise DataError(f"Expected images from 0 to {scale:g}, as scale says; got {here} ({place}).")
         if scale == "auto" and (kind != kinds[0] or _differ(ranges[0], (low, high), whole)):
             raise DataError(
-                f"Expected the images of all splits on one scale; got {said[0]} ({places[0]}), and {words} ({place}). "
+                f"Expected the images of all splits on one scale; got {said[0]} ({places[0]}), and {here} ({place}). "
                 f"Convert one of them; or, if they are on one scale, say which value is white, for instance scale=255."
             )
     if scale == "auto":
@@ -345,10 +346,6 @@ def on_one_scale(splits: Sequence[TensorImages], places: Sequence[str], scale: S
     if whole and scale == 255:
         return list(splits)
     return [TensorImages(images.tensor.to(torch.float32), scale) for images in splits]
-
-
-def _word(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")
 
 
 def _extremes(values: Tensor) -> tuple[float, float]:

@@ -91,8 +91,20 @@ class ParquetReader(FileReader):
         return replace(data.only(numbers >= 0), left_out=left_out)
 
     def _read_labels(self, file: Path) -> Column:
+        """Read the labels of a table; DataError unless it has a column of encoded images, too."""
+        import pyarrow.types as types
+
         with opened_table(file, (self.label_column,)) as table:
-            _check_columns(table.schema, file, self.image_column, self.label_column)
+            check_column(table.schema, file, self.image_column, (), _SET_COLUMNS)
+            kind = inner = table.schema.field(self.image_column).type
+            if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                inner = kind.field("bytes").type
+            if not (types.is_binary(inner) or types.is_large_binary(inner)):
+                raise DataError(
+                    f"Expected encoded images in column '{self.image_column}' of {file}, as binary or a struct with "
+                    f"binary 'bytes'; it is of type {kind}. {_SET_COLUMNS}"
+                )
+            check_column(table.schema, file, self.label_column, ("integers", "strings"), _SET_COLUMNS)
             return read_column(table, self.label_column)
 
     def _decode(self, files: Sequence[tuple[Path, int]], used: Tensor) -> TensorImages:
@@ -317,22 +329,6 @@ def _numbers(chunk: Any, known: dict[Any, int]) -> np.ndarray[Any, Any]:
     indices = encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
     numbers: np.ndarray[Any, Any] = places[indices.astype(np.int64)]
     return numbers
-
-
-def _check_columns(schema: Any, file: Path, image_column: str, label_column: str) -> None:
-    """Raise DataError unless there is one column of encoded images, and one of integers or strings."""
-    import pyarrow.types as types
-
-    check_column(schema, file, image_column, (), _SET_COLUMNS)
-    kind = inner = schema.field(image_column).type
-    if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        inner = kind.field("bytes").type
-    if not (types.is_binary(inner) or types.is_large_binary(inner)):
-        raise DataError(
-            f"Expected encoded images in column '{image_column}' of {file}, as binary or a struct with binary 'bytes'; "
-            f"it is of type {kind}. {_SET_COLUMNS}"
-        )
-    check_column(schema, file, label_column, ("integers", "strings"), _SET_COLUMNS)
 
 
 def check_column(schema: Any, file: Path, column: str, kinds: Sequence[str], advice: str) -> None:

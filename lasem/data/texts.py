@@ -93,7 +93,9 @@ class TextReader(CutCounts, AbstractReader):
     def _read(self) -> tuple[Labelled, list[Any] | None]:
         """Read the texts, and the task of each one if a column has it."""
         place = existing_path(self.path)
-        _check_suffix(place)
+        if place.is_file() and place.suffix.lower() not in SUFFIXES:
+            known = ", ".join(SUFFIXES)
+            raise DataError(f"Expected a table of texts ({known}), or a folder with one for each split; got {place}.")
         files = files_of_splits(place, SUFFIXES)
         wanted = [column for column in (self.text_column, self.label_column, self.task_column) if column is not None]
         read = [(file, part, _columns(file, wanted, _SPLIT)) for file, part in files]
@@ -140,13 +142,6 @@ def texts_in(file: Path, text_column: str) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in opened if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Expected a text in each line of {file}; it cannot be read: {error}.") from error
-
-
-def _check_suffix(place: Path) -> None:
-    if place.is_file() and place.suffix.lower() not in SUFFIXES:
-        raise DataError(
-            f"Expected a table of texts ({', '.join(SUFFIXES)}), or a folder with one for each split; got {place}."
-        )
 
 
 def _columns(file: Path, wanted: Sequence[str], *further: str) -> dict[str, Column]:

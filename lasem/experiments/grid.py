@@ -182,7 +182,8 @@ class ProcessPool(AbstractExecutor):
     """
 
     def run(self, jobs: Sequence[Job], num_workers: int, notify: Notify) -> None:
-        num_threads = None if "OMP_NUM_THREADS" in os.environ else max(1, _num_cores() // num_workers)
+        num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_threads = None if "OMP_NUM_THREADS" in os.environ else max(1, num_cores // num_workers)
         running: dict[Connection, _Child] = {}
         with tempfile.TemporaryDirectory() as outputs:
             waiting = [_Child(job, Path(outputs, str(number))) for number, job in enumerate(jobs)]
@@ -315,10 +316,6 @@ def _free_gpu(used: Sequence[int | None]) -> int | None:
     """Return the number of the GPU that the fewest children have; None if there is no choice."""
     count = torch.cuda.device_count()
     return min(range(count), key=used.count) if count > 1 else None
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @final
