@@ -143,7 +143,7 @@ def predict(
 ) -> int:
     """Write the likeliest class and its probability for each image, or for each text.
 
-    Images that cannot be read are named on stderr, and the others go on.
+    Images and folders that cannot be read are named on stderr, and the others go on.
 
     Args:
         images: files, folders, or - for a list on standard input; of texts, files with one in each line, tables with

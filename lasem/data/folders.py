@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any, ClassVar, Final, final
@@ -139,26 +139,32 @@ class _Unpacked:
         self.num_left_out = unpack(archive, self.folder)
 
 
-def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+def files_below(folder: Path, unreadable: Callable[[Path, OSError], None] | None = None) -> Iterator[tuple[Path, str]]:
     """Iterate over the files in a folder and in those below it, linked ones as well, each with why it is no image.
 
     What begins with a dot is passed over: images are counted, but for those in folders, as of thumbnails.
+    ``unreadable`` is called with a folder that cannot be read, and the others go on; without it OSError is raised.
     """
     seen, waiting = set(), [folder]
     while waiting:
         here = waiting.pop()
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            yield here, "link to a folder that is there already"
+        try:
+            status = here.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                yield here, "link to a folder that is there already"
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders, files, hidden = _scanned(here)
+            found = [(path, _why_not(path)) for path in files]
+            images = (path for path in hidden if path.suffix.lower() in suffixes())
+            found += [(path, "hidden") for path in images if path.is_file() and _is_image(path)]
+        except OSError as error:
+            if unreadable is None:
+                raise
+            unreadable(here, error)
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders, files = _entries(here)
         waiting += reversed(folders)
-        for path in files:
-            yield path, _why_not(path)
-        for path in sorted(Path(here, name) for name in os.listdir(here) if name.startswith(".")):
-            if path.suffix.lower() in suffixes() and path.is_file() and _is_image(path):
-                yield path, "hidden"
+        yield from found
 
 
 def _why_not(path: Path) -> str:
@@ -243,14 +249,22 @@ def _stays_inside(name: str) -> bool:
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders and other entries in a folder, by name, without hidden ones and what systems put there."""
+    return _scanned(folder)[:2]
+
+
+def _scanned(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The same, and hidden entries."""
     folders: list[Path] = []
     others: list[Path] = []
+    hidden: list[Path] = []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name[0] != "." and entry.name.lower() not in _SYSTEM:
+            if entry.name[0] == ".":
+                hidden.append(Path(entry.path))
+            elif entry.name.lower() not in _SYSTEM:
                 is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
                 (folders if is_folder else others).append(Path(entry.path))
-    return folders, others
+    return folders, others, hidden
 
 
 def _is_image(path: Path) -> bool:

@@ -25,7 +25,7 @@ from lasem.space import layers_in_words
 from lasem.training.calibration import Bin, calibration_bins, expected_calibration_error
 
 Skip = Callable[[str, DataError], None]
-"""Called with a file that is no image, and why."""
+"""Called with a file that is no image, or a folder that cannot be read, and why."""
 
 _IMAGES_AT_ONCE = 64
 
@@ -316,21 +316,27 @@ def image_files(
     ``note`` is called with what of a folder is left out. DataError for a place where nothing is, or a folder without
     images, unless there is a ``skip``.
     """
+    lost = []
+
+    def pass_over(where: str | Path, error: Exception) -> None:
+        said = error if isinstance(error, DataError) else DataError(f"Expected images at {where}; {error}.")
+        if skip is None:
+            raise said from error
+        lost.append(where)
+        skip(str(where), said)
+
     for given in places:
         try:
-            place = existing_path(str(given))
+            place, num_lost = existing_path(str(given)), len(lost)
             if not place.is_dir():
                 yield str(place)
                 continue
-            found = list(files_below(place))
+            found = list(files_below(place, pass_over))
             files = sorted(path for path, why in found if not why or why in BROKEN)
             if left_out := counted((Part.TEST, why) for _, why in found if why and why not in BROKEN):
                 note(f"Left out of {place}: {', '.join(left_out)}.")
-            if not files:
+            if not files and len(lost) == num_lost:
                 raise DataError(f"Expected images in {place} (.png, .jpg, ...); there are none.")
             yield from map(str, files)
         except (DataError, OSError, ValueError) as error:  # ValueError: a name that no file can have
-            said = error if isinstance(error, DataError) else DataError(f"Expected an image at {given}; {error}.")
-            if skip is None:
-                raise said from error
-            skip(str(given), said)
+            pass_over(given, error)

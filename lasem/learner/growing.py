@@ -224,7 +224,8 @@ class GrowingModel:
             images: files, and folders of which every image is taken, also in folders below; for a model of texts,
                 the texts.
             top: how many of the likeliest classes.
-            skip: called with a file that is no image, and the others go on; if not given, it is an error.
+            skip: called with a file that is no image, or a folder that cannot be read, and the others go on; if not
+                given, it is an error.
             note: called with what of a folder is left out, and with how many texts were cut.
 
         Raises:

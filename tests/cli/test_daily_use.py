@@ -17,7 +17,8 @@ from forks import Forked
 from learner.images import model_files, write_digits
 
 from lasem.cli import main
-from lasem.learner import Learner
+from lasem.errors import DataError
+from lasem.learner import GrowingModel, Learner
 from lasem.methods import METHODS
 from lasem.training import Loop
 from lasem.tree import flatten
@@ -299,6 +300,31 @@ def test_help_fits_a_terminal(command: str, lasem: Any) -> None:
     out = lasem(command, "--help").out
     assert f"usage: lasem {command} MODEL" in out
     assert "examples:" in out
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_answer(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
+) -> None:
+    for place in ("a", "b/secret", "c"):
+        shutil.copytree(images / "low-test", tmp_path / place)
+    answered = lasem("predict", str(model), "--task", "low", str(tmp_path / "a"), str(tmp_path / "c")).out
+    real, secret = os.scandir, str(tmp_path / "b/secret")
+
+    def scandir(place: Any) -> Any:  # root may read everywhere: let the system's call refuse
+        if str(place) == secret:
+            raise PermissionError(13, "Permission denied", secret)
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for place in (str(tmp_path), secret):
+        shown = lasem("predict", str(model), "--task", "low", place, code=1)
+        assert shown.out == (answered if place != secret else "")
+        assert shown.err == (
+            f"lasem: Expected images at {secret}; [Errno 13] Permission denied: '{secret}'.\n"
+            "lasem: 1 could not be read.\n"
+        )
+    with pytest.raises(DataError, match=f"Expected images at {secret}; .*Permission denied"):
+        list(GrowingModel(model).predict("low", [tmp_path]))
 
 
 def test_images_that_cannot_be_read_are_passed_over(model: Path, images: Path, tmp_path: Path, lasem: Any) -> None:

@@ -294,6 +294,17 @@ def test_folders_that_link_to_each_other_come_to_an_end(tmp_path: Path) -> None:
     assert sum(not why for _, why in files_below(tmp_path / "links/0")) == 2
 
 
+def test_each_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_class_folders(tmp_path / "data", CLASSES, 1)
+    (tmp_path / "data/ant/.hidden.png").write_bytes(png(random_images(1)[0]))
+    read_places = []
+    for name in ("scandir", "listdir"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda place, real=real: read_places.append(str(place)) or real(place))
+    assert sorted(why for _, why in files_below(tmp_path / "data")) == [""] * len(CLASSES) + ["hidden"]
+    assert sorted(read_places) == [str(tmp_path / "data" / name) for name in ("", *CLASSES)]
+
+
 @pytest.mark.parametrize("place", ["", "train"])
 @pytest.mark.parametrize("name", ["metadata.csv", "labels.csv", "mine.csv", "metadata.jsonl", "mine.tsv"])
 def test_a_list_takes_the_place_of_classes_folders(tmp_path: Path, name: str, place: str) -> None:
