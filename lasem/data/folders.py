@@ -24,7 +24,7 @@ import torch
 
 from lasem.data.decode import image_size, suffixes
 from lasem.data.images import AbstractImages, FileImages
-from lasem.data.labelled import Labelled, and_left_out, as_label, counted
+from lasem.data.labelled import Labelled, and_left_out, as_label, check_spellings, counted
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
@@ -503,11 +503,10 @@ def _rows(file: Path, columns: Columns) -> list[Row]:
     wrong = next((row[found[1]] for row in rows if isinstance(row.get(found[1]), list | dict)), None)
     if wrong is not None:
         raise DataError(f"Expected text or a number in column '{found[1]}' of {file}, a class; got {wrong!r}.")
-    labels = [as_label(row.get(found[1])) for row in rows]
-    return [
-        (text(row, found[0]), "" if label is None else str(label), text(row, "split"))
-        for row, label in zip(rows, labels, strict=True)
-    ]
+    values = [as_label(row.get(found[1])) for row in rows]
+    labels = ["" if value is None else str(value) for value in values]
+    check_spellings(filter(None, labels), f"column '{found[1]}' of {file}")
+    return [(text(row, found[0]), label, text(row, "split")) for row, label in zip(rows, labels, strict=True)]
 
 
 def _in_list(file: Path, rows: Sequence[Row], part: Part, *, anywhere: bool = False) -> Iterator[Found]:

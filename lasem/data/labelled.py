@@ -6,10 +6,12 @@ the number of tasks, and for a class not on the task that it is in.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Annotated, Any, final
 
 import torch
@@ -23,6 +25,7 @@ from lasem.errors import ConfigError, DataError, nearest
 from lasem.settings import Range, Settings
 
 _UNLABELLED = ("", "-1", "-1.0", "-100", "nan", "null", "<na>")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,9})?", re.ASCII | re.IGNORECASE)
 _CLASSES, _IMAGES = 0, 1  # what a child generator is for
 _DECODED_AT_ONCE = 64
 
@@ -272,6 +275,19 @@ def as_label(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return None if value in (None, -1, -100) or value != value else value
+
+
+def check_spellings(labels: Iterable[str], where: str) -> None:
+    """Raise DataError if all labels of a column are numbers and two are one number, such as 1 and 1.0."""
+    ordered, spelled = sorted(set(labels)), dict[Decimal, str]()
+    if not all(map(_NUMBER.fullmatch, ordered)):
+        return
+    for label in ordered:
+        if (other := spelled.setdefault(Decimal(label), label)) != label:
+            raise DataError(
+                f"Expected one spelling of each class in {where}, where all labels are numbers; got '{other}' and "
+                f"'{label}'. Write both in one way; if they are two classes, call them by words."
+            )
 
 
 def counted(left_out: Iterable[tuple[Part, str]]) -> tuple[str, ...]:

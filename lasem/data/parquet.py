@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lasem.data.decode import DamagedError, decode
 from lasem.data.images import TensorImages
-from lasem.data.labelled import Labelled, as_label
+from lasem.data.labelled import Labelled, as_label, check_spellings
 from lasem.data.readers import SPLIT_NAMES, FileReader, existing_path, split_of
 from lasem.data.split import Part
 from lasem.errors import DataError, nearest
@@ -290,6 +290,7 @@ def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) ->
     values = {value for found in read for value in map(as_label, found.values) if value is not None}
     if names is None or any(isinstance(value, str) for value in values):
         ordered = sorted(values)
+        check_spellings(map(str, ordered), f"column '{column}' of {files[0]}{' and others' if files[1:] else ''}")
         names, number_of = [str(value) for value in ordered], {value: k for k, value in enumerate(ordered)}
     else:
         number_of = {value: value for value in range(len(names))}

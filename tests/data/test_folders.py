@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tarfile
 import zipfile
@@ -324,6 +325,23 @@ def test_a_list_takes_the_place_of_classes_folders(tmp_path: Path, name: str, pl
         there = () if given != tmp_path else (f"1 not in {name}",)
         others = "1 twice in the list", "3 without a label"
         assert counted(data.left_out) == ("1 in the list but not there", *there, *others)
+
+
+def test_two_spellings_of_one_number_are_refused(tmp_path: Path) -> None:
+    def labels(*names: str) -> list[str]:
+        for number in range(len(names)):
+            (tmp_path / f"{number}.png").write_bytes(png(random_images(1)[0]))
+        rows = "".join(f"{number}.png,{name}\n" for number, name in enumerate(names))
+        (tmp_path / "labels.csv").write_text(f"file_name,label\n{rows}")
+        return list(read(tmp_path).labelled().class_names)
+
+    for first, second in (("0", "0.0"), ("+1", "1"), ("10", "1e1"), (".5", "0.5"), ("01", "1")):
+        message = rf"column 'label' of .*labels.csv, where all .* numbers; got '{re.escape(first)}' and '{second}'\."
+        with pytest.raises(DataError, match=message):
+            labels("7", second, first, second, "")
+    two_numbers_that_one_float_would_be = "9007199254740992", "9007199254740993"
+    for allowed in (two_numbers_that_one_float_would_be, ("0", "0.0", "none"), ("1e1", "1e10"), ("1_0", "10")):
+        assert labels(*allowed) == sorted(allowed)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,18 @@ def contents(data: Labelled) -> list[tuple[str, str, Part]]:
     return list(zip(texts, (data.class_names[k] for k in data.labels.tolist()), parts, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_two_spellings_of_one_number_are_refused(kind: str, tmp_path: Path) -> None:
+    rows = [{"review": "fine", "stars": stars} for stars in ("1", "0", "2.0")]
+    write(tmp_path / f"train.{kind}", rows)
+    write(tmp_path / f"test.{kind}", [{"review": "dull", "stars": "2"}])
+    message = r"one spelling of each class in column 'stars' of .* and others, .* got '2' and '2\.0'\."
+    with pytest.raises(DataError, match=message):
+        read(tmp_path).labelled()
+    write(tmp_path / f"test.{kind}", [{"review": "dull", "stars": "1"}])
+    assert read(tmp_path).labelled().class_names == ["0", "1", "2.0"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_kind_of_table_is_read_alike(kind: str, tmp_path: Path) -> None:
     data = read(write(tmp_path / f"reviews.{kind}", ROWS)).labelled()
