@@ -37,7 +37,7 @@ MAX_ROUNDS = 100
 class APD(Settings, AbstractMethod):
     """Kernels theta_t = sigma * sigmoid(v_t) + tau_t, one number of v_t for each output channel ([Yoon2020]_).
 
-    The first task minimises CE + l1 |tau_1|_1, a later one, over sigma, v_t and tau_1 ... tau_t::
+    The first task minimises ``CE + l1 |tau_1|_1``, a later one, over sigma, v_t and tau_1 ... tau_t::
 
         CE_t + l1 sum_{i<=t} |tau_i|_1 + l2 sum_{i<t} |theta_i* - (sigma * sigmoid(v_i) + sigma_g(i) + tau_i)|_2^2
 
@@ -59,8 +59,8 @@ class APD(Settings, AbstractMethod):
 
     retroactive: bool = True
     """Whether earlier tasks' sparse tensors (tau) are trained along, to take up what changes in the shared ones
-    (sigma). False is the simple form: only how far sigma moves is penalised, l2 |sigma - sigma*|_2^2, and earlier tasks
-    change as it does."""
+    (sigma). False is the simple form: only how far sigma moves is penalised, ``l2 |sigma - sigma*|_2^2``, and earlier
+    tasks change as it does."""
     l1: Annotated[float, Range(least=0)] = 4e-4
     """Weight of the penalty that makes each task's own tensors (tau) sparse, and the size up to which their numbers are
     set to zero; not negative."""

@@ -75,8 +75,8 @@ class _AbstractGated(Settings, AbstractMethod):
 class ChannelGated(_AbstractGated):
     """Every task has a gate at each layer that opens and closes channels, and a head ([Abati2020]_, task-incremental).
 
-    A layer answers with g(x) * h(x), h its own output and g in {0, 1} by channel. The loss is CE + sparsity / L sum_l
-    mean_x |g_l(x)|_1 / c_l over L layers of c_l channels. After a task, channels that its gates opened on the
+    A layer answers with g(x) * h(x), h its own output and g in {0, 1} by channel. The loss is ``CE + sparsity / L sum_l
+    mean_x |g_l(x)|_1 / c_l`` over L layers of c_l channels. After a task, channels that its gates opened on the
     validation images are frozen: later tasks use them and do not change them. All others start afresh with the next
     task. When no channel is left, later tasks learn gates and heads only.
 

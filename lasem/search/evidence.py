@@ -1,4 +1,4 @@
-"""LASEM's search by evidence: configurations are weighed by images that they were not trained on.
+"""LASEM's search ([Lee2021]_) by evidence: configurations are weighed by images that they were not trained on.
 
 The task's labelled images are divided into K folds. For each fold the M-step trains the mixture of all configurations
 on the other folds, a configuration drawn evenly for each mini-batch, and the E-step scores every one on the fold. With

@@ -119,7 +119,7 @@ class TAPS(GroupedSelection):
     most_groups: ClassVar[int | None] = None
 
     penalty: Annotated[float, Range(least=0)] = 1.0
-    """lambda, the weight of the mean of |s|; not negative. The authors' program has 1, their scripts 0.1 to 1."""
+    """lambda, the weight of the mean of ``|s|``; not negative. The authors' program has 1, their scripts 0.1 to 1."""
     threshold: float = 0.1
     """tau, from which on a score switches its layer's change on."""
     start: float = 0.15

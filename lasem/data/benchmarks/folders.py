@@ -115,7 +115,7 @@ class OfficeHomeSettings(BenchmarkReader):
 @final
 @dataclass(frozen=True, kw_only=True)
 class OfficeHomeReader(OfficeHomeSettings):
-    """Photographs of things in an office and at home, 65 classes [Venkateswara2017]: products, then the real world.
+    """Photographs of things in an office and at home, 65 classes [Venkateswara2017]_: products, then the real world.
 
     Files: ``Product/CLASS/*.jpg`` and ``Real World/CLASS/*.jpg``, as the data set's archive has them. The seed divides
     each class's images; the classes of a task are the authors'.
