@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lasem.space import Configuration, alternating, bottom, top, transfer_all, transfer_none
     from lasem.training import TrainingConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EM",

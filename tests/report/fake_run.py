@@ -16,7 +16,7 @@ from lasem.report import write_accuracy_matrix
 from lasem.report.comparison import INDEX
 
 ENVIRONMENT = {
-    "lasem": "0.1.0",
+    "lasem": "0.2.0",
     "python": "3.11.9",
     "torch": "2.13.0+cpu",
     "platform": "Linux-6.1-x86_64",
