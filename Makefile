@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check style types tests fuzz kills clean
+.PHONY: demo test check style types tests fuzz kills docs clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/lasem run
@@ -31,6 +31,14 @@ fuzz: $(INSTALLED)
 
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 LASEM_KILLS=200 $(VENV)/bin/pytest tests/cli/test_daily_use.py -k killed
+
+# the site, in build/docs; a warning is an error
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
+
+$(VENV)/installed-docs: $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints/ci.txt -e '.[docs]'
+	touch $@
 
 # pip would compile on one core, and libraries' own tests too; without --no-deps the second line would fetch another torch
 $(INSTALLED): pyproject.toml constraints/ci.txt constraints/pretrained.txt

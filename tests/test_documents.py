@@ -1,6 +1,9 @@
-"""Every example in the README, in docs/ and in examples/ runs."""
+"""Every example in the README, in docs/ and in examples/ runs; the site has every public name."""
 
+import importlib
+import pkgutil
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,8 @@ import torch
 from data.fixture import write_parquet
 from forks import Forked
 from learner.images import write_digits
+
+import lasem as package
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -92,3 +97,33 @@ def test_documents_have_examples() -> None:
     assert len(PYTHON) >= 1
     assert len(COMMANDS) >= 5
     assert len(DAILY) >= 4
+
+
+def test_the_site_describes_every_public_name_on_the_page_of_its_room() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "conf.py"))["pages"]()
+    found = [*pkgutil.walk_packages(package.__path__, "lasem.")]
+    rooms = {name for _, name, is_package in found if is_package or name.count(".") == 1} - {"lasem.__main__"}
+    named = {
+        room: [
+            name
+            for name, value in vars(importlib.import_module(room)).items()
+            if not name.startswith("_") and getattr(value, "__module__", "").startswith(room) and callable(value)
+        ]
+        for room in rooms
+    }
+    assert len(rooms) > 15
+    assert named["lasem.search"][0] == "AbstractSelection"
+    named["lasem"] = package.__all__
+    missing = [
+        f"{room}.{name}"
+        for room, names in named.items()
+        for name in names
+        if not re.search(rf"(:: {room}|~lasem.*)\.{name}$", pages[room], flags=re.MULTILINE)
+    ]
+    assert not missing
+
+
+def test_the_version_is_said_alike() -> None:
+    said = f"version: {package.__version__}\n", f"\n## [{package.__version__}] - "
+    assert said[0] in (ROOT / "CITATION.cff").read_text()
+    assert said[1] in (ROOT / "CHANGELOG.md").read_text()
