@@ -7,7 +7,7 @@ import pytest
 
 from lasem.errors import StorageError
 from lasem.records import EvaluationRecord
-from lasem.report.experiment import load_experiment, write_accuracy_matrix
+from lasem.report.experiment import load_experiment, plain_settings, write_accuracy_matrix
 
 from .fake_run import make_records, task_names, write_run, write_seed
 
@@ -53,6 +53,14 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(StorageError, match=r"Expected text in .*config\.yaml"):
         load_experiment(tmp_path)
+
+
+@pytest.mark.parametrize("date", ["!!timestamp x", "2020-02-02", "2020-99-99", "!!timestamp 2020-02-02 10:20:30"])
+def test_a_date_in_the_settings_is_the_text_that_it_is(tmp_path: Path, date: str) -> None:
+    write_run(tmp_path, num_epochs=1)
+    (tmp_path / "config.yaml").write_text(f"training:\n  epochs: {date}\n  seed: 3\n")
+    text = date.removeprefix("!!timestamp ")
+    assert plain_settings(load_experiment(tmp_path).config) == {"training": {"epochs": text, "seed": 3}}
 
 
 def test_the_matrix_equals_the_records(tmp_path: Path) -> None:
