@@ -16,7 +16,7 @@ from lasem.data.images import TensorImages, in_chunks
 from lasem.data.labelled import Labelled, counted
 from lasem.data.readers import existing_path
 from lasem.data.split import Part
-from lasem.data.tokens import Vocabulary, said_of_cut
+from lasem.data.tokens import said_of_cut
 from lasem.errors import ConfigError, DataError
 from lasem.learner.learner import Learner
 from lasem.methods.model import Parts
@@ -27,16 +27,20 @@ from lasem.training.calibration import Bin, calibration_bins, expected_calibrati
 Skip = Callable[[str, DataError], None]
 """Called with a file that is no image, or a folder that cannot be read, and why."""
 
+Question = tuple[str | Path, Sequence[str]]
+"""An image file, a folder or a text, and the tasks that are asked about it."""
+
 _IMAGES_AT_ONCE = 64
 
 
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image: the likeliest classes first."""
+    """The answer of one task for one image: the likeliest classes first."""
 
     image: str
     """Its file; or the text."""
+    task: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
@@ -226,51 +230,49 @@ def overview_of(learner: Learner, name: str, *, measured_now: bool = False) -> T
 
 
 def predict(
-    learner: Learner,
-    name: str,
-    places: Iterable[str | Path],
-    top: int,
-    skip: Skip | None,
-    note: Callable[[str], None],
+    learner: Learner, questions: Iterable[Question], top: int, skip: Skip | None, note: Callable[[str], None]
 ) -> Iterator[Prediction]:
-    """Answer for image files, a part of them at a time; see ``GrowingModel.predict``."""
-    if learner.net.vocabulary is not None:
-        yield from _predict_texts(learner, learner.net.vocabulary, name, map(str, places), top, note)
-        return
-    channels, size = reading(learner.net)
-
-    def decoded() -> Iterator[tuple[str, Tensor]]:
-        for path in image_files(places, skip, note):
-            try:
-                yield path, decode(Path(path), path, channels=channels, size=size)
-            except DataError as error:
-                if skip is None:
-                    raise
-                skip(path, error)
-
-    images = decoded()
-    while part := list(islice(images, _IMAGES_AT_ONCE)):
-        logits = learner.logits(name, torch.stack([pixels for _, pixels in part]))
-        yield from _likeliest([image for image, _ in part], logits, learner.classes(name), top)
-
-
-def _predict_texts(
-    learner: Learner, vocabulary: Vocabulary, name: str, texts: Iterator[str], top: int, note: Callable[[str], None]
-) -> Iterator[Prediction]:
-    length, num, num_cut = learner.net.image_shape[2], 0, 0
-    while part := list(islice(texts, _IMAGES_AT_ONCE)):
-        ids, cut = vocabulary.read(part, length)
-        num, num_cut = num + len(part), num_cut + cut
-        yield from _likeliest(part, learner.logits(name, ids), learner.classes(name), top)
-    for said in said_of_cut(num_cut, num, length):
+    """Answer for image files or texts, a part of them at a time; see ``GrowingModel.predict_many``."""
+    net, vocabulary, num, num_cut = learner.net, learner.net.vocabulary, 0, 0
+    if vocabulary is None:
+        how = reading(net)
+        asked = ((image, names) for place, names in questions for image in image_files([place], skip, note))
+    else:
+        asked = ((str(text), names) for text, names in questions)
+    while part := list(islice(asked, _IMAGES_AT_ONCE)):
+        images = list(dict.fromkeys(image for image, _ in part))
+        if vocabulary is None:
+            read = dict(_decoded(images, *how, skip))
+        else:
+            ids, cut = vocabulary.read(images, net.image_shape[2])
+            read, num, num_cut = dict(zip(images, ids, strict=True)), num + len(images), num_cut + cut
+        answered = [(image, name) for image, names in part if image in read for name in names]
+        position, wanted = {image: k for k, image in enumerate(read)}, dict[str, list[int]]()
+        for image, name in answered:
+            wanted.setdefault(name, []).append(position[image])
+        found = learner.logits_many(torch.stack(list(read.values())), wanted) if wanted else {}
+        best = {name: _likeliest(logits, learner.classes(name), top) for name, logits in found.items()}
+        for image, name in answered:
+            yield Prediction(image, name, *next(best[name]))
+    for said in said_of_cut(num_cut, num, net.image_shape[2]) if num_cut else ():
         note(f"Left out: {said}.")
 
 
-def _likeliest(names: Sequence[str], logits: Tensor, classes: Sequence[str], top: int) -> Iterator[Prediction]:
+def _decoded(files: Iterable[str], channels: Channels, size: Resize, skip: Skip | None) -> Iterator[tuple[str, Tensor]]:
+    for path in files:
+        try:
+            yield path, decode(Path(path), path, channels=channels, size=size)
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(path, error)
+
+
+def _likeliest(logits: Tensor, classes: Sequence[str], top: int) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:
     best = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
     found = torch.softmax(logits, dim=1).gather(1, best)
-    for image, values, numbers in zip(names, found, best, strict=True):
-        yield Prediction(image, tuple(classes[k] for k in numbers.tolist()), tuple(values.tolist()))
+    for values, numbers in zip(found.tolist(), best.tolist(), strict=True):
+        yield tuple(classes[k] for k in numbers), tuple(values)
 
 
 def evaluate(learner: Learner, name: str, data: Labelled, pictures: int) -> Evaluation:

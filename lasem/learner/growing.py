@@ -23,6 +23,7 @@ from lasem.learner.answers import (
     Evaluation,
     ModelOverview,
     Prediction,
+    Question,
     Skip,
     TaskOverview,
     evaluate,
@@ -75,6 +76,7 @@ class GrowingModel:
         seed: int | None = None,
         device: str = "cpu",
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        kept_bytes: float = 2**30,
     ) -> None:
         """Name the folder, which need not be there, and what the model is to be made with.
 
@@ -97,6 +99,8 @@ class GrowingModel:
             device: where to compute.
             checkpoint_seconds: while a task is learned, its training is written at most so often; a process that is
                 killed loses no more of its finished epochs.
+            kept_bytes: of the files that tasks answer with, those read last are kept in memory up to this size in all.
+                The others are read again when they are needed.
         """
         self.directory = Path(directory)
         self._folder = ModelFolder(directory)
@@ -106,7 +110,7 @@ class GrowingModel:
         self._parts: dict[str, Any] = {"method": method, "sharing": sharing, "search": search, "protect": protect}
         self._training = training
         self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
-        self._device, self._checkpoint_seconds = device, checkpoint_seconds
+        self._device, self._checkpoint_seconds, self._kept_bytes = device, checkpoint_seconds, kept_bytes
         self._opened: tuple[bytes, Learner] | None = None
 
     def learn(
@@ -233,15 +237,54 @@ class GrowingModel:
             DataError: if an image is not there or cannot be decoded.
             StorageError: if there is no model, or it is damaged.
         """
-        if top < 1:
-            raise ConfigError(f"top must be at least 1; got {top}.")
-        answers = predict(self._reader(name), name, images, top, skip, note or (lambda _: None))
+        return self._answers((name,), ((image, (name,)) for image in images), top, skip, note)
 
-        def computed() -> Iterator[Prediction]:
-            with _computing(f"The network of the model in {self.directory} cannot be computed"):
-                yield from answers
+    def predict_all(
+        self,
+        images: Iterable[Place],
+        *,
+        top: int = 1,
+        skip: Skip | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Answer for each image by every task, in the order of learning. Layers that tasks share run once.
 
-        return computed()
+        Arguments and errors as in ``predict``.
+        """
+        names = tuple(self.tasks)
+        if not names:
+            raise TaskError(f"Expected a learned task in {self.directory}; there is none. Learn one first.")
+        return self._answers(names, ((image, names) for image in images), top, skip, note)
+
+    def predict_many(
+        self,
+        questions: Iterable[tuple[Place, str]],
+        *,
+        top: int = 1,
+        skip: Skip | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Answer for images of many tasks together. Layers that tasks share run once for all of their images.
+
+        Args:
+            questions: an image file or folder, or a text, and the name of the task that it is a question to; answers
+                have the same order.
+            top: as in ``predict``, like all else.
+            skip: see there.
+            note: see there.
+        """
+        asked = [(image, (name,)) for image, name in questions]
+        return self._answers(dict.fromkeys(name for _, (name,) in asked), asked, top, skip, note)
+
+    @property
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """The names of all tasks, in the order of learning, with their classes; errors as in ``reads``."""
+
+        def read(data: bytes) -> dict[str, tuple[str, ...]]:
+            learner = self._open(data)
+            return {name: learner.classes(name) for name in learner.task_names}
+
+        return self._folder.read(read)
 
     def evaluate(self, name: str, path: Place | Source, *, pictures: int = 0) -> Evaluation:
         """Compare a task's answers, as the model is now, with labels; of divided data the test split counts.
@@ -459,7 +502,8 @@ class GrowingModel:
 
     def _load(self, index: Mapping[str, Any], *, lazy: bool = True) -> Learner:
         net = self._net_for(tuple(_settings_in(index)["net"]["image_shape"]))
-        return Learner.of_index(self._folder, index, self._parts | {"net": net}, find_device(self._device), lazy)
+        given, device = self._parts | {"net": net}, find_device(self._device)
+        return Learner.of_index(self._folder, index, given, device, lazy, self._kept_bytes)
 
     def _grower(self, begun: Any = None) -> tuple[Learner | None, str]:
         """The model as it is (if there is none, as it was ``begun``) and its index's checksum, or None and "new"."""
@@ -473,15 +517,34 @@ class GrowingModel:
         self._check_made_with(_settings_in(index))
         return self._load(index, lazy="method" not in index), made
 
-    def _reader(self, name: str) -> Learner:
-        """The model as it is, to be asked for a task, of which all is read now."""
+    def _reader(self, *names: str) -> Learner:
+        """The model as it is, to be asked for tasks, of which all is read now."""
 
         def read(data: bytes) -> Learner:
             learner = self._open(data)
-            learner.read(name)
+            for name in names:
+                learner.read(name)
             return learner
 
         return self._folder.read(read)
+
+    def _answers(
+        self,
+        names: Iterable[str],
+        questions: Iterable[Question],
+        top: int,
+        skip: Skip | None,
+        note: Callable[[str], None] | None,
+    ) -> Iterator[Prediction]:
+        if top < 1:
+            raise ConfigError(f"top must be at least 1; got {top}.")
+        answers = predict(self._reader(*names), questions, top, skip, note or (lambda _: None))
+
+        def computed() -> Iterator[Prediction]:
+            with _computing(f"The network of the model in {self.directory} cannot be computed"):
+                yield from answers
+
+        return computed()
 
     def _open(self, data: bytes) -> Learner:
         """The model of an index's bytes."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, final, overload
 
@@ -38,7 +40,8 @@ from lasem.learner.model_folder import (
     stored_task,
 )
 from lasem.methods.method import AbstractMethod, Setup
-from lasem.methods.model import Model, Parts, Route, StoredPart, count
+from lasem.methods.model import Model, Parts, Recent, Route, StoredPart, count
+from lasem.methods.plain import Rows
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.methods.transfer import Transfer
 from lasem.nets import AbstractNet, as_float32, rebuild
@@ -314,22 +317,94 @@ class Learner:
         classes = self.classes(name)
         return [classes[index] for index in logits.argmax(dim=1).tolist()]
 
-    @torch.no_grad()
+    @overload
+    def predict_many(
+        self, images: Images, names: Sequence[str], *, probabilities: Literal[False] = False
+    ) -> list[str]: ...
+    @overload
+    def predict_many(self, images: Images, names: Sequence[str], *, probabilities: Literal[True]) -> list[Tensor]: ...
+    def predict_many(
+        self, images: Images, names: Sequence[str], *, probabilities: bool = False
+    ) -> list[str] | list[Tensor]:
+        """Answer for many tasks at once: the k-th image for the k-th name; otherwise as ``predict``.
+
+        With ``probabilities`` there is one tensor of shape (number of the task's classes,) for each image.
+        """
+        if len(images) != len(names):
+            raise ShapeError(f"Expected one task's name for each image; got {len(images)} images, {len(names)} names.")
+        wanted: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            wanted.setdefault(name, []).append(position)
+        each = {name: iter(logits) for name, logits in self.logits_many(images, wanted).items()}
+        found = [(name, next(each[name])) for name in names]
+        if probabilities:
+            return [torch.softmax(logits, dim=0) for _, logits in found]
+        return [self.classes(name)[int(logits.argmax())] for name, logits in found]
+
     def logits(self, name: str, images: Images) -> Tensor:
         """Return logits of shape (N, num_classes) on the CPU; arguments and errors as in ``predict``.
 
         They are divided by the task's temperature (``TrainingConfig.calibrate``).
         """
-        info = self.info(name)
+        self.info(name)
         pixels = self._as_pixels(images)
+        return self.logits_many(pixels, {name: range(len(pixels))})[name]
+
+    @torch.no_grad()
+    def logits_many(self, images: Images, wanted: Rows) -> dict[str, Tensor]:
+        """Return ``logits`` for many tasks at once. Layers that they share run once.
+
+        Args:
+            images: as in ``predict``.
+            wanted: for each task the positions of its images, which may be other tasks' too.
+
+        Raises:
+            TaskError: if a task was not learned.
+            ShapeError: as of ``predict``.
+            DataError: as of ``predict``, about a task's own images.
+        """
+        infos = {name: self.info(name) for name in wanted}
+        pixels = self._as_pixels(images)
+        found = {name: torch.empty(len(wanted[name]), len(info.classes)) for name, info in infos.items()}
+        for precision in {self._precision_of(info) for info in infos.values()}:
+            some = [info for info in infos.values() if self._precision_of(info) == precision]
+            with autocast(precision, self.device):
+                for x, rows, positions in self._inputs(pixels, some, wanted):
+                    for name, logits in self.method.logits_many(self.net, self._model, rows, x).items():
+                        found[name][positions[name]] = as_float32(logits).cpu() / infos[name].temperature
+        return found
+
+    def _inputs(
+        self, pixels: Tensor, infos: Sequence[TaskInfo], wanted: Rows
+    ) -> Iterator[tuple[Tensor, Rows, dict[str, list[int]]]]:
+        """Yield what the network gets, a part at a time: an image once for all tasks that standardise it alike.
+
+        That is inputs (B, ...), the rows of them that each task answers, and the positions in ``wanted`` of these rows.
+        """
+        alike: dict[tuple[object, ...], list[TaskInfo]] = {}
+        for info in infos:
+            alike.setdefault((info.mean, info.std, info.scale), []).append(info)
+        batch, sources = evaluation_batch(self.net.image_shape), list[tuple[TaskInfo, int]]()
+        parts: dict[int, tuple[dict[str, list[int]], dict[str, list[int]]]] = {}
+        for first, *others in alike.values():
+            row_of: dict[int, int] = {}
+            for info in (first, *others):
+                for position, image in enumerate(wanted[info.name]):
+                    part, row = divmod(row_of.setdefault(image, len(sources) + len(row_of)), batch)
+                    rows, positions = parts.setdefault(part, ({}, {}))
+                    rows.setdefault(info.name, []).append(row)
+                    positions.setdefault(info.name, []).append(position)
+            sources += [(first, image) for image in row_of]
+        for part, (rows, positions) in sorted(parts.items()):
+            pieces = groupby(sources[part * batch : (part + 1) * batch], key=itemgetter(0))
+            x = torch.cat([self._standardised(pixels[[k for _, k in some]], info) for info, some in pieces])
+            yield x, rows, positions
+
+    def _standardised(self, pixels: Tensor, info: TaskInfo) -> Tensor:
+        """Return images as a task's network gets them; DataError if they are on another scale than the task's."""
         scale = _scale_for(pixels, info) if self.net.vocabulary is None else 1.0
         mean, std = (torch.tensor(values, device=self.device) for values in (info.mean, info.std))
-        found = [torch.empty(0, len(info.classes))]
-        with self._autocast(info):
-            for part in torch.split(pixels, evaluation_batch(self.net.image_shape)) if len(pixels) else ():
-                x = standardise(part.to(self.device), mean, std, scale)
-                found.append(as_float32(self.method.logits(self.net, self._model, name, x)))
-        return torch.cat(found[1:] or found).cpu() / info.temperature
+        return standardise(pixels.to(self.device), mean, std, scale)
 
     def accuracy(self, name: str, split: Split) -> float:
         """Return the share of a split's images that the task's network labels rightly, in [0, 1]."""
@@ -342,7 +417,7 @@ class Learner:
                 f"Task '{name}' has images whose white is {scale:g}; in these it is {other:g}. Convert them."
             )
         self._check_texts("texts", split)
-        with self._autocast(info):
+        with autocast(self._precision_of(info), self.device):
             return accuracy(self._answer(self._model, name), self._prepared(split), self.device)
 
     def num_parameters(self, name: str | None = None) -> int:
@@ -493,9 +568,18 @@ class Learner:
 
     @classmethod
     def of_index(
-        cls, folder: ModelFolder, index: Mapping[str, Any], given: Mapping[str, Any], device: torch.device, lazy: bool
+        cls,
+        folder: ModelFolder,
+        index: Mapping[str, Any],
+        given: Mapping[str, Any],
+        device: torch.device,
+        lazy: bool,
+        kept_bytes: float = math.inf,
     ) -> Learner:
-        """Make the learner of an index that was read from a folder; see ``load``."""
+        """Make the learner of an index that was read from a folder; see ``load``.
+
+        With ``lazy``, at most ``kept_bytes`` of the files that were read are kept in memory.
+        """
         with as_storage_error(f"{folder.directory} holds no model that can be read"):
             learner = object.__new__(cls)
             learner.seed, learner.device = read_value(index["seed"], Natural, "seed"), device
@@ -512,10 +596,10 @@ class Learner:
             learner._backbone, learner._tokenizer = of_net
             if isinstance(learner.method, Transfer) and learner.method.search is None:
                 learner._stored_search = index["search"]
-            learner._take(folder, index, device)
+            learner._take(folder, index, device, Recent(kept_bytes if lazy else math.inf))
             if given.get("training"):
                 learner._precision = learner.training.precision
-            for precision in {learner._precision or info.training.precision for info in learner._tasks.values()}:
+            for precision in {learner._precision_of(info) for info in learner._tasks.values()}:
                 check_precision(precision, device)
             learner.method.check_stored(learner.net, learner._model, {}, device)
             if not lazy:
@@ -524,7 +608,7 @@ class Learner:
                     learner.read(name)
         return learner
 
-    def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device) -> None:
+    def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device, recent: Recent) -> None:
         """Take over what an index names."""
         infos = [stored_task(entry, self.net, index["training"]) for entry in index["tasks"]]
         twice = next((name for name, times in Counter(info.name for info in infos).items() if times > 1), None)
@@ -551,12 +635,15 @@ class Learner:
             return folder.tensors(part, CPU, max_bytes=MAX_INDEX_BYTES)
 
         recorded = {entry["name"]: part_from_plain(entry["records"]) for entry in index["tasks"] if "records" in entry}
-        self._records = Parts(None, recorded, lines)
+        self._records = Parts(None, recorded, recent.reading("records", lines))
         weights = {entry["name"]: part_from_plain(entry["weights"]) for entry in index["tasks"]}
         versions = {key: part_from_plain(entry) for key, entry in index["versions"].items()}
         flat = {part: folder.tensors(part_from_plain(index[part]), device) for part in _FLAT if part in index}
         self._model = Model(
-            own=Parts(None, weights, own), versions=Parts(None, versions, version), routes=routes, **flat
+            own=Parts(None, weights, recent.reading("task", own)),
+            versions=Parts(None, versions, recent.reading("version", version)),
+            routes=routes,
+            **flat,
         )
 
     def find_search(self) -> None:
@@ -595,8 +682,8 @@ class Learner:
         own = Parts.of(self._model.own)
         return self._identity(self._tasks[name], own.stored(name) or as_part(own[name])[0])
 
-    def _autocast(self, info: TaskInfo) -> AbstractContextManager[object]:
-        return autocast(self._precision or info.training.precision, self.device)
+    def _precision_of(self, info: TaskInfo) -> Precision:
+        return self._precision or info.training.precision
 
     def _answer(self, model: Model, name: str) -> Callable[[Tensor], Tensor]:
         return lambda x: self.method.logits(self.net, model, name, x)

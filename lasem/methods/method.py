@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.methods.model import Model
-from lasem.methods.plain import run
+from lasem.methods.plain import Paths, Rows, run, run_many
 from lasem.nets import AbstractNet, Net
-from lasem.nets.block import generator_of
+from lasem.nets.block import generator_of, part_of
 from lasem.search.abstract import Outcome
 from lasem.settings import Settings
 from lasem.training import Named, PhaseResult, Plan, Snapshot, TrainingConfig
@@ -160,6 +161,29 @@ class AbstractMethod(ABC):
             raise NotImplementedError(f"{type(self).__name__} needs plain_weights or logits.")
         return run(net, weights, x)
 
+    def logits_many(self, net: Any, model: Model, rows: Rows, x: Tensor) -> dict[str, Tensor]:
+        """Answer standardised images for many tasks, as ``logits`` does for one.
+
+        Layers that tasks share run once for all of them; where that cannot be seen (``paths``), one task after another.
+
+        Args:
+            net: the network.
+            model: tensors are on the device of ``x``.
+            rows: of the tasks; together all of ``x``.
+            x: shape (B, channels, height, width).
+        """
+        if paths := self.paths(net, model, rows):
+            return run_many(net, paths, partial(self.layer_weights, net, model), rows, x)
+        return {name: self.logits(net, model, name, x[list(at)]) for name, at in rows.items()}
+
+    def paths(self, net: Any, model: Model, names: Iterable[str]) -> Paths:
+        """Return which layers tasks share, without reading any; empty if ``layer_weights`` gives none."""
+        return {}
+
+    def layer_weights(self, net: Any, model: Model, name: str, layer: int) -> Named:
+        """Return the plain weights and statistics of one of a task's layers, at ``net.depth`` those of its head."""
+        raise NotImplementedError(f"{type(self).__name__} has paths, so it needs layer_weights.")
+
     def transferred(self, net: Any) -> str:
         """Return which layers serve several tasks, one letter a layer (T: several, S: one), for records and reports."""
         return "T" * int(net.depth)
@@ -215,3 +239,9 @@ class AbstractShared(Settings, AbstractMethod):
 
     def plain_weights(self, net: Any, model: Model, name: str) -> dict[str, Tensor]:
         return {**model.shared, **model.own[name]}
+
+    def paths(self, net: Any, model: Model, names: Iterable[str]) -> Paths:
+        return dict.fromkeys(names, ("shared",) * net.depth)
+
+    def layer_weights(self, net: Any, model: Model, name: str, layer: int) -> Named:
+        return part_of(model.shared, f"layer.{layer}") if layer < net.depth else part_of(model.own[name], "head")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, final
 
 import torch
@@ -31,6 +33,30 @@ class StoredPart:
 
 
 @final
+class Recent:
+    """Tensors that were read from files. Those that were used least recently are given up, and read again if needed."""
+
+    def __init__(self, max_bytes: float = math.inf) -> None:
+        """Keep at most ``max_bytes`` of files, and always the last one."""
+        self._max_bytes, self._num_bytes, self._lock = max_bytes, 0, Lock()
+        self._held: dict[tuple[str, str], tuple[int, Named]] = {}  # what was used last is last
+
+    def reading(self, kind: str, read: Callable[[str, StoredPart], Named]) -> Callable[[str, StoredPart], Named]:
+        """Return ``read``, the keys of a kind being read again only after they were given up."""
+
+        def found(key: str, part: StoredPart) -> Named:
+            with self._lock:
+                before = self._held.pop((kind, key), None)
+                size, tensors = self._held[kind, key] = before or (part.num_bytes, read(key, part))
+                self._num_bytes += 0 if before else size
+                while self._num_bytes > self._max_bytes and len(self._held) > 1:
+                    self._num_bytes -= self._held.pop(next(iter(self._held)))[0]
+                return tensors
+
+        return found
+
+
+@final
 class Parts(Mapping[str, Named]):
     """Named tensors by key, in the order in which they were added. Changes by making another one."""
 
@@ -40,7 +66,7 @@ class Parts(Mapping[str, Named]):
         stored: Mapping[str, StoredPart] | None = None,
         read: Callable[[str, StoredPart], Named] | None = None,
     ) -> None:
-        """Take tensors in memory, and after them those in files, of which ``read`` reads those of one key."""
+        """Take tensors in memory, and after them those in files; ``read`` reads one key whenever it is asked."""
         self._held, self._stored, self._read = dict(held or {}), dict(stored or {}), read
         self._keys = dict.fromkeys((*self._held, *self._stored))
 
@@ -50,11 +76,11 @@ class Parts(Mapping[str, Named]):
         return tensors if isinstance(tensors, Parts) else cls(tensors)
 
     def __getitem__(self, key: str) -> Named:
-        if key not in self._held:
-            stored = self._stored[key]
-            assert self._read is not None
-            self._held[key] = self._read(key, stored)
-        return self._held[key]
+        if key in self._held:
+            return self._held[key]
+        stored = self._stored[key]
+        assert self._read is not None
+        return self._read(key, stored)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

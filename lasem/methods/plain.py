@@ -6,7 +6,7 @@ the heads of all tasks are trained together, ``task.K.head.weight.J``, ... for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from torch import Tensor
 from lasem.data import Task
 from lasem.methods.model import Model, prefixed
 from lasem.nets import AbstractNet, Head, start_generator
+from lasem.nets.block import Value
+from lasem.space.prefix_tree import selected
 from lasem.training import AbstractPhase, Batch, EpochSummary, Named, Step, accuracy, part_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 
 Gate = Callable[[int, Tensor], Tensor]
 """From a layer's position and its input (B, ...) to a factor for each of its output channels, (out,) or (B, out)."""
+
+Paths = Mapping[str, Sequence[Hashable]]
+"""For each task what its layers are called, input side first: layers called the same have the same weights."""
+
+Rows = Mapping[str, Sequence[int]]
+"""For each task the positions of its images among those of several tasks."""
+
+_HEADS_AT_ONCE = 64
 
 
 def run(
@@ -56,6 +66,53 @@ def features(net: AbstractNet, weights: Named, x: Tensor, gate: Gate | None = No
             out = out * factors.view(factors.shape + (1,) * (out.dim() - 2))
         x = out
     return x
+
+
+def run_many(
+    net: AbstractNet, paths: Paths, weights: Callable[[str, int], Named], rows: Rows, x: Tensor
+) -> dict[str, Tensor]:
+    """Return the logits of many tasks at once, of shape (number of a task's images, number of its classes).
+
+    Tasks are the leaves of a tree whose branches are layers: those with the same first layers share a branch. Each
+    branch runs once, depth first, on the images of its tasks.
+
+    Args:
+        net: the network.
+        paths: of the tasks, and perhaps of others.
+        weights: gives a task's weights of a layer by the layer's position, and at ``net.depth`` those of its head.
+        rows: of the tasks; together all of ``x``.
+        x: shape (B, channels, height, width).
+    """
+    return _branch(net, paths, weights, rows, x.contiguous(memory_format=torch.channels_last), 0)  # as in ``features``
+
+
+def _branch(
+    net: AbstractNet, paths: Paths, weights: Callable[[str, int], Named], rows: Rows, x: Value, layer: int
+) -> dict[str, Tensor]:
+    """Run the branch that some tasks share, and all that leaves it, from a layer on."""
+    while layer < net.depth:
+        branches: dict[Hashable, dict[str, Sequence[int]]] = {}
+        for name, at in rows.items():
+            branches.setdefault(paths[name][layer], {})[name] = at
+        if len(branches) > 1:
+            each = (_branch(net, paths, weights, *_only(part, x), layer) for part in branches.values())
+            return {name: logits for found in each for name, logits in found.items()}
+        x = net.blocks[layer].apply(weights(next(iter(rows)), layer), x)
+        layer += 1
+    logits: dict[str, Tensor] = {}
+    for start in range(0, len(rows), _HEADS_AT_ONCE):
+        some = list(rows)[start : start + _HEADS_AT_ONCE]
+        found = net.head.apply_each([weights(name, layer) for name in some], x, [rows[name] for name in some])
+        logits |= zip(some, found, strict=True)
+    return logits
+
+
+def _only(rows: Rows, x: Value) -> tuple[Rows, Value]:
+    """Return some tasks' rows of what alone they need of ``x``, and that."""
+    used = sorted({row for at in rows.values() for row in at})
+    place = {row: k for k, row in enumerate(used)}
+    taken = selected(x, tuple(used), len(x[0] if isinstance(x, tuple) else x), 1)
+    return {name: [place[row] for row in at] for name, at in rows.items()}, taken
 
 
 def initial_layers(setup: Setup) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@
    Transfer. ICML 2021.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import ClassVar, final
@@ -16,6 +16,7 @@ from lasem.data import Task
 from lasem.errors import ConfigError, StorageError
 from lasem.methods.method import AbstractMethod, Learned, Setup, Shapes
 from lasem.methods.model import Model, Parts, Route, prefixed
+from lasem.methods.plain import Paths
 from lasem.methods.protection import AbstractProtection, Unprotected
 from lasem.nets import AbstractBlock, AbstractNet, full_precision, part_of, start_generator
 from lasem.search import EM, AbstractSelection, Choice, Selected
@@ -141,18 +142,37 @@ class Transfer(AbstractMethod):
         )
 
     def plain_weights(self, net: AbstractNet, model: Model, name: str) -> dict[str, Tensor]:
+        weights = prefixed("head", self.layer_weights(net, model, name, net.depth))
+        for i in range(net.depth):
+            weights |= prefixed(f"layer.{i}", self.layer_weights(net, model, name, i))
+        return weights
+
+    def layer_weights(self, net: AbstractNet, model: Model, name: str, layer: int) -> dict[str, Tensor]:
         route, own = model.routes[name], model.own[name]
-        found = {key: value for key, value in own.items() if key.startswith("head.")}
-        for i, (block, transferred) in enumerate(zip(net.blocks, route.transfers, strict=True)):
-            mine = part_of(own, f"layer.{i}")
-            if transferred:
-                statistics = {key: mine.pop(key) for key in block.statistics if key in mine}
-                head = own["head.weight.0"]
-                with full_precision(head.device):
-                    made = self.sharing.weights(block, model.versions.get(_key(i, route.versions[i]), {}), mine)
-                mine = {**block.held(head), **made, **statistics}
-            found |= {f"layer.{i}.{key}": value for key, value in mine.items()}
-        return found
+        if layer == net.depth:
+            return part_of(own, "head")
+        block, mine = net.blocks[layer], part_of(own, f"layer.{layer}")
+        if not route.transfers[layer]:
+            return mine
+        statistics = {key: mine.pop(key) for key in block.statistics if key in mine}
+        head = own["head.weight.0"]
+        with full_precision(head.device):
+            made = self.sharing.weights(block, model.versions.get(_key(layer, route.versions[layer]), {}), mine)
+        return {**block.held(head), **made, **statistics}
+
+    def paths(self, net: AbstractNet, model: Model, names: Iterable[str]) -> Paths:
+        whole = [  # shared as it is, so that no task has a part of it
+            not self.sharing.task_shapes(block) and (not block.statistics or self.sharing.keeps(block))
+            for block in net.blocks
+        ]
+        routes = {name: model.routes[name] for name in names}
+        return {
+            name: [
+                number if shared and transferred else name
+                for shared, transferred, number in zip(whole, route.transfers, route.versions, strict=True)
+            ]
+            for name, route in routes.items()
+        }
 
     def source(self, net: AbstractNet, model: Model, name: str) -> str | None:
         if not self._reuses(net):
@@ -206,6 +226,8 @@ class Transfer(AbstractMethod):
         self, net: AbstractNet, model: Model, num_classes: Mapping[str, int], device: torch.device
     ) -> None:
         """Raise StorageError if a task's route does not fit the network; shapes are checked where tensors are read."""
+        if num_classes:  # tasks that are read now: routes were checked when the model was loaded
+            return
         for key in model.versions:
             self.version_shapes(net, key)
         for name, route in model.routes.items():

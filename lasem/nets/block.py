@@ -318,6 +318,18 @@ class Head:
             x = F.relu(F.linear(x, weights[f"weight.{i}"], weights[f"bias.{i}"]))
         return F.linear(x, weights[f"weight.{last}"], weights[f"bias.{last}"])
 
+    def apply_each(self, heads: Sequence[Weights], x: Tensor, rows: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Compute the logits of several heads, each for its rows of the features ``x``.
+
+        Heads of one layer that answer for all rows are one matrix.
+        """
+        x = x.flatten(1)
+        if self.hidden or len(heads) == 1 or any(len(at) != len(x) for at in rows):
+            return [self.apply(head, x[list(at)]) for head, at in zip(heads, rows, strict=True)]
+        weight, bias = (torch.cat([head[name] for head in heads]) for name in ("weight.0", "bias.0"))
+        each = torch.split(F.linear(x, weight, bias), [len(head["bias.0"]) for head in heads], dim=1)
+        return [logits[list(at)] for logits, at in zip(each, rows, strict=True)]
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

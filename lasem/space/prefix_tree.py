@@ -92,7 +92,7 @@ class PrefixTree:
         values: Stack = x
         for layer, level in enumerate(self.levels):
             children = [
-                branch(layer, transferred, _select(values, parents, level.num_parents, batch))
+                branch(layer, transferred, selected(values, parents, level.num_parents, batch))
                 for transferred, parents in zip((False, True), level.parents, strict=True)
                 if parents
             ]
@@ -127,12 +127,12 @@ def unstacked(values: Stack, num_nodes: int) -> list[Stack]:
     return list(torch.split(values, len(values) // num_nodes))
 
 
-def _select(x: Stack, parents: tuple[int, ...], num_parents: int, batch: int) -> Stack:
+def selected(x: Stack, parents: tuple[int, ...], num_parents: int, batch: int) -> Stack:
     """Select the stacked inputs of some parents; without a copy if they are all, or one run of neighbours."""
     if len(parents) == num_parents:
         return x
     if isinstance(x, tuple):
-        return tuple(_select(part, parents, num_parents, batch) for part in x)
+        return tuple(selected(part, parents, num_parents, batch) for part in x)
     if parents == tuple(range(parents[0], parents[0] + len(parents))):
         return x[parents[0] * batch : (parents[-1] + 1) * batch]
     single = torch.split(x, batch)  # and not an index, which would lose the channels' place in memory

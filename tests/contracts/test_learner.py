@@ -237,6 +237,20 @@ def test_tasks_are_answered_saved_and_read(factory: Factory, learner: Learner, m
         assert again.classes(name) == learner.classes(name)
 
 
+def test_many_tasks_at_once_are_answered_as_one_after_another(learner: Learner) -> None:
+    images = torch.randint(0, 256, (7, *GREY), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    wanted = {"t2": [6, 0, 3], "t0": range(7), "t1": [3, 3, 1]}
+    for name, logits in learner.logits_many(images, wanted).items():
+        torch.testing.assert_close(logits, learner.logits(name, images)[list(wanted[name])], rtol=1e-5, atol=1e-5)
+    names = ["t1", "t0", "t2", "t2", "t1", "t0", "t1"]
+    for k, (name, answer) in enumerate(
+        zip(names, learner.predict_many(images, names, probabilities=True), strict=True)
+    ):
+        alone = learner.predict(name, images[k : k + 1], probabilities=True)[0]
+        torch.testing.assert_close(answer, alone, rtol=1e-5, atol=1e-5)
+        assert learner.predict_many(images, names)[k] == learner.classes(name)[int(alone.argmax())]
+
+
 def test_a_model_that_was_read_learns_on_to_the_same_bits(
     factory: Factory, learner: Learner, model: Path, tmp_path: Path
 ) -> None:
