@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +16,7 @@ from lasem.cli.choices import MODEL, layered, nested
 from lasem.cli.command import Typed
 from lasem.cli.main import FAILURE, say
 from lasem.cli.run import failing, print_table
-from lasem.errors import ConfigError, DataError, csv_text, printable, quoted
+from lasem.errors import ConfigError, DataError, TaskError, csv_text, nearest, printable, quoted
 from lasem.settings import Range
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def learn(
 def predict(
     model: str,
     *images: str,
-    task: str,
+    task: str | None = None,
+    tasks: str | None = None,
     text: str | None = None,
     text_column: str = "text",
     top: Annotated[int, Range(least=1)] = 1,
@@ -148,6 +150,8 @@ def predict(
     Args:
         images: files, folders, or - for a list on standard input; of texts, files with one in each line, tables with
             --text-column, or - for lines on standard input.
+        task: the task's name; or all, for the answers of all tasks.
+        tasks: CSV file that has in each line an image, or a text, and the name of its task; - for standard input.
         text: one text.
         top: the number of likeliest classes.
         format: csv, or jsonl for JSON lines. In CSV an apostrophe precedes a name that a spreadsheet would compute.
@@ -155,6 +159,8 @@ def predict(
     Examples:
         lasem predict model --task cats new/*.png
         lasem predict model --task cats folder --top 3 --format jsonl
+        lasem predict model --task all new
+        lasem predict model --tasks questions.csv
         find . -name '*.jpg' | lasem predict model --task cats -
         lasem predict model --task mood --text "What a film!"
         lasem predict model --task mood reviews.csv --text-column review
@@ -168,27 +174,41 @@ def predict(
         num_skipped += 1
         say(f"lasem: {printable(str(error))}", error=True)
 
-    if not images and text is None:
+    if (task is None) == (tasks is None):
+        raise ConfigError(f"Expected --task or --tasks; got {'none' if task is None else 'both'}.")
+    if tasks is not None and (images or text is not None):
+        raise ConfigError("The file of --tasks names the images, or has the texts; leave others out.")
+    if tasks is None and not images and text is None:
         raise ConfigError("Expected IMAGES..., files, folders, or - for a list, or --text; got none.")
     growing = GrowingModel(model, device=device)
     unit = growing.reads.removesuffix("s")
     if unit == "image" and text is not None:
         raise ConfigError(f"The model in {model} answers for images; leave --text out.")
+    known, notes = growing.tasks, list[str]()
+    how: dict[str, Any] = {"top": top, "skip": skip, "note": notes.append}
     places = _places(images) if unit == "image" else _texts(text, images, text_column, skip)
+    if tasks is not None:
+        questions = _questions(tasks, unit, known)
+        answers, asked = growing.predict_many(questions, **how), {name for _, name in questions}
+    elif task == "all" and task not in known:
+        answers, asked = growing.predict_all(places, **how), set(known)
+    else:
+        answers, asked = growing.predict(str(task), places, **how), {str(task)}
+    several = tasks is not None or task not in asked
     table = csv.writer(sys.stdout, lineterminator="\n")
-    first = True
-    notes: list[str] = []
-    for answer in growing.predict(task, places, top=top, skip=skip, note=notes.append):
+    most, first = min(top, max(len(known[name]) for name in asked)), True
+    for answer in answers:
         pairs = list(zip(answer.classes, answer.probabilities, strict=True))
         if format == "jsonl":
             best = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-            print(json.dumps({unit: answer.image, "predictions": best}))
+            print(json.dumps({unit: answer.image, **({"task": answer.task} if several else {}), "predictions": best}))
             continue
         if first:
-            more = [f"{what}_{k}" for k in range(2, len(pairs) + 1) for what in ("class", "probability")]
-            table.writerow([unit, "class", "probability", *more])
+            more = [f"{what}_{k}" for k in range(2, most + 1) for what in ("class", "probability")]
+            table.writerow([unit, *(["task"] if several else []), "class", "probability", *more])
         cells = [cell for name, p in pairs for cell in (csv_text(name), f"{p:.6f}")]
-        table.writerow([csv_text(answer.image), *cells])
+        fill = [""] * (2 * (most - len(pairs)))  # of a task with fewer classes than another one
+        table.writerow([csv_text(answer.image), *([csv_text(answer.task)] if several else []), *cells, *fill])
         first = False
     for note in notes:
         say(f"lasem: {note}", error=True)
@@ -448,6 +468,32 @@ def _places(words: Sequence[str]) -> Iterator[str]:
                     yield name
         else:
             yield word
+
+
+def _questions(file: str, unit: str, known: Iterable[str]) -> list[tuple[str, str]]:
+    """The images, or texts, and their tasks in the lines of a CSV file."""
+    from lasem.data.readers import existing_path
+
+    data = sys.stdin.buffer.read() if file == "-" else existing_path(file).read_bytes()
+    rows = csv.reader(io.StringIO(os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")), newline=""), skipinitialspace=True)
+    questions, names = list[tuple[str, str]](), set(known)
+    try:
+        for row in rows:
+            where = f"line {rows.line_num} of {file}"
+            if not row or (row == [unit, "task"] and not questions):
+                continue
+            if len(row) != 2:
+                raise DataError(
+                    f'Expected {unit},task in {where}; got {len(row)} fields. Write "..." around one with commas.'
+                )
+            if row[1] not in names:
+                raise TaskError(f"Expected a learned task in {where}; got '{row[1]}'.{nearest(row[1], names)}")
+            questions.append((row[0], row[1]))
+    except csv.Error as error:
+        raise DataError(f"Expected {unit},task in each line of {file}; line {rows.line_num} has {error}.") from error
+    if not questions:
+        raise DataError(f"Expected {unit},task in each line of {file}; there are none.")
+    return questions
 
 
 def _texts(

@@ -93,6 +93,23 @@ def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem
         assert (row["class"], float(row["probability"])) == (best["class"], best["probability"])
         assert best["probability"] + second["probability"] == pytest.approx(1, abs=1e-5)
 
+    table = list(csv.DictReader(said("predict", "model", "--task", "all", *files[:2], "--top", "3").splitlines()))
+    assert [(row["image"], row["task"]) for row in table] == [(f, t) for f in files[:2] for t in ("low", "mid", "high")]
+    assert [row["class_3"] != "" for row in table] == [False, True, False] * 2  # the others have two classes
+    (here / "questions.csv").write_text(f"image,task\n{files[1]}, mid\n\n{files[0]},low\n")
+    lines = said("predict", "model", "--tasks", "questions.csv", "--format", "jsonl").splitlines()
+    for line, row in zip(map(json.loads, lines), (table[4], table[0]), strict=True):
+        assert (line["image"], line["task"]) == (row["image"], row["task"])
+        assert line["predictions"][0]["class"] == row["class"]
+        assert line["predictions"][0]["probability"] == pytest.approx(float(row["probability"]), abs=2e-6)
+    for content, message in (
+        (f"{files[0]},low\n{files[0]},lwo\n", "Expected a learned task in line 2 of questions.csv; got 'lwo'. Did you"),
+        (f"{files[0]}\n", "Expected image,task in line 1 of questions.csv; got 1 fields"),
+        ("image,task\n", "Expected image,task in each line of questions.csv; there are none"),
+    ):
+        (here / "questions.csv").write_text(content)
+        assert message in lasem("predict", "model", "--tasks", "questions.csv", code=2).err
+
     shown = json.loads(said("show", "model", "--json"))
     assert [task["name"] for task in shown["tasks"]] == ["low", "mid", "high"]
     assert shown["num_bytes"] == sum(map(len, model_files(here / "model").values()))
@@ -272,6 +289,10 @@ def test_mistakes_are_told_in_one_line(model: Path, images: Path, lasem: Any) ->
         ([*learn, "--wait", "-1"], "--wait must be at least 0"),
         ([*learn, "--seeds", "1"], "There is no option --seeds. Did you mean '--seed'?"),
         (["predict", place, "--task", "low"], "Expected IMAGES..., files, folders, or -"),
+        (["predict", place, "x.png"], "Expected --task or --tasks; got none"),
+        (["predict", place, "x.png", "--task", "low", "--tasks", "x.csv"], "Expected --task or --tasks; got both"),
+        (["predict", place, "x.png", "--tasks", "x.csv"], "names the images, or has the texts; leave others out"),
+        (["predict", place, "--tasks", "x.csv"], "x.csv"),
         (["predict", place, "--task", "low", "x.png", "--top", "0"], "--top must be at least 1"),
         (["predict", place, "--task", "low", "x.png", "--format", "xml"], "--format must be one of csv, jsonl"),
         (["predict", place, "--task", "lwo", "x.png"], "Did you mean 'low'?"),

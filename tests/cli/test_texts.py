@@ -95,5 +95,9 @@ def test_texts_are_learned_and_answered_without_the_encoders_folder(
     answers = [json.loads(line) for line in said.out.splitlines()]
     assert said.err == ""
     assert [(a["text"], a["predictions"][0]["class"]) for a in answers] == [expected[2], *expected]
+    Path("questions.csv").write_text(f'"{expected[2][0]}",topics\n')
+    for words in (["--task", "all", "--text", expected[2][0]], ["--tasks", "questions.csv"]):
+        (row,) = csv.DictReader(lasem("predict", "model", *words).out.splitlines())
+        assert (row["text"].removeprefix("'"), row["task"], row["class"]) == (expected[2][0], "topics", expected[2][1])
     measured = json.loads(lasem("evaluate", "model", "--task", "topics", test, *columns, "--json").out)
     assert (measured["accuracy"], measured["num_images"]) == (1.0, 6)
