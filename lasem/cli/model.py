@@ -17,6 +17,7 @@ from lasem.cli.command import Typed
 from lasem.cli.main import FAILURE, say
 from lasem.cli.run import failing, print_table
 from lasem.errors import ConfigError, DataError, TaskError, csv_text, nearest, printable, quoted
+from lasem.report.numbers import display_name, percent
 from lasem.settings import Range
 
 if TYPE_CHECKING:
@@ -123,9 +124,10 @@ def learn(
             on_epoch=lines.epoch_ends,
             note=shown.line,
         )
-    tested = "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)}"
+    measured = f"valid {percent(learned.valid_accuracy)} %"
+    measured += "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)} %"
     say(
-        f"{learned.name}: {learned.configuration} ({learned.layers}), valid {percent(learned.valid_accuracy)}{tested}, "
+        f"{learned.name}: {learned.configuration} ({learned.layers}), {measured}, "
         f"{len(learned.classes)} classes, {learned.num_parameters:,} parameters of its own"
         f"{and_left_out(learned.left_out)}"
     )
@@ -283,12 +285,12 @@ def evaluate(
             }
         )
         return 0
-    measured = f"{percent(result.accuracy)} ({result.num_right} of {result.num_images} {growing.reads})"
+    measured = f"{percent(result.accuracy)} % ({result.num_right} of {result.num_images} {growing.reads})"
     say(f"{task}: {measured}{and_left_out(result.left_out)}")
     width = max(len(printable(name)) for name in result.by_class)
     for name, (count, right) in result.by_class.items():
-        say(f"  {printable(name):{width}}  {percent(right / count):>7} ({right} of {count})")
-    say(f"expected calibration error: {percent(result.calibration_error)} (15 bins of probability)")
+        say(f"  {printable(name):{width}}  {percent(right / count):>5} % ({right} of {count})")
+    say(f"expected calibration error: {percent(result.calibration_error)} % (15 bins of probability)")
     _print_mistakes(result)
     if html is not None:
         say(f"Page: {html}")
@@ -350,7 +352,7 @@ def frontier(model: str, *, task: str, json: bool = False) -> int:
     for heading in ("owned numbers", "accuracy", ""):
         table.add_column(heading, justify="right")
     for name, owned, share in offers:
-        table.add_row(name, f"{owned:,}", percent(share), "chosen" if name == record.configuration else "")
+        table.add_row(name, f"{owned:,}", f"{percent(share)} %", "chosen" if name == record.configuration else "")
     print_table(table)
     if record.configuration not in record.frontier:
         say(f"The task has {record.configuration}, which was better when it was trained by itself.")
@@ -400,11 +402,6 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
     return 0
 
 
-def percent(share: float | None, unit: str = " %") -> str:
-    """Return for instance ``93.1 %``; a dash for None."""
-    return "-" if share is None else f"{100 * share:.1f}{unit}"
-
-
 def _take_backbone(above: dict[str, Any], train: Path, side: int | None, image_column: str, label_column: str) -> None:
     """Name the pretrained network in the settings of a new model, where nothing else is chosen and it suits images."""
     from lasem.experiments.parts import resolve
@@ -429,8 +426,6 @@ def _stored(held: dict[str, Any]) -> dict[str, Any]:
 
 def _print_mistakes(result: Evaluation) -> None:
     """Print the confusion matrix if it fits, else the classes most confused; and the surest mistakes."""
-    from lasem.report.numbers import display_name
-
     if not result.mistakes:
         return
     digits = len(str(max(len(result.classes), *map(max, result.confusion)))) + 1
@@ -453,7 +448,7 @@ def _print_mistakes(result: Evaluation) -> None:
     say(f"\nthe surest mistakes ({len(surest)} of {len(result.mistakes)})")
     for mistake in surest:
         image = display_name(mistake.image.strip(), 160)
-        say(f"  {percent(mistake.probability):>7}  {image}: '{mistake.label}' answered as '{mistake.answer}'")
+        say(f"  {percent(mistake.probability):>5} %  {image}: '{mistake.label}' answered as '{mistake.answer}'")
 
 
 def _print_json(value: object) -> None:

@@ -19,24 +19,12 @@ from lasem.data.task import AbstractReader, TaskStream, distinct, pair
 from lasem.errors import DataError, nearest
 from lasem.settings import Range
 
-SPLIT_NAMES: Final = {
-    "train": Part.TRAIN,
-    "training": Part.TRAIN,
-    "valid": Part.VALID,
-    "validation": Part.VALID,
-    "val": Part.VALID,
-    "dev": Part.VALID,
-    "test": Part.TEST,
-    "testing": Part.TEST,
-    "eval": Part.TEST,
-    "evaluation": Part.TEST,
-    "trn": Part.TRAIN,
-    "trainval": Part.TRAIN,
-    "vld": Part.VALID,
-    "tst": Part.TEST,
-    "tests": Part.TEST,
-    "holdout": Part.TEST,
+_NAMES = {
+    Part.TRAIN: "train training trn trainval",
+    Part.VALID: "valid validation val dev vld",
+    Part.TEST: "test testing eval evaluation tst tests holdout",
 }
+SPLIT_NAMES: Final = {name: part for part, names in _NAMES.items() for name in names.split()}
 """Names of splits in files and folders."""
 
 _KIND = "(?:(?:data)?sets?|data|images?|imgs?|pictures?|photos?|pics?|splits?|folders?|samples?|files?)"

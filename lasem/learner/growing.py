@@ -58,7 +58,8 @@ class GrowingModel:
     """A model in a folder. What was read is kept in memory until the folder changes.
 
     ``learn`` and ``forget`` change the folder from one state to the next and hold it meanwhile; one that is stopped at
-    any moment leaves the state before or after. The other methods only read and may be called at any time.
+    any moment leaves the state before or after. The other methods only read and may be called at any time. They raise
+    StorageError if there is no model, or it is damaged, and TaskError for a task that was not learned.
     """
 
     def __init__(
@@ -233,9 +234,7 @@ class GrowingModel:
             note: called with what of a folder is left out, and with how many texts were cut.
 
         Raises:
-            TaskError: if the task was not learned.
             DataError: if an image is not there or cannot be decoded.
-            StorageError: if there is no model, or it is damaged.
         """
         return self._answers((name,), ((image, (name,)) for image in images), top, skip, note)
 
@@ -295,9 +294,7 @@ class GrowingModel:
             pictures: how many of the surest mistakes have their picture.
 
         Raises:
-            TaskError: if the task was not learned.
             DataError: if the images are not there, cannot be decoded, or are of other classes than the task's.
-            StorageError: if there is no model, or it is damaged.
         """
         learner = self._reader(name)
         source = _source(path)
@@ -307,13 +304,13 @@ class GrowingModel:
             return evaluate(learner, name, data, pictures)
 
     def show(self) -> ModelOverview:
-        """Return what the folder holds; StorageError if there is no model, or it is damaged."""
+        """Return what the folder holds."""
         return self._folder.read(self._overview)
 
     def records(self) -> dict[str, tuple[Record, ...]]:
         """Return for each task what was recorded while it was learned: an EpochRecord each epoch, and a TaskRecord.
 
-        Empty for a task that an earlier lasem learned. StorageError if there is no model, or it is damaged.
+        Empty for a task that an earlier lasem learned.
         """
 
         def read(data: bytes) -> dict[str, tuple[Record, ...]]:
@@ -323,12 +320,7 @@ class GrowingModel:
         return self._folder.read(read)
 
     def task_record(self, name: str) -> TaskRecord | None:
-        """Return what was recorded when a task had been learned; None for one that an earlier lasem learned.
-
-        Raises:
-            TaskError: if it was not learned.
-            StorageError: if there is no model, or it is damaged.
-        """
+        """Return what was recorded when a task had been learned; None for one that an earlier lasem learned."""
 
         def read(data: bytes) -> TaskRecord | None:
             learner = self._open(data)
@@ -366,19 +358,14 @@ class GrowingModel:
             return True
 
     def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, ...]:
-        """Write one task as a plain network; see ``lasem.learner.export``.
-
-        Raises:
-            TaskError: if the task was not learned.
-            StorageError: also if ``out`` is in the model's own folder, or a file that is no export of the task.
-        """
+        """Write one task as a plain network, outside of the model's folder; see ``lasem.learner.export``."""
         learner = self._reader(name)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return exporting.export(learner, name, format, out, model=self.directory)
 
     @property
     def reads(self) -> Literal["images", "texts"]:
-        """What the model takes; StorageError if there is no model, or it is damaged."""
+        """What the model takes."""
         return self._folder.read(lambda data: _reads(self._open(data)))
 
     def settings(self, *, begun: bool = False) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ class Learner:
 
     ``Learner(net, sharing=..., search=..., protect=...)`` is selective layer transfer: LASEM with ``EM()``, hard
     parameter sharing as usual with ``Fixed("all")``, single-task learning with ``Fixed("none")``. Any other method is
-    an object: ``Learner(net, method=EWC())``.
+    an object: ``Learner(net, method=EWC())``. Methods raise TaskError for the name of a task that was not learned.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Learner:
         return found if self._stored_search is None else {**found, "search": self._stored_search}
 
     def info(self, name: str) -> TaskInfo:
-        """Return what is known of a learned task; TaskError if it was not learned."""
+        """Return what is known of a learned task."""
         if name not in self._tasks:
             known = ", ".join(self._tasks) or "none"
             raise TaskError(
@@ -307,7 +307,6 @@ class Learner:
             probabilities: return a float32 tensor of shape (N, num_classes) instead of N class names.
 
         Raises:
-            TaskError: if the task was not learned.
             ShapeError: if the images have another shape than the network takes.
             DataError: if they are on another scale than the task's, or uint8 and the task has none.
         """
@@ -437,9 +436,7 @@ class Learner:
     def read(self, name: str) -> None:
         """Read all that a learned task answers with, if the model was loaded to read it later; see ``load``.
 
-        Raises:
-            TaskError: if the task was not learned.
-            StorageError: if a file is damaged or not there any more.
+        StorageError if a file is damaged or not there any more.
         """
         classes = {name: len(self.classes(name))}
         if name not in self._read:
@@ -450,18 +447,13 @@ class Learner:
             self._read.add(name)
 
     def keep_records(self, name: str, records: Iterable[Record]) -> None:
-        """Save with a learned task what was recorded while it was learned; TaskError if it was not learned."""
+        """Save with a learned task what was recorded while it was learned."""
         self.info(name)
         lines = "".join(f"{to_json(record)}\n" for record in records).encode()
         self._records = self._records.with_part(name, {_LINES: torch.tensor(list(lines), dtype=torch.uint8)})
 
     def records(self, name: str) -> tuple[Record, ...]:
-        """Return the records that were kept of a learned task; there may be none.
-
-        Raises:
-            TaskError: if the task was not learned.
-            StorageError: if they are damaged.
-        """
+        """Return the records that were kept of a learned task, if any; StorageError if they are damaged."""
         self.info(name)
         if name not in self._records:
             return ()
@@ -473,10 +465,7 @@ class Learner:
         """Give up a task and what only it used; the others answer as before.
 
         Tasks learned later draw other random numbers than it did. A schedule over all tasks (``inverse``) counts the
-        epochs of those that are left.
-
-        Raises:
-            TaskError: if the task was not learned, or later ones answer with its weights.
+        epochs of those that are left. TaskError if later tasks answer with its weights.
         """
         self.info(name)
         model = self.method.forget(self.net, self._model, name)
@@ -488,10 +477,7 @@ class Learner:
     def save(self, directory: str | Path) -> None:
         """Write the model as safetensors and JSON; a model saved there before may only have grown since.
 
-        What was forgotten is removed.
-
-        Raises:
-            StorageError: if the folder holds something else, or cannot be written.
+        What was forgotten is removed. StorageError if the folder holds something else, or cannot be written.
         """
         folder = ModelFolder(directory)
         self._check_same(folder)
