@@ -5,8 +5,6 @@ no value. A command with ``**settings`` takes settings of an experiment, too (``
 settings are (``lasem.settings``), so a file and a shell get the same answer to a mistake.
 """
 
-from __future__ import annotations
-
 import inspect
 import shutil
 import textwrap
@@ -139,7 +137,7 @@ class Command:
         raise ConfigError(f"{message}{end} See lasem {self._name} --help.")
 
     @property
-    def _documentation(self) -> Docstring:
+    def _documentation(self) -> "Docstring":
         import docstring_parser  # only help needs it
 
         return docstring_parser.parse(self._function.__doc__ or "")

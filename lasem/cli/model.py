@@ -1,7 +1,5 @@
 """Commands of a growing model: learn, predict, evaluate, show, frontier, forget and export."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -424,7 +422,7 @@ def _stored(held: dict[str, Any]) -> dict[str, Any]:
     return {part: {k: v for k, v in entry.items() if v is not None or k != "name"} for part, entry in parts.items()}
 
 
-def _print_mistakes(result: Evaluation) -> None:
+def _print_mistakes(result: "Evaluation") -> None:
     """Print the confusion matrix if it fits, else the classes most confused; and the surest mistakes."""
     if not result.mistakes:
         return
@@ -512,7 +510,7 @@ def _texts(
             skip(word, error)
 
 
-def _print_overview(overview: ModelOverview) -> None:
+def _print_overview(overview: "ModelOverview") -> None:
     from lasem.report.model import tasks_frame
 
     print_table(tasks_frame(overview).console(""))

@@ -1,7 +1,5 @@
 """``lasem run``, ``lasem compare`` and ``lasem report``, and what every command of runs begins and ends with."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,7 +160,7 @@ def print_comparison(directory: Path) -> None:
     say(f"Comparison: {directory / 'comparison.html'}")
 
 
-def print_table(table: Table) -> None:
+def print_table(table: "Table") -> None:
     """Print a table on stdout; in a terminal that is too narrow with less space, or as a list of its rows.
 
     No cell is ever cut. In a pipe a table is as wide as it likes.
@@ -262,7 +260,7 @@ def compare(
     return print_failures(made, made.directory)
 
 
-def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[int, AbstractExecutor | None]:
+def find_workers(workers: int | None, ray: str | None, threads: int) -> "tuple[int, AbstractExecutor | None]":
     """Return how many runs go on at a time, and what makes them; None: processes of this machine.
 
     ConfigError if ray is not installed, or there is no cluster at the address.
@@ -275,7 +273,7 @@ def find_workers(workers: int | None, ray: str | None, threads: int) -> tuple[in
     return workers or executor.max_workers(threads), executor
 
 
-def print_failures(compared: ComparisonResult, runs: Path) -> int:
+def print_failures(compared: "ComparisonResult", runs: Path) -> int:
     """Print which of the runs in a folder failed and what to do; return the exit code."""
     if not compared.failures:
         return 0

@@ -1,7 +1,5 @@
 """Encoded images (PNG, JPEG, ...) as uint8 tensors; whatever is wrong becomes a DataError that names the image."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -132,7 +130,7 @@ def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | 
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
-def _resized(image: Image, how: Resize) -> Image:
+def _resized(image: "Image", how: Resize) -> "Image":
     from PIL.Image import Resampling
 
     width, height = image.size
@@ -145,7 +143,7 @@ def _resized(image: Image, how: Resize) -> Image:
     return image.resize((how.side, how.side), Resampling[how.interpolation.upper()], box)
 
 
-def _orientation(image: Image) -> int:
+def _orientation(image: "Image") -> int:
     from PIL import Image as Images
 
     if image.format == "TIFF":  # Pillow turns these itself
@@ -154,7 +152,7 @@ def _orientation(image: Image) -> int:
     return found if found in _UPRIGHT else 1
 
 
-def _with_channels(image: Image, channels: Channels) -> Image:
+def _with_channels(image: "Image", channels: Channels) -> "Image":
     """Convert to 8 bits and the channel count asked for, where Pillow's own conversion would clip or warn first."""
     from PIL import Image as Images
 
@@ -175,7 +173,7 @@ def _with_channels(image: Image, channels: Channels) -> Image:
 
 
 @contextmanager
-def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
+def _opened(source: Path | bytes, where: str) -> "Iterator[Image]":
     from PIL import Image as Images
     from PIL import UnidentifiedImageError
 
@@ -200,7 +198,7 @@ def _opened(source: Path | bytes, where: str) -> Iterator[Image]:
         raise DamagedError({0: (where, " ".join(str(reason).split()))}, may_skip=False) from error
 
 
-def _whole(image: Image, source: Path | bytes) -> Image:
+def _whole(image: "Image", source: Path | bytes) -> "Image":
     """Decode the pixels of a JPEG; one that lacks its end mark is given it."""
     from PIL import Image as Images
 

@@ -6,8 +6,6 @@ contrast or inversion, and Gaussian noise. So some tasks share what the first la
 apart.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, ClassVar, final
@@ -41,7 +39,7 @@ class DigitStyle:
     """Deviation of that noise: 0, 0.1, 0.2 or 0.3 of the range."""
 
     @classmethod
-    def drawn(cls, generator: torch.Generator) -> DigitStyle:
+    def drawn(cls, generator: torch.Generator) -> "DigitStyle":
         """Draw each of the four, independently and uniformly from its values."""
         turns, contrast, mean, std = torch.randint(4, (4,), generator=generator).tolist()
         return cls(

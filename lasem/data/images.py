@@ -1,7 +1,5 @@
 """Equally large images in memory, or in files that are decoded when they are needed."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -107,7 +105,7 @@ class TensorImages(AbstractImages):
         return self._scale
 
     @classmethod
-    def placed(cls, tensor: Tensor, scale: float | None = 1.0) -> TensorImages:
+    def placed(cls, tensor: Tensor, scale: float | None = 1.0) -> "TensorImages":
         """Return images that were checked before, and stay on the device that they are on."""
         images = cls.__new__(cls)
         images.tensor, images._scale = tensor, scale

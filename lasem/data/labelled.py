@@ -4,8 +4,6 @@ The classes of the k-th task, and the images of a class that train, validate and
 the number of tasks, and for a class not on the task that it is in.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,7 +90,7 @@ class Labelled:
         """The names of the classes that have images."""
         return tuple(self.class_names[number] for number in torch.unique(self.labels).tolist())
 
-    def only(self, chosen: Tensor) -> Labelled:
+    def only(self, chosen: Tensor) -> "Labelled":
         """Select the images at some positions, ascending, or where a mask is set."""
         positions = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
         return replace(
@@ -110,7 +108,7 @@ class Labelled:
             pass
         return dict(sorted(found.items()))
 
-    def undamaged(self) -> Labelled:
+    def undamaged(self) -> "Labelled":
         """Leave out images that cannot be decoded."""
         damaged = self.damaged()
         kept = self.only(torch.tensor([k not in damaged for k in range(len(self.labels))]))

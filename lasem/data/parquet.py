@@ -1,7 +1,5 @@
 """Tables of images and labels: parquet files as on the Hugging Face Hub, and Arrow files as its library saves them."""
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
@@ -308,7 +306,7 @@ def merged_labels(files: Sequence[Path], read: Sequence[Column], column: str) ->
     return labels, names
 
 
-def read_column(table: Table, column: str) -> Column:
+def read_column(table: "Table", column: str) -> Column:
     """Read a column of a table; a value that comes again takes no further memory."""
     known: dict[Any, int] = {}
     places = [_numbers(chunk, known) for _, chunk in table.chunks(column)]

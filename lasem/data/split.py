@@ -1,7 +1,5 @@
 """Splits of a task: images, labels, and the standardisation that both training and prediction apply."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -83,7 +81,7 @@ class Split:
         first = self.images.take(torch.arange(min(1, len(self))))
         return len(self) * (first[0].nbytes + self.labels.element_size()) if len(first) else 0
 
-    def on(self, device: torch.device) -> Split:
+    def on(self, device: torch.device) -> "Split":
         """Return a copy in the memory of a device, moved there some images at a time."""
         first = self.images.take(torch.arange(1))
         tensor = torch.empty((len(self), *self.images.shape), dtype=first.dtype, device=device)
@@ -94,7 +92,7 @@ class Split:
         moments = self.mean.to(device), self.std.to(device)
         return Split(TensorImages.placed(tensor, self.images.scale), self.labels.to(device), *moments)
 
-    def standardised_by(self, mean: Sequence[float], std: Sequence[float]) -> Split:
+    def standardised_by(self, mean: Sequence[float], std: Sequence[float]) -> "Split":
         """Return the split with another mean and deviation, of pixels from 0 to 1, where its images' scale is known."""
         scale = self.images.scale
         if scale is None:
@@ -102,13 +100,13 @@ class Split:
         moments = (torch.tensor(values, device=self.mean.device) * scale for values in (mean, std))
         return Split(self.images, self.labels, *moments)
 
-    def only(self, chosen: Tensor) -> Split:
+    def only(self, chosen: Tensor) -> "Split":
         """Return the images where a mask, shape (N,), is true."""
         indices = chosen.nonzero()[:, 0].cpu()
         labels = self.labels[indices.to(self.labels.device)]
         return Split(SelectedImages(self.images, indices), labels, self.mean, self.std)
 
-    def joined(self, other: Split) -> Split | None:
+    def joined(self, other: "Split") -> "Split | None":
         """Return these images and another split's; None if the two are standardised differently."""
         if not (torch.equal(self.mean, other.mean) and torch.equal(self.std, other.std)):
             return None

@@ -1,7 +1,5 @@
 """Tasks, streams of tasks, readers that open streams, and the random generators that readers draw from."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -125,7 +123,7 @@ class Task:
         classes: Sequence[str] | None = None,
         standardise: Standardise = "train",
         scale: Scale = "auto",
-    ) -> Task:
+    ) -> "Task":
         """Make a task of tensors or arrays.
 
         Args:
@@ -176,7 +174,7 @@ class Task:
         length: int,
         truncate: bool = False,
         classes: Sequence[str] | None = None,
-    ) -> Task:
+    ) -> "Task":
         """Make a task of texts, whose token ids take the place of images; for networks that read such, see ``nets``.
 
         Args:
@@ -208,7 +206,7 @@ class Task:
         valid: tuple[Sequence[str], Any],
         test: tuple[Sequence[str], Any],
         classes: Sequence[str] | None = None,
-    ) -> Task:
+    ) -> "Task":
         """Make a task of texts as they are, for networks that have a tokenizer; see ``lasem.nets.from_transformers``.
 
         Args:
@@ -228,7 +226,7 @@ class Task:
         new: Any = {part: replace(getattr(task, part), images=some) for part, some in texts.items()}
         return replace(task, **new)
 
-    def in_tokens(self, vocabulary: Vocabulary | None, length: int) -> Task:
+    def in_tokens(self, vocabulary: Vocabulary | None, length: int) -> "Task":
         """Return the task with the token ids of its texts; itself if it has no ``Texts``.
 
         Args:
@@ -258,7 +256,7 @@ class Task:
         said = said_of_cut(sum(num_cut for _, num_cut in read.values()), sum(map(len, splits)), length)
         return replace(self.with_splits(padded), left_out=(*self.left_out, *said))
 
-    def with_splits(self, change: Callable[[Split], Split]) -> Task:
+    def with_splits(self, change: Callable[[Split], Split]) -> "Task":
         """Return the task with each split changed."""
         once = cache(change)  # two splits may be one object
         return replace(self, train=once(self.train), valid=once(self.valid), test=once(self.test))
@@ -289,7 +287,7 @@ class TaskStream:
         self._task_at = task_at
 
     @classmethod
-    def of(cls, tasks: Sequence[Task], *, name: str = "tasks") -> TaskStream:
+    def of(cls, tasks: Sequence[Task], *, name: str = "tasks") -> "TaskStream":
         """Make a stream of tasks that are there already.
 
         Raises:
@@ -300,7 +298,7 @@ class TaskStream:
         return cls(name, lambda: kept, num_tasks=len(kept), task_at=kept.__getitem__)
 
     @classmethod
-    def made_by(cls, task_at: Callable[[int], Task], *, name: str, num_tasks: int) -> TaskStream:
+    def made_by(cls, task_at: Callable[[int], Task], *, name: str, num_tasks: int) -> "TaskStream":
         """Make a stream of tasks that ``task_at`` makes, each from its index alone."""
         return cls(name, lambda: map(task_at, range(num_tasks)), num_tasks=num_tasks, task_at=task_at)
 

@@ -1,7 +1,5 @@
 """Texts as token ids in a tensor that networks for texts read, and the vocabularies of those networks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,7 +122,7 @@ class Tokenizer:
         return {_FILE: torch.frombuffer(bytearray(self.json.encode()), dtype=torch.uint8)}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], version: str) -> Tokenizer | None:
+    def from_tensors(cls, tensors: Mapping[str, Tensor], version: str) -> "Tokenizer | None":
         """Return the one among some tensors; None if there is none."""
         return cls(bytes(tensors[_FILE].numpy()).decode(), version) if _FILE in tensors else None
 

@@ -1,7 +1,5 @@
 """Everything that decides a run's results, as one frozen object."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -197,7 +195,7 @@ class ExperimentConfig(Settings):
         }
 
     @classmethod
-    def from_plain(cls, entry: Mapping[str, Any]) -> ExperimentConfig:
+    def from_plain(cls, entry: Mapping[str, Any]) -> "ExperimentConfig":
         """Build from plain values. What is not given comes from the preset, and what that leaves open from defaults.
 
         ``method`` may also be a shorthand for sharing and search; see ``lasem.experiments.parts``.
@@ -237,7 +235,7 @@ class ExperimentConfig(Settings):
         return to_yaml(self.to_plain())
 
     @classmethod
-    def from_yaml(cls, text: str, where: str = "the configuration") -> ExperimentConfig:
+    def from_yaml(cls, text: str, where: str = "the configuration") -> "ExperimentConfig":
         """Read what ``to_yaml`` wrote, or a part of it that a person wrote; see ``from_plain``."""
         return cls.from_plain(from_yaml(text, where))
 

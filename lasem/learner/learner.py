@@ -1,7 +1,5 @@
 """The learner: one model that grows by a task at a time, as a method says."""
 
-from __future__ import annotations
-
 import json
 import math
 import warnings
@@ -531,7 +529,7 @@ class Learner:
         net: AbstractNet | None = None,
         device: str = "cpu",
         lazy: bool = False,
-    ) -> Learner:
+    ) -> "Learner":
         """Read what ``save`` wrote. What is given replaces what was saved; the search is made when a task is learned.
 
         Args:
@@ -561,7 +559,7 @@ class Learner:
         device: torch.device,
         lazy: bool,
         kept_bytes: float = math.inf,
-    ) -> Learner:
+    ) -> "Learner":
         """Make the learner of an index that was read from a folder; see ``load``.
 
         With ``lazy``, at most ``kept_bytes`` of the files that were read are kept in memory.

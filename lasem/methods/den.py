@@ -31,8 +31,6 @@ functions here look at weights as edges of shape (units above, units below, numb
 layers, the boundary between them and the head are the same thing. The image's channels are the lowest units.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -161,7 +159,7 @@ class DEN(Settings, AbstractMethod):
         return _learned(model, phase, (yield phase))
 
 
-def _learned(model: Model, phase: _Phase, fitted: PhaseResult) -> Learned:
+def _learned(model: Model, phase: "_Phase", fitted: PhaseResult) -> Learned:
     """Stamp the units that are new and take the head apart, after the last phase."""
     setup = phase.setup
 

@@ -1,7 +1,5 @@
 """The contract of a method: what it keeps between tasks, and the phases in which it learns one."""
 
-from __future__ import annotations
-
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +42,7 @@ class Setup:
         numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in where]
         return generator_of((self.seed, self.index, *numbers))
 
-    def divided(self, share: float, rate: float = 1.0) -> tuple[Setup, Setup]:
+    def divided(self, share: float, rate: float = 1.0) -> "tuple[Setup, Setup]":
         """Return the setups of two phases.
 
         Args:
@@ -71,7 +69,7 @@ class Learned(Outcome):
     """The configurations that could be chosen, of methods that choose among some that can be listed."""
 
     @classmethod
-    def of(cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model]) -> Learned:
+    def of(cls, setup: Setup, fitted: PhaseResult, made: Callable[[Snapshot], Model]) -> "Learned":
         """Return the outcome of a plan's last phase.
 
         Args:

@@ -1,7 +1,5 @@
 """The tensors that a method keeps between tasks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -71,7 +69,7 @@ class Parts(Mapping[str, Named]):
         self._keys = dict.fromkeys((*self._held, *self._stored))
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Named]) -> Parts:
+    def of(cls, tensors: Mapping[str, Named]) -> "Parts":
         """Return the mapping itself if it is of this class, else one that holds its tensors."""
         return tensors if isinstance(tensors, Parts) else cls(tensors)
 
@@ -100,14 +98,14 @@ class Parts(Mapping[str, Named]):
         stored = self._stored.get(key)
         return count(self._held[key]) if stored is None else stored.num_parameters
 
-    def with_part(self, key: str, tensors: Named) -> Parts:
+    def with_part(self, key: str, tensors: Named) -> "Parts":
         """Return these and one more, or another one in the place of one."""
         found = Parts()
         found._held, found._read, found._keys = {**self._held, key: tensors}, self._read, {**self._keys, key: None}
         found._stored = {name: stored for name, stored in self._stored.items() if name != key}
         return found
 
-    def only(self, wanted: Callable[[str], bool]) -> Parts:
+    def only(self, wanted: Callable[[str], bool]) -> "Parts":
         """Return those whose key is wanted."""
         found = Parts()
         found._read, found._keys = self._read, {key: None for key in self._keys if wanted(key)}
@@ -160,7 +158,7 @@ class Model:
     routes: Mapping[str, Route] = field(default_factory=dict)
     """For each task, for methods that choose layer by layer."""
 
-    def having(self, **changes: Any) -> Model:
+    def having(self, **changes: Any) -> "Model":
         """Return a copy with other parts."""
         return replace(self, **changes)
 

@@ -4,8 +4,6 @@ Flat names: ``layer.I.weight``, ``layer.I.bias`` for the blocks, ``head.weight.J
 the heads of all tasks are trained together, ``task.K.head.weight.J``, ... for the head of the K-th task.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -115,7 +113,7 @@ def _only(rows: Rows, x: Value) -> tuple[Rows, Value]:
     return {name: [place[row] for row in at] for name, at in rows.items()}, taken
 
 
-def initial_layers(setup: Setup) -> dict[str, Tensor]:
+def initial_layers(setup: "Setup") -> dict[str, Tensor]:
     """Return fresh weights of every block, on the CPU: those that every method starts from (``start_generator``)."""
     weights: dict[str, Tensor] = {}
     for i, block in enumerate(setup.net.blocks):
@@ -125,7 +123,7 @@ def initial_layers(setup: Setup) -> dict[str, Tensor]:
 
 
 def initial_head(
-    setup: Setup, num_classes: int, generator: torch.Generator | None = None, head: Head | None = None
+    setup: "Setup", num_classes: int, generator: torch.Generator | None = None, head: Head | None = None
 ) -> dict[str, Tensor]:
     """Return fresh weights of a head, on the CPU.
 
@@ -152,7 +150,7 @@ class NetworkPhase(AbstractPhase):
     """Trains all weights that it starts from by cross-entropy; methods override what they do otherwise."""
 
     task: Task
-    setup: Setup
+    setup: "Setup"
     start: dict[str, Tensor]
     """Of every tensor that is trained, by name."""
     fixed: Named = field(default_factory=dict, kw_only=True)

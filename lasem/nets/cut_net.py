@@ -1,7 +1,5 @@
 """Torch modules as networks: cut into blocks that may be transferred, with a head for each task after them."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import math
@@ -55,7 +53,7 @@ class CutNet(AbstractNet):
             return {}
         return {name: value for block in self._blocks for name, value in block.module_tensors.items()}
 
-    def for_images(self, image_shape: tuple[int, int, int], side: int | None) -> CutNet:
+    def for_images(self, image_shape: tuple[int, int, int], side: int | None) -> "CutNet":
         """Return the same network for images that it enlarges to a side first; None: as they are."""
         self._blocks[0].enlarge_to(side)
         net = copy.copy(self)
@@ -67,7 +65,7 @@ class CutNet(AbstractNet):
         source: dict[str, Any],
         vocabulary: Vocabulary | None = None,
         preprocessing: Preprocessing | None = None,
-    ) -> CutNet:
+    ) -> "CutNet":
         """Return the same network with what it is built from again, if it can be without its module.
 
         With a ``vocabulary`` if it reads texts, or ``preprocessing``.

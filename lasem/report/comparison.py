@@ -4,8 +4,6 @@
 in ``METHOD-SEED`` next to it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass, replace
@@ -194,7 +192,7 @@ def write_comparison(directory: Path) -> Path:
     return write_text(directory / "comparison.html", page)
 
 
-def comparison_table(directory: Path) -> Table:
+def comparison_table(directory: Path) -> "Table":
     """Return the table for ``rich.print``, its caption naming what is unfinished; errors of ``load_comparison``."""
     comparison = load_comparison(directory)
     return methods_frame(comparison).console(_title(comparison), unfinished_sentence(comparison))

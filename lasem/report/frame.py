@@ -1,7 +1,5 @@
 """One table as columns and rows of cells, which pages, terminals, CSV and Markdown show; and the files of a report."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -95,7 +93,7 @@ class Frame:
         head, *body = [f"| {' | '.join(line)} |" for line in lines]
         return "\n".join([head, "|---" + "|---:" * (len(shown) - 1) + "|", *body]) + "\n"
 
-    def console(self, title: str, caption: str = "") -> Table:
+    def console(self, title: str, caption: str = "") -> "Table":
         """The table for ``rich.print``."""
         from rich.table import Table
         from rich.text import Text

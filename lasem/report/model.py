@@ -1,7 +1,5 @@
 """The pages of a growing model, one file each: the model with its tasks, and an evaluation with its surest mistakes."""
 
-from __future__ import annotations
-
 import io
 import math
 from base64 import b64encode
@@ -41,7 +39,7 @@ _SIDE = 192
 """Pixels of a picture's longer side; larger ones are reduced."""
 
 
-def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Sequence[Record]]) -> Path:
+def write_model(page: Path, overview: "ModelOverview", records: Mapping[str, Sequence[Record]]) -> Path:
     """Write a model's page, which opens without a network, from what its ``show`` and ``records`` return.
 
     StorageError if the place is in the model's folder or another file's, or cannot be written.
@@ -77,7 +75,7 @@ def write_model(page: Path, overview: ModelOverview, records: Mapping[str, Seque
     return write_text(page, text)
 
 
-def _verdict(overview: ModelOverview, tested: Sequence[float]) -> str:
+def _verdict(overview: "ModelOverview", tested: Sequence[float]) -> str:
     num = len(overview.tasks)
     if not num:
         return "This model has not learned a task yet."
@@ -96,7 +94,7 @@ def _verdict(overview: ModelOverview, tested: Sequence[float]) -> str:
     return f"{sentence}. {parameters}{shared}. {kept}"
 
 
-def tasks_frame(overview: ModelOverview) -> Frame:
+def tasks_frame(overview: "ModelOverview") -> Frame:
     """Return a row for each task of a model."""
     optional = {"Now %": overview.keeps, "Layers": "method" not in overview.settings}
     headings = ("#", "Task", "Classes", overview.reads.capitalize(), "Layers", "Valid %", "Test %", "Now %")
@@ -133,8 +131,8 @@ def _frontier(records: Sequence[Record]) -> str:
 
 
 def _figures(
-    overview: ModelOverview, records: Mapping[str, Sequence[Record]], *, chooses: bool
-) -> dict[str, Drawing | None]:
+    overview: "ModelOverview", records: Mapping[str, Sequence[Record]], *, chooses: bool
+) -> "dict[str, Drawing | None]":
     from lasem.report.figures.heatmap import draw_layer_probabilities, draw_transfer_map
     from lasem.report.figures.lines import draw_accuracy_over_time, draw_probabilities
 
@@ -146,7 +144,7 @@ def _figures(
     return drawn
 
 
-def _as_run(overview: ModelOverview, records: Mapping[str, Sequence[Record]]) -> Run:
+def _as_run(overview: "ModelOverview", records: Mapping[str, Sequence[Record]]) -> Run:
     """Return what is known of the tasks as records of a run; of tasks without records what the overview says."""
     found: list[Record] = []
     tests: dict[str, float] = {}
@@ -175,7 +173,7 @@ def _as_run(overview: ModelOverview, records: Mapping[str, Sequence[Record]]) ->
     return Run(0, tuple(found))
 
 
-def _commands(overview: ModelOverview) -> str:
+def _commands(overview: "ModelOverview") -> str:
     model, task = overview.directory, overview.tasks[-1].name
     lines: list[Any] = [
         ("predict", model, "--task", task, "IMAGES"),
@@ -188,7 +186,7 @@ def _commands(overview: ModelOverview) -> str:
 
 
 def write_evaluation(
-    page: Path, result: Evaluation, *, task: str, model: str, images: str, command: Sequence[str]
+    page: Path, result: "Evaluation", *, task: str, model: str, images: str, command: Sequence[str]
 ) -> Path:
     """Write what an evaluation found as a page that opens without a network; errors of ``write_model``.
 
@@ -218,7 +216,7 @@ def write_evaluation(
     return write_text(page, text)
 
 
-def _result_in_words(result: Evaluation) -> str:
+def _result_in_words(result: "Evaluation") -> str:
     right, num = result.num_right, result.num_images
     if not result.mistakes:
         return f"All {num:,} images are answered correctly." if num > 1 else "The one image is answered correctly."
@@ -230,7 +228,7 @@ def _result_in_words(result: Evaluation) -> str:
     return f"{sentence}."
 
 
-def _classes(result: Evaluation) -> Frame:
+def _classes(result: "Evaluation") -> Frame:
     taken: dict[str, tuple[str, int]] = {}
     for name, answer, times in result.confused:
         taken.setdefault(name, (answer, times))
@@ -247,7 +245,7 @@ def _classes(result: Evaluation) -> Frame:
     return Frame(columns=columns_of(*headings, texts=(headings[1], headings[-1])), rows=tuple(rows))
 
 
-def _pairs(result: Evaluation) -> Frame:
+def _pairs(result: "Evaluation") -> Frame:
     texts = ("Class", "Answered as")
     rows = []
     for name, answer, times in result.confused[:_PAIRS]:
@@ -256,7 +254,7 @@ def _pairs(result: Evaluation) -> Frame:
     return Frame(columns=columns_of(*texts, "Images", "% of the class", texts=texts), rows=tuple(rows))
 
 
-def _address(picture: Tensor) -> str:
+def _address(picture: "Tensor") -> str:
     """Return a picture as an address that holds it: small ones to the pixel, of large ones a thumbnail."""
     from PIL import Image
 

@@ -1,7 +1,5 @@
 """The report of a run, drawn from its files alone: the page ``report.html`` and the table for a terminal."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +65,7 @@ def write_report(run_dir: Path) -> Path:
     return write_text(run_dir / "report.html", page)
 
 
-def _figures(run: Run, method: str | None) -> dict[str, Drawing | None]:
+def _figures(run: Run, method: str | None) -> "dict[str, Drawing | None]":
     # here, for matplotlib takes half a second to import and most commands draw nothing
     from lasem.report.figures.bars import draw_parameters
     from lasem.report.figures.heatmap import draw_accuracy_matrix, draw_layer_probabilities, draw_transfer_map
@@ -134,7 +132,7 @@ def _tasks(number: int) -> str:
     return f"{number} task{'s' if number != 1 else ''}"
 
 
-def console_table(run_dir: Path) -> Table:
+def console_table(run_dir: Path) -> "Table":
     """Return the final table of a run for ``rich.print``; with several seeds, mean and deviation over them."""
     experiment = load_experiment(run_dir)
     runs = experiment.comparable_runs

@@ -32,8 +32,6 @@ factor pi(c_i) now / pi(c_i) then. Where m is at least 2^d all configurations ar
    Importance Sampling. NeurIPS 2022.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -105,7 +103,7 @@ class EM(GroupedSelection, AbstractSearch[Tensor]):
         super().__post_init__()
         object.__setattr__(self, "prior_start", check_prior_start("EM.prior_start", self.prior_start))
 
-    def with_prior(self, prior_start: tuple[float, float] | None) -> EM:
+    def with_prior(self, prior_start: tuple[float, float] | None) -> "EM":
         return self if self.prior_start is not None else replace(self, prior_start=prior_start)
 
     def init(self, num_configurations: int) -> Tensor:

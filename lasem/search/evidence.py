@@ -32,8 +32,6 @@ Bayes factors are kept, and not posteriors, so that the prior never counts what 
 .. [Robbins1956] H. Robbins. An Empirical Bayes Approach to Statistics. Third Berkeley Symposium, 1956.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -136,7 +134,7 @@ class Evidence(GroupedSelection):
 
     def _search(
         self, start: TaskStart, images: Split, folds: Tensor
-    ) -> Plan[tuple[list[_Found], tuple[float, ...], tuple[Offer, ...]]]:
+    ) -> "Plan[tuple[list[_Found], tuple[float, ...], tuple[Offer, ...]]]":
         """Yield trainings of all configurations, then of some by themselves.
 
         Return what was found of these, and evidence and frontier of ``Selected``.
@@ -167,7 +165,7 @@ class Evidence(GroupedSelection):
         prior = learned_prior(start.evidence, start.net.depth)
         return log_prior(_bits(space), prior) / self.temper - self.price * num_images * owned / 1e6
 
-    def _is_enough(self, found: _Found, num_images: int) -> bool:
+    def _is_enough(self, found: "_Found", num_images: int) -> bool:
         """Return whether so little is answered wrongly that nothing could be gained."""
         return found.accuracy >= self.enough or round((1 - found.accuracy) * num_images) <= _FEW_WRONG
 
@@ -184,7 +182,7 @@ class Evidence(GroupedSelection):
 
     def _by_itself(
         self, start: TaskStart, parts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int
-    ) -> Plan[list[_Found]]:
+    ) -> "Plan[list[_Found]]":
         """Yield trainings of one configuration without each fold, and return what they found."""
         only = start.only(start.space[position])
         owned, found = _num_owned(only.weights), list[_Found]()

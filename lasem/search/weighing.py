@@ -6,8 +6,6 @@ Two of them have their answer given: ``Fixed`` one configuration for every task,
    Transfer. ICML 2021.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -70,7 +68,7 @@ class AbstractSearch(AbstractSelection, Generic[State]):
     def best(self, state: State) -> int:
         """Return the leading configuration's position in the space."""
 
-    def with_prior(self, prior_start: tuple[float, float] | None) -> AbstractSearch[State]:
+    def with_prior(self, prior_start: tuple[float, float] | None) -> "AbstractSearch[State]":
         """Return this search for a sharing mechanism that suggests a prior (``AbstractSharing.prior_start``)."""
         return self
 

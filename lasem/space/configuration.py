@@ -1,7 +1,5 @@
 """Configurations, which transfer or learn each layer, and spaces of them, which a search may choose from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, product
@@ -55,7 +53,7 @@ class Configuration:
         return sum(self.bits)
 
     @classmethod
-    def parse(cls, text: str) -> Configuration:
+    def parse(cls, text: str) -> "Configuration":
         """Read what ``str`` writes; ConfigError if the text has other letters than T and S, or none."""
         wrong = sorted(set(text) - {TRANSFER, SPECIFIC})
         if wrong or not text:
@@ -98,7 +96,7 @@ class Pattern(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Pattern:
+    def __new__(cls, text: str) -> "Pattern":
         kind, _, count = text.partition("-")
         known = text in _PLAIN or (kind in ("top", "bottom") and count.isdecimal())
         if not known and (not text or set(text) - {"T", "S"}):

@@ -5,8 +5,6 @@ tree. It is evaluated level by level: the inputs of a level are stacked along th
 once with the task-specific weights. For all 2^d configurations that is 2^(d+1)-2 layer evaluations instead of d*2^d.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,7 +49,7 @@ class PrefixTree:
     """Of each configuration, so that ``output[leaves]`` restores their order."""
 
     @classmethod
-    def of(cls, configurations: Sequence[Configuration]) -> PrefixTree:
+    def of(cls, configurations: Sequence[Configuration]) -> "PrefixTree":
         """Build the tree over ``configurations``, which differ from each other and have the same depth."""
         texts = [str(configuration) for configuration in configurations]
         levels: list[Level] = []

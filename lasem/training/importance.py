@@ -4,8 +4,6 @@
    2025.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -125,7 +123,7 @@ class Quadratic:
     """c, shape ()."""
 
     @classmethod
-    def from_named(cls, flat: Named) -> Quadratic:
+    def from_named(cls, flat: Named) -> "Quadratic":
         """Build what ``named`` took apart."""
         return cls(part_of(flat, "importance"), part_of(flat, "anchor"), flat["constant"])
 
@@ -133,7 +131,7 @@ class Quadratic:
         """Return every tensor under one name: ``importance.NAME``, ``anchor.NAME`` and ``constant``."""
         return named(self)
 
-    def of(self, wanted: Callable[[str], bool]) -> Quadratic | None:
+    def of(self, wanted: Callable[[str], bool]) -> "Quadratic | None":
         """Return the sum over some weights alone, but for its constant; None if none is wanted."""
         names = [name for name in self.importance if wanted(name)]
         if not names:

@@ -5,8 +5,6 @@ which names them and is written last. It is not waited for the disk: after a pow
 the disk whole is passed over, as is one of an unknown format; the task under way then starts over, to the same results.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -81,7 +79,7 @@ class Checkpoint:
                 old.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, folder: Path) -> Checkpoint | None:
+    def load(cls, folder: Path) -> "Checkpoint | None":
         """Return the checkpoint in a folder; None if there is none that is whole and of this format."""
         try:
             index = parse_json(folder / _INDEX, read_bytes(folder / _INDEX, inside=folder, max_bytes=MAX_INDEX_BYTES))

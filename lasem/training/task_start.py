@@ -1,7 +1,5 @@
 """The start of a task: its data, the configurations to choose from, and every weight that some of them use."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -37,7 +35,7 @@ class LayerWeights:
     """Running statistics, which training measures and no optimiser moves. What reaches a layer depends on the choices
     before it, so there are some for every prefix of a configuration, such as ``ST``."""
 
-    def on(self, device: torch.device) -> LayerWeights:
+    def on(self, device: torch.device) -> "LayerWeights":
         """Return them on a device."""
         return map_tensors(lambda t: t.to(device), self)
 
@@ -136,7 +134,7 @@ class TaskStart:
     valid_accuracy: float | None = None
     """Where the validation images are trained on: the accuracy on them before they were."""
 
-    def only(self, configuration: Configuration) -> TaskStart:
+    def only(self, configuration: Configuration) -> "TaskStart":
         """Return the same with one configuration to train, from the same start."""
         layers = tuple(
             replace(layer, specific={}) if transferred else replace(layer, shared={}, factors={})

@@ -1,7 +1,5 @@
 """Files of benchmarks: found in a folder, or fetched into it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys
@@ -59,7 +57,7 @@ class Layout:
     """The files that can be fetched."""
 
     @classmethod
-    def of_hub(cls, title: str, repository: str, revision: str, folder: str, train: str, test: str) -> Layout:
+    def of_hub(cls, title: str, repository: str, revision: str, folder: str, train: str, test: str) -> "Layout":
         """Describe two parquet files of the Hugging Face Hub, whose SHA-256 are the last two arguments."""
         page = f"https://huggingface.co/datasets/{repository}"
         url = f"{page}/resolve/{revision}/{folder}"

@@ -1,7 +1,5 @@
 """Bars and dots: how a model grows with each task, and methods side by side."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,7 +72,7 @@ def draw_parameters(run: Run) -> Drawing | None:
 
 
 @figure_style()
-def draw_calibration(bins: Sequence[Bin]) -> Drawing:
+def draw_calibration(bins: "Sequence[Bin]") -> Drawing:
     """Draw how often answers are right by how sure they are."""
     edges = np.arange(len(bins) + 1) / len(bins)
     counts = np.array([one.num_images for one in bins])
@@ -148,7 +146,7 @@ def draw_comparison(rows: Sequence[tuple[str, dict[str, Statistic]]]) -> Drawing
     )
 
 
-def label_rows(axes: Axes, rows: Sequence[str]) -> None:
+def label_rows(axes: "Axes", rows: Sequence[str]) -> None:
     """Name the rows, the first one above, and draw a line through each."""
     line: dict[str, Any] = {"color": colour("faint"), "linewidth": 1, "zorder": 1}
     axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), **line)
@@ -158,7 +156,7 @@ def label_rows(axes: Axes, rows: Sequence[str]) -> None:
     axes.grid(axis="x")
 
 
-def add_legend(figure: Figure, num_letters: int, width: int) -> None:
+def add_legend(figure: "Figure", num_letters: int, width: int) -> None:
     """Name the series above the figure, as many side by side as fit."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     columns = min(len(labels), max(1, width // (7 * min(28, num_letters) + 45)))

@@ -1,7 +1,5 @@
 """Heat maps: the accuracy matrix, the layers that tasks transfer, and their probabilities while a task is learned."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +178,7 @@ def _cells(
     right: tuple[list[str], str],
     values: Matrix,
     **style: Any,
-) -> tuple[Figure, Axes, Any]:
+) -> "tuple[Figure, Axes, Any]":
     """Draw cells of some pixels: rows with name and number, a text to their right, columns with numbers."""
     shown = [display_name(name, 24) for name in names]
     letters, num_columns = max(map(len, shown)) + len(right[1]) + 5, values.shape[1]
@@ -202,7 +200,7 @@ def _cells(
     return figure, axes, mesh
 
 
-def _write(axes: Axes, row: int, column: int, text: str, **style: Any) -> None:
+def _write(axes: "Axes", row: int, column: int, text: str, **style: Any) -> None:
     """Write into a cell."""
     axes.text(column + 0.5, row + 0.5, text, ha="center", va="center_baseline", **style)
 
@@ -212,7 +210,7 @@ def _table(epochs: Sequence[EpochRecord]) -> Matrix:
     return np.array([epoch.transfer_probabilities for epoch in epochs], dtype=np.float64).T
 
 
-def _draw_layers(axes: Axes, epochs: Sequence[EpochRecord], commit_epoch: int | None) -> None:
+def _draw_layers(axes: "Axes", epochs: Sequence[EpochRecord], commit_epoch: int | None) -> None:
     from matplotlib.colors import ListedColormap
 
     drawn = thin(len(epochs))

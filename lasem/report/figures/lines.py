@@ -1,7 +1,5 @@
 """Lines: accuracy over a run, and the probabilities of configurations while a task is learned."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,7 +76,7 @@ def draw_accuracy_over_time(run: Run) -> Drawing | None:
 
 
 def _label_ends(
-    axes: Axes, tasks: Sequence[tuple[str, int]], test: dict[str, dict[int, float]], num_tasks: int
+    axes: "Axes", tasks: Sequence[tuple[str, int]], test: dict[str, dict[int, float]], num_tasks: int
 ) -> None:
     """Name the lines at their ends, the labels moved apart; of many tasks some, the last one among them."""
     chosen = [*tasks[:: -max(1, -(-len(tasks) // _MAX_LABELS))]]
@@ -188,7 +186,7 @@ def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: Ta
     )
 
 
-def _draw_search(axes: Axes, search: _Search, width: int) -> None:
+def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
     letters = width // 7
     axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}", pad=20)
     if len(search.names) < 2 or not len(search.epochs):

@@ -1,7 +1,5 @@
 """The tree of configurations at the end of a search: a branch is as thick as its configurations are probable."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,7 +148,7 @@ def _thickness(probability: float) -> float:
     return 0.8 + 13.2 * probability
 
 
-def _draw_tree(axes: Axes, tree: _Tree, height: float, width: int) -> None:
+def _draw_tree(axes: "Axes", tree: _Tree, height: float, width: int) -> None:
     num_levels = len(tree.ends)
     axes.set_title(f"{tree.number} · {display_name(tree.task, width // 7 - 12)}")
     axes.set_title(f"epoch {tree.epoch}", loc="right", size=10, weight=400, color=colour("muted"))
@@ -185,7 +183,7 @@ def _draw_tree(axes: Axes, tree: _Tree, height: float, width: int) -> None:
         )
 
 
-def _draw_branches(axes: Axes, tree: _Tree, prefix: str, branches: Sequence[str]) -> None:
+def _draw_branches(axes: "Axes", tree: _Tree, prefix: str, branches: Sequence[str]) -> None:
     """From one fork to the next ones, side by side where they begin."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
