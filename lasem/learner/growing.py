@@ -202,11 +202,8 @@ class GrowingModel:
             learner.check_new(task, training)
             if learner.net.origin or self._missing:
                 notify(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
-            notify(_first_line(task, _reads(learner)))
-            _notify_of_changes(task, training, notify)
-            _notify_if_dark(task, notify)
-            if remark := learner.method.remark(learner.net):
-                notify(remark)
+            for said in _notes(learner, task, training):
+                notify(said)
             if restart:
                 unfinished.remove()
             about = about_learning(learner, task, training, made, given) | ({"update": True} if update else {})
@@ -645,31 +642,26 @@ def _reading(learner: Learner, source: Source) -> tuple[Channels, Resize | None]
     raise DataError(f"The model takes images; column '{source.text_column}' is said to have texts. Leave it out.")
 
 
-def _first_line(task: Task, unit: str) -> str:
+def _notes(learner: Learner, task: Task, training: TrainingConfig) -> Iterator[str]:
+    """Yield what a person should know before a task is learned."""
     tested = "" if task.test is task.valid else f", {len(task.test):,} to test"
-    return (
-        f"Task '{task.name}': {len(task.train):,} {unit} to train with, {len(task.valid):,} to validate{tested}, "
-        f"{task.num_classes} classes{and_left_out(task.left_out)}"
+    yield (
+        f"Task '{task.name}': {len(task.train):,} {_reads(learner)} to train with, {len(task.valid):,} to validate"
+        f"{tested}, {task.num_classes} classes{and_left_out(task.left_out)}"
     )
-
-
-def _notify_of_changes(task: Task, training: TrainingConfig, notify: Callable[[str], None]) -> None:
-    preset = preset_for(training.augment, task.train.images)
+    images = task.train.images
+    preset = preset_for(training.augment, images)
     if preset != "none":
-        notify(
+        yield (
             f"Training images are changed at random, by preset {preset}: {IN_WORDS[preset]}. Where that may change a "
             f"class, set training.augment to none or shift."
         )
-
-
-def _notify_if_dark(task: Task, notify: Callable[[str], None]) -> None:
-    """Of 16-bit grey images the upper 8 bits are kept: of 12-bit ones in 16 bits, as X-rays often are, only 4."""
-    images = task.train.images
-    if images.take(torch.tensor([0])).dtype != torch.uint8 or float(task.train.mean.max()) * 255 >= _DARK:
-        return
-    most = max(int(chunk.max()) for chunk in in_chunks(images))
-    if most < _DARK:
-        notify(
+    # of 16-bit grey images the upper 8 bits are kept: of 12-bit ones in 16 bits, as X-rays often are, only 4
+    dark = images.take(torch.tensor([0])).dtype == torch.uint8 and float(task.train.mean.max()) * 255 < _DARK
+    if dark and (most := max(int(chunk.max()) for chunk in in_chunks(images))) < _DARK:
+        yield (
             f"The brightest pixel of all training images of '{task.name}' is {most} of 255. Of 16-bit grey images only "
             f"the upper 8 bits are kept: if they hold fewer bits than 16 (below {256 * _DARK}), scale them up first."
         )
+    if remark := learner.method.remark(learner.net):
+        yield remark
