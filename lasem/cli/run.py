@@ -161,10 +161,7 @@ def print_comparison(directory: Path) -> None:
 
 
 def print_table(table: "Table") -> None:
-    """Print a table on stdout; in a terminal that is too narrow with less space, or as a list of its rows.
-
-    No cell is ever cut. In a pipe a table is as wide as it likes.
-    """
+    """Print a table on stdout, no cell of it cut; in a narrow terminal with less space, or as a list of its rows."""
     from rich import box
     from rich.console import Console
     from rich.measure import Measurement

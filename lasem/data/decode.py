@@ -29,16 +29,8 @@ MOST_PIXELS = 64_000_000
 """Larger images are refused from their header alone: a small file can claim a size that fills the memory."""
 
 _ORIENTATION = 0x0112  # the EXIF tag in which a camera says how it was held
-_UPRIGHT = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-
+_UPRIGHT = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+"""What makes an image upright, from orientation 2 to 8."""
 
 _WITH_ALPHA, _WITHOUT_ALPHA = ("RGBA", "LA", "PA"), ("1", "L", "P", "RGB")
 """Modes of pixels; in the second ones a file may still name a colour that is transparent."""
@@ -122,8 +114,8 @@ def decode(source: Path | bytes, where: str, *, channels: Channels, size: int | 
         if image.format in ("JPEG", "MPO"):
             image = _whole(image, source)
         upright = _with_channels(image, channels)
-        if orientation in _UPRIGHT:
-            upright = upright.transpose(Transpose[_UPRIGHT[orientation]])
+        if orientation > 1:
+            upright = upright.transpose(Transpose[_UPRIGHT[orientation - 2]])
         if size is not None:
             upright = _resized(upright, Resize(side=size) if isinstance(size, int) else size)
         pixels = torch.from_numpy(np.array(upright))
@@ -149,7 +141,7 @@ def _orientation(image: "Image") -> int:
     if image.format == "TIFF":  # Pillow turns these itself
         return 1
     found = Images.Image.getexif(image).get(_ORIENTATION, 1)  # a PNG's own getexif would decode it first
-    return found if found in _UPRIGHT else 1
+    return int(found) if found in range(2, 9) else 1
 
 
 def _with_channels(image: "Image", channels: Channels) -> "Image":

@@ -177,19 +177,9 @@ class Task:
     ) -> "Task":
         """Make a task of texts, whose token ids take the place of images; for networks that read such, see ``nets``.
 
-        Args:
-            name: see Task.
-            train: texts and labels: what a tokenizer returns for the texts, or anything that ``as_tokens`` takes;
-                labels as in ``from_tensors``.
-            valid: the same.
-            test: the same.
-            length: see ``as_tokens``; the one that the network was made for.
-            truncate: see ``as_tokens``.
-            classes: see ``from_tensors``.
-
-        Raises:
-            DataError: if anything is not as described here; the message names what.
-            ConfigError: if ``length`` is below 1.
+        Arguments and errors are those of ``from_tensors``, but that texts take the place of images: what a tokenizer
+        returns for them, or anything that ``as_tokens`` takes. ``length``, which is the one that the network was made
+        for, and ``truncate`` are those of ``as_tokens``.
         """
         parts: Any = {
             part: (as_tokens(some, length=length, truncate=truncate, what=f"texts (task '{name}', split '{part}')"), of)
@@ -209,15 +199,7 @@ class Task:
     ) -> "Task":
         """Make a task of texts as they are, for networks that have a tokenizer; see ``lasem.nets.from_transformers``.
 
-        Args:
-            name: see Task.
-            train: texts and labels, as in ``from_tensors``.
-            valid: the same.
-            test: the same.
-            classes: see ``from_tensors``.
-
-        Raises:
-            DataError: if anything is not as described here; the message names what.
+        Arguments and errors are those of ``from_tensors``, but that texts take the place of images.
         """
         given = {"train": train, "valid": valid, "test": test}
         texts = {part: Texts(some, f"texts (task '{name}', split '{part}')") for part, (some, _) in given.items()}

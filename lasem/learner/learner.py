@@ -221,11 +221,8 @@ class Learner:
             resume_from: state of an interrupted ``learn`` of the same task by a learner in the same condition.
 
         Raises:
-            TaskError: if a task of that name was learned already.
-            ShapeError: if the images have another shape than the network takes.
-            ConfigError: if the method does not fit ``training``.
             TrainingError: if training cannot go on.
-            StorageError: if ``resume_from`` belongs to something else.
+            StorageError: if ``resume_from`` belongs to something else; and the errors of ``check_new``.
         """
         task = self.in_tokens(task)
         self.check_new(task, training)
