@@ -176,10 +176,9 @@ def _why_not(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Unpack the files of a zip or tar file: nothing outside the folder, and no links or devices, which are counted.
+    """Unpack the files of a zip or tar file into a folder; return how many links and devices were left out.
 
-    Raises:
-        DataError: if it is damaged, names a place outside the folder, or holds more than its size can explain.
+    DataError if it is damaged, names a place outside the folder, or holds more than its size can explain.
     """
     size, num_left_out = archive.stat().st_size, 0
     room = min(_SLACK_BYTES + _MAX_EXPANSION * size, shutil.disk_usage(folder).free)

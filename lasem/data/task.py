@@ -95,11 +95,7 @@ class Task:
         return len(self.classes)
 
     def label_of(self, class_name: str) -> int:
-        """Return the label, 0 to ``num_classes - 1``, of a class.
-
-        Raises:
-            DataError: if the task has no such class.
-        """
+        """Return the label, 0 to ``num_classes - 1``, of a class; DataError if the task has no such class."""
         if class_name not in self.classes:
             raise DataError(
                 f"Task '{self.name}' has no class '{class_name}' (classes: {', '.join(self.classes)})."
@@ -211,12 +207,8 @@ class Task:
     def in_tokens(self, vocabulary: Vocabulary | None, length: int) -> "Task":
         """Return the task with the token ids of its texts; itself if it has no ``Texts``.
 
-        Args:
-            vocabulary: of the network, with its tokenizer; None: it takes images.
-            length: the network's; longer texts are cut, and ``left_out`` says how many.
-
-        Raises:
-            DataError: if there are texts, and no tokenizer.
+        The ``vocabulary`` of a network has its tokenizer, None if it takes images; texts longer than ``length`` are
+        cut, and ``left_out`` says how many. DataError if there are texts, and no tokenizer.
         """
         splits = dict.fromkeys((self.train, self.valid, self.test))
         if any(split.images.texts is None for split in splits):
@@ -270,11 +262,7 @@ class TaskStream:
 
     @classmethod
     def of(cls, tasks: Sequence[Task], *, name: str = "tasks") -> "TaskStream":
-        """Make a stream of tasks that are there already.
-
-        Raises:
-            DataError: if two tasks have the same name.
-        """
+        """Make a stream of tasks that are there already; DataError if two have the same name."""
         kept = tuple(tasks)
         check_unique([task.name for task in kept], "task of a stream")
         return cls(name, lambda: kept, num_tasks=len(kept), task_at=kept.__getitem__)
@@ -300,11 +288,7 @@ class TaskStream:
         return self.num_tasks
 
     def __getitem__(self, index: int) -> Task:
-        """Make one task; an index below 0 counts from the end, where that is known.
-
-        Raises:
-            DataError: if there is no such task.
-        """
+        """Make a task; an index below 0 counts from the end, if that is known. DataError if there is no such task."""
         place = index + len(self) if index < 0 else index
         if place >= 0 and (self.num_tasks is None or place < self.num_tasks):
             if self._task_at is not None:
@@ -341,12 +325,9 @@ class AbstractReader(ABC):
 
 
 def child_generator(seed: int, *path: int) -> torch.Generator:
-    """Return the generator of ``path`` (say: purpose, task index) below ``seed``.
+    """Return the generator of ``path`` (say: purpose, task index) below ``seed``, an integer of at least 0.
 
     What it draws does not depend on how many numbers other paths drew before.
-
-    Raises:
-        ConfigError: if ``seed`` is not an integer of at least 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"A seed must be an integer of at least 0; got {seed!r}.")

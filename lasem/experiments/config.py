@@ -179,8 +179,7 @@ class ExperimentConfig(Settings):
     def to_plain(self) -> dict[str, Any]:
         """Every setting as YAML and JSON can hold it; ``from_plain`` gives back an equal object, own classes apart.
 
-        Raises:
-            ConfigError: if a network's description or a field holds what no file can.
+        ConfigError if a network's description or a field holds what no file can.
         """
         plain = {part: part_to_plain(part, getattr(self, part)) for part in self.parts}
         for unused in self.method.unused if self.method is not None else ():

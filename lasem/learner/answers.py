@@ -188,7 +188,7 @@ class ModelOverview:
 
 
 def reading(net: AbstractNet) -> tuple[Channels, Resize]:
-    """Channels of a network's images, and how files become such; ConfigError if image files cannot be read for it."""
+    """Return the channels of a network's images, and how files become such; ConfigError if image files cannot."""
     channels, height, width = net.image_shape
     if channels not in (1, 3) or height != width:
         raise ConfigError(

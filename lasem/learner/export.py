@@ -99,9 +99,6 @@ def plain_network(learner: Learner, name: str) -> PlainNetwork:
     """Return a learned task's network as a plain module, in evaluation, on the CPU: what ``export`` writes.
 
     Its weights are made once: no sharing mechanism is left in it, and no method unless the answer is no plain network.
-
-    Raises:
-        TaskError: if the task was not learned.
     """
     info, net, method = learner.info(name), learner.net, learner.method
     tensors = method.plain_weights(net, learner.model, name)

@@ -368,11 +368,8 @@ class GrowingModel:
     def settings(self, *, begun: bool = False) -> dict[str, Any] | None:
         """Return what the model was made with, as plain values by part and seed; None if there is no model.
 
-        Args:
-            begun: what the unfinished task was begun with, if there is one.
-
-        Raises:
-            StorageError: if the folder holds something else, or a damaged model.
+        If ``begun``, it is what the unfinished task was begun with, if there is one. StorageError if the folder holds
+        something else, or a damaged model.
         """
         index = self._folder.index()
         index = Unfinished(self.directory).about.get("begun", index) if begun else index

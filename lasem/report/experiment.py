@@ -130,9 +130,6 @@ def write_accuracy_matrix(records: Iterable[Record], path: Path) -> Path:
     """Write the accuracy matrix of EvaluationRecords for spreadsheets: fractions, empty where nothing was measured.
 
     The columns are ``after_training_task, test_on_task_1, ..., test_on_task_T``, numbered in the order of learning.
-
-    Raises:
-        StorageError: if the file cannot be written.
     """
     matrix = Run(0, tuple(records)).accuracy_matrix
     columns = ["after_training_task", *(f"test_on_task_{j + 1}" for j in range(len(matrix)))]
