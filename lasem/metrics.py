@@ -33,8 +33,7 @@ _NUM_FLIPS = 20_000
 def as_matrix(accuracies: MatrixLike) -> Matrix:
     """Bring accuracies into the square matrix ``a``, shape ``(T, T)``, with NaN where nothing was measured.
 
-    Raises:
-        ShapeError: if row i has neither ``i + 1`` entries, up to the diagonal, nor ``T``.
+    ShapeError if row i has neither ``i + 1`` entries, up to the diagonal, nor ``T``.
     """
     num_tasks = len(accuracies)
     matrix = np.full((num_tasks, num_tasks), np.nan)
@@ -96,8 +95,7 @@ def forgetting_chaudhry(accuracies: MatrixLike) -> float:
 def forgetting_ratios(peak: Sequence[float] | Matrix, final: Sequence[float] | Matrix) -> Matrix:
     """``final[j] / peak[j]`` of every task, shape ``(T,)``; NaN where the peak is 0 and the ratio has no meaning.
 
-    Raises:
-        ShapeError: if there is not one final accuracy for each peak.
+    ShapeError if there is not one final accuracy for each peak.
     """
     peaks, finals = _pairs(peak, final)
     ratios = np.full(peaks.shape, np.nan)

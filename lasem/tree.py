@@ -67,10 +67,8 @@ def pack(tree: Any, name: str = "") -> tuple[dict[str, Tensor], Any]:
 def unpack(tensors: Mapping[str, Tensor], plain: Any, like: Any) -> Any:
     """Put together copies of what ``pack`` took apart, tensors where those of a tree of the same dataclasses are.
 
-    None where a tensor is expected stands for the one of ``like`` (``without_same``).
-
-    Raises:
-        KeyError, TypeError, ValueError: if the parts are not of such a tree.
+    None where a tensor is expected stands for the one of ``like`` (``without_same``). KeyError, TypeError or
+    ValueError if the parts are not of such a tree.
     """
     known = _children(like)
     if is_dataclass(like) and plain is not None and plain.keys() != known.keys():

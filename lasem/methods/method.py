@@ -202,11 +202,7 @@ class AbstractMethod(ABC):
         return None
 
     def forget(self, net: Any, model: Model, name: str) -> Model:
-        """Return the model without a task; the others answer as before.
-
-        Raises:
-            TaskError: if later tasks need it.
-        """
+        """Return the model without a task; the others answer as before. TaskError if later tasks need it."""
         own = {other: tensors for other, tensors in model.own.items() if other != name}
         return model.having(own=own) if own else Model()
 

@@ -416,11 +416,7 @@ class AbstractNet(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class SizedNet(AbstractNet, Settings):
-    """A network as settings: a saved model holds them and builds the network again.
-
-    Raises:
-        ConfigError: if the sizes do not fit each other or are out of range.
-    """
+    """A network as settings, which a saved model holds to build it again; ConfigError if sizes do not fit together."""
 
     image_shape: tuple[Size, Size, Size]
     """Channels, height and width of the images."""

@@ -191,11 +191,7 @@ def rebuild(
 @final
 @dataclass(frozen=True, kw_only=True)
 class NetChoice(Settings):
-    """One of lasem's networks, fitted to the images.
-
-    Raises:
-        ConfigError: if there is no network of that name, or a setting is out of range.
-    """
+    """One of lasem's networks, fitted to the images; ConfigError if there is no network of that name."""
 
     name: str = AUTO
     """auto, or one of ``lasem.nets.NETS``."""
@@ -237,11 +233,7 @@ class NetChoice(Settings):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Backbone(Settings):
-    """A model of another library, cut into stages that may be transferred.
-
-    Raises:
-        ConfigError: if there is no model of that name, or a setting is out of range.
-    """
+    """A model of another library, cut into stages that may be transferred; ConfigError if none has that name."""
 
     name: str = f"timm:{DEFAULT}"
     """``timm:NAME``."""
@@ -312,11 +304,7 @@ class Backbone(Settings):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Encoder(Settings):
-    """An encoder of Hugging Face transformers for texts or images, cut into groups of layers that may be transferred.
-
-    Raises:
-        ConfigError: if a setting is out of range.
-    """
+    """An encoder of Hugging Face transformers for texts or images, cut into groups of layers for transfer."""
 
     name: str = "hf:"
     """``hf:FOLDER`` with config.json, model.safetensors and, for texts, tokenizer.json; or ``hf:NAME`` on the hub."""

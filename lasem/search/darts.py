@@ -82,9 +82,8 @@ class DARTSPhase(AbstractPhase[TaskWeights]):
     def __init__(self, search: DARTS, start: TaskStart) -> None:
         """Start before the first epoch, with alpha at 0.
 
-        Raises:
-            ConfigError: if both branches of a layer are the same, so that nothing could ever tell them apart, or if the
-                network has running statistics.
+        ConfigError if both branches of a layer are the same, so that nothing could ever tell them apart, or if the
+        network has running statistics.
         """
         if any(block.statistics for block in start.net.blocks):
             raise ConfigError(

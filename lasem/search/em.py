@@ -301,8 +301,7 @@ class DeepEM(GroupedSelection, AbstractSearch[DeepEMState]):
     def _draw(self, state: DeepEMState, probability: Tensor, generator: torch.Generator) -> list[int]:
         """Return positions of ``num_samples`` configurations, the first kept from the draw before if there was one.
 
-        Raises:
-            TrainingError: if the likelihoods are no longer finite.
+        TrainingError if the likelihoods are no longer finite.
         """
         kept = []
         if state.positions:

@@ -21,11 +21,7 @@ MAX_ENUMERATED = 1 << 16
 @final
 @dataclass(frozen=True, order=True)
 class Configuration:
-    """One choice for each of d layers, input side first; ``str`` gives for instance ``"STTS"``.
-
-    Raises:
-        ConfigError: if there is no layer.
-    """
+    """One choice for each of d layers, d > 0, input side first; ``str`` gives for instance ``"STTS"``."""
 
     bits: tuple[bool, ...]
     """True where the layer transfers shared knowledge (T), False where it is task-specific (S)."""
@@ -88,11 +84,7 @@ def layers_in_words(configuration: str, names: Sequence[str] = ()) -> str:
 
 @final
 class Pattern(str):
-    """The name of a configuration at any depth, for instance ``"top-2"`` or, for four layers only, ``"STTS"``.
-
-    Raises:
-        ConfigError: if it is neither a known name nor letters T and S.
-    """
+    """The name of a configuration at any depth, such as ``"top-2"``, or of four layers ``"STTS"``; else ConfigError."""
 
     __slots__ = ()
 

@@ -41,11 +41,7 @@ EVALUATION_BATCH = 500
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):
-    """How one task is trained. Knows neither the stream nor the search.
-
-    Raises:
-        ConfigError: if a setting is out of range.
-    """
+    """How one task is trained. Knows neither the stream nor the search."""
 
     epochs: Annotated[int, Range(least=1)] = 60
     """Passes over a task's training images; at least 1."""
