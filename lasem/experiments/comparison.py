@@ -160,10 +160,7 @@ def compare(
         begin: called when everything is checked and nothing is run yet.
 
     Raises:
-        ConfigError: if a method does not fit the network or its settings each other.
-        DataError: if the data do not exist or are not what they must be.
-        DeviceError: if the device does not exist.
-        StorageError: if the folder cannot be used, or a run in it has other settings.
+        StorageError: if the folder cannot be used, or a run in it has other settings; and the errors of ``run``.
     """
     Range(least=1).check("workers", num_workers)
     check_links(Path(directory))

@@ -4,8 +4,6 @@ A function that draws a run returns a Drawing, or None if there is nothing to dr
 matplotlib, whose global settings are changed only while a figure is drawn.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import warnings
@@ -54,6 +52,7 @@ _NUM_SHADES = 12
 COLOURS |= {f"ramp-{n}": (f"#{pair[:6]}", f"#{pair[7:]}") for n, pair in enumerate(_RAMP.split())}
 
 Row = tuple[object, ...]
+Columns = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,14 @@ class Drawing:
     """The whole SVG file, for a white page."""
     width: int
     """Natural width in pixels."""
-    columns: tuple[str, ...]
+    columns: Columns
     rows: tuple[Row, ...]
     """The data drawn: accuracies as fractions, names as recorded."""
 
     @classmethod
     def of(
-        cls, figure: Figure, name: str, columns: tuple[str, ...], rows: Iterable[Row], *, caption: str, description: str
-    ) -> Drawing:
+        cls, figure: "Figure", name: str, columns: Columns, rows: Iterable[Row], *, caption: str, description: str
+    ) -> "Drawing":
         """Save a figure as SVG, without a date: the same bytes every time."""
         buffer, width = io.StringIO(), round(figure.get_figwidth() * 72)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -85,8 +84,8 @@ class Drawing:
 
     @classmethod
     def of_run(
-        cls, figure: Figure, run: Run, key: str, columns: tuple[str, ...], rows: Iterable[Row], about: str, **facts: str
-    ) -> Drawing:
+        cls, figure: "Figure", run: Run, key: str, columns: Columns, rows: Iterable[Row], about: str, **facts: str
+    ) -> "Drawing":
         """Save a seed's figure; ``key`` is the name of its caption, ``facts`` are what differs there."""
         text = caption(key, **facts)
         return cls.of(figure, f"seed-{run.seed}-{key}", columns, rows, caption=text, description=about)
@@ -159,7 +158,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, **grid: Any) -> "tuple[Figure, Any]":
     """An empty figure of that many pixels, and its axes."""
     from matplotlib.figure import Figure
 
@@ -167,7 +166,7 @@ def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**grid)
 
 
-def new_panels(num: int, num_columns: int, width: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def new_panels(num: int, num_columns: int, width: float, heights: Sequence[float]) -> "tuple[Figure, list[Axes]]":
     """A figure of ``num`` panels, row by row; ``heights`` is of each row, in pixels like ``width``."""
     grid = {"nrows": len(heights), "ncols": num_columns, "squeeze": False, "height_ratios": heights}
     figure, panels = new_figure(width, sum(heights), **grid)
