@@ -1,7 +1,7 @@
 """``lasem run``, ``lasem compare`` and ``lasem report``, and what every command of runs begins and ends with."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,12 +48,14 @@ def run(
     from lasem.cli.progress import make_observer
     from lasem.experiments import ExperimentConfig
     from lasem.experiments import run as run_experiment
-    from lasem.experiments.config import stored_settings
+    from lasem.experiments.config import stored_settings, suited
     from lasem.experiments.runner import check_same, read_config
 
-    above = nested(settings)
+    above, remark = nested(settings), ""
     if resume is None:
-        chosen = ExperimentConfig.from_plain(layered(read_file(config, above), above))
+        entry: Mapping[str, Any] = layered(read_file(config, above), above)
+        entry, remark = suited(entry, lambda entry: {"the method": ExperimentConfig.from_plain(entry)})
+        chosen = ExperimentConfig.from_plain(entry)
     else:
         if out or config:
             other = "--out" if out else "--config"
@@ -66,6 +68,8 @@ def run(
     if print_config:
         print(chosen.to_yaml(), end="")
         return 0
+    if remark and not quiet:
+        say(remark, error=True)
     observer = make_observer(quiet=quiet)
     with observer.explained():
         path = run_experiment(
@@ -233,7 +237,9 @@ def compare(
     from lasem.experiments import compare as run_comparison
     from lasem.experiments import compared_methods
     from lasem.experiments.comparison import methods_to_yaml
+    from lasem.experiments.config import stored_settings, suited
     from lasem.experiments.parts import METHOD_PARTS
+    from lasem.nets.net import AUTO
 
     above = nested(settings)
     stored = read_file(config, above)
@@ -243,11 +249,21 @@ def compare(
     if not (methods or methods_file):
         raise ConfigError("Expected --methods or --methods-file; got neither. See lasem compare --help.")
     entries = from_yaml(read_text(methods_file), str(methods_file), of_list=True) if methods_file else []
-    compared = compared_methods(layered(stored, above), methods, entries)
+    base, remark = layered(stored, above), ""
+    compared = compared_methods(base, methods, entries)
+    directory = out or Path("runs") / f"compare-{compared[0].config.to_plain()['stream']['name']}"
+    begun = next(directory.glob("*/config.yaml"), None)  # goes on with its network
+    small = begun is not None and stored_settings(read_text(begun), str(begun))["net"].get("name", AUTO) == AUTO
+    if not small and not any("net" in entry for entry in entries if isinstance(entry, dict)):
+        suits, remark = suited(
+            base, lambda base: {one.label: one.config for one in compared_methods(base, methods, entries)}
+        )
+        compared = compared_methods(suits, methods, entries)
     if print_config:
         print(methods_to_yaml(compared), end="")
         return 0
-    directory = out or Path("runs") / f"compare-{compared[0].config.to_plain()['stream']['name']}"
+    if remark and not quiet:
+        say(remark, error=True)
     num_workers, executor = find_workers(workers, ray, compared[0].config.threads)
     with shown_runs(directory, typed, num_workers=num_workers, quiet=quiet) as observer:
         made = run_comparison(

