@@ -591,7 +591,8 @@ class Learner:
 
     def _take(self, folder: ModelFolder, index: Mapping[str, Any], device: torch.device, recent: Recent) -> None:
         """Take over what an index names."""
-        infos = [stored_task(entry, self.net, index["training"]) for entry in index["tasks"]]
+        usual = from_plain(TrainingConfig, index["training"], "training")
+        infos = [stored_task(entry, self.net, usual) for entry in index["tasks"]]
         twice = next((name for name, times in Counter(info.name for info in infos).items() if times > 1), None)
         if twice is not None:
             raise StorageError(f"Expected each task once in the index of {folder.directory}; got '{twice}' twice.")
@@ -648,7 +649,8 @@ class Learner:
             made = {"net": json.loads(json.dumps(self.net.description())), "seed": self.seed}
             same = all(index.get(key) == value for key, value in made.items())
             tasks = [(entry, part_from_plain(entry["weights"])) for entry in index["tasks"] if same]
-            there = [self._identity(stored_task(entry, self.net, index["training"]), part) for entry, part in tasks]
+            usual = from_plain(TrainingConfig, index["training"], "training")
+            there = [self._identity(stored_task(entry, self.net, usual), part) for entry, part in tasks]
         ours = [self._identity_of(name) for name in list(self._tasks)[: len(there)]]
         kept = [one for one in there if one in ours or one not in self._forgotten]
         if not same or kept != ours[: len(kept)]:

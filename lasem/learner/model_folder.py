@@ -377,16 +377,18 @@ def stored_choice(entry: Mapping[str, Any], what: str) -> Any:
     return from_plain(known[name], {key: value for key, value in entry.items() if key != "name"}, what)
 
 
-def stored_task(entry: Any, net: AbstractNet, usual: Mapping[str, Any]) -> TaskInfo:
+def stored_task(entry: Any, net: AbstractNet, usual: TrainingConfig) -> TaskInfo:
     """Return what an index says of one task; StorageError if that does not fit the network.
 
-    ``usual`` are the model's settings of training, which are the task's unless it says otherwise.
+    ``usual`` is how the model trains, which is the task's training unless it says otherwise.
     """
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise StorageError(f"Expected a name for each task; got {str(entry)[:60]}. The model is damaged.")
     # where no scale is stored yet, a mean that pixels from 0 to 1 cannot have shows that they were floats of another
     entry = {"scale": 1.0 if all(0 <= float(value) <= 1 for value in entry["mean"]) else None} | entry
-    trained = from_plain(TrainingConfig, {**usual, **entry.get("training", {})}, f"training of '{entry['name']}'")
+    trained = usual
+    if (other := entry.get("training", {})) != {}:
+        trained = from_plain(TrainingConfig, {**to_plain(usual), **other}, f"training of '{entry['name']}'")
     values = {
         key: read_value(entry[key], annotation, f"{key} of task '{entry['name']}'")
         for key, annotation in settings_of(TaskInfo).items()
