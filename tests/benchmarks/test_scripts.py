@@ -8,8 +8,9 @@ import pytest
 import torch
 from metrics.records import task_record
 
-from benchmarks import compiled_step, result_figures, training_time
+from benchmarks import compiled_step, many_tasks, result_figures, training_time
 from benchmarks.measure import PeakMemory
+from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
 
 
@@ -19,6 +20,15 @@ def test_compiled_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
     assert torch.get_num_threads() == threads
     assert min(result.speed, result.first_seconds, result.second_seconds, result.plain_seconds) > 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.skipif(not default_is_installed(), reason="needs the extra pretrained")
+def test_many_tasks_of_a_pretrained_network_answer_as_one_by_one(tmp_path: Path) -> None:
+    learner = many_tasks.learned(side=64)
+    model = many_tasks.copies(learner, {many_tasks.HEAD: 2, many_tasks.STAGE: 2}, tmp_path)
+    assert many_tasks.all_at_once(model, 1) > 0  # both compare answers to 1e-5
+    assert many_tasks.mixed(model, 1) > 0
+    assert len({answer.probabilities for answer in model.predict_all([tmp_path / "image.png"])}) == 4
 
 
 def test_peak_memory_counts_what_is_alive_at_once() -> None:
