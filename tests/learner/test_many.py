@@ -85,6 +85,17 @@ def test_tasks_that_standardise_otherwise_share_layers_but_not_their_inputs(runs
     assert runs == [(3, 5), (4, 5)]
 
 
+def test_more_images_than_run_together_come_back_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Learner(tiny_net(), training=QUICK, protect=Freeze(), search=Fixed("TS"), seed=3)
+    for k, name in enumerate("abc"):
+        learner.learn(tiny_task(name, 2 + k, seed=k // 2))  # the first two standardise alike
+    wanted = {"a": [8, 1, 5, 0, 0], "b": range(9), "c": [7, 7, 2, 6, 4, 3]}
+    expected = {name: learner.logits(name, IMAGES)[list(at)] for name, at in wanted.items()}
+    monkeypatch.setattr("lasem.training.config.EVALUATION_BATCH", 4)
+    for name, logits in learner.logits_many(IMAGES, wanted).items():
+        torch.testing.assert_close(logits, expected[name], rtol=1e-5, atol=1e-5)
+
+
 def test_each_version_of_a_layer_has_images_of_its_own(runs: list[tuple[int, int]]) -> None:
     learner = Learner(tiny_net(), training=QUICK, protect=Branch(), search=Fixed("all"), seed=3)
     for name in "ab":
