@@ -33,7 +33,7 @@ from lasem.training import (
     evaluation_batch,
 )
 from lasem.training.calibration import best_temperature
-from lasem.training.kept import prepared, with_all_images
+from lasem.training.kept import in_one_configuration, prepared, with_all_images
 from lasem.training.phase import batches_of
 from lasem.tree import Path, map_tensors
 
@@ -135,6 +135,18 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         self._epoch = self._num_evaluated = self._num_batches = 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()
         self._mixture: Mixture
+        self._alone: TaskStart | None = None
+
+    @property
+    def _trained(self) -> TaskStart:
+        """What is trained now: after a search only what comes after layers whose outputs are kept."""
+        if self.committed is None or self.commit_epoch is None:
+            return self.start
+        if self._alone is None:
+            left = self.config.epochs - self.commit_epoch + 1
+            self._alone = in_one_configuration(self.start, self.start.space[self.committed], left)
+            self._evaluated = ()
+        return self._alone
 
     @property
     def leading(self) -> int:
@@ -172,13 +184,14 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             self._blend_with_fresh(weights, self.start.space[self.committed], with_head=searching)
 
     def batches(self, device: torch.device, order: torch.Generator) -> Iterator[Batch]:
-        views = self.start.views or (self.task.train,)
-        return batches_of(views[self._epoch % len(views)], self.config, self.task.name, device, order)
+        trained = self._trained
+        views = trained.views or (trained.task.train,)
+        return batches_of(views[self._epoch % len(views)], trained.config, self.task.name, device, order)
 
     def loss(self, weights: TaskWeights, batch: Batch, dropout: torch.Generator) -> Tensor:
         """E-step, and the M-step's loss: sum_c q_c (CE_c + penalties of the layers that c transfers), q constant."""
         searching = self.committed is None
-        mixture = self._next_mixture()
+        mixture, weights = self._next_mixture(), _last(weights, self._trained)
         features = mixture.features(weights, batch.x, training=True)
         if searching:
             with torch.no_grad():  # dropout is off in the E-step
@@ -197,10 +210,12 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         return loss
 
     def accuracy(self, weights: TaskWeights) -> float:
-        start = self.start
+        start = self._trained
         if start.valid_accuracy is not None:
             return start.valid_accuracy
-        return configuration_accuracy(start.net, start.sharing, start.space[self.leading], weights, self.task.valid)
+        configuration = start.space[self.leading if start.space.size > 1 else 0]
+        weights, valid = _last(weights, start), start.task.valid
+        return configuration_accuracy(start.net, start.sharing, configuration, weights, valid)
 
     def summary(self) -> EpochSummary:
         """The leading configuration and the probability of each, or of each layer's transfer."""
@@ -228,10 +243,11 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             self.search_state = self.search.begin_batch(self.search_state, self._draws)
             candidates = self.search.candidates(self.search_state, self._num_configurations)
         else:
-            candidates = (self.committed,)
+            candidates = (0,)
+        trained = self._trained
         if candidates != self._evaluated:
-            configurations = tuple(self.start.space[c] for c in candidates)
-            self._mixture = Mixture(self.start.net, self.start.sharing, configurations)
+            configurations = tuple(trained.space[c] for c in candidates)
+            self._mixture = Mixture(trained.net, trained.sharing, configurations)
             self._evaluated = candidates
         self._num_evaluated, self._num_batches = self._num_evaluated + len(candidates), self._num_batches + 1
         return self._mixture
@@ -258,6 +274,11 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             else:
                 for name, value in fresh.items():
                     own.specific[name].mul_(keep).add_(value.to(own.specific[name]), alpha=block.fresh_share(keep))
+
+
+def _last(weights: TaskWeights, start: TaskStart) -> TaskWeights:
+    """Return the weights of a network's last layers, as many as a start has."""
+    return TaskWeights(weights.layers[-start.net.depth :], weights.head)
 
 
 Make = Callable[[TaskStart], AbstractPhase[Any]]

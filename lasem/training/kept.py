@@ -141,14 +141,25 @@ def prepared(start: TaskStart) -> TaskStart:
     if not start.net.pretrained or start.is_prepared:
         return start
     start = replace(start, is_prepared=True)
-    can_keep = start.space.size == 1 and start.protection.quadratic is None and start.config.mix == "none"
-    start = _without_frozen(start) if can_keep else start
+    start = _kept(start) if start.space.size == 1 else start
     can_fit = (
         start.config.fit_head
         and not start.net.head.hidden
         and int(start.task.train.labels.bincount().count_nonzero()) > 1
     )
     return _with_fitted_head(start) if can_fit else start
+
+
+def in_one_configuration(start: TaskStart, configuration: Configuration, num_epochs: int) -> TaskStart:
+    """Return a prepared start that goes on in one configuration; of its network only the last layers may be left."""
+    config = replace(start.config, views=min(start.config.views, num_epochs), refit=False)
+    start = replace(start, space=Space((configuration,)), config=config)
+    return _kept(start) if start.is_prepared else start
+
+
+def _kept(start: TaskStart) -> TaskStart:
+    can_keep = start.protection.quadratic is None and start.config.mix == "none"
+    return _without_frozen(start) if can_keep else start
 
 
 def _without_frozen(start: TaskStart) -> TaskStart:

@@ -1,7 +1,7 @@
 """Outputs of frozen layers that are kept, next to the same training without them."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from torch import nn
 from lasem import Fixed, HardSharing, Learner, TrainingConfig
 from lasem.data import Split
 from lasem.nets import cut
-from lasem.search import PrefixSearch
+from lasem.search import AbstractSearch, Mixture, PrefixSearch
 from lasem.training import kept
 from lasem.training.kept import fit_head
 
@@ -46,6 +46,67 @@ def test_training_on_kept_outputs_is_training_on_images(configuration: str, monk
     assert slow.learn(tiny_task("a")) == records
     for name, value in slow.model.own["a"].items():
         torch.testing.assert_close(learner.model.own["a"][name], value, rtol=1e-4, atol=1e-6)
+
+
+@final
+@dataclass(frozen=True)
+class Commits(AbstractSearch[torch.Tensor]):
+    """Trains all configurations alike, and one alone after two epochs."""
+
+    position: int
+    first_task: str = "search"
+    name: ClassVar[str] = "commits"
+
+    def init(self, num_configurations: int) -> torch.Tensor:
+        return torch.full((num_configurations,), 1 / num_configurations)
+
+    def step(self, state: torch.Tensor, log_likelihood: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return state, state
+
+    def best(self, state: torch.Tensor) -> int:
+        return self.position
+
+    def commits(self, state: torch.Tensor, epoch: int, num_epochs: int) -> bool:
+        return epoch == 2
+
+
+def searching(position: int, **training: Any) -> Learner:
+    config = TrainingConfig(**{"epochs": 5, "batch_size": 5, "learning_rate": 5e-4, "tolerance": 1.0, **training})
+    return Learner(
+        net_of(), sharing=HardSharing(train_shared=False), search=Commits(position=position), training=config
+    )
+
+
+@pytest.mark.parametrize("position", range(8))
+def test_after_a_search_kept_outputs_train_as_images_do(position: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, slow, sizes = searching(position), searching(position), list[int]()
+    real = Mixture.features
+
+    def features(mixture: Mixture, *arguments: Any, **named: Any) -> torch.Tensor:
+        sizes.append(mixture.net.depth)
+        return real(mixture, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Mixture, "features", features)
+        record = learner.learn(tiny_task("a"))
+    assert record.commit_epoch == 3
+    num_frozen = len(record.configuration) - len(record.configuration.lstrip("T"))
+    assert min(sizes) == max(1, 3 - num_frozen)
+    monkeypatch.setattr(kept, "_without_frozen", lambda start: start)
+    assert slow.learn(tiny_task("a")) == record
+    for name, value in slow.model.own["a"].items():
+        torch.testing.assert_close(learner.model.own["a"][name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_after_a_search_that_goes_on_the_bits_are_the_same(epoch: int) -> None:
+    whole, states = searching(6, augment="shift", views=3), list[Any]()
+    whole.learn(tiny_task("a"), on_epoch=lambda *seen: states.append(seen[2]()))
+    assert whole.configuration("a")[0] == "T"
+    again = searching(6, augment="shift", views=3)
+    again.learn(tiny_task("a"), resume_from=states[epoch])
+    for name, value in whole.model.own["a"].items():
+        assert torch.equal(again.model.own["a"][name], value)
 
 
 @pytest.mark.parametrize("refit", [False, True])
