@@ -36,7 +36,7 @@ def draw_accuracy_matrix(run: Run) -> Drawing | None:
         red, green, blue, _ = mesh.to_rgba(accuracy)
         ink = "#fdfdfd" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "#0b0f14"
         text = percent(accuracy) if num <= 20 else f"{100 * accuracy:.0f}"
-        _write(axes, i, j, text, color=ink, weight=700 if i == j else 400, size=size)
+        _write(axes, i, j, text, color=ink, weight="bold" if i == j else "normal", size=size)
     return Drawing.of_run(
         figure,
         run,
@@ -69,7 +69,7 @@ def draw_transfer_map(run: Run) -> Drawing | None:
     axes.set_xlabel("layer, from the input to the output", labelpad=8)
     for row, configuration in enumerate(configurations):
         for layer, choice in enumerate(configuration):
-            style = {"color": colour("paper"), "weight": 700} if choice == "T" else {"color": colour("muted")}
+            style = {"color": colour("paper"), "weight": "bold"} if choice == "T" else {"color": colour("muted")}
             _write(axes, row, layer, display_name(choice), **style)
     below = axes.secondary_xaxis("bottom")
     frequencies = [f"{100 * share:.0f} %" for share in transfer_frequencies(configurations)]

@@ -220,7 +220,7 @@ def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
         prop={"family": "monospace", "size": 10},
     )
     key.set_in_layout(False)
-    key.get_texts()[0].set_fontweight(700)
+    key.get_texts()[0].set_fontweight("bold")
     first, last = int(epochs[0]), int(epochs[-1])
     ticks = {first, last}
     if (commit := search.commit_epoch) is not None:

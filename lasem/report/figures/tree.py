@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import fsum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lasem.metrics import Run
 from lasem.records import EpochRecord, TaskRecord
@@ -151,7 +151,7 @@ def _thickness(probability: float) -> float:
 def _draw_tree(axes: "Axes", tree: _Tree, height: float, width: int) -> None:
     num_levels = len(tree.ends)
     axes.set_title(f"{tree.number} · {display_name(tree.task, width // 7 - 12)}")
-    axes.set_title(f"epoch {tree.epoch}", loc="right", size=10, weight=400, color=colour("muted"))
+    axes.set_title(f"epoch {tree.epoch}", loc="right", size=10, weight="normal", color=colour("muted"))
     levels = [str(end) if end == start + 1 else f"{start + 1}–{end}" for start, end in pairwise((0, *tree.ends))]
     axes.xaxis.tick_top()
     axes.set_xticks(range(num_levels + 1), ["layer", *levels], size=10)
@@ -163,10 +163,9 @@ def _draw_tree(axes: "Axes", tree: _Tree, height: float, width: int) -> None:
         transfers = tree.chosen[end - 1] == "T"
         faces = ("blue", "paper") if transfers else ("faint", "blue")
         box = {"facecolor": colour(faces[0]), "edgecolor": colour("blue"), "pad": 1.8, "linewidth": 1}
+        style: dict[str, Any] = {"size": 8.5, "weight": "bold", "ha": "center", "va": "center"}
         letter, y = display_name(tree.chosen[end - 1]), tree.places[tree.chosen[:end]]
-        axes.text(
-            level, y, letter, size=8.5, weight=700, color=colour(faces[1]), bbox=box, ha="center", va="center", zorder=6
-        )
+        axes.text(level, y, letter, color=colour(faces[1]), bbox=box, zorder=6, **style)
     for leaf in tree.named:
         chosen, p = leaf == tree.chosen, tree.branches[leaf]
         name = display_name("".join(leaf[end - 1] for end in tree.ends))  # a letter for each level
@@ -177,7 +176,7 @@ def _draw_tree(axes: "Axes", tree: _Tree, height: float, width: int) -> None:
             textcoords="offset points",
             family="monospace",
             size=10,
-            weight=700 if chosen else 400,
+            weight="bold" if chosen else "normal",
             color=colour("blue" if chosen else "muted"),
             va="center_baseline",
         )

@@ -108,7 +108,7 @@ def test_the_marked_path_is_the_configuration_of_the_task() -> None:
     named = [text.text for text in texts(drawing, "monospace") if colour("blue") in text.get("style", "")]
     assert named == [label]
     assert f"cifar-1: {task.configuration}, {100 * path[-1]:.0f} % at epoch" in drawing.description
-    marks = sorted((float(text.get("x", 0)), text.text) for text in texts(drawing, "font-size: 8.5px"))
+    marks = sorted((float(text.get("x", 0)), text.text) for text in texts(drawing, " 8.5px"))
     assert "".join(str(choice) for _, choice in marks) == task.configuration
 
 
