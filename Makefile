@@ -1,9 +1,10 @@
 # make demo: set up, then learn the embedded stream. make test: everything that CI checks.
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test check style types tests fuzz kills docs clean
+.PHONY: demo test check style types tests fuzz kills docs test-lowest clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/lasem run
@@ -32,6 +33,16 @@ fuzz: $(INSTALLED)
 kills: $(INSTALLED)
 	OMP_NUM_THREADS=1 LASEM_KILLS=200 $(VENV)/bin/pytest tests/cli/test_daily_use.py -k killed
 
+# the lowest versions that pyproject.toml allows; what their other requirements call old is not an error
+test-lowest: $(LOWEST)/installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 --dist worksteal -W default::DeprecationWarning -W default::FutureWarning
+
+$(LOWEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(LOWEST) $(LOWEST)/bin/uv pip install --quiet --resolution lowest-direct -e '.[test,pretrained]'
+	touch $@
+
 # the site, in build/docs; a warning is an error
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
@@ -50,4 +61,4 @@ $(INSTALLED): pyproject.toml constraints/ci.txt constraints/pretrained.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) docs/api build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
