@@ -27,8 +27,8 @@ from lasem.training.calibration import Bin, calibration_bins, expected_calibrati
 Skip = Callable[[str, DataError], None]
 """Called with a file that is no image, or a folder that cannot be read, and why."""
 
-Question = tuple[str | Path, Sequence[str]]
-"""An image file, a folder or a text, and the tasks that are asked about it."""
+Question = tuple[str | Path | Tensor, Sequence[str]]
+"""An image file, a folder, a decoded image or a text, and the tasks that are asked about it."""
 
 _IMAGES_AT_ONCE = 64
 
@@ -39,10 +39,16 @@ class Prediction:
     """The answer of one task for one image: the likeliest classes first."""
 
     image: str
-    """Its file; or the text."""
+    """Its file; or the text. Empty for a decoded image."""
     task: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+    @property
+    def likeliest(self) -> list[dict[str, Any]]:
+        """The classes with their probabilities, as JSON has them."""
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        return [{"class": name, "probability": round(p, 6)} for name, p in pairs]
 
 
 @final
@@ -236,7 +242,7 @@ def predict(
     net, vocabulary, num, num_cut = learner.net, learner.net.vocabulary, 0, 0
     if vocabulary is None:
         how = reading(net)
-        asked = ((image, names) for place, names in questions for image in image_files([place], skip, note))
+        asked = ((image, names) for place, names in questions for image in _images(place, skip, note))
     else:
         asked = ((str(text), names) for text, names in questions)
     while part := list(islice(asked, _IMAGES_AT_ONCE)):
@@ -244,7 +250,7 @@ def predict(
         if vocabulary is None:
             read = dict(_decoded(images, *how, skip))
         else:
-            ids, cut = vocabulary.read(images, net.image_shape[2])
+            ids, cut = vocabulary.read(list(map(str, images)), net.image_shape[2])
             read, num, num_cut = dict(zip(images, ids, strict=True)), num + len(images), num_cut + cut
         answered = [(image, name) for image, names in part if image in read for name in names]
         position, wanted = {image: k for k, image in enumerate(read)}, dict[str, list[int]]()
@@ -253,19 +259,25 @@ def predict(
         found = learner.logits_many(torch.stack(list(read.values())), wanted) if wanted else {}
         best = {name: _likeliest(logits, learner.classes(name), top) for name, logits in found.items()}
         for image, name in answered:
-            yield Prediction(image, name, *next(best[name]))
+            yield Prediction(image if isinstance(image, str) else "", name, *next(best[name]))
     for said in said_of_cut(num_cut, num, net.image_shape[2]) if num_cut else ():
         note(f"Left out: {said}.")
 
 
-def _decoded(files: Iterable[str], channels: Channels, size: Resize, skip: Skip | None) -> Iterator[tuple[str, Tensor]]:
-    for path in files:
+def _images(place: str | Path | Tensor, skip: Skip | None, note: Callable[[str], None]) -> Iterable[str | Tensor]:
+    return (place,) if isinstance(place, Tensor) else image_files([place], skip, note)
+
+
+def _decoded(
+    images: Iterable[str | Tensor], channels: Channels, size: Resize, skip: Skip | None
+) -> Iterator[tuple[str | Tensor, Tensor]]:
+    for path in images:
         try:
-            yield path, decode(Path(path), path, channels=channels, size=size)
+            yield path, path if isinstance(path, Tensor) else decode(Path(path), path, channels=channels, size=size)
         except DataError as error:
             if skip is None:
                 raise
-            skip(path, error)
+            skip(str(path), error)
 
 
 def _likeliest(logits: Tensor, classes: Sequence[str], top: int) -> Iterator[tuple[tuple[str, ...], tuple[float, ...]]]:

@@ -1,16 +1,17 @@
 """One growing model in a folder, for daily use: the commands ``lasem learn``, ``predict``, ..., in Python."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, final
 
 import torch
+from torch import Tensor
 
 from lasem.data import Task
-from lasem.data.decode import Channels, Resize
+from lasem.data.decode import Channels, Resize, decode
 from lasem.data.images import in_chunks
 from lasem.data.labelled import and_left_out
 from lasem.data.sources import Source, task_from
@@ -254,7 +255,7 @@ class GrowingModel:
 
     def predict_many(
         self,
-        questions: Iterable[tuple[Place, str]],
+        questions: Iterable[tuple[Place | Tensor, str | Sequence[str]]],
         *,
         top: int = 1,
         skip: Skip | None = None,
@@ -263,14 +264,23 @@ class GrowingModel:
         """Answer for images of many tasks together. Layers that tasks share run once for all of their images.
 
         Args:
-            questions: an image file or folder, or a text, and the name of the task that it is a question to; answers
-                have the same order.
+            questions: an image file or folder, an image that ``decoder`` decoded, or a text; and the task, or the
+                tasks, that it is a question to. Answers have the same order.
             top: as in ``predict``, like all else.
             skip: see there.
             note: see there.
         """
-        asked = [(image, (name,)) for image, name in questions]
-        return self._answers(dict.fromkeys(name for _, (name,) in asked), asked, top, skip, note)
+        asked = [(image, (names,) if isinstance(names, str) else tuple(names)) for image, names in questions]
+        return self._answers(dict.fromkeys(name for _, names in asked for name in names), asked, top, skip, note)
+
+    def decoder(self) -> Callable[[bytes, str], Tensor]:
+        """Return a function of an image file's bytes, and of what an error calls it, for ``predict_many``.
+
+        Any thread may call it. It gives uint8 (channels, height, width), or raises DataError. ConfigError if files
+        cannot be images of the model.
+        """
+        channels, size = self._folder.read(lambda data: reading(self._open(data).net))
+        return partial(decode, channels=channels, size=size)
 
     @property
     def tasks(self) -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from lasem.sharing import AbstractSharing
 from lasem.tree import map_tensors
 
 from .fixture import GREY, SHARINGS, searching, tiny_net, tiny_task
-from .images import small_model
+from .images import small_model, write_digits
 from .test_forget import QUICK
 
 COLOUR = (3, 8, 8)
@@ -218,3 +218,19 @@ def test_the_least_recently_used_is_given_up_first() -> None:
     for key in "abcadabecb":
         ask(key, StoredPart(key, 100 if key == "e" else 10, 0))
     assert read == list("abcdbecb")
+
+
+def test_decoded_images_and_files_are_asked_alike(images: Path, tmp_path: Path) -> None:
+    growing = small_model(tmp_path / "model")
+    for name in ("low", "mid", "high"):
+        growing.learn(name, images / name)
+    file = sorted(write_digits(tmp_path / "larger", (3,), count=1, size=20).rglob("*.png"))[0]
+    pixels = growing.decoder()(file.read_bytes(), "it")
+    found = list(growing.predict_many([(pixels, ["low", "mid"]), (file, "high"), (pixels, "high")]))
+    assert [(answer.image, answer.task) for answer in found] == [
+        ("", "low"),
+        ("", "mid"),
+        (str(file), "high"),
+        ("", "high"),
+    ]
+    assert found[2].probabilities == found[3].probabilities
