@@ -28,7 +28,7 @@ IN_ORDER = [
     for path in DOCUMENTS
     for block in re.findall(r"```console\n(.*?)```", path.read_text(), flags=re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
-    if line.startswith("lasem ")
+    if line.startswith("lasem ") and not line.startswith("lasem serve ")  # which does not end
 ]
 OF_A_MODEL = ("learn", "predict", "evaluate", "show", "forget", "export")
 DAILY = [line for line in IN_ORDER if line.split()[1] in OF_A_MODEL or line.startswith("lasem report model")]

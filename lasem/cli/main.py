@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": ("benchmarks.cli", "measure what searches cost on this machine"),
     "learn": ("lasem.cli.model", "add a task to a growing model, from a folder or a parquet file"),
     "predict": ("lasem.cli.model", "let a growing model answer for images"),
+    "serve": ("lasem.cli.model", "let it answer over HTTP"),
     "evaluate": ("lasem.cli.model", "measure a task of a growing model on labelled images"),
     "show": ("lasem.cli.model", "what a growing model holds, task by task"),
     "frontier": ("lasem.cli.model", "what other choices of layers would cost a task, and bring"),

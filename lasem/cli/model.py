@@ -1,4 +1,4 @@
-"""Commands of a growing model: learn, predict, evaluate, show, frontier, forget and export."""
+"""Commands of a growing model: learn, predict, serve, evaluate, show, frontier, forget and export."""
 
 import csv
 import io
@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -198,11 +199,11 @@ def predict(
     table = csv.writer(sys.stdout, lineterminator="\n")
     most, first = min(top, max(len(known[name]) for name in asked)), True
     for answer in answers:
-        pairs = list(zip(answer.classes, answer.probabilities, strict=True))
         if format == "jsonl":
-            best = [{"class": name, "probability": round(p, 6)} for name, p in pairs]
-            print(json.dumps({unit: answer.image, **({"task": answer.task} if several else {}), "predictions": best}))
+            named = {unit: answer.image, **({"task": answer.task} if several else {})}
+            print(json.dumps({**named, "predictions": answer.likeliest}))
             continue
+        pairs = list(zip(answer.classes, answer.probabilities, strict=True))
         if first:
             more = [f"{what}_{k}" for k in range(2, most + 1) for what in ("class", "probability")]
             table.writerow([unit, *(["task"] if several else []), "class", "probability", *more])
@@ -215,6 +216,69 @@ def predict(
     if num_skipped:
         say(f"lasem: {num_skipped} could not be read.", error=True)
     return FAILURE if num_skipped else 0
+
+
+def serve(
+    model: str,
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Range(least=0, most=65535)] = 8000,
+    wait_ms: Annotated[float, Range(least=0)] = 5,
+    batch: Annotated[int, Range(least=1)] = 64,
+    queue: Annotated[int, Range(least=1)] = 1024,
+    max_bytes: Annotated[int, Range(least=1)] = 2**25,
+    threads: Annotated[int, Range(least=1)] | None = None,
+    device: str = "cpu",
+) -> int:
+    """Answer over HTTP, by all tasks, until Ctrl-C. Tasks that are learned or forgotten meanwhile are noticed.
+
+    POST /predict/TASK (/predict: all tasks) takes an image, files as multipart, or JSON, with ?top=K; GET /tasks,
+    /health and /metrics. Who can reach the address can ask: there are no passwords.
+
+    Args:
+        host: the address to listen at; others than this machine reach it only if another one is given.
+        port: 0 for any that is free.
+        wait_ms: milliseconds that a question waits for others to be answered with.
+        batch: images, or texts, that are enough to wait no longer.
+        queue: images, or texts, that may wait; more are refused.
+        max_bytes: of the body of a request.
+        threads: of torch (default: its own).
+
+    Examples:
+        lasem serve model --port 8000
+        curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' 'localhost:8000/predict/cats?top=3'
+        curl -F file=@a.jpg -F file=@b.jpg localhost:8000/predict
+        curl --json '{"texts": ["What a film!"]}' localhost:8000/predict/mood
+    """
+    import asyncio
+    import socket
+
+    from lasem.learner import GrowingModel
+    from lasem.learner.serving import INSTALL, Limits, Server
+
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError(INSTALL) from error
+    limits = Limits(wait_ms=wait_ms, batch=batch, queue=queue, max_bytes=max_bytes)
+    growing = GrowingModel(model, device=device)
+    server = Server(growing, limits, threads=threads, log=lambda text: say(text, error=True))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise ConfigError(f"Cannot listen at {host}, port {port}: {reason}. Choose others.") from error
+    names = list(growing.tasks)
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    say(f"{at} answers for {', '.join(names[:_SHOWN]) or 'no task yet'}{more}. Ctrl-C ends it.")
+    sys.stdout.flush()
+    how: dict[str, Any] = {"log_config": None, "log_level": "critical", "access_log": False, "lifespan": "off"}
+    serving = uvicorn.Server(uvicorn.Config(server.application(), timeout_graceful_shutdown=10, **how))
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        serving.run(sockets=[listening])
+    return 0
 
 
 def evaluate(
