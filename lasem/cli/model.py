@@ -269,6 +269,7 @@ def serve(
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise ConfigError(f"Cannot listen at {host}, port {port}: {reason}. Choose others.") from error
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so only where the protocol is named
     names = list(growing.tasks)
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"

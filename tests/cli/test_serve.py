@@ -22,16 +22,21 @@ def test_it_answers_until_ctrl_c(here: Path, lasem: Any) -> None:
     wanted = json.loads(lasem("predict", "model", "--task", "low", str(file), "--format", "jsonl").out)
 
     running = Forked("-m", "lasem", "serve", "model", "--port", "0", "--threads", "1", folder=here)
-    out = Path(running._place.name) / "out"
-    running.wait_for(out, "Ctrl-C")
-    address, _, said = out.read_text().partition(" ")
-    assert said == "answers for low. Ctrl-C ends it.\n"
-    assert address.startswith("http://127.0.0.1:")
-    found = httpx.post(f"{address}/predict/low", content=file.read_bytes()).json()
-    assert found == {"task": "low", "predictions": wanted["predictions"]}
-    assert httpx.post(f"{address}/predict/wol", content=file.read_bytes()).status_code == 404
-    running.interrupt()
-    ended = running.ended(20)
+    try:
+        out = Path(running._place.name) / "out"
+        running.wait_for(out, "Ctrl-C")
+        address, _, said = out.read_text().partition(" ")
+        assert said == "answers for low. Ctrl-C ends it.\n"
+        assert address.startswith("http://127.0.0.1:")
+        found = httpx.post(f"{address}/predict/low", content=file.read_bytes()).json()
+        assert found == {"task": "low", "predictions": wanted["predictions"]}
+        assert httpx.post(f"{address}/predict/wol", content=file.read_bytes()).status_code == 404
+        with httpx.Client() as client:  # Nagle's algorithm would hold back the second half of each answer for 40 ms
+            times = [client.post(f"{address}/predict/low", content=file.read_bytes()).elapsed for _ in range(40)]
+        assert min(times[20:]).total_seconds() < 0.035
+    finally:  # pytest would wait for it
+        running.interrupt()
+        ended = running.ended(20)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
