@@ -14,7 +14,7 @@ from lasem.errors import DataError, LasemError, TaskError
 from lasem.learner import Prediction
 from lasem.learner.model_folder import ModelFolder
 from lasem.methods.model import Recent, StoredPart
-from lasem.nets import AbstractNet, ConvBlock, resnet
+from lasem.nets import AbstractNet, ConvBlock, ResNet
 from lasem.sharing import AbstractSharing
 from lasem.tree import map_tensors
 
@@ -22,7 +22,7 @@ from .fixture import GREY, SHARINGS, searching, tiny_net, tiny_task
 from .images import small_model, write_digits
 from .test_forget import QUICK
 
-COLOUR = (3, 8, 8)
+RESNET = ResNet(image_shape=(3, 8, 8), form="paper", channels=(4, 6), stem_kernel=3, hidden=(6,))
 IMAGES = torch.randint(0, 256, (9, *GREY), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -36,7 +36,7 @@ def learned(net: AbstractNet, sharing: AbstractSharing, *configurations: str) ->
 
 
 @pytest.mark.parametrize("sharing", [*SHARINGS, LowRank(rank=2)], ids=lambda s: s.name)
-@pytest.mark.parametrize("net", [tiny_net(depth=3), resnet(COLOUR)], ids=["plain", "resnet"])
+@pytest.mark.parametrize("net", [tiny_net(depth=3), RESNET], ids=["plain", "resnet"])
 def test_to_the_last_bits_of_float64(net: AbstractNet, sharing: AbstractSharing) -> None:
     choices = ("T" * net.depth, "T" + "S" * (net.depth - 1), "S" + "T" * (net.depth - 1), "S" * net.depth)
     learner = learned(net, sharing, *choices)
