@@ -80,6 +80,8 @@ class TaskRecord:
     those that are more accurate than all that own no more, the cheapest first."""
     frontier_owned: dict[str, int] | None = None
     """The numbers that the task would own with each of them, without the head."""
+    frontier_computed: dict[str, int] | None = None
+    """The multiply-adds for an image with each of them, from the first layer with anything of the task's own on."""
     true_source: str | None = None
     """The earlier task that the stream says is the right one to transfer from, of streams that know."""
     true_layers: str | None = None

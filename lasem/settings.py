@@ -129,9 +129,9 @@ def from_plain(cls: type[_S], entry: Mapping[str, Any], where: str, whose: str |
 def read_value(value: Any, annotation: Any, where: str) -> Any:
     """Read a plain value, or text (``3``, ``1e-3``, ``true``, ``none``, ``0,1,2``), as a setting's annotation says.
 
-    That is int, float, bool, str, Path, a Literal, a tuple of any length of one of these, or one of these or None;
-    each perhaps with a range. ConfigError, which calls the setting ``where``, if the value is none of the
-    annotation's.
+    That is int, float, bool, str, Path, a Literal, a tuple of any length of one of these, a NamedTuple of them
+    (``name=3,other=4``, or the values in its order), or one of these or None; each perhaps with a range. ConfigError,
+    which calls the setting ``where``, if the value is none of the annotation's.
     """
     only = _not_none(annotation)
     if only is not annotation and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
@@ -141,6 +141,8 @@ def read_value(value: Any, annotation: Any, where: str) -> Any:
         read = next((choice for choice in get_args(kind) if str(choice) == str(value)), value)
     elif get_origin(kind) is tuple:
         read = tuple(read_value(member, get_args(kind)[0], where) for member in _members(value, where))
+    elif named := _named(kind):
+        read = kind(**_read_named(value, named, where))
     else:
         read = _scalar(value, kind, where)
     check_value(where, read, only)
@@ -157,6 +159,8 @@ def metavar(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         one = metavar(get_args(annotation)[0])
         return f"{one},{one},..."
+    if named := _named(annotation):
+        return ",".join(f"{name}={metavar(member)}" for name, member in named.items())
     return {int: "N", float: "NUMBER", bool: "{true,false}", Path: "PATH"}.get(annotation, "NAME")
 
 
@@ -210,6 +214,23 @@ def _not_none(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         return next(one for one in get_args(annotation) if one is not type(None))
     return annotation
+
+
+def _named(annotation: Any) -> dict[str, Any]:
+    """The fields of a NamedTuple and their annotations; of anything else none."""
+    return get_type_hints(annotation, include_extras=True) if hasattr(annotation, "_fields") else {}
+
+
+def _read_named(value: Any, named: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read ``name=value`` for some fields of a NamedTuple, or values in the order of its fields."""
+    members = [str(member) for member in _members(value, where)]
+    pairs = [member if "=" in member else f"{name}={member}" for member, name in zip(members, named, strict=False)]
+    found = dict(pair.split("=", 1) for pair in pairs)
+    if len(found) < len(members):
+        raise ConfigError(f"{where} takes one number for each of {', '.join(named)}; got {value!r:.80}.")
+    for name in found:
+        check_choice(where, name, named)
+    return {name: read_value(text, named[name], f"{where}.{name}") for name, text in found.items()}
 
 
 def _scalar(value: Any, kind: Any, where: str) -> Any:

@@ -12,7 +12,7 @@ from lasem.errors import ConfigError
 from lasem.experiments import READERS
 from lasem.methods import DEN, METHODS, PROTECTIONS, Freeze
 from lasem.nets import Net, ResNet, office_home
-from lasem.search import EM, SEARCHES, DeepEM, Fixed, FixedProbability
+from lasem.search import EM, SEARCHES, DeepEM, Fixed, FixedProbability, Price
 from lasem.settings import Range, check_choice, flat, from_plain, metavar, read_value, settings_of, to_plain
 from lasem.sharing import SHARINGS, Deconvolution, TensorFactorization
 from lasem.training import TrainingConfig
@@ -106,6 +106,10 @@ def test_names_and_types_are_checked(cls: type[Any], entry: dict[str, Any], mess
         ("", tuple[int, ...], ()),
         (5, tuple[int, ...], (5,)),
         ([5, 6], tuple[int, ...] | None, (5, 6)),
+        ("parameters=.5,compute=2", Price, Price(0.5, 2.0)),
+        ("compute=2", Price, Price(0.0, 2.0)),
+        (0.5, Price, Price(0.5, 0.0)),
+        (list(Price(0.1, 0.2)), Price, Price(0.1, 0.2)),
         ("none", str, "none"),
     ],
 )
@@ -131,6 +135,10 @@ def test_values_that_are_read(value: Any, annotation: Any, expected: Any) -> Non
         ("z", Literal["a"]),
         ("1,,2", tuple[int, ...]),
         ({}, tuple[int, ...]),
+        ("paramters=1", Price),
+        ("compute=-1", Price),
+        ("compute=1,compute=2", Price),
+        ("1,2,3", Price),
     ],
 )
 def test_values_that_are_refused(value: Any, annotation: Any) -> None:
@@ -141,6 +149,7 @@ def test_values_that_are_refused(value: Any, annotation: Any) -> None:
 def test_kinds() -> None:
     kinds = (int, float | None, bool, str, Literal[1, 3], tuple[int, ...] | None)
     assert [metavar(kind) for kind in kinds] == ["N", "NUMBER", "{true,false}", "NAME", "{1,3}", "N,N,..."]
+    assert metavar(Price) == "parameters=NUMBER,compute=NUMBER"
 
 
 def test_a_choice_outside_names_all_and_the_nearest() -> None:
@@ -217,7 +226,7 @@ SETTINGS: dict[str, str] = {
     " factors_start=fresh|latest",
     "LowRank": "rank>=1 scale>0 factors_start=fresh|latest",
     "EM": f"groups>=1 {COUNTED} ties=own|transfer",
-    "Evidence": "groups>=1 folds>=2 epochs_share>0<=1 step>0 most_owned>=0<=1 errors>=0 margin>=0 price>=0 temper>0<=1"
+    "Evidence": "groups>=1 folds>=2 epochs_share>0<=1 step>0 most_owned>=0<=1 errors>=0 margin>=0 temper>0<=1"
     " enough>0<=1",
     "MNTDP": "groups>=1 neighbours>=1 learning_rates>0 weight_decays>=0",
     "SubTuning": "groups>=1 folds>=2 epsilon>=0<1 most_layers>=0 step>0",

@@ -388,6 +388,8 @@ def frontier(model: str, *, task: str, json: bool = False) -> int:
 
     Each row is more accurate than all that own less. Accuracies are of images outside of the training, while the search
     by evidence trained all choices at once for a short time: they say which choice is better, not how good it becomes.
+    Multiply-adds, in millions for an image, are those from the first own layer on: layers before it are computed once
+    for all tasks.
 
     Args:
         json: write everything as JSON.
@@ -406,16 +408,22 @@ def frontier(model: str, *, task: str, json: bool = False) -> int:
             f"Expected a task whose layers were chosen by evidence (--search evidence); '{task}' is none. lasem show "
             f"{model} lists its layers."
         )
-    offers = [(name, record.frontier_owned.get(name, 0), share) for name, share in record.frontier.items()]
+    computed = record.frontier_computed or {}
+    offers = [
+        (name, record.frontier_owned.get(name, 0), computed.get(name), share) for name, share in record.frontier.items()
+    ]
     if json:
-        _print_json([{"layers": name, "owned": owned, "accuracy": share} for name, owned, share in offers])
+        names = ("layers", "owned", "multiply_adds", "accuracy")
+        _print_json([dict(zip(names, offer, strict=True)) for offer in offers])
         return 0
     table = Table(show_edge=False, header_style="")
     table.add_column("layers")
-    for heading in ("owned numbers", "accuracy", ""):
+    for heading in ("owned numbers", "million multiply-adds", "accuracy", ""):
         table.add_column(heading, justify="right")
-    for name, owned, share in offers:
-        table.add_row(name, f"{owned:,}", f"{percent(share)} %", "chosen" if name == record.configuration else "")
+    for name, owned, adds, share in offers:
+        chosen = "chosen" if name == record.configuration else ""
+        millions = "-" if adds is None else f"{adds / 1e6:.1f}"
+        table.add_row(name, f"{owned:,}", millions, f"{percent(share)} %", chosen)
     print_table(table)
     if record.configuration not in record.frontier:
         say(f"The task has {record.configuration}, which was better when it was trained by itself.")

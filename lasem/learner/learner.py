@@ -285,6 +285,7 @@ class Learner:
             explained=dict(learned.explained[:5]) or None,
             frontier={offer.configuration: offer.accuracy for offer in learned.frontier} or None,
             frontier_owned={offer.configuration: offer.owned for offer in learned.frontier} or None,
+            frontier_computed={offer.configuration: offer.computed for offer in learned.frontier} or None,
             true_source=task.truth.source if task.truth else None,
             true_layers=task.truth.layers if task.truth else None,
         )

@@ -125,9 +125,12 @@ def _frontier(records: Sequence[Record]) -> str:
     record = next(of_kind(records, TaskRecord), None)
     if record is None or not record.frontier or not record.frontier_owned:
         return ""
-    costs = record.frontier_owned
-    offers = ((display_name(name, 80), share, costs.get(name, 0)) for name, share in record.frontier.items())
-    return ", ".join(f"{name} {percent(share)} % ({count(owned)})" for name, share, owned in offers)
+    owned, computed = record.frontier_owned, record.frontier_computed or {}
+    said = []
+    for name, share in record.frontier.items():
+        adds = f"; {computed[name] / 1e6:.1f}" if name in computed else ""
+        said.append(f"{display_name(name, 80)} {percent(share)} % ({count(owned.get(name, 0))}{adds})")
+    return ", ".join(said)
 
 
 def _figures(

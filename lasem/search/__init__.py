@@ -12,6 +12,7 @@ from lasem.search.em import DeepEM as DeepEM
 from lasem.search.em import DeepEMState as DeepEMState
 from lasem.search.em import batch_log_likelihood as batch_log_likelihood
 from lasem.search.evidence import Evidence as Evidence
+from lasem.search.evidence import Price as Price
 from lasem.search.mixture import Mixture as Mixture
 from lasem.search.mixture import configuration_accuracy as configuration_accuracy
 from lasem.search.mixture import evaluate as evaluate

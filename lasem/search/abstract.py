@@ -30,6 +30,8 @@ class Offer:
     """Of images outside of the training, while all configurations were trained at once, in [0, 1]."""
     owned: int
     """Numbers that the task would own, without the head."""
+    computed: int
+    """Multiply-adds for an image from the first layer with anything of the task's own to the last."""
 
 
 @dataclass(frozen=True, kw_only=True)

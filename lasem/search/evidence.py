@@ -36,10 +36,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, ClassVar, final
+from typing import Annotated, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from lasem.data import Split
 from lasem.nets.block import generator_of
@@ -57,7 +58,7 @@ from lasem.search.weighing import (
     shortened,
     trained,
 )
-from lasem.settings import Range
+from lasem.settings import Range, read_value
 from lasem.space import Configuration, listed
 from lasem.training import Plan, TaskStart, TaskWeights, evaluation_batch
 from lasem.training.kept import prepared
@@ -74,6 +75,20 @@ _STEPS = 100
 """Of the learned prior: m, a, and how often its two equations are solved."""
 _PENALTY = 0.1
 """Inverse penalty of a fold's first head: no image chooses it, for those that could are the ones that are scored."""
+
+
+class Price(NamedTuple):
+    """What a configuration's costs are worth, as log-likelihood of an image."""
+
+    parameters: Annotated[float, Range(least=0)] = 0.0
+    """Of each million of numbers that the task owns, its head not counted; not negative."""
+    compute: Annotated[float, Range(least=0)] = 0.0
+    """Of each billion of multiply-adds for an image, in convolutions and matrix products, from the first layer with
+    anything that is the task's own to the last; not negative. Layers before it are computed once for all tasks that
+    answer, and once for a whole training; those after it are not, even where they are transferred."""
+
+
+_FREE = Price()
 
 
 @final
@@ -97,13 +112,17 @@ class Evidence(GroupedSelection):
     margin: Annotated[float, Range(least=0)] = 1.0
     """Standard errors by which an earlier task's layers must be likelier than what the task learns by itself: that is
     judged by a training on a part of the images, of which it needs more; not negative."""
-    price: Annotated[float, Range(least=0)] = 0.0
-    """Log-likelihood of an image that each million of owned numbers has to bring; not negative."""
+    price: Price = _FREE
+    """What a configuration has to bring for what it costs; a number alone is the price of parameters."""
     temper: Annotated[float, Range(above=0, most=1)] = 0.3
     """What multiplies log-likelihoods where they meet the prior: those of a few images outside of the training are
     surer than they should be; in (0, 1]."""
     enough: Annotated[float, Range(above=0, most=1)] = 0.99
     """Accuracy outside of the training with which a configuration that transfers all is taken at once; in (0, 1]."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "price", read_value(self.price, Price, "Evidence.price"))
+        super().__post_init__()
 
     def plan(self, start: TaskStart) -> Plan[Selected]:
         if start.space.size == 1:
@@ -150,20 +169,22 @@ class Evidence(GroupedSelection):
             title = f"evidence {number + 1} of {self.folds}"
             result = yield _MixedPhase(self, part, title)
             logits[:, folds == number] = outcome_of(result).cpu()
-        offsets = self._offsets(start, space, owned, len(images))
+        computed = multiply_adds(start)
+        offsets = self._offsets(start, owned, computed, len(images))
         for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
             found += yield from self._by_itself(start, starts, folds, labels, position)
         judgements = [judged(of_one, labels) for of_one in logits]
         likelihood = torch.stack([scores.double().sum() for scores, _, _ in judgements])
         evidence = bayes_factors(_bits(space), self.temper * likelihood)
         best = undominated([accuracy for _, accuracy, _ in judgements], owned.tolist())
-        frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c])) for c in best)
+        frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c]), int(computed[c])) for c in best)
         return found, tuple(evidence.tolist()), frontier
 
-    def _offsets(self, start: TaskStart, space: Iterable[Configuration], owned: Tensor, num_images: int) -> Tensor:
+    def _offsets(self, start: TaskStart, owned: Tensor, computed: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
         prior = learned_prior(start.evidence, start.net.depth)
-        return log_prior(_bits(space), prior) / self.temper - self.price * num_images * owned / 1e6
+        price = self.price.parameters * owned / 1e6 + self.price.compute * computed / 1e9
+        return log_prior(_bits(start.space), prior) / self.temper - num_images * price
 
     def _is_enough(self, found: "_Found", num_images: int) -> bool:
         """Return whether so little is answered wrongly that nothing could be gained."""
@@ -186,7 +207,7 @@ class Evidence(GroupedSelection):
         """Yield trainings of one configuration without each fold, and return what they found."""
         only = start.only(start.space[position])
         owned, found = _num_owned(only.weights), list[_Found]()
-        offset = float(self._offsets(start, only.space, torch.tensor([owned]), len(folds)))
+        offset = float(self._offsets(only, torch.tensor([owned]), multiply_adds(only), len(folds)))
         ready = [prepared(part.only(only.space[0])) for part in parts]
         config, name = ready[0].config, str(only.space[0])
         name += " alone" if start.sources and start.source is None else ""
@@ -236,6 +257,27 @@ def _num_owned(weights: TaskWeights) -> int:
     """Return the numbers in weights that are a task's own."""
     parts = [part for layer in weights.layers for part in (layer.factors, layer.specific)]
     return sum(tensor.numel() for part in parts for tensor in part.values())
+
+
+@torch.no_grad()
+def multiply_adds(start: TaskStart) -> Tensor:
+    """Return how many multiply-adds ``Price.compute`` counts for each configuration, int64 of shape (C,)."""
+    images = start.task.train
+    x, _ = next(images.only(torch.arange(len(images)) == 0).batches(1))
+    of_layers, found = list[int](), list[int]()
+    for block in start.net.blocks:
+        weights = block.initial(torch.Generator(), start.net.initial) | block.initial_statistics()
+        with FlopCounterMode(display=False) as counter:
+            x = block.apply(weights, x)
+        of_layers.append(counter.get_total_flops() // 2)
+    for configuration in start.space:
+        letters, first = str(configuration), 0
+        for own in start.only(configuration).weights.layers:
+            if own.factors or own.specific or own.statistics_of(letters[: first + 1]):
+                break
+            first += 1
+        found.append(sum(of_layers[first:]))
+    return torch.tensor(found)
 
 
 def undominated(values: Sequence[float], costs: Sequence[float]) -> list[int]:

@@ -9,9 +9,9 @@ from learner.fixture import start_of, tiny_net, tiny_task
 from torch import Tensor
 from training.test_kept import net_of
 
-from lasem import HardSharing, Learner, TrainingConfig
-from lasem.search import Evidence
-from lasem.search.evidence import _MixedPhase, folds_of, undominated, without
+from lasem import HardSharing, Learner, TensorFactorization, TrainingConfig
+from lasem.search import EM, Evidence
+from lasem.search.evidence import _MixedPhase, _num_owned, folds_of, multiply_adds, undominated, without
 from lasem.training.plan import follow
 
 
@@ -116,3 +116,38 @@ def test_the_frontier_is_what_nothing_cheaper_beats_and_a_price_moves_the_choice
     assert list(record.frontier.values()) == sorted(set(record.frontier.values()))
     priced = learner_of(net_of(), price=1e9)
     assert priced.learn(tiny_task("a")).configuration == "TTT"
+
+
+@pytest.mark.parametrize("sharing", [HardSharing(), TensorFactorization()])
+def test_multiply_adds_are_those_from_the_first_layer_with_anything_of_the_task_s_own(sharing: Any) -> None:
+    learner, task = Learner(tiny_net(depth=3), sharing=sharing, search=EM(), seed=3), tiny_task("b", seed=1)
+    learner.learn(tiny_task("a"), training=TrainingConfig(epochs=1))
+    start, of_layers = start_of(learner, task), []
+    x = torch.zeros(1, *task.image_shape)
+    for block in learner.net.blocks:
+        weights = block.initial(torch.Generator(), "he")
+        rows, columns = block.preactivate(weights, x).shape[2:]
+        of_layers.append(rows * columns * weights["weight"].numel())
+        x = block.apply(weights, x)
+    for configuration, found in zip(start.space, multiply_adds(start).tolist(), strict=True):
+        first = 0 if sharing.task_shapes(learner.net.blocks[0]) else (str(configuration) + "S").index("S")
+        assert found == sum(of_layers[first:])
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [("0", "SSS"), ("2000", "STT"), ("compute=1e5", "TTS"), ("parameters=1e6,compute=1e5", "TTT")],
+)
+def test_the_price_is_what_each_image_has_to_bring(price: Any, expected: str) -> None:
+    search, start = Evidence(price=price, errors=0.0), start_of(learner_of(net_of()), tiny_task("a"))
+    owned, computed = torch.tensor([_num_owned(start.only(c).weights) for c in start.space]), multiply_adds(start)
+    scores = torch.tensor(
+        [[{"SSS": -0.1, "STT": -0.6, "TTS": -0.6, "TTT": -6.0}.get(str(c), -0.9)] * 10 for c in start.space]
+    )
+    values = []
+    for row, numbers, adds in zip(scores.tolist(), owned.tolist(), computed.tolist(), strict=True):
+        cost = search.price.parameters * numbers / 10**6 + search.price.compute * adds / 10**9
+        values.append(sum(score - cost for score in row))
+    found = search.choose(scores, owned, search._offsets(start, owned, computed, 10))
+    assert found == max(range(len(values)), key=lambda c: values[c])
+    assert str(start.space[found]) == expected
