@@ -113,7 +113,7 @@ class Choosable:
 
 
 _RARE = ("protect", "stream-seed", "threads", "preset")
-RUN = Choosable(_PARTS, _PLAIN, tuple(name for name in _TEXTS if name not in _RARE))
+RUN = Choosable(_PARTS, _PLAIN, tuple(name for name in _TEXTS if name not in _RARE), ("checkpoint-seconds",))
 COMPARISON = Choosable(
     ("stream", "net", "training"),
     _PLAIN,
@@ -127,7 +127,7 @@ MODEL = Choosable(
     ("method", "sharing", "search", "protect", "net", "epochs", "batch-size", "lr", "device"),
     (
         *("image-column", "label-column", "text-column", "image-size", "channels"),
-        *("restart", "wait", "checkpoint-seconds", "quiet"),
+        *("restart", "wait", "checkpoint-seconds", "watch", "quiet"),
     ),
     start={"search": {"name": "evidence"}, "protect": {"name": "freeze"}},
 )

@@ -31,6 +31,7 @@ _COMMON = {
     "wait": "seconds to wait for another process that changes the model (default: 0)",
     "checkpoint_seconds": "how much training a kill may lose; Ctrl-C and errors lose only the epoch under way",
     "device": "where to compute",
+    "watch": "write losses and accuracies for others to show: tensorboard, wandb, mlflow",
     "workers": "runs at a time, each in a process of its own (default: 1; with --ray as many as there is room for)",
     "quiet": "show no progress",
 }

@@ -46,6 +46,7 @@ def learn(
     skip_damaged: bool = False,
     wait: Annotated[float, Range(least=0)] = 0,
     checkpoint_seconds: Annotated[float, Range(least=0)] = 30,
+    watch: tuple[str, ...] = (),
     quiet: bool = False,
     **settings: Annotated[str, MODEL],
 ) -> int:
@@ -74,6 +75,7 @@ def learn(
     from lasem.experiments import ExperimentConfig
     from lasem.experiments.parts import resolve
     from lasem.learner import GrowingModel, Source
+    from lasem.learner.watching import watched
     from lasem.methods import Branch
 
     if not resume and (task is None or train is None):
@@ -109,7 +111,7 @@ def learn(
 
     shown = make_observer(quiet=quiet)
     again = quoted(*(word for word in typed if word != "--restart"))
-    lines = EpochLines(shown, model, config.training.epochs, again)
+    observer = watched(watch, EpochLines(shown, model, config.training.epochs, again))
     with shown.explained():
         learned = growing.learn(
             task,
@@ -120,8 +122,7 @@ def learn(
             resume=resume,
             restart=restart,
             wait=wait,
-            on_epoch=lines.epoch_ends,
-            note=shown.line,
+            observer=observer,
         )
     measured = f"valid {percent(learned.valid_accuracy)} %"
     measured += "" if learned.test_accuracy is None else f", test {percent(learned.test_accuracy)} %"

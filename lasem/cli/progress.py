@@ -12,8 +12,9 @@ from rich.table import Column
 
 from lasem.cli.main import FailedRunError, say
 from lasem.errors import MovedError, printable, quoted
-from lasem.experiments import ComparisonObserver, ExperimentConfig, Observer
+from lasem.experiments import ComparisonObserver, ExperimentConfig
 from lasem.experiments.grid import Ended, Event, Learned, Noted, Started
+from lasem.learner import Observer
 from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.report.numbers import method_name
 
@@ -198,7 +199,7 @@ class Bar(Shown):
 
 
 @final
-class EpochLines:
+class EpochLines(Observer):
     """The epochs of one task that a growing model learns."""
 
     def __init__(self, shown: Shown, model: str, epochs: int, again: str) -> None:
@@ -208,7 +209,6 @@ class EpochLines:
         shown.stopped = f"Stopped; the model is as before. Go on with the same command: {again}"
 
     def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-        """Show an epoch."""
         self._shown.failed = (
             f"The model in {self._model} is as before. When the reason is gone, the same command goes on: {self._again}"
         )
@@ -220,13 +220,18 @@ class EpochLines:
         text = _epoch_words(record.task, record, self._epochs if known else None, seconds)
         self._shown.moment(f"{text}, {record.configuration}", record.epoch / self._epochs if known else None)
 
+    def note(self, message: str) -> None:
+        self._shown.line(message)
+
 
 def _epoch_words(place: str, record: EpochRecord, epochs: int | None, seconds: float | None) -> str:
     """Where training is and how accurate; what may be long comes last, where a narrow terminal cuts it."""
     phase = f", {record.phase}" if record.phase else ""
     time_left = "" if seconds is None else f", {duration(seconds)} left"
     epoch = f"{record.epoch}/{epochs}" if epochs else str(record.epoch)
-    return f"{place}{phase}, epoch {epoch}{time_left}: valid {100 * record.valid_accuracy:.1f} %"
+    return (
+        f"{place}{phase}, epoch {epoch}{time_left}: loss {record.loss:.3g}, valid {100 * record.valid_accuracy:.1f} %"
+    )
 
 
 def make_observer(*, quiet: bool) -> Shown:

@@ -27,6 +27,7 @@ def run(
     config: Path | None = None,
     print_config: bool = False,
     checkpoint_seconds: Annotated[float, Range(least=0)] = 30,
+    watch: tuple[str, ...] = (),
     quiet: bool = False,
     **settings: Annotated[str, RUN],
 ) -> int:
@@ -50,6 +51,7 @@ def run(
     from lasem.experiments import run as run_experiment
     from lasem.experiments.config import stored_settings, suited
     from lasem.experiments.runner import check_same, read_config
+    from lasem.learner.watching import watched
 
     above, remark = nested(settings), ""
     if resume is None:
@@ -75,7 +77,7 @@ def run(
         path = run_experiment(
             chosen,
             resume or out,
-            observer=observer,
+            observer=watched(watch, observer),
             resume=resume is not None,
             command=typed,
             checkpoint_seconds=checkpoint_seconds,
@@ -209,6 +211,7 @@ def compare(
     ray: str | None = None,
     config: Path | None = None,
     print_config: bool = False,
+    watch: tuple[str, ...] = (),
     quiet: bool = False,
     **settings: Annotated[str, COMPARISON],
 ) -> int:
@@ -267,7 +270,13 @@ def compare(
     num_workers, executor = find_workers(workers, ray, compared[0].config.threads)
     with shown_runs(directory, typed, num_workers=num_workers, quiet=quiet) as observer:
         made = run_comparison(
-            compared, directory, num_workers=num_workers, executor=executor, observer=observer, command=typed
+            compared,
+            directory,
+            num_workers=num_workers,
+            executor=executor,
+            observer=observer,
+            command=typed,
+            watch=watch,
         )
     print_comparison(made.directory)
     return print_failures(made, made.directory)

@@ -8,6 +8,6 @@ from lasem.experiments.comparison import compared_methods as compared_methods
 from lasem.experiments.config import PRESETS as PRESETS
 from lasem.experiments.config import ExperimentConfig as ExperimentConfig
 from lasem.experiments.parts import READERS as READERS
-from lasem.experiments.runner import Observer as Observer
 from lasem.experiments.runner import run as run
+from lasem.learner.watching import Observer as Observer
 from lasem.nets.net import NetChoice as NetChoice

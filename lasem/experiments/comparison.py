@@ -15,6 +15,7 @@ from lasem.experiments.grid import AbstractExecutor, Ended, Event, Job, ProcessP
 from lasem.experiments.parts import LASEM, with_name
 from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device
+from lasem.learner.watching import Observer, watched
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
 from lasem.settings import Range, to_yaml
@@ -141,6 +142,7 @@ def compare(
     executor: AbstractExecutor | None = None,
     observer: ComparisonObserver | None = None,
     command: Sequence[str] = (),
+    watch: Sequence[str] = (),
     add: bool = False,
     begin: Callable[[], None] | None = None,
 ) -> ComparisonResult:
@@ -156,6 +158,7 @@ def compare(
         executor: what makes these runs; processes of this machine if there is none.
         observer: is notified of how it goes.
         command: what a person typed, for the files.
+        watch: what each run is written for, too; names of ``lasem.learner.watching.WRITERS``.
         add: keep the methods and seeds that a comparison's folder has already.
         begin: called when everything is checked and nothing is run yet.
 
@@ -164,6 +167,7 @@ def compare(
     """
     Range(least=1).check("workers", num_workers)
     check_links(Path(directory))
+    watched(watch, Observer())  # whether they are installed
     observer, executor, root = observer or ComparisonObserver(), executor or ProcessPool(), Path(directory)
     by_place = methods if isinstance(methods, Mapping) else {"": methods}
     comparisons = {root / place: of for place, of in by_place.items()}
@@ -177,7 +181,7 @@ def compare(
             for seed in of[0].config.seeds:  # seed by seed, so that an early look compares equals
                 for method in of:
                     name, config = f"{method.label}-{seed}", replace(method.config, seeds=(seed,))
-                    job = Job(prefix + name, config, path / name, tuple(command))
+                    job = Job(prefix + name, config, path / name, tuple(command), tuple(watch))
                     if _is_finished(job):
                         finished.append(job.name)
                     else:

@@ -29,7 +29,8 @@ import torch
 
 from lasem.errors import ConfigError, LasemError
 from lasem.experiments.config import ExperimentConfig
-from lasem.experiments.runner import CONFIG, Observer, run
+from lasem.experiments.runner import CONFIG, run
+from lasem.learner.watching import Observer, watched
 from lasem.records import TaskRecord
 from lasem.settings import to_plain
 
@@ -58,6 +59,7 @@ class Job:
     config: ExperimentConfig
     directory: Path
     command: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def run_job(job: Job, notify: Notify) -> None:
         run(
             job.config,
             job.directory,
-            observer=_JobObserver(job.name, notify),
+            observer=watched(job.watch, _JobObserver(job.name, notify)),
             resume=(job.directory / CONFIG).exists(),
             command=job.command,
         )

@@ -34,12 +34,12 @@ from lasem.files import append, check_links, parse_json, read_text, regular_byte
 from lasem.learner import Learner
 from lasem.learner.learner import find_device
 from lasem.learner.model_folder import ModelFolder
+from lasem.learner.watching import Observer
 from lasem.nets import AbstractNet
 from lasem.nets.net import Choice, NetChoice, pretrained_for
 from lasem.records import (
     EpochRecord,
     EvaluationRecord,
-    TaskRecord,
     TimingRecord,
     from_json,
     of_kind,
@@ -54,34 +54,6 @@ CONFIG = "config.yaml"
 
 _SAME = ("python", "torch", "numpy", "lasem", "platform", "device_name", "threads")
 """What the last bits of a run may depend on, of its environment."""
-
-
-class Observer:
-    """Is notified of a run's steps and does nothing; override what is of interest. Results do not depend on it."""
-
-    def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
-        """Everything that can be checked before training has been checked; the folder is this process's own."""
-
-    def seed_starts(self, seed: int, num_tasks: int | None, num_learned: int) -> None:
-        """A seed begins or goes on, after ``num_learned`` tasks; ``num_tasks`` are in the stream (None: not known)."""
-
-    def task_starts(self, task: str, num_epochs: int) -> None:
-        """A task begins; ``num_epochs`` of it were trained before the run was stopped."""
-
-    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
-        """An epoch has been trained; see ``checkpoint_seconds`` of ``run`` for when it can no longer be lost."""
-
-    def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
-        """A task has been learned and can no longer be lost.
-
-        Its ``final_accuracies`` are test accuracies on every task so far; ``seconds`` includes evaluation.
-        """
-
-    def seed_ends(self, seed: int) -> None:
-        """The stream has been learned to its end."""
-
-    def note(self, message: str) -> None:
-        """Something that a person should know."""
 
 
 def run(

@@ -12,3 +12,7 @@ from lasem.learner.learner import Images as Images
 from lasem.learner.learner import Learner as Learner
 from lasem.learner.learner import find_device as find_device
 from lasem.learner.model_folder import TaskInfo as TaskInfo
+from lasem.learner.watching import MLflow as MLflow
+from lasem.learner.watching import Observer as Observer
+from lasem.learner.watching import TensorBoard as TensorBoard
+from lasem.learner.watching import WandB as WandB

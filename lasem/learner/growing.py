@@ -1,5 +1,6 @@
 """One growing model in a folder, for daily use: the commands ``lasem learn``, ``predict``, ..., in Python."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +37,7 @@ from lasem.learner.answers import (
 from lasem.learner.learner import Learner, find_device
 from lasem.learner.model_folder import KNOWN, ModelFolder, as_storage_error
 from lasem.learner.unfinished import Given, Unfinished, about_learning, called, in_words, made_with
+from lasem.learner.watching import Observer
 from lasem.methods.method import AbstractMethod
 from lasem.methods.protection import AbstractProtection, Branch, Freeze
 from lasem.methods.transfer import Transfer, num_kept
@@ -128,6 +130,7 @@ class GrowingModel:
         wait: float = 0,
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None = None,
         note: Callable[[str], None] | None = None,
+        observer: Observer | None = None,
     ) -> TaskOverview:
         """Add a task. If it was interrupted, the same call goes on to the same bits.
 
@@ -146,6 +149,7 @@ class GrowingModel:
             wait: seconds to wait while another process changes the model.
             on_epoch: called after every epoch.
             note: called with what a person may want to know.
+            observer: is notified of all of this and of the task's end; a writer such as ``TensorBoard()``, or your own.
 
         Raises:
             TaskError: if a task of that name was learned already or, to update it, was not.
@@ -175,7 +179,13 @@ class GrowingModel:
         with self._folder.locked(wait):
             unfinished = Unfinished(self.directory)
             learner, made = self._grower(unfinished.about.get("begun") if resume else None)
-            notify = note or (lambda _: None)
+            watching = observer or Observer()
+
+            def notify(message: str) -> None:
+                watching.note(message)
+                if note is not None:
+                    note(message)
+
             ended = self._tidy(unfinished, learner, made)
             if learner is not None and ended is not None and name in (ended, None):
                 notify(f"Task '{ended}' had been learned to its end before the interruption.")
@@ -208,7 +218,8 @@ class GrowingModel:
             if restart:
                 unfinished.remove()
             about = about_learning(learner, task, training, made, given) | ({"update": True} if update else {})
-            self._learn(learner, task, training, about, unfinished, on_epoch, notify)
+            watching.run_starts(made_with(learner, training), self.directory)
+            self._learn(learner, task, training, about, unfinished, on_epoch, notify, watching)
             return overview_of(learner, name, measured_now=True)
 
     def predict(
@@ -394,6 +405,7 @@ class GrowingModel:
         unfinished: Unfinished,
         on_epoch: Callable[[EpochRecord, TimingRecord], None] | None,
         notify: Callable[[str], None],
+        watching: Observer,
     ) -> None:
         learner.find_search()
         reason, before = learner.method.reason(learner.model, learner.setup), None
@@ -405,12 +417,14 @@ class GrowingModel:
         else:
             unfinished.begin(about)
 
-        records = unfinished.records(before.num_epochs if before else 0)
+        records, started = unfinished.records(before.num_epochs if before else 0), time.monotonic()
+        watching.task_starts(task.name, before.num_epochs if before else 0)
 
         def keep(record: EpochRecord, timing: TimingRecord, state: Callable[[], TrainingState]) -> None:
             self._folder.check_held()
             records.append(_shortened(record))
             checkpoints.epoch_ends(record.epoch, state)
+            watching.epoch_ends(record, timing)
             if on_epoch is not None:
                 on_epoch(record, timing)
 
@@ -429,6 +443,7 @@ class GrowingModel:
                 self._folder.check_held()
                 learner.keep_records(task.name, [*records, learned])
                 learner.save(self.directory)
+                watching.task_ends(learned, {task.name: learned.peak_accuracy}, time.monotonic() - started)
         except ConfigError:
             if not records:  # settings that nothing can be trained with are not what a task goes on with
                 unfinished.remove()
