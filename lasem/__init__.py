@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lasem.data import DigitsReader, FolderReader, ParquetReader, Split, Task, TaskStream, TensorReader, TextReader
     from lasem.errors import LasemError
-    from lasem.learner import GrowingModel, Learner
+    from lasem.learner import GrowingModel, Learner, pull, push
     from lasem.methods import Branch, Freeze, Penalty
     from lasem.nets import Net, cifar, for_images, office_home, stl10
     from lasem.search import EM, Fixed
@@ -50,6 +50,8 @@ __all__ = [
     "cifar",
     "for_images",
     "office_home",
+    "pull",
+    "push",
     "stl10",
     "top",
     "transfer_all",

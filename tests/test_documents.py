@@ -30,7 +30,7 @@ IN_ORDER = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("lasem ") and not line.startswith("lasem serve ")  # which does not end
 ]
-OF_A_MODEL = ("learn", "predict", "evaluate", "show", "forget", "export")
+OF_A_MODEL = ("learn", "predict", "evaluate", "show", "forget", "export", "push", "pull")
 DAILY = [line for line in IN_ORDER if line.split()[1] in OF_A_MODEL or line.startswith("lasem report model")]
 COMMANDS = sorted({*IN_ORDER} - {*DAILY})
 

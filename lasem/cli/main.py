@@ -29,6 +29,8 @@ COMMANDS = {
     "show": ("lasem.cli.model", "what a growing model holds, task by task"),
     "frontier": ("lasem.cli.model", "what other choices of layers would cost a task, and bring"),
     "forget": ("lasem.cli.model", "give up a task of a growing model"),
+    "push": ("lasem.cli.model", "share a growing model on the Hugging Face hub, or in a folder"),
+    "pull": ("lasem.cli.model", "fetch one from there"),
     "export": ("lasem.cli.model", "write one task as a plain network: ONNX, torch or safetensors"),
 }
 """The module of each command, which has a function of the command's name, and what it does. Those outside of lasem are

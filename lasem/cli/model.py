@@ -1,4 +1,4 @@
-"""Commands of a growing model: learn, predict, serve, evaluate, show, frontier, forget and export."""
+"""Commands of a growing model: learn, predict, serve, evaluate, show, frontier, forget, push, pull and export."""
 
 import csv
 import io
@@ -471,6 +471,43 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
 
     for path in GrowingModel(model).export(task, format, out):
         say(str(path))
+    return 0
+
+
+def push(model: str, repo: str, *, licence: str | None = None, public: bool = False) -> int:
+    """Share a model on the Hugging Face hub, or in a folder: its own files, and a card (README.md) that describes it.
+
+    Images, the state of training and other files are never pushed. The hub asks who you are: hf auth login.
+
+    Args:
+        repo: USER/NAME on the hub; or a folder, such as ./shared.
+        licence: what the card says of it, such as apache-2.0 (default: that none was given).
+        public: a new repository can be read by everybody.
+
+    Examples:
+        lasem push model anna/flowers --licence apache-2.0
+        lasem push model ./shared
+    """
+    from lasem.learner import push
+
+    say(push(model, repo, licence=licence, public=public))
+    return 0
+
+
+def pull(repo: str, model: str, *, revision: str | None = None) -> int:
+    """Fetch a model into a new folder, which is there whole or not at all. Every file is checked; no code is run.
+
+    Args:
+        repo: USER/NAME on the hub; or a folder, such as ./shared.
+        revision: a branch, tag or commit of the hub (default: its main branch).
+
+    Examples:
+        lasem pull anna/flowers model
+    """
+    from lasem.learner import pull
+
+    names = list(pull(repo, model, revision=revision).tasks)
+    say(f"{model} has {len(names)} task{'' if len(names) == 1 else 's'}: {', '.join(names)}")
     return 0
 
 

@@ -8,6 +8,8 @@ from lasem.learner.answers import Prediction as Prediction
 from lasem.learner.answers import TaskOverview as TaskOverview
 from lasem.learner.export import plain_network as plain_network
 from lasem.learner.growing import GrowingModel as GrowingModel
+from lasem.learner.hub import pull as pull
+from lasem.learner.hub import push as push
 from lasem.learner.learner import Images as Images
 from lasem.learner.learner import Learner as Learner
 from lasem.learner.learner import find_device as find_device
