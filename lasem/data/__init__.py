@@ -1,5 +1,8 @@
 """Tasks, streams of tasks, and readers that cut them out of tensors, tables, image folders and digits."""
 
+from lasem.data.adapters import from_avalanche as from_avalanche
+from lasem.data.adapters import from_dataset as from_dataset
+from lasem.data.adapters import labelled_dataset as labelled_dataset
 from lasem.data.benchmarks import BENCHMARKS as BENCHMARKS
 from lasem.data.ctrl import CtrlReader as CtrlReader
 from lasem.data.digits import DigitsReader as DigitsReader

@@ -10,7 +10,7 @@ from lasem.data.folders import FILE_SUFFIXES, FolderReader
 from lasem.data.labelled import Labelled, and_left_out, counted
 from lasem.data.parquet import ParquetReader, holds_tables
 from lasem.data.readers import existing_path
-from lasem.data.split import Part
+from lasem.data.split import Part, Standardise
 from lasem.data.task import Task, check_classes, child_generator, make_task
 from lasem.data.texts import TextReader
 from lasem.errors import DataError
@@ -112,29 +112,44 @@ def task_from(
     those to test with are of ``test``, or of ``train``'s own split, or those that validate. DataError if anything is
     not there or not what it must be.
     """
-    data = train.labelled(image_size, channels)
+    return task_of(
+        name,
+        train.labelled(image_size, channels),
+        None if valid is None else valid.part(Part.VALID, image_size, channels),
+        None if test is None else test.part(Part.TEST, image_size, channels),
+        standardise="train" if train.text_column is None else "none",
+        seed=seed,
+    )
+
+
+def task_of(
+    name: str,
+    data: Labelled,
+    valid: Labelled | None = None,
+    test: Labelled | None = None,
+    *,
+    standardise: Standardise,
+    seed: int,
+) -> Task:
+    """Make a task of labelled images or texts; see ``task_from``."""
     training, validating, testing = (data.only(data.parts == part) for part in Part)
     classes, none = training.classes, and_left_out(counted(data.left_out))
     if len(classes) < 2:
         raise DataError(
-            f"Expected {data.unit} of at least 2 classes to train with in {train.path}; there are {len(classes)}"
+            f"Expected {data.unit} of at least 2 classes to train with in {data.where}; there are {len(classes)}"
             f"{f' ({classes[0]})' if classes else ''}{none}."
         )
     check_classes(classes)
     if valid is not None:
-        validating = valid.part(Part.VALID, image_size, channels)
+        validating = valid
     elif not len(validating.labels):
-        training, validating = _divided(training, seed)
-    if test is not None:
-        testing = test.part(Part.TEST, image_size, channels)
-    left_out = [*data.left_out, *(validating.left_out if valid else ()), *(testing.left_out if test else ())]
+        training, validating = divided(training, seed)
+    testing = testing if test is None else test
+    left_out = [*data.left_out, *(valid.left_out if valid else ()), *(test.left_out if test else ())]
     try:
         parts = [training.read(classes), validating.read(classes)]
         parts.append(testing.read(classes) if len(testing.labels) else parts[Part.VALID])
-        return replace(
-            make_task(name, classes, parts, "train" if train.text_column is None else "none"),
-            left_out=counted(left_out),
-        )
+        return replace(make_task(name, classes, parts, standardise), left_out=counted(left_out))
     except DamagedError as error:
         damaged = [why for of_part in (training, validating, testing) for why in of_part.damaged().values()]
         raise DamagedError(dict(enumerate(dict.fromkeys(damaged)))) from error
@@ -147,7 +162,7 @@ def _as_settings(size: int | Resize | None) -> dict[str, Any]:
     return {"image_size": size}
 
 
-def _divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+def divided(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
     """Divide images into the rest and a share of each class to validate, which depends on the seed alone."""
     taken = []
     for number in torch.unique(data.labels).tolist():
