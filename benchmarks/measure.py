@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, final
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from lasem.data import Task
 from lasem.errors import LasemError
 from lasem.learner import Learner
-from lasem.nets import ConvBlock, Net
+from lasem.nets import AbstractNet, ConvBlock, Net
 from lasem.search import EM, AbstractSelection
 from lasem.sharing import AbstractSharing
 from lasem.space import Configuration, PrefixTree, full
@@ -69,6 +69,8 @@ class Scale:
     """Layers of the narrow network for deep EM."""
     listed_depths: tuple[int, ...]
     """Layers of the narrow network whose configurations are all evaluated."""
+    default_nets: Callable[[], dict[str, AbstractNet]]
+    """Gives the networks by name with which the default search is compared with plain training."""
     num_tasks: tuple[int, ...]
     """Tasks learned before the next one is timed, rising."""
     turns: int
@@ -78,7 +80,7 @@ class Scale:
     device: str = "cpu"
 
 
-def make_task(net: Net, num_classes: int, num_train: int, name: str = "task") -> Task:
+def make_task(net: AbstractNet, num_classes: int, num_train: int, name: str = "task") -> Task:
     """Random pixels: what is in an image costs no time."""
     generator = torch.Generator().manual_seed(0)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from benchmarks import steps, tasks
 from benchmarks.measure import Row, Scale
-from lasem.nets import Net, cifar
+from lasem.nets import AbstractNet, Net, cifar, small
+from lasem.nets.backbone import default_is_installed
+from lasem.nets.net import Backbone
 from lasem.settings import check_choice
 
 BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
@@ -14,12 +17,20 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "tree": steps.tree,
     "task": tasks.task,
     "exhaustive": tasks.exhaustive,
+    "default": tasks.default,
     "depth": steps.depth,
     "configurations": steps.configurations,
     "tasks": tasks.tasks,
     "batch": steps.batch,
 }
 """In the order in which they run."""
+
+
+def _default_nets(side: int) -> dict[str, AbstractNet]:
+    """Return the default networks, of which the pretrained one may not be installed."""
+    pretrained = {"pretrained": Backbone()((3, side, side))} if default_is_installed() else {}
+    return {"small": small((3, 32, 32)), **pretrained}
+
 
 FULL = Scale(
     net=cifar(),
@@ -30,6 +41,7 @@ FULL = Scale(
     images=170,
     depths=(4, 8, 17, 30, 50),
     listed_depths=(1, 2, 3, 4, 5, 6),
+    default_nets=partial(_default_nets, 96),
     num_tasks=(2, 20, 200, 1000),
     turns=15,
 )
@@ -42,6 +54,7 @@ SMOKE = Scale(
     images=8,
     depths=(4, 50),
     listed_depths=(1, 3),
+    default_nets=partial(_default_nets, 32),
     num_tasks=(2, 6),
     turns=1,
     steps=1,

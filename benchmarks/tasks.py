@@ -12,9 +12,10 @@ import torch
 
 from benchmarks.measure import NUM_CLASSES, Row, Scale, arithmetic_floor, in_turns, loop_of, make_task
 from lasem.learner import Learner
+from lasem.methods import Freeze
 from lasem.nets import Net
-from lasem.search import EM, AbstractSelection, DeepEM, Fixed
-from lasem.sharing import SHARINGS
+from lasem.search import EM, AbstractSelection, DeepEM, Evidence, Fixed
+from lasem.sharing import SHARINGS, HardSharing
 from lasem.space import full
 from lasem.training import Loop, TrainingConfig
 
@@ -62,6 +63,31 @@ def exhaustive(scale: Scale) -> list[Row]:
         seconds = {label: seconds[label] + times[0] for label, times in turn.items()}
     cost = num * seconds["candidate"] / seconds["search"]
     return [Row("exhaustive", name, "a task with Exhaustive / with EM", cost, floor)]
+
+
+def default(scale: Scale) -> list[Row]:
+    """A whole task as ``lasem learn`` learns it by default, against one that owns all, in seconds of the processor.
+
+    Both try the same steps of a pretrained network. The labels are random, so that the search never has enough: it
+    tries all that it can.
+    """
+    rows = []
+    for name, net in scale.default_nets().items():
+        sharing, seconds = HardSharing(train_shared=not net.pretrained), list[float]()
+        for search in (Fixed("none"), Evidence()):
+            learner = Learner(net, sharing=sharing, search=search, protect=Freeze(), device=scale.device)
+            if not net.pretrained:
+                learner.learn(make_task(net, NUM_CLASSES, 20, name="first"), training=TrainingConfig(epochs=1))
+            new = make_task(net, NUM_CLASSES, scale.images, name="second")
+            started = time.process_time()
+            record = learner.learn(new, training=TrainingConfig(epochs=scale.epochs, patience=0))
+            seconds.append(time.process_time() - started)
+        what = f"a task with evidence ({record.configuration}) / with Fixed(none)"
+        rows += [
+            Row("default", name, what, seconds[1] / seconds[0]),
+            Row("default", name, "a task with Fixed(none), s", seconds[0]),
+        ]
+    return rows
 
 
 def tasks(scale: Scale) -> list[Row]:
