@@ -162,7 +162,7 @@ def tuning(folder: Path, seed: int) -> Tasks:
 STREAMS = {"cifar": cifar, "unlike": unlike, "tuning": tuning}
 
 
-def from_parquet(path: Path, domain: str, num_train: int, seed: int) -> Task:
+def from_parquet(path: Path, domain: str, num_train: int, seed: int, side: int = SIDE) -> Task:
     """Make a task of all classes of a file, or of one of its domains.
 
     Of each class so many images train, 15 % of which validate, and at most 40 of the rest test.
@@ -181,7 +181,7 @@ def from_parquet(path: Path, domain: str, num_train: int, seed: int) -> Task:
         num_valid = max(1, round(0.15 * num))
         for place, position in enumerate(order[: num + 40]):
             image = (
-                Image.open(io.BytesIO(encoded[position])).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+                Image.open(io.BytesIO(encoded[position])).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
             )
             splits[2 if place >= num else 1 if place < num_valid else 0].append((np.asarray(image), name))
     train, valid, test = ((np.stack([x for x, _ in s]).transpose(0, 3, 1, 2), [y for _, y in s]) for s in splits)

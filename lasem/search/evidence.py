@@ -158,17 +158,13 @@ class Evidence(GroupedSelection):
 
         Return what was found of these, and evidence and frontier of ``Selected``.
         """
-        start, owned = self._affordable(start)
+        start, owned = self.affordable(start)
         space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
         found = yield from self._by_itself(start, starts, folds, labels, space.size - 1)
         if self._is_enough(found[0], len(images)):
             return found, (), ()
-        logits = torch.zeros(space.size, len(images), start.task.num_classes)
-        for number, part in enumerate(starts):
-            title = f"evidence {number + 1} of {self.folds}"
-            result = yield _MixedPhase(self, part, title)
-            logits[:, folds == number] = outcome_of(result).cpu()
+        logits = yield from self.mixture_logits(starts, folds)
         computed = multiply_adds(start)
         offsets = self._offsets(start, owned, computed, len(images))
         for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
@@ -180,6 +176,14 @@ class Evidence(GroupedSelection):
         frontier = tuple(Offer(str(space[c]), judgements[c][1], int(owned[c]), int(computed[c])) for c in best)
         return found, tuple(evidence.tolist()), frontier
 
+    def mixture_logits(self, starts: Sequence[TaskStart], folds: Tensor) -> Plan[Tensor]:
+        """Yield a training of the mixture ``without`` each fold; return the logits of each image, (C, N, classes)."""
+        logits = torch.zeros(starts[0].space.size, len(folds), starts[0].task.num_classes)
+        for number, part in enumerate(starts):
+            result = yield _MixedPhase(self, part, f"evidence {number + 1} of {self.folds}")
+            logits[:, folds == number] = outcome_of(result).cpu()
+        return logits
+
     def _offsets(self, start: TaskStart, owned: Tensor, computed: Tensor, num_images: int) -> Tensor:
         """Return what is added to configurations' sums of log-likelihoods, shape (C,): of the prior, less the price."""
         prior = learned_prior(start.evidence, start.net.depth)
@@ -190,7 +194,7 @@ class Evidence(GroupedSelection):
         """Return whether so little is answered wrongly that nothing could be gained."""
         return found.accuracy >= self.enough or round((1 - found.accuracy) * num_images) <= _FEW_WRONG
 
-    def _affordable(self, start: TaskStart) -> tuple[TaskStart, Tensor]:
+    def affordable(self, start: TaskStart) -> tuple[TaskStart, Tensor]:
         """Return the start with those configurations that own no more than they may, and the numbers that each owns.
 
         Of a network that was not pretrained all are kept.

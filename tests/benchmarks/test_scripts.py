@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from learner.fixture import tiny_net, tiny_task
 from metrics.records import task_record
 
-from benchmarks import compiled_step, many_tasks, result_figures, training_time
+from benchmarks import compiled_step, controls, many_tasks, mixture, result_figures, training_time
 from benchmarks.measure import PeakMemory
+from lasem import Fixed, Learner, TrainingConfig
 from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
 
@@ -77,3 +79,35 @@ def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypa
         ]
         assert texts[0] == texts[1]
         assert len(texts[0]) > 10
+
+
+def test_control_streams_begin_alike_and_labels_are_shuffled() -> None:
+    sizes = {"num_train": 6, "num_valid": 2, "num_test": 2}
+    of = {kind: [controls.make_task(kind, 3, index, **sizes) for index in range(3)] for kind in controls.KINDS}
+    x = {kind: [task.train.images.take(torch.arange(24)) for task in tasks] for kind, tasks in of.items()}
+    for kind in controls.KINDS:
+        assert torch.equal(x[kind][0], x["TTSS"][0])
+        assert of[kind][1].train.labels.bincount().tolist() == [6] * 4
+    assert torch.equal(x["alternating"][1], x["TTSS"][1])
+    assert torch.equal(x["alternating"][2], x["SSTT"][2])
+    assert not torch.equal(of["shuffled"][1].train.labels, of["TTSS"][1].train.labels)
+
+
+def test_rank_correlation_is_spearman_s() -> None:
+    from scipy.stats import spearmanr
+
+    x, y = torch.tensor([3.0, 1.0, 2.0, 2.0, 5.0]), torch.tensor([1.0, 1.0, 4.0, 2.0, 3.0])
+    assert controls.rank_correlation(x, y) == pytest.approx(float(spearmanr(x, y).statistic))
+
+
+def test_a_mixture_is_measured_next_to_ensembles_of_as_many() -> None:
+    learner = Learner(tiny_net(), search=Fixed("all"), training=TrainingConfig(epochs=1, batch_size=10))
+    learner.learn(tiny_task("a"))
+    after, found = mixture.measured(learner, tiny_task("b", seed=1))
+    assert after.task_names == ("a", "b")
+    assert learner.task_names == ("a",)
+    test = tiny_task("b", seed=1).test
+    answers = after.predict("b", test.images.take(torch.arange(6)))
+    right = sum(answer == f"b-class-{label}" for answer, label in zip(answers, test.labels.tolist(), strict=True))
+    assert found["chosen"] == pytest.approx(right / 6)
+    assert len(found) == 8
