@@ -451,7 +451,7 @@ def forget(model: str, *, task: str, wait: Annotated[float, Range(least=0)] = 0)
     return 0
 
 
-def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetensors"], out: str = ".") -> int:
+def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetensors", "peft"], out: str = ".") -> int:
     """Write one task as a network that needs no lasem.
 
     A page of JSON next to it has the classes' names and what the network takes: pixels divided by 255, or on the scale
@@ -466,6 +466,7 @@ def export(model: str, *, task: str, format: Literal["onnx", "torch", "safetenso
         lasem export model --task cats --format onnx --out cats.onnx      runs in onnxruntime
         lasem export model --task cats --format torch --out cats.pt2      torch.export.load reads it
         lasem export model --task cats --format safetensors --out folder
+        lasem export model --task mood --format peft                      a folder that PEFT reads
     """
     from lasem.learner import GrowingModel
 

@@ -26,6 +26,7 @@ from lasem.data.task import check_task_name
 from lasem.errors import ConfigError, StorageError
 from lasem.files import regular_bytes, write_file
 from lasem.learner.learner import Learner
+from lasem.learner.lora import adapter_files
 from lasem.learner.model_folder import TaskInfo, to_bytes
 from lasem.methods.model import Model, prefixed
 from lasem.methods.plain import run
@@ -55,7 +56,7 @@ MEANINGS = {
     "divide": "x / by, one number",
 }
 """What each operation does to the values ``x`` that the one before gave."""
-Format = Literal["onnx", "torch", "safetensors"]
+Format = Literal["onnx", "torch", "safetensors", "peft"]
 _RESERVED = re.compile(r"(?i)con|prn|aux|nul|(com|lpt)[0-9]")
 """Names of devices on Windows, with any ending."""
 _BY_ITSELF = "the network standardises them itself"
@@ -179,7 +180,8 @@ def export(
         name: the task's.
         format: ``onnx`` runs in onnxruntime; ``torch`` is a ``torch.export`` program, read by ``torch.export.load``;
             ``safetensors`` are the plain weights, and the page next to them says what is computed with them; of a
-            model of timm they are its state dict, with the task's head as its classifier.
+            model of timm they are its state dict, with the task's head as its classifier. ``peft`` is a folder NAME in
+            the folder ``out``, which PEFT reads as an adapter of the encoder (``lasem.learner.lora``).
         out: the file; or a folder, made if it is not there, that gets NAME with the format's ending: what ends in a
             slash, is a folder already, or has no ending.
         model: the model's folder, into which nothing is exported.
@@ -196,15 +198,22 @@ def export(
     network, net, classes = plain_network(learner, name), learner.net, list(learner.classes(name))
     check_choice("format", format, get_args(Format))
     check_task_name(name)  # it names a file, and a model's folder may come from a stranger
+    reserved = "_" if _RESERVED.fullmatch(name.partition(".")[0].rstrip()) else ""
+    if format == "peft":
+        written = {Path(out, reserved + name, file): data for file, data in adapter_files(learner, name).items()}
+        about, *others, config = written
+        _check_place(config, model)
+        _check_free([config, about, *others], name)
+        for place, data in written.items():
+            write_file(place, data)
+        return config, *others, about
     file = Path(out)
     if str(out).endswith(("/", os.sep)) or os.path.isdir(file) or not (file.suffix or os.path.isfile(file)):
-        reserved = _RESERVED.fullmatch(name.partition(".")[0].rstrip())
-        file /= f"{'_' if reserved else ''}{name}{SUFFIXES[format]}"
+        file /= f"{reserved}{name}{SUFFIXES[format]}"
     tokenizer = net.vocabulary and net.vocabulary.tokenizer and net.vocabulary.tokenizer()
     endings = (".json", ".tokenizer.json") if tokenizer else (".json",)
     beside = [file.with_name(f"{file.name}{ending}") for ending in endings]
-    if model is not None and file.resolve().is_relative_to(model.resolve()):
-        raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
+    _check_place(file, model)
     _check_free([file, *beside], name)
     described: dict[str, Any] = {}
     info = learner.info(name)
@@ -259,6 +268,11 @@ def export(
         write_file(beside[-1], tokenizer.json)
     write_file(file, data)  # last: what a kill leaves behind is known by its page
     return file, *beside
+
+
+def _check_place(file: Path, model: Path | None) -> None:
+    if model is not None and file.resolve().is_relative_to(model.resolve()):
+        raise StorageError(f"Expected a place outside of the model's own folder {model}; got {file}. Give another one.")
 
 
 def _check_free(files: Sequence[Path], name: str) -> None:

@@ -6,7 +6,8 @@ safetensors only.
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -142,6 +143,35 @@ def stored_transformers(description: Mapping[str, Any], tensors: Mapping[str, Te
     return net.built_from(source, net.vocabulary, expected)
 
 
+def as_in_transformers(description: Mapping[str, Any]) -> tuple[nn.Module, Callable[[str], str], Pooling]:
+    """Return the model that a network is cut from, without memory; the name there of a tensor's name; and the pooling.
+
+    Arguments and errors as of ``stored_transformers``.
+    """
+    with _transformers() as library, torch.device("meta"):
+        base: nn.Module = library.AutoModel.from_config(library.AutoConfig.for_model(**description["config"]))
+    layer_paths, before, after = _PATHS[str(base.main_input_name)]
+    modules = dict(base.named_modules(remove_duplicate=False))
+    layers = next(path for path in layer_paths if isinstance(modules.get(path), nn.ModuleList))
+    first, last = (next((path for path in paths if path in modules), "") for paths in (before, after))
+    names = {
+        r"layers\.(\d+)\.layer\.": rf"{layers}.\1.",
+        r"(?:embeddings\.)?before\.": f"{first}.",
+        r"embeddings\.(?:embeddings|layer)\.": "embeddings.",
+        r"norm\.": f"{last}.",
+    }
+
+    def name_of(name: str) -> str:
+        return next(re.sub(f"^{old}", new, name) for old, new in names.items() if re.match(old, name))
+
+    return base, name_of, description["pooling"] or _usual_pooling(base)
+
+
+def _usual_pooling(base: Any) -> Pooling:
+    inside = [path.rpartition(".")[2] for path, _ in base.embeddings.named_parameters()]
+    return "first" if "cls_token" in inside or "class_embedding" in inside else "mean"
+
+
 def _cut(
     base: Any,
     groups: Groups | int,
@@ -177,16 +207,13 @@ def _cut(
         num = len(parts.layers)
         groups = [min(groups, num - first) for first in range(0, num, groups)]
     if length is None:
-        if pooling is None:
-            inside = [path.rpartition(".")[2] for path, _ in base.embeddings.named_parameters()]
-            pooling = "first" if "cls_token" in inside or "class_embedding" in inside else "mean"
         side = base.config.image_size
         height, width = (side, side) if isinstance(side, int) else side
         image_shape = (int(base.config.num_channels), int(height), int(width))
-        images = ImageEncoder(base, parts, pooling, image_shape)
+        images = ImageEncoder(base, parts, pooling or _usual_pooling(base), image_shape)
         _load(images, tensors)
         return cut(images, _blocks(images, groups), image_shape=image_shape, classifier=None, **settings)
-    texts = TextEncoder(base, parts, pooling or "mean", length)
+    texts = TextEncoder(base, parts, pooling or _usual_pooling(base), length)
     _load(texts, tensors)
     shape, blocks = (1, 1, length), _blocks(texts, groups)
     net = cut(texts, blocks, image_shape=shape, classifier=None, example=texts.example, **settings)
