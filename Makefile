@@ -22,9 +22,9 @@ style: $(INSTALLED)
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# two workers with one thread each: more runnable threads than cores is ruinous
+# two workers with one thread each: more runnable threads than cores is ruinous; what is compiled is kept for the next time
 tests: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -n 2 --dist worksteal
 
 # the long forms of tests that CI has in small
 fuzz: $(INSTALLED)

@@ -13,24 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 
 from lasem.cli import main
 
-torch.set_num_threads(1)
 settings.register_profile("lasem", deadline=None, max_examples=30)
 settings.load_profile("lasem")
-if importlib.util.find_spec("torchvision") is not None:
-    try:
-        importlib.import_module("torchvision")
-    except (ImportError, RuntimeError):
-        with contextlib.suppress(RuntimeError):  # it fails for another reason, if they are there
-            torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
-gc.freeze()  # what was imported stays: to look through it again and again takes 6 % of the time
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("numprocesses", None):
+        return  # the workers start when this process is ready, and it needs no torch
+    import torch
+
+    torch.set_num_threads(1)
+    if importlib.util.find_spec("torchvision") is not None:
+        try:
+            importlib.import_module("torchvision")
+        except (ImportError, RuntimeError):
+            with contextlib.suppress(RuntimeError):  # it fails for another reason, if they are there
+                torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                torch.library.define("torchvision::qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what was imported stays: to look through it again and again takes a tenth of the time
 
 
 @pytest.fixture(autouse=True, scope="session")
