@@ -85,9 +85,10 @@ class Factory:
 
 
 HPS, TF, DFCNN = SHARINGS
-TRANSFERS = [
+TRANSFERS = [  # searches know a mechanism by its weights alone: two of them meet all mechanisms, the others one
     *(Transfer(sharing=sharing, search=EM(commit_share=0.5)) for sharing in SHARINGS),
-    *(Transfer(sharing=sharing, search=DeepEM(num_samples=2)) for sharing in SHARINGS),
+    *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
+    Transfer(sharing=TF, search=DeepEM(num_samples=2)),
     Transfer(search=Fixed("all")),
     Transfer(search=Fixed("none")),
     Transfer(sharing=TF, search=Fixed("top-1")),
@@ -95,11 +96,10 @@ TRANSFERS = [
     Transfer(search=Exhaustive()),
     Transfer(sharing=TF, search=PrefixSearch(first_task="search")),
     Transfer(sharing=DFCNN, search=RandomSearch(num_candidates=2)),
-    *(Transfer(sharing=sharing, search=Evidence(epochs_share=0.5)) for sharing in SHARINGS),
-    *(Transfer(sharing=sharing, search=DARTS(alpha_learning_rate=0.1)) for sharing in SHARINGS),
+    Transfer(sharing=DFCNN, search=DARTS(alpha_learning_rate=0.1)),
     Transfer(search=SubTuning(folds=2, most_layers=1)),
     Transfer(search=AutoRGN()),
-    *(Transfer(sharing=sharing, search=TAPS(unpenalised=0)) for sharing in SHARINGS),
+    Transfer(sharing=DFCNN, search=TAPS(unpenalised=0)),
     Transfer(sharing=TF, search=DARTS(order="second", first_task="search", retrain=True)),
 ]
 PROTECTED = [
@@ -138,14 +138,11 @@ SEARCHED: list[tuple[Any, str]] = [
     (SubTuning(folds=2, epsilon=0.0), "cosine"),
     (AutoRGN(num_batches=2), "cosine"),
     (TAPS(score_step=0.03, first_task="search"), "cosine"),
-    *(
-        (DARTS(first_task="search", **settings), schedule)
-        for schedule in ("cosine", "inverse")
-        for settings in (
-            {},
-            {"order": "second"},
-            {"alpha_split": "train", "alpha_learning_rate": None, "alpha_optimiser": "rmsprop-tf"},
-        )
+    (DARTS(first_task="search"), "inverse"),
+    (DARTS(first_task="search", order="second"), "cosine"),
+    (
+        DARTS(first_task="search", alpha_split="train", alpha_learning_rate=None, alpha_optimiser="rmsprop-tf"),
+        "inverse",
     ),
 ]
 DEEP = {"epochs": 5, "batch_size": 4, "learning_rate": 0.02, "learning_rate_decay": 0.3}
@@ -155,7 +152,7 @@ RESUMED = [
         for name in OPTIMISERS
     ),
     *(
-        Factory(method, f"{method.name}-bf16", {"precision": "bf16", "epochs": 3})
+        Factory(method, f"{method.name}-bf16", {"precision": "bf16", "epochs": 3, "augment": "trivial"})
         for method in (Transfer(sharing=DFCNN), METHODS["gated"](), METHODS["hat"]())
     ),
     *(
@@ -251,22 +248,28 @@ def test_many_tasks_at_once_are_answered_as_one_after_another(learner: Learner) 
         assert learner.predict_many(images, names)[k] == learner.classes(name)[int(alone.argmax())]
 
 
-def test_a_model_that_was_read_learns_on_to_the_same_bits(
+def test_a_model_that_was_read_learns_on_to_the_same_bits_and_saving_only_adds(
     factory: Factory, learner: Learner, model: Path, tmp_path: Path
 ) -> None:
-    task = tiny_task("t3", seed=3)
+    """Read as a whole, it does in the test of interruptions."""
+    learner.save(tmp_path / "stayed")
+    tasks = json.loads((model / "config.json").read_text())["tasks"] if not factory.method.rewrites else []
+    files = [tmp_path / "stayed/parts" / f"{task['weights']['checksum']}.safetensors" for task in tasks]
+    before, task = [file.stat().st_mtime_ns for file in files], tiny_task("t3", seed=3)
     record = learner.learn(task)
     learner.save(tmp_path / "stayed")
-    for lazy in (False, True):
-        again = factory.load(model, lazy=lazy)
-        assert again.learn(task) == record
-        again.save(tmp_path / f"away-{lazy}")
-        assert files_in(tmp_path / f"away-{lazy}") == files_in(tmp_path / "stayed")
+    learner.save(tmp_path / "stayed")
+    assert [file.stat().st_mtime_ns for file in files] == before
+    again = factory.load(model, lazy=True)
+    assert again.learn(task) == record
+    again.save(tmp_path / "away")
+    assert files_in(tmp_path / "away") == files_in(tmp_path / "stayed")
 
 
 def test_the_same_seed_gives_the_same_bits(factory: Factory, model: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)  # nobody's business
     same, other_seed = factory.make(), factory.make(seed=8)
+    same.save(tmp_path / "same")  # without a task yet
     learn_three(same)
     same.save(tmp_path / "same")
     assert files_in(tmp_path / "same") == files_in(model)
@@ -274,20 +277,6 @@ def test_the_same_seed_gives_the_same_bits(factory: Factory, model: Path, tmp_pa
     one, other = tensors_in(model), saved(other_seed, tmp_path / "other")
     drawn = {n for n in one if "weight" in n and n in other and one[n].is_floating_point() and n.startswith("tasks/")}
     assert not any(one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in drawn)
-
-
-def test_saving_again_only_adds(factory: Factory, tmp_path: Path) -> None:
-    learner = factory.make()
-    learner.save(tmp_path)
-    for k in range(2):
-        tasks = json.loads((tmp_path / "config.json").read_text())["tasks"] if not factory.method.rewrites else []
-        files = [tmp_path / "parts" / f"{task['weights']['checksum']}.safetensors" for task in tasks]
-        before = [file.stat().st_mtime_ns for file in files]
-        learner.learn(tiny_task(f"t{k}", seed=k))
-        learner.save(tmp_path)
-        learner.save(tmp_path)
-        assert [file.stat().st_mtime_ns for file in files] == before
-        assert factory.load(tmp_path).task_names == learner.task_names
 
 
 @some(*EVERY_METHOD)
@@ -317,6 +306,7 @@ def test_names_and_shapes_that_do_not_fit(factory: Factory) -> None:
     assert learner.task_names == ("cifar-1", "other")
 
 
+@some(FACTORIES[0])
 def test_images_as_arrays_bytes_and_floats(factory: Factory, model: Path) -> None:
     learner = factory.load(model)
     pixels = np.random.default_rng(0).integers(0, 256, (4, *GREY), dtype=np.uint8)
@@ -444,15 +434,16 @@ def test_one_task_is_exported_as_a_network_that_needs_no_lasem(factory: Factory,
 
 @some(*FACTORIES, *RESUMED)
 def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path: Path) -> None:
-    """From every epoch of a second task, through the disk."""
-    learner, task = factory.make(mix="cutmix", class_weights="balanced"), tiny_task("t1", 3, seed=1)
+    """From up to four epochs of a second task, through the disk."""
+    mix = "mixup" if factory in RESUMED else "cutmix"
+    learner, task = factory.make(mix=mix, class_weights="balanced"), tiny_task("t1", 3, seed=1)
     learner.learn(tiny_task("t0"))
     learner.save(tmp_path / "before")
     record, epochs, states = followed(learner, task)
     assert [epoch.epoch for epoch in epochs] == list(range(1, record.num_epochs + 1))
     learner.save(tmp_path / "whole")
-    some_states = [*enumerate(states)][:: 1 + len(states) // 10]  # of a search of many epochs not all
-    for at, state in [(0, states[0]), *some_states]:  # twice from the first: going on does not change a state
+    some_states = [*enumerate(states)][:: -(-len(states) // 4)]
+    for at, state in [*some_states[:2], *some_states[1:]]:  # twice from one: going on does not change a state
         again = factory.load(tmp_path / "before")
         rest: list[Any] = []
         assert again.learn(task, on_epoch=lambda epoch, *_: rest.append(epoch), resume_from=state) == record  # noqa: B023
@@ -467,13 +458,13 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(factory: Factory, tmp_path
     ids=lambda search: search.name,
 )
 def test_so_does_a_pretrained_network_s_first_task(search: Any, tmp_path: Path) -> None:
-    training, task = TrainingConfig(epochs=6, batch_size=5, learning_rate=0.01), tiny_task("a", 3, num_train=20)
+    training, task = TrainingConfig(epochs=4, batch_size=5, learning_rate=0.01), tiny_task("a", 3, num_train=20)
     whole, *others = (
-        Learner(net_of(), sharing=HardSharing(train_shared=False), search=search, training=training) for _ in range(5)
+        Learner(net_of(), sharing=HardSharing(train_shared=False), search=search, training=training) for _ in range(4)
     )
     record, epochs, states = followed(whole, task)
     whole.save(tmp_path / "whole")
-    for again, at in zip(others, range(0, len(states), -(-len(states) // 4)), strict=False):
+    for again, at in zip(others, range(0, len(states), -(-len(states) // 3)), strict=False):
         assert followed(again, task, states[at])[:2] == (record, epochs[at + 1 :])
         again.save(tmp_path / f"{at}")
         assert files_in(tmp_path / f"{at}") == files_in(tmp_path / "whole")
@@ -545,7 +536,7 @@ def test_every_learner_learns_in_bf16(factory: Factory, tmp_path: Path) -> None:
     assert torch.equal(again.logits("t1", IMAGES), learners[1].logits("t1", IMAGES))
 
 
-@some(*map(Factory, TRANSFERS[:8] + TRANSFERS[-7:]), *BASELINES)
+@some(*map(Factory, TRANSFERS), *BASELINES)
 def test_class_weights_reach_every_loss(factory: Factory) -> None:
     pixels = torch.rand(20, *GREY, generator=torch.Generator().manual_seed(0))
     losses = []

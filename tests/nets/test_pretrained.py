@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lasem import EM, HardSharing, LowRank
+from lasem import EM, HardSharing
 from lasem.errors import ConfigError
 from lasem.nets import AbstractNet, cut, from_transformers, stage_groups
 
@@ -86,8 +86,8 @@ def test_the_blocks_are_the_encoder(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("sharing", "rank"),
-    [(HardSharing(), None), (LowRank(rank=2, train_shared=False), None), (HardSharing(train_shared=False), 2)],
-    ids=["hps", "low-rank", "change"],
+    [(HardSharing(), None), (HardSharing(train_shared=False), 2)],
+    ids=["hps", "change"],
 )
 def test_an_encoder_goes_on_after_loading(sharing: Any, rank: int | None, tmp_path: Path) -> None:
     def net() -> AbstractNet:

@@ -138,10 +138,10 @@ def test_the_papers_groups_fit_and_end_between_residual_blocks(sizes: tuple[int,
         assert not isinstance(resnet().blocks[border - 1], OpeningBlock)
 
 
-@pytest.mark.parametrize("sharing", SHARINGS, ids=lambda sharing: sharing.name)
-def test_it_is_learned_saved_and_learned_on(sharing: AbstractSharing, tmp_path: Any) -> None:
+def test_it_is_learned_saved_and_learned_on(tmp_path: Any) -> None:
     net = ResNet(image_shape=(1, 6, 6), channels=(2, 3), blocks_per_stage=1, stem_kernel=3, hidden=(4,))
-    whole = assert_goes_on_after_loading(lambda: net, tmp_path, give=False, sharing=sharing, search=EM(groups=(3, 2)))
+    given = {"sharing": Deconvolution(), "search": EM(groups=(3, 2))}
+    whole = assert_goes_on_after_loading(lambda: net, tmp_path, give=False, **given)
     assert str(whole.learn(tiny_task("d")).configuration) in ("SSSSS", "SSSTT", "TTTSS", "TTTTT")
 
 

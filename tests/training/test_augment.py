@@ -2,12 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from learner.fixture import assert_same_tensors, followed, tiny_net, tiny_task
 from torch import Tensor
 
 from lasem.data import Split, TensorImages
 from lasem.errors import ConfigError
-from lasem.learner import Learner
 from lasem.training import PRESETS, Augmentation, TrainingConfig, augmented, batches_of, preset_for
 from lasem.training.augment import _WAYS, Augment, Mix, change_of, mixed
 
@@ -167,15 +165,3 @@ def test_training_batches_are_changed_anew_in_each_epoch_and_others_never() -> N
     assert torch.equal(epoch(order, "none"), kept)
     assert torch.equal(first, again)
     assert len({first[0].numpy().tobytes(), second[0].numpy().tobytes(), kept[0].numpy().tobytes()}) == 3
-
-
-@pytest.mark.parametrize(("preset", "mix"), [("shift", "none"), ("trivial", "mixup"), ("none", "cutmix")])
-def test_an_interrupted_task_goes_on_to_the_same_bits(preset: Augment, mix: Mix) -> None:
-    def learner() -> Learner:
-        return Learner(tiny_net(COLOUR), training=TrainingConfig(epochs=3, batch_size=4, augment=preset, mix=mix))
-
-    task, whole, resumed = tiny_task(shape=COLOUR), learner(), learner()
-    _, epochs, states = followed(whole, task)
-    _, rest, _ = followed(resumed, task, states[0])
-    assert rest == epochs[1:]
-    assert_same_tensors(whole.model.own, resumed.model.own)
