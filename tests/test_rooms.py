@@ -1,6 +1,8 @@
 """The order of the rooms: a room imports only those before it."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +57,12 @@ def test_the_paper_and_the_benchmarks_are_left_out_of_the_package() -> None:
         if name.split(".")[0] in ("paper", "benchmarks", "tests")
     ]
     assert not wrong  # the one door is find_command of lasem/cli/main.py, which imports by name
+
+
+def test_importing_the_rooms_brings_in_no_library_of_readers_or_reports() -> None:
+    code = "import sys, lasem.data, lasem.report; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"pyarrow", "PIL", "sklearn", "matplotlib", "jinja2"} & set(loaded)
 
 
 def test_every_room_has_its_place() -> None:

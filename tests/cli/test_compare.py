@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments.tiny import Fake
+from experiments.tiny import Fake, without_report
 from filelock import FileLock
 from forks import Forked
 
@@ -16,13 +16,10 @@ from .tiny import STREAM, Lines
 OPTIONS = [*STREAM, "--training.epochs=2"]
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.mark.usefixtures("small")
-def test_a_comparison_from_end_to_end(tmp_path: Path, lasem: Any) -> None:
+def test_a_comparison_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
+    """In one process; by the command in several in test_isolation.py."""
+    monkeypatch.setattr("lasem.experiments.comparison.ProcessPool", Fake)
+    without_report(monkeypatch)
     out = tmp_path / "compared"
     words = ["compare", "--methods", "none,ewc", *OPTIONS, "--out", str(out), "--workers", "2"]
     shown = lasem(*words)

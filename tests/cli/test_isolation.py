@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from learner.images import write_digits
 
-from .tiny import STREAM
-
+SETTINGS = {"num_tasks": 2, "train_per_class": 3, "valid_per_class": 2, "test_per_class": 3}
+STREAM = ["--stream=planted", *(f"--stream.{name}={value}" for name, value in SETTINGS.items()), "--threads=1"]
 PLANTED = ("random", "torch", "numpy", "lasem", "paper", "tempfile", "yaml", "jinja2", "matplotlib", "ray", "selectors")
 PROGRAM = """
 import sys
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 COMPARE = "compare --methods-file=methods.yaml --out=c --workers=2 --epochs=1 --quiet"
 OTHERS = [
     f"run --search=mine.MovingPrior --out=r --epochs=1 --quiet {' '.join(STREAM)}",
-    f"reproduce selection --stream=planted --print-config {' '.join(STREAM[:4])}",  # its runs are as those of compare
+    f"reproduce selection --print-config {' '.join(STREAM[:-1])}",  # its runs are as those of compare
     "report c",
     "learn m --task=low --train=low --epochs=1 --quiet",
     "predict m --task=low low",

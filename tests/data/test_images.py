@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +97,3 @@ def test_what_is_no_images_is_refused(images: Any, message: str) -> None:
 def test_what_is_no_labels_is_refused(labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         as_labels(labels)
-
-
-def test_importing_brings_in_no_reader_library() -> None:
-    code = "import sys, lasem.data; print(*{name.split('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"pyarrow", "PIL", "sklearn"} & set(loaded)

@@ -52,7 +52,7 @@ def forget_modules() -> None:
     ids=["search", "method"],
 )
 def test_a_killed_run_goes_on_to_the_same_records(choice: list[str], stored: dict[str, object], folder: Path) -> None:
-    words = ["run", *STREAM, *choice, "--epochs=60", "--quiet", "--out"]
+    words = ["run", *STREAM, *choice, "--epochs=40", "--quiet", "--out"]
     killed = Forked("-m", "lasem", *words, "killed", folder=folder)
     killed.wait_for(folder / "killed/seeds/0/records.jsonl", '"task": "digits-1"')
     assert killed.ended(0).returncode != 0

@@ -174,7 +174,7 @@ def test_what_is_unfinished(tmp_path: Path) -> None:
             assert Learner.load(model).task_names[0] == "a"
             assert sorted(tmp_path.iterdir()) == sorted([*outside, model])
 
-    fuzz(60, 1000, try_one)
+    fuzz(25, 1000, try_one)
     assert files_in(begun) == before
 
 

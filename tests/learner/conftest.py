@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_digits(place / name, digits)
         write_digits(place / f"{name}-test", digits, first=8, count=3)
     return place
+
+
+@pytest.fixture
+def place(model: Path, tmp_path: Path) -> Path:
+    """A copy of a module's model, to be changed."""
+    return Path(shutil.copytree(model, tmp_path / "model"))

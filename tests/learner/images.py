@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from lasem import EM, GrowingModel, TrainingConfig
 from lasem.nets import ImageShape, Net
@@ -17,6 +16,8 @@ from .fixture import files_in
 
 def write_digits(place: Path, digits: tuple[int, ...], first: int = 0, count: int = 8, size: int = 8) -> Path:
     """``place/digit-K/*.png``: some images of each digit."""
+    from sklearn.datasets import load_digits  # a second of imports, which processes of other tests do without
+
     data = load_digits()
     for digit in digits:
         folder = place / f"digit-{digit}"

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,11 @@ PNG = {"Content-Type": "image/png"}
 
 
 @pytest.fixture(scope="module")
-def kept(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("kept") / "model"
     for name in ("low", "mid", "high"):
         small_model(place).learn(name, images / name)
     return place
-
-
-@pytest.fixture
-def model(kept: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(kept, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -117,31 +111,31 @@ def test_questions_to_all_tasks_that_come_at_once_are_one_batch(model: Path, fil
     assert said == []
 
 
-def test_tasks_that_come_and_go_are_noticed(model: Path, images: Path, files: list[Path]) -> None:
+def test_tasks_that_come_and_go_are_noticed(place: Path, images: Path, files: list[Path]) -> None:
     async def ask(client: Any, server: Server) -> None:
         def post(name: str) -> Awaitable[Any]:
             return client.post(f"/predict/{name}", content=files[0].read_bytes())
 
         assert (await post("new")).status_code == 404
-        GrowingModel(model).forget("high")
-        small_model(model).learn("new", images / "high")
-        assert (await post("new")).json() == expected(model, "new", files[0])
+        GrowingModel(place).forget("high")
+        small_model(place).learn("new", images / "high")
+        assert (await post("new")).json() == expected(place, "new", files[0])
         gone, there = await asyncio.gather(post("high"), post("low"))
         assert gone.status_code == 404
-        assert close(there.json(), expected(model, "low", files[0]))
+        assert close(there.json(), expected(place, "low", files[0]))
         assert [task["name"] for task in (await client.get("/tasks")).json()["tasks"]] == ["low", "mid", "new"]
 
-    assert serving(model, ask)[1] == []
+    assert serving(place, ask)[1] == []
 
 
 def test_a_task_that_is_forgotten_between_a_look_and_an_answer(
-    model: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    place: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = GrowingModel.predict_many
 
     def forgotten_before(growing: GrowingModel, *given: Any, **more: Any) -> Any:
-        if "high" in GrowingModel(model).tasks:
-            GrowingModel(model).forget("high")
+        if "high" in GrowingModel(place).tasks:
+            GrowingModel(place).forget("high")
         return real(growing, *given, **more)
 
     monkeypatch.setattr(GrowingModel, "predict_many", forgotten_before)
@@ -150,9 +144,9 @@ def test_a_task_that_is_forgotten_between_a_look_and_an_answer(
         data = files[0].read_bytes()
         return await asyncio.gather(*(client.post(f"/predict{at}", content=data) for at in ("", "/low", "/high")))
 
-    (every, low, high), said = serving(model, ask)
+    (every, low, high), said = serving(place, ask)
     assert [answer["task"] for answer in every.json()] == ["low", "mid"]
-    assert close(low.json(), expected(model, "low", files[0]))
+    assert close(low.json(), expected(place, "low", files[0]))
     assert (high.status_code, said) == (404, [])
 
 
@@ -206,20 +200,20 @@ def test_more_than_the_queue_holds_is_refused_and_the_rest_answered(model: Path,
     assert all(answer.headers["Retry-After"] == "1" for answer in found if answer.status_code == 503)
 
 
-def test_a_model_that_cannot_be_read_is_said_to_the_server_alone(model: Path, files: list[Path]) -> None:
+def test_a_model_that_cannot_be_read_is_said_to_the_server_alone(place: Path, files: list[Path]) -> None:
     async def ask(client: Any, server: Server) -> list[Any]:
-        (model / "config.json").rename(model / "other.json")
+        (place / "config.json").rename(place / "other.json")
         found = [await client.post("/predict/low", content=files[0].read_bytes()), await client.get("/tasks")]
-        (model / "other.json").rename(model / "config.json")
+        (place / "other.json").rename(place / "config.json")
         return [*found, await client.post("/predict/low", content=files[0].read_bytes())]
 
-    found, said = serving(model, ask)
+    found, said = serving(place, ask)
     assert [answer.status_code for answer in found] == [503, 503, 200]
-    assert str(model) not in found[0].text + found[1].text
+    assert str(place) not in found[0].text + found[1].text
     assert len(said) == 2
-    assert str(model) in said[0]
+    assert str(place) in said[0]
     with pytest.raises(StorageError):
-        Server(GrowingModel(model / "none"), log=said.append)
+        Server(GrowingModel(place / "none"), log=said.append)
 
 
 def test_one_request_that_fails_leaves_the_others(

@@ -31,16 +31,17 @@ def model(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def place(model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model, tmp_path / "model"))
-
-
-@pytest.fixture
-def begun(place: Path, images: Path) -> Path:
-    """A model that has begun to learn a second task."""
+@pytest.fixture(scope="module")
+def stopped(model: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = Path(shutil.copytree(model, tmp_path_factory.mktemp("stopped") / "model"))
     stop(small_model(place, training=OTHER), "mid", images / "mid", valid=images / "mid-test")
     return place
+
+
+@pytest.fixture
+def begun(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of a model that has begun to learn a second task."""
+    return Path(shutil.copytree(stopped, tmp_path / "begun"))
 
 
 @pytest.mark.parametrize("made", [{}, {"method": EWC(), "search": None}], ids=["lasem", "ewc"])

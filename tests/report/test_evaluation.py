@@ -77,8 +77,6 @@ def test_a_page_is_whole(result: Evaluation, said: str, tmp_path: Path) -> None:
     assert "1 damaged" in text
     assert "lasem evaluate model &#39;$(reboot)&#39;" in text
     assert not re.search("[\x1b\u202e]", text)
-    before = page.read_bytes()
-    assert written(tmp_path, result).read_bytes() == before  # our own page is replaced
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
@@ -97,6 +95,9 @@ def test_a_page_replaces_no_other_file_and_stays_out_of_the_model(tmp_path: Path
     with pytest.raises(StorageError, match="no page of lasem"):
         written(tmp_path, made(("cat", "dog"), 2, wrong=0))
     assert (tmp_path / "page.html").read_text() == "<p>mine"
+    (tmp_path / "page.html").unlink()
+    pages = [written(tmp_path, made(("cat", "dog"), 20, wrong=5)).read_bytes() for _ in range(2)]
+    assert pages[0] == pages[1]  # our own page is replaced
     with pytest.raises(StorageError, match="outside of the model's own folder"):
         write_evaluation(
             tmp_path / "model/page.html",

@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pytest
@@ -39,9 +40,14 @@ def drawn(drawing: Drawing | None) -> Drawing:
     return drawing
 
 
+@pytest.fixture(scope="module")
+def drawings(run: Run) -> dict[Any, Drawing]:
+    return {draw: drawn(draw(run)) for draw in FIGURES}
+
+
 @pytest.mark.parametrize("draw", FIGURES)
-def test_every_figure_is_xml_with_words(draw: type, run: Run) -> None:
-    drawing = drawn(draw(run))
+def test_every_figure_is_xml_with_words(draw: type, drawings: dict[Any, Drawing]) -> None:
+    drawing = drawings[draw]
     ET.fromstring(drawing.svg)
     inline = ET.fromstring(drawing.inline())
     assert inline.get("role") == "img"
@@ -72,33 +78,32 @@ def test_names_are_text_whatever_is_in_them(draw: type) -> None:
         assert f" · {name}" in text
 
 
-def test_the_users_matplotlib_settings_stay_and_do_not_matter(run: Run) -> None:
-    before = drawn(draw_parameters(run)).svg
+def test_the_users_matplotlib_settings_stay_and_do_not_matter(run: Run, drawings: dict[Any, Drawing]) -> None:
+    before = drawings[draw_parameters].svg
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path"}):
         assert drawn(draw_parameters(run)).svg == before
         assert mpl.rcParams["font.size"] == 30
 
 
-def test_figures_hold_the_records(run: Run) -> None:
-    matrix = drawn(draw_accuracy_matrix(run)).rows
+def test_figures_hold_the_records(run: Run, drawings: dict[Any, Drawing]) -> None:
+    matrix = drawings[draw_accuracy_matrix].rows
     rows = [r for r in run.records if isinstance(r, EvaluationRecord)]
     assert matrix == tuple(
         (row.after_task, task, accuracy) for row in rows for task, accuracy in row.accuracies.items()
     )
-    choices = drawn(draw_transfer_map(run)).rows
-    probabilities = {row[:3]: row[3] for row in drawn(draw_probabilities(run)).rows}
+    choices = drawings[draw_transfer_map].rows
+    probabilities = {row[:3]: row[3] for row in drawings[draw_probabilities].rows}
     for task in run.tasks:
         assert "".join(str(choice) for name, _, choice in choices if name == task.task) == task.configuration
         for epoch in run.epochs(task.task):
             for name, probability in zip(task.configurations, epoch.probabilities, strict=True):
                 assert probabilities[task.task, epoch.epoch, name] == probability
-    over_time = {
-        row[:3]: row[3] for row in drawn(draw_accuracy_over_time(run)).rows
-    }  # epochs from the start of the run
+    # epochs from the start of the run
+    over_time = {row[:3]: row[3] for row in drawings[draw_accuracy_over_time].rows}
     assert over_time["validation", "cifar-1", 41] == run.epochs("cifar-1")[0].valid_accuracy
     assert over_time["test", "cifar-0", 160] == run.evaluations["cifar-3"]["cifar-0"]
     assert ("test", "cifar-1", 40) not in over_time
-    parts = {row[1]: row[2] for row in drawn(draw_parameters(run)).rows if row[0] == "cifar-3"}
+    parts = {row[1]: row[2] for row in drawings[draw_parameters].rows if row[0] == "cifar-3"}
     added = [parts[f"added by {task.task}"] for task in run.tasks]
     assert parts["shared"] + sum(added) == parts["total"] == run.tasks[-1].parameters_total
 
@@ -135,13 +140,13 @@ def test_thinning_keeps_the_ends_and_what_is_marked() -> None:
     assert thin(0) == []
 
 
-def test_every_colour_of_the_style_follows_a_dark_page(run: Run) -> None:
+def test_every_colour_of_the_style_follows_a_dark_page(drawings: dict[Any, Drawing]) -> None:
     light = [light for light, _ in COLOURS.values()]
     assert len(set(light)) == len(light)
     style = Path(figures.__file__).with_name("lasem.mplstyle").read_text(encoding="utf-8")
     assert {f"#{found}" for found in re.findall(r": ([0-9a-f]{6})$", style, flags=re.MULTILINE)} <= set(light)
     for draw in (draw_transfer_map, draw_probabilities, draw_accuracy_over_time, draw_parameters, draw_tree):
-        assert not re.findall(r"(?:fill|stroke): #", drawn(draw(run)).inline())
+        assert not re.findall(r"(?:fill|stroke): #", drawings[draw].inline())
 
 
 def deep_records(num_layers: int = 17, num_epochs: int = 12) -> list[Record]:
