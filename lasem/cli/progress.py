@@ -65,6 +65,8 @@ class Shown(Observer):
     """Whether any task has begun."""
     stopped = "Stopped before training; nothing was written."
     """What a person reads after Ctrl-C."""
+    again: Sequence[str] = ()
+    """Words besides --resume that go on with a run."""
     failed = ""
     """What a person reads after an error; empty until everything that can be checked before training was checked."""
 
@@ -92,7 +94,7 @@ class Shown(Observer):
 
     def run_starts(self, config: ExperimentConfig, directory: Path) -> None:
         self._config = config
-        again = f"lasem run --resume {quoted(str(directory))}"
+        again = quoted("lasem", "run", "--resume", str(directory), *self.again)
         self.stopped = f"Stopped. Nothing finished is lost; go on with: {again}"
         self.failed = f"What was learned before is in {directory}."
         self._seeds_done = 0

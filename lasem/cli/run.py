@@ -73,6 +73,7 @@ def run(
     if remark and not quiet:
         say(remark, error=True)
     observer = make_observer(quiet=quiet)
+    observer.again = ("--watch", ",".join(watch)) if watch else ()
     with observer.explained():
         path = run_experiment(
             chosen,

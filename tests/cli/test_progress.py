@@ -90,6 +90,13 @@ def test_the_time_of_a_searched_epoch_is_not_taken_for_that_of_all() -> None:
     assert [re.findall(", ([^,]*) left", text) for text, _ in shown.moments] == [[], [], [], ["1:00 min"], ["50 s"]]
 
 
+def test_the_command_that_goes_on_watches_again() -> None:
+    shown = Moments(ExperimentConfig())
+    shown.again = ("--watch", "tensorboard")
+    shown.run_starts(ExperimentConfig(), Path("x"))
+    assert shown.stopped.endswith("go on with: lasem run --resume x --watch tensorboard")
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1:00 min"), (125, "2:05 min"), (12000, "3:20 h")])
 def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
