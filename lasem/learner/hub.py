@@ -112,7 +112,7 @@ def pull(repo: str, model: Place, *, revision: str | None = None) -> GrowingMode
 
 
 def _fetch_from_hub(repo: str, revision: str | None, work: Path) -> None:
-    with _hub(repo) as hub:
+    with _hub(repo, pulls=True) as hub:
         first = Path(hub.hf_hub_download(repo, _INDEX, revision=revision))
         commit = first.parent.name  # all files are of one commit, whatever is pushed meanwhile
         _fetch(first.parents[2], lambda name: Path(hub.hf_hub_download(repo, name, revision=commit)), work, repo)
@@ -216,7 +216,7 @@ def _check_pushed(place: Path) -> None:
 
 
 @contextmanager
-def _hub(repo: str) -> Iterator[Any]:
+def _hub(repo: str, *, pulls: bool = False) -> Iterator[Any]:
     """Give the library; say in one line what it fails at."""
     with optional("huggingface_hub", f"{repo} on the hub", "Install it: pip install 'lasem[hub]'"):
         import huggingface_hub as hub
@@ -231,10 +231,8 @@ def _hub(repo: str) -> Iterator[Any]:
             f"Expected USER/NAME on the hub, or a folder such as ./{repo}; {first_line(error)}."
         ) from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise StorageError(
-            f"The hub cannot be reached (no network, or HF_HUB_OFFLINE is set), and {repo} is not in its cache on this "
-            f"machine."
-        ) from error
+        cached = f", and {repo} is not in its cache on this machine" if pulls else ""
+        raise StorageError(f"The hub cannot be reached (no network, or HF_HUB_OFFLINE is set){cached}.") from error
     except (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
         raise StorageError(
             f"There is no model of lasem in {repo} on the hub, or only others may read it (hf auth login)."

@@ -165,8 +165,8 @@ class AbstractWriter(Observer, ABC):
                 action()
         except Exception as error:
             self._failed = True
-            reason = (str(error).splitlines() or [""])[0]
-            said = f"{type(self).__name__} can write no more: {type(error).__name__}: {reason[:200]}."
+            reason = (str(error).splitlines() or [""])[0][:200].rstrip(".")
+            said = f"{type(self).__name__} can write no more: {type(error).__name__}: {reason}."
             self.then.note(f"{said} Training goes on without it.")
 
 
