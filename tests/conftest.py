@@ -7,6 +7,7 @@ two operators of its own are missing, which no test needs. They are declared her
 import contextlib
 import gc
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import settings
 
 from lasem.cli import main
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in every process that a test starts
 settings.register_profile("lasem", deadline=None, max_examples=30)
 settings.load_profile("lasem")
 
@@ -26,7 +28,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return  # the workers start when this process is ready, and it needs no torch
     import torch
 
-    torch.set_num_threads(1)
     if importlib.util.find_spec("torchvision") is not None:
         try:
             importlib.import_module("torchvision")

@@ -64,7 +64,6 @@ def _run(words: tuple[str, ...], folder: str, place: str) -> None:
             os.dup2(file.fileno(), descriptor)
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]  # its processes are forks, too
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("error")
     os.chdir(folder)
     match words:

@@ -19,7 +19,7 @@ from lasem.experiments import run
 
 from .tiny import OPTIONS, STREAM
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+ENVIRONMENT = {**os.environ, "COLUMNS": "80"}
 
 
 def test_version(lasem: Any) -> None:

@@ -36,7 +36,7 @@ def test_a_learning_that_fills_the_disk_leaves_the_model_and_goes_on_with_more_r
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
