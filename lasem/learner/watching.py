@@ -6,6 +6,7 @@ so once, and training goes on without it.
 """
 
 import importlib
+import json
 import logging
 import os
 import secrets
@@ -18,7 +19,7 @@ from typing import Any, ClassVar, final
 
 from lasem.errors import ConfigError
 from lasem.files import append, write_file
-from lasem.records import EpochRecord, TaskRecord, TimingRecord, to_json
+from lasem.records import EpochRecord, TaskRecord, TimingRecord
 from lasem.settings import check_choice, flat
 
 _ALL = "after each task"
@@ -66,7 +67,7 @@ class Observer:
 class AbstractWriter(Observer, ABC):
     """Writes what it observes with another library, and passes it on.
 
-    What was written is listed in ``NAME.jsonl``: an epoch that is trained again after a kill gives the same record and
+    What was written is listed in ``NAME.jsonl``: an epoch that is trained again after a kill gives the same numbers and
     is not written a second time.
     """
 
@@ -119,7 +120,7 @@ class AbstractWriter(Observer, ABC):
         self.then.epoch_ends(record, timing)
         numbers = {"loss": record.loss, "valid_accuracy": record.valid_accuracy}
         numbers |= {"layers_owned": record.configuration.count("S"), "num_evaluated": record.num_evaluated}
-        self._write(record, record.task, record.epoch, numbers)
+        self._write(record.task, record.epoch, numbers, record.configuration)
 
     def task_ends(self, record: TaskRecord, final_accuracies: dict[str, float], seconds: float) -> None:
         self.then.task_ends(record, final_accuracies, seconds)
@@ -127,7 +128,7 @@ class AbstractWriter(Observer, ABC):
         numbers |= {"valid_accuracy": record.valid_accuracy, "peak_accuracy": record.peak_accuracy}
         numbers |= {"layers_owned": record.configuration.count("S"), "parameters_added": record.parameters_added}
         numbers |= {"parameters_total": record.parameters_total, "num_epochs": record.num_epochs, "seconds": seconds}
-        self._write(record, _ALL, record.index + 1, numbers)
+        self._write(_ALL, record.index + 1, numbers, record.configuration)
         if self.root == self.place:
             self._attempt(self.close)
 
@@ -142,14 +143,14 @@ class AbstractWriter(Observer, ABC):
         self.title, self.place = title, place
         self._written: set[str] | None = None
 
-    def _write(self, record: EpochRecord | TaskRecord, group: str, step: int, numbers: Mapping[str, float]) -> None:
-        line, path = to_json(record), self.place / f"{self.name}.jsonl"
+    def _write(self, group: str, step: int, numbers: Mapping[str, float], configuration: str) -> None:
+        line, path = json.dumps([group, step, numbers, configuration]), self.place / f"{self.name}.jsonl"
 
         def write() -> None:
             if self._written is None:
                 self._written = set(path.read_text().splitlines() if path.exists() else ())
             if line not in self._written:
-                self.write(group, step, numbers, record.configuration)
+                self.write(group, step, numbers, configuration)
                 append(path, f"\n{line}\n")  # a kill may have left a part of a line
                 self._written.add(line)
 

@@ -196,3 +196,15 @@ def test_the_commands_write_for_tensorboard(here: Path, lasem: Any) -> None:
 
 def test_the_writers_are_named_as_the_extras_are() -> None:
     assert {TensorBoard, WandB, MLflow} == set(WRITERS.values())
+
+
+def test_a_task_that_is_learned_again_begins_its_curve_anew(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    model, more = small_model(tmp_path / "model"), write_digits(tmp_path / "more", (0, 1), count=16)
+    model.learn("a", write_digits(tmp_path / "photos", (0, 1)), observer=TensorBoard())
+    before = in_tensorboard(tmp_path / "model.watch")["a"]["loss"]
+    model.learn("a", more, update=True, observer=TensorBoard())
+    losses = [record.loss for record in of_kind(model.records()["a"], EpochRecord)]
+    found = in_tensorboard(tmp_path / "model.watch")["a"]["loss"]
+    assert found == [(number, pytest.approx(loss)) for number, loss in enumerate(losses, start=1)]
+    assert found != before
