@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from benchmarks import steps, tasks
 from benchmarks.measure import Row, Scale
@@ -26,9 +25,9 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
 """In the order in which they run."""
 
 
-def _default_nets(side: int) -> dict[str, AbstractNet]:
+def _default_nets() -> dict[str, AbstractNet]:
     """Return the default networks, of which the pretrained one may not be installed."""
-    pretrained = {"pretrained": Backbone()((3, side, side))} if default_is_installed() else {}
+    pretrained = {"pretrained": Backbone()((3, 96, 96))} if default_is_installed() else {}
     return {"small": small((3, 32, 32)), **pretrained}
 
 
@@ -41,7 +40,7 @@ FULL = Scale(
     images=170,
     depths=(4, 8, 17, 30, 50),
     listed_depths=(1, 2, 3, 4, 5, 6),
-    default_nets=partial(_default_nets, 96),
+    default_nets=_default_nets,
     num_tasks=(2, 20, 200, 1000),
     turns=15,
 )
@@ -54,7 +53,7 @@ SMOKE = Scale(
     images=8,
     depths=(4, 50),
     listed_depths=(1, 3),
-    default_nets=partial(_default_nets, 32),
+    default_nets=lambda: {"small": small((3, 32, 32))},
     num_tasks=(2, 6),
     turns=1,
     steps=1,
