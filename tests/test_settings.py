@@ -226,8 +226,7 @@ SETTINGS: dict[str, str] = {
     " factors_start=fresh|latest",
     "LowRank": "rank>=1 scale>0 factors_start=fresh|latest",
     "EM": f"groups>=1 {COUNTED} ties=own|transfer",
-    "Evidence": "groups>=1 folds>=2 epochs_share>0<=1 step>0 most_owned>=0<=1 errors>=0 margin>=0 temper>0<=1"
-    " enough>0<=1",
+    "Evidence": "groups>=1 folds>=2 epochs_share>0<=1 step>0 most_owned>=0<=1 errors>=0 temper>0<=1 enough>0<=1",
     "MNTDP": "groups>=1 neighbours>=1 learning_rates>0 weight_decays>=0",
     "SubTuning": "groups>=1 folds>=2 epsilon>=0<1 most_layers>=0 step>0",
     "TAPS": "groups>=1 penalty>=0 unpenalised>=0 score_step>0",

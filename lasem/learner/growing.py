@@ -612,9 +612,12 @@ def _helped(learned: TaskRecord) -> str:
         return ""
     said = [f"'{name}' explain {100 * max(0.0, share):.0f} %" for name, share in learned.explained.items()]
     next_best = f", those of {said[1]}" if len(said) > 1 else ""
-    if learned.source is None:
-        return f"; it transfers nothing. The layers of task {said[0]} of its labels{next_best}"
-    return f"; it transfers layers of an earlier task as they are. Those of {said[0]} of its labels{next_best}"
+    how = (
+        "owns layers that begin as an earlier task's"
+        if learned.source is None
+        else "transfers an earlier task's layers"
+    )
+    return f"; it {how}. Those of {said[0]} of its labels{next_best}"
 
 
 def _shortened(record: EpochRecord) -> EpochRecord:

@@ -13,8 +13,8 @@ standard error below the best (after [Breiman1984]_'s rule), and trains it from 
 images tell configurations apart where accuracies do not: with 30 images an accuracy's standard error is 9 points.
 
 Where tasks may use what earlier ones have learned (``TaskStart.sources``), the shared layers are those of the earlier
-task whose features suit the new one best (``lasem.search.sources``), used as a pretrained network's; and the network
-that the task learns by itself is one more candidate.
+task whose features suit the new one best (``lasem.search.sources``), used as a pretrained network's. What the task owns
+begins as that task's layers, too; to own all of them is always tried.
 
 The prior of a configuration, p_l for each layer l, is learned from the tasks before. Of each searched task s the
 logarithm b_sl of a Bayes factor is kept: how much likelier its images are outside of the training where the layer is
@@ -36,7 +36,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, ClassVar, NamedTuple, final
+from typing import Annotated, Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -67,6 +67,8 @@ _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
 _STEPS_OF_SOURCE = (0.3, 1.0)
 """What is tried of ``learning_rate`` where layers begin as an earlier task's, which has seen few images."""
+_TIMES = 4
+"""What multiplies ``Evidence.errors`` there: to own a whole small network is to store one more of them."""
 _MORE_ERRORS = 1.5
 """Standard errors by which a configuration may be worse in the mixture than when it is trained by itself."""
 
@@ -98,6 +100,7 @@ class Evidence(GroupedSelection):
 
     name: ClassVar[str] = "evidence"
     most_groups: ClassVar[int | None] = 8  # 256 configurations, each scored on every image
+    retired: ClassVar[dict[str, Any]] = {"margin": None}  # see EM.retired
 
     folds: Annotated[int, Range(least=2)] = 2
     """Parts of the labelled images, each of which is scored by trainings on the others; at least 2."""
@@ -108,10 +111,8 @@ class Evidence(GroupedSelection):
     most_owned: Annotated[float, Range(least=0, most=1)] = 0.35
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
-    """How many standard errors the evidence of the configuration that owns least may be below the best; 0: the best."""
-    margin: Annotated[float, Range(least=0)] = 1.0
-    """Standard errors by which an earlier task's layers must be likelier than what the task learns by itself: that is
-    judged by a training on a part of the images, of which it needs more; not negative."""
+    """How many standard errors the evidence of the configuration that owns least may be below the best, and four times
+    as many where layers are an earlier task's; 0: the best."""
     price: Price = _FREE
     """What a configuration has to bring for what it costs; a number alone is the price of parameters."""
     temper: Annotated[float, Range(above=0, most=1)] = 0.3
@@ -131,23 +132,16 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        found, evidence, frontier = yield from self._search(searched, images, folds)
+        search = replace(self, errors=_TIMES * self.errors) if explained else self
+        found, evidence, frontier = yield from search._search(searched, images, folds)
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
         offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
-        chosen = found[self.choose(scores, owned, offsets)]
-        if start.sources and not self._is_enough(found[0], len(images)):
-            parts = [without(start, images, folds == number) for number in range(self.folds)]
-            tried = yield from self._by_itself(start, parts, folds, images.labels, 0)
-            alone = max(tried, key=lambda one: float(one.scores.sum()))  # of step sizes, if the network has any to try
-            gain = chosen.scores - alone.scores
-            if float(gain.sum()) + chosen.offset - alone.offset < self.margin * float(gain.std()) * math.sqrt(
-                len(gain)
-            ):
-                chosen = alone
+        chosen = found[search.choose(scores, owned, offsets)]
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
         judgement = chosen.accuracy, chosen.temperature
-        share = 1 / 2 if only.net.pretrained else 1.0  # what starts from learned weights needs fewer epochs
+        # a pretrained network has tried steps in the other half; layers that saw few images need all of it
+        share = 1 / 2 if only.net.pretrained and only.source is None else 1.0
         selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, share)
         return replace(selection, explained=tuple(explained), evidence=evidence, frontier=frontier)
 
@@ -167,7 +161,8 @@ class Evidence(GroupedSelection):
         logits = yield from self.mixture_logits(starts, folds)
         computed = multiply_adds(start)
         offsets = self._offsets(start, owned, computed, len(images))
-        for position in self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets):
+        finalists = self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets)
+        for position in finalists if start.source is None else sorted({0, *finalists}):
             found += yield from self._by_itself(start, starts, folds, labels, position)
         judgements = [judged(of_one, labels) for of_one in logits]
         likelihood = torch.stack([scores.double().sum() for scores, _, _ in judgements])
@@ -214,7 +209,6 @@ class Evidence(GroupedSelection):
         offset = float(self._offsets(only, torch.tensor([owned]), multiply_adds(only), len(folds)))
         ready = [prepared(part.only(only.space[0])) for part in parts]
         config, name = ready[0].config, str(only.space[0])
-        name += " alone" if start.sources and start.source is None else ""
         has_steps = ready[0].net.pretrained and ready[0].solved is None
         share = 1 / 4 if start.source is None else 1 / 6
         steps = config.steps if start.source is None else _STEPS_OF_SOURCE

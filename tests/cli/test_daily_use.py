@@ -60,15 +60,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_settings_of_the_search_alone_leave_the_default_search(images: Path, here: Path, lasem: Any) -> None:
     images_of = ["--task", "low", "--train", str(images / "low"), "--training.epochs", "1"]
-    lasem("learn", "model", *images_of, "--search.first_task", "search", "--search.margin", "0")
+    lasem("learn", "model", *images_of, "--search.first_task", "search", "--search.errors", "0")
     made = json.loads(lasem("show", "model", "--json").out)["settings"]
     search = made["search"]
-    assert (search["name"], search["first_task"], search["margin"]) == ("evidence", "search", 0)
+    assert (search["name"], search["first_task"], search["errors"]) == ("evidence", "search", 0)
     assert made["protect"]["name"] == "freeze"
     assert "NEW_MODEL" not in lasem("frontier", "model", "--task", "low").out  # which would lack earlier tasks
     shown = lasem("learn", "--help-all").out
     assert "search evidence: which" in shown
-    assert "--search.margin" in shown
+    assert "--search.errors" in shown
 
 
 def test_a_year(images: Path, here: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
