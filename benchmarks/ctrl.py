@@ -6,7 +6,8 @@ learned once for each method. A line of JSON a result::
     python -m benchmarks.ctrl FOLDER --seeds 0,1 --out ctrl.jsonl
 
 FOLDER has CIFAR-100's parquet files. ``single`` is the task by itself; ``all-images`` the same, trained on the
-validation images as well, for as many epochs.
+validation images as well, for as many epochs. ``tuned`` trains all layers of the earlier task whose features explain
+most, ``tuned-less`` with 0.3 of the step, both on all images.
 """
 
 from __future__ import annotations
@@ -16,24 +17,54 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from lasem import EM, Branch, Fixed, Freeze, Learner, Task, TrainingConfig
 from lasem.data.ctrl import CtrlReader
 from lasem.nets import small
-from lasem.search import MNTDP, Evidence
+from lasem.search import MNTDP, AbstractSelection, Evidence
+from lasem.search.abstract import Selected
+from lasem.search.sources import ranked, reusing
+from lasem.search.weighing import TriedPhase, trained
+from lasem.space.configuration import Pattern
+from lasem.training import Plan, TaskStart
+from lasem.training.kept import prepared
 
 KINDS = ("s-minus", "s-out", "s-in")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned(AbstractSelection):
+    """Own all layers, which begin as those of the earlier task that evidence would take."""
+
+    name: ClassVar[str] = "tuned"
+    reuses: ClassVar[bool] = True
+
+    step: float = 1.0
+    """Part of the step size."""
+
+    def plan(self, start: TaskStart) -> Plan[Selected]:
+        if not start.sources:
+            return (yield from Fixed("all").plan(start))
+        reused = reusing(start, ranked(start)[0][0])
+        only = prepared(reused.only(Pattern("none").of(reused.net.depth)))
+        make = partial(TriedPhase, Fixed("none"))
+        return (yield from trained(make, only, only, self.step * only.config.learning_rate, 0.5, 1.0, share=1.0))
+
+
 BY_ITSELF = TrainingConfig(specific_start="fresh")
 METHODS: dict[str, dict[str, Any]] = {
     "single": {"search": Fixed("none"), "training": BY_ITSELF},
     "all-images": {"search": Fixed("none"), "training": replace(BY_ITSELF, patience=0, tolerance=1e9)},
     "em": {"search": EM(), "protect": Branch()},
     "evidence": {"search": Evidence(), "protect": Freeze()},
+    "tuned": {"search": Tuned(), "protect": Freeze()},
+    "tuned-less": {"search": Tuned(step=0.3), "protect": Freeze()},
     "mntdp": {"search": MNTDP(), "protect": Freeze()},
 }
 
@@ -43,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="CIFAR-100's parquet files")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default="single,all-images,em,evidence,tuned")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
