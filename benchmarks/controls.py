@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=96, help="of the alphabet's images, in pixels")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    search = Evidence(epochs_share=options.epochs_share, errors=1.0)  # as where layers are an earlier task's
+    search = Evidence(epochs_share=options.epochs_share).for_sources()
     training = TrainingConfig(learning_rate=options.lr, epochs=options.epochs)
     for seed in map(int, options.seeds.split(",")):
         if options.what == "configurations":

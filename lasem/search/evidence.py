@@ -132,7 +132,7 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        search = replace(self, errors=_TIMES * self.errors) if explained else self
+        search = self.for_sources() if explained else self
         found, evidence, frontier = yield from search._search(searched, images, folds)
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
         offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
@@ -145,6 +145,10 @@ class Evidence(GroupedSelection):
         selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, share)
         return replace(selection, explained=tuple(explained), evidence=evidence, frontier=frontier)
 
+    def for_sources(self) -> "Evidence":
+        """Return the search as it is where the shared layers are an earlier task's (``errors``)."""
+        return replace(self, errors=_TIMES * self.errors)
+
     def _search(
         self, start: TaskStart, images: Split, folds: Tensor
     ) -> "Plan[tuple[list[_Found], tuple[float, ...], tuple[Offer, ...]]]":
@@ -155,15 +159,16 @@ class Evidence(GroupedSelection):
         start, owned = self.affordable(start)
         space, labels = start.space, images.labels
         starts = [without(start, images, folds == number) for number in range(self.folds)]
-        found = yield from self._by_itself(start, starts, folds, labels, space.size - 1)
+        computed = multiply_adds(start)
+        offsets = self._offsets(start, owned, computed, len(images))
+        by_itself = partial(self._by_itself, start, starts, folds, labels, offsets)
+        found = yield from by_itself(space.size - 1)
         if self._is_enough(found[0], len(images)):
             return found, (), ()
         logits = yield from self.mixture_logits(starts, folds)
-        computed = multiply_adds(start)
-        offsets = self._offsets(start, owned, computed, len(images))
         finalists = self.finalists(log_likelihood(logits, labels.cpu()), owned, offsets)
         for position in finalists if start.source is None else sorted({0, *finalists}):
-            found += yield from self._by_itself(start, starts, folds, labels, position)
+            found += yield from by_itself(position)
         judgements = [judged(of_one, labels) for of_one in logits]
         likelihood = torch.stack([scores.double().sum() for scores, _, _ in judgements])
         evidence = bayes_factors(_bits(space), self.temper * likelihood)
@@ -201,12 +206,17 @@ class Evidence(GroupedSelection):
         return replace(start, space=listed(list(owned))), torch.tensor(list(owned.values()))
 
     def _by_itself(
-        self, start: TaskStart, parts: Sequence[TaskStart], folds: Tensor, labels: Tensor, position: int
+        self,
+        start: TaskStart,
+        parts: Sequence[TaskStart],
+        folds: Tensor,
+        labels: Tensor,
+        offsets: Tensor,
+        position: int,
     ) -> "Plan[list[_Found]]":
         """Yield trainings of one configuration without each fold, and return what they found."""
         only = start.only(start.space[position])
         owned, found = _num_owned(only.weights), list[_Found]()
-        offset = float(self._offsets(only, torch.tensor([owned]), multiply_adds(only), len(folds)))
         ready = [prepared(part.only(only.space[0])) for part in parts]
         config, name = ready[0].config, str(only.space[0])
         has_steps = ready[0].net.pretrained and ready[0].solved is None
@@ -216,7 +226,7 @@ class Evidence(GroupedSelection):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name
             logits = yield from cross_fitted(ready, folds, rate, title, share)
-            found.append(_Found(only, owned, offset, rate, *judged(logits, labels)))
+            found.append(_Found(only, owned, float(offsets[position]), rate, *judged(logits, labels)))
         return found
 
     def finalists(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> list[int]:
