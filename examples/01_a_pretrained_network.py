@@ -10,9 +10,17 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 import lasem
+from lasem.learner import Observer
 
 TASKS = {"shapes": ("circle", "square", "triangle"), "marks": ("bar", "plus", "ring")}
 drawn = random.Random(0)
+
+
+class Lines(Observer):
+    """Prints what a person may want to know."""
+
+    def note(self, message: str) -> None:
+        print(message)
 
 
 def picture(kind: str) -> Image.Image:
@@ -45,7 +53,7 @@ with tempfile.TemporaryDirectory() as name:
             (folder / task / kind).mkdir(parents=True)
             for number in range(12):
                 picture(kind).save(folder / task / kind / f"{number}.png")
-        learned = model.learn(task, folder / task, note=print)
+        learned = model.learn(task, folder / task, observer=Lines())
         print(f"{task}: {learned.num_parameters:,} parameters of its own, of {model.show().num_parameters:,}")
     for task, classes in TASKS.items():
         for kind in classes:

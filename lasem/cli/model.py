@@ -247,7 +247,7 @@ def serve(
 
     Examples:
         lasem serve model --port 8000
-        curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' 'localhost:8000/predict/cats?top=3'
+        curl --data-binary @cat.jpg 'localhost:8000/predict/cats?top=3'
         curl -F file=@a.jpg -F file=@b.jpg localhost:8000/predict
         curl --json '{"texts": ["What a film!"]}' localhost:8000/predict/mood
     """

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal, final
@@ -202,6 +203,17 @@ def reading(net: AbstractNet) -> tuple[Channels, Resize]:
             f"(channels, height, width). Use Learner.load and give it tensors."
         )
     return (1 if channels == 1 else 3), net.resize()
+
+
+def decoder(net: AbstractNet) -> Callable[[bytes, str], Tensor]:
+    """Return a function that makes a network's image of a file's bytes; the text is what an error calls it."""
+    channels, size = reading(net)
+    return partial(decode, channels=channels, size=size)
+
+
+def reads(net: AbstractNet) -> Literal["images", "texts"]:
+    """Return what a network takes."""
+    return "images" if net.vocabulary is None else "texts"
 
 
 def layer_names(net: AbstractNet) -> tuple[str, ...]:

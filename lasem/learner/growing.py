@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lasem.data import Task
-from lasem.data.decode import Channels, Resize, decode
+from lasem.data.decode import Channels, Resize
 from lasem.data.images import in_chunks
 from lasem.data.labelled import and_left_out
 from lasem.data.sources import Source, task_from
@@ -28,11 +28,13 @@ from lasem.learner.answers import (
     Question,
     Skip,
     TaskOverview,
+    decoder,
     evaluate,
     layer_names,
     overview_of,
     predict,
     reading,
+    reads,
 )
 from lasem.learner.learner import Learner, find_device
 from lasem.learner.model_folder import KNOWN, ModelFolder, as_storage_error
@@ -128,8 +130,6 @@ class GrowingModel:
         resume: bool = False,
         restart: bool = False,
         wait: float = 0,
-        on_epoch: Callable[[EpochRecord, TimingRecord], None] | None = None,
-        note: Callable[[str], None] | None = None,
         observer: Observer | None = None,
     ) -> TaskOverview:
         """Add a task. If it was interrupted, the same call goes on to the same bits.
@@ -147,9 +147,8 @@ class GrowingModel:
                 besides must be the same, but for ``test``.
             restart: if the task is unfinished, throw away what was learned of it and begin anew.
             wait: seconds to wait while another process changes the model.
-            on_epoch: called after every epoch.
-            note: called with what a person may want to know.
-            observer: is notified of all of this and of the task's end; a writer such as ``TensorBoard()``, or your own.
+            observer: is notified of every epoch, of the task's end and of what a person may want to know; a writer such
+                as ``TensorBoard()``, or your own.
 
         Raises:
             TaskError: if a task of that name was learned already or, to update it, was not.
@@ -180,15 +179,9 @@ class GrowingModel:
             unfinished = Unfinished(self.directory)
             learner, made = self._grower(unfinished.about.get("begun") if resume else None)
             watching = observer or Observer()
-
-            def notify(message: str) -> None:
-                watching.note(message)
-                if note is not None:
-                    note(message)
-
             ended = self._tidy(unfinished, learner, made)
             if learner is not None and ended is not None and name in (ended, None):
-                notify(f"Task '{ended}' had been learned to its end before the interruption.")
+                watching.note(f"Task '{ended}' had been learned to its end before the interruption.")
                 return overview_of(learner, ended, measured_now=True)
             training = None
             if resume:
@@ -212,14 +205,14 @@ class GrowingModel:
             task = learner.in_tokens(task)
             learner.check_new(task, training)
             if learner.net.origin or self._missing:
-                notify(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
+                watching.note(f"Backbone: {learner.net.origin}." if learner.net.origin else self._missing)
             for said in _notes(learner, task, training):
-                notify(said)
+                watching.note(said)
             if restart:
                 unfinished.remove()
             about = about_learning(learner, task, training, made, given) | ({"update": True} if update else {})
             watching.run_starts(made_with(learner, training), self.directory)
-            self._learn(learner, task, training, about, unfinished, on_epoch, notify, watching)
+            self._learn(learner, task, training, about, unfinished, watching)
             return overview_of(learner, name, measured_now=True)
 
     def predict(
@@ -290,18 +283,25 @@ class GrowingModel:
         Any thread may call it. It gives uint8 (channels, height, width), or raises DataError. ConfigError if files
         cannot be images of the model.
         """
-        channels, size = self._folder.read(lambda data: reading(self._open(data).net))
-        return partial(decode, channels=channels, size=size)
+        return decoder(self.opened().net)
+
+    def opened(self, *names: str) -> Learner:
+        """Return the model as it is now, to be asked only; all that tasks of these names answer with is in memory."""
+
+        def read(data: bytes) -> Learner:
+            learner = self._open(data)
+            for name in names:
+                learner.read(name)
+            return learner
+
+        return self._folder.read(read)
 
     @property
     def tasks(self) -> dict[str, tuple[str, ...]]:
         """The names of all tasks, in the order of learning, with their classes; errors as in ``reads``."""
 
-        def read(data: bytes) -> dict[str, tuple[str, ...]]:
-            learner = self._open(data)
-            return {name: learner.classes(name) for name in learner.task_names}
-
-        return self._folder.read(read)
+        learner = self.opened()
+        return {name: learner.classes(name) for name in learner.task_names}
 
     def evaluate(self, name: str, path: Place | Source, *, pictures: int = 0) -> Evaluation:
         """Compare a task's answers, as the model is now, with labels; of divided data the test split counts.
@@ -314,7 +314,7 @@ class GrowingModel:
         Raises:
             DataError: if the images are not there, cannot be decoded, or are of other classes than the task's.
         """
-        learner = self._reader(name)
+        learner = self.opened(name)
         source = _source(path)
         channels, size = _reading(learner, source)
         data = source.part(Part.TEST, size, channels)
@@ -377,14 +377,14 @@ class GrowingModel:
 
     def export(self, name: str, format: exporting.Format, out: Place) -> tuple[Path, ...]:
         """Write one task as a plain network, outside of the model's folder; see ``lasem.learner.export``."""
-        learner = self._reader(name)
+        learner = self.opened(name)
         with _computing(f"The network of the model in {self.directory} cannot be computed"):
             return exporting.export(learner, name, format, out, model=self.directory)
 
     @property
     def reads(self) -> Literal["images", "texts"]:
         """What the model takes."""
-        return self._folder.read(lambda data: _reads(self._open(data)))
+        return reads(self.opened().net)
 
     def settings(self, *, begun: bool = False) -> dict[str, Any] | None:
         """Return what the model was made with, as plain values by part and seed; None if there is no model.
@@ -403,8 +403,6 @@ class GrowingModel:
         training: TrainingConfig,
         about: dict[str, Any],
         unfinished: Unfinished,
-        on_epoch: Callable[[EpochRecord, TimingRecord], None] | None,
-        notify: Callable[[str], None],
         watching: Observer,
     ) -> None:
         learner.find_search()
@@ -413,7 +411,7 @@ class GrowingModel:
             unfinished.check_same(about)
             before = unfinished.reached()
             reached = f"after epoch {before.num_epochs}" if before else "before the end of its first epoch"
-            notify(f"Task '{task.name}' was interrupted {reached}; going on.")
+            watching.note(f"Task '{task.name}' was interrupted {reached}; going on.")
         else:
             unfinished.begin(about)
 
@@ -425,8 +423,6 @@ class GrowingModel:
             records.append(_shortened(record))
             checkpoints.epoch_ends(record.epoch, state)
             watching.epoch_ends(record, timing)
-            if on_epoch is not None:
-                on_epoch(record, timing)
 
         def write(num_epochs: int, state: TrainingState) -> None:
             self._folder.check_held()
@@ -449,7 +445,7 @@ class GrowingModel:
                 unfinished.remove()
             raise
         if reason:
-            notify(f"{learner.configuration(task.name)}: {reason}{_helped(learned)}.")
+            watching.note(f"{learner.configuration(task.name)}: {reason}{_helped(learned)}.")
         with suppress(StorageError):  # it is known by the model, which has the task
             unfinished.remove()
 
@@ -523,17 +519,6 @@ class GrowingModel:
         self._check_made_with(_settings_in(index))
         return self._load(index, lazy="method" not in index), made
 
-    def _reader(self, *names: str) -> Learner:
-        """The model as it is, to be asked for tasks, of which all is read now."""
-
-        def read(data: bytes) -> Learner:
-            learner = self._open(data)
-            for name in names:
-                learner.read(name)
-            return learner
-
-        return self._folder.read(read)
-
     def _answers(
         self,
         names: Iterable[str],
@@ -544,7 +529,7 @@ class GrowingModel:
     ) -> Iterator[Prediction]:
         if top < 1:
             raise ConfigError(f"top must be at least 1; got {top}.")
-        answers = predict(self._reader(*names), questions, top, skip, note or (lambda _: None))
+        answers = predict(self.opened(*names), questions, top, skip, note or (lambda _: None))
 
         def computed() -> Iterator[Prediction]:
             with _computing(f"The network of the model in {self.directory} cannot be computed"):
@@ -601,7 +586,7 @@ class GrowingModel:
             num_kept_parameters=num_kept(learner.model),
             num_parameters=learner.num_parameters(),
             num_bytes=self._folder.num_bytes(),
-            reads=_reads(learner),
+            reads=reads(learner.net),
             unfinished=None if unfinished.is_ended(learner.task_names, checksum(data)) else unfinished.task,
         )
 
@@ -654,10 +639,6 @@ def _source(place: Any, like: Any = None) -> Any:
     return replace(like, path=str(place)) if isinstance(like, Source) else Source(path=str(place))
 
 
-def _reads(learner: Learner) -> Literal["images", "texts"]:
-    return "images" if learner.net.vocabulary is None else "texts"
-
-
 def _reading(learner: Learner, source: Source) -> tuple[Channels, Resize | None]:
     """Return channels of the model's images, and how files become such; they are of no matter for texts."""
     if (source.text_column is None) == (learner.net.vocabulary is None):
@@ -671,7 +652,7 @@ def _notes(learner: Learner, task: Task, training: TrainingConfig) -> Iterator[s
     """Yield what a person should know before a task is learned."""
     tested = "" if task.test is task.valid else f", {len(task.test):,} to test"
     yield (
-        f"Task '{task.name}': {len(task.train):,} {_reads(learner)} to train with, {len(task.valid):,} to validate"
+        f"Task '{task.name}': {len(task.train):,} {reads(learner.net)} to train with, {len(task.valid):,} to validate"
         f"{tested}, {task.num_classes} classes{and_left_out(task.left_out)}"
     )
     images = task.train.images

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lasem.errors import ConfigError, DataError, LasemError, ShapeError, StorageError, TaskError, nearest, printable
-from lasem.learner.answers import Prediction
+from lasem.learner.answers import Prediction, decoder, reads
 from lasem.learner.growing import GrowingModel
 
 if TYPE_CHECKING:
@@ -204,10 +204,11 @@ class Server:
         return labels, inputs, single
 
     async def _body(self, request: "Request", counted: list[int]) -> tuple[list[str], list[Any], bool]:
+        """Return names, texts or images' bytes, and whether it is a single one; curl calls anything a form."""
         from starlette.datastructures import UploadFile
         from starlette.requests import ClientDisconnect, Request
 
-        kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         limited = Request(request.scope, self._limited(request.receive, counted))
         try:
             if int(request.headers.get("content-length", "0")) > self._limits.max_bytes:
@@ -223,14 +224,9 @@ class Server:
             raise RefusedError(408, f"Expected the whole body within {_BODY_SECONDS} seconds.") from None
         except ClientDisconnect:
             raise RefusedError(400, "Expected the whole body; the connection was closed.") from None
-        if kind == "application/json":
+        if kind == "application/json" or body[:1] == b"{":
             return await asyncio.get_running_loop().run_in_executor(self._decoding, self._in_json, body)
-        if kind.startswith("image/") or kind == "application/octet-stream":
-            return [""], [body], True
-        raise RefusedError(
-            415,
-            f"Expected image/*, application/octet-stream, multipart/form-data or application/json; got {kind[:80]}.",
-        )
+        return [""], [body], True
 
     def _limited(self, receive: "Receive", counted: list[int]) -> "Receive":
         """A body's parts, of which there may be no more than the limits allow."""
@@ -358,9 +354,10 @@ class Server:
 
     def _look(self) -> None:
         """See which tasks there are now."""
-        model = self._model
-        self._known, self._reads = model.tasks, model.reads
-        self._decode = model.decoder() if self._reads == "images" else None
+        learner = self._model.opened()
+        self._known = {name: learner.classes(name) for name in learner.task_names}
+        self._reads = reads(learner.net)
+        self._decode = decoder(learner.net) if self._reads == "images" else None
 
     def _check(self, task: str = "") -> None:
         if task not in self._known:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from learner.fixture import SHARINGS, changed_index, files_in, searching, tiny_net, tiny_task
-from learner.images import small_net, write_digits
+from learner.images import Watching, small_net, write_digits
 from PIL import Image
 from report.fake_run import write_run, write_runs
 from report.pages import printed
@@ -153,7 +153,7 @@ def test_what_is_unfinished(tmp_path: Path) -> None:
     grown = GrowingModel(begun, net=small_net, training=training)
     grown.learn("a", images)
     with pytest.raises(KeyboardInterrupt):
-        grown.learn("b", images, on_epoch=stop)
+        grown.learn("b", images, observer=Watching(epoch_ends=stop))
     before, outside = files_in(begun), sorted(tmp_path.iterdir())
 
     def try_one(_: int, draw: random.Random) -> None:

@@ -1,5 +1,6 @@
 """Image folders made of scikit-learn's digits, and a growing model that learns them in a moment."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lasem import EM, GrowingModel, TrainingConfig
+from lasem.learner import Observer
 from lasem.nets import ImageShape, Net
 from lasem.records import EpochRecord, TimingRecord
 
@@ -47,6 +49,21 @@ class StoppedError(Exception):
     pass
 
 
+class Watching(Observer):
+    """Keeps what a person may want to know, and calls a function after every epoch."""
+
+    def __init__(
+        self, notes: list[str] | None = None, *, epoch_ends: Callable[[EpochRecord, TimingRecord], None] | None = None
+    ) -> None:
+        self.notes, self._epoch_ends = [] if notes is None else notes, epoch_ends or super().epoch_ends
+
+    def epoch_ends(self, record: EpochRecord, timing: TimingRecord) -> None:
+        self._epoch_ends(record, timing)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
 def stop(model: GrowingModel, *given: Any, epoch: int = 2, **more: Any) -> None:
     """Begin to learn a task and stop after an epoch."""
 
@@ -55,7 +72,7 @@ def stop(model: GrowingModel, *given: Any, epoch: int = 2, **more: Any) -> None:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        model.learn(*given, on_epoch=watch, **more)
+        model.learn(*given, observer=Watching(epoch_ends=watch), **more)
 
 
 def model_files(place: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ from lasem.learner.unfinished import Unfinished
 from lasem.methods import PROTECTIONS, WSN, Freeze
 
 from .fixture import changed_index, tiny_task
-from .images import model_files, small_model, small_net, stop, write_digits
+from .images import Watching, model_files, small_model, small_net, stop, write_digits
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_an_interrupted_task_goes_on_to_the_same_bits(
             grown.show()
     else:
         assert grown.show().unfinished == "high"
-    grown.learn("high", given, note=notes.append)
+    grown.learn("high", given, observer=Watching(notes))
     assert notes[1] == f"Task 'high' was interrupted after epoch {epoch}; going on."
     assert notes[2].endswith(": search 'em' chose it among 4 configurations.")
     assert model_files(places[1]) == model_files(places[0])
@@ -204,7 +204,7 @@ def test_a_folder_of_other_things_is_not_touched(images: Path, tmp_path: Path) -
 def test_a_kill_between_the_last_two_steps_is_an_end(model: Path, place: Path, images: Path) -> None:
     Unfinished(place).begin({"task": "mid"})
     notes: list[str] = []
-    assert small_model(place).learn("mid", images / "mid", note=notes.append).name == "mid"
+    assert small_model(place).learn("mid", images / "mid", observer=Watching(notes)).name == "mid"
     assert "learned to its end" in notes[0]
     assert model_files(place) == model_files(model)
     assert not (place / ".learning").exists()
@@ -397,14 +397,13 @@ def test_what_was_left_out_is_said_and_stored_with_the_task(images: Path, tmp_pa
     place = Path(shutil.copytree(images / "low", tmp_path / "low"))
     (place / "digit-0/gone.png").symlink_to(tmp_path / "nowhere")
     (place / "digit-1/cut.png").write_bytes(b"\x89PNG")
-    grown, notes = small_model(tmp_path / "m"), Mock()
+    grown, notes = small_model(tmp_path / "m"), list[str]()
     with pytest.raises(DataError, match=r"digit-1/cut\.png cannot"):
         grown.learn("low", place)
-    learned = grown.learn("low", Source(path=str(place), skip_damaged=True), note=notes)
+    learned = grown.learn("low", Source(path=str(place), skip_damaged=True), observer=Watching(notes))
     assert learned.left_out == ("1 damaged", "1 dangling link")
-    notes.assert_any_call(
-        "Task 'low': 14 images to train with, 2 to validate, 2 classes; left out: 1 damaged, 1 dangling link"
-    )
+    said = "Task 'low': 14 images to train with, 2 to validate, 2 classes; left out: 1 damaged, 1 dangling link"
+    assert said in notes
     assert GrowingModel(tmp_path / "m").show().tasks[0].left_out == learned.left_out
     measured = GrowingModel(tmp_path / "m").evaluate("low", Source(path=str(place), skip_damaged=True))
     assert (measured.num_images, measured.left_out) == (16, learned.left_out)

@@ -14,7 +14,7 @@ from lasem.errors import ConfigError, ShapeError, StorageError, TaskError
 from lasem.nets import CutNet, ImageShape, cut
 
 from .fixture import changed_index, files_in, tiny_net, tiny_task
-from .images import small_model, write_digits
+from .images import Watching, small_model, write_digits
 
 QUICK = TrainingConfig(epochs=2, batch_size=5)
 
@@ -76,7 +76,7 @@ def test_12_bits_in_16_are_told_of(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(folder / f"{number}.png")
     told: list[str] = []
     for name in ("sixteen", "twelve"):
-        small_model(tmp_path / "model", training=QUICK).learn(name, tmp_path / name, note=told.append)
+        small_model(tmp_path / "model", training=QUICK).learn(name, tmp_path / name, observer=Watching(told))
     (note,) = [line for line in told if "brightest" in line]
     assert "'twelve' is 15 of 255" in note
     assert "below 4096" in note
@@ -85,12 +85,12 @@ def test_12_bits_in_16_are_told_of(tmp_path: Path) -> None:
 def test_a_note_says_how_images_are_changed_and_models_of_earlier_versions_go_on_without(tmp_path: Path) -> None:
     shape, notes = (3, 17, 17), list[str]()
     model = GrowingModel(tmp_path / "model", net=tiny_net(shape=shape), training=TrainingConfig(epochs=1))
-    model.learn("a", tiny_task("a", shape=shape), note=notes.append)
+    model.learn("a", tiny_task("a", shape=shape), observer=Watching(notes))
     assert any("changed at random, by preset photo: crops, mirror images" in note for note in notes)
     with changed_index(tmp_path / "model") as index:  # as of a model that was saved before there was augmentation
         del index["training"]["augment"]
     notes.clear()
-    GrowingModel(tmp_path / "model").learn("b", tiny_task("b", shape=shape), note=notes.append)
+    GrowingModel(tmp_path / "model").learn("b", tiny_task("b", shape=shape), observer=Watching(notes))
     assert notes
     assert not any("at random" in note for note in notes)
     learner = Learner.load(tmp_path / "model")

@@ -19,7 +19,7 @@ from lasem.methods import EWC
 from lasem.records import EpochRecord, TimingRecord
 
 from .fixture import memory_grows_by_less_than, tiny_task
-from .images import model_files, small_model, stop
+from .images import Watching, model_files, small_model, stop
 
 OTHER = TrainingConfig(epochs=4, batch_size=4, learning_rate=0.02)
 
@@ -61,7 +61,7 @@ def test_it_goes_on_with_what_was_begun_to_the_same_bits(
     assert begun is not None
     assert begun["training"]["epochs"] == 4
     notes: list[str] = []
-    assert GrowingModel(tmp_path / "stopped").learn(resume=True, note=notes.append).name == "mid"
+    assert GrowingModel(tmp_path / "stopped").learn(resume=True, observer=Watching(notes)).name == "mid"
     assert "was interrupted after epoch 2; going on" in "\n".join(notes)
     assert model_files(tmp_path / "stopped") == model_files(tmp_path / "whole")
     assert GrowingModel(tmp_path / "stopped").show().unfinished is None
@@ -140,7 +140,7 @@ def test_an_update_stopped_between_its_last_two_steps_is_done(place: Path, image
     assert (place / ".learning/learning.json").exists()
     assert GrowingModel(place).show().unfinished is None
     notes: list[str] = []
-    GrowingModel(place).learn(resume=True, note=notes.append)
+    GrowingModel(place).learn(resume=True, observer=Watching(notes))
     assert "learned to its end" in notes[0]
     assert not (place / ".learning").exists()
 
@@ -157,10 +157,10 @@ def test_a_checkpoint_is_written_now_and_then_and_when_learning_is_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        small_model(place, checkpoint_seconds=seconds).learn("mid", images / "mid", on_epoch=watch)
+        small_model(place, checkpoint_seconds=seconds).learn("mid", images / "mid", observer=Watching(epoch_ends=watch))
     assert seen == [seconds == 0] * 2
     notes: list[str] = []
-    GrowingModel(place).learn(resume=True, note=notes.append)
+    GrowingModel(place).learn(resume=True, observer=Watching(notes))
     assert "was interrupted after epoch 2; going on" in "\n".join(notes)
 
 
@@ -177,11 +177,11 @@ def test_a_folder_that_is_moved_meanwhile_is_not_written_again(gone: bool, place
             move()
 
     with pytest.raises(MovedError, match=r"was moved or removed in the meantime.*--resume"):
-        small_model(place).learn("mid", images / "mid", on_epoch=watch, note=seen.append)
+        small_model(place).learn("mid", images / "mid", observer=Watching(seen, epoch_ends=watch))
     assert not place.exists()
     if not gone:
         assert model_files(moved) == before
-        GrowingModel(moved).learn(resume=True, note=seen.append)
+        GrowingModel(moved).learn(resume=True, observer=Watching(seen))
         assert "after epoch 1" in "\n".join(seen)
 
 
@@ -235,7 +235,7 @@ def test_a_state_that_is_no_state_is_passed_over(damage: str, stated: dict[str, 
     DAMAGE[damage](write_state(begun, **stated))
     notes: list[str] = []
     with memory_grows_by_less_than(300):
-        GrowingModel(begun).learn(resume=True, note=notes.append)
+        GrowingModel(begun).learn(resume=True, observer=Watching(notes))
     assert "before the end of its first epoch; going on" in "\n".join(notes)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from learner.images import Watching
 from torch import Tensor, nn
 
 from lasem import EM, Fixed, GrowingModel, TrainingConfig
@@ -297,7 +298,7 @@ def test_a_network_with_a_tokenizer_learns_texts(name: str, tmp_path: Path) -> N
 
     growing = GrowingModel(tmp_path / "model", net=net, **settings)
     lines: list[str] = []
-    growing.learn("t", task, note=lines.append)
+    growing.learn("t", task, observer=Watching(lines))
     assert lines[0].startswith("Task 't': 4 texts to train with")
     assert (growing.reads, growing.show().reads) == ("texts", "texts")
     assert [answer.image for answer in growing.predict("t", texts)] == texts
