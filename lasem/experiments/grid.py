@@ -5,6 +5,7 @@ same paths as here. Ray decides where a run goes: it asks for as many CPUs as it
 device is ``cuda``.
 """
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -348,7 +349,7 @@ class RayExecutor(AbstractExecutor):
             if host and port.isdecimal() and "/" not in host:  # where nothing listens Ray tries for minutes, and exits
                 socket.create_connection((host, int(port)), timeout=10).close()
             with chdir(os.path.abspath(os.sep)):  # ray lets workers import from the current folder before all others
-                ray.init(address=address, log_to_driver=False, logging_level="error")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"There is no Ray cluster at {address} ({str(error).splitlines()[0]}). Start one with ray start "
