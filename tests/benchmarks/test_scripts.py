@@ -9,9 +9,9 @@ import torch
 from learner.fixture import tiny_net, tiny_task
 from metrics.records import task_record
 
-from benchmarks import compiled_step, controls, many_tasks, mixture, result_figures, training_time
+from benchmarks import compiled_step, controls, ctrl, many_tasks, mixture, result_figures, training_time
 from benchmarks.measure import PeakMemory
-from lasem import Fixed, Learner, TrainingConfig
+from lasem import Fixed, Freeze, Learner, TrainingConfig
 from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
 
@@ -79,6 +79,19 @@ def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypa
         ]
         assert texts[0] == texts[1]
         assert len(texts[0]) > 10
+
+
+def test_the_tuned_baseline_trains_all_layers_of_an_earlier_task(tmp_path: Path) -> None:
+    still = TrainingConfig(epochs=1, batch_size=5, augment="none", learning_rate=1e-20)
+    learner = Learner(tiny_net(), search=ctrl.Tuned(), protect=Freeze(), training=still)
+    learner.learn(tiny_task("a"))
+    found = ctrl.learn(learner, tiny_task("b", seed=1))
+    assert found["configuration"] == "SSSS"[: learner.net.depth]
+    first, second = (learner.method.plain_weights(learner.net, learner.model, name) for name in "ab")
+    changed = {key for key, value in first.items() if not torch.allclose(value, second[key])}
+    assert {key.partition(".")[0] for key in changed} == {"head"}
+    ctrl.write(tmp_path / "out.jsonl", found)
+    assert (tmp_path / "out.jsonl").read_text().startswith('{"task": "b", "accuracy": ')
 
 
 def test_control_streams_begin_alike_and_labels_are_shuffled() -> None:

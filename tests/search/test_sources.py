@@ -135,6 +135,14 @@ def test_the_task_whose_classes_come_again_is_found_and_used_as_it_is() -> None:
         assert torch.equal(learner.logits(task.name, task.test.images.take(torch.arange(5))), answer)
 
 
+def test_to_own_all_layers_is_tried_whatever_the_mixture_says() -> None:
+    learner, phases = learner_of(Evidence(price=1e9)), list[str]()
+    learn(learner, A)
+    assert learner.learn(B, on_epoch=lambda epoch, *_: phases.append(epoch.phase)).configuration == "TTT"
+    tried = {phase.partition(",")[0] for phase in phases if ", step" in phase or " of 2" in phase}
+    assert tried == {"TTT", "evidence 1 of 2", "evidence 2 of 2", "SSS"}
+
+
 def test_what_was_used_last_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = learner_of(Reusing("a", "SSS"))
     learn(learner, A, B, C)
