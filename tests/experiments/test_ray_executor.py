@@ -90,7 +90,7 @@ def test_a_cluster_that_is_not_there() -> None:
 
 
 def test_an_error_of_a_runs_own_is_passed_on(cluster: RayExecutor, tmp_path: Path) -> None:
-    methods = compared_methods({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e30}}, ["none"])
+    methods = compared_methods({**BASE, "seeds": [0], "training": {"epochs": 2, "learning_rate": 1e18}}, ["none"])
     made = compare(methods, tmp_path, num_workers=1, executor=cluster)
     assert "none-0" in made.failures
     assert "not finite" in str(made.failures["none-0"].error)
