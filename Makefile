@@ -1,4 +1,4 @@
-# make demo: set up, then learn the embedded stream. make test: everything that CI checks.
+# make demo: set up, then learn tasks of digits with few images, beside single-task learning and logistic regression. make test: everything that CI checks.
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/installed
 .PHONY: demo test check style types tests fuzz kills docs test-lowest clean
 
 demo: $(INSTALLED)
-	$(VENV)/bin/lasem run
+	OMP_NUM_THREADS=1 $(VENV)/bin/lasem compare --methods-file examples/demo.yaml --seeds 0,1,2 --stream.train_per_class 5 \
+		--stream.valid_per_class 3 --workers 2 --threads 1 --out runs/demo
 
 # types are checked beside the tests: alone, they keep one core busy and one idle
 test: style

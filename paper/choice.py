@@ -14,9 +14,9 @@ import numpy as np
 from lasem.errors import ConfigError
 from lasem.metrics import Matrix, PairedDifference, Run, Statistic, difference_over_seeds, statistic
 from lasem.records import TaskRecord
+from lasem.report.figures.dots import draw_dots
 from lasem.report.frame import difference_cells
 from lasem.report.numbers import fixed, p_value, percent
-from paper.figures import draw_dots
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.regret import accuracies_of_others, among_best, regrets, repeated_share
 from paper.runs import PanelRuns

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from lasem.report.figures.dots import draw_dots
 from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, ratio
 from paper import peak
 from paper.architectures import lasem_dot, lasem_rows, static_means
-from paper.figures import draw_dots
 from paper.recipe import Findings, Recipe, verdict
 from paper.runs import PanelRuns
 from paper.table import KEPT_AXIS, PAIRED, Columns, Difference, Row, measured, table

@@ -49,7 +49,7 @@ def write_page(
     text = render(
         "recipe.html.jinja",
         package="paper",
-        name=recipe.title,
+        name=f"{recipe.title} (smoke test, images made up from digits)" if scale == "smoke" else recipe.title,
         recipe=recipe,
         scale=scale,
         verdict=keep_together(findings.verdict),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.metrics import Statistic, statistic
+from lasem.report.figures.dots import draw_dots
 from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, method_name, percent
 from paper.architectures import best_static, lasem_dot, lasem_rows, static_means, statics, streams
-from paper.figures import draw_dots
 from paper.recipe import Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns
 from paper.streams import Scale

@@ -13,6 +13,7 @@ const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map((part) =>
   .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
   .reduce((sum, part, channel) => sum + part * [0.2126, 0.7152, 0.0722][channel], 0);
 const page = luminance(getComputedStyle(document.body).backgroundColor);
+said.first = document.querySelector('figure svg, .pictures')?.getBoundingClientRect().top;
 said.dark = page < 0.2;
 said.contrasts = [...document.querySelectorAll("p, h1, h2, th, td, small, figcaption")]
   .map((part) => luminance(getComputedStyle(part).color))
@@ -52,6 +53,7 @@ def check_page(browser: list[str], page: Path, *, narrow: bool, least_height: in
     assert "CONSOLE" not in done.stderr
     said = json.loads(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, flags=re.DOTALL)[1])  # type: ignore[index]
     assert said["errors"] == []
+    assert said.get("first", 0) < 800  # the first figure begins on the first screen
     for wide, high, num_marks in said["figures"]:
         assert wide > 300
         assert high > least_height

@@ -129,7 +129,7 @@ class Shown(Observer):
             done = self._seeds_done * self._num_tasks + self._num_learned + (record.epoch / epochs if epochs else 0.0)
             share = done / (seeds * self._num_tasks)
         place = f"{self._seed_words()}task {self._num_learned + 1}/{self._num_tasks or '?'}"
-        text = _epoch_words(place, record, epochs, seconds)
+        text = _epoch_words(place, record, timing, epochs, seconds)
         if self._config.method is None:
             text += f", {record.configuration} (p {max(record.probabilities):.2f})"
         self.moment(text, share)
@@ -219,20 +219,23 @@ class EpochLines(Observer):
         # an epoch of a search may take many times as long as those after it, and most searches end early
         searching = record.num_evaluated > 1 and record.epoch < self._epochs / 2
         seconds = self._remaining.estimate(record.epoch, self._epochs, 0) if known and not searching else None
-        text = _epoch_words(record.task, record, self._epochs if known else None, seconds)
+        text = _epoch_words(record.task, record, timing, self._epochs if known else None, seconds)
         self._shown.moment(f"{text}, {record.configuration}", record.epoch / self._epochs if known else None)
 
     def note(self, message: str) -> None:
         self._shown.line(message)
 
 
-def _epoch_words(place: str, record: EpochRecord, epochs: int | None, seconds: float | None) -> str:
+def _epoch_words(
+    place: str, record: EpochRecord, timing: TimingRecord, epochs: int | None, seconds: float | None
+) -> str:
     """Where training is and how accurate; what may be long comes last, where a narrow terminal cuts it."""
     phase = f", {record.phase}" if record.phase else ""
     time_left = "" if seconds is None else f", {duration(seconds)} left"
     epoch = f"{record.epoch}/{epochs}" if epochs else str(record.epoch)
     return (
-        f"{place}{phase}, epoch {epoch}{time_left}: loss {record.loss:.3g}, valid {100 * record.valid_accuracy:.1f} %"
+        f"{place}{phase}, epoch {epoch}{time_left}: loss {record.loss:.3g}, valid {100 * record.valid_accuracy:.1f} %, "
+        f"{timing.seconds_training + timing.seconds_evaluating:.2g} s an epoch"
     )
 
 

@@ -160,10 +160,12 @@ def print_result(directory: Path) -> None:
 
 
 def print_comparison(directory: Path) -> None:
-    """Print the table of a comparison and the path of its page."""
-    from lasem.report import comparison_table
+    """Print the table of a comparison, what came out in words, and the path of its page."""
+    from lasem.report import comparison_table, load_comparison
+    from lasem.report.comparison import sentence
 
     print_table(comparison_table(directory))
+    say(sentence(load_comparison(directory)))
     say(f"Comparison: {directory / 'comparison.html'}")
 
 

@@ -16,6 +16,7 @@ from lasem.experiments.parts import LASEM, with_name
 from lasem.files import check_links, write_file
 from lasem.learner.learner import find_device
 from lasem.learner.watching import Observer, watched
+from lasem.report.brought import reference_of
 from lasem.report.comparison import INDEX, read_index, write_comparison
 from lasem.report.experiment import load_experiment
 from lasem.settings import Range, to_yaml
@@ -179,7 +180,7 @@ def compare(
             locks.enter_context(runner.locked(path, runner.check_comparison))
             prefix = "" if path == root else f"{path.name}/"
             for seed in of[0].config.seeds:  # seed by seed, so that an early look compares equals
-                for method in of:
+                for method in sorted(of, key=_comes_later):
                     name, config = f"{method.label}-{seed}", replace(method.config, seeds=(seed,))
                     job = Job(prefix + name, config, path / name, tuple(command), tuple(watch))
                     if _is_finished(job):
@@ -224,6 +225,11 @@ def _check(methods: Sequence[ComparedMethod], executor: AbstractExecutor, comman
             config = replace(config, device=local_device(config.device, executor))
         configs.append(config)
     return runner.describe_environment(find_device(configs[0].device), command, runner.check(configs).num_tasks)
+
+
+def _comes_later(method: ComparedMethod) -> bool:
+    """Whether a method's report refers to other runs: those of single-task learning and logistic regression."""
+    return bool(method.config.own_parts) or not reference_of(method.config.to_yaml())
 
 
 def _is_finished(job: Job) -> bool:

@@ -5,6 +5,7 @@ from lasem.methods.den import DEN as DEN
 from lasem.methods.gates import HAT as HAT
 from lasem.methods.gates import ChannelGated as ChannelGated
 from lasem.methods.gates import LasemChannelGated as LasemChannelGated
+from lasem.methods.logistic import Logistic as Logistic
 from lasem.methods.lwf import LwF as LwF
 from lasem.methods.masks import WSN as WSN
 from lasem.methods.masks import PackNet as PackNet
@@ -45,6 +46,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
         PackNet,
         LwF,
         ER,
+        Logistic,
     )
 }
 """The methods apart from ``Transfer`` that a file or a command line can name; in Python, any object can be passed."""

@@ -4,7 +4,6 @@
 in ``METHOD-SEED`` next to it.
 """
 
-import json
 import os
 from dataclasses import dataclass, replace
 from math import nan
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lasem.errors import StorageError
 from lasem.files import check_links
 from lasem.metrics import PairedDifference, Statistic, aggregate, paired_difference, summarise
-from lasem.report.experiment import finished_runs, plain_settings, read_environment, text_of
+from lasem.report.brought import Brought, brought, reference_of
+from lasem.report.experiment import INDEX as INDEX
+from lasem.report.experiment import finished_runs, plain_settings, read_environment
+from lasem.report.experiment import read_index as read_index
 from lasem.report.frame import Cell, Column, Frame, difference_cells, keep_together, mean_cell, render, write_text
 from lasem.report.numbers import (
     Unit,
@@ -33,9 +34,6 @@ from lasem.settings import flat, to_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-INDEX = "comparison.json"
-"""A folder that holds this file holds a comparison."""
 
 _OF_A_RUN = ("preset", "seeds")
 """Settings that say nothing of a method."""
@@ -85,6 +83,8 @@ class Comparison:
     common: str
     """The settings that all methods agree on, as YAML."""
     environment: dict[str, str]
+    brought: Brought | None
+    """What the method brought that answers best at the end, but for single-task learning and logistic regression."""
 
     @property
     def compared(self) -> tuple[MethodRow, ...]:
@@ -103,6 +103,10 @@ def load_comparison(directory: Path) -> Comparison:
     values = {label: aggregate([summarise(run) for run in of]) if of else {} for label, of in runs.items()}
     best = max((label for label in labels if values[label]), key=lambda x: values[x]["final_accuracy"].mean, default="")
     others = [label for label in labels if values[label] and label != best]
+    kinds = {label: reference_of(next(iter(found[label].values()))[1]) for label in labels if values[label]}
+    references = {kind: runs[label] for label, kind in kinds.items() if kind}
+    models = [label for label, kind in kinds.items() if not kind]
+    model = max(models, key=lambda x: values[x]["final_accuracy"].mean, default="")
     distances = {label: paired_difference(runs[label], runs[best], "final_accuracies") for label in others}
     rows = [
         MethodRow(
@@ -122,22 +126,8 @@ def load_comparison(directory: Path) -> Comparison:
         num_tasks=max((len(run.tasks) for of in runs.values() for run in of), default=0),
         common=common,
         environment=read_environment(directory / INDEX, "environment"),
+        brought=brought(method_name(model), runs[model], references) if model and references else None,
     )
-
-
-def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the labels and seeds of a comparison; StorageError if the file is missing or damaged."""
-    text = text_of(path)
-    if text is None:
-        raise StorageError(f"Expected a comparison with {path}; there is no such file.")
-    try:
-        entry = json.loads(text)
-        labels, seeds = tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))
-        if not seeds or any("/" in label or "\\" in label for label in labels):  # runs are in folders right here
-            raise ValueError(labels)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
-    return labels, seeds
 
 
 def _split_settings(configs: dict[str, str | None]) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -175,8 +165,11 @@ def write_comparison(directory: Path) -> Path:
     write_text(
         directory / "comparison.md", f"{frame.markdown()}\n{_title(comparison)}.{f' {missing}' if missing else ''}\n"
     )
-    drawing = draw_comparison([(row.name, row.values) for row in comparison.compared])
-    if drawing is not None:
+    drawings = {
+        "figure": draw_comparison([(row.name, row.values) for row in comparison.compared]),
+        "tasks": None if comparison.brought is None else comparison.brought.draw("tasks"),
+    }
+    for drawing in filter(None, drawings.values()):
         drawing.write(directory)
     page = render(
         "comparison.html.jinja",
@@ -185,7 +178,7 @@ def write_comparison(directory: Path) -> Path:
         progress=missing,
         comparison=comparison,
         frame=frame,
-        drawing=drawing,
+        drawings=drawings,
         config=comparison.common,
         environment=comparison.environment,
     )
@@ -250,10 +243,11 @@ def sentence(comparison: Comparison) -> str:
     distance = ordered[1].to_best
     how_surely = f", {in_words(distance)}" if distance is not None and distance.num_pairs else ""
     small = min(rows, key=lambda row: row.values["parameters_total"].mean)
+    brought = "" if comparison.brought is None else f" {comparison.brought.sentence}"
     return (
         f"Of {len(rows)} methods on {tasks}, {ordered[0].name} answers best at the end, {_final(ordered[0])}; "
         f"{ordered[1].name} follows with {_final(ordered[1])}{how_surely}. {_keeping(rows)}, and "
-        f"{small.name} is the smallest model ({count(small.values['parameters_total'].mean)} parameters)."
+        f"{small.name} is the smallest model ({count(small.values['parameters_total'].mean)} parameters).{brought}"
     )
 
 

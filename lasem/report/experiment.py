@@ -16,6 +16,9 @@ from lasem.records import Record
 from lasem.report.frame import to_csv, write_text
 from lasem.settings import flat, from_yaml
 
+INDEX = "comparison.json"
+"""A folder that holds this file holds a comparison."""
+
 SeedRuns = dict[int, tuple[Run, str | None]]
 """By seed, each with its settings as YAML."""
 
@@ -105,6 +108,21 @@ def finished_runs(directory: Path, labels: Sequence[str], seeds: Sequence[int]) 
                     if run.seed == seed and experiment.is_finished(run):
                         found[label][seed] = (run, experiment.config)
     return found
+
+
+def read_index(path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the labels and seeds of a comparison; StorageError if the file is missing or damaged."""
+    text = text_of(path)
+    if text is None:
+        raise StorageError(f"Expected a comparison with {path}; there is no such file.")
+    try:
+        entry = json.loads(text)
+        labels, seeds = tuple(map(str, entry["methods"])), tuple(map(int, entry["seeds"]))
+        if not seeds or any("/" in label or "\\" in label for label in labels):  # runs are in folders right here
+            raise ValueError(labels)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StorageError(f"Expected a comparison's methods and seeds as JSON in {path}; got another file.") from error
+    return labels, seeds
 
 
 def read_environment(path: Path, key: str | None = None) -> dict[str, str]:

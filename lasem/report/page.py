@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lasem.metrics import Run, forgetting_ratios, seconds_training, statistic
 from lasem.records import TaskRecord
+from lasem.report.brought import Brought, brought, reference_of, references_near
 from lasem.report.experiment import Experiment, load_experiment
 from lasem.report.frame import Cell, Column, Frame, keep_together, mean_cell, name_cell, number_cell, render, write_text
 from lasem.report.numbers import DASH, Unit, count, display_name, duration, percent, plus_minus, ratio, short_count
@@ -44,13 +45,17 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     experiment = load_experiment(run_dir)
     figures = {run.seed: _figures(run, experiment.method) for run in experiment.runs}
-    for drawing in (drawing for of_seed in figures.values() for drawing in of_seed.values()):
+    gain = gain_of(experiment)
+    first = gain.draw("tasks")
+    for drawing in (first, *(drawing for of_seed in figures.values() for drawing in of_seed.values())):
         if drawing is not None:
             drawing.write(run_dir / "figures")
     page = render(
         "report.html.jinja",
         name=display_name(experiment.name),
         verdict=keep_together(verdict(experiment)),
+        first=first,
+        brought=keep_together(gain.sentence) if first and not reference_of(experiment.config) else "",
         progress=progress_sentence(experiment),
         method=experiment.method,
         experiment=experiment,
@@ -63,6 +68,12 @@ def write_report(run_dir: Path) -> Path:
         environment=experiment.environment,
     )
     return write_text(run_dir / "report.html", page)
+
+
+def gain_of(experiment: Experiment) -> Brought:
+    """Return what a run brought, from the references next to it."""
+    references = {} if reference_of(experiment.config) else references_near(experiment.folder)
+    return brought("The model", experiment.comparable_runs, references)
 
 
 def _figures(run: Run, method: str | None) -> "dict[str, Drawing | None]":

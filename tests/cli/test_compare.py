@@ -53,7 +53,7 @@ def test_a_failed_run_is_named_at_the_end(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "compared"
-    words = ["compare", "--methods", "ewc,none", "--stream=planted", "--training.epochs=100000", "--out", str(out)]
+    words = ["compare", "--methods", "ewc,si", "--stream=planted", "--training.epochs=100000", "--out", str(out)]
     process = Forked("-m", "lasem", *words, folder=tmp_path)
     process.wait_for(out / "ewc-0/seeds/0/records.jsonl")
     process.interrupt()
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     with FileLock(out / "ewc-0/.lock", timeout=5):  # nothing goes on behind it
         pass
-    assert not (out / "none-0").exists()
+    assert not (out / "si-0").exists()
 
 
 def test_files_of_methods_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasem: Any) -> None:
@@ -76,9 +76,9 @@ def test_files_of_methods_and_settings(tmp_path: Path, monkeypatch: pytest.Monke
     words = ["--methods-file", str(tmp_path / "methods.yaml"), "--config", str(tmp_path / "base.yaml")]
     lasem("compare", *words, "--methods", "none", "--out", str(tmp_path / "out"), "--quiet")
     jobs = pool.jobs
-    assert pool.names == ["lasem-tf-3", "strong-3", "none-3"]
-    assert [job.config.training.epochs for job in jobs] == [5, 7, 5]
-    assert (jobs[0].config.sharing.name, jobs[1].config.to_plain()["method"]["strength"]) == ("tf", 9)
+    assert pool.names == ["none-3", "lasem-tf-3", "strong-3"]  # what reports refer to comes first
+    assert [job.config.training.epochs for job in jobs] == [5, 5, 7]
+    assert (jobs[1].config.sharing.name, jobs[2].config.to_plain()["method"]["strength"]) == ("tf", 9)
 
     (tmp_path / "printed.yaml").write_text(lasem("compare", *words, "--print-config").out)
     assert (

@@ -40,21 +40,21 @@ def baseline() -> Moments:
 
 def test_a_baseline_chooses_no_layers(baseline: Moments) -> None:
     first, *_, last = baseline.learn("a", [("", 3)])
-    assert first == "task 1/2, epoch 1/3: loss 1, valid 50.0 %"
+    assert first == "task 1/2, epoch 1/3: loss 1, valid 50.0 %, 1 s an epoch"
     assert last.startswith("task 1/2, epoch 3/3, 0 s left")
     assert (baseline.lines[-1], baseline.moments[-1][1]) == ("a: peak 50.0 %, 3 s", 0.5)
 
 
 def test_sharing_and_search_show_the_leading_configuration() -> None:
     shown = Moments(ExperimentConfig(training=TrainingConfig(epochs=3)))
-    assert shown.learn("a", [("", 1)]) == ["task 1/2, epoch 1/3: loss 1, valid 50.0 %, TT (p 1.00)"]
+    assert shown.learn("a", [("", 1)]) == ["task 1/2, epoch 1/3: loss 1, valid 50.0 %, 1 s an epoch, TT (p 1.00)"]
     assert shown.lines[-1] == "a: TT, peak 50.0 %, 3 s"
 
 
 def test_phases_are_named_and_their_epochs_known_once_a_task_had_them(baseline: Moments) -> None:
     assert baseline.learn("a", [("search", 2), ("retraining", 3)])[::4] == [
-        "task 1/2, search, epoch 1: loss 1, valid 50.0 %",
-        "task 1/2, retraining, epoch 5: loss 1, valid 50.0 %",
+        "task 1/2, search, epoch 1: loss 1, valid 50.0 %, 1 s an epoch",
+        "task 1/2, retraining, epoch 5: loss 1, valid 50.0 %, 1 s an epoch",
     ]
     *_, last = baseline.learn("b", [("search", 2), ("retraining", 4)])[:5]
     assert last.startswith("task 2/2, retraining, epoch 5/5, 0 s left")

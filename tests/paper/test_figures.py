@@ -1,7 +1,8 @@
 import xml.etree.ElementTree as ET
 
+from lasem.report.figures.dots import Dot, draw_dots
 from lasem.report.numbers import percent
-from paper.figures import Dot, Point, draw_dots, draw_lines
+from paper.figures import Point, draw_lines
 
 
 def test_dots_and_lines_hold_their_numbers_and_leave_out_what_is_missing() -> None:

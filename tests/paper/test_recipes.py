@@ -133,7 +133,7 @@ def test_the_planted_stream_has_to_fit(given: dict[str, Any], said: str) -> None
 def test_every_page_is_whole(drawn: Path, name: str) -> None:
     text = (drawn / f"{name}.html").read_text()
     outline = check_whole(drawn / f"{name}.html")
-    assert outline.headings[0] == RECIPES[name].title
+    assert outline.headings[0] == f"{RECIPES[name].title} (smoke test, images made up from digits)"
     assert outline.headings[-4:] == ["Runs", "Settings", "Environment", "Make it again"]
     assert {"table", "svg"} <= set(outline.tags)
     assert "lasem run --config &#39;my config.yaml&#39;" in text

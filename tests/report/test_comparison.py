@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from chromium import check_page
 from lasem.errors import StorageError
 from lasem.experiments import compare
 from lasem.metrics import load_run, sign_flip_p_value, statistic, summarise
-from lasem.report import comparison_table, load_comparison, write_comparison
+from lasem.report import comparison_table, load_comparison, write_comparison, write_report
 from lasem.report.comparison import INDEX, sentence, unfinished_sentence
 from lasem.report.figures.bars import draw_comparison
 
@@ -91,7 +92,7 @@ def test_the_table_in_markdown_and_in_a_terminal(drawn: Path) -> None:
 
 def test_the_page_holds_everything_and_loads_nothing(drawn: Path) -> None:
     outline, text = check_whole(drawn / "comparison.html"), (drawn / "comparison.html").read_text()
-    headings = "my comparison|Methods|Accuracy and cost|Settings|Environment|Make it again"
+    headings = "my comparison|Accuracy and cost|Methods|Settings|Environment|Make it again"
     assert "|".join(outline.headings) == headings
     assert "lasem-1/report.html" in outline.references
     assert "2.13.0+cpu" in text
@@ -102,6 +103,30 @@ def test_the_page_holds_everything_and_loads_nothing(drawn: Path) -> None:
 def test_in_a_browser_the_figure_is_seen_and_the_table_sorts(drawn: Path, browser: list[str], narrow: bool) -> None:
     seen = check_page(browser, drawn / "comparison.html", narrow=narrow, least_height=80)  # two methods, two rows
     assert seen == (1, 1)
+
+
+def test_what_a_method_brought_is_said_task_by_task(tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    for label, config in {"none": "search: {name: fixed, configuration: none}", "logistic": "method: logistic"}.items():
+        for seed in (0, 1):
+            shutil.copytree(tmp_path / f"lasem-{seed}", tmp_path / f"{label}-{seed}")
+            (tmp_path / f"{label}-{seed}" / "config.yaml").write_text(config.replace("logistic", "{name: logistic}"))
+    index = json.loads((tmp_path / INDEX).read_text())
+    (tmp_path / INDEX).write_text(json.dumps({**index, "methods": ["lasem", "none", "logistic"]}))
+    records = tmp_path / "logistic-0/seeds/0/records.jsonl"
+    last = json.loads(records.read_text().splitlines()[-1])
+    last["accuracies"]["cifar-1"] += 0.2  # the mean over the two seeds is 10 points above
+    records.write_text("\n".join([*records.read_text().splitlines()[:-1], json.dumps(last)]) + "\n")
+    said = load_comparison(tmp_path).brought
+    assert said is not None
+    assert said.sentence.startswith("lasem against learning each task alone: 0.0 points (p 1.00). Below logistic")
+    assert re.search(r"regression: cifar-1 \([\d.]+ against [\d.]+ %\)\.$", said.sentence)
+    write_comparison(tmp_path)
+    assert said.sentence in (tmp_path / "comparison.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    write_report(tmp_path / "lasem-1")
+    page = (tmp_path / "lasem-1/report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "The model against learning each task alone: 0.0 points (p 1.00). No task ends below logistic" in page
+    assert "learned alone" in (tmp_path / "lasem-1/figures/tasks.csv").read_text()
 
 
 def test_drawn_twice_it_has_the_same_bytes(drawn: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_page_has_what_the_model_knows_and_costs(model: GrowingModel, tmp_path
     page = written(model, tmp_path, "first", *NAMES)
     outline, text, overview = check_whole(page), page.read_text(encoding="utf-8"), model.show()
     headings = (
-        "model|Tasks|What each task knows|Layers that each task transfers|Accuracy over time|How the search decided|"
+        "model|Layers that each task transfers|Tasks|What each task knows|Accuracy over time|How the search decided|"
         "Network|Settings|Use it"
     )
     assert "|".join(outline.headings) == headings

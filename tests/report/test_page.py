@@ -27,8 +27,9 @@ def page(run_dir: Path) -> str:
 
 def test_the_page_of_one_seed_has_its_sections_settings_environment_and_command(one_seed: Path) -> None:
     headings = (
-        "cifar-em|Tasks|Accuracy on every task after each task|Layers that each task transfers|How the search decided|"
-        "The tree of configurations|Accuracy over time|Parameters added by each task|Settings|Environment|Make it again"
+        "cifar-em|What it brought|Tasks|Accuracy on every task after each task|Layers that each task transfers|"
+        "How the search decided|The tree of configurations|Accuracy over time|Parameters added by each task|"
+        "Settings|Environment|Make it again"
     )
     assert "|".join(check_whole(one_seed / "report.html").headings) == headings
     text = page(one_seed)
@@ -39,8 +40,8 @@ def test_the_page_of_one_seed_has_its_sections_settings_environment_and_command(
 
 def test_several_seeds_are_summed_up_first_and_all_are_on_the_page(three_seeds: Path) -> None:
     headings = check_whole(three_seeds / "report.html").headings
-    assert len(list((three_seeds / "figures").glob("*.svg"))) == 18
-    assert headings[:3] == ["cifar-em", "Over seeds", "Tasks over seeds"]
+    assert len(list((three_seeds / "figures").glob("*.svg"))) == 19
+    assert headings[:3] == ["cifar-em", "What it brought", "Over seeds"]
     assert [h for h in headings if re.fullmatch(r"Seed \d", h)] == ["Seed 0", "Seed 1", "Seed 2"]
     assert headings.count("How the search decided") == 3
     assert 'class="seed hidden"' not in page(three_seeds)  # only the script hides
