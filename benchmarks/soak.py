@@ -32,8 +32,8 @@ from lasem import Fixed, Freeze, GrowingModel, HardSharing, TrainingConfig
 from lasem.nets import ImageShape, Net
 
 NUM_IMAGES, SIDE = 8, 16
-CLOSE = 3e-6
-"""Probabilities have six digits, and images computed together may round the last one otherwise."""
+CLOSE = 1e-5
+"""How far an image's probabilities may be from those that it has alone, when it is computed with others."""
 
 
 @dataclass
