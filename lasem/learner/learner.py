@@ -58,6 +58,7 @@ from lasem.training import (
     check_precision,
     evaluation_batch,
     follow,
+    tf32,
 )
 from lasem.training.calibration import best_temperature
 
@@ -230,17 +231,18 @@ class Learner:
         training = training or self.training
         task = task_on(task.with_splits(self._prepared), self.device, training.images_share)
         index = self._num_learned
-        learned = follow(
-            self.method.plan(self._model, task, replace(self.setup, training=training)),
-            seeds=(self.seed, index),
-            epochs_before=sum(info.num_epochs for info in self._tasks.values()),
-            device=self.device,
-            on_epoch=on_epoch,
-            resume_from=resume_from,
-        )
-        with autocast(training.precision, self.device):
-            peak = accuracy(self._answer(learned.best, task.name), task.test, self.device)
-            temperature = learned.temperature or self._temperature(learned.model, task)
+        with tf32(training.precision):
+            learned = follow(
+                self.method.plan(self._model, task, replace(self.setup, training=training)),
+                seeds=(self.seed, index),
+                epochs_before=sum(info.num_epochs for info in self._tasks.values()),
+                device=self.device,
+                on_epoch=on_epoch,
+                resume_from=resume_from,
+            )
+            with autocast(training.precision, self.device):
+                peak = accuracy(self._answer(learned.best, task.name), task.test, self.device)
+                temperature = learned.temperature or self._temperature(learned.model, task)
         route = learned.model.routes.get(task.name)
         configuration = route.configuration if route else self.method.transferred(self.net)
         # from here on nothing can fail: the learner is what it was, or has learned the task
@@ -363,7 +365,7 @@ class Learner:
         found = {name: torch.empty(len(wanted[name]), len(info.classes)) for name, info in infos.items()}
         for precision in {self._precision_of(info) for info in infos.values()}:
             some = [info for info in infos.values() if self._precision_of(info) == precision]
-            with autocast(precision, self.device):
+            with tf32(precision), autocast(precision, self.device):
                 for x, rows, positions in self._inputs(pixels, some, wanted):
                     for name, logits in self.method.logits_many(self.net, self._model, rows, x).items():
                         found[name][positions[name]] = as_float32(logits).cpu() / infos[name].temperature
@@ -412,7 +414,7 @@ class Learner:
                 f"Task '{name}' has images whose white is {scale:g}; in these it is {other:g}. Convert them."
             )
         self._check_texts("texts", split)
-        with autocast(self._precision_of(info), self.device):
+        with tf32(self._precision_of(info)), autocast(self._precision_of(info), self.device):
             return accuracy(self._answer(self._model, name), self._prepared(split), self.device)
 
     def num_parameters(self, name: str | None = None) -> int:
@@ -748,8 +750,9 @@ def find_device(name: str) -> torch.device:
     try:
         with warnings.catch_warnings(action="ignore"):  # of names that it has given up
             device = torch.device(name)
-        torch.zeros(1, device=device).item()  # some devices have names only
+        torch.zeros(1, dtype=torch.float64, device=device).item()  # some have names only; a search needs float64
     except Exception as error:  # torch answers a wrong name with errors of all kinds
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise DeviceError(f"Expected a device that is there ({', '.join(there)}); got '{name}'.") from error
+        why = " Apple's GPUs have no float64, in which searches compute." if name[:3] == "mps" else ""
+        raise DeviceError(f"Expected a device that is there ({', '.join(there)}); got '{name}'.{why}") from error
     return device

@@ -15,6 +15,7 @@ from lasem.training.config import build_optimiser as build_optimiser
 from lasem.training.config import check_precision as check_precision
 from lasem.training.config import evaluation_batch as evaluation_batch
 from lasem.training.config import learning_rate as learning_rate
+from lasem.training.config import tf32 as tf32
 from lasem.training.importance import MAX_IMAGES as MAX_IMAGES
 from lasem.training.importance import FisherKind as FisherKind
 from lasem.training.importance import Quadratic as Quadratic

@@ -3,14 +3,14 @@
 With the precision ``bf16`` (8 bits of exponent, as float32 has, and 8 of mantissa) convolutions and matrix products
 read and give bfloat16. Weights, their gradients, the optimiser, running statistics, losses and likelihoods stay in
 float32, and what a search knows in float64 ([Kalamkar2019]_ for the first); ``full_precision`` surrounds what must not
-be rounded.
+be rounded. With ``tf32`` all numbers are float32, and NVIDIA GPUs may round what such operations read to 10 bits.
 
 .. [Kalamkar2019] D. Kalamkar et al. A Study of BFLOAT16 for Deep Learning Training. arXiv 1905.12322, 2019.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, final
 
@@ -22,7 +22,7 @@ from lasem.errors import DeviceError
 from lasem.settings import Range, Settings
 from lasem.training.augment import Augment, Mix
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "tf32", "bf16"]
 EARLIER = {"augment": "none", "refit": False}
 """Settings that files of earlier versions lack, and what all trainings had then."""
 
@@ -105,7 +105,8 @@ class TrainingConfig(Settings):
     are. In [0, 1]; none: 0.25, but 1 with fewer than 30 epochs or 500 steps, too few to fit new weights."""
     precision: Precision = "float32"
     """Of the network's arithmetic, in training and when it answers. ``bf16``: convolutions and matrix products in
-    bfloat16, which GPUs from about 2020 on do several times faster; weights, losses and likelihoods stay float32."""
+    bfloat16, which GPUs from about 2020 on do several times faster; weights, losses and likelihoods stay float32.
+    ``tf32``: NVIDIA GPUs from 2020 on may round what such operations read; elsewhere the same as ``float32``."""
     images_share: Annotated[float, Range(least=0, most=1)] = 0.25
     """Share of a GPU's free memory that a task's training and validation images may take: where they fit, they are
     moved there once, else a part of them whenever it is needed. Changes no result. In [0, 1]; 0: never."""
@@ -121,12 +122,29 @@ class TrainingConfig(Settings):
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Within it, the network's arithmetic has this precision; with ``float32`` nothing is different from without it."""
-    if precision == "float32":
+    """Within it, convolutions and matrix products are in bfloat16 if the precision is; else it changes nothing."""
+    if precision != "bf16":
         return nullcontext()
     # no copies of weights are kept: older torch hands one that was made without gradients, as in the E-step, to
     # code that asks with them, as the M-step does (pytorch#165068)
     return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def tf32(precision: Precision) -> Iterator[None]:
+    """Within it, NVIDIA GPUs may round to TF32 only if the precision says so; torch lets convolutions by default.
+
+    Torch has one switch for all threads of a process, which also holds for gradients that are computed within.
+    """
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
 
 
 def evaluation_batch(shape: tuple[int, int, int]) -> int:
@@ -143,7 +161,7 @@ def evaluation_batch(shape: tuple[int, int, int]) -> int:
 
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise DeviceError if the device cannot compute so."""
-    if precision == "float32" or _has_bf16(device):
+    if precision != "bf16" or _has_bf16(device):
         return
     raise DeviceError(
         f"Expected a device that computes in bf16, which training.precision asks for; '{device}' does not. Set "

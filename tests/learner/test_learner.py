@@ -261,6 +261,7 @@ def test_linear_layers_and_groups_in_a_learner(tmp_path: Path) -> None:
         ({"seed": -1}, ConfigError, "A seed must be at least 0; got -1"),
         ({"device": "cuda:99"}, DeviceError, r"Expected a device that is there \(cpu.*\); got 'cuda:99'"),
         *(({"device": name}, DeviceError, f"got '{name}'") for name in ("gpu", "hpu", "meta", "mkldnn", "cuda:-1")),
+        ({"device": "mps"}, DeviceError, r"got 'mps'\. Apple's GPUs have no float64"),
         ({"search": Fixed("top-3")}, ConfigError, "'top-3' asks for 3 layers; the network has 2"),
         ({"search": EM(groups=(3,))}, ConfigError, "add up to the network's 2 layers"),
     ],

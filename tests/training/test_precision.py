@@ -215,6 +215,22 @@ def test_contexts() -> None:
     assert torch.equal(as_float32(x.bfloat16()), x)
 
 
+def switches() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def test_only_tf32_lets_a_gpu_round_to_it_and_a_cpu_computes_the_same() -> None:
+    before, seen, answers = switches(), list[tuple[bool, bool]](), list[Tensor]()
+    task = tiny_task()
+    for precision in ("float32", "tf32"):
+        learner = Learner(tiny_net(), training=TrainingConfig(epochs=2, precision=precision))  # type: ignore[arg-type]
+        learner.learn(task, on_epoch=lambda *_: seen.append(switches()))
+        answers.append(learner.logits(task.name, task.test.images.take(torch.arange(4))))
+        assert switches() == before
+    assert seen == [(False, False)] * 2 + [(True, True)] * 2
+    assert torch.equal(*answers)
+
+
 def test_a_device_that_cannot_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     check_precision("bf16", CPU)
     check_precision("float32", torch.device("meta"))
