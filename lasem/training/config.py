@@ -200,16 +200,20 @@ class RMSpropTF(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Take one step for every parameter that has a gradient."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["mean_square"] = torch.ones_like(p)
-                gradient = p.grad if group["weight_decay"] == 0 else p.grad + group["weight_decay"] * p
-                mean_square = state["mean_square"]
-                mean_square.mul_(group["decay"]).addcmul_(gradient, gradient, value=1 - group["decay"])
-                p.addcdiv_(gradient, (mean_square + group["eps"]).sqrt_(), value=-group["lr"])
+            moved = [p for p in group["params"] if p.grad is not None]
+            if not moved:
+                continue
+            for p in moved:
+                if not self.state[p]:
+                    self.state[p]["mean_square"] = torch.ones_like(p)
+            gradients: Any = [p.grad for p in moved]
+            means = [self.state[p]["mean_square"] for p in moved]
+            if group["weight_decay"] != 0:
+                gradients = torch._foreach_add(gradients, torch._foreach_mul(moved, group["weight_decay"]))
+            torch._foreach_mul_(means, group["decay"])  # one kernel for all parameters, on a GPU
+            torch._foreach_addcmul_(means, gradients, gradients, value=1 - group["decay"])
+            roots = torch._foreach_sqrt(torch._foreach_add(means, group["eps"]))
+            torch._foreach_addcdiv_(moved, gradients, roots, value=-group["lr"])
 
 
 def build_optimiser(weights: Sequence[tuple[Tensor, float]], config: TrainingConfig) -> Optimizer:

@@ -14,19 +14,19 @@ from lasem.training.config import OPTIMISERS
 def test_rmsprop_tf_is_its_definition(lr: float, decay: float, eps: float, weight_decay: float) -> None:
     rng = np.random.default_rng(0)
     w = rng.normal(size=(3, 2))
-    parameter = torch.tensor(w, requires_grad=True)
-    unused = torch.ones(2, requires_grad=True)
-    optimiser = RMSpropTF([parameter, unused], lr=lr, decay=decay, eps=eps, weight_decay=weight_decay)
+    parameter, unused, second = (torch.tensor(x, requires_grad=True) for x in (w, np.ones(2), w))
+    optimiser = RMSpropTF([parameter, unused, second], lr=lr, decay=decay, eps=eps, weight_decay=weight_decay)
     mean_square = np.ones_like(w)
     for _ in range(5):
         gradient = rng.normal(size=w.shape)
-        parameter.grad = torch.tensor(gradient)
+        parameter.grad, second.grad = torch.tensor(gradient), torch.tensor(gradient)
         optimiser.step()
         total = gradient + weight_decay * w
         mean_square = decay * mean_square + (1 - decay) * total**2
         w = w - lr * total / np.sqrt(mean_square + eps)
         np.testing.assert_allclose(parameter.detach().numpy(), w, rtol=1e-10, atol=1e-12)
-    assert torch.equal(unused, torch.ones(2))
+    assert torch.equal(parameter, second)
+    assert torch.equal(unused, torch.ones(2, dtype=torch.float64))
 
 
 def test_its_first_step_is_what_tensorflow_1_takes() -> None:
