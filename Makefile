@@ -1,4 +1,4 @@
-# make demo: set up, then learn tasks of digits with few images, beside single-task learning and logistic regression. make test: everything that CI checks.
+# make demo: set up, then learn digits from five images a class, next to simpler ways. make test: everything that CI checks.
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest

@@ -55,7 +55,7 @@ def write_page(
         verdict=keep_together(findings.verdict),
         progress=unfinished_sentence(panels),
         panels=panels,
-        sections=[_section(number, section) for number, section in enumerate(findings.sections)],
+        sections=_first_figure_first([_section(number, section) for number, section in enumerate(findings.sections)]),
         settings=[(of.title, method_name(m), flat(plain)) for of in panels for m, plain in of.settings.items()],
         method_name=method_name,
         config=None,
@@ -71,6 +71,11 @@ def unfinished_sentence(panels: Sequence[PanelRuns]) -> str:
         return ""
     more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     return f"Unfinished: {', '.join(missing[:8])}{more}. Means are over the finished seeds."
+
+
+def _first_figure_first(sections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    first = next((section for section in sections if section["drawing"] is not None), None)
+    return sections if first is None else [first, *(section for section in sections if section is not first)]
 
 
 def _section(number: int, section: Section) -> dict[str, Any]:
