@@ -1,7 +1,8 @@
 """Equally large images in memory, or in files that are decoded when they are needed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, final
@@ -26,6 +27,9 @@ _FEW_BITS = (1, 15, 16)
 
 _LOOKED_AT = 8
 """Images that say whether all are grey."""
+
+_AT_ONCE = 1024
+"""Files that wait to be read by threads."""
 
 Item = TypeVar("Item")
 
@@ -191,17 +195,23 @@ class FileImages(AbstractImages):
             images[place] = image
         return images
 
-    def _each(self, indices: Iterable[int], read: Callable[[str, str], Item]) -> Iterator[Item]:
-        """Read some files; once one is damaged, the others are only read to name all that are."""
-        damaged: dict[int, tuple[str, str]] = {}
-        for index in indices:
+    def _each(self, indices: Sequence[int], read: Callable[[str, str], Item]) -> Iterator[Item]:
+        """Read some files, in as many threads as torch has; of damaged ones, name all."""
+
+        def tried(index: int) -> Item | DamagedError:
             try:
-                found = read(self._paths[index], self._names[index])
+                return read(self._paths[index], self._names[index])
             except DamagedError as error:
-                damaged[index] = error.reasons[0]
-            else:
-                if not damaged:
-                    yield found
+                return error
+
+        damaged: dict[int, tuple[str, str]] = {}
+        with ThreadPoolExecutor(torch.get_num_threads(), "lasem-decode") as pool:
+            for part in (indices[k : k + _AT_ONCE] for k in range(0, len(indices), _AT_ONCE)):
+                for index, found in zip(part, pool.map(tried, part), strict=True):
+                    if isinstance(found, DamagedError):
+                        damaged[index] = found.reasons[0]
+                    elif not damaged:
+                        yield found
         if damaged:
             raise DamagedError(damaged)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lasem.data import FileImages, SelectedImages, TensorImages
+from lasem.data.decode import DamagedError
 from lasem.data.images import as_images, as_labels, in_chunks
 from lasem.errors import DataError
 
@@ -45,6 +46,23 @@ def test_a_file_that_changes_its_size_later_is_named(tmp_path: Path) -> None:
     paths[1].write_bytes(png(random_images(1, (3, 9, 9))[0]))
     with pytest.raises(DataError, match=r"1\.png is 9x9"):
         images.take(torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_read_images_in_order_and_name_all_that_are_damaged(num_threads: int, tmp_path: Path) -> None:
+    paths = write(tmp_path, [(4, 5)] * 9)
+    images, order, before = FileImages(paths), torch.tensor([8, 0, 5, 5, 2]), torch.get_num_threads()
+    alone = torch.cat([images.take(order[k : k + 1]) for k in range(len(order))])
+    torch.set_num_threads(num_threads)
+    try:
+        assert torch.equal(images.take(order), alone)
+        for number in (5, 2):
+            Path(paths[number]).write_bytes(b"no image")
+        with pytest.raises(DamagedError) as caught:
+            images.take(torch.arange(9))
+    finally:
+        torch.set_num_threads(before)
+    assert list(caught.value.reasons) == [2, 5]
 
 
 def test_no_files_are_an_error() -> None:
