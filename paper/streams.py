@@ -105,6 +105,13 @@ class Scale:
         return Stream(key, title, key, depth, self._base(settings))
 
     def _known(self, key: str) -> Stream:
+        """Return a stream, or the one whose file is there if its own folder is not."""
+        folder = Path(self.data or "")
+        for other, known in _STREAMS.items():
+            here = self.data is not None and known.get("in_place_of") == key and self.name in known
+            if here and (file := folder / known["file"]).exists() and not (folder / key).exists():
+                settings = {**known[self.name], "stream": {**known[self.name]["stream"], "path": str(file)}}
+                return Stream(other, known["title"], key, known["depth"], self._base(settings))
         known = _STREAMS[key]
         stream = dict(known[self.name]["stream"])
         if self.name != "smoke":

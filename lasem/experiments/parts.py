@@ -53,7 +53,10 @@ AnyNet = Choice | AbstractNet | Callable[[ImageShape], AbstractNet]
 _READERS: tuple[type[Any], ...] = (DigitsReader, ParquetReader, FolderReader, TextReader, *BENCHMARKS, CtrlReader)
 READERS: dict[str, type[Any]] = {cls.name: cls for cls in _READERS}
 """The streams that have a name; in Python, any AbstractReader can be passed."""
-_PAPER_STREAMS = {"planted": "paper.planted_stream.PlantedReader"}
+_PAPER_STREAMS = {
+    "planted": "paper.planted_stream.PlantedReader",
+    "office-caltech": "paper.office_caltech.OfficeCaltechReader",
+}
 """Streams outside the package, from the folder ``paper`` of lasem's repository, that have a name too."""
 
 PARTS: dict[str, Mapping[str, type[Any]]] = {
