@@ -118,6 +118,7 @@ class GrowingModel:
         self._numbers = {"seed": seed, "image_size": image_size, "channels": channels}
         self._device, self._checkpoint_seconds, self._kept_bytes = device, checkpoint_seconds, kept_bytes
         self._opened: tuple[bytes, Learner] | None = None
+        self._built: tuple[Any, AbstractNet | None] = (None, None)  # to go on with when only tasks have changed
 
     def learn(
         self,
@@ -504,8 +505,13 @@ class GrowingModel:
 
     def _load(self, index: Mapping[str, Any], *, lazy: bool = True) -> Learner:
         net = self._net_for(tuple(_settings_in(index)["net"]["image_shape"]))
+        described = [index.get(part) for part in ("net", "backbone", "tokenizer")]
+        if net is None and described == self._built[0]:
+            net = self._built[1]
         given, device = self._parts | {"net": net}, find_device(self._device)
-        return Learner.of_index(self._folder, index, given, device, lazy, self._kept_bytes)
+        learner = Learner.of_index(self._folder, index, given, device, lazy, self._kept_bytes)
+        self._built = described, learner.net
+        return learner
 
     def _grower(self, begun: Any = None) -> tuple[Learner | None, str]:
         """The model as it is (if there is none, as it was ``begun``) and its index's checksum, or None and "new"."""

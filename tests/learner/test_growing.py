@@ -418,6 +418,17 @@ def test_what_was_left_out_is_said_and_stored_with_the_task(images: Path, tmp_pa
     assert GrowingModel(tmp_path / "m").show().tasks[0].left_out == ()
 
 
+def test_the_network_is_built_again_only_for_another_model(place: Path, images: Path) -> None:
+    reader = GrowingModel(place)
+    net = reader.opened().net
+    small_model(place).learn("new", images / "high")
+    assert "new" in reader.tasks
+    assert reader.opened().net is net
+    shutil.rmtree(place)
+    small_model(place, net=cifar).learn("low", images / "low")
+    assert reader.opened().net.description() == cifar((1, 8, 8)).description()
+
+
 def test_a_question_reads_few_files_of_any_number(images: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """The shared knowledge and the one task; learning reads no more of the tasks before it."""
     read = Mock(side_effect=load)
