@@ -85,7 +85,9 @@ class Server:
         threads: int | None = None,
         log: Callable[[str], None],
     ) -> None:
-        """Read the model; errors as of ``GrowingModel.tasks``, and ConfigError if files cannot be its images.
+        """Read the model and build its network; errors as of ``GrowingModel.tasks``.
+
+        ConfigError if files cannot be its images.
 
         Args:
             model: the model, which nothing else in this process may use meanwhile.
@@ -116,6 +118,7 @@ class Server:
         self._cut = Counted("lasem_cut_batches", "Batches with texts whose ends were left out", **more)
         Gauge("lasem_held", "Images, or texts, that wait or are answered", **more).set_function(lambda: self._num_held)
         self._look()
+        tuple(model.opened().net.blocks)  # built before anyone asks: that of a pretrained network takes seconds
 
     def application(self) -> "Starlette":
         """Return the ASGI application."""
