@@ -2,6 +2,7 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 
 from lasem.errors import DataError
 from paper.office_caltech import CLASSES, DOMAINS, OfficeCaltechReader
@@ -34,7 +35,7 @@ def test_four_tasks_of_five_classes_in_two_domains(tmp_path: Path) -> None:
     for number, task in enumerate(tasks):
         reds = []
         for split, each in ((task.train, 6), (task.valid, 1), (task.test, 3)):
-            pixels = (split.images.take(range(len(split)))[:, :, 0, 0]).long()  # type: ignore[arg-type]
+            pixels = (split.images.take(torch.arange(len(split)))[:, :, 0, 0]).long()
             assert split.labels.bincount().tolist() == [each] * 5
             assert (pixels[:, 1] - 5 * (number % 2)).tolist() == split.labels.tolist()
             assert set(pixels[:, 2].tolist()) == {number // 2}
