@@ -39,6 +39,11 @@ class EpochRecord:
     transfer_probabilities: tuple[float, ...] | None = None
     """Prior probability that each layer transfers, input side first, of searches that weigh layers and not whole
     configurations; ``probabilities`` then holds the leading configuration's alone."""
+    num_batches: int | None = None
+    """Mini-batches of the epoch, where the search went on all through it."""
+    trace: tuple[float, ...] | None = None
+    """``probabilities`` within the epoch, of so many rows as they are long: evenly spaced, after a mini-batch each, the
+    last one after the last."""
 
 
 @dataclass(frozen=True, kw_only=True)

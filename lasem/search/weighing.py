@@ -39,6 +39,10 @@ from lasem.tree import Path, map_tensors
 
 State = TypeVar("State")
 
+_MOST_TRACED = 512
+"""Probabilities that the record of a search's first epoch has besides its last ones; a half of it in the second,
+a third in the third, and so on."""
+
 
 class AbstractSearch(AbstractSelection, Generic[State]):
     """Weighs the C configurations of a task while it is learned. Holds settings only; what it finds out is its state.
@@ -134,6 +138,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
         self._num_configurations, self._is_protected = start.space.size, start.protection.quadratic is not None
         self._epoch = self._num_evaluated = self._num_batches = 0  # in the epoch under way
         self._evaluated: tuple[int, ...] = ()
+        self._priors: list[Tensor] = []  # of the epoch under way, after each mini-batch
         self._mixture: Mixture
         self._alone: TaskStart | None = None
 
@@ -176,7 +181,7 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
 
     def begin_epoch(self, weights: TaskWeights, epoch: int, learning_rate: float) -> None:
         """End the search if it commits; what was taken over is then blended with fresh weights."""
-        self._epoch, self._num_evaluated, self._num_batches = epoch, 0, 0
+        self._epoch, self._num_evaluated, self._num_batches, self._priors = epoch, 0, 0, []
         searching = self.committed is None
         if searching and self.search.commits(self.search_state, epoch, self.config.epochs):
             self.committed, self.commit_epoch = self.leading, epoch + 1
@@ -198,6 +203,8 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
                 evidence = log_likelihood(mixture.logits(weights, features), batch.labels)
             with full_precision(batch.x.device):
                 posterior, self.search_state = self.search.step(self.search_state, evidence)
+                prior = self.search.prior(self.search_state) if self._num_traced > 1 else None
+            self._priors += [] if prior is None else [prior]
         else:
             posterior = torch.ones(1, device=batch.x.device)
         losses = -batch.mean(log_likelihood(mixture.logits(weights, features, dropout), batch.labels))
@@ -236,6 +243,19 @@ class MixturePhase(AbstractPhase[TaskWeights], Generic[State]):
             probability *= p if transfers else 1 - p
             by_layer += [p] * size
         return EpochSummary(str(configuration), (probability,), evaluated, tuple(by_layer), self.commit_epoch)
+
+    @property
+    def _num_traced(self) -> int:
+        """Points within the epoch under way at which the record has the probabilities."""
+        return _MOST_TRACED // self.start.space.size // (self._epoch + 1) if self.start.space.is_listed else 0
+
+    def trace(self) -> tuple[int, tuple[float, ...] | None] | None:
+        if self.committed is not None or self.start.space.size == 1:
+            return None
+        num, most = len(self._priors), self._num_traced
+        at = sorted({-(-(k + 1) * num // most) - 1 for k in range(most)}) if num else []
+        rows = torch.stack([self._priors[k] for k in at]).tolist() if at else []
+        return self._num_batches, tuple(round(p, 4) for row in rows for p in row) or None
 
     def _next_mixture(self) -> Mixture:
         """Return the network under the next mini-batch's configurations, which are built anew if they change."""

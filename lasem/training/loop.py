@@ -85,6 +85,7 @@ class Loop(Generic[Weights]):
         if gained or (self._config.tolerance > 0 and accuracy >= highest - slack):
             self.best = self._snapshot()
         epoch = self._first_epoch + self.num_epochs
+        num_batches, trace = self.phase.trace() or (None, None)
         record = EpochRecord(
             task=self.phase.task.name,
             epoch=epoch,
@@ -95,6 +96,8 @@ class Loop(Generic[Weights]):
             num_evaluated=summary.num_evaluated,
             transfer_probabilities=summary.transfer_probabilities,
             phase=self.phase.title,
+            num_batches=num_batches,
+            trace=trace,
         )
         timing = TimingRecord(
             task=self.phase.task.name,

@@ -175,6 +175,10 @@ class AbstractPhase(ABC, Generic[Weights]):
     def summary(self) -> EpochSummary:
         """Return what the epoch's record says of the search."""
 
+    def trace(self) -> tuple[int, tuple[float, ...] | None] | None:
+        """Return an epoch's ``num_batches`` and ``trace`` (``EpochRecord``); None if no search went on in it."""
+        return None
+
     def outcome(self, weights: Weights) -> Tensor | None:
         """Return what the plan asks for besides the weights, which it may then forget; called after the last epoch."""
         return None

@@ -71,6 +71,7 @@ def test_commitment_by_probability_and_never(search: Any, letters: Any, commit_e
     records = train(trainer)
     assert ([r.num_evaluated for r in records], trainer.phase.commit_epoch) == (num_evaluated, commit_epoch)
     assert (max(records[-1].probabilities) == 1) == (num_evaluated[-1] == 1)
+    assert [r.num_batches is None for r in records] == [num == 1 for num in num_evaluated]
 
 
 def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +84,8 @@ def test_records_hold_what_the_trainer_measures(monkeypatch: pytest.MonkeyPatch)
         assert (record.task, record.epoch, record.configuration) == (task.name, epoch, str(chosen))
         assert record.valid_accuracy == configuration_accuracy(net, HardSharing(), chosen, trainer.weights, task.valid)
         assert record.probabilities.index(max(record.probabilities)) == trainer.phase.leading
+        assert (record.num_batches, record.trace is None) == (2, False)
+        assert record.trace[4:] == tuple(round(p, 4) for p in record.probabilities) != record.trace[:4]  # type: ignore[index]
         # of two mini-batches
         assert (timing.epoch, timing.seconds_training, timing.seconds_evaluating) == (epoch, 2 * 4, 16)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lasem.metrics import Matrix, Run
-from lasem.records import TaskRecord
+from lasem.records import EpochRecord, TaskRecord
 from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, in_words, new_figure, new_panels, ramp, thin
 from lasem.report.numbers import display_name
 
@@ -109,6 +109,9 @@ class _Search:
     number: int
     task: str
     epochs: NDArray[np.int64]
+    """Or the mini-batches of the search, where ``counts`` says so."""
+    counts: str
+    """``epoch`` or ``mini-batch``."""
     probabilities: Matrix
     """Shape (epochs, configurations)."""
     names: tuple[str, ...]
@@ -149,26 +152,29 @@ def draw_probabilities(run: Run) -> Drawing | None:
         figure,
         run,
         "configuration-probabilities",
-        ("task", "epoch", "configuration", "probability"),
+        ("task", "counted", "at", "configuration", "probability"),
         (
-            (search.task, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
+            (search.task, search.counts, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
             for search in searches
             for c in search.order[:_MAX_LINES]
             for at in search.drawn
         ),
-        f"Probability of each configuration over the epochs of each task. {in_words(chosen)}.",
+        f"Probability of each configuration while each task was searched. {in_words(chosen)}.",
     )
 
 
 def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: TaskRecord | None) -> _Search:
     epochs = run.epochs(task)
     num = max([len(names), *(len(epoch.probabilities) for epoch in epochs)])
+    at, counts = [epoch.epoch for epoch in epochs], "epoch"
     probabilities = np.zeros((len(epochs), num))
     for row, epoch in zip(probabilities, epochs, strict=True):
         # a phase after the search trains what was chosen and knows of no other configuration
         chosen_alone = len(epoch.probabilities) == 1 < num and epoch.configuration in names
         first = names.index(epoch.configuration) if chosen_alone else 0
         row[first : first + len(epoch.probabilities)] = epoch.probabilities
+    if traced := _traced(epochs, num):
+        at, counts, probabilities = [*traced], "mini-batch", np.array([*traced.values()])
     if record is not None and record.configuration in names:
         first = names.index(record.configuration)
     else:  # not chosen yet: the one that leads
@@ -177,13 +183,29 @@ def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: Ta
     return _Search(
         number,
         task,
-        np.array([epoch.epoch for epoch in epochs], dtype=np.int64),
+        np.array(at, dtype=np.int64),
+        counts,
         probabilities,
         names=tuple(names[c] if c < len(names) else f"number {c + 1}" for c in range(num)),
         order=tuple(sorted(range(num), key=lambda c: (c != first, -highest[c], c))),
-        commit_epoch=record.commit_epoch if record else None,
-        best_epoch=record.best_epoch if record else None,
+        commit_epoch=record.commit_epoch if record and not traced else None,
+        best_epoch=record.best_epoch if record and not traced else None,
     )
+
+
+def _traced(epochs: Sequence[EpochRecord], num: int) -> dict[int, tuple[float, ...]]:
+    """Return probabilities by mini-batches of the search; empty if records do not have them."""
+    found: dict[int, tuple[float, ...]] = {}
+    before = 0
+    for epoch in epochs:
+        if epoch.num_batches is None:
+            break
+        rows = [epoch.trace[k : k + num] for k in range(0, len(epoch.trace), num)] if epoch.trace else []
+        for k, row in enumerate(rows[:-1], start=1):
+            found[before + -(-k * epoch.num_batches // len(rows))] = row
+        before += epoch.num_batches
+        found[before] = epoch.probabilities
+    return {at: row for at, row in found.items() if len(row) == num}
 
 
 def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
@@ -233,4 +255,4 @@ def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
     axes.set(xlim=(first - margin, last + margin), ylim=(-0.02, 1.03), xticks=sorted(ticks))
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.grid(axis="y")
-    axes.set_xlabel("epoch", size=10, labelpad=0)
+    axes.set_xlabel("epoch" if search.counts == "epoch" else "mini-batch of the search", size=10, labelpad=0)

@@ -92,7 +92,7 @@ def test_figures_hold_the_records(run: Run, drawings: dict[Any, Drawing]) -> Non
         (row.after_task, task, accuracy) for row in rows for task, accuracy in row.accuracies.items()
     )
     choices = drawings[draw_transfer_map].rows
-    probabilities = {row[:3]: row[3] for row in drawings[draw_probabilities].rows}
+    probabilities = {(row[0], *row[2:4]): row[4] for row in drawings[draw_probabilities].rows}
     for task in run.tasks:
         assert "".join(str(choice) for name, _, choice in choices if name == task.task) == task.configuration
         for epoch in run.epochs(task.task):
@@ -116,7 +116,7 @@ def test_many_tasks_are_drawn() -> None:
 
 def test_of_many_configurations_the_leading_ones_are_drawn() -> None:
     run = Run(0, tuple(make_records(0, task_names(2), num_layers=8, num_epochs=8)[0]))
-    shown = {row[2] for row in drawn(draw_probabilities(run)).rows if row[0] == "cifar-1"}
+    shown = {row[3] for row in drawn(draw_probabilities(run)).rows if row[0] == "cifar-1"}
     assert len(shown) == 32
     assert run.tasks[1].configuration in shown
 
@@ -127,9 +127,22 @@ def test_a_phase_after_the_search_trains_what_was_chosen(run: Run) -> None:
     later = [r for r in run.records if isinstance(r, EpochRecord) and r.task == task.task and r.epoch > 20]
     alone = {"probabilities": (1.0,), "configuration": task.configuration, "phase": "retraining"}
     records = [replace(r, **alone) if r in later else r for r in run.records]  # type: ignore[arg-type]
-    rows = {row[1:3]: row[3] for row in drawn(draw_probabilities(Run(0, tuple(records)))).rows if row[0] == task.task}
+    rows = {row[2:4]: row[4] for row in drawn(draw_probabilities(Run(0, tuple(records)))).rows if row[0] == task.task}
     assert rows[40, task.configuration] == 1
     assert all(p == 0 for (epoch, name), p in rows.items() if epoch == 40 and name != task.configuration)
+
+
+def test_a_search_is_drawn_mini_batch_by_mini_batch_where_records_have_it(run: Run) -> None:
+    task, *later = run.epochs("cifar-1")
+    half = tuple(1 / len(task.probabilities) for _ in task.probabilities)
+    first = replace(task, num_batches=17, trace=half + task.probabilities)
+    second = replace(later[0], num_batches=17)
+    records = [first if r == task else second if r == later[0] else r for r in run.records]
+    rows = [row[1:] for row in drawn(draw_probabilities(Run(0, tuple(records)))).rows if row[0] == "cifar-1"]
+    assert {row[:2] for row in rows} == {("mini-batch", 9), ("mini-batch", 17), ("mini-batch", 34)}
+    chosen = {row[1]: row[3] for row in rows if row[2] == task.configuration}
+    at = run.tasks[1].configurations.index(task.configuration)
+    assert chosen == {9: half[at], 17: task.probabilities[at], 34: second.probabilities[at]}
 
 
 def test_thinning_keeps_the_ends_and_what_is_marked() -> None:
