@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lasem.metrics import Matrix, Run
 from lasem.records import EpochRecord, TaskRecord
 from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, in_words, new_figure, new_panels, ramp, thin
-from lasem.report.numbers import display_name
+from lasem.report.numbers import display_name, short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +119,18 @@ class _Search:
     """Configurations by their highest probability, the chosen or leading one first."""
     commit_epoch: int | None
     best_epoch: int | None
+    frontier: tuple[tuple[int, str, float], ...] = ()
+    """Of a search by evidence: numbers that a task would own, the configuration, accuracy outside of the training."""
+
+    def rows(self) -> "list[tuple[str, int, str, float]]":
+        """What the panel shows, for CSV."""
+        if self.frontier:
+            return [("numbers owned", *point) for point in self.frontier]
+        return [
+            (self.counts, int(self.epochs[at]), self.names[c], float(self.probabilities[at, c]))
+            for c in self.order[:_MAX_LINES]
+            for at in self.drawn
+        ]
 
     @property
     def drawn(self) -> list[int]:
@@ -152,13 +164,8 @@ def draw_probabilities(run: Run) -> Drawing | None:
         figure,
         run,
         "configuration-probabilities",
-        ("task", "counted", "at", "configuration", "probability"),
-        (
-            (search.task, search.counts, int(search.epochs[at]), search.names[c], float(search.probabilities[at, c]))
-            for search in searches
-            for c in search.order[:_MAX_LINES]
-            for at in search.drawn
-        ),
+        ("task", "counted", "at", "configuration", "probability_or_accuracy"),
+        ((search.task, *row) for search in searches for row in search.rows()),
         f"Probability of each configuration while each task was searched. {in_words(chosen)}.",
     )
 
@@ -190,7 +197,14 @@ def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: Ta
         order=tuple(sorted(range(num), key=lambda c: (c != first, -highest[c], c))),
         commit_epoch=record.commit_epoch if record and not traced else None,
         best_epoch=record.best_epoch if record and not traced else None,
+        frontier=_frontier(record),
     )
+
+
+def _frontier(record: TaskRecord | None) -> tuple[tuple[int, str, float], ...]:
+    if record is None or not record.frontier or not record.frontier_owned:
+        return ()
+    return tuple((record.frontier_owned.get(name, 0), name, share) for name, share in record.frontier.items())
 
 
 def _traced(epochs: Sequence[EpochRecord], num: int) -> dict[int, tuple[float, ...]]:
@@ -208,9 +222,30 @@ def _traced(epochs: Sequence[EpochRecord], num: int) -> dict[int, tuple[float, .
     return {at: row for at, row in found.items() if len(row) == num}
 
 
+def _draw_frontier(axes: "Axes", points: Sequence[tuple[int, str, float]], letters: int) -> None:
+    most = max(1, points[-1][0])
+    owned, shares = [point[0] for point in points], [100 * point[2] for point in points]
+    axes.plot(owned, shares, "o-", color=colour("blue"), linewidth=1.2, markersize=5)
+    offset: dict[str, Any] = {"textcoords": "offset points", "size": 9}
+    for at, side in {0: "left", len(points) - 1: "right" if len(points) > 1 else "left"}.items():
+        name = display_name(points[at][1], letters)
+        axes.annotate(name, (owned[at], shares[at]), (0, 7), ha=side, **offset)
+    axes.margins(y=0.3)
+    axes.set(xlim=(-0.06 * most, 1.06 * most), xticks=sorted({0, points[-1][0]}))
+    axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+    axes.locator_params(axis="y", nbins=4)
+    axes.grid(axis="y")
+    axes.set_xlabel("numbers owned", size=10, labelpad=0)
+    axes.set_ylabel("accuracy, %", size=10)
+
+
 def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
     letters = width // 7
     axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}", pad=20)
+    if search.frontier:
+        axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}")
+        _draw_frontier(axes, search.frontier, letters // 2)
+        return
     if len(search.names) < 2 or not len(search.epochs):
         reason = "one configuration: nothing to choose" if len(search.epochs) else "no epochs recorded"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=colour("muted"), size=10)

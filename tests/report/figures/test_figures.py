@@ -145,6 +145,15 @@ def test_a_search_is_drawn_mini_batch_by_mini_batch_where_records_have_it(run: R
     assert chosen == {9: half[at], 17: task.probabilities[at], 34: second.probabilities[at]}
 
 
+def test_of_a_search_by_evidence_its_frontier_is_drawn(run: Run) -> None:
+    chosen = run.tasks[1]
+    found = replace(chosen, frontier={"TTTT": 0.6, "TTTS": 0.7}, frontier_owned={"TTTT": 0, "TTTS": 1200})
+    records = tuple(found if r == chosen else r for r in run.records)
+    rows = [row for row in drawn(draw_probabilities(Run(0, records))).rows if row[0] == "cifar-1"]
+    shown = [("numbers owned", 0, "TTTT", 0.6), ("numbers owned", 1200, "TTTS", 0.7)]
+    assert [row[1:] for row in rows] == shown
+
+
 def test_thinning_keeps_the_ends_and_what_is_marked() -> None:
     kept = thin(2000, keep=[777], most=100)
     assert len(kept) <= 102
