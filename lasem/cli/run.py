@@ -160,12 +160,13 @@ def print_result(directory: Path) -> None:
 
 
 def print_comparison(directory: Path) -> None:
-    """Print the table of a comparison, what came out in words, and the path of its page."""
+    """Print the table of a comparison, in a line what its best method brought, and the path of its page."""
     from lasem.report import comparison_table, load_comparison
     from lasem.report.comparison import sentence
 
     print_table(comparison_table(directory))
-    say(sentence(load_comparison(directory)))
+    comparison = load_comparison(directory)
+    say(comparison.brought.sentence if comparison.brought else sentence(comparison))
     say(f"Comparison: {directory / 'comparison.html'}")
 
 
