@@ -183,7 +183,7 @@ def test_help_shows_the_settings_of_what_is_chosen(lasem: Any) -> None:
         ("report --resume", "--resume"),
         ("comapre", "Did you mean 'compare'"),
         ("run --precison bf16", "Did you mean '--precision'?"),
-        ("run --precision fp16", "training.precision must be one of float32, bf16; got 'fp16'"),
+        ("run --precision fp16", "training.precision must be one of float32, tf32, bf16; got 'fp16'"),
     ],
 )
 def test_a_mistake_is_answered(words: str, said: str, here: Path, lasem: Any) -> None:
