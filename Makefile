@@ -24,7 +24,7 @@ types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 # two workers with one thread each: more runnable threads than cores is ruinous; what is compiled is kept for the next time
-# asserts are rewritten, which takes each worker ten seconds, only to explain what failed
+# asserts are rewritten, which takes each worker five seconds, only to explain what failed
 tests: $(INSTALLED)
 	export OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=; $(VENV)/bin/pytest -n 2 --dist worksteal --assert=plain \
 		|| { test $$? -eq 1 && $(VENV)/bin/pytest --last-failed --maxfail=20; exit 1; }
