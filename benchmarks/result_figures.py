@@ -22,6 +22,8 @@ NAMES = {
     "all-owned": "all owned (fine-tuned copy)",
     "evidence": "lasem's choice",
 }
+ASIDE = {"norm": -9, "first-two": 9}
+"""Names that would meet another one, and how far they go up."""
 TASKS = {
     "flowers": "flowers",
     "steel": "defects of steel",
@@ -34,9 +36,11 @@ TASKS = {
 def main() -> None:
     """Draw all figures anew."""
     lines = (RESULTS / "unlike.jsonl").read_text().splitlines()
-    results = [one for one in map(json.loads, lines) if one["seed"] == 0]
+    results = list(map(json.loads, lines))
     with figure_style():
-        draw_model(results).savefig(RESULTS / "one_model.svg", metadata={"Date": None})
+        draw_model([one for one in results if one["seed"] == 0]).savefig(
+            RESULTS / "one_model.svg", metadata={"Date": None}
+        )
         draw_price(results).savefig(RESULTS / "price.svg", metadata={"Date": None})
 
 
@@ -69,14 +73,16 @@ def draw_model(results: list[dict[str, Any]]) -> Any:
 def draw_price(results: list[dict[str, Any]]) -> Any:
     """Draw the mean accuracy of each row against the numbers that a task owns."""
     figure, axes = new_figure(720, 330)
-    tasks = compared(results)
+    measured = compared(results)
     for row, name in NAMES.items():
-        accuracy = statistics.mean(accuracy_of(results, task, row) for task in tasks)
-        known = [one for one in results if one["row"] == row and "parameters" in one and one["task"] in tasks]
+        of_row = [one for one in results if one["row"] == row and (one["task"], one["seed"]) in measured]
+        accuracy = statistics.mean(100 * float(one["accuracy"]) for one in of_row)
+        known = [one for one in of_row if "parameters" in one]
         share = statistics.mean(owned_share(one, results) for one in known)
         face = colour("blue" if row == "evidence" else "muted")
         axes.plot(100 * share, accuracy, "o", color=face)
-        axes.annotate(name, (100 * share, accuracy), (8, 0), textcoords="offset points", va="center", color=face)
+        place = (8, ASIDE.get(row, 0))
+        axes.annotate(name, (100 * share, accuracy), place, textcoords="offset points", va="center", color=face)
     axes.set(xscale="log", xlim=(0.3, 600), xticks=[1, 10, 100])
     axes.set_xticklabels(["1 %", "10 %", "100 %"])
     axes.set(xlabel="numbers that a task owns, of the network's", ylabel="accuracy, %")
@@ -84,10 +90,12 @@ def draw_price(results: list[dict[str, Any]]) -> Any:
     return figure
 
 
-def compared(results: list[dict[str, Any]]) -> list[str]:
-    """Return the tasks for which every row was measured."""
-    known = {(one["task"], one["row"]) for one in results}
-    return [task for task in TASKS if all((task, row) in known for row in NAMES)]
+def compared(results: list[dict[str, Any]]) -> set[tuple[str, int]]:
+    """Return the tasks and seeds for which every row was measured."""
+    rows: dict[tuple[str, int], set[str]] = {}
+    for one in results:
+        rows.setdefault((one["task"], one["seed"]), set()).add(one["row"])
+    return {place for place, found in rows.items() if found >= set(NAMES)}
 
 
 def accuracy_of(results: list[dict[str, Any]], task: str, row: str) -> float:
