@@ -219,7 +219,7 @@ SETTINGS: dict[str, str] = {
     " augment=auto|none|shift|photo|trivial mix=none|mixup|cutmix"
     " optimiser=adam|adamw|sgd|rmsprop|rmsprop-tf learning_rate>0"
     " schedule=constant|cosine|inverse learning_rate_decay>=0 momentum>=0<1 weight_decay>=0 patience>=0 tolerance>=0"
-    " specific_start=fresh|shared|latest specific_shrink>=0<=1 precision=float32|bf16 images_share>=0<=1",
+    " specific_start=fresh|shared|latest specific_shrink>=0<=1 precision=float32|tf32|bf16 images_share>=0<=1",
     "TensorFactorization": "penalty_weight>=0 max_rank>=1 start=identity|glorot step_scale>0"
     " factors_start=fresh|latest",
     "Deconvolution": "sizes=cifar|stl-10 filter_size>=1 start=identity|scaled|glorot step_scale>0"

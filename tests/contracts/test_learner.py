@@ -33,7 +33,21 @@ from lasem.errors import LasemError, ShapeError, StorageError, TaskError
 from lasem.learner import Learner, plain_network
 from lasem.learner.export import export
 from lasem.learner.model_folder import parts_of
-from lasem.methods import APD, ER, EWC, METHODS, SI, AbstractMethod, Branch, Freeze, LwF, OneNetwork, Penalty, ProgNN
+from lasem.methods import (
+    APD,
+    ER,
+    EWC,
+    METHODS,
+    SI,
+    AbstractMethod,
+    Branch,
+    Freeze,
+    Logistic,
+    LwF,
+    OneNetwork,
+    Penalty,
+    ProgNN,
+)
 from lasem.methods.model import count
 from lasem.methods.transfer import Transfer
 from lasem.search import (
@@ -204,7 +218,8 @@ def learn_three(learner: Learner) -> None:
         assert told == (name, k, learner.classes(name), learner.num_parameters(), learner.num_parameters(name))
         assert record.configuration in record.configurations
         assert record.peak_accuracy == learner.accuracy(name, task.test)  # the best epoch is kept
-        assert 1 <= record.best_epoch <= record.num_epochs >= QUICK.epochs
+        least = 1 if isinstance(learner.method, Logistic) else QUICK.epochs  # it begins at its best
+        assert 1 <= record.best_epoch <= record.num_epochs >= least
 
 
 def test_tasks_are_answered_saved_and_read(factory: Factory, learner: Learner, model: Path) -> None:
@@ -276,7 +291,8 @@ def test_the_same_seed_gives_the_same_bits(factory: Factory, model: Path, tmp_pa
     other_seed.learn(tiny_task("t0"))
     one, other = tensors_in(model), saved(other_seed, tmp_path / "other")
     drawn = {n for n in one if "weight" in n and n in other and one[n].is_floating_point() and n.startswith("tasks/")}
-    assert not any(one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in drawn)
+    if not isinstance(factory.method, Logistic):  # which has one solution
+        assert not any(one[name].shape == other[name].shape and torch.equal(one[name], other[name]) for name in drawn)
 
 
 @some(*EVERY_METHOD)
