@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lasem.report.figures.dots import draw_dots
+from lasem.report.figures.bars import draw_dots
 from lasem.report.numbers import in_words, method_name, percent, ratio
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel
 from paper.runs import PanelRuns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.bars import Dot, draw_dots
 from lasem.report.numbers import method_name, percent, plus_minus
 from paper.recipe import SHARING_TITLES, Findings, Panel, Recipe, panel, verdict, with_sharing
 from paper.runs import PanelRuns

@@ -14,7 +14,7 @@ import numpy as np
 from lasem.errors import ConfigError
 from lasem.metrics import Matrix, PairedDifference, Run, Statistic, difference_over_seeds, statistic
 from lasem.records import TaskRecord
-from lasem.report.figures.dots import draw_dots
+from lasem.report.figures.bars import draw_dots
 from lasem.report.frame import difference_cells
 from lasem.report.numbers import fixed, p_value, percent
 from paper.recipe import NO_RUN, Findings, Panel, Recipe, panel

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lasem.report.figures import Drawing, colour, figure_style, new_figure
-from lasem.report.figures.bars import add_legend
-from lasem.report.figures.dots import SERIES
+from lasem.report.figures.bars import SERIES, add_legend
 from lasem.report.numbers import display_name
 
 

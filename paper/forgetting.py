@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from lasem.report.figures.dots import draw_dots
+from lasem.report.figures.bars import draw_dots
 from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, ratio
 from paper import peak

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lasem.metrics import Statistic, statistic
-from lasem.report.figures.dots import draw_dots
+from lasem.report.figures.bars import draw_dots
 from lasem.report.frame import Cell
 from lasem.report.numbers import DASH, method_name, percent
 from paper.architectures import best_static, lasem_dot, lasem_rows, static_means, statics, streams

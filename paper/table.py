@@ -9,7 +9,7 @@ from typing import Any, Final, final
 
 from lasem.metrics import PairedDifference, Statistic, paired_difference, statistic
 from lasem.report.figures import Drawing
-from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.bars import Dot, draw_dots
 from lasem.report.frame import Cell, Column, Frame, difference_cells, mean_cell
 from lasem.report.numbers import Unit, in_words, percent, ratio
 from paper.published import Table

@@ -6,7 +6,6 @@ from lasem.methods.gates import HAT as HAT
 from lasem.methods.gates import ChannelGated as ChannelGated
 from lasem.methods.gates import LasemChannelGated as LasemChannelGated
 from lasem.methods.logistic import Logistic as Logistic
-from lasem.methods.lwf import LwF as LwF
 from lasem.methods.masks import WSN as WSN
 from lasem.methods.masks import PackNet as PackNet
 from lasem.methods.method import AbstractMethod as AbstractMethod
@@ -18,6 +17,7 @@ from lasem.methods.model import Route as Route
 from lasem.methods.one_network import OneNetwork as OneNetwork
 from lasem.methods.penalties import EWC as EWC
 from lasem.methods.penalties import SI as SI
+from lasem.methods.penalties import LwF as LwF
 from lasem.methods.prognn import ProgNN as ProgNN
 from lasem.methods.protection import PROTECTIONS as PROTECTIONS
 from lasem.methods.protection import AbstractProtection as AbstractProtection

@@ -60,7 +60,7 @@ class Brought:
     def draw(self, name: str) -> "Drawing | None":
         """Draw the tasks, a row each; None without any. Reference runs take the place of the peak."""
         from lasem.report.figures import caption
-        from lasem.report.figures.dots import Dot, draw_dots
+        from lasem.report.figures.bars import Dot, draw_dots
 
         compared = any({ALONE, LOGISTIC} & of.keys() for of in self.tasks.values())
         shown = (_END, ALONE, LOGISTIC) if compared else (_LEARNED, _END)

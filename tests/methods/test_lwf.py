@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lasem import TrainingConfig
 from lasem.methods import LwF, Model
-from lasem.methods.lwf import distillation
 from lasem.methods.model import prefixed
+from lasem.methods.penalties import distillation
 from lasem.methods.plain import run
 from lasem.training import AbstractPhase
 from methods.fixture import batch_of, drive, learner_of, naive_cross_entropy, noise, result_of, seeded, setup_of

@@ -1,6 +1,6 @@
 import xml.etree.ElementTree as ET
 
-from lasem.report.figures.dots import Dot, draw_dots
+from lasem.report.figures.bars import Dot, draw_dots
 from lasem.report.numbers import percent
 from paper.figures import Point, draw_lines
 
