@@ -104,7 +104,7 @@ def load_comparison(directory: Path) -> Comparison:
     best = max((label for label in labels if values[label]), key=lambda x: values[x]["final_accuracy"].mean, default="")
     others = [label for label in labels if values[label] and label != best]
     kinds = {label: reference_of(next(iter(found[label].values()))[1]) for label in labels if values[label]}
-    references = {kind: runs[label] for label, kind in kinds.items() if kind}
+    references = {kind: runs[label] for label, kind in reversed(kinds.items()) if kind}  # the first of each kind
     models = [label for label, kind in kinds.items() if not kind]
     model = max(models, key=lambda x: values[x]["final_accuracy"].mean, default="")
     distances = {label: paired_difference(runs[label], runs[best], "final_accuracies") for label in others}

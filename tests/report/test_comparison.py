@@ -107,12 +107,13 @@ def test_in_a_browser_the_figure_is_seen_and_the_table_sorts(drawn: Path, browse
 
 def test_what_a_method_brought_is_said_task_by_task(tmp_path: Path) -> None:
     write_runs(tmp_path)
-    for label, config in {"none": "search: {name: fixed, configuration: none}", "logistic": "method: logistic"}.items():
+    alone, logistic = "search: {name: fixed, configuration: none}", "method: logistic"
+    for label, config in {"none": alone, "logistic": logistic, "logistic-again": logistic}.items():
         for seed in (0, 1):
             shutil.copytree(tmp_path / f"lasem-{seed}", tmp_path / f"{label}-{seed}")
             (tmp_path / f"{label}-{seed}" / "config.yaml").write_text(config.replace("logistic", "{name: logistic}"))
     index = json.loads((tmp_path / INDEX).read_text())
-    (tmp_path / INDEX).write_text(json.dumps({**index, "methods": ["lasem", "none", "logistic"]}))
+    (tmp_path / INDEX).write_text(json.dumps({**index, "methods": ["lasem", "none", "logistic", "logistic-again"]}))
     records = tmp_path / "logistic-0/seeds/0/records.jsonl"
     last = json.loads(records.read_text().splitlines()[-1])
     last["accuracies"]["cifar-1"] += 0.2  # the mean over the two seeds is 10 points above
