@@ -125,6 +125,7 @@ def fine_tuned(task: Task, seed: int, rate: float = 2e-4, epochs: int = 15, batc
     torch.manual_seed(seed)
     net, expected = timm.create_model(DEFAULT, **_source(DEFAULT, None)), Backbone().preprocessing
     net.reset_classifier(task.num_classes)
+    net.eval()
     (x, y), (test, labels) = (
         map(torch.cat, zip(*split.standardised_by(expected.mean, expected.std).batches(50), strict=True))
         for split in (task.train.joined(task.valid) or task.train, task.test)
@@ -136,13 +137,13 @@ def fine_tuned(task: Task, seed: int, rate: float = 2e-4, epochs: int = 15, batc
             images = torch.where(torch.rand(len(chosen), 1, 1, 1) < 0.5, x[chosen].flip(-1), x[chosen])
             (i, j), side = torch.randint(17, (2,)).tolist(), images.shape[-1]
             images = torch.nn.functional.pad(images, (8, 8, 8, 8), mode="reflect")[..., i : i + side, j : j + side]
-            loss = torch.nn.functional.cross_entropy(net.eval()(images), y[chosen])
+            loss = torch.nn.functional.cross_entropy(net(images), y[chosen])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
     with torch.no_grad():
-        return float((net.eval()(test).argmax(dim=1) == labels).float().mean())
+        return float((net(test).argmax(dim=1) == labels).float().mean())
 
 
 PLAIN: dict[str, Callable[[Task, int], float]] = {"logistic": logistic, "fine-tuned": fine_tuned}
