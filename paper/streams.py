@@ -1,9 +1,8 @@
 """The streams of the recipes at each scale: data, network and training.
 
 ``smoke`` shows in minutes that everything works: digits in place of photographs, small networks, a few epochs.
-``small`` has CIFAR-100 and a smaller Office-Home, the paper's networks and the default settings of this project, but
-for 30 epochs and with images as they are: a recipe takes hours to a night on two cores. ``paper`` is what the authors
-ran.
+``small`` has CIFAR-100 and a smaller Office-Home, the paper's networks and the default settings of this project: a
+recipe takes hours to nights on two cores. ``paper`` is what the authors ran.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ _Plain = dict[str, Any]
 
 _STREAMS: Final[dict[str, _Plain]] = yaml.safe_load((files("paper") / "streams.yaml").read_text(encoding="utf-8"))
 _NET: Final[_Plain] = {"name": "auto", "among": "paper"}
-_TRAINING: Final[_Plain] = {"epochs": 30, "learning_rate": 5e-4, "patience": 20, "augment": "none"}
 
 
 @final
@@ -138,7 +136,6 @@ class Scale:
             "seeds": list(SEEDS[self.name]),
             "threads": 1,  # the same bits on any number of workers
             "net": _NET,
-            "training": {} if self.name == "paper" else _TRAINING,
             **settings,
         }
         for part, value in self.given.items():

@@ -3,15 +3,18 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from learner.fixture import tiny_net, tiny_task
 from metrics.records import task_record
 
-from benchmarks import compiled_step, controls, ctrl, many_tasks, mixture, result_figures, training_time
+from benchmarks import compiled_step, controls, ctrl, many_tasks, mixture, paper_numbers, result_figures, training_time
 from benchmarks.measure import PeakMemory
 from lasem import Fixed, Freeze, Learner, TrainingConfig
+from lasem.metrics import load_runs
 from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
 
@@ -79,6 +82,25 @@ def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypa
         ]
         assert texts[0] == texts[1]
         assert len(texts[0]) > 10
+
+
+def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
+    tmp_path: Path, lasem: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, runs = tmp_path / "kept.jsonl", tmp_path / "runs"
+    stream = ["--stream.num_tasks", "2", "--stream.classes_per_task", "2", "--epochs", "1", "--seeds", "0,1"]
+    lasem("compare", "--methods", "none,lasem-hps,all-hps", "--out", str(runs), *stream)
+    for _ in range(2):
+        paper_numbers.main([str(runs), "--kept", str(kept)])
+    found = paper_numbers.read(kept)
+    assert len(kept.read_text().splitlines()) == 6
+    run = load_runs(runs / "all-hps-1")[0]
+    assert found["all-hps"][1]["peak"] == pytest.approx(run.peak_accuracies, abs=1e-4)
+    assert found["all-hps"][1]["final"] == pytest.approx(run.final_accuracies, abs=1e-4)
+    shown = capsys.readouterr().out.splitlines()
+    assert "24.7" in shown[-2]
+    above = np.mean([np.mean(found["lasem-hps"][s]["peak"]) - np.mean(found["all-hps"][s]["peak"]) for s in (0, 1)])
+    assert f"| {100 * above:+.1f} (p " in shown[-2]
 
 
 def test_the_tuned_baseline_trains_all_layers_of_an_earlier_task(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""The paper's first table on its own images: what was measured, kept by seed, and the table of it.
+
+A comparison of five seeds takes days, so its runs are made a few at a time and their numbers are kept::
+
+    lasem compare --methods none,all-hps,lasem-hps --stream cifar100 --stream.path FOLDER --net cifar --out RUNS
+    python -m benchmarks.paper_numbers RUNS     # adds the finished runs to docs/results/cifar100.jsonl
+    python -m benchmarks.paper_numbers          # prints the table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lasem.metrics import (
+    Matrix,
+    PairedDifference,
+    difference_over_seeds,
+    mean_of_forgetting_ratios,
+    statistic,
+    summarise,
+)
+from lasem.report.experiment import INDEX, finished_runs, read_index
+from paper.published import BRUTE_FORCE
+
+KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
+METHODS = [
+    "none",
+    *(f"{method}-{sharing}" for sharing in ("hps", "tf", "dfcnn") for method in ("all", "lasem", "exhaustive")),
+]
+Results = dict[str, dict[int, dict[str, Any]]]
+"""Lines of the file by method and seed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Keep a comparison's numbers, if one is named, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", type=Path, nargs="?", help="what lasem compare has written to")
+    parser.add_argument("--kept", type=Path, default=KEPT)
+    chosen = parser.parse_args(arguments)
+    if chosen.runs is not None:
+        keep(chosen.runs, chosen.kept)
+    print(table(read(chosen.kept)))
+
+
+def read(path: Path) -> Results:
+    """Read what was kept."""
+    found: Results = defaultdict(dict)
+    for line in path.read_text().splitlines() if path.exists() else []:
+        one = json.loads(line)
+        found[one["method"]][one["seed"]] = one
+    return found
+
+
+def keep(runs: Path, path: Path) -> None:
+    """Add a line for each finished run that the file does not have: accuracies of each task, and what they cost."""
+    known = read(path)
+    for method, by_seed in finished_runs(runs, *read_index(runs / INDEX)).items():
+        for seed, (run, _) in by_seed.items():
+            if seed not in known.get(method, {}):
+                summary = summarise(run)
+                line = {
+                    "method": method,
+                    "seed": seed,
+                    "peak": [round(float(one), 4) for one in run.peak_accuracies],
+                    "final": [round(float(one), 4) for one in run.final_accuracies],
+                    "configurations": [task.configuration for task in run.evaluated_tasks],
+                    "parameters": int(summary.parameters_total),
+                    "seconds": round(summary.seconds_training, 1),
+                }
+                with path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+
+
+def table(results: Results) -> str:
+    """Draw each method's peak, final accuracy and time, next to the published ones."""
+    lines = [
+        "| | seeds | peak, % | published | LASEM is above it by | final, % | final / peak | parameters, M | time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in (method for method in METHODS if results.get(method)):
+        rows, lasem = results[method], results.get(f"lasem-{method.partition('-')[2]}", {})
+        published = BRUTE_FORCE.get(("cifar100-10", method, "peak_accuracy"))
+        cells = [
+            method,
+            str(len(rows)),
+            shown([100 * np.mean(one["peak"]) for one in rows.values()]),
+            f"{100 * published.mean:.1f}" if published else "-",
+            "-" if rows is lasem or not lasem else difference(lasem, rows),
+            shown([100 * np.mean(one["final"]) for one in rows.values()]),
+            shown([mean_of_forgetting_ratios(one["peak"], one["final"]) for one in rows.values()], 3),
+            shown([one["parameters"] / 1e6 for one in rows.values()], 2),
+            times(rows, lasem),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shown(values: Sequence[Any], digits: int = 1) -> str:
+    """Write a mean and its deviation over seeds."""
+    found = statistic([float(value) for value in values])
+    return f"{found.mean:.{digits}f}" + (f" ± {found.deviation:.{digits}f}" if len(values) > 1 else "")
+
+
+def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> str:
+    """Write how far the first method's peaks are above the second's, in points, over the seeds that both have."""
+    found = paired(first, second)
+    return f"{100 * found.mean:+.1f} (p {found.p_value:.3f})" if found.num_pairs else "-"
+
+
+def paired(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> PairedDifference:
+    """Compare peaks task by task."""
+    both = sorted(first.keys() & second.keys())
+    return difference_over_seeds([_peaks(first[seed]) - _peaks(second[seed]) for seed in both])
+
+
+def _peaks(one: dict[str, Any]) -> Matrix:
+    return np.array(one["peak"])
+
+
+def times(rows: dict[int, dict[str, Any]], lasem: dict[int, dict[str, Any]]) -> str:
+    """Write how long a method trained, in units of LASEM's on the same seeds."""
+    both = rows.keys() & lasem.keys()
+    return f"{sum(rows[s]['seconds'] for s in both) / sum(lasem[s]['seconds'] for s in both):.1f}" if both else "-"
+
+
+if __name__ == "__main__":
+    main()
