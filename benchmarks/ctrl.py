@@ -4,6 +4,7 @@ Streams ``s-minus``, ``s-out`` and ``s-in`` of a seed differ in their last task 
 learned once for each method. A line of JSON a result::
 
     python -m benchmarks.ctrl FOLDER --seeds 0,1 --out ctrl.jsonl
+    python -m benchmarks.ctrl FOLDER --streams s-plus,s-pl --methods all-images,tuned,evidence --out large.jsonl
 
 FOLDER has CIFAR-100's parquet files. ``single`` is the task by itself; ``all-images`` the same, trained on the
 validation images as well, for as many epochs. ``tuned`` trains all layers of the earlier task whose features explain
@@ -19,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +37,8 @@ from lasem.space.configuration import Pattern
 from lasem.training import Plan, TaskStart
 from lasem.training.kept import prepared
 
-KINDS = ("s-minus", "s-out", "s-in")
+STREAMS = (("s-minus", "s-out", "s-in"), ("s-plus",), ("s-pl",))
+"""Of each the last task is learned; those together have the same tasks before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +78,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="CIFAR-100's parquet files")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2")
     parser.add_argument("--methods", default="single,all-images,em,evidence,tuned")
+    parser.add_argument("--streams", default="s-minus,s-out,s-in")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     lines = options.out.read_text().splitlines() if options.out.exists() else []
-    done = {(found["method"], found["seed"]) for found in map(json.loads, lines) if found["task"] == KINDS[-1]}
-    for seed in map(int, options.seeds.split(",")):
-        readers = [CtrlReader(kind=kind, source="cifar100", path=str(options.folder)) for kind in KINDS]  # type: ignore[arg-type]
-        streams = [reader.open(seed) for reader in readers]
-        for method in options.methods.split(","):
-            if (method, seed) in done:
-                continue
-            learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])
-            for index in range(6 if "protect" in METHODS[method] else 0):
-                write(options.out, learn(learner, streams[0][index]) | {"method": method, "seed": seed})
-            for kind, stream in zip(KINDS, streams, strict=True):
-                task = replace(stream[6], name=kind)
-                if method == "all-images" and (images := task.train.joined(task.valid)):
-                    task = replace(task, train=images)
-                write(options.out, learn(copy.deepcopy(learner), task) | {"method": method, "seed": seed})
+    known = {(found["method"], found["seed"], found["task"]) for found in map(json.loads, lines)}
+    wanted = set(options.streams.split(","))
+    for seed, method, kinds in product(map(int, options.seeds.split(",")), options.methods.split(","), STREAMS):
+        kinds = tuple(kind for kind in kinds if kind in wanted and (method, seed, kind) not in known)
+        streams = [CtrlReader(kind=kind, source="cifar100", path=str(options.folder)).open(seed) for kind in kinds]  # type: ignore[arg-type]
+        learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])
+        for index in range(6 if streams and "protect" in METHODS[method] else 0):
+            write(options.out, learn(learner, streams[0][index]) | {"method": method, "seed": seed, "stream": kinds[0]})
+        for kind, stream in zip(kinds, streams, strict=True):
+            task = replace(stream[6], name=kind)
+            if method == "all-images" and (images := task.train.joined(task.valid)):
+                task = replace(task, train=images)
+            write(options.out, learn(copy.deepcopy(learner), task) | {"method": method, "seed": seed})
 
 
 def learn(learner: Learner, task: Task) -> dict[str, object]:
