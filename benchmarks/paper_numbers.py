@@ -2,7 +2,7 @@
 
 A comparison of five seeds takes days, so its runs are made a few at a time and their numbers are kept::
 
-    lasem compare --methods none,all-hps,lasem-hps --stream cifar100 --stream.path FOLDER --net cifar --out RUNS
+    lasem compare --methods-file benchmarks/cifar100.yaml --stream cifar100 --stream.path FOLDER --net cifar --out RUNS
     python -m benchmarks.paper_numbers RUNS     # adds the finished runs to docs/results/cifar100.jsonl
     python -m benchmarks.paper_numbers          # prints the table
 """
@@ -32,6 +32,7 @@ from paper.published import BRUTE_FORCE
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
 METHODS = [
     "none",
+    "evidence-hps",
     *(f"{method}-{sharing}" for sharing in ("hps", "tf", "dfcnn") for method in ("all", "lasem", "exhaustive")),
 ]
 Results = dict[str, dict[int, dict[str, Any]]]
