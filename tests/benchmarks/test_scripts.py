@@ -98,7 +98,7 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     assert found["all-hps"][1]["peak"] == pytest.approx(run.peak_accuracies, abs=1e-4)
     assert found["all-hps"][1]["final"] == pytest.approx(run.final_accuracies, abs=1e-4)
     shown = capsys.readouterr().out.splitlines()
-    assert "24.7" in shown[-2]
+    assert "| 24.7 |" in shown[-2]
     above = np.mean([np.mean(found["lasem-hps"][s]["peak"]) - np.mean(found["all-hps"][s]["peak"]) for s in (0, 1)])
     assert f"| {100 * above:+.1f} (p " in shown[-2]
 
