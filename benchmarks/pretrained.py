@@ -41,6 +41,7 @@ ROWS: dict[str, Row] = {
     "low-rank": ({}, LowRank(rank=4, train_shared=False), "all"),
     "all-owned": ({}, HardSharing(train_shared=False), "none"),
     "evidence": ({}, HardSharing(train_shared=False), Evidence()),
+    "evidence-low-rank": ({}, LowRank(rank=4, train_shared=False), Evidence()),
     "subtuning": ({}, HardSharing(train_shared=False), SubTuning()),
     "taps": ({}, HardSharing(train_shared=False), TAPS()),
     "auto-rgn": ({}, HardSharing(train_shared=False), AutoRGN()),

@@ -22,7 +22,7 @@ NAMES = {
     "all-owned": "all owned (fine-tuned copy)",
     "evidence": "lasem's choice",
 }
-ASIDE = {"norm": -9, "first-two": 9}
+ASIDE = {"norm": -11, "first-two": 14}
 """Names that would meet another one, and how far they go up."""
 TASKS = {
     "flowers": "flowers",
