@@ -66,7 +66,7 @@ def keep(runs: Path, path: Path) -> None:
                     "final": [round(float(one), 4) for one in run.final_accuracies],
                     "configurations": [task.configuration for task in run.evaluated_tasks],
                     "parameters": int(summary.parameters_total),
-                    "seconds": round(summary.seconds_training, 1),
+                    "seconds": round(summary.seconds_training, 3),
                 }
                 with path.open("a") as file:
                     file.write(json.dumps(line) + "\n")
@@ -114,7 +114,8 @@ def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any
 def times(rows: dict[int, dict[str, Any]], lasem: dict[int, dict[str, Any]]) -> str:
     """Write how long a method trained, in units of LASEM's on the same seeds."""
     both = rows.keys() & lasem.keys()
-    return f"{sum(rows[s]['seconds'] for s in both) / sum(lasem[s]['seconds'] for s in both):.1f}" if both else "-"
+    of_lasem = sum(lasem[seed]["seconds"] for seed in both)
+    return f"{sum(rows[seed]['seconds'] for seed in both) / of_lasem:.1f}" if of_lasem else "-"
 
 
 if __name__ == "__main__":
