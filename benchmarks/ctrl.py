@@ -84,12 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     lines = options.out.read_text().splitlines() if options.out.exists() else []
     known = {(found["method"], found["seed"], found["task"]) for found in map(json.loads, lines)}
-    wanted = set(options.streams.split(","))
+    wanted = options.streams.split(",")
+    if unknown := set(wanted) - {kind for kinds in STREAMS for kind in kinds}:
+        parser.error(f"expected streams of {STREAMS}; got {', '.join(unknown)}")
     for seed, method, kinds in product(map(int, options.seeds.split(",")), options.methods.split(","), STREAMS):
         kinds = tuple(kind for kind in kinds if kind in wanted and (method, seed, kind) not in known)
+        if not kinds:
+            continue
         streams = [CtrlReader(kind=kind, source="cifar100", path=str(options.folder)).open(seed) for kind in kinds]  # type: ignore[arg-type]
         learner = Learner(small((3, 32, 32)), seed=seed, **METHODS[method])
-        for index in range(6 if streams and "protect" in METHODS[method] else 0):
+        for index in range(6 if "protect" in METHODS[method] else 0):
             write(options.out, learn(learner, streams[0][index]) | {"method": method, "seed": seed, "stream": kinds[0]})
         for kind, stream in zip(kinds, streams, strict=True):
             task = replace(stream[6], name=kind)

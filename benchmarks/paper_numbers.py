@@ -20,6 +20,7 @@ import numpy as np
 
 from lasem.metrics import difference_over_seeds, mean_of_forgetting_ratios, statistic, summarise
 from lasem.report.experiment import INDEX, finished_runs, read_index
+from lasem.report.numbers import in_words, plus_minus
 from paper.published import BRUTE_FORCE
 
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
@@ -75,9 +76,9 @@ def keep(runs: Path, path: Path) -> None:
 def table(results: Results) -> str:
     """Draw each method's peak, final accuracy and time, next to the published ones."""
     lines = [
-        "| | seeds | published peak, % | peak, % | above single-task | LASEM is above it by | final, % | final / peak |"
-        " parameters, M | time |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| | seeds | published peak, % | peak, % | above single-task | LASEM is above it by | final, % |"
+        " LASEM is above it by | final / peak | parameters, M | time |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in (method for method in METHODS if results.get(method)):
         rows, lasem = results[method], results.get(f"lasem-{method.partition('-')[2]}", {})
@@ -90,6 +91,7 @@ def table(results: Results) -> str:
             difference(rows, results["none"]),
             difference(lasem, rows),
             shown([100 * np.mean(one["final"]) for one in rows.values()]),
+            difference(lasem, rows, "final"),
             shown([mean_of_forgetting_ratios(one["peak"], one["final"]) for one in rows.values()], 3),
             shown([one["parameters"] / 1e6 for one in rows.values()], 2),
             times(rows, lasem),
@@ -100,15 +102,14 @@ def table(results: Results) -> str:
 
 def shown(values: Sequence[Any], digits: int = 1) -> str:
     """Write a mean and its deviation over seeds."""
-    found = statistic([float(value) for value in values])
-    return f"{found.mean:.{digits}f}" + (f" ± {found.deviation:.{digits}f}" if len(values) > 1 else "")
+    return plus_minus(statistic([float(value) for value in values]), lambda value: f"{value:.{digits}f}")
 
 
-def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]]) -> str:
-    """Write how far the first method's peaks are above the second's, in points, over tasks and the seeds of both."""
+def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]], quantity: str = "peak") -> str:
+    """Write how far the first method is above the second, task by task over the seeds that both have."""
     both = sorted(first.keys() & second.keys()) if first is not second else []
-    found = difference_over_seeds([np.array(first[s]["peak"]) - np.array(second[s]["peak"]) for s in both])
-    return f"{100 * found.mean:+.1f} (p {found.p_value:.3f})" if found.num_pairs else "-"
+    found = difference_over_seeds([np.array(first[s][quantity]) - np.array(second[s][quantity]) for s in both])
+    return in_words(found) if found.num_pairs else "-"
 
 
 def times(rows: dict[int, dict[str, Any]], lasem: dict[int, dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from lasem import Fixed, Freeze, Learner, TrainingConfig
 from lasem.metrics import load_runs
 from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
+from lasem.report.numbers import signed
 
 
 def test_compiled_step_runs_small(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +101,7 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     shown = capsys.readouterr().out.splitlines()
     assert "| 24.7 |" in shown[-2]
     above = np.mean([np.mean(found["lasem-hps"][s]["peak"]) - np.mean(found["all-hps"][s]["peak"]) for s in (0, 1)])
-    assert f"| {100 * above:+.1f} (p " in shown[-2]
+    assert f"| {signed(float(above))} points (p " in shown[-2]
 
 
 def test_the_tuned_baseline_trains_all_layers_of_an_earlier_task(tmp_path: Path) -> None:
