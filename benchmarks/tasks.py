@@ -6,6 +6,7 @@ import gc
 import math
 import statistics
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -123,6 +124,32 @@ def tasks(scale: Scale) -> list[Row]:
             )
         held = (_alive_bytes() - before) / (4 * learner.num_parameters())
         rows.append(Row("tasks", f"{num} tasks learned", "bytes of tensors alive / of parameters", held, 1.0))
+    return rows + sources(scale)
+
+
+def sources(scale: Scale) -> list[Row]:
+    """Learning a task by default, by the number of tasks whose layers it may use, in seconds of the processor.
+
+    These have the same weights, so that the search finds the same whatever their number.
+    """
+    net = scale.default_nets()["small"]
+    learner = Learner(net, search=Fixed("none"), protect=Freeze(), training=TrainingConfig(epochs=1))
+    learner.learn(make_task(net, NUM_CLASSES, 20, name="0"))
+    learner.method = replace(learner.method, search=Evidence())  # type: ignore[type-var]
+    learner.training = TrainingConfig(epochs=scale.epochs)
+    rows, first, model = list[Row](), 0.0, learner.model
+    for num in scale.num_tasks:
+        names = [str(k) for k in range(num)]
+        own, routes = dict.fromkeys(names, model.own["0"]), dict.fromkeys(names, model.routes["0"])
+        known = Learner(net, learner.method, training=learner.training, device=scale.device)
+        known._tasks = {name: replace(learner.info("0"), name=name) for name in names}
+        known._num_learned, known._model = 1, model.having(own=own, routes=routes)
+        started = time.process_time()
+        known.learn(make_task(net, NUM_CLASSES, scale.images, name="new"))
+        seconds = time.process_time() - started
+        first = first or seconds
+        what = f"learn by evidence / learn by evidence after {scale.num_tasks[0]}"
+        rows.append(Row("tasks", f"{num} tasks learned", what, seconds / first))
     return rows
 
 

@@ -30,7 +30,7 @@ _RIDGES = (0.01, 0.1, 1.0, 10.0)
 """Penalties to choose from, of the mean variance of a direction."""
 
 _MOST_IMAGES = 1000
-_MOST = 64
+_MOST = 32
 """Earlier tasks that are looked at, those used last: learning a task must not take longer after thousands of them."""
 
 
