@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from lasem.errors import ConfigError
 from lasem.metrics import difference_over_seeds, mean_of_forgetting_ratios, statistic, summarise
-from lasem.report.experiment import INDEX, finished_runs, read_index
+from lasem.report.experiment import INDEX, finished_runs, plain_settings, read_index
 from lasem.report.numbers import in_words, plus_minus
 from paper.published import BRUTE_FORCE
 
+STREAM = "cifar100"
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
 METHODS = [
     "none",
@@ -57,7 +59,9 @@ def keep(runs: Path, path: Path) -> None:
     """Add a line for each finished run that the file does not have: accuracies of each task, and what they cost."""
     known = read(path)
     for method, by_seed in finished_runs(runs, *read_index(runs / INDEX)).items():
-        for seed, (run, _) in by_seed.items():
+        for seed, (run, config) in by_seed.items():
+            if (stream := plain_settings(config)["stream"]["name"]) != STREAM:
+                raise ConfigError(f"Expected runs of {STREAM}; {runs} has those of {stream}. Name another folder.")
             if seed not in known.get(method, {}):
                 summary = summarise(run)
                 line = {

@@ -14,6 +14,7 @@ from metrics.records import task_record
 from benchmarks import compiled_step, controls, ctrl, many_tasks, mixture, paper_numbers, result_figures, training_time
 from benchmarks.measure import PeakMemory
 from lasem import Fixed, Freeze, Learner, TrainingConfig
+from lasem.errors import ConfigError
 from lasem.metrics import load_runs
 from lasem.nets.backbone import default_is_installed
 from lasem.records import TimingRecord, to_json
@@ -86,11 +87,14 @@ def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypa
 
 
 def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
-    tmp_path: Path, lasem: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, lasem: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, runs = tmp_path / "kept.jsonl", tmp_path / "runs"
     stream = ["--stream.num_tasks", "2", "--stream.classes_per_task", "2", "--epochs", "1", "--seeds", "0,1"]
     lasem("compare", "--methods", "none,lasem-hps,all-hps", "--out", str(runs), *stream)
+    with pytest.raises(ConfigError, match=r"Expected runs of cifar100; .* has those of digits"):
+        paper_numbers.main([str(runs), "--kept", str(kept)])
+    monkeypatch.setattr(paper_numbers, "STREAM", "digits")
     for _ in range(2):
         paper_numbers.main([str(runs), "--kept", str(kept)])
     found = paper_numbers.read(kept)
