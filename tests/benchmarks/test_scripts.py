@@ -86,6 +86,21 @@ def test_figures_of_results_are_what_their_numbers_give(tmp_path: Path, monkeypa
         assert len(texts[0]) > 10
 
 
+def test_the_best_static_row_of_a_seed_is_chosen_by_the_other_seeds() -> None:
+    rows = {"evidence": [0.5, 0.6, 0.7], "head": [0.9, 0.1, 0.2], "norm": [0.3, 0.4, 0.35]}
+    rows |= {row: [0.0] * 3 for row in result_figures.NAMES if row not in rows}
+    results = [
+        {"row": row, "task": "a", "seed": seed, "accuracy": accuracy}
+        for row, of_row in rows.items()
+        for seed, accuracy in enumerate(of_row)
+    ]
+    chosen = ["norm", "head", "head"]  # sums of the other two seeds: 0.75 > 0.3, 1.1 > 0.65, 1.0 > 0.7
+    above = [rows["evidence"][seed] - rows[row][seed] for seed, row in enumerate(chosen)]
+    found = result_figures.gains(results, ("head", "norm"))
+    assert found == {"a": pytest.approx(100 * sum(above) / 3)}
+    assert result_figures.gains(results[:1], ("head", "norm")) == {}
+
+
 def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     tmp_path: Path, lasem: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
