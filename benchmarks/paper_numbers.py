@@ -4,6 +4,7 @@ A comparison of five seeds takes days, so its runs are made a few at a time and 
 
     lasem compare --methods-file benchmarks/cifar100.yaml --stream cifar100 --stream.path FOLDER --net cifar --out RUNS
     python -m benchmarks.paper_numbers RUNS     # adds the finished runs to docs/results/cifar100.jsonl
+    python -m benchmarks.paper_numbers --all-images FOLDER --seeds 0,1   # adds single-task learning on all images
     python -m benchmarks.paper_numbers          # prints the table
 """
 
@@ -11,26 +12,45 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from lasem import Fixed, Learner, TrainingConfig
+from lasem.data import TaskStream
+from lasem.data.benchmarks.hub import Cifar100Reader
 from lasem.errors import ConfigError
 from lasem.metrics import difference_over_seeds, mean_of_forgetting_ratios, statistic, summarise
+from lasem.nets import Net, cifar
 from lasem.report.experiment import INDEX, finished_runs, plain_settings, read_index
 from lasem.report.numbers import in_words, plus_minus
 from paper.published import BRUTE_FORCE
+from paper.recipe import SHARING_TITLES
 
 STREAM = "cifar100"
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
-METHODS = [
-    "none",
-    "evidence-hps",
-    *(f"{method}-{sharing}" for sharing in ("hps", "tf", "dfcnn") for method in ("all", "lasem", "exhaustive")),
-]
+SEARCHES = {
+    "lasem": "LASEM",
+    "all": "transfer all",
+    "bottom-1": "the first layer",
+    "bottom-2": "the first two",
+    "bottom-3": "the first three",
+    "exhaustive": "brute force",
+    "evidence": "evidence",
+}
+ALL_IMAGES = "none-all-images"
+TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images", "joint": "joint training"} | {
+    f"{search}-{sharing}": f"{title}, {of}"
+    for sharing, of in SHARING_TITLES.items()
+    for search, title in SEARCHES.items()
+}
+"""By method, in the table's order."""
 Results = dict[str, dict[int, dict[str, Any]]]
 """Lines of the file by method and seed."""
 
@@ -39,10 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Keep a comparison's numbers, if one is named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path, nargs="?", help="what lasem compare has written to")
+    parser.add_argument(
+        "--all-images", type=Path, metavar="FOLDER", help="CIFAR-100's files, to learn each task by itself"
+    )
+    parser.add_argument("--seeds", default="0", help="of that, such as 0,1,2")
     parser.add_argument("--kept", type=Path, default=KEPT)
     chosen = parser.parse_args(arguments)
     if chosen.runs is not None:
         keep(chosen.runs, chosen.kept)
+    if chosen.all_images is not None:
+        for seed in set(map(int, chosen.seeds.split(","))) - read(chosen.kept).get(ALL_IMAGES, {}).keys():
+            stream = Cifar100Reader(path=str(chosen.all_images)).open(seed)
+            add(learned_from_all_images(stream, cifar(), seed), chosen.kept)
     print(table(read(chosen.kept)))
 
 
@@ -57,38 +85,62 @@ def read(path: Path) -> Results:
 
 def keep(runs: Path, path: Path) -> None:
     """Add a line for each finished run that the file does not have: accuracies of each task, and what they cost."""
-    known = read(path)
     for method, by_seed in finished_runs(runs, *read_index(runs / INDEX)).items():
         for seed, (run, config) in by_seed.items():
             if (stream := plain_settings(config)["stream"]["name"]) != STREAM:
                 raise ConfigError(f"Expected runs of {STREAM}; {runs} has those of {stream}. Name another folder.")
-            if seed not in known.get(method, {}):
-                summary = summarise(run)
-                line = {
-                    "method": method,
-                    "seed": seed,
-                    "peak": [round(float(one), 4) for one in run.peak_accuracies],
-                    "final": [round(float(one), 4) for one in run.final_accuracies],
-                    "configurations": [task.configuration for task in run.evaluated_tasks],
-                    "parameters": int(summary.parameters_total),
-                    "seconds": round(summary.seconds_training, 3),
-                }
-                with path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+            summary = summarise(run)
+            line = {
+                "method": method,
+                "seed": seed,
+                "peak": [round(float(one), 4) for one in run.peak_accuracies],
+                "final": [round(float(one), 4) for one in run.final_accuracies],
+                "configurations": [task.configuration for task in run.evaluated_tasks],
+                "parameters": int(summary.parameters_total),
+                "seconds": round(summary.seconds_training, 3),
+            }
+            add(line, path)
+
+
+def learned_from_all_images(stream: TaskStream, net: Net, seed: int) -> dict[str, Any]:
+    """Learn each task by itself, from its validation images as well, for as many epochs as all; return its line."""
+    torch.set_num_threads(1)
+    learner = Learner(net, search=Fixed("none"), seed=seed, training=TrainingConfig(patience=0, tolerance=1e9))
+    started, accuracies = time.perf_counter(), list[float]()
+    for task in stream:
+        images = task.train.joined(task.valid)
+        assert images is not None
+        accuracies.append(round(learner.learn(replace(task, train=images)).peak_accuracy, 4))
+    return {
+        "method": ALL_IMAGES,
+        "seed": seed,
+        "peak": accuracies,
+        "final": accuracies,
+        "configurations": ["S" * net.depth] * len(accuracies),
+        "parameters": learner.num_parameters(),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def add(line: dict[str, Any], path: Path) -> None:
+    """Write a line of the file, if it has none of the method and seed."""
+    if line["seed"] not in read(path).get(line["method"], {}):
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def table(results: Results) -> str:
     """Draw each method's peak, final accuracy and time, next to the published ones."""
     lines = [
-        "| | seeds | published peak, % | peak, % | above single-task | LASEM is above it by | final, % |"
-        " LASEM is above it by | final / peak | parameters, M | time |",
+        "| | seeds | published peak, % | peak, % | above single-task | LASEM above it | final, % |"
+        " LASEM above it in the end | final / peak | parameters, M | time |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for method in (method for method in METHODS if results.get(method)):
-        rows, lasem = results[method], results.get(f"lasem-{method.partition('-')[2]}", {})
+    for method in (method for method in TITLES if results.get(method)):
+        rows, lasem = results[method], results.get(f"lasem-{method.rpartition('-')[2]}", {})
         published = BRUTE_FORCE.get(("cifar100-10", method, "peak_accuracy"))
         cells = [
-            method,
+            TITLES[method],
             str(len(rows)),
             f"{100 * published.mean:.1f}" if published else "-",
             shown([100 * np.mean(one["peak"]) for one in rows.values()]),
@@ -113,7 +165,7 @@ def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any
     """Write how far the first method is above the second, task by task over the seeds that both have."""
     both = sorted(first.keys() & second.keys()) if first is not second else []
     found = difference_over_seeds([np.array(first[s][quantity]) - np.array(second[s][quantity]) for s in both])
-    return in_words(found) if found.num_pairs else "-"
+    return in_words(found).replace(" points", "") if found.num_pairs else "-"
 
 
 def times(rows: dict[int, dict[str, Any]], lasem: dict[int, dict[str, Any]]) -> str:

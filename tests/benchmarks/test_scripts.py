@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from metrics.records import task_record
 from benchmarks import compiled_step, controls, ctrl, many_tasks, mixture, paper_numbers, result_figures, training_time
 from benchmarks.measure import PeakMemory
 from lasem import Fixed, Freeze, Learner, TrainingConfig
+from lasem.data import TaskStream
 from lasem.errors import ConfigError
 from lasem.metrics import load_runs
 from lasem.nets.backbone import default_is_installed
@@ -118,9 +120,24 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     assert found["all-hps"][1]["peak"] == pytest.approx(run.peak_accuracies, abs=1e-4)
     assert found["all-hps"][1]["final"] == pytest.approx(run.final_accuracies, abs=1e-4)
     shown = capsys.readouterr().out.splitlines()
-    assert "| 24.7 |" in shown[-2]
+    assert "| 24.7 |" in shown[-1]
     above = np.mean([np.mean(found["lasem-hps"][s]["peak"]) - np.mean(found["all-hps"][s]["peak"]) for s in (0, 1)])
-    assert f"| {signed(float(above))} points (p " in shown[-2]
+    assert f"| {signed(float(above))} (p " in shown[-1]
+
+
+def test_single_task_learning_on_all_images_trains_on_the_validation_images(tmp_path: Path) -> None:
+    task = tiny_task("a")
+    joined = task.train.joined(task.valid)
+    assert joined is not None
+    line = paper_numbers.learned_from_all_images(
+        TaskStream.made_by(lambda _: task, name="t", num_tasks=1), tiny_net(), 0
+    )
+    plain = Learner(tiny_net(), search=Fixed("none"), training=TrainingConfig(patience=0, tolerance=1e9))
+    assert line["peak"] == [round(plain.learn(replace(task, train=joined)).peak_accuracy, 4)]
+    assert line["parameters"] == plain.num_parameters()
+    for _ in range(2):
+        paper_numbers.add(line, tmp_path / "kept.jsonl")
+    assert paper_numbers.read(tmp_path / "kept.jsonl") == {paper_numbers.ALL_IMAGES: {0: line}}
 
 
 def test_the_tuned_baseline_trains_all_layers_of_an_earlier_task(tmp_path: Path) -> None:
