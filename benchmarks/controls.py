@@ -159,7 +159,7 @@ def streams(learner: Learner, search: Evidence, training: TrainingConfig, seed: 
                 [sum(t.numel() for k in start.only(c).weights.layers for t in k.specific.values()) for c in start.space]
             )
             offsets = log_prior(torch.tensor([c.bits for c in start.space]), prior) / search.temper
-            chosen = str(start.space[search.choose(scores, owned, offsets)])
+            chosen = str(start.space[search.choose(scores, owned, offsets, reused=True)])
             right += [a == b for a, b in zip(chosen, of, strict=False)] if of in KINDS[:2] else []
             moved = max(moved, float((torch.sigmoid(prior.logit() + b) - prior).abs().max()))
             factors.append(b.tolist())
@@ -257,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=96, help="of the alphabet's images, in pixels")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    search = Evidence(epochs_share=options.epochs_share).for_sources()
+    search = Evidence(epochs_share=options.epochs_share)
     training = TrainingConfig(learning_rate=options.lr, epochs=options.epochs)
     for seed in map(int, options.seeds.split(",")):
         if options.what == "configurations":

@@ -14,7 +14,9 @@ images tell configurations apart where accuracies do not: with 30 images an accu
 
 Where tasks may use what earlier ones have learned (``TaskStart.sources``), the shared layers are those of the earlier
 task whose features suit the new one best (``lasem.search.sources``), used as a pretrained network's. What the task owns
-begins as that task's layers, too; to own all of them is always tried.
+begins as that task's layers, too; to own all of them is always tried. Such layers have seen few images, and a training
+without a fold, short and with fewer images, counts against what owns much. So the task gets the one that owns *most*
+among those at most a standard error below the best: layers are used as they are where that is clearly better.
 
 The prior of a configuration, p_l for each layer l, is learned from the tasks before. Of each searched task s the
 logarithm b_sl of a Bayes factor is kept: how much likelier its images are outside of the training where the layer is
@@ -65,10 +67,8 @@ from lasem.training.kept import prepared
 
 _FEW_WRONG = 2
 """Images outside of the training that are answered wrongly: so few could not tell a gain from chance."""
-_STEPS_OF_SOURCE = (0.3, 1.0)
-"""What is tried of ``learning_rate`` where layers begin as an earlier task's, which has seen few images."""
 _TIMES = 4
-"""What multiplies ``Evidence.errors`` there: to own a whole small network is to store one more of them."""
+"""What multiplies ``Evidence.errors`` where layers are an earlier task's."""
 _MORE_ERRORS = 1.5
 """Standard errors by which a configuration may be worse in the mixture than when it is trained by itself."""
 
@@ -111,8 +111,8 @@ class Evidence(GroupedSelection):
     most_owned: Annotated[float, Range(least=0, most=1)] = 0.35
     """Share of a pretrained network's numbers that a task may own at most; in [0, 1]."""
     errors: Annotated[float, Range(least=0)] = 0.25
-    """How many standard errors the evidence of the configuration that owns least may be below the best, and four times
-    as many where layers are an earlier task's; 0: the best."""
+    """How many standard errors the evidence of the configuration that owns least may be below the best; where layers
+    are an earlier task's, four times as many for the one that owns most. 0: the best."""
     price: Price = _FREE
     """What a configuration has to bring for what it costs; a number alone is the price of parameters."""
     temper: Annotated[float, Range(above=0, most=1)] = 0.3
@@ -132,11 +132,10 @@ class Evidence(GroupedSelection):
         folds = folds_of(images.labels, self.folds, start.seed)
         explained = ranked(start)
         searched = reusing(start, explained[0][0]) if explained else start
-        search = self.for_sources() if explained else self
-        found, evidence, frontier = yield from search._search(searched, images, folds)
+        found, evidence, frontier = yield from self._search(searched, images, folds)
         scores, owned = torch.stack([one.scores for one in found]), torch.tensor([one.owned for one in found])
         offsets = torch.tensor([one.offset for one in found], dtype=torch.float64)
-        chosen = found[search.choose(scores, owned, offsets)]
+        chosen = found[self.choose(scores, owned, offsets, reused=bool(explained))]
         only = chosen.start
         make = partial(TriedPhase, Fixed(str(only.space[0])))
         judgement = chosen.accuracy, chosen.temperature
@@ -144,10 +143,6 @@ class Evidence(GroupedSelection):
         share = 1 / 2 if only.net.pretrained and only.source is None else 1.0
         selection = yield from trained(make, only, prepared(only), chosen.rate, *judgement, share)
         return replace(selection, explained=tuple(explained), evidence=evidence, frontier=frontier)
-
-    def for_sources(self) -> "Evidence":
-        """Return the search as it is where the shared layers are an earlier task's (``errors``)."""
-        return replace(self, errors=_TIMES * self.errors)
 
     def _search(
         self, start: TaskStart, images: Split, folds: Tensor
@@ -219,10 +214,9 @@ class Evidence(GroupedSelection):
         owned, found = _num_owned(only.weights), list[_Found]()
         ready = [prepared(part.only(only.space[0])) for part in parts]
         config, name = ready[0].config, str(only.space[0])
-        has_steps = ready[0].net.pretrained and ready[0].solved is None
-        share = 1 / 4 if start.source is None else 1 / 6
-        steps = config.steps if start.source is None else _STEPS_OF_SOURCE
-        for step in steps if has_steps and steps else (1.0,):
+        has_steps = ready[0].net.pretrained and ready[0].solved is None and start.source is None
+        share = 1 / 4 if start.source is None else 1 / 3
+        for step in config.steps if has_steps and config.steps else (1.0,):
             rate = step * config.learning_rate
             title = f"{name}, step {rate:.0e}" if has_steps else name
             logits = yield from cross_fitted(ready, folds, rate, title, share)
@@ -239,19 +233,21 @@ class Evidence(GroupedSelection):
         found = {replace(self, errors=errors).choose(scores, owned, offsets) for errors in (0.0, near)}
         return sorted(found - {len(scores) - 1})
 
-    def choose(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None) -> int:
+    def choose(self, scores: Tensor, owned: Tensor, offsets: Tensor | None = None, *, reused: bool = False) -> int:
         """Return the position of the configuration that a task gets.
 
         Args:
             scores: log-likelihood of each image that the configuration was not trained on, shape (C, N).
             owned: numbers that the task would own, shape (C,).
             offsets: what is added to a configuration's sum, shape (C,); None: nothing.
+            reused: whether shared layers are an earlier task's, so that owning most is preferred, not least.
         """
+        errors, owned = (_TIMES * self.errors, -owned) if reused else (self.errors, owned)
         sums = scores.sum(dim=1) if offsets is None else scores.sum(dim=1) + offsets
         best = int(sums.argmax())
         error = (scores[best] - scores).std(dim=1) * math.sqrt(scores.shape[1])
         lost = sums[best] - sums
-        near = lost <= self.errors * error
+        near = lost <= errors * error
         least = near & (owned == owned[near].min())
         return int(torch.where(least, lost, math.inf).argmin())
 

@@ -23,6 +23,8 @@ def test_what_owns_least_among_the_near_ones_is_chosen(errors: float, expected: 
     near = difference.sum(dim=1) <= errors * 2 * difference.std(dim=1)
     assert min(int(o) for o, within in zip(owned, near, strict=True) if within) == owned[expected]
     assert Evidence(errors=errors).choose(scores, owned) == expected
+    # an earlier task's layers are used as they are only where that is clearly better
+    assert Evidence(errors=errors / 4).choose(scores, -owned, reused=True) == expected
 
 
 def test_of_configurations_that_own_as_much_the_likeliest_is_chosen() -> None:
