@@ -44,7 +44,7 @@ SEARCHES = {
     "exhaustive": "brute force",
     "evidence": "evidence",
 }
-ALL_IMAGES = "none-all-images"
+ALL_IMAGES, EVIDENCE = "none-all-images", "evidence-hps"
 TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images", "joint": "joint training"} | {
     f"{search}-{sharing}": f"{title}, {of}"
     for sharing, of in SHARING_TITLES.items()
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in set(map(int, chosen.seeds.split(","))) - read(chosen.kept).get(ALL_IMAGES, {}).keys():
             stream = Cifar100Reader(path=str(chosen.all_images)).open(seed)
             add(learned_from_all_images(stream, cifar(), seed), chosen.kept)
-    print(table(read(chosen.kept)))
+    results = read(chosen.kept)
+    print(table(results))
+    print(f"\nevidence above single-task learning on all images: {difference(results[EVIDENCE], results[ALL_IMAGES])}")
 
 
 def read(path: Path) -> Results:
