@@ -35,17 +35,9 @@ from paper.recipe import SHARING_TITLES
 
 STREAM = "cifar100"
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
-SEARCHES = {
-    "lasem": "LASEM",
-    "all": "transfer all",
-    "bottom-1": "the first layer",
-    "bottom-2": "the first two",
-    "bottom-3": "the first three",
-    "exhaustive": "brute force",
-    "evidence": "evidence",
-}
+SEARCHES = {"lasem": "LASEM", "all": "transfer all", "exhaustive": "brute force", "evidence": "evidence"}
 ALL_IMAGES, EVIDENCE = "none-all-images", "evidence-hps"
-TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images", "joint": "joint training"} | {
+TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images"} | {
     f"{search}-{sharing}": f"{title}, {of}"
     for sharing, of in SHARING_TITLES.items()
     for search, title in SEARCHES.items()
