@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lasem import Fixed, Learner, TrainingConfig
+from benchmarks import ctrl
+from lasem import Learner
 from lasem.data import TaskStream
 from lasem.data.benchmarks.hub import Cifar100Reader
 from lasem.errors import ConfigError
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.runs is not None:
         keep(chosen.runs, chosen.kept)
     if chosen.all_images is not None:
-        for seed in set(map(int, chosen.seeds.split(","))) - read(chosen.kept).get(ALL_IMAGES, {}).keys():
+        for seed in sorted(set(map(int, chosen.seeds.split(","))) - read(chosen.kept).get(ALL_IMAGES, {}).keys()):
             stream = Cifar100Reader(path=str(chosen.all_images)).open(seed)
             add(learned_from_all_images(stream, cifar(), seed), chosen.kept)
     results = read(chosen.kept)
@@ -99,7 +100,7 @@ def keep(runs: Path, path: Path) -> None:
 def learned_from_all_images(stream: TaskStream, net: Net, seed: int) -> dict[str, Any]:
     """Learn each task by itself, from its validation images as well, for as many epochs as all; return its line."""
     torch.set_num_threads(1)
-    learner = Learner(net, search=Fixed("none"), seed=seed, training=TrainingConfig(patience=0, tolerance=1e9))
+    learner = Learner(net, seed=seed, **ctrl.METHODS["all-images"])
     started, accuracies = time.perf_counter(), list[float]()
     for task in stream:
         images = task.train.joined(task.valid)
