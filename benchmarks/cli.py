@@ -45,6 +45,7 @@ def bench(
         task            a task with EM / the same with one configuration, for each mechanism
         exhaustive      a task with brute force / the same with EM
         default         a task with the default search, evidence / one that owns all, for both default networks
+        precision       a step in bfloat16 / the same in float32, for the paper's network and both default ones
         depth           a step of deep EM / a plain step, up to 50 layers
         configurations  a step over all configurations, by their number
         tasks           learning and predicting, by the number of tasks learned

@@ -93,7 +93,7 @@ def make_task(net: AbstractNet, num_classes: int, num_train: int, name: str = "t
 
 
 def make_loop(
-    net: Net,
+    net: AbstractNet,
     sharing: AbstractSharing,
     search: AbstractSelection,
     task: Task,

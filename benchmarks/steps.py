@@ -65,6 +65,20 @@ def tree(scale: Scale) -> list[Row]:
     return rows
 
 
+def precision(scale: Scale) -> list[Row]:
+    """bfloat16 against float32 where all layers are trained: which is faster depends on the network and the machine."""
+    rows = []
+    for name, net in ({"the paper's network": scale.net} | scale.default_nets()).items():
+        task, size = make_task(net, NUM_CLASSES, scale.batch_sizes[0] * scale.steps), scale.batch_sizes[0]
+        loops = {
+            kind: make_loop(net, SHARINGS["hps"](), Fixed("none"), task, size, scale.device, precision=kind)
+            for kind in ("float32", "bf16")
+        }
+        seconds = take_turns(loops, scale.turns)
+        rows.append(Row("precision", name, "bf16 step / float32 step", ratio(seconds["bf16"], seconds["float32"])))
+    return rows
+
+
 def depth(scale: Scale) -> list[Row]:
     """Deep EM against a plain step of the same narrow network: linear in d, where a tree would be exponential."""
     rows = []

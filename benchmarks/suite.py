@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[Scale], list[Row]]] = {
     "task": tasks.task,
     "exhaustive": tasks.exhaustive,
     "default": tasks.default,
+    "precision": steps.precision,
     "depth": steps.depth,
     "configurations": steps.configurations,
     "tasks": tasks.tasks,

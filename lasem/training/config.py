@@ -105,7 +105,8 @@ class TrainingConfig(Settings):
     are. In [0, 1]; none: 0.25, but 1 with fewer than 30 epochs or 500 steps, too few to fit new weights."""
     precision: Precision = "float32"
     """Of the network's arithmetic, in training and when it answers. ``bf16``: convolutions and matrix products in
-    bfloat16, which GPUs from about 2020 on do several times faster; weights, losses and likelihoods stay float32.
+    bfloat16, which GPUs from about 2020 on do several times faster, and CPUs with AMX where layers are not depthwise;
+    weights, losses and likelihoods stay float32.
     ``tf32``: NVIDIA GPUs from 2020 on may round what such operations read; elsewhere the same as ``float32``."""
     images_share: Annotated[float, Range(least=0, most=1)] = 0.25
     """Share of a GPU's free memory that a task's training and validation images may take: where they fit, they are
