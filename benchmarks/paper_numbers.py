@@ -36,7 +36,15 @@ from paper.recipe import SHARING_TITLES
 
 STREAM = "cifar100"
 KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
-SEARCHES = {"lasem": "LASEM", "all": "transfer all", "exhaustive": "brute force", "evidence": "evidence"}
+SEARCHES = {
+    "lasem": "LASEM",
+    "bottom-1": "transfer the first layer",
+    "bottom-2": "transfer the first two",
+    "bottom-3": "transfer the first three",
+    "all": "transfer all",
+    "exhaustive": "brute force",
+    "evidence": "evidence",
+}
 ALL_IMAGES, EVIDENCE = "none-all-images", "evidence-hps"
 TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images"} | {
     f"{search}-{sharing}": f"{title}, {of}"
