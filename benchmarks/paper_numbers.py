@@ -46,7 +46,7 @@ SEARCHES = {
     "evidence": "evidence",
 }
 ALL_IMAGES, EVIDENCE = "none-all-images", "evidence-hps"
-TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on all images"} | {
+TITLES = {"none": "single-task learning", ALL_IMAGES: "the same, on the validation images as well"} | {
     f"{search}-{sharing}": f"{title}, {of}"
     for sharing, of in SHARING_TITLES.items()
     for search, title in SEARCHES.items()
@@ -160,15 +160,16 @@ def table(results: Results) -> str:
 
 
 def shown(values: Sequence[Any], digits: int = 1) -> str:
-    """Write a mean and its deviation over seeds."""
-    return plus_minus(statistic([float(value) for value in values]), lambda value: f"{value:.{digits}f}")
+    """Write a mean and, unless it rounds to 0, its deviation over seeds."""
+    words = plus_minus(statistic([float(value) for value in values]), lambda value: f"{value:.{digits}f}")
+    return words.removesuffix(f" ± {0:.{digits}f}")
 
 
 def difference(first: dict[int, dict[str, Any]], second: dict[int, dict[str, Any]], quantity: str = "peak") -> str:
     """Write how far the first method is above the second, task by task over the seeds that both have."""
     both = sorted(first.keys() & second.keys()) if first is not second else []
     found = difference_over_seeds([np.array(first[s][quantity]) - np.array(second[s][quantity]) for s in both])
-    return in_words(found).replace(" points", "") if found.num_pairs else "-"
+    return in_words(found).replace(" points", "").replace("−", "-") if found.num_pairs else "-"
 
 
 def times(rows: dict[int, dict[str, Any]], lasem: dict[int, dict[str, Any]]) -> str:

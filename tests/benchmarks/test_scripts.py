@@ -123,7 +123,14 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     assert shown[-1].endswith(": -")  # neither of the two was measured
     assert "| 24.7 |" in shown[-3]
     above = np.mean([np.mean(found["lasem-hps"][s]["peak"]) - np.mean(found["all-hps"][s]["peak"]) for s in (0, 1)])
-    assert f"| {signed(float(above))} (p " in shown[-3]
+    assert f"| {signed(float(above)).replace('−', '-')} (p " in shown[-3]
+    assert paper_numbers.shown([1.0, 1.0]) == "1.0"
+    assert paper_numbers.shown([0.784, 0.792], 3) == "0.788 ± 0.006"
+
+
+def test_the_document_has_the_table_of_the_numbers_that_are_kept() -> None:
+    document = Path(__file__).parents[2] / "docs" / "reproduction.md"
+    assert paper_numbers.table(paper_numbers.read(paper_numbers.KEPT)) in document.read_text()
 
 
 def test_single_task_learning_on_all_images_trains_on_the_validation_images(tmp_path: Path) -> None:
