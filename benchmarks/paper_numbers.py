@@ -6,6 +6,9 @@ A comparison of five seeds takes days, so its runs are made a few at a time and 
     python -m benchmarks.paper_numbers RUNS     # adds the finished runs to docs/results/cifar100.jsonl
     python -m benchmarks.paper_numbers --all-images FOLDER --seeds 0,1   # adds single-task learning on all images
     python -m benchmarks.paper_numbers          # prints the table
+
+With ``--stream tiny`` the same of Tiny ImageNet, in tasks of the same size, and with ``--stream digits`` of digits:
+docs/results/tiny.jsonl and digits.jsonl. Where ``--all-images`` has a folder, digits need none: any name will do.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +27,26 @@ import torch
 
 from benchmarks import ctrl
 from lasem import Learner
-from lasem.data import TaskStream
+from lasem.data import AbstractReader, DigitsReader, ParquetReader, TaskStream
 from lasem.data.benchmarks.hub import Cifar100Reader
 from lasem.errors import ConfigError
 from lasem.metrics import difference_over_seeds, mean_of_forgetting_ratios, statistic, summarise
-from lasem.nets import Net, cifar
+from lasem.nets import Net, cifar, digits
 from lasem.report.experiment import INDEX, finished_runs, plain_settings, read_index
 from lasem.report.numbers import in_words, plus_minus
 from paper.published import BRUTE_FORCE
 from paper.recipe import SHARING_TITLES
 
-STREAM = "cifar100"
-KEPT = Path(__file__).parents[1] / "docs" / "results" / "cifar100.jsonl"
+FOLDER = Path(__file__).parents[1] / "docs" / "results"
+STREAMS: dict[str, tuple[Callable[[str], AbstractReader], Net]] = {
+    "cifar100": (lambda path: Cifar100Reader(path=path), cifar()),
+    "tiny": (
+        lambda path: ParquetReader(path=path, num_tasks=10, train_per_class=17, valid_per_class=3, test_per_class=100),
+        cifar(),
+    ),
+    "digits": (lambda _: DigitsReader(), digits()),
+}
+"""By name, what reads them from a folder, and the network that learns them."""
 SEARCHES = {
     "lasem": "LASEM",
     "bottom-1": "transfer the first layer",
@@ -61,19 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("runs", type=Path, nargs="?", help="what lasem compare has written to")
     parser.add_argument(
-        "--all-images", type=Path, metavar="FOLDER", help="CIFAR-100's files, to learn each task by itself"
+        "--all-images", type=Path, metavar="FOLDER", help="the stream's files, to learn each task by itself"
     )
     parser.add_argument("--seeds", default="0", help="of that, such as 0,1,2")
-    parser.add_argument("--kept", type=Path, default=KEPT)
+    parser.add_argument("--stream", choices=STREAMS, default="cifar100")
+    parser.add_argument("--kept", type=Path, help="another file of numbers")
     chosen = parser.parse_args(arguments)
+    open_folder, net = STREAMS[chosen.stream]
+    reader, path = open_folder(str(chosen.all_images)), chosen.kept or FOLDER / f"{chosen.stream}.jsonl"
     if chosen.runs is not None:
-        keep(chosen.runs, chosen.kept)
+        keep(chosen.runs, reader.name, path)
     if chosen.all_images is not None:
-        for seed in sorted(set(map(int, chosen.seeds.split(","))) - read(chosen.kept).get(ALL_IMAGES, {}).keys()):
-            stream = Cifar100Reader(path=str(chosen.all_images)).open(seed)
-            add(learned_from_all_images(stream, cifar(), seed), chosen.kept)
-    results = read(chosen.kept)
-    print(table(results))
+        for seed in sorted(set(map(int, chosen.seeds.split(","))) - read(path).get(ALL_IMAGES, {}).keys()):
+            stream = reader.open(seed)
+            add(learned_from_all_images(stream, net, seed), path)
+    results = read(path)
+    print(table(results, published=chosen.stream == "cifar100"))
     print(f"\nevidence above single-task learning on all images: {difference(results[EVIDENCE], results[ALL_IMAGES])}")
 
 
@@ -86,12 +100,12 @@ def read(path: Path) -> Results:
     return found
 
 
-def keep(runs: Path, path: Path) -> None:
+def keep(runs: Path, expected: str, path: Path) -> None:
     """Add a line for each finished run that the file does not have: accuracies of each task, and what they cost."""
     for method, by_seed in finished_runs(runs, *read_index(runs / INDEX)).items():
         for seed, (run, config) in by_seed.items():
-            if (stream := plain_settings(config)["stream"]["name"]) != STREAM:
-                raise ConfigError(f"Expected runs of {STREAM}; {runs} has those of {stream}. Name another folder.")
+            if (stream := plain_settings(config)["stream"]["name"]) != expected:
+                raise ConfigError(f"Expected runs of {expected}; {runs} has those of {stream}. Name another folder.")
             summary = summarise(run)
             line = {
                 "method": method,
@@ -132,20 +146,20 @@ def add(line: dict[str, Any], path: Path) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def table(results: Results) -> str:
-    """Draw each method's peak, final accuracy and time, next to the published ones."""
+def table(results: Results, *, published: bool) -> str:
+    """Draw each method's peak, final accuracy and time, next to the published peak if that is of the same stream."""
     lines = [
-        "| | seeds | published peak, % | peak, % | above single-task | LASEM above it | final, % |"
+        f"| | seeds |{' published peak, % |' * published} peak, % | above single-task | LASEM above it | final, % |"
         " LASEM above it in the end | final / peak | parameters, M | time |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"|---|---|{'---|' * published}---|---|---|---|---|---|---|---|",
     ]
     for method in (method for method in TITLES if results.get(method)):
         rows, lasem = results[method], results.get(f"lasem-{method.rpartition('-')[2]}", {})
-        published = BRUTE_FORCE.get(("cifar100-10", method, "peak_accuracy"))
+        there = BRUTE_FORCE.get(("cifar100-10", method, "peak_accuracy"))
         cells = [
             TITLES[method],
             str(len(rows)),
-            f"{100 * published.mean:.1f}" if published else "-",
+            *([f"{100 * there.mean:.1f}" if there else "-"] if published else []),
             shown([100 * np.mean(one["peak"]) for one in rows.values()]),
             difference(rows, results["none"]),
             difference(lasem, rows),

@@ -111,7 +111,7 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
     lasem("compare", "--methods", "none,lasem-hps,all-hps", "--out", str(runs), *stream)
     with pytest.raises(ConfigError, match=r"Expected runs of cifar100; .* has those of digits"):
         paper_numbers.main([str(runs), "--kept", str(kept)])
-    monkeypatch.setattr(paper_numbers, "STREAM", "digits")
+    monkeypatch.setitem(paper_numbers.STREAMS, "cifar100", paper_numbers.STREAMS["digits"])
     for _ in range(2):
         paper_numbers.main([str(runs), "--kept", str(kept)])
     found = paper_numbers.read(kept)
@@ -129,8 +129,12 @@ def test_numbers_of_the_paper_s_table_are_kept_once_and_drawn(
 
 
 def test_the_document_has_the_table_of_the_numbers_that_are_kept() -> None:
-    document = Path(__file__).parents[2] / "docs" / "reproduction.md"
-    assert paper_numbers.table(paper_numbers.read(paper_numbers.KEPT)) in document.read_text()
+    documents = {"cifar100": "../reproduction.md", "tiny": "tiny_imagenet.md", "digits": "tiny_imagenet.md"}
+    assert documents.keys() == paper_numbers.STREAMS.keys()
+    for stream, document in documents.items():
+        kept = paper_numbers.read(paper_numbers.FOLDER / f"{stream}.jsonl")
+        drawn = paper_numbers.table(kept, published=stream == "cifar100")
+        assert drawn in (paper_numbers.FOLDER / document).read_text()
 
 
 def test_single_task_learning_on_all_images_trains_on_the_validation_images(tmp_path: Path) -> None:
