@@ -71,7 +71,11 @@ class Brought:
             if series in of
         ]
         several = any(math.isfinite(dot.deviation) for dot in dots)
-        text = caption("brought", spread=" Lines reach one standard deviation over seeds to each side." * several)
+        text = caption(
+            "brought",
+            method=self.method,
+            spread=" Lines reach one standard deviation over seeds to each side." * several,
+        )
         return draw_dots(name, dots, axis="test accuracy in %", caption=text, unit=percent)
 
 

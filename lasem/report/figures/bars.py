@@ -33,6 +33,7 @@ def draw_parameters(run: Run) -> Drawing | None:
     numbers = [task.index + 1 for task in tasks]
     shared, totals = (np.array([getattr(task, f"parameters_{of}") for task in tasks]) for of in ("shared", "total"))
     added = np.cumsum([0, *(task.parameters_added for task in tasks)])
+    shared = np.clip(totals - added[1:], 0, shared)  # layers of a task that others then use are among what it brought
     separate = [number * tasks[0].parameters_total for number in range(1, num + 1)]
     figure, axes = new_figure(PAGE_WIDTH, 350)
     edges: dict[str, Any] = {"edgecolor": colour("paper"), "linewidth": 0.6 if num <= 20 else 0.3, "width": 0.72}
@@ -64,7 +65,7 @@ def draw_parameters(run: Run) -> Drawing | None:
             row
             for position, after in enumerate(tasks)
             for row in (
-                (after.task, "shared", after.parameters_shared),
+                (after.task, "shared", int(shared[position])),
                 *((after.task, f"added by {task.task}", task.parameters_added) for task in tasks[: position + 1]),
                 (after.task, "total", after.parameters_total),
                 (after.task, "separate models", separate[position]),

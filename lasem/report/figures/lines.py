@@ -1,5 +1,6 @@
 """Lines: accuracy over a run, and the probabilities of configurations while a task is learned."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,18 @@ from numpy.typing import NDArray
 
 from lasem.metrics import Matrix, Run
 from lasem.records import EpochRecord, TaskRecord
-from lasem.report.figures import PAGE_WIDTH, Drawing, colour, figure_style, in_words, new_figure, new_panels, ramp, thin
+from lasem.report.figures import (
+    PAGE_WIDTH,
+    Drawing,
+    caption,
+    colour,
+    figure_style,
+    in_words,
+    new_figure,
+    new_panels,
+    ramp,
+    thin,
+)
 from lasem.report.numbers import display_name, short_count
 
 if TYPE_CHECKING:
@@ -121,6 +133,8 @@ class _Search:
     best_epoch: int | None
     frontier: tuple[tuple[int, str, float], ...] = ()
     """Of a search by evidence: numbers that a task would own, the configuration, accuracy outside of the training."""
+    valid_accuracy: float = math.nan
+    """Of what the task got."""
 
     def rows(self) -> "list[tuple[str, int, str, float]]":
         """What the panel shows, for CSV."""
@@ -154,19 +168,26 @@ def draw_probabilities(run: Run) -> Drawing | None:
     rows = -(-len(searches) // num_columns)
     width = round(PAGE_WIDTH * num_columns / max(3, num_columns))
     figure, panels = new_panels(len(searches), num_columns, width, [200 if num_columns < 4 else 160] * rows)
+    by_evidence = any(search.frontier for search in searches)
     for axes, search in zip(panels, searches, strict=True):
-        _draw_search(axes, search, width // num_columns - 40)
+        letters = (width // num_columns - 40) // 7
+        title = f"{search.number} · {display_name(search.task, letters - 5)}"
+        axes.set_title(title, pad=6 if by_evidence else 20)  # the names of lines are below it
+        if search.frontier:
+            _draw_frontier(axes, search, letters // 2)
+        else:
+            _draw_search(axes, search, letters)
     chosen = [
         (search.task, search.names[search.order[0]] if search.order else "no configuration", search.commit_epoch)
         for search in searches
     ]
-    return Drawing.of_run(
+    return Drawing.of(
         figure,
-        run,
-        "configuration-probabilities",
+        f"seed-{run.seed}-configuration-probabilities",
         ("task", "counted", "at", "configuration", "probability_or_accuracy"),
         ((search.task, *row) for search in searches for row in search.rows()),
-        f"Probability of each configuration while each task was searched. {in_words(chosen)}.",
+        caption=caption("frontier" if by_evidence else "configuration-probabilities"),
+        description=f"How each task was searched. {in_words(chosen)}.",
     )
 
 
@@ -198,6 +219,7 @@ def _search(run: Run, number: int, task: str, names: tuple[str, ...], record: Ta
         commit_epoch=record.commit_epoch if record and not traced else None,
         best_epoch=record.best_epoch if record and not traced else None,
         frontier=_frontier(record),
+        valid_accuracy=record.valid_accuracy if record else math.nan,
     )
 
 
@@ -222,14 +244,17 @@ def _traced(epochs: Sequence[EpochRecord], num: int) -> dict[int, tuple[float, .
     return {at: row for at, row in found.items() if len(row) == num}
 
 
-def _draw_frontier(axes: "Axes", points: Sequence[tuple[int, str, float]], letters: int) -> None:
+def _draw_frontier(axes: "Axes", search: _Search, letters: int) -> None:
+    points, alone = search.frontier, 100 * search.valid_accuracy
     most = max(1, points[-1][0])
     owned, shares = [point[0] for point in points], [100 * point[2] for point in points]
     axes.plot(owned, shares, "o-", color=colour("blue"), linewidth=1.2, markersize=5)
-    offset: dict[str, Any] = {"textcoords": "offset points", "size": 9}
-    for at, side in {0: "left", len(points) - 1: "right" if len(points) > 1 else "left"}.items():
-        name = display_name(points[at][1], letters)
-        axes.annotate(name, (owned[at], shares[at]), (0, 7), ha=side, **offset)
+    axes.axhline(alone, color=colour("orange"), linewidth=1.2, linestyle="--")
+    style: dict[str, Any] = {"textcoords": "offset points", "size": 9}
+    for at, y, side in ((0, -13, "left"), (len(points) - 1, 6, "right"))[: len(points)]:  # the line rises between them
+        axes.annotate(display_name(points[at][1], letters), (owned[at], shares[at]), (0, y), ha=side, **style)
+    got = display_name(search.names[search.order[0]], letters)
+    axes.annotate(got, (0.5 * most, alone), (0, 2), ha="center", color=colour("orange"), **style)
     axes.margins(y=0.3)
     axes.set(xlim=(-0.06 * most, 1.06 * most), xticks=sorted({0, points[-1][0]}))
     axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
@@ -239,13 +264,7 @@ def _draw_frontier(axes: "Axes", points: Sequence[tuple[int, str, float]], lette
     axes.set_ylabel("accuracy, %", size=10)
 
 
-def _draw_search(axes: "Axes", search: _Search, width: int) -> None:
-    letters = width // 7
-    axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}", pad=20)
-    if search.frontier:
-        axes.set_title(f"{search.number} · {display_name(search.task, letters - 5)}")
-        _draw_frontier(axes, search.frontier, letters // 2)
-        return
+def _draw_search(axes: "Axes", search: _Search, letters: int) -> None:
     if len(search.names) < 2 or not len(search.epochs):
         reason = "one configuration: nothing to choose" if len(search.epochs) else "no epochs recorded"
         axes.text(0.5, 0.5, reason, ha="center", va="center", color=colour("muted"), size=10)

@@ -108,6 +108,15 @@ def test_figures_hold_the_records(run: Run, drawings: dict[Any, Drawing]) -> Non
     assert parts["shared"] + sum(added) == parts["total"] == run.tasks[-1].parameters_total
 
 
+def test_layers_of_a_task_that_others_use_are_drawn_once(run: Run) -> None:
+    last = run.tasks[-1]
+    records = tuple(replace(r, parameters_shared=r.parameters_shared + 7) if r == last else r for r in run.records)
+    rows = drawn(draw_parameters(Run(0, records))).rows
+    assert sum(row[2] for row in rows if row[0] == last.task and row[1] not in ("total", "separate models")) == (
+        last.parameters_total
+    )
+
+
 def test_many_tasks_are_drawn() -> None:
     run = Run(0, tuple(make_records(0, task_names(22), num_layers=1, num_epochs=8)[0]))
     for draw in FIGURES:
@@ -149,7 +158,10 @@ def test_of_a_search_by_evidence_its_frontier_is_drawn(run: Run) -> None:
     chosen = run.tasks[1]
     found = replace(chosen, frontier={"TTTT": 0.6, "TTTS": 0.7}, frontier_owned={"TTTT": 0, "TTTS": 1200})
     records = tuple(found if r == chosen else r for r in run.records)
-    rows = [row for row in drawn(draw_probabilities(Run(0, records))).rows if row[0] == "cifar-1"]
+    drawing = drawn(draw_probabilities(Run(0, records)))
+    assert f">{chosen.configuration}<" in drawing.svg  # what the task got, which the frontier may not have
+    assert "Dashed: the one that the task got" in drawing.caption
+    rows = [row for row in drawing.rows if row[0] == "cifar-1"]
     shown = [("numbers owned", 0, "TTTT", 0.6), ("numbers owned", 1200, "TTTS", 0.7)]
     assert [row[1:] for row in rows] == shown
 
